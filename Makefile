@@ -1,0 +1,88 @@
+# Everything a person or a build machine does here, one word each. `make` alone lists the words.
+# Every target sets up what it needs in .venv from the hashed locks, and does it only when a lock has changed.
+# A stamp is written last, so an interrupted set-up is done again instead of being taken for finished.
+
+# Any Python from 3.11 up; name another with `make demo PYTHON=/path/to/python`.
+PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
+# Processes that run the tests side by side. Many tests start real servers, so more is not always quicker.
+TEST_WORKERS ?= 2
+# Passed on to the command: make demo ARGS="--messages 500", make test ARGS="-k cascade".
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-annotate --no-header --strip-extras --allow-unsafe
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-browser check format bench bench-quick lock chromium
+
+help: ## List these targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/ready-run ## Show the whole system at work on this machine: a campaign, its receipts, its bill.
+	@$(BIN)/kaskad demo $(ARGS)
+
+test: $(VENV)/ready-dev ## Run every test that needs no browser.
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not browser" $(ARGS)
+
+test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chromium, which is installed if it is missing.
+	@if [ -d tests/browser ]; then $(BIN)/python -m pytest -m browser $(ARGS); else echo "There are no browser tests yet."; fi
+
+check: $(VENV)/ready-dev ## Check format, lint, types and who may import whom.
+	@echo "Format" && $(BIN)/ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
+	@echo "Lint" && $(BIN)/ruff check --quiet .
+	@echo "Types" && $(BIN)/mypy --no-error-summary
+	@echo "Imports" && $(BIN)/lint-imports --no-logo
+
+format: $(VENV)/ready-dev ## Format the code and repair what the linter can repair.
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/ready-dev ## Measure messages a second and CPU a message over their whole life.
+	@$(BIN)/python bench/lifecycle.py $(ARGS)
+
+bench-quick: $(VENV)/ready-dev ## The same with few messages: does the benchmark still run?
+	@$(BIN)/python bench/lifecycle.py --quick $(ARGS)
+
+lock: $(VENV)/ready-dev ## Write requirements/*.txt again; make lock ARGS=--upgrade takes newer versions.
+	@echo "Locking requirements/dev.txt"
+	@$(LOCK) $(ARGS) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	@echo "Locking requirements/run.txt"
+	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+	@echo "Locking requirements/build.txt"
+	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/build.txt requirements/build.in
+
+# ---- set-up --------------------------------------------------------------------------------------------------------
+
+$(VENV)/created:
+	@[ -n "$(PYTHON)" ] || { echo "No Python was found. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) is not Python 3.11 or newer. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/ready-run: $(VENV)/created requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "Installing what kaskad runs on (requirements/run.txt); the first time takes a minute"
+	@$(INSTALL) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# The development lock holds all of the other two, so it makes the tree ready to run as well.
+$(VENV)/ready-dev: $(VENV)/created requirements/dev.txt requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "Installing what tests and checks need (requirements/dev.txt); the first time takes a minute"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $(VENV)/ready-run $@
+
+chromium:
+	@if ! command -v chromium >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "The browser tests need chromium on PATH. On Debian: sudo apt-get install chromium" >&2; exit 1; \
+		fi; \
+		echo "Installing chromium" && export DEBIAN_FRONTEND=noninteractive && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi
