@@ -1,0 +1,86 @@
+"""Everything that can happen to a message after admission, as values for `cascade.advance`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core.admission import OptOut
+from providers.contract import Fault, Receipt
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A dispatcher took the step from its lane and is about to send it."""
+
+    step: int
+    opt_out: OptOut | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The provider took the step; `provider_id` where it is not our own reference."""
+
+    step: int
+    provider_id: str | None = None
+    parts: int | None = None
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The provider refused the step in its answer; `fault.permanent` says whether trying again could help."""
+
+    step: int
+    fault: Fault
+
+
+class NotSent(msgspec.Struct, frozen=True):
+    """No byte left us: try again later, for as long as the step may wait."""
+
+    step: int
+    fault: Fault
+
+
+class PutBack(msgspec.Struct, frozen=True):
+    """Claimed but not sent for a reason that is not the message's: throttled, account fault, shutdown.
+
+    It costs the step no attempt."""
+
+    step: int
+
+
+class LostAnswer(msgspec.Struct, frozen=True):
+    """Bytes left and no usable answer came."""
+
+    step: int
+
+
+class NotKnown(msgspec.Struct, frozen=True):
+    """Asked what became of a step, the provider said it does not know it."""
+
+    step: int
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """A receipt, by callback or by look-up."""
+
+    step: int
+    receipt: Receipt
+
+
+class TimerDue(msgspec.Struct, frozen=True):
+    pass
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    pass
+
+
+Happening = (
+    Claimed
+    | Accepted
+    | Refused
+    | NotSent
+    | PutBack
+    | LostAnswer
+    | NotKnown
+    | Reported
+    | TimerDue
+    | Cancelled
+)

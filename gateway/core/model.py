@@ -1,0 +1,240 @@
+"""The glossary, as records. Everything Kaskad knows about a message is one of these.
+
+    message   one send request that was accepted: one person, one content, one route
+    step      one attempt on one channel through one provider; a message's steps are its route, in order
+    content   what is said, per channel; freed as soon as no further step can need it
+    person    what one person was sent lately: campaign claims and cap slots, by phone and by the caller's id
+    claim     (person, campaign) belongs to one live or delivered message
+    receipt   what a provider says about a step
+    settle    to book a delivered step in the ledger
+
+Records are msgspec Structs encoded as msgpack arrays (about 150 to 220 bytes a message) with a schema version in
+front: a field may be appended with a default, never moved. They hold no behaviour beyond reading themselves; the
+rules are in `admission` and `cascade`. Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from providers.contract import Button, Category, Channel, Fault
+from ratelimit.caps import Slot
+
+SCHEMA = 1
+
+
+class StepStatus(enum.IntEnum):
+    """A step's status; the value is its rank in the lattice, and a step never moves to a lower rank."""
+
+    PLANNED = 0  # a later step of the route, not reached yet
+    QUEUED = 1  # in its provider's lane
+    RETRYING = 2  # waits for its timer to go back to the lane
+    SENDING = 10  # claimed: bytes may be on the wire
+    SENT = 20  # the provider took it
+    UNKNOWN = 30  # the answer was lost: it may or may not have been taken
+    SKIPPED = 38  # never started: something made it needless or forbidden
+    EXPIRED = 40
+    UNDELIVERED = 41
+    REJECTED = 42
+    DELIVERED = 50
+    SEEN = 60
+
+
+class MessageStatus(enum.IntEnum):
+    QUEUED = 0
+    SENT = 1
+    DELIVERED = 2
+    SEEN = 3
+    UNDELIVERED = 4
+    SUPPRESSED = 5
+    EXPIRED = 6
+    CANCELLED = 7
+
+
+STEP_NAMES = {
+    StepStatus.PLANNED: "queued",
+    StepStatus.QUEUED: "queued",
+    StepStatus.RETRYING: "queued",
+    StepStatus.SENDING: "queued",
+    StepStatus.SENT: "sent",
+    StepStatus.UNKNOWN: "unknown",
+    StepStatus.SKIPPED: "skipped",
+    StepStatus.EXPIRED: "expired",
+    StepStatus.UNDELIVERED: "undelivered",
+    StepStatus.REJECTED: "rejected",
+    StepStatus.DELIVERED: "delivered",
+    StepStatus.SEEN: "seen",
+}
+MESSAGE_NAMES = {status: status.name.lower() for status in MessageStatus}
+# Plain ints from here on: enum members cost a lookup each time a record is read.
+FINAL = frozenset(int(s) for s in MessageStatus if s > MessageStatus.SENT)
+ARRIVED = frozenset((int(MessageStatus.DELIVERED), int(MessageStatus.SEEN)))
+WAITING = frozenset((int(StepStatus.QUEUED), int(StepStatus.RETRYING), int(StepStatus.PLANNED)))
+OPEN = frozenset((int(StepStatus.SENDING), int(StepStatus.SENT), int(StepStatus.UNKNOWN)))
+
+
+class Step(msgspec.Struct, array_like=True):
+    """`wait_ms`, `grace_ms`, `cost` and `sell` are fixed at acceptance (per part), so a changed configuration or
+    price list never changes a message that is under way."""
+
+    provider: str
+    channel: Channel
+    wait_ms: int
+    grace_ms: int
+    cost: int  # list price of one part to us
+    sell: int  # price of one part to the app
+    parts: int = 1
+    status: int = 0
+    attempts: int = 0
+    look_ups: int = 0
+    started_ms: int = 0  # the first claim
+    claimed_ms: int = 0  # the latest claim
+    sent_ms: int = 0
+    done_ms: int = 0  # set once the step ended, delivered or not
+    provider_id: str | None = None
+    fault: Fault | None = None
+    charged: int | None = None  # what the provider's charge was booked as, in all
+    priced: bool = False  # ... by a receipt's price, not by the price list
+
+
+class Message(msgspec.Struct, array_like=True):
+    schema: int
+    id: str
+    app: str
+    to: str  # E.164 digits without the plus
+    country: str
+    category: Category
+    route: str
+    created_ms: int
+    updated_ms: int
+    expires_ms: int
+    steps: list[Step]
+    status: int = 0
+    current: int = 0  # the step the cascade is at
+    due_ms: int = 0  # when its timer fires; 0 is none
+    sms_cost: int = 0  # what the same content as SMS would have cost us
+    billed: int | None = None
+    delivered_step: int = -1  # the first delivery
+    user: str | None = None
+    campaign: str | None = None
+    reason: str | None = None
+    metadata: dict[str, str] | None = None
+    holds: bool = False  # it holds a claim or a cap slot in its persons' records
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def closed(self) -> bool:
+        """Final, and no step of it can still be heard of within its time."""
+        return self.status in FINAL and self.due_ms == 0
+
+
+class Content(msgspec.Struct, array_like=True, omit_defaults=True):
+    """`text` is the default of every channel; the others override it."""
+
+    text: str
+    viber_text: str | None = None
+    image_url: str | None = None
+    button: Button | None = None
+    sms_text: str | None = None
+    sms_sender: str | None = None
+
+    def for_channel(self, channel: Channel) -> str:
+        override = self.viber_text if channel == "viber" else self.sms_text
+        return self.text if override is None else override
+
+
+class Claim(msgspec.Struct, array_like=True, frozen=True):
+    """`until_ms` 0 while the message is live; a moment once it was delivered."""
+
+    message: str
+    until_ms: int
+
+
+class Person(msgspec.Struct, array_like=True):
+    """One identity of a person: by phone number, or by the caller's `user` id. Pruned whenever it is written."""
+
+    schema: int = SCHEMA
+    claims: dict[str, Claim] = {}
+    slots: list[Slot] = []
+
+
+class Remembered(msgspec.Struct, array_like=True, frozen=True):
+    """A request kept under its idempotency key for a day: the hash of its body and the first answer."""
+
+    schema: int
+    body_hash: bytes
+    outcome: str
+    message: str | None
+    detail: bytes  # the first answer's JSON
+
+
+class Send(msgspec.Struct, frozen=True):
+    """A validated send request: what admission decides on."""
+
+    id: str  # the id the message gets if it is accepted
+    app: str
+    to: str
+    country: str
+    category: Category
+    content: Content
+    route: str | None = None
+    user: str | None = None
+    campaign: str | None = None
+    ttl_ms: int | None = None
+    metadata: dict[str, str] | None = None
+    idempotency_key: str | None = None
+    body_hash: bytes = b""
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_message = msgspec.msgpack.Decoder(Message).decode
+decode_content = msgspec.msgpack.Decoder(Content).decode
+decode_person = msgspec.msgpack.Decoder(Person).decode
+decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
+
+
+def step_ref(message_id: str, index: int) -> str:
+    """The id a provider gets for a step, and echoes in its receipts: names message and step."""
+    return f"{message_id}.{index}"
+
+
+def read_ref(ref: str) -> tuple[str, int] | None:
+    """The message id and step index in a ref of ours; None when it is not one."""
+    message_id, dot, index = ref.partition(".")
+    if not dot or len(message_id) != ID_LENGTH or not index.isdecimal() or len(index) > 2:
+        return None
+    if shard_of_id(message_id) is None:
+        return None
+    return message_id, int(index)
+
+
+# --- ids: 20 characters of Crockford's base 32: 9 of milliseconds, 2 of shard, 9 of randomness. They sort by time,
+# name their shard, and stay short because every waiting message stores its own in several keys. 45 random bits a
+# millisecond and shard: at 10,000 messages a second one clash is expected in some 200 years.
+
+ID_LENGTH = 20
+SHARDS_MAX = 1024
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_VALUE = {c: i for i, c in enumerate(_ALPHABET)}
+
+
+def new_id(now_ms: int, shard: int, noise: int) -> str:
+    """Builds a message id; `noise` is 45 random bits from the caller."""
+    assert 0 <= shard < SHARDS_MAX
+    number = (now_ms & (1 << 45) - 1) << 55 | shard << 45 | noise & (1 << 45) - 1
+    pairs = _PAIRS
+    return "".join([pairs[number >> shift & 1023] for shift in range(90, -1, -10)])
+
+
+def shard_of_id(message_id: str) -> int | None:
+    """The shard named in an id; None when it is no id of ours."""
+    if len(message_id) != ID_LENGTH:
+        return None
+    high, low = _VALUE.get(message_id[9]), _VALUE.get(message_id[10])
+    return None if high is None or low is None else high << 5 | low

@@ -1,0 +1,115 @@
+"""What a person's record says and how it changes: campaign claims and cap slots.
+
+A message may belong to two identities of one person (phone number and the caller's `user` id), each with a record
+of its own. Both are changed alike, so a duplicate or a full cap under either counts. Every function takes the
+records of all of them and changes those in place; the caller owns freshly decoded ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core.model import Claim, Message, Person
+from gateway.core.policy import Policy
+from providers.contract import Channel
+from ratelimit import caps
+from ratelimit.caps import Full, Slot
+
+
+def claimed_by(people: Sequence[Person], campaign: str, own_id: str, now_ms: int) -> str | None:
+    """The message that holds (person, campaign) under any identity; None when it is free or our own."""
+    for person in people:
+        claim = person.claims.get(campaign)
+        if claim is not None and claim.message != own_id and not _lapsed(claim, now_ms):
+            return claim.message
+    return None
+
+
+def full_cap(
+    people: Sequence[Person],
+    policy: Policy,
+    category: str,
+    channel: Channel,
+    now_ms: int,
+    *,
+    but: str | None = None,
+) -> Full | None:
+    """The strictest cap that one more message on this channel would break, under any identity."""
+    if category not in policy.slot_ms:
+        return None
+    found = [
+        full
+        for person in people
+        if person.slots
+        and (full := caps.check(policy.caps, person.slots, category, channel, now_ms, but=but))
+    ]
+    return max(found, key=lambda full: full.retry_at_ms, default=None)
+
+
+def take(
+    people: Sequence[Person], message: Message, channel: Channel, policy: Policy, now_ms: int
+) -> bool:
+    """Takes the claim and the slot the message needs; returns whether it holds any."""
+    takes_slot = message.category in policy.slot_ms
+    if message.campaign is None and not takes_slot:
+        return False
+    for person in people:
+        if message.campaign is not None:
+            person.claims[message.campaign] = Claim(message.id, 0)
+        if takes_slot:
+            person.slots = [s for s in person.slots if s.message != message.id]
+            person.slots.append(Slot(message.id, now_ms, message.category, channel))
+    return True
+
+
+def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> None:
+    """The message was delivered: its claim lasts for the de-duplication window from now.
+
+    A late delivery may find its claim given back, or taken by a newer message; then the newer one's stays.
+    """
+    assert message.delivered_step >= 0
+    channel = message.steps[message.delivered_step].channel
+    for person in people:
+        if message.campaign is not None:
+            claim = person.claims.get(message.campaign)
+            if claim is None or claim.message == message.id or _lapsed(claim, now_ms):
+                person.claims[message.campaign] = Claim(message.id, now_ms + policy.dedupe_ms)
+        if message.category in policy.slot_ms and all(
+            s.message != message.id for s in person.slots
+        ):
+            person.slots.append(Slot(message.id, now_ms, message.category, channel))
+
+
+def give_back(people: Sequence[Person], message: Message) -> None:
+    """Nothing arrived: claim and slot are free again, so that the app may try once more."""
+    for person in people:
+        if message.campaign is not None:
+            claim = person.claims.get(message.campaign)
+            if claim is not None and claim.message == message.id:
+                del person.claims[message.campaign]
+        person.slots = [s for s in person.slots if s.message != message.id]
+
+
+def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
+    """Drops what no rule can need any more; returns when the record as a whole may go.
+
+    None: it holds a live claim and must stay. 0: it is empty already.
+    """
+    if person.claims:
+        person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
+    if person.slots:
+        person.slots = [
+            s for s in person.slots if s.at_ms + policy.slot_ms.get(s.category, 0) > now_ms
+        ]
+    last = 0
+    for claim in person.claims.values():
+        if claim.until_ms == 0:
+            return None
+        last = max(last, claim.until_ms)
+    for slot in person.slots:
+        last = max(last, slot.at_ms + policy.slot_ms.get(slot.category, 0))
+    return last
+
+
+def _lapsed(claim: Claim, now_ms: int) -> bool:
+    return claim.until_ms != 0 and claim.until_ms <= now_ms

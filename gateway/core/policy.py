@@ -1,0 +1,64 @@
+"""The business rules' parameters, as one frozen value: what `admit` and `advance` consult beside the records.
+
+Built once from the settings at start-up (`gateway.bootstrap`), passed down, never changed. It knows nothing of files,
+secrets or addresses.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from gateway.core.prices import Price
+from providers.contract import Category, Channel
+from ratelimit.caps import Cap
+
+Quote = Callable[[str, str, str, datetime.date], Price | None]
+
+LOOK_UP_DELAYS_MS = (
+    5_000,
+    10_000,
+    20_000,
+    40_000,
+)  # after a lost answer: when the provider is asked
+NOT_FOUND_MIN = 2  # how often a provider must not know a step before it is sent again
+SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
+RETRY_DELAY_MAX_MS = 300_000
+
+
+class RouteStep(msgspec.Struct, frozen=True):
+    provider: str
+    wait_ms: int
+    grace_ms: int
+
+
+class CategoryRule(msgspec.Struct, frozen=True):
+    """`resend_unknown`: a lost answer is sent again under the same id instead of being waited for."""
+
+    route: str
+    ttl_ms: int
+    resend_unknown: bool = False
+
+
+class ProviderRule(msgspec.Struct, frozen=True):
+    """`attempts_max` counts temporary refusals; `retry_ms` is the first delay, doubled each time."""
+
+    channel: Channel
+    charged_on: Literal["delivered", "sent"] = "delivered"
+    attempts_max: int = 3
+    retry_ms: int = 1_000
+    can_look_up: bool = False
+
+
+class Policy(msgspec.Struct, frozen=True):
+    routes: dict[str, tuple[RouteStep, ...]]
+    categories: dict[Category, CategoryRule]
+    providers: dict[str, ProviderRule]
+    caps: tuple[Cap, ...]
+    dedupe_ms: int  # how long a claim lasts once delivered
+    slot_ms: dict[str, int]  # category: the longest window that can count its slots
+    currency: str
+    quote: Quote  # (provider, digits, category, day): the list price of one part

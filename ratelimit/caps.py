@@ -1,0 +1,82 @@
+"""Frequency caps: how often a person may be reached, as pure functions over the slots they hold.
+
+A slot is one message's reservation in a rolling window: taken at acceptance for the first channel, moved when the
+cascade moves, given back when nothing was delivered. A cap is full while as many matching slots as its limit lie
+inside its window. Nothing here reads a clock or knows where slots are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+
+class Cap(msgspec.Struct, frozen=True):
+    """`limit` messages in a rolling window of `window_ms`; `category` and `channel` None match every one."""
+
+    name: str
+    limit: int
+    window_ms: int
+    window: str  # as configured ("1d"): what a refusal quotes
+    category: str | None = None
+    channel: str | None = None
+
+    def counts(self, category: str, channel: str) -> bool:
+        return self.category in (None, category) and self.channel in (None, channel)
+
+
+class Slot(msgspec.Struct, array_like=True, frozen=True):
+    """One message's reservation: `at_ms` is when the person was (or is to be) reached on `channel`."""
+
+    message: str
+    at_ms: int
+    category: str
+    channel: str
+
+
+class Full(msgspec.Struct, frozen=True):
+    """A cap that refuses: `count` slots are in its window, and the first moment one more fits is `retry_at_ms`."""
+
+    cap: Cap
+    count: int
+    retry_at_ms: int
+
+
+def check(
+    caps: Iterable[Cap],
+    slots: Sequence[Slot],
+    category: str,
+    channel: str,
+    now_ms: int,
+    *,
+    but: str | None = None,
+) -> Full | None:
+    """Returns the strictest full cap for one more message, or None when it fits.
+
+    The strictest is the one whose next free moment is furthest away. `but` names a message whose own slot does not
+    count: the one that is being moved to another channel.
+    """
+    worst: Full | None = None
+    for cap in caps:
+        if not cap.counts(category, channel):
+            continue
+        since = now_ms - cap.window_ms
+        inside = sorted(
+            slot.at_ms
+            for slot in slots
+            if slot.at_ms > since
+            and slot.message != but
+            and cap.counts(slot.category, slot.channel)
+        )
+        if len(inside) < cap.limit:
+            continue
+        retry_at_ms = inside[len(inside) - cap.limit] + cap.window_ms
+        if worst is None or retry_at_ms > worst.retry_at_ms:
+            worst = Full(cap=cap, count=len(inside), retry_at_ms=retry_at_ms)
+    return worst
+
+
+def window_max_ms(caps: Iterable[Cap], category: str) -> int:
+    """The longest window that could ever count a slot of this category; 0 when no cap would."""
+    return max((c.window_ms for c in caps if c.category in (None, category)), default=0)
