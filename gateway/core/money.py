@@ -1,0 +1,84 @@
+"""Money as integers of 1e-6 currency units ("micros"), and its decimal strings at the edges.
+
+Owns the one conversion each way and the one division. Knows nothing of prices or ledgers;
+currencies are beside the amounts, never in them. What is not an exact amount raises `AmountError`
+with a sentence: nothing is rounded silently except a provider's own price (`from_decimal`) and a
+printed ratio.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_HALF_EVEN, Decimal
+
+MICROS = 1_000_000  # a currency unit
+AMOUNT_MAX = (
+    10**15 - 1
+)  # a thousand million units; a sum of 9,000 of them still fits 64 bits signed
+
+_PLACES = 6
+_PLACES_SHOWN_MIN = 4
+_AMOUNT_MAX = Decimal(AMOUNT_MAX).scaleb(-_PLACES)
+_QUANTUM = Decimal("0.000001")
+_amount = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))?").fullmatch
+
+
+class AmountError(ValueError):
+    """What was given is no amount; the sentence says why."""
+
+
+def parse_amount(text: str) -> int:
+    """ "0.0120" -> 12000 micros. Digits with at most six decimals; no sign, exponent or space.
+
+    Raises AmountError.
+    """
+    match = _amount(text)
+    if match is None:
+        raise AmountError(
+            f"{text[:40]!r} is not an amount: write it with at most six decimals, such as 0.0120."
+        )
+    whole, fraction = match.groups("")
+    return int(whole) * MICROS + int(fraction.ljust(_PLACES, "0"))
+
+
+def from_decimal(amount: Decimal) -> int:
+    """A provider's price in micros, rounded half to even where it has more than six decimals.
+
+    Raises AmountError for what is negative, not finite or beyond AMOUNT_MAX.
+    """
+    if not amount.is_finite() or amount < 0 or amount > _AMOUNT_MAX:
+        raise AmountError(f"{amount} is not an amount between 0 and {AMOUNT_MAX // MICROS}.")
+    return int(amount.quantize(_QUANTUM, ROUND_HALF_EVEN).scaleb(_PLACES))
+
+
+def format_amount(micros: int) -> str:
+    """12000 -> "0.0120": four decimals at least, six at most. A difference may be negative."""
+    whole, fraction = divmod(abs(micros), MICROS)
+    digits = f"{fraction:06d}"
+    shown = digits[:_PLACES_SHOWN_MIN] + digits[_PLACES_SHOWN_MIN:].rstrip("0")
+    return f"{'-' if micros < 0 else ''}{whole}.{shown}"
+
+
+def ratio(numerator: int, denominator: int, places: int) -> str | None:
+    """numerator / denominator with `places` (>= 1) decimals, half to even; None over zero."""
+    if denominator == 0:
+        return None
+    if denominator < 0:
+        numerator, denominator = -numerator, -denominator
+    scale = 10**places
+    quotient, rest = divmod(abs(numerator) * scale, denominator)
+    if 2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1):
+        quotient += 1
+    whole, fraction = divmod(quotient, scale)
+    sign = "-" if numerator < 0 and quotient > 0 else ""
+    return f"{sign}{whole}.{fraction:0{places}d}"
+
+
+def cost_per_delivered(cost: int, delivered: int) -> str | None:
+    """Micros over messages, in currency units with six decimals; None when none was delivered."""
+    return ratio(cost, delivered * MICROS, 6)
+
+
+def saved_pct(saved: int, sms_only_cost: int) -> str | None:
+    """The share saved against SMS alone, in percent with two decimals; None when SMS were free."""
+    return ratio(100 * saved, sms_only_cost, 2)
