@@ -1,8 +1,8 @@
 """The rules of the house that neither the linter nor the import contracts can check.
 
-Each rule is a function from a file's source to a list of complaints, so that a rule is itself tested
-on a line that breaks it. An exception is written down with its size; it may shrink, never grow, and
-goes when it is no longer needed.
+Each rule is a function from a file's source to a list of complaints, so that a rule is itself
+tested on a line that breaks it. An exception is written down with its size; it may shrink, never
+grow, and goes when it is no longer needed.
 """
 
 from __future__ import annotations
