@@ -1,16 +1,17 @@
 """What an adapter is: the one seam between Kaskad and a provider's wire format.
 
-An adapter is pure. It turns a batch of submissions into one HTTP request, the answer into one outcome a
-submission, and a callback's body into receipts. It opens no socket, reads no clock and keeps no state, so the
-same object serves dispatch (trio), ingress (uvloop), the conformance suite and the simulator's tests. All I/O
-is in `providers.http`; what an outcome means for a message is decided in `gateway.core.cascade`.
+An adapter is pure. It turns a batch of submissions into one HTTP request, the answer into one
+outcome a submission, and a callback's body into receipts. It opens no socket, reads no clock and
+keeps no state, so the same object serves dispatch (trio), ingress (uvloop), the conformance suite
+and the simulator's tests. All I/O is in `providers.http`; what an outcome means for a message is
+decided in `gateway.core.cascade`.
 
 Failures keep their stage, because the stage decides whether a retry could reach the person twice:
 
     NotSent        no byte of the request left us             retry freely
     Throttled      the provider refused the rate (429)        wait, then send again
     AccountFault   key, credit, IP: nobody's message can go   stop the lane, tell a human
-    BadRequest     the request as a whole was refused (400)   split it; alone, the message is rejected
+    BadRequest     the request as a whole was refused (400)   split it; alone, it is rejected
     Unknown        bytes left, no usable answer               never resend blindly: look up, wait
 """
 
@@ -35,8 +36,9 @@ class Button(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 class Submission(msgspec.Struct, frozen=True):
     """One step of one message, ready to send.
 
-    `ref` is ours: unique a step, at most 64 characters of [A-Za-z0-9.-], sent as the provider's client id and
-    echoed in its receipts. `to` is E.164 with the plus sign. `validity_ms` is how long the provider may try.
+    `ref` is ours: unique a step, at most 64 characters of [A-Za-z0-9.-], sent as the provider's
+    client id and echoed in its receipts. `to` is E.164 with the plus sign. `validity_ms` is how
+    long the provider may try.
     """
 
     ref: str
@@ -50,7 +52,10 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
-    """Why a provider refused or failed: its own code and name; `permanent` means trying again cannot help."""
+    """Why a provider refused or failed: its own code and name.
+
+    `permanent` means that trying again cannot help.
+    """
 
     code: str
     name: str
@@ -58,7 +63,10 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True):
-    """The provider took it. `provider_id` is None when the provider uses our `ref`; `parts` is its own count."""
+    """The provider took it.
+
+    `provider_id` is None when the provider uses our `ref`; `parts` is its own count.
+    """
 
     ref: str
     provider_id: str | None = None
@@ -66,10 +74,16 @@ class Submitted(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """The provider refused this one message inside an otherwise good answer."""
+    """The provider refused this one message inside an otherwise good answer.
+
+    `account` is True when the reason is the account's (credit, package), not the message's: the
+    message must go back to its lane under a new ref, and the lane must pause as for AccountFault.
+    An answer that refuses all its messages that way raises AccountFault instead.
+    """
 
     ref: str
     fault: Fault
+    account: bool = False
 
 
 Outcome = Submitted | Refused
@@ -78,8 +92,11 @@ Outcome = Submitted | Refused
 class Receipt(msgspec.Struct, frozen=True):
     """One delivery report.
 
-    `ref` is our id where the provider echoes it, `provider_id` its own where it does not (one of the two is
-    set). `cost` is the provider's whole charge for the step (price of one part times its parts), exact.
+    `ref` is our id where the provider echoes it, `provider_id` its own where that is another one;
+    at least one is set. With both, match `ref` first. A provider that replaced our id may echo only
+    its own, which then stands in `ref`: match an unknown `ref` against the ids of
+    `Submitted.provider_id` too. `cost` is the provider's whole charge for the step (price of one
+    part times its parts), exact.
     """
 
     status: ReceiptStatus
@@ -93,7 +110,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Receipts(msgspec.Struct, frozen=True):
-    """What one callback carried: the receipts understood, and a sentence for each item that was not."""
+    """What one callback carried: the receipts understood, and a sentence for each flaw met."""
 
     receipts: list[Receipt]
     faults: list[str] = []
@@ -114,8 +131,8 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class SendFault(Exception):
-    """Base of every way a whole request can fail; `code` is short and stable, `detail` a sentence."""
+class SendFault(Exception):  # noqa: N818 - a fault is what the house calls it, its kinds too
+    """Base of every way a whole request fails; `code` is short and stable, `detail` a sentence."""
 
     def __init__(self, code: str, detail: str, *, retry_after_ms: int | None = None) -> None:
         super().__init__(f"{code}: {detail}")
@@ -151,32 +168,38 @@ class Adapter(Protocol):
     channel: Channel
     batch_max: int  # what the wire format takes in one request, whatever the configuration says
     can_look_up: bool
+    look_up_max: int  # refs in one look-up request, at least 1
 
     def submit(self, batch: Sequence[Submission]) -> Request:
         """Builds the request that sends the batch (1..batch_max submissions)."""
         ...
 
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
-        """Reads the answer: one outcome a submission, in the batch's order, whatever order the answer has.
+        """Reads the answer: one outcome a submission, in the batch's order whatever the answer's.
 
-        A submission the answer does not mention raises Unknown for the batch unless others are mentioned; then it
-        is simply absent from the list, and the caller treats it as unknown.
-        Raises Throttled, AccountFault, BadRequest or Unknown for the batch as a whole.
+        A submission the answer does not mention is absent from the list, and the caller treats it
+        as unknown; an answer that mentions none of them raises Unknown. Raises Throttled,
+        AccountFault, BadRequest or Unknown for the batch as a whole.
         """
         ...
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:
-        """Reads a callback's body. Raises ValueError with a plain sentence only when nothing of it can be read."""
+        """Reads a callback's body.
+
+        Raises ValueError with a plain sentence only when nothing of it can be read.
+        """
         ...
 
     def look_up(self, refs: Sequence[str]) -> Request:
-        """Builds the request that asks what became of `refs` (1..100). Only when `can_look_up`."""
+        """Builds the request that asks what became of `refs` (1..look_up_max), if `can_look_up`."""
         ...
 
     def looked_up(self, reply: Reply) -> list[Receipt]:
-        """Reads the answer: a receipt for each ref the provider knows ('sent' when it is merely accepted).
+        """Reads the answer: receipts for the refs the provider knows, 'sent' when merely accepted.
 
-        A ref that is not in the list is one the provider does not know. Raises SendFault when the answer is none.
+        A ref that is not in the list is one the provider does not know. Raises SendFault when the
+        answer is none, and Unknown when an entry of it cannot be read, since that entry might be
+        any of the refs.
         """
         ...
 

@@ -1,0 +1,111 @@
+"""Who may bring receipts: the proof a callback must carry.
+
+Pure. Owns the comparison, in constant time, of what a request carries with what the configuration
+expects: HTTP basic, a token in the query, or an HMAC of the body in a header. Must not know
+providers or HTTP servers. Several proofs may be configured and any one suffices; with none
+configured, or with anything malformed, the answer is False.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+HmacAlgorithm = Literal["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
+HmacEncoding = Literal["hex", "base64"]
+
+
+class BasicAuth(msgspec.Struct, frozen=True):
+    """HTTP basic (RFC 7617), UTF-8. Raises ValueError on a colon in the user or no password."""
+
+    user: str
+    password: str
+
+    def __post_init__(self) -> None:
+        if ":" in self.user or not self.password:
+            raise ValueError("Basic authentication needs a user without a colon and a password.")
+
+
+class HmacAuth(msgspec.Struct, frozen=True):
+    """An HMAC of the raw body in `header`. Raises ValueError when header or secret is empty."""
+
+    secret: str
+    header: str
+    algorithm: HmacAlgorithm = "sha256"
+    encoding: HmacEncoding = "hex"
+
+    def __post_init__(self) -> None:
+        if not self.secret or not self.header:
+            raise ValueError("HMAC authentication needs a secret and the name of a header.")
+
+
+class CallbackAuth(msgspec.Struct, frozen=True):
+    """The proofs a provider's callbacks may carry; `token` is compared with the query's `token`."""
+
+    basic: BasicAuth | None = None
+    token: str | None = None
+    hmac: HmacAuth | None = None
+
+    def __post_init__(self) -> None:
+        if self.token == "":
+            raise ValueError("The callback token is empty: set it or leave it out.")
+
+
+def verify(
+    auth: CallbackAuth, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+) -> bool:
+    """Whether the request carries one of the configured proofs.
+
+    `headers` has its names in lower case; `query` is decoded; `body` is exactly what came over the
+    wire.
+    """
+    return (
+        (auth.basic is not None and _verify_basic(auth.basic, headers))
+        or (auth.token is not None and _same_text(auth.token, query.get("token", "")))
+        or (auth.hmac is not None and _verify_hmac(auth.hmac, headers, body))
+    )
+
+
+def _verify_basic(auth: BasicAuth, headers: Mapping[str, str]) -> bool:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    carried = _from_base64(given.strip())
+    return hmac.compare_digest(_octets(f"{auth.user}:{auth.password}"), carried)
+
+
+def _verify_hmac(auth: HmacAuth, headers: Mapping[str, str], body: bytes) -> bool:
+    given = headers.get(auth.header.lower(), "").strip()
+    carried = _from_hex(given) if auth.encoding == "hex" else _from_base64(given)
+    digest = hmac.digest(_octets(auth.secret), body, getattr(hashlib, auth.algorithm))
+    return hmac.compare_digest(digest, carried)
+
+
+def _same_text(expected: str, given: str) -> bool:
+    return hmac.compare_digest(_octets(expected), _octets(given))
+
+
+def _octets(text: str) -> bytes:
+    # A header or query may be decoded to lone surrogates; they must compare as different, not
+    # raise.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""

@@ -1,0 +1,155 @@
+"""How Infobip's delivery reports, seen reports and log rows become receipts.
+
+Owns the reading of their one item shape and of the envelope around it. Must not know the channel,
+nor what a receipt does to a message. An item that cannot be read becomes a sentence and its
+neighbours go on; of an item whose details are malformed the status is kept, because a delivery must
+not be lost over a date or a price. Prices go from the JSON text to Decimal without a float in
+between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from providers.contract import Fault, Receipt, Receipts, ReceiptStatus
+from providers.infobip_wire import (
+    PARTS_MAX,
+    PERMANENT_ERRORS,
+    RECEIPT_BY_GROUP,
+    RECEIPT_BY_STATUS,
+    SIGNALS_BLOCKED_FREE,
+    Error,
+    Report,
+    ReportCore,
+    Results,
+    Status,
+    parts_count,
+    text_id,
+)
+
+PRICE_DIGITS_MAX = 9  # before the decimal point
+PRICE_DECIMALS_MAX = 12  # with the digits and PARTS_MAX still exact in Decimal's 28 digits
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+_RESULTS = msgspec.json.Decoder(Results)
+_REPORT = msgspec.json.Decoder(Report)
+_REPORT_CORE = msgspec.json.Decoder(ReportCore)
+_REF = re.compile(r"[A-Za-z0-9.-]{1,64}")
+
+
+def read_envelope(body: bytes) -> Results:
+    """Reads the outer object, its items still raw. Raises ValueError with a sentence."""
+    try:
+        return _RESULTS.decode(body)
+    except RecursionError as error:
+        raise ValueError("The body is nested too deeply.") from error
+    except ValueError as error:
+        raise ValueError(f"The body is not a JSON report: {error}") from error
+
+
+def read_reports(items: Sequence[msgspec.Raw]) -> Receipts:
+    """Reads report items one by one; an item that fails leaves a sentence with its place."""
+    receipts: list[Receipt] = []
+    faults: list[str] = []
+    for place, item in enumerate(items):
+        try:
+            report = _report(item, faults, place)
+            receipts.append(_receipt(report, faults))
+        except ValueError as error:
+            faults.append(f"Item {place} was left out: {error}")
+    return Receipts(receipts, faults)
+
+
+def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
+    try:
+        return _REPORT.decode(item)
+    except ValueError as error:
+        core = _REPORT_CORE.decode(item)
+        faults.append(f"Item {place} was read in part: {error}")
+        return Report(core.message_id, status=core.status, seen_at=core.seen_at)
+
+
+def _receipt(report: Report, faults: list[str]) -> Receipt:
+    """Raises ValueError when the item names no message or no known status."""
+    message_id, echoed = text_id(report.message_id), text_id(report.callback_data)
+    ref = echoed if echoed is not None and _REF.fullmatch(echoed) else message_id
+    if ref is None:
+        raise ValueError("it names no message.")
+    provider_id = message_id if message_id != ref else None
+    if report.status is None:
+        if report.seen_at is None:
+            raise ValueError(f"message {ref} has neither a status nor seenAt.")
+        return Receipt("seen", ref, provider_id, at_ms=_at_ms(report.seen_at, ref, faults))
+    status = _receipt_status(report.status, ref)
+    cost = _cost(report, ref, faults)
+    return Receipt(
+        status,
+        ref,
+        provider_id,
+        at_ms=_at_ms(report.done_at or report.sent_at, ref, faults),
+        parts=parts_count(report.message_count),
+        cost=cost,
+        currency=report.price.currency if report.price and cost is not None else None,
+        fault=_fault(report.error),
+    )
+
+
+def _receipt_status(status: Status, ref: str) -> ReceiptStatus:
+    found = RECEIPT_BY_STATUS.get(status.key) or RECEIPT_BY_GROUP.get(status.group_id)
+    if found is None:
+        raise ValueError(
+            f"message {ref} has status group {status.group_id}, id {status.id}, which is not known."
+        )
+    return found
+
+
+def _at_ms(text: str | None, ref: str, faults: list[str]) -> int | None:
+    """Epoch milliseconds of `2026-11-01T12:34:56.789+0000`; without an offset it is UTC."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        return (at - EPOCH) // MILLISECOND
+    except (ValueError, OverflowError):
+        faults.append(f"The time of message {ref} was left out: it is not an ISO 8601 date.")
+        return None
+
+
+def _cost(report: Report, ref: str, faults: list[str]) -> Decimal | None:
+    """Price of one part times the parts; None without either, so that the price list decides."""
+    if report.status is not None and report.status.key == SIGNALS_BLOCKED_FREE:
+        return Decimal(0)
+    price = report.price.price_per_message if report.price else None
+    count = report.message_count
+    if price is None or count is None:
+        return None
+    if not (_is_exact(price) and 0 <= count <= PARTS_MAX):
+        faults.append(f"The price of message {ref} was left out: it cannot be a price.")
+        return None
+    return price * count
+
+
+def _is_exact(price: Decimal) -> bool:
+    exponent = price.as_tuple().exponent
+    if not isinstance(exponent, int):  # NaN and infinities carry a letter there
+        return False
+    return price >= 0 and exponent >= -PRICE_DECIMALS_MAX and price.adjusted() < PRICE_DIGITS_MAX
+
+
+def _fault(error: Error | None) -> Fault | None:
+    """Infobip sends an error with every report; id 0 is its NO_ERROR."""
+    if error is None or not error.id:
+        return None
+    return Fault(
+        code=str(error.id),
+        name=error.name or f"ERROR_{error.id}",
+        permanent=bool(error.permanent) or error.id in PERMANENT_ERRORS,
+    )

@@ -1,0 +1,167 @@
+"""Infobip's JSON as Structs, and its status tables: the generation of /viber/2 and /sms/3.
+
+Owns shapes and numbers, no behaviour beyond them. Must not know the channel. Reading is lenient
+about what Kaskad does not use (unknown keys are ignored) and strict about what it does: a wrong
+type fails that one item.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from providers.contract import ReceiptStatus
+
+ID_CHARS_MAX = 200
+PARTS_MAX = 1000
+
+StatusKey = tuple[int, int | None]  # (groupId, id): id alone is ambiguous
+
+GROUPS_ACCEPTED = frozenset({0, 1, 3})
+GROUPS_REFUSED = frozenset({2, 4, 5})
+DUPLICATE_ID: StatusKey = (5, 23)  # the id was used before: the earlier request did arrive
+SIGNALS_BLOCKED_FREE: StatusKey = (5, 87)
+NO_CREDIT: StatusKey = (5, 12)
+PACKAGE_EXPIRED: StatusKey = (5, 17)
+FLOODING_FILTER: StatusKey = (5, 20)
+SYSTEM_ERROR: StatusKey = (5, 21)
+ACCOUNT_STATUSES = frozenset({NO_CREDIT, PACKAGE_EXPIRED})
+TEMPORARY_STATUSES = ACCOUNT_STATUSES | {FLOODING_FILTER, SYSTEM_ERROR}
+
+# Where the group decides; group 3, DELIVERED, is left out because only its id tells a delivery from
+# a hand-over.
+RECEIPT_BY_GROUP: dict[int, ReceiptStatus] = {
+    0: "sent",
+    1: "sent",
+    2: "undelivered",
+    4: "expired",
+    5: "rejected",
+}
+RECEIPT_BY_STATUS: dict[StatusKey, ReceiptStatus] = {
+    (3, 2): "sent",
+    (3, 5): "delivered",
+    DUPLICATE_ID: "sent",
+}
+# Unknown user, blocked user, unsupported device: no Viber there, whatever the report says about
+# permanence.
+PERMANENT_ERRORS = frozenset({7002, 7003, 7201})
+
+
+class Status(msgspec.Struct, frozen=True, rename="camel"):
+    group_id: int
+    id: int | None = None
+    name: str | None = None
+
+    @property
+    def key(self) -> StatusKey:
+        return self.group_id, self.id
+
+
+class Error(msgspec.Struct, frozen=True):
+    id: int | None = None
+    name: str | None = None
+    permanent: bool | None = None
+
+
+class Price(msgspec.Struct, frozen=True, rename="camel"):
+    price_per_message: Decimal | None = None
+    currency: str | None = None
+
+
+class Details(msgspec.Struct, frozen=True, rename="camel"):
+    message_count: int | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, rename="camel"):
+    """One message of a send answer."""
+
+    message_id: str | int | None = None
+    destination: str | int | None = None
+    status: Status | None = None
+    details: Details | None = None
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    """One item of a delivery report, a seen report or a log: a seen report has seenAt and no
+    status.
+    """
+
+    message_id: str | int | None = None
+    callback_data: str | int | None = None
+    status: Status | None = None
+    error: Error | None = None
+    sent_at: str | None = None
+    done_at: str | None = None
+    seen_at: str | None = None
+    message_count: int | None = None
+    price: Price | None = None
+
+
+class ReportCore(msgspec.Struct, frozen=True, rename="camel"):
+    """What of a report cannot be done without, read alone when the rest of it is malformed."""
+
+    message_id: str | int | None = None
+    status: Status | None = None
+    seen_at: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    messages: list[msgspec.Raw]
+
+
+class Results(msgspec.Struct, frozen=True, rename="camel"):
+    results: list[msgspec.Raw] | None = None
+    notification_type: str | None = None
+
+
+class ServiceException(msgspec.Struct, frozen=True, rename="camel"):
+    message_id: str | None = None
+    text: str | None = None
+
+
+class RequestError(msgspec.Struct, frozen=True, rename="camel"):
+    service_exception: ServiceException | None = None
+
+
+class Violation(msgspec.Struct, frozen=True):
+    property: str | None = None
+    violation: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True, rename="camel"):
+    """Both shapes in one: errorCode and its company (v3), or requestError (the older endpoints)."""
+
+    error_code: str | None = None
+    description: str | None = None
+    violations: list[Violation] | None = None
+    request_error: RequestError | None = None
+
+
+class Destination(msgspec.Struct, frozen=True, rename="camel"):
+    to: str
+    message_id: str
+
+
+class ValidityPeriod(msgspec.Struct, frozen=True, rename="camel"):
+    amount: int
+    time_unit: str = "SECONDS"
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    url: str
+
+
+def text_id(value: str | int | None) -> str | None:
+    """An id as text, or None when there is none or it is longer than Infobip's ids are.
+
+    Infobip's own ids are strings of digits, and some writers turn those into JSON numbers.
+    """
+    if value is None or value == "":
+        return None
+    text = str(value)
+    return text if len(text) <= ID_CHARS_MAX else None
+
+
+def parts_count(value: int | None) -> int | None:
+    return value if value is not None and 1 <= value <= PARTS_MAX else None

@@ -1,0 +1,88 @@
+"""What an HTTP status means for a batch, the same for every adapter that speaks HTTP.
+
+Owns the mapping from status code to SendFault and the reading of Retry-After. Must not know any
+provider's body: the adapter hands in the code and the sentence it found there. On an answer it
+cannot place it raises AccountFault for what nobody's message could pass (wrong key, wrong address)
+and Unknown for what may have been accepted, so that no message is rejected or sent twice because of
+a status nobody thought of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from providers.contract import AccountFault, BadRequest, Reply, SendFault, Throttled, Unknown
+
+RETRY_AFTER_MS_MAX = 3_600_000  # an hour; a longer wish is a mistake or an outage to look at
+DETAIL_CHARS_MAX = 300
+
+_REQUEST_REFUSED = frozenset({400, 413, 422})
+_LONG_DIGITS = re.compile(r"\d{7,}")
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What an error answer's body says: the provider's code and sentence, either may be empty."""
+
+    code: str = ""
+    detail: str = ""
+
+
+def raise_unless_ok(reply: Reply, explain: Callable[[bytes], Explanation]) -> None:
+    """Returns when the status is 2xx, else raises the SendFault that the status stands for.
+
+    `explain` reads the provider's own error body and must not raise. The sentence is shortened, and
+    runs of seven digits or more are blanked in it: providers quote phone numbers, and the fault
+    goes to the log.
+    """
+    status = reply.status
+    if 200 <= status < 300:
+        return
+    said = explain(reply.body)
+    code = said.code or f"http_{status}"
+    detail = said.detail or f"The answer was HTTP {status}."
+    detail = _LONG_DIGITS.sub("…", detail)[:DETAIL_CHARS_MAX]
+    raise _fault(status, code, detail, retry_after_ms(reply.headers))
+
+
+def _fault(status: int, code: str, detail: str, retry_after: int | None) -> SendFault:
+    if status == 429:
+        return Throttled(code, detail, retry_after_ms=retry_after)
+    if status in _REQUEST_REFUSED:
+        return BadRequest(code, detail)
+    # A time-out told by the server or a failure on its side says nothing about what it did before.
+    if status == 408 or status >= 500 or status < 200:
+        return Unknown(code, detail, retry_after_ms=retry_after)
+    if status in (401, 403):
+        return AccountFault(
+            code, f"{detail} Check the provider's API key, its scopes and IP rules."
+        )
+    return AccountFault(code, f"{detail} Check base_url: nothing there takes this request.")
+
+
+def retry_after_ms(headers: Mapping[str, str]) -> int | None:
+    """Reads Retry-After (RFC 9110, 10.2.3): milliseconds, 0..RETRY_AFTER_MS_MAX, or None.
+
+    A date is measured against the answer's own Date header: the wish is the provider's, so is the
+    clock.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        # Ten digits of seconds are over the maximum already; a longer run is only work for int().
+        return min(int(value[:10]) * 1000, RETRY_AFTER_MS_MAX)
+    wished, now = _http_date(value), _http_date(headers.get("date", ""))
+    if wished is None or now is None:
+        return None
+    return min(max(int((wished - now).total_seconds()) * 1000, 0), RETRY_AFTER_MS_MAX)
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return parsed if parsed.tzinfo is not None else None
