@@ -1,0 +1,207 @@
+"""The price list: the one row that counts, and every fault of a bad file at once."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core import prices
+from gateway.core.money import format_amount
+from gateway.core.prices import Price, PriceBook, PriceFault, PriceRow, PricesError
+from gateway.errors import ConfigurationError
+
+HEADER = "provider,prefix,category,cost,sell,currency,valid_from"
+TODAY = date(2026, 11, 15)
+
+BOOK = prices.parse_prices(
+    f"""{HEADER}
+sms,,,0.0500,0.0600,EUR,2026-01-01
+sms,7,,0.0300,0.0400,EUR,2026-01-01
+sms,7,otp,0.0200,0.0250,EUR,2026-01-01
+sms,79,,0.0310,0.0410,EUR,2026-01-01
+sms,7916,marketing,0.0330,0.0430,EUR,2026-01-01
+sms,44,,0.0100,0.0200,EUR,2026-01-01
+sms,44,,0.0110,0.0210,EUR,2026-11-15
+sms,44,,0.0120,0.0220,EUR,2026-11-16
+sms,49,otp,0.0700,0.0800,EUR,2026-01-01
+sms,49,,0.0750,0.0850,EUR,2026-06-01
+viber,7,,0.0040,0.0080,EUR,2027-01-01
+""",
+    "EUR",
+)
+
+
+@pytest.mark.parametrize(
+    ("why", "provider", "digits", "category", "on", "cost"),
+    [
+        ("an empty prefix matches all", "sms", "15550001", "otp", TODAY, 50_000),
+        ("the longest prefix wins", "sms", "79991234567", "transactional", TODAY, 31_000),
+        ("a longer prefix wins over a named category", "sms", "79991234567", "otp", TODAY, 31_000),
+        ("a named category wins over an empty one", "sms", "77011234567", "otp", TODAY, 20_000),
+        ("whatever the dates", "sms", "491711234567", "otp", TODAY, 70_000),
+        ("a prefix of another category is no match", "sms", "79161234567", "otp", TODAY, 31_000),
+        ("a prefix of this category is", "sms", "79161234567", "marketing", TODAY, 33_000),
+        ("the latest day counts from its morning", "sms", "447700900123", "otp", TODAY, 11_000),
+        ("an earlier day has its own", "sms", "447700900123", "otp", date(2026, 11, 14), 10_000),
+        ("a later day too", "sms", "447700900123", "otp", date(2026, 12, 1), 12_000),
+    ],
+)
+def test_the_row_that_counts(
+    why: str, provider: str, digits: str, category: str, on: date, cost: int
+) -> None:
+    price = BOOK.quote(provider, digits, category, on)
+    assert price is not None, why
+    assert price.cost == cost, why
+
+
+@pytest.mark.parametrize(
+    ("provider", "digits", "category", "on"),
+    [
+        ("viber", "79161234567", "otp", TODAY),
+        ("viber", "447700900123", "otp", date(2027, 1, 1)),
+        ("unheard-of", "79161234567", "otp", TODAY),
+        ("sms", "79161234567", "unheard-of", TODAY),
+        ("sms", "79161234567", "otp", date(2025, 12, 31)),
+    ],
+)
+def test_no_row_that_counts_is_no_price(
+    provider: str, digits: str, category: str, on: date
+) -> None:
+    assert BOOK.quote(provider, digits, category, on) is None
+
+
+rows = st.builds(
+    PriceRow,
+    st.sampled_from(["viber", "sms"]),
+    st.text("12", max_size=4),
+    st.sampled_from(["", "otp", "marketing"]),
+    st.builds(Price, st.integers(0, 10**9), st.integers(0, 10**9), st.just("EUR")),
+    st.integers(0, 3).map(lambda days: TODAY + timedelta(days)),
+)
+lists = st.lists(
+    rows, max_size=40, unique_by=lambda r: (r.provider, r.prefix, r.category, r.valid_from)
+)
+questions = st.tuples(
+    st.sampled_from(["viber", "sms"]),
+    st.text("12", min_size=1, max_size=6),
+    st.sampled_from(["otp", "marketing", "transactional"]),
+    st.integers(-1, 12).map(lambda days: TODAY + timedelta(days)),
+)
+
+
+def by_reading_every_row(
+    all_rows: list[PriceRow], provider: str, digits: str, category: str, on: date
+) -> Price | None:
+    """The rule as it is told."""
+    matching = [
+        row
+        for row in all_rows
+        if row.provider == provider
+        and digits.startswith(row.prefix)
+        and row.category in ("", category)
+        and row.valid_from <= on
+    ]
+    best = max(
+        matching, key=lambda r: (len(r.prefix), r.category != "", r.valid_from), default=None
+    )
+    return best.price if best else None
+
+
+@given(lists, st.lists(questions, min_size=1, max_size=20))
+def test_quotes_equal_reading_every_row(
+    all_rows: list[PriceRow], asked: list[tuple[str, str, str, date]]
+) -> None:
+    book = PriceBook(all_rows)
+    for question in asked:
+        assert book.quote(*question) == by_reading_every_row(all_rows, *question)
+
+
+@given(lists)
+def test_a_written_list_reads_back_the_same(all_rows: list[PriceRow]) -> None:
+    text = "\n".join(
+        [HEADER]
+        + [
+            f"{r.provider},{r.prefix},{r.category},{format_amount(r.price.cost)},"
+            f"{format_amount(r.price.sell)},EUR,{r.valid_from}"
+            for r in all_rows
+        ]
+    )
+    assert prices.parse_prices(text, "EUR").rows == tuple(all_rows)
+
+
+def faults_of(text: str) -> list[tuple[int, str]]:
+    with pytest.raises(PricesError) as caught:
+        prices.parse_prices(text, "EUR")
+    return [(fault.line, fault.column) for fault in caught.value.faults]
+
+
+def test_every_fault_of_a_file_is_told_at_once() -> None:
+    assert faults_of(
+        f"""{HEADER}
+sms,7,otp,0.0200,0.0250,EUR,2026-01-01
+,+7,sport,0.00000001,-1,USD,2026-02-30
+
+sms,7,otp,0.0200
+sms,7,otp,0.0300,0.0350,EUR,2026-01-01
+sms,7,,1e-2,0.0350,EUR,20260101
+"""
+    ) == [
+        (3, "provider"), (3, "prefix"), (3, "category"), (3, "cost"), (3, "sell"), (3, "currency"),
+        (3, "valid_from"), (5, ""), (6, ""), (7, "cost"), (7, "valid_from"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("", list(prices.COLUMNS)),
+        ("provider,prefix,category,cost,sell,currency", ["valid_from"]),
+        (HEADER + ",comment", ["comment"]),
+        (HEADER + ",cost", ["cost"]),
+        (HEADER.replace("sell", "price"), ["price", "sell"]),
+    ],
+)
+def test_a_header_names_each_column_once(text: str, columns: list[str]) -> None:
+    assert faults_of(text + "\nsms,7,otp,x,x,x,x\n") == [(1, column) for column in columns]
+
+
+def test_columns_may_stand_in_any_order() -> None:
+    text = "valid_from,sell,cost,currency,category,prefix,provider\n2026-01-01,2,1,EUR,,7,sms\n"
+    assert prices.parse_prices(text, "EUR").quote("sms", "7916", "otp", TODAY) == Price(
+        1_000_000, 2_000_000, "EUR"
+    )
+
+
+def test_broken_quoting_is_a_fault_with_its_line() -> None:
+    assert faults_of(f'{HEADER}\nsms,"7"x,otp,1,1,EUR,2026-01-01\n') == [(2, "")]
+
+
+def test_a_list_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prices, "PRICE_ROWS_MAX", 1)
+    row = "sms,{},otp,1,1,EUR,2026-01-01\n"
+    assert len(prices.parse_prices(f"{HEADER}\n{row.format(7)}", "EUR").rows) == 1
+    assert faults_of(f"{HEADER}\n{row.format(7)}{row.format(8)}{row.format(9)}") == [(3, "")]
+
+
+def test_a_file_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+    text = f"{HEADER}\r\nsms,7,,1,2,EUR,2026-01-01\r\n"
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "prices.csv").write_bytes(text.encode(encoding))
+        assert len(prices.load_prices(tmp_path / "prices.csv", "EUR").rows) == 1
+
+
+def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.csv, line 1: cannot be read"):
+        prices.load_prices(tmp_path / "none.csv", "EUR")
+    (tmp_path / "latin.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        prices.load_prices(tmp_path / "latin.csv", "EUR")
+
+
+def test_a_fault_reads_as_a_place_and_a_sentence() -> None:
+    error = PricesError("prices.csv", [PriceFault(3, "cost", "'x' is not an amount.")])
+    assert str(error) == "prices.csv, line 3, cost: 'x' is not an amount."
