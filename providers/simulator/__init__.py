@@ -1,0 +1,1 @@
+"""The provider simulator: Infobip's wire formats over HTTP, faults on demand, and a bill."""

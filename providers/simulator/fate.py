@@ -1,0 +1,246 @@
+"""What becomes of a message and of a request: pure functions of the seed, the id and the knobs.
+
+Every feature draws from its own word of one hash, so turning one knob never changes what another
+one decides, and neither time nor order enters. Knows nothing of HTTP, prices or clocks. Total: it
+never fails.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from hashlib import blake2b
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from providers.contract import Channel
+from providers.simulator.knobs import Ending, Knobs, Override
+
+VALIDITY_MS_MAX: Final = 48 * 3_600_000  # longer ones are clamped, PROVIDERS.md 1.2
+T = TypeVar("T")
+
+_WORD: Final = 2**32
+_WORDS: Final = struct.Struct("<14I")
+
+
+class Fate(msgspec.Struct, frozen=True):
+    """A message's whole future: `status` and `error` are catalogue ids, times milliseconds.
+
+    `then_delivered_ms` is None, or how long after an unreached end the message is delivered after
+    all.
+    """
+
+    ending: Ending
+    status: int
+    error: int
+    receipt_ms: int
+    seen_ms: int | None
+    early: bool = False
+    lost: bool = False
+    reordered: bool = False
+    repeats: int = 0
+    late_ms: int = 0
+    then_delivered_ms: int | None = None
+
+
+class Kind(enum.IntEnum):
+    """What can happen to an accepted message: changes of its state, and reports about them."""
+
+    FINISH = 0
+    SEE = 1
+    REVIVE = 2
+    REPORT = 3
+    SEEN_REPORT = 4
+    REVIVE_REPORT = 5
+    INTERMEDIATE_REPORT = 6
+
+
+RequestFate = Literal["good", "lost", "throttled", "broken", "answer-lost", "garbage"]
+
+
+class Handling(msgspec.Struct, frozen=True):
+    """How one request is treated: `pick` chooses among variants of a fault."""
+
+    fate: RequestFate
+    answer_ms: int
+    pick: int
+
+
+def has_viber(knobs: Knobs, to: str) -> bool:
+    """Whether the person behind `to` (digits) has Viber: the same for every message."""
+    return _words(knobs.seed, "viber", to)[0] < knobs.viber_share * _WORD
+
+
+def fate(knobs: Knobs, channel: Channel, key: str, to: str, override: Override | None) -> Fate:
+    """The fate of the message `key` to `to` (digits); `override` is the number's own, if any."""
+    words = _words(knobs.seed, channel, key)
+    drawn = _drawn(knobs, channel, to, words)
+    if override is None:
+        return drawn
+    return _overridden(
+        drawn, override, channel, _between(words[4], knobs.seen_ms_min, knobs.seen_ms_max)
+    )
+
+
+def handling(knobs: Knobs, key: str, attempt: int) -> Handling:
+    """How the `attempt`-th request that starts with `key` is treated: a retry can fare better."""
+    words = _words(knobs.seed, f"request {attempt}", key)
+    faults: tuple[tuple[RequestFate, float], ...] = (
+        ("lost", knobs.lost_share),
+        ("throttled", knobs.throttle_share),
+        ("broken", knobs.server_error_share),
+        ("answer-lost", knobs.answer_lost_share),
+        ("garbage", knobs.garbage_share),
+    )
+    kind: RequestFate = "good"
+    for index, (name, share) in enumerate(faults):
+        if words[index] < share * _WORD:
+            kind = name
+            break
+    return Handling(
+        fate=kind,
+        answer_ms=_between(words[6], knobs.answer_ms_min, knobs.answer_ms_max),
+        pick=words[7],
+    )
+
+
+def timeline(
+    fate: Fate, knobs: Knobs, accepted_ms: int, validity_ms: int, *, intermediate: bool
+) -> list[tuple[int, Kind]]:
+    """Everything that will happen to the message: (epoch ms, kind), changes before reports.
+
+    Only what an early message owes happens at `accepted_ms` itself, before the send is answered.
+    """
+    if fate.ending == "rejected":
+        return []
+    happenings: list[tuple[int, Kind]] = []
+    expiry_ms = accepted_ms + _expiry(knobs, validity_ms)
+    end_ms = expiry_ms
+    if fate.ending in ("delivered", "undelivered"):
+        end_ms = accepted_ms + (0 if fate.early else max(1, fate.receipt_ms))
+    elif fate.ending == "expired" and fate.early:
+        end_ms = accepted_ms
+    report_ms = end_ms + fate.late_ms
+    if fate.ending != "silent":
+        happenings.append((end_ms, Kind.FINISH))
+        if fate.seen_ms is not None:
+            seen_ms = end_ms + max(1, fate.seen_ms)
+            happenings.append((seen_ms, Kind.SEE))
+            if not fate.lost:
+                happenings += _repeated(fate, knobs, seen_ms, Kind.SEEN_REPORT)
+            if fate.reordered:
+                report_ms = max(report_ms, seen_ms + 1)
+        if not fate.lost:
+            happenings += _repeated(fate, knobs, report_ms, Kind.REPORT)
+    if intermediate and not fate.lost:
+        at_ms = report_ms + 1 if fate.reordered else min(accepted_ms + 1, end_ms)
+        happenings.append((at_ms, Kind.INTERMEDIATE_REPORT))
+    if fate.then_delivered_ms is not None and fate.ending != "delivered":
+        revived_ms = end_ms + max(1, fate.then_delivered_ms)
+        happenings.append((revived_ms, Kind.REVIVE))
+        if not fate.lost:
+            happenings += _repeated(fate, knobs, revived_ms, Kind.REVIVE_REPORT)
+    happenings.sort(key=lambda happening: happening[0])
+    return happenings
+
+
+def _repeated(fate: Fate, knobs: Knobs, at_ms: int, kind: Kind) -> list[tuple[int, Kind]]:
+    return [(at_ms + n * knobs.repeat_gap_ms, kind) for n in range(fate.repeats + 1)]
+
+
+def _expiry(knobs: Knobs, validity_ms: int) -> int:
+    return max(1, knobs.expiry_ms or min(validity_ms, VALIDITY_MS_MAX))
+
+
+def _drawn(knobs: Knobs, channel: Channel, to: str, words: tuple[int, ...]) -> Fate:
+    ending, status, error = _end(knobs, channel, to, words)
+    unreached = ending in ("expired", "silent")
+    seen = channel == "viber" and ending == "delivered" and words[2] < knobs.seen_share * _WORD
+    return Fate(
+        ending=ending,
+        status=status,
+        error=error,
+        receipt_ms=_between(words[3], knobs.receipt_ms_min, knobs.receipt_ms_max),
+        seen_ms=_between(words[4], knobs.seen_ms_min, knobs.seen_ms_max) if seen else None,
+        early=not unreached and words[5] < knobs.early_share * _WORD,
+        lost=words[6] < knobs.receipt_lost_share * _WORD,
+        reordered=words[7] < knobs.reordered_share * _WORD,
+        repeats=knobs.repeat_times if words[8] < knobs.repeat_share * _WORD else 0,
+        late_ms=knobs.late_ms if words[9] < knobs.late_share * _WORD else 0,
+        then_delivered_ms=(
+            knobs.revive_ms if unreached and words[10] < knobs.revive_share * _WORD else None
+        ),
+    )
+
+
+def _end(
+    knobs: Knobs, channel: Channel, to: str, words: tuple[int, ...]
+) -> tuple[Ending, int, int]:
+    if words[0] < knobs.reject_share * _WORD:
+        return "rejected", knobs.reject_status, 0
+    delivered, undelivered = knobs.sms_delivered, knobs.sms_undelivered
+    if channel == "viber":
+        if not has_viber(knobs, to):
+            if knobs.non_viber == "reject":
+                return "rejected", 52, 0
+            return "undelivered", knobs.non_viber_status, knobs.non_viber_error
+        delivered, undelivered = knobs.viber_delivered, knobs.viber_undelivered
+    if words[1] < delivered * _WORD:
+        return "delivered", *_usual("delivered", channel)
+    if words[1] < (delivered + undelivered) * _WORD:
+        return "undelivered", *_usual("undelivered", channel)
+    return knobs.unreached, *_usual(knobs.unreached, channel)
+
+
+def _usual(ending: Ending, channel: Channel) -> tuple[int, int]:
+    """Status and error ids an ending has when nobody names others."""
+    match ending:
+        case "delivered":
+            return 5, 0
+        case "undelivered":
+            return 9, 7003 if channel == "viber" else 27
+        case "expired" | "silent":
+            return 15, 4101
+        case "rejected":
+            return 6, 0
+
+
+def _overridden(drawn: Fate, override: Override, channel: Channel, seen_ms: int) -> Fate:
+    ending, status, error = drawn.ending, drawn.status, drawn.error
+    then_delivered_ms = drawn.then_delivered_ms
+    if override.ending is not None:
+        ending, then_delivered_ms = override.ending, None
+        status, error = _usual(ending, channel)
+    if override.status is not None:
+        status = override.status
+    if override.error is not None:
+        error = override.error
+    seen = drawn.seen_ms is not None if override.seen is None else override.seen
+    return Fate(
+        ending=ending,
+        status=status,
+        error=error,
+        receipt_ms=_or(override.receipt_ms, drawn.receipt_ms),
+        seen_ms=seen_ms if seen and ending == "delivered" else None,
+        early=_or(override.early, drawn.early),
+        lost=_or(override.lost, drawn.lost),
+        reordered=_or(override.reordered, drawn.reordered),
+        repeats=_or(override.repeats, drawn.repeats),
+        late_ms=_or(override.late_ms, drawn.late_ms),
+        then_delivered_ms=_or(override.then_delivered_ms, then_delivered_ms),
+    )
+
+
+def _or(wish: T | None, drawn: T) -> T:
+    return drawn if wish is None else wish
+
+
+def _between(word: int, low: int, high: int) -> int:
+    return low + (word * (high - low + 1) >> 32)
+
+
+def _words(seed: int, what: str, key: str) -> tuple[int, ...]:
+    data = f"{what}\n{key}".encode("utf-8", "surrogatepass")
+    digest = blake2b(data, digest_size=_WORDS.size, key=seed.to_bytes(8, "little")).digest()
+    return _WORDS.unpack(digest)

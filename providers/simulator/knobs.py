@@ -1,0 +1,316 @@
+"""Every knob of the simulator: its unit, its range and a sentence on what it does.
+
+A frozen Struct, so a change is a new whole that was checked as a whole. Knows nothing of HTTP or of
+messages. A value out of range raises KnobFault, which names the key and says what to write.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from providers.simulator.catalogue import ERRORS, STATUSES
+from providers.simulator.prices import Price, price_problem
+
+DAY_MS: Final = 86_400_000
+
+Ending = Literal["delivered", "undelivered", "expired", "silent", "rejected"]
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Millis = Annotated[int, Meta(ge=0, le=30 * DAY_MS)]
+Count = Annotated[int, Meta(ge=0, le=1_000)]
+Rate = Annotated[int, Meta(ge=0, le=10_000_000)]
+
+
+class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What happens to one number on one channel; None leaves a feature to its share.
+
+    `ending` is how the message ends: `rejected` inside the send answer, `undelivered` and `expired`
+    by receipt, `silent` without one. `status` and `error` are ids of the catalogue. Times in
+    milliseconds.
+    """
+
+    ending: Ending | None = None
+    status: int | None = None
+    error: int | None = None
+    seen: bool | None = None
+    early: bool | None = None
+    lost: bool | None = None
+    reordered: bool | None = None
+    repeats: Count | None = None
+    receipt_ms: Millis | None = None  # from acceptance to the outcome
+    late_ms: Millis | None = None  # from the outcome to its report
+    then_delivered_ms: Millis | None = (
+        None  # an unreached message is delivered so long after its end
+    )
+
+
+class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    viber: Override | None = None
+    sms: Override | None = None
+
+
+def _share(what: str) -> Any:
+    return Meta(description=f"Share of {what}.", extra_json_schema={"unit": "share 0..1"})
+
+
+def _ms(what: str) -> Any:
+    return Meta(description=what, extra_json_schema={"unit": "ms"})
+
+
+def _knob(unit: str, what: str) -> Any:
+    return Meta(description=what, extra_json_schema={"unit": unit})
+
+
+_DEFAULT_PRICES: Final = (
+    Price(channel="viber", price="0.0100"),
+    Price(channel="sms", price="0.0400"),
+)
+
+
+class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The simulator's behaviour: the same knobs and message ids give the same fates, in any order."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**53), _knob("", "What every draw starts from.")] = 1
+
+    # Who is reached, and how a message ends.
+    viber_share: Annotated[Share, _share("phone numbers that have Viber")] = 0.53
+    viber_delivered: Annotated[Share, _share("Viber members' messages that are delivered")] = 0.93
+    viber_undelivered: Annotated[
+        Share, _share("Viber members' messages that fail; the rest is not reached")
+    ] = 0.02
+    sms_delivered: Annotated[Share, _share("SMS that are delivered")] = 0.96
+    sms_undelivered: Annotated[Share, _share("SMS that fail; the rest is not reached")] = 0.03
+    seen_share: Annotated[Share, _share("delivered Viber messages that are seen")] = 0.6
+    non_viber: Annotated[
+        Literal["receipt", "reject"],
+        _knob("", "A number without Viber: an undelivered receipt, or a reject inside the answer."),
+    ] = "receipt"
+    non_viber_status: Annotated[int, _knob("status id", "The status of that receipt.")] = 9
+    non_viber_error: Annotated[int, _knob("error id", "The error of that receipt.")] = 7002
+    unreached: Annotated[
+        Literal["expired", "silent"],
+        _knob("", "An unreached message: EXPIRED at its validity period, or silence for ever."),
+    ] = "expired"
+    expiry_ms: Annotated[
+        Millis, _ms("Expire so long after acceptance; 0 is the request's own validity period.")
+    ] = 0
+    revive_share: Annotated[Share, _share("unreached messages delivered after their expiry")] = 0.0
+    revive_ms: Annotated[Millis, _ms("From the expiry to that delivery.")] = 1_000
+    reject_share: Annotated[Share, _share("messages rejected inside a good answer")] = 0.0
+    reject_status: Annotated[int, _knob("status id", "The status of those rejects.")] = 6
+    by_phone: Annotated[
+        dict[str, Overrides],
+        _knob("", "What happens to named numbers (with or without the plus sign), by channel."),
+    ] = {}
+
+    # When.
+    answer_ms_min: Annotated[Millis, _ms("Shortest time to answer a send.")] = 2
+    answer_ms_max: Annotated[Millis, _ms("Longest time to answer a send.")] = 20
+    receipt_ms_min: Annotated[Millis, _ms("Shortest time from acceptance to the outcome.")] = 50
+    receipt_ms_max: Annotated[Millis, _ms("Longest time from acceptance to the outcome.")] = 500
+    seen_ms_min: Annotated[Millis, _ms("Shortest time from delivery to the look.")] = 200
+    seen_ms_max: Annotated[Millis, _ms("Longest time from delivery to the look.")] = 2_000
+
+    # Requests that go wrong.
+    lost_share: Annotated[
+        Share, _share("requests lost: the connection closes, nothing is accepted")
+    ] = 0.0
+    answer_lost_share: Annotated[
+        Share, _share("sends accepted whose answer is lost: the connection closes")
+    ] = 0.0
+    garbage_share: Annotated[Share, _share("sends accepted whose 200 cannot be read")] = 0.0
+    throttle_share: Annotated[Share, _share("requests refused with 429")] = 0.0
+    retry_after_s: Annotated[
+        Annotated[int, Meta(ge=0, le=3_600)],
+        _knob("s", "Retry-After of a 429; 0 leaves the header out."),
+    ] = 1
+    server_error_share: Annotated[Share, _share("requests answered with 500, 502 or 503")] = 0.0
+    server_error_accepts: Annotated[
+        bool, _knob("", "Whether a send answered with 5xx was accepted all the same.")
+    ] = False
+    rate_per_s: Annotated[
+        Rate, _knob("messages/s", "Above it, a channel answers 429; 0 is no limit.")
+    ] = 0
+    outage: Annotated[
+        Literal["none", "refuse", "hang", "unavailable"],
+        _knob("", "Refuse: connections close. Hang: no answer. Unavailable: 503 to everything."),
+    ] = "none"
+    outage_ms: Annotated[Millis, _ms("How long an outage lasts; 0 is until the knob changes.")] = 0
+    error_shape: Annotated[
+        Literal["api", "request"],
+        _knob("", "ApiError (current endpoints) or requestError (older ones) as error body."),
+    ] = "api"
+    request_messages_max: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)],
+        _knob("messages", "A request with more is a 400."),
+    ] = 1_000
+
+    # Receipts that go wrong.
+    receipt_lost_share: Annotated[Share, _share("messages whose reports are never pushed")] = 0.0
+    repeat_share: Annotated[Share, _share("messages whose reports are pushed repeatedly")] = 0.0
+    repeat_times: Annotated[Count, _knob("reports", "How many more times.")] = 1
+    repeat_gap_ms: Annotated[Millis, _ms("Between two repeats.")] = 20
+    reordered_share: Annotated[
+        Share, _share("messages whose later report is pushed before the earlier one")
+    ] = 0.0
+    early_share: Annotated[Share, _share("messages reported before their send is answered")] = 0.0
+    late_share: Annotated[Share, _share("messages whose report comes late")] = 0.0
+    late_ms: Annotated[Millis, _ms("From the outcome to a late report.")] = 5_000
+
+    # Pushing.
+    flush_ms: Annotated[Millis, _ms("How long reports gather before they are pushed.")] = 5
+    push_reports_max: Annotated[
+        Annotated[int, Meta(ge=1, le=2_000)],
+        _knob("reports", "Reports in one POST at most."),
+    ] = 100
+    push_connections: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000)],
+        _knob("connections", "POSTs under way at once."),
+    ] = 8
+    push_timeout_ms: Annotated[
+        Annotated[int, Meta(ge=10, le=90_000)],
+        _ms("How long a POST may take before it counts as failed."),
+    ] = 10_000
+    push_retries: Annotated[
+        Annotated[int, Meta(ge=0, le=20)],
+        _knob("retries", "How often a failed POST is repeated."),
+    ] = 5
+    push_retry_scale: Annotated[
+        Annotated[float, Meta(ge=0, le=1)],
+        _knob("factor", "On the provider's delay of 1 + n*n minutes before retry n."),
+    ] = 0.01
+    push_basic: Annotated[str, _knob("user:password", "HTTP basic of a POST; empty is none.")] = ""
+    push_headers: Annotated[dict[str, str], _knob("", "Fixed headers of a POST.")] = {}
+    push_hmac_secret: Annotated[str, _knob("", "Key of the body's HMAC; empty is none.")] = ""
+    push_hmac_header: Annotated[str, _knob("", "Header that carries it, in hex.")] = (
+        "X-Infobip-Signature"
+    )
+    push_hmac_algorithm: Annotated[
+        Literal["sha1", "sha256", "sha512"], _knob("", "Hash of the HMAC.")
+    ] = "sha256"
+
+    # Money.
+    prices: Annotated[
+        tuple[Price, ...], _knob("", "Price of one part; a number without a price has no route.")
+    ] = _DEFAULT_PRICES
+    viber_charged_on: Annotated[
+        Literal["sent", "delivered"], _knob("", "When a Viber message is charged.")
+    ] = "delivered"
+    sms_charged_on: Annotated[
+        Literal["sent", "delivered"], _knob("", "When an SMS is charged.")
+    ] = "sent"
+    price_when_free: Annotated[
+        bool, _knob("", "Whether the report of an uncharged message still carries the list price.")
+    ] = True
+
+
+class KnobFault(ValueError):  # noqa: N818 - a fault, as in providers.contract
+    """A knob that cannot be used: `key` as written, `sentence` says what to write."""
+
+    def __init__(self, key: str, sentence: str) -> None:
+        super().__init__(f"{key}: {sentence}")
+        self.key = key
+        self.sentence = sentence
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """One knob for a reader: its unit, what it does, its default and its value now."""
+
+    key: str
+    unit: str
+    sentence: str
+    default: Any
+    value: Any
+
+
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_PAIRS: Final = ("answer_ms", "receipt_ms", "seen_ms")
+
+
+def changed(knobs: Knobs, patch: object) -> Knobs:
+    """`knobs` with the keys of `patch` (decoded JSON) replaced and checked. Raises KnobFault."""
+    if not isinstance(patch, dict):
+        raise KnobFault("", "Write a JSON object of knobs and their values.")
+    for key in patch:
+        if key not in Knobs.__struct_fields__:
+            raise KnobFault(
+                str(key), "There is no such knob; GET /_sim/knobs?explain=1 lists them."
+            )
+    try:
+        whole = msgspec.convert({**msgspec.to_builtins(knobs), **patch}, Knobs)
+    except msgspec.ValidationError as fault:
+        text = str(fault)
+        found = _PATH.search(text)
+        key = found.group(1) if found else ""
+        raise KnobFault(key, _PATH.sub("", text) + ".") from None
+    return check(whole)
+
+
+def check(knobs: Knobs) -> Knobs:
+    """Checks what single ranges cannot say, and returns `knobs`. Raises KnobFault."""
+    for pair in _PAIRS:
+        if getattr(knobs, f"{pair}_min") > getattr(knobs, f"{pair}_max"):
+            raise KnobFault(f"{pair}_min", f"Must not be above {pair}_max.")
+    for channel in ("viber", "sms"):
+        delivered = getattr(knobs, f"{channel}_delivered")
+        if delivered + getattr(knobs, f"{channel}_undelivered") > 1.000_001:
+            raise KnobFault(
+                f"{channel}_undelivered", f"With {channel}_delivered it must not pass 1."
+            )
+    _check_ids("non_viber_status", knobs.non_viber_status, STATUSES, (2, 5))
+    _check_ids("reject_status", knobs.reject_status, STATUSES, (5,))
+    _check_ids("non_viber_error", knobs.non_viber_error, ERRORS, ())
+    for phone, overrides in knobs.by_phone.items():
+        _check_overrides(f"by_phone.{phone}", phone, overrides)
+    for index, price in enumerate(knobs.prices):
+        problem = price_problem(price)
+        if problem:
+            raise KnobFault(f"prices[{index}]", problem)
+    return knobs
+
+
+def explained(knobs: Knobs) -> list[Explained]:
+    """Every knob with its unit and sentence, in the order of the source."""
+    plain, usual = msgspec.to_builtins(knobs), msgspec.to_builtins(Knobs())
+    schema = msgspec.json.schema(Knobs)["$defs"]["Knobs"]["properties"]
+    return [
+        Explained(
+            key=key,
+            unit=schema[key].get("unit", ""),
+            sentence=schema[key].get("description", ""),
+            default=usual[key],
+            value=plain[key],
+        )
+        for key in Knobs.__struct_fields__
+    ]
+
+
+def _check_overrides(key: str, phone: str, overrides: Overrides) -> None:
+    if not phone.removeprefix("+").isdecimal():
+        raise KnobFault(key, "Write the phone number in digits, with or without the plus sign.")
+    for channel in ("viber", "sms"):
+        override: Override | None = getattr(overrides, channel)
+        if override is None:
+            continue
+        groups = {
+            "rejected": (5,),
+            "undelivered": (2, 4, 5),
+            "expired": (4,),
+            "delivered": (3,),
+        }.get(override.ending or "", ())
+        if override.status is not None:
+            _check_ids(f"{key}.{channel}.status", override.status, STATUSES, groups)
+        if override.error is not None:
+            _check_ids(f"{key}.{channel}.error", override.error, ERRORS, ())
+
+
+def _check_ids(key: str, number: int, known: dict[int, Any], groups: tuple[int, ...]) -> None:
+    if number not in known:
+        raise KnobFault(key, f"{number} is not an id the provider uses.")
+    if groups and known[number].group not in groups:
+        wanted = " or ".join(map(str, groups))
+        raise KnobFault(key, f"Status {number} is of group {known[number].group}, not {wanted}.")

@@ -1,0 +1,203 @@
+"""Carries reports to the webhooks: gathers, posts over kept connections, repeats what failed.
+
+Part of the simulator's I/O edge, so it knows asyncio. Knows nothing of messages: reports are bytes.
+A POST counts as taken on any 2xx; else it is repeated after the provider's 1 + n*n minutes (scaled
+by a knob) up to `push_retries` times, then dropped and counted. Reports above OUTBOX_REPORTS_MAX
+are dropped and counted as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from providers.simulator.client import Client, PushFailed
+from providers.simulator.exchange import Push
+from providers.simulator.knobs import Knobs
+
+OUTBOX_REPORTS_MAX: Final = 2_000_000
+_MINUTE_S: Final = 60.0
+
+
+class Pushed(msgspec.Struct):
+    """What the pusher has done: POSTs taken, repeated and given up, reports taken and dropped."""
+
+    posts: int = 0
+    reports: int = 0
+    retries: int = 0
+    posts_given_up: int = 0
+    reports_dropped: int = 0
+
+
+class _Post(msgspec.Struct):
+    url: str
+    body: bytes
+    reports: int
+    failures: int = 0
+
+
+class Pusher:
+    def __init__(self, knobs: Callable[[], Knobs]) -> None:
+        self._knobs = knobs
+        self._client = Client()
+        self._gathering: dict[tuple[str, str], list[bytes]] = {}
+        self._ready: deque[_Post] = deque()
+        self._retrying: dict[_RetryKey, tuple[asyncio.TimerHandle, _Post]] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._flush: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._reports = 0
+        self.pushed = Pushed()
+
+    @property
+    def waiting(self) -> int:
+        """Reports that are gathered, under way or to be repeated."""
+        return self._reports
+
+    def add(self, pushes: Iterable[Push]) -> None:
+        """Takes reports; they go out within `flush_ms`, or at once when a full POST is together."""
+        limit = self._knobs().push_reports_max
+        for url, kind, report in pushes:
+            if self._reports >= OUTBOX_REPORTS_MAX:
+                self.pushed.reports_dropped += 1
+                continue
+            self._reports += 1
+            gathered = self._gathering.setdefault((url, kind), [])
+            gathered.append(report)
+            if len(gathered) >= limit:
+                del self._gathering[url, kind]
+                self._make_ready(url, gathered)
+        if self._gathering and self._flush is None:
+            loop = asyncio.get_running_loop()
+            self._flush = loop.call_later(self._knobs().flush_ms / 1000, self.flush)
+
+    def flush(self) -> None:
+        """Starts to post what is gathered."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        gathering, self._gathering = self._gathering, {}
+        for (url, _), reports in gathering.items():
+            self._make_ready(url, reports)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Posts what is gathered and waits, `timeout_s` at most, until no POST is under way."""
+        self.flush()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+    def retry_now(self) -> None:
+        """Repeats every failed POST at once instead of after its delay."""
+        retrying, self._retrying = self._retrying, {}
+        for timer, post in retrying.values():
+            timer.cancel()
+            self._enqueue(post)
+
+    async def clear(self) -> None:
+        """Forgets everything that is waiting; a POST under way is cut."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        for timer, _ in self._retrying.values():
+            timer.cancel()
+        self._retrying.clear()
+        self._gathering.clear()
+        self._ready.clear()
+        workers = list(self._workers)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        self._reports = 0
+        self._idle.set()
+        self.pushed = Pushed()
+
+    async def close(self) -> None:
+        await self.clear()
+        self._client.close()
+
+    def _make_ready(self, url: str, reports: list[bytes]) -> None:
+        limit = self._knobs().push_reports_max
+        for start in range(0, len(reports), limit):
+            part = reports[start : start + limit]
+            body = b'{"results":[' + b",".join(part) + b"]}"
+            self._enqueue(_Post(url, body, len(part)))
+
+    def _enqueue(self, post: _Post) -> None:
+        self._ready.append(post)
+        if len(self._workers) < self._knobs().push_connections:
+            self._idle.clear()
+            worker = asyncio.get_running_loop().create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._worked)
+
+    def _worked(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not self._workers:
+            self._idle.set()
+
+    async def _work(self) -> None:
+        while self._ready:
+            post = self._ready.popleft()
+            try:
+                taken = await self._post(post)
+            except PushFailed:
+                taken = False
+            if taken:
+                self.pushed.posts += 1
+                self.pushed.reports += post.reports
+                self._reports -= post.reports
+            else:
+                self._failed(post)
+
+    async def _post(self, post: _Post) -> bool:
+        knobs = self._knobs()
+        status = await self._client.post(
+            post.url, _headers(knobs, post.body), post.body, knobs.push_timeout_ms / 1000
+        )
+        return 200 <= status < 300
+
+    def _failed(self, post: _Post) -> None:
+        knobs = self._knobs()
+        post.failures += 1
+        if post.failures > knobs.push_retries:
+            self.pushed.posts_given_up += 1
+            self.pushed.reports_dropped += post.reports
+            self._reports -= post.reports
+            return
+        delay_s = (1 + post.failures**2) * _MINUTE_S * knobs.push_retry_scale
+        key = _RetryKey()
+        timer = asyncio.get_running_loop().call_later(delay_s, self._again, key)
+        self._retrying[key] = (timer, post)
+
+    def _again(self, key: _RetryKey) -> None:
+        self.pushed.retries += 1
+        _, post = self._retrying.pop(key)
+        self._enqueue(post)
+
+
+class _RetryKey:
+    """Names one waiting repeat."""
+
+    __slots__ = ()
+
+
+def _headers(knobs: Knobs, body: bytes) -> list[tuple[str, str]]:
+    headers = [("content-type", "application/json"), *knobs.push_headers.items()]
+    if knobs.push_basic:
+        token = base64.b64encode(knobs.push_basic.encode()).decode()
+        headers.append(("authorization", f"Basic {token}"))
+    if knobs.push_hmac_secret:
+        key = knobs.push_hmac_secret.encode()
+        digest = hmac.new(key, body, knobs.push_hmac_algorithm).hexdigest()
+        headers.append((knobs.push_hmac_header, digest))
+    return headers
