@@ -1,4 +1,4 @@
-"""What no engine runs here is read instead: Makefile, Dockerfile, compose.yaml, locks, documents.
+"""What no engine runs here is read instead: Makefile, Dockerfile, compose.yaml, documents.
 
 Every file, target, port, variable and `kaskad` command that one of them names must exist, so that a
 rename cannot leave a broken recipe behind.
@@ -21,10 +21,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("run", "build", "dev")
 # CONTRACT of the command line: a script or an image may rely on these names.
 COMMANDS = {"demo", "up", "serve", "dispatch", "simulate", "report", "check", "key"}
 # Where the container's configuration may differ from the documented default.
@@ -90,53 +88,6 @@ def test_the_build_machine_runs_check_test_and_browser_tests() -> None:
     assert sorted(steps) == ["check", "test", "test-browser"]
     assert set(steps) <= make_targets()
     subprocess.run(["bash", "-n", script], check=True)
-
-
-# ---- locks ---------------------------------------------------------------------------------------
-
-
-def pins(lock: str) -> dict[str, tuple[str, frozenset[str]]]:
-    """Name to (pin, hashes) of a lock file."""
-    entries = text_of(f"requirements/{lock}.txt").replace("\\\n", " ").splitlines()
-    parsed = {}
-    for entry in entries:
-        if not entry.strip() or entry.startswith("#"):
-            continue
-        pin, *hashes = (part.strip() for part in entry.split("--hash="))
-        parsed[Requirement(pin).name.lower()] = (pin, frozenset(hashes))
-    return parsed
-
-
-@pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_pins_everything_with_a_hash_and_names_no_place(lock: str) -> None:
-    assert not re.search(
-        r"://|index-url|find-links|^\s*/|\s/\w", text_of(f"requirements/{lock}.txt")
-    )
-    for pin, hashes in pins(lock).values():
-        assert "==" in pin
-        assert hashes, f"{pin} has no hash"
-        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes)
-
-
-@pytest.mark.parametrize("lock", ["run", "build"])
-def test_development_uses_the_very_versions_that_ship(lock: str) -> None:
-    development = pins("dev")
-    assert {name: development.get(name) for name in pins(lock)} == pins(lock)
-
-
-def test_the_locks_hold_what_pyproject_asks_for() -> None:
-    project = tomllib.loads(text_of("pyproject.toml"))
-    for lock, wanted in (
-        ("run", project["project"]["dependencies"]),
-        ("build", project["build-system"]["requires"]),
-    ):
-        pinned = pins(lock)
-        for requirement in map(Requirement, wanted):
-            pin = Requirement(pinned[requirement.name.lower()][0])
-            version = next(iter(pin.specifier)).version
-            assert requirement.specifier.contains(version), (
-                f"{requirement} is locked as {pin}: make lock"
-            )
 
 
 # ---- Dockerfile ----------------------------------------------------------------------------------
