@@ -85,7 +85,7 @@ def advance(
         case ev.NotKnown():
             turn.not_known(happening.step)
         case ev.Reported():
-            turn.reported(happening.step, happening.receipt)
+            turn.reported(happening)
         case ev.TimerDue():
             turn.timer_due()
         case ev.Cancelled():
@@ -97,10 +97,16 @@ def advance(
     return turn.effects
 
 
-def needs_people(message: Message, happening: ev.Happening, policy: Policy, now_ms: int) -> bool:
-    """Whether the decision may read or change the persons' records: loading them costs a round trip a batch."""
+def needs_people(
+    message: Message, happening: ev.Happening, policy: Policy, now_ms: int, *, alone: bool = True
+) -> bool:
+    """Whether the decision may read or change the persons' records: loading them costs a round trip a batch.
+
+    `alone` False: other happenings of this message are decided first, so its status now says nothing."""
     if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
         return False
+    if not alone:
+        return True
     match happening:
         case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
             return False
@@ -215,9 +221,10 @@ class _Turn:
         if step.attempts < attempts_max and not self._stopped(index) and self._in_time():
             self._enqueue(step)
 
-    def reported(self, index: int, receipt: Receipt) -> None:
+    def reported(self, reported: ev.Reported) -> None:
+        index, receipt = reported.step, reported.receipt
         step = self._step(index)
-        if step is None or step.started_ms == 0:
+        if step is None or step.started_ms == 0 or step.provider != reported.provider:
             return
         if receipt.provider_id is not None and step.provider_id is None:
             step.provider_id = receipt.provider_id

@@ -58,10 +58,11 @@ class NotKnown(msgspec.Struct, frozen=True):
 
 
 class Reported(msgspec.Struct, frozen=True):
-    """A receipt, by callback or by look-up."""
+    """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a step."""
 
     step: int
     receipt: Receipt
+    provider: str
 
 
 class TimerDue(msgspec.Struct, frozen=True):

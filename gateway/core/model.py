@@ -168,9 +168,7 @@ class Remembered(msgspec.Struct, array_like=True, frozen=True):
 
     schema: int
     body_hash: bytes
-    outcome: str
-    message: str | None
-    detail: bytes  # the first answer's JSON
+    answer: bytes
 
 
 class Send(msgspec.Struct, frozen=True):

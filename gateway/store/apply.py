@@ -1,0 +1,183 @@
+"""Happenings, in batches: loads the messages (and, where needed, their persons), lets `core.cascade` decide each in
+turn, commits the lot. Whoever learns of a happening (sender, callback, timer, API) comes through here.
+
+Happenings of one message in one batch are decided in order on the same record. A lane entry named with an item is
+acknowledged by the same transaction that records what became of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core import cascade
+from gateway.core.admission import OptOut
+from gateway.core.effects import Effects
+from gateway.core.events import Claimed, Happening
+from gateway.core.model import (
+    Content,
+    Message,
+    Person,
+    decode_content,
+    decode_message,
+    decode_person,
+)
+from gateway.core.policy import Policy
+from gateway.store.admit import OPT_OUTS
+from gateway.store.keys import Keys
+from gateway.store.link import Command, Reply, Session
+from gateway.store.writes import Retention, Writes
+
+
+class LaneEntry(msgspec.Struct, frozen=True):
+    """Where a claimed message stands in its lane: the stream's key and the entry's id."""
+
+    lane: str
+    entry: bytes
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One happening of one message. `entry` is acknowledged unless the claim holds and it is sent now."""
+
+    message_id: str
+    happening: Happening
+    entry: LaneEntry | None = None
+
+
+class Applied(msgspec.Struct):
+    """`message` None: there is no such message (any more). `content` only for a claim that holds."""
+
+    item: Item
+    message: Message | None
+    effects: Effects
+    content: Content | None = None
+
+
+class Application:
+    """One try at deciding a batch of happenings of one shard; made anew for each try."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        items: Sequence[Item],
+        policy: Policy,
+        retention: Retention,
+        now_ms: int,
+        token: str,
+    ) -> None:
+        self._keys = keys
+        self._items = items
+        self._policy = policy
+        self._now_ms = now_ms
+        self._token = token
+        self._writes = Writes(keys, policy, retention, now_ms)
+        self._messages: dict[str, Message] = {}
+        self._contents: dict[str, Content] = {}
+        self._persons: dict[str, Person] = {}
+        self._dirty: set[str] = set()
+
+    async def attempt(self, session: Session) -> tuple[list[Command], list[Applied]]:
+        await self._load_messages(session)
+        items = await self._with_opt_outs(session)
+        await self._load_persons(session, items)
+        due_before = {id_: message.due_ms for id_, message in self._messages.items()}
+        applied = [self._decide(item) for item in items]
+        for id_ in dict.fromkeys(
+            a.message.id for a in applied if a.message is not None and a.effects.changed
+        ):
+            self._writes.message(self._messages[id_], due_before[id_])
+        for key in self._dirty:
+            self._writes.person(key, self._persons[key])
+        return self._writes.commands(), applied
+
+    async def _load_messages(self, session: Session) -> None:
+        ids = list(dict.fromkeys(item.message_id for item in self._items))
+        claimed = [i.message_id for i in self._items if isinstance(i.happening, Claimed)]
+        keys = [self._keys.message(id_) for id_ in ids]
+        contents = [self._keys.content(id_) for id_ in claimed]
+        replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys, *contents)])
+        values = _list(replies[1])
+        for id_, value in zip(ids, values, strict=False):
+            if value is not None:
+                self._messages[id_] = decode_message(value)
+        for id_, value in zip(claimed, values[len(ids) :], strict=True):
+            if value is not None:
+                self._contents[id_] = decode_content(value)
+
+    async def _with_opt_outs(self, session: Session) -> list[Item]:
+        """A claim carries whether the person has opted out meanwhile."""
+        phones = {
+            m.to: None
+            for i in self._items
+            if isinstance(i.happening, Claimed) and (m := self._messages.get(i.message_id))
+        }
+        if not phones:
+            return list(self._items)
+        (scopes,) = await session.call([("HMGET", self._keys.opt_outs, *phones)])
+        out = {p: OPT_OUTS[s] for p, s in zip(phones, _list(scopes), strict=True) if s is not None}
+        if not out:
+            return list(self._items)
+        return [self._opted_out(item, out) for item in self._items]
+
+    def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
+        message = self._messages.get(item.message_id)
+        if message is None or not isinstance(item.happening, Claimed) or message.to not in scopes:
+            return item
+        claim = Claimed(item.happening.step, scopes[message.to])
+        return Item(item.message_id, claim, item.entry)
+
+    def _person_keys(self, message: Message) -> list[str]:
+        keys = [self._keys.phone(message.to)]
+        if message.user is not None:
+            keys.append(self._keys.user(message.user))
+        return keys
+
+    async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
+        times = Counter(item.message_id for item in items)
+        keys = list(
+            dict.fromkeys(
+                key
+                for item in items
+                if (message := self._messages.get(item.message_id)) is not None
+                and cascade.needs_people(
+                    message,
+                    item.happening,
+                    self._policy,
+                    self._now_ms,
+                    alone=times[item.message_id] == 1,
+                )
+                for key in self._person_keys(message)
+            )
+        )
+        if not keys:
+            return
+        replies = await session.call([("WATCH", *keys), ("MGET", *keys)])
+        for key, value in zip(keys, _list(replies[1]), strict=True):
+            self._persons[key] = Person() if value is None else decode_person(value)
+
+    def _decide(self, item: Item) -> Applied:
+        message = self._messages.get(item.message_id)
+        if message is None:
+            self._acknowledge(item)
+            return Applied(item, None, Effects())
+        keys = self._person_keys(message)
+        persons = [p for k in keys if (p := self._persons.get(k)) is not None]
+        effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
+        self._writes.effects(message.id, effects)
+        if effects.people_changed:
+            self._dirty.update(keys)
+        if effects.submit:
+            return Applied(item, message, effects, self._contents.get(item.message_id))
+        self._acknowledge(item)
+        return Applied(item, message, effects)
+
+    def _acknowledge(self, item: Item) -> None:
+        if item.entry is not None:
+            self._writes.acknowledge(item.entry.lane, item.entry.entry)
+
+
+def _list(reply: Reply) -> list[bytes | None]:
+    assert isinstance(reply, list)
+    return reply

@@ -1,0 +1,110 @@
+"""Every Redis key Kaskad writes, with its type, lifetime and owner. Nothing else builds a key.
+
+All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. A person's shard is
+that of the phone number; a message's shard is written in its id.
+
+    key                       type    lives                               written by
+    {kN}m:<id>                string  retention after it is closed        admission, every happening
+    {kN}c:<id>                string  until no further step can need it   admission
+    {kN}p:<digits>            string  last claim or slot; none while live admission, cascade   (person by phone)
+    {kN}u:<user>              string  the same                            the same             (person by user id)
+    {kN}i:<app>:<key>         string  24 h                                admission            (idempotency)
+    {kN}o                     hash    for ever: digits -> scope           opt-out calls
+    {kN}lane:<provider>:<cat> stream  an entry until its outcome          admission, cascade; group "dispatch"
+    {kN}timers                zset    id -> due_ms, until closed          admission, cascade
+    {kN}ledger                stream  for ever (append-only)              every commit that books
+    {kN}totals:<day>          hash    for ever: group+measure -> sum      the same commits
+    {kN}days                  set     for ever: days with totals          the same commits
+    {kN}events:<app>          stream  newest events_max entries           every status change
+    {kN}x:<provider>:<pid>    string  7 d: provider's id -> our ref       dispatch
+    {kN}parked                zset    receipt -> next try, 3 d at most    callbacks
+    {kN}t:<token>             string  60 s: this transaction was applied  every commit
+    {kaskad}meta              hash    for ever: schema, shards            first start
+    {kaskad}keys              hash    for ever: sha256 -> app, scopes     `kaskad key new`
+    {kaskad}alive:<consumer>  string  the lease                           dispatch, heartbeat
+    {kaskad}paused            hash    provider -> why, since, until       dispatch
+    {limit:<provider>}        hash    a few seconds                       ratelimit
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import lru_cache
+
+import msgspec
+
+GROUP = "dispatch"  # the lanes' consumer group
+META = "{kaskad}meta"
+API_KEYS = "{kaskad}keys"
+PAUSED = "{kaskad}paused"
+
+
+def alive(consumer: str) -> str:
+    return "{kaskad}alive:" + consumer
+
+
+def shard_of(identity: str, shards: int) -> int:
+    """The shard of a phone number's digits, a user id or an idempotency key."""
+    return 0 if shards == 1 else zlib.crc32(identity.encode()) % shards
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The keys of one shard."""
+
+    shard: int
+    tag: str
+
+    def message(self, message_id: str) -> str:
+        return self.tag + "m:" + message_id
+
+    def content(self, message_id: str) -> str:
+        return self.tag + "c:" + message_id
+
+    def phone(self, digits: str) -> str:
+        return self.tag + "p:" + digits
+
+    def user(self, user: str) -> str:
+        return self.tag + "u:" + user
+
+    def idempotency(self, app: str, key: str) -> str:
+        return f"{self.tag}i:{app}:{key}"
+
+    def lane(self, provider: str, category: str) -> str:
+        return f"{self.tag}lane:{provider}:{category}"
+
+    def events(self, app: str) -> str:
+        return self.tag + "events:" + app
+
+    def totals(self, day: str) -> str:
+        return self.tag + "totals:" + day
+
+    def provider_id(self, provider: str, provider_id: str) -> str:
+        return f"{self.tag}x:{provider}:{provider_id}"
+
+    def token(self, token: str) -> str:
+        return self.tag + "t:" + token
+
+    @property
+    def opt_outs(self) -> str:
+        return self.tag + "o"
+
+    @property
+    def timers(self) -> str:
+        return self.tag + "timers"
+
+    @property
+    def ledger(self) -> str:
+        return self.tag + "ledger"
+
+    @property
+    def days(self) -> str:
+        return self.tag + "days"
+
+    @property
+    def parked(self) -> str:
+        return self.tag + "parked"
+
+
+@lru_cache(maxsize=2048)
+def keys_of(shard: int) -> Keys:
+    return Keys(shard=shard, tag="{k%d}" % shard)  # noqa: UP031  # braces are the tag

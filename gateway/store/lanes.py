@@ -1,0 +1,196 @@
+"""The lanes and timers as dispatch uses them: read, wait, recover, look at. No rule is decided here.
+
+A lane is a Redis Stream a provider and category in each shard, read through one consumer group. What a dispatcher
+has read stays pending under its name until the outcome's transaction acknowledges it. A dispatcher proves that it is
+alive by a key that lapses; whatever a dead one holds is taken over by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.model import read_ref
+from gateway.store import keys as k
+from gateway.store.apply import LaneEntry
+from gateway.store.errors import StoreReplyError
+from gateway.store.keys import keys_of
+from gateway.store.link import Command, Link, Reply
+from gateway.store.writes import LANE_FIELD
+
+RECOVER_COUNT = 200  # entries taken over at once
+TIMERS_COUNT = 200
+DOORBELL_MS = 1_000  # how long one wait for work may block; below the link's timeout
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """One claimed entry of a lane: which message, and where it stands."""
+
+    message_id: str
+    at: LaneEntry
+
+
+class LaneState(msgspec.Struct, frozen=True):
+    """A lane's backlog over all shards: entries, and the age of the oldest in milliseconds."""
+
+    length: int
+    age_ms: int
+
+
+async def ensure_groups(link: Link, lanes: Sequence[tuple[str, str]], shards: int) -> None:
+    """Creates the consumer group of every (provider, category) lane; one that exists is left as it is."""
+    for shard in range(shards):
+        keys = keys_of(shard)
+        for provider, category in lanes:
+            try:
+                await link.call(
+                    [("XGROUP", "CREATE", keys.lane(provider, category), k.GROUP, "0", "MKSTREAM")]
+                )
+            except StoreReplyError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+
+async def read(
+    link: Link, consumer: str, wanted: Sequence[tuple[str, int]]
+) -> dict[str, list[Waiting]]:
+    """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes are absent."""
+    commands: list[Command] = [
+        ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
+        for lane, count in wanted
+        if count > 0
+    ]
+    if not commands:
+        return {}
+    found: dict[str, list[Waiting]] = {}
+    for reply in await link.call(commands):
+        for lane, entries in _streams(reply):
+            found[lane] = [
+                Waiting(_message_id(fields), LaneEntry(lane, id_)) for id_, fields in entries
+            ]
+    return found
+
+
+async def wait_for_work(link: Link, lanes: Sequence[tuple[str, bytes]]) -> bool:
+    """Blocks until a lane of one shard has an entry newer than the given id, or DOORBELL_MS passed.
+
+    Claims nothing: it only says that reading is worthwhile.
+    """
+    names, newest = zip(*lanes, strict=True)
+    async with link.session() as session:
+        (reply,) = await session.call(
+            [("XREAD", "COUNT", 1, "BLOCK", DOORBELL_MS, "STREAMS", *names, *newest)]
+        )
+    return reply is not None
+
+
+async def newest(link: Link, lanes: Sequence[str]) -> list[bytes]:
+    """The last id each lane gave out (0-0 for a new one): what `wait_for_work` starts from."""
+    replies = await link.call([("XINFO", "STREAM", lane) for lane in lanes])
+    return [_pairs(reply)[b"last-generated-id"] for reply in replies]
+
+
+async def prove_alive(link: Link, consumer: str, lease_ms: int) -> None:
+    await link.call([("SET", k.alive(consumer), 1, "PX", lease_ms)])
+
+
+async def retire(link: Link, consumer: str) -> None:
+    """The dispatcher stops: what it still holds may be taken over at once."""
+    await link.call([("DEL", k.alive(consumer))])
+
+
+async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
+    """Takes over what dead dispatchers hold of a lane, at most RECOVER_COUNT entries at a time.
+
+    Two takers cannot both get an entry for long: what matters is decided by the claim's transaction, and an entry
+    is only ever given to a living consumer. Consumers that are dead and hold nothing are forgotten.
+    """
+    (reply,) = await link.call([("XINFO", "CONSUMERS", lane, k.GROUP)])
+    assert isinstance(reply, list)
+    others = [(_text(c[b"name"]), c[b"pending"]) for r in reply if (c := _pairs(r))]
+    others = [(name, pending) for name, pending in others if name != consumer]
+    if not others:
+        return []
+    alive = await link.call([("EXISTS", k.alive(name)) for name, _ in others])
+    taken: list[Waiting] = []
+    for (name, pending), lives in zip(others, alive, strict=True):
+        if lives:
+            continue
+        if not pending:
+            await link.call([("XGROUP", "DELCONSUMER", lane, k.GROUP, name)])
+            continue
+        (entries,) = await link.call(
+            [("XPENDING", lane, k.GROUP, "-", "+", RECOVER_COUNT - len(taken), name)]
+        )
+        assert isinstance(entries, list)
+        if not entries:
+            continue
+        ids = [entry[0] for entry in entries]
+        (claimed,) = await link.call([("XCLAIM", lane, k.GROUP, consumer, 0, *ids)])
+        taken += await _living(link, lane, claimed)
+        if len(taken) >= RECOVER_COUNT:
+            break
+    return taken
+
+
+async def _living(link: Link, lane: str, claimed: Reply) -> list[Waiting]:
+    """Entries as waiting messages. One that was deleted from the stream but not acknowledged is acknowledged."""
+    assert isinstance(claimed, list)
+    return [
+        Waiting(_message_id(entry[1]), LaneEntry(lane, entry[0]))
+        for entry in claimed
+        if entry is not None and entry[1] is not None
+    ]
+
+
+async def states(link: Link, lanes: Sequence[str], now_ms: int) -> list[LaneState]:
+    """Length and age of lanes, one round trip. Entries being sent count until their outcome is recorded."""
+    commands: list[Command] = []
+    for lane in lanes:
+        commands += [("XLEN", lane), ("XRANGE", lane, "-", "+", "COUNT", 1)]
+    replies = await link.call(commands)
+    out = []
+    for length, first in zip(replies[::2], replies[1::2], strict=True):
+        assert isinstance(length, int)
+        assert isinstance(first, list)
+        born_ms = int(first[0][0].partition(b"-")[0]) if first else now_ms
+        out.append(LaneState(length, max(now_ms - born_ms, 0)))
+    return out
+
+
+async def due_timers(link: Link, shard: int, now_ms: int) -> list[str]:
+    """Message ids whose timer is due, the earliest first, at most TIMERS_COUNT. Stopping one is the commit's work."""
+    (reply,) = await link.call(
+        [("ZRANGEBYSCORE", keys_of(shard).timers, "-inf", now_ms, "LIMIT", 0, TIMERS_COUNT)]
+    )
+    assert isinstance(reply, list)
+    return [_text(id_) for id_ in reply]
+
+
+async def drop_timer(link: Link, shard: int, message_id: str) -> None:
+    """Forgets the timer of a message that no longer exists."""
+    await link.call([("ZREM", keys_of(shard).timers, message_id)])
+
+
+def _streams(reply: Reply) -> list[tuple[str, list[tuple[bytes, list[bytes]]]]]:
+    if reply is None:
+        return []
+    assert isinstance(reply, list)
+    return [(_text(name), entries) for name, entries in reply]
+
+
+def _message_id(fields: list[bytes]) -> str:
+    assert fields[0] == LANE_FIELD
+    message_id = fields[1].decode()
+    assert read_ref(message_id + ".0") is not None, f"a lane holds {message_id!r}"
+    return message_id
+
+
+def _pairs(reply: Reply) -> dict[bytes, bytes]:
+    assert isinstance(reply, list)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _text(value: bytes) -> str:
+    return value.decode()

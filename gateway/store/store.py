@@ -1,0 +1,110 @@
+"""The store as its users see it: batches of requests in, answers out; batches of happenings in, effects out.
+
+Loop-neutral: it awaits nothing but the link, so ingress (uvloop) and dispatch (trio) use the same object. It holds no
+state of its own beyond counters. A batch that keeps meeting conflicts is split in halves, so that one hot person
+cannot starve the others.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from gateway.core.model import Send, new_id, shard_of_id
+from gateway.core.policy import Policy
+from gateway.store.admit import Admission, Answer
+from gateway.store.apply import Application, Applied, Item
+from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.link import Link
+from gateway.store.transaction import CommitCounts, Conflict, commit
+from gateway.store.writes import Retention
+
+BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class Store:
+    """All of Kaskad's state. Every call may raise StoreUnavailable."""
+
+    def __init__(
+        self, link: Link, policy: Policy, *, shards: int = 1, retention: Retention | None = None
+    ) -> None:
+        self.link = link
+        self.policy = policy
+        self.shards = shards
+        self.retention = retention or Retention()
+        self.counts = CommitCounts()
+
+    def shard_of_phone(self, digits: str) -> int:
+        return shard_of(digits, self.shards)
+
+    def keys_for_message(self, message_id: str) -> Keys | None:
+        """The keys of the shard named in the id; None when it is no id of this installation."""
+        shard = shard_of_id(message_id)
+        return None if shard is None or shard >= self.shards else keys_of(shard)
+
+    def new_message_id(self, digits: str, now_ms: int) -> str:
+        return new_id(now_ms, self.shard_of_phone(digits), secrets.randbits(45))
+
+    async def admit(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
+        """Decides requests whose phones are all of `shard`; one answer each, in order, durable on return."""
+        keys = keys_of(shard)
+
+        def attempt_of(piece: Sequence[Send], token: str) -> Admission:
+            return Admission(keys, piece, self.policy, self.retention, now_ms, token)
+
+        return await self._in_pieces(keys, sends, attempt_of)
+
+    async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
+        """Decides happenings of any shards' messages. The order of the result is by shard, then as given.
+
+        Items of one message keep their order. An id that is none of ours comes back with `message` None.
+        """
+        by_shard: defaultdict[int, list[Item]] = defaultdict(list)
+        for item in items:
+            shard = shard_of_id(item.message_id)
+            assert shard is not None, f"not a message id: {item.message_id!r}"
+            by_shard[shard].append(item)
+        applied: list[Applied] = []
+        for shard, members in by_shard.items():
+            keys = keys_of(shard)
+
+            def attempt_of(piece: Sequence[Item], token: str, keys: Keys = keys) -> Application:
+                return Application(keys, piece, self.policy, self.retention, now_ms, token)
+
+            applied += await self._in_pieces(keys, members, attempt_of)
+        return applied
+
+    async def _in_pieces(
+        self,
+        keys: Keys,
+        work: Sequence[Piece],
+        attempt_of: Callable[[Sequence[Piece], str], Admission | Application],
+    ) -> list[Result]:
+        """Commits the work in batches, halving one that conflicts until it goes through."""
+        pieces = [work[i : i + BATCH_MAX] for i in range(0, len(work), BATCH_MAX)]
+        pieces.reverse()
+        results: list[Result] = []
+        while pieces:
+            piece = pieces.pop()
+            token = keys.token(secrets.token_urlsafe(9))
+
+            async def attempt(
+                session: object, piece: Sequence[Piece] = piece, token: str = token
+            ) -> Awaitable[list[Result]]:
+                return await attempt_of(piece, token).attempt(session)  # type: ignore[arg-type,return-value]
+
+            try:
+                results += await commit(self.link, token, attempt, self.counts)  # type: ignore[arg-type]
+            except Conflict:
+                if len(piece) == 1:
+                    raise
+                middle = len(piece) // 2
+                pieces += [piece[middle:], piece[:middle]]
+            else:
+                self.counts.items += len(piece)
+        return results

@@ -1,0 +1,178 @@
+"""The writes of one transaction on one shard, collected per kind and turned into commands once.
+
+What is not per message is written once a batch: one ZADD for all timers, one XACK a lane, one HINCRBY a counter, one
+ledger entry and one event entry an app for all lines. It decides nothing; the rules already did.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.core.effects import Effects, Event, Group, Post
+from gateway.core.model import Content, Message, Person, encode
+from gateway.core.people import prune
+from gateway.core.policy import Policy
+from gateway.store.keys import GROUP, Keys
+from gateway.store.link import Command
+
+LEDGER_SCHEMA = 1
+LANE_FIELD = b"m"
+BLOB_FIELD = b"d"
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long things are kept: closed messages, idempotency keys, and how many event entries an app."""
+
+    message_ms: int = 30 * 86_400_000
+    idempotency_ms: int = 86_400_000
+    events_max: int = 100_000
+
+
+class LedgerEntry(msgspec.Struct, array_like=True):
+    """One entry of the ledger stream: everything one commit booked, at one moment."""
+
+    schema: int
+    at_ms: int
+    posts: list[Post]
+
+
+class Writes:
+    """Collects what a batch of decisions changes; `commands()` gives the body of MULTI … EXEC."""
+
+    def __init__(self, keys: Keys, policy: Policy, retention: Retention, now_ms: int) -> None:
+        self._keys = keys
+        self._policy = policy
+        self._retention = retention
+        self._now_ms = now_ms
+        self._live: dict[str, bytes] = {}  # written by one MSET
+        self._single: list[Command] = []
+        self._deleted: list[str] = []
+        self._timers: dict[str, int] = {}
+        self._lanes: list[tuple[str, str]] = []
+        self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._posts: list[Post] = []
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+
+    def message(self, message: Message, due_before_ms: int) -> None:
+        key = self._keys.message(message.id)
+        if message.closed:
+            self._live.pop(key, None)
+            keep = self._retention.message_ms
+            self._single.append(("SET", key, encode(message), "PX", keep))
+        else:
+            self._live[key] = encode(message)
+        if message.due_ms != due_before_ms:
+            self._timers[message.id] = message.due_ms
+
+    def content(self, message_id: str, content: Content) -> None:
+        self._live[self._keys.content(message_id)] = encode(content)
+
+    def effects(self, message_id: str, effects: Effects) -> None:
+        if effects.lane is not None:
+            self.enqueue(message_id, effects.lane)
+        if effects.free_content:
+            self._deleted.append(self._keys.content(message_id))
+        self._posts.extend(effects.posts)
+        for event in effects.events:
+            self.event(event)
+
+    def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
+        self._lanes.append((self._keys.lane(*lane), message_id))
+
+    def post(self, post: Post) -> None:
+        self._posts.append(post)
+
+    def event(self, event: Event) -> None:
+        self._events[event.app].append(event)
+
+    def person(self, key: str, person: Person) -> None:
+        until = prune(person, self._policy, self._now_ms)
+        if until is None:
+            self._live[key] = encode(person)
+        elif until == 0:
+            self._deleted.append(key)
+        else:
+            self._single.append(("SET", key, encode(person), "PXAT", until))
+
+    def remember(self, key: str, record: bytes) -> None:
+        self._single.append(("SET", key, record, "PX", self._retention.idempotency_ms))
+
+    def acknowledge(self, lane: str, entry: bytes) -> None:
+        """The lane entry's outcome is recorded by this transaction: it leaves the lane."""
+        self._acks[lane].append(entry)
+
+    def commands(self) -> list[Command]:
+        out: list[Command] = []
+        if self._live:
+            out.append(("MSET", *(part for pair in self._live.items() for part in pair)))
+        out.extend(self._single)
+        if self._deleted:
+            out.append(("DEL", *self._deleted))
+        out.extend(self._timer_commands())
+        out.extend(("XADD", lane, "*", LANE_FIELD, message_id) for lane, message_id in self._lanes)
+        for lane, entries in self._acks.items():
+            out.append(("XACK", lane, GROUP, *entries))
+            out.append(("XDEL", lane, *entries))
+        out.extend(self._ledger_commands())
+        out.extend(self._event_commands())
+        return out
+
+    def _timer_commands(self) -> Iterable[Command]:
+        timers = self._keys.timers
+        due = [part for id_, at in self._timers.items() if at for part in (at, id_)]
+        if due:
+            yield ("ZADD", timers, *due)
+        stopped = [id_ for id_, at in self._timers.items() if not at]
+        if stopped:
+            yield ("ZREM", timers, *stopped)
+
+    def _ledger_commands(self) -> Iterable[Command]:
+        if not self._posts:
+            return
+        entry = LedgerEntry(LEDGER_SCHEMA, self._now_ms, fold_counts(self._posts))
+        yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, encode(entry))
+        day = day_of(self._now_ms).isoformat()
+        totals = self._keys.totals(day)
+        yield ("SADD", self._keys.days, day)
+        for field, amount in add_up(entry.posts).items():
+            yield ("HINCRBY", totals, field, amount)
+
+    def _event_commands(self) -> Iterable[Command]:
+        for app, events in self._events.items():
+            key = self._keys.events(app)
+            limit = self._retention.events_max
+            yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, encode(events))
+
+
+def fold_counts(posts: list[Post]) -> list[Post]:
+    """Adds the posts that only count together, a group each; those that carry money stay as they are."""
+    counts: dict[Group, dict[str, int]] = {}
+    money = []
+    for post in posts:
+        if post.message is not None:
+            money.append(post)
+            continue
+        sums = counts.setdefault(post.group, {})
+        for measure, amount in post.measures.items():
+            sums[measure] = sums.get(measure, 0) + amount
+    return [Post(group, sums) for group, sums in counts.items()] + money
+
+
+def add_up(posts: list[Post]) -> dict[bytes, int]:
+    """The running totals' increments: field (msgpack of group and measure) to amount."""
+    sums: dict[tuple[str, ...], int] = {}
+    for post in posts:
+        for measure, amount in post.measures.items():
+            if amount:
+                field = (*post.group, measure)
+                sums[field] = sums.get(field, 0) + amount
+    return {encode(field): amount for field, amount in sums.items()}
+
+
+def day_of(now_ms: int) -> datetime.date:
+    """The UTC day a moment is booked on."""
+    return datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC).date()
