@@ -34,7 +34,7 @@ test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chro
 
 check: $(VENV)/ready-dev ## Check format, lint, types and who may import whom.
 	@echo "Format" && $(BIN)/ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
-	@echo "Lint" && $(BIN)/ruff check --quiet .
+	@echo "Lint" && $(BIN)/ruff check --quiet --output-format concise .
 	@echo "Types" && $(BIN)/mypy --no-error-summary
 	@echo "Imports" && $(BIN)/lint-imports --no-logo
 

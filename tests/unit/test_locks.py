@@ -1,4 +1,4 @@
-"""The locks are complete, hashed and name no place; they agree with each other and pyproject.toml."""
+"""The locks are complete and hashed, name no place, and agree with each other and the project."""
 
 from __future__ import annotations
 
