@@ -1,0 +1,157 @@
+"""The only HTTP client: one pooled client a provider, and the provider as dispatch sees it.
+
+Owns the passage from an adapter's Request to its Reply, and the stage of a failure on the way. Must
+not know any wire format, nor what a fault does to a message. It never retries and never follows a
+redirect: both could reach a person twice, so both are decided where messages are.
+
+Cancelled (a deadline of the caller, a shutdown) it closes the socket and lets trio.Cancelled pass;
+the caller must then treat what it was sending as unknown.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from providers.contract import (
+    Adapter,
+    NotSent,
+    Outcome,
+    ProviderConfig,
+    Receipt,
+    Reply,
+    Request,
+    Submission,
+    Unknown,
+)
+from providers.registry import make_adapter
+from providers.transport import KeepAliveTransport
+
+_COMMON_HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "kaskad"))
+_NOT_SENT_CODES: dict[type[httpx2.TransportError], str] = {
+    httpx2.PoolTimeout: "pool_timeout",
+    httpx2.ConnectTimeout: "connect_timeout",
+    httpx2.ConnectError: "connect_failed",
+}
+_UNKNOWN_CODES: dict[type[httpx2.TransportError], str] = {
+    httpx2.ReadTimeout: "answer_timeout",
+    httpx2.ReadError: "connection_lost",
+    httpx2.RemoteProtocolError: "answer_malformed",
+}
+
+
+class ProviderClient:
+    """HTTP to one provider's base_url: keep-alive, at most `connections` sockets, bounded answers.
+
+    `timeout_ms` of the configuration bounds a request as a whole. Proxies and other settings of the
+    environment are not used. Use it as an async context manager, or call `aclose`.
+    """
+
+    def __init__(
+        self, config: ProviderConfig, *, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        """Raises ValueError with a sentence when base_url is not an http(s) address."""
+        self._base_url = _base_url(config)
+        transport = KeepAliveTransport(
+            httpx2.URL(self._base_url),
+            connections=config.connections,
+            timeout_s=config.timeout_ms / 1000,
+            ssl_context=ssl_context,
+        )
+        # The transport keeps the one deadline; httpx2's own timeouts would be a second opinion.
+        self._http = httpx2.AsyncClient(
+            transport=transport, trust_env=False, follow_redirects=False, timeout=None
+        )
+
+    async def send(self, request: Request) -> Reply:
+        """Sends one request and reads its whole answer, whatever its status.
+
+        Raises NotSent when no byte of it can have left, Unknown when some may have.
+        """
+        if not request.path.startswith("/"):
+            raise ValueError(f"A request's path starts with a slash, not {request.path!r}.")
+        outgoing = httpx2.Request(
+            request.method,
+            self._base_url + request.path,
+            headers=[*_COMMON_HEADERS, *request.headers],
+            content=request.body or None,
+        )
+        try:
+            response = await self._http.send(outgoing)
+        except (httpx2.PoolTimeout, httpx2.ConnectTimeout, httpx2.ConnectError) as error:
+            raise NotSent(_NOT_SENT_CODES[type(error)], str(error)) from error
+        except httpx2.TransportError as error:
+            raise Unknown(_UNKNOWN_CODES.get(type(error), "http_failed"), str(error)) from error
+        return Reply(response.status_code, dict(response.headers.items()), response.content)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Provider:
+    """One configured provider: its adapter and its client, as dispatch uses it."""
+
+    def __init__(self, config: ProviderConfig, adapter: Adapter, client: ProviderClient) -> None:
+        self.config = config
+        self.adapter = adapter
+        self._client = client
+
+    @classmethod
+    def from_config(cls, config: ProviderConfig) -> Self:
+        """Builds adapter and client. Raises ValueError with a sentence on a configuration fault."""
+        return cls(config, make_adapter(config), ProviderClient(config))
+
+    @property
+    def batch_max(self) -> int:
+        """Messages in one request: what is configured, within what the wire format takes."""
+        return min(self.config.batch, self.adapter.batch_max)
+
+    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+        """Sends 1..batch_max submissions in one request.
+
+        Returns outcomes in the batch's order; a submission without one is unknown. Raises NotSent,
+        Throttled, AccountFault, BadRequest or Unknown for the batch as a whole.
+        """
+        reply = await self._client.send(self.adapter.submit(batch))
+        return self.adapter.outcomes(batch, reply)
+
+    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
+        """Asks what became of any number of refs, in as many requests as that takes, one by one.
+
+        A ref without a receipt is one the provider does not know. Raises SendFault as soon as one
+        of the requests fails; then nothing is known of any ref. Only when `adapter.can_look_up`.
+        """
+        found: list[Receipt] = []
+        step = self.adapter.look_up_max
+        for start in range(0, len(refs), step):
+            reply = await self._client.send(self.adapter.look_up(refs[start : start + step]))
+            found.extend(self.adapter.looked_up(reply))
+        return found
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def _base_url(config: ProviderConfig) -> str:
+    try:
+        url = httpx2.URL(config.base_url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"base_url of provider {config.name} is not a URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query:
+        raise ValueError(f"base_url of provider {config.name} must look like https://host.")
+    return str(url).rstrip("/")

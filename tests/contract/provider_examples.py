@@ -1,0 +1,271 @@
+"""What the conformance suite needs to know of each adapter: a row of example bodies a provider.
+
+Adding a provider is adding one row to ROWS. A row says how that provider would answer; the suite
+says what Kaskad must make of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from providers.contract import (
+    AccountFault,
+    Adapter,
+    BadRequest,
+    ProviderConfig,
+    ReceiptStatus,
+    Reply,
+    SendFault,
+    Submission,
+    Throttled,
+    Unknown,
+)
+from providers.registry import make_adapter
+
+Verdict = Literal["accepted", "permanent", "temporary", "account", "duplicate"]
+CALLBACK_URL = "https://kaskad.example/v1/callbacks/p?token=t0k"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One provider's examples.
+
+    `answer` writes a good answer with a verdict a submission; `report` a callback with a status a
+    ref; `log` a look-up's answer; `broken_item` turns a report of one item into one whose item is
+    unreadable; `faults` are answers that refuse the whole request.
+    """
+
+    kind: str
+    answer: Callable[[Sequence[tuple[Submission, Verdict]]], bytes]
+    report: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
+    log: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
+    items: Callable[[bytes], list[object]]
+    wrap: Callable[[list[object]], bytes]
+    broken_items: Sequence[object]
+    faults: Sequence[tuple[Reply, type[SendFault]]]
+    statuses: Sequence[ReceiptStatus]
+    requests_in: Callable[[bytes], list[str]] = field(repr=False)
+
+    def adapter(self, **changes: object) -> Adapter:
+        return make_adapter(config(self.kind, **changes))
+
+
+def config(kind: str, **changes: object) -> ProviderConfig:
+    values: dict[str, object] = {
+        "name": "p",
+        "kind": kind,
+        "base_url": "https://example.api.infobip.com",
+        "api_key": "k3y",
+        "sender": "Shop",
+        "rate_per_s": 100,
+        "batch": 100,
+        "timeout_ms": 10_000,
+        "callback_url": CALLBACK_URL,
+    }
+    return ProviderConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def submission(ref: str, **changes: object) -> Submission:
+    number = sum(ref.encode()) % 10_000
+    values: dict[str, object] = {
+        "ref": ref,
+        "to": f"+7900000{number:04d}",
+        "sender": "Shop",
+        "category": "marketing",
+        "text": f"Здравствуйте, {ref}!",
+        "validity_ms": 900_000,
+    }
+    return Submission(**(values | changes))  # type: ignore[arg-type]
+
+
+PENDING = {"groupId": 1, "groupName": "PENDING", "id": 26, "name": "PENDING_ACCEPTED"}
+INFOBIP_VERDICTS: Mapping[Verdict, dict[str, object]] = {
+    "accepted": PENDING,
+    "permanent": {
+        "groupId": 5,
+        "groupName": "REJECTED",
+        "id": 14,
+        "name": "REJECTED_DESTINATION_BLOCKLISTED",
+    },
+    "temporary": {"groupId": 5, "groupName": "REJECTED", "id": 21, "name": "REJECTED_SYSTEM_ERROR"},
+    "account": {
+        "groupId": 5,
+        "groupName": "REJECTED",
+        "id": 12,
+        "name": "REJECTED_NOT_ENOUGH_CREDITS",
+    },
+    "duplicate": {
+        "groupId": 5,
+        "groupName": "REJECTED",
+        "id": 23,
+        "name": "REJECTED_DUPLICATE_MESSAGE_ID",
+    },
+}
+INFOBIP_STATUSES: Mapping[ReceiptStatus, dict[str, object]] = {
+    "sent": PENDING,
+    "delivered": {
+        "groupId": 3,
+        "groupName": "DELIVERED",
+        "id": 5,
+        "name": "DELIVERED_TO_HANDSET",
+        "description": "Message delivered to handset",
+    },
+    "undelivered": {
+        "groupId": 2,
+        "groupName": "UNDELIVERABLE",
+        "id": 9,
+        "name": "UNDELIVERABLE_NOT_DELIVERED",
+    },
+    "expired": {"groupId": 4, "groupName": "EXPIRED", "id": 15, "name": "EXPIRED_EXPIRED"},
+    "rejected": {"groupId": 5, "groupName": "REJECTED", "id": 6, "name": "REJECTED_NETWORK"},
+}
+NO_ERROR = {
+    "groupId": 0,
+    "groupName": "OK",
+    "id": 0,
+    "name": "NO_ERROR",
+    "description": "No Error",
+    "permanent": False,
+}
+
+
+def infobip_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> bytes:
+    messages = [
+        {
+            "messageId": sent.ref,
+            "status": INFOBIP_VERDICTS[verdict],
+            "destination": sent.to.removeprefix("+"),
+            "details": {"messageCount": 2},
+        }
+        for sent, verdict in verdicts
+    ]
+    return json.dumps({"bulkId": "2034072219640523072", "messages": messages}).encode()
+
+
+def infobip_report_item(ref: str, status: ReceiptStatus) -> dict[str, object]:
+    if status == "seen":
+        return {
+            "messageId": ref,
+            "from": "79000000001",
+            "to": "Shop",
+            "sentAt": "2026-11-01T10:00:00.000+0000",
+            "seenAt": "2026-11-01T10:05:00.250+0000",
+        }
+    return {
+        "bulkId": "2034072219640523072",
+        "price": {"pricePerMessage": 0.01, "currency": "EUR"},
+        "status": INFOBIP_STATUSES[status],
+        "error": NO_ERROR,
+        "messageId": ref,
+        "to": "79000000001",
+        "sender": "Shop",
+        "sentAt": "2026-11-01T10:00:00.000+0000",
+        "doneAt": "2026-11-01T10:00:01.500+0000",
+        "messageCount": 2,
+        "mccMnc": "25001",
+        "callbackData": ref,
+        "platform": {"entityId": "e", "applicationId": "a"},
+    }
+
+
+def infobip_log_item(ref: str, status: ReceiptStatus) -> dict[str, object]:
+    item = infobip_report_item(ref, status)
+    del item["callbackData"]
+    item["destination"] = item.pop("to")
+    return item
+
+
+def infobip_wrap(items: list[object]) -> bytes:
+    return json.dumps({"results": items}).encode()
+
+
+def infobip_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    return infobip_wrap([infobip_report_item(ref, status) for ref, status in receipts])
+
+
+def infobip_log(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    return infobip_wrap([infobip_log_item(ref, status) for ref, status in receipts])
+
+
+def api_error(code: str, description: str) -> bytes:
+    return json.dumps(
+        {
+            "errorCode": code,
+            "description": description,
+            "action": "Check the request.",
+            "violations": [
+                {"property": "messages[0].sender", "violation": "must not be blank 79161234567"}
+            ],
+            "resources": [],
+        }
+    ).encode()
+
+
+def service_exception(code: str, text: str) -> bytes:
+    return json.dumps(
+        {"requestError": {"serviceException": {"messageId": code, "text": text}}}
+    ).encode()
+
+
+def reply(status: int, body: bytes = b"", **headers: str) -> Reply:
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+INFOBIP_FAULTS: Sequence[tuple[Reply, type[SendFault]]] = (
+    (reply(400, api_error("E400", "Bad request")), BadRequest),
+    (reply(400, service_exception("BAD_REQUEST", "Invalid")), BadRequest),
+    (reply(413), BadRequest),
+    (reply(401, service_exception("UNAUTHORIZED", "Invalid login details")), AccountFault),
+    (reply(401, api_error("E401", "Unauthorized")), AccountFault),
+    (reply(403, api_error("E403", "Forbidden")), AccountFault),
+    (reply(404, b"<html>not here</html>"), AccountFault),
+    (reply(302, b"", location="https://elsewhere.example/"), AccountFault),
+    (reply(429, api_error("E429", "Too many requests"), retry_after="7"), Throttled),
+    (reply(429, service_exception("TOO_MANY_REQUESTS", "Slow down")), Throttled),
+    (reply(408), Unknown),
+    (reply(500, api_error("E500", "Internal error")), Unknown),
+    (reply(502, b"<html>bad gateway</html>"), Unknown),
+    (reply(503, b"", retry_after="3"), Unknown),
+    (reply(200, b""), Unknown),
+    (reply(200, b"<html>maintenance</html>"), Unknown),
+    (reply(200, b'{"messages": "none"}'), Unknown),
+    (reply(200, b'{"bulkId": "1"}'), Unknown),
+    (reply(200, b"[" * 100_000), Unknown),
+)
+
+
+def _infobip(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
+    return Row(
+        kind=kind,
+        answer=infobip_answer,
+        report=infobip_report,
+        log=infobip_log,
+        items=lambda body: json.loads(body)["results"],
+        wrap=infobip_wrap,
+        broken_items=(
+            None,
+            7,
+            "delivered",
+            {},
+            {"messageId": {"a": 1}, "status": PENDING},
+            {"messageId": "x" * 300, "status": PENDING},
+            {"messageId": "a"},
+            {"messageId": "a", "status": {"groupId": 77, "id": 1}},
+            {"messageId": "a", "status": {"groupId": "3", "id": 5}},
+            {"messageId": "a", "status": {"groupId": 3}},
+        ),
+        faults=INFOBIP_FAULTS,
+        statuses=statuses,
+        requests_in=lambda body: [
+            message["destinations"][0]["messageId"] for message in json.loads(body)["messages"]
+        ],
+    )
+
+
+ROWS: Sequence[Row] = (
+    _infobip("infobip-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
+    _infobip("infobip-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
+)
