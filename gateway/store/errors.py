@@ -1,0 +1,145 @@
+"""What can go wrong between us and Redis: one short tree, sorted by what the caller should do.
+
+    StoreUnavailable   nothing was done; wait and try again (503, or wait and resume)
+      OutcomeUnknown   it may or may not have been done; load the records and decide again
+    StoreReplyError    Redis understood and refused: a bug of ours, unless the caller expects it
+    Moved              this node does not own the slot; ask the one named
+
+Owns the exceptions and the table that sorts error replies into them. It knows nothing of sockets,
+loops or keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+# The server cannot serve now, whatever the command: waiting helps, changing the command does not.
+UNAVAILABLE_CODES = frozenset(
+    {
+        "BUSY",  # a script runs too long
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",  # cannot persist: disk full
+        "NOAUTH",
+        "NOREPLICAS",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+        "UNBLOCKED",
+        "WRONGPASS",
+    }
+)
+# This server is no longer the one to talk to: look the address up again and connect anew.
+RECONNECT_CODES = frozenset({"MASTERDOWN", "NOAUTH", "READONLY", "UNBLOCKED"})
+
+
+class RedisError(hiredis.ReplyError):
+    """An error reply, kept as a value until the whole call is answered."""
+
+    @property
+    def code(self) -> str:
+        """The first word: `WRONGTYPE`, `NOSCRIPT`, `MOVED`, `ERR`."""
+        return str(self).partition(" ")[0]
+
+
+class StoreError(Exception):
+    """Base of all failures of the store."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - named by its consequence
+    """Nothing of this call was done.
+
+    `reconnect` is true when the server is no longer the right one.
+    """
+
+    def __init__(self, sentence: str, *, reconnect: bool = False) -> None:
+        super().__init__(sentence)
+        self.reconnect = reconnect
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The call left us and no usable answer came: it may have been done.
+
+    Decide again from the records.
+    """
+
+
+class StoreReplyError(StoreError):
+    """Redis refused one command of a call.
+
+    `command` is the command's name, `message` the whole error reply, `code` its first word, `index`
+    the command's place in the call, and `replies` what every command of the call was answered: the
+    others were done, so a caller that expects this `code` can go on from there.
+    """
+
+    def __init__(
+        self, command: str, message: str, index: int = 0, replies: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(f"Redis refused {command}: {message}")
+        self.command = command
+        self.message = message
+        self.code = message.partition(" ")[0]
+        self.index = index
+        self.replies = list(replies)
+
+
+class Moved(StoreError):  # noqa: N818 - named by what Redis answers
+    """The slot lives on another node of the cluster; `asking`: for this call only, it migrates."""
+
+    def __init__(self, slot: int, host: str, port: int, *, asking: bool) -> None:
+        super().__init__(
+            f"Slot {slot} is served by {host}:{port}, not by the Redis node that was asked."
+        )
+        self.slot = slot
+        self.host = host
+        self.port = port
+        self.asking = asking
+
+
+def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError | None:
+    """The exception a fully answered call deserves, or None when no reply of it is an error.
+
+    Errors inside an EXEC array count as EXEC's. An unavailable server outranks a move, a move
+    outranks a refused command, because the former explain the latter (EXECABORT follows READONLY).
+    """
+    faults = [(i, fault) for i, reply in enumerate(replies) if (fault := _fault_in(reply))]
+    if not faults:
+        return None
+    for _, fault in faults:
+        if _is_unavailable(fault):
+            done = len(faults) < len(replies)
+            kind = OutcomeUnknown if done else StoreUnavailable
+            return kind(f"Redis cannot serve now: {fault}", reconnect=fault.code in RECONNECT_CODES)
+    for _, fault in faults:
+        if fault.code in {"MOVED", "ASK"}:
+            return _moved(fault)
+    # EXECABORT only reports that an earlier command was refused; name that one instead.
+    index, fault = faults[0]
+    return StoreReplyError(_name(commands[index]), str(fault), index, replies)
+
+
+def _fault_in(reply: Any) -> RedisError | None:
+    if isinstance(reply, RedisError):
+        return reply
+    if isinstance(reply, list):
+        return next((item for item in reply if isinstance(item, RedisError)), None)
+    return None
+
+
+def _is_unavailable(fault: RedisError) -> bool:
+    return fault.code in UNAVAILABLE_CODES or str(fault) == "ERR max number of clients reached"
+
+
+def _moved(fault: RedisError) -> Moved:
+    code, slot, endpoint = str(fault).split()[:3]
+    host, _, port = endpoint.rpartition(":")
+    return Moved(int(slot), host, int(port), asking=code == "ASK")
+
+
+def _name(command: tuple[Any, ...]) -> str:
+    word = command[0]
+    return word.decode("ascii", "replace") if isinstance(word, bytes) else str(word)
