@@ -23,6 +23,8 @@ that of the phone number; a message's shard is written in its id.
     {kaskad}keys              hash    for ever: sha256 -> app, scopes     `kaskad key new`
     {kaskad}alive:<consumer>  string  the lease                           dispatch, heartbeat
     {kaskad}paused            hash    provider -> why, since, until       dispatch
+    {kaskad}processes         zset    process -> last seen ms, pruned     every process, about once a second
+    {kaskad}stats:<process>   string  10 s: the process's figures         the same
     {limit:<provider>}        hash    a few seconds                       ratelimit
 """
 
@@ -37,10 +39,15 @@ GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
+PROCESSES = "{kaskad}processes"
 
 
 def alive(consumer: str) -> str:
     return "{kaskad}alive:" + consumer
+
+
+def stats(process: str) -> str:
+    return "{kaskad}stats:" + process
 
 
 def shard_of(identity: str, shards: int) -> int:

@@ -1,0 +1,221 @@
+"""How processes tell what they do: log lines, and figures any ingress worker can show for all.
+
+Owns the shape of a log line, the names of processes, and the way of figures: each process keeps a
+registry of its own and about once a second publishes a snapshot of it to Redis, where it lapses by
+itself; `/metrics` renders the union of all, with a `process` label. Loop-neutral. It must not know
+what is measured.
+
+When Redis is away the figures of the others are missing and publishing raises StoreUnavailable,
+which callers count and forget: the next second brings the next snapshot. Nothing here may ever stop
+the work itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.store import keys as k
+from gateway.store.link import Link
+
+Role = Literal["ingress", "dispatch", "cli", "simulator"]
+
+PREFIX = "kaskad"
+SNAPSHOT_MS = 10_000  # how long a snapshot stands for its process
+PUBLISH_EVERY_S = 1.0
+PROCESSES_MAX = 1_000  # shown at once; the ones seen last win
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_SCHEMA = 1
+
+
+# --- logs ---
+
+
+def configure_logs(role: Role, level: str, json: bool) -> None:
+    """One line an event on stderr, of our loggers and of the libraries' alike.
+
+    `level` is a name of the standard library ("info"); `json` False is for a person's terminal.
+    Tracebacks carry no local variables, because those hold phone numbers and texts.
+    Raises ValueError for a level that does not exist.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"{level!r} is no log level: use debug, info, warning or error.")
+    process = process_name(role)
+
+    def name_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("process", process)
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        name_process,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(serializer=_to_json)
+        if json
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    tail: list[Processor] = [structlog.processors.format_exc_info, renderer] if json else [renderer]
+    structlog.configure(
+        processors=[*shared, *tail],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
+
+
+def _to_json(event: EventDict, **_options: object) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+def process_name(role: Role) -> str:
+    """`<role>-<host>-<pid>`: unique in an installation; `role_of` reads the role from it."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}"
+
+
+def role_of(process: str) -> str:
+    return process.partition("-")[0]
+
+
+# --- figures ---
+
+
+class _Sample(msgspec.Struct, array_like=True, frozen=True):
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class _Family(msgspec.Struct, array_like=True, frozen=True):
+    name: str
+    help: str
+    kind: str
+    samples: list[_Sample]
+
+
+class _Snapshot(msgspec.Struct, array_like=True, frozen=True):
+    schema: int
+    process: str
+    families: list[_Family]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Snapshot).decode
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the process's own CPU seconds, memory and open files."""
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(namespace=PREFIX, registry=registry)
+    return registry
+
+
+def snapshot(registry: CollectorRegistry, process: str) -> bytes:
+    """All figures of a registry at this moment."""
+    return _encode(_Snapshot(_SCHEMA, process, list(_families(registry))))
+
+
+def render(snapshots: Iterable[bytes], registry: CollectorRegistry, process: str) -> bytes:
+    """Prometheus text: the own registry as it is now and the others' snapshots, by `process`.
+
+    A snapshot that another version wrote and this one cannot read is left out.
+    """
+    found = {process: _Snapshot(_SCHEMA, process, list(_families(registry)))}
+    for data in snapshots:
+        try:
+            read = _decode(data)
+        except msgspec.DecodeError:
+            continue
+        if read.schema == _SCHEMA:
+            found.setdefault(read.process, read)
+    union: dict[str, Metric] = {}
+    for snap in found.values():
+        for family in snap.families:
+            metric = union.get(family.name)
+            if metric is None:
+                metric = union[family.name] = Metric(family.name, family.help, family.kind)
+            for sample in family.samples:
+                labels = {**sample.labels, "process": snap.process}
+                metric.add_sample(sample.name, labels, sample.value)
+    return generate_latest(_Union(union.values()))
+
+
+class _Union(CollectorRegistry):
+    """What `generate_latest` reads: families that are put together already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        super().__init__()
+        self._all = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._all
+
+
+def _families(registry: CollectorRegistry) -> Iterator[_Family]:
+    for metric in registry.collect():
+        samples = [
+            _Sample(s.name, dict(s.labels), float(s.value))
+            for s in metric.samples
+            if not s.name.endswith("_created")
+        ]
+        yield _Family(metric.name, metric.documentation, metric.type, samples)
+
+
+async def publish(link: Link, process: str, registry: CollectorRegistry, now_ms: int) -> None:
+    """Puts the snapshot where every worker finds it, for SNAPSHOT_MS. Raises StoreUnavailable."""
+    await link.call(
+        [
+            ("SET", k.stats(process), snapshot(registry, process), "PX", SNAPSHOT_MS),
+            ("ZADD", k.PROCESSES, now_ms, process),
+            ("ZREMRANGEBYSCORE", k.PROCESSES, "-inf", now_ms - SNAPSHOT_MS),
+        ]
+    )
+
+
+async def withdraw(link: Link, process: str) -> None:
+    """The process stops: it is no longer counted from now on. Raises StoreUnavailable."""
+    await link.call([("DEL", k.stats(process)), ("ZREM", k.PROCESSES, process)])
+
+
+async def processes(link: Link, now_ms: int) -> list[str]:
+    """The processes seen within SNAPSHOT_MS, the latest first. Raises StoreUnavailable."""
+    least = now_ms - SNAPSHOT_MS
+    (names,) = await link.call(
+        [("ZREVRANGEBYSCORE", k.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
+    )
+    assert isinstance(names, list)
+    return [name.decode() for name in names]
+
+
+async def gather(link: Link, now_ms: int) -> list[bytes]:
+    """The latest snapshot of every process seen. Raises StoreUnavailable."""
+    names = await processes(link, now_ms)
+    if not names:
+        return []
+    (values,) = await link.call([("MGET", *(k.stats(name) for name in names))])
+    assert isinstance(values, list)
+    return [value for value in values if value is not None]
