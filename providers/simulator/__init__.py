@@ -1,1 +1,22 @@
-"""The provider simulator: Infobip's wire formats over HTTP, faults on demand, and a bill."""
+"""The provider simulator: Infobip's wire formats over HTTP, faults on demand, and a bill.
+
+What others call: `Settings` and `Knobs` to set it up, `serve` (a coroutine) or `run` (blocking) to
+run it in this process, `child.start` to run it in another one. Imports nothing of the gateway, and
+may use asyncio, which the rest of `providers` must not: it stands in for somebody else's server.
+"""
+
+from providers.simulator.knobs import KnobFault, Knobs, Override, Overrides
+from providers.simulator.prices import Price, load_prices
+from providers.simulator.server import Settings, run, serve
+
+__all__ = [
+    "KnobFault",
+    "Knobs",
+    "Override",
+    "Overrides",
+    "Price",
+    "Settings",
+    "load_prices",
+    "run",
+    "serve",
+]

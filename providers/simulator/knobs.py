@@ -72,7 +72,7 @@ _DEFAULT_PRICES: Final = (
 
 
 class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The simulator's behaviour: the same knobs and message ids give the same fates, in any order."""
+    """The simulator's behaviour: the same knobs and ids give the same fates, in any order."""
 
     seed: Annotated[int, Meta(ge=0, le=2**53), _knob("", "What every draw starts from.")] = 1
 

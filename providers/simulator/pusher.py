@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
 
 import msgspec
 
@@ -48,7 +49,8 @@ class Pusher:
         self._client = Client()
         self._gathering: dict[tuple[str, str], list[bytes]] = {}
         self._ready: deque[_Post] = deque()
-        self._retrying: dict[_RetryKey, tuple[asyncio.TimerHandle, _Post]] = {}
+        self._retrying: dict[int, tuple[asyncio.TimerHandle, _Post]] = {}
+        self._retry_ids = itertools.count()
         self._workers: set[asyncio.Task[None]] = set()
         self._flush: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -73,10 +75,21 @@ class Pusher:
             gathered.append(report)
             if len(gathered) >= limit:
                 del self._gathering[url, kind]
-                self._make_ready(url, gathered)
+                self._enqueue(*self._posts(url, gathered))
         if self._gathering and self._flush is None:
             loop = asyncio.get_running_loop()
             self._flush = loop.call_later(self._knobs().flush_ms / 1000, self.flush)
+
+    async def push_first(self, pushes: Iterable[Push], timeout_s: float) -> None:
+        """Posts these ahead of all others; returns when they are taken or failed once."""
+        groups: dict[tuple[str, str], list[bytes]] = {}
+        for url, kind, report in pushes:
+            groups.setdefault((url, kind), []).append(report)
+        carriers: list[asyncio.Task[None]] = []
+        for (url, _), reports in groups.items():
+            self._reports += len(reports)
+            carriers += [self._start(self._carry(post)) for post in self._posts(url, reports)]
+        await asyncio.wait(carriers, timeout=timeout_s)
 
     def flush(self) -> None:
         """Starts to post what is gathered."""
@@ -85,7 +98,7 @@ class Pusher:
             self._flush = None
         gathering, self._gathering = self._gathering, {}
         for (url, _), reports in gathering.items():
-            self._make_ready(url, reports)
+            self._enqueue(*self._posts(url, reports))
 
     async def drain(self, timeout_s: float) -> None:
         """Posts what is gathered and waits, `timeout_s` at most, until no POST is under way."""
@@ -125,39 +138,50 @@ class Pusher:
         await self.clear()
         self._client.close()
 
-    def _make_ready(self, url: str, reports: list[bytes]) -> None:
+    def _posts(self, url: str, reports: list[bytes]) -> list[_Post]:
         limit = self._knobs().push_reports_max
-        for start in range(0, len(reports), limit):
-            part = reports[start : start + limit]
-            body = b'{"results":[' + b",".join(part) + b"]}"
-            self._enqueue(_Post(url, body, len(part)))
+        parts = (reports[start : start + limit] for start in range(0, len(reports), limit))
+        return [_Post(url, b'{"results":[' + b",".join(part) + b"]}", len(part)) for part in parts]
 
-    def _enqueue(self, post: _Post) -> None:
-        self._ready.append(post)
-        if len(self._workers) < self._knobs().push_connections:
-            self._idle.clear()
-            worker = asyncio.get_running_loop().create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._worked)
+    def _enqueue(self, *posts: _Post) -> None:
+        self._ready.extend(posts)
+        self._staff()
+
+    def _staff(self) -> None:
+        for _ in range(min(len(self._ready), self._knobs().push_connections)):
+            if len(self._workers) >= self._knobs().push_connections:
+                return
+            self._start(self._work())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._idle.clear()
+        worker = asyncio.get_running_loop().create_task(work)
+        self._workers.add(worker)
+        worker.add_done_callback(self._worked)
+        return worker
 
     def _worked(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
+        # A post that came between the worker's last look and this callback found no free place.
+        self._staff()
         if not self._workers:
             self._idle.set()
 
     async def _work(self) -> None:
         while self._ready:
-            post = self._ready.popleft()
-            try:
-                taken = await self._post(post)
-            except PushFailed:
-                taken = False
-            if taken:
-                self.pushed.posts += 1
-                self.pushed.reports += post.reports
-                self._reports -= post.reports
-            else:
-                self._failed(post)
+            await self._carry(self._ready.popleft())
+
+    async def _carry(self, post: _Post) -> None:
+        try:
+            taken = await self._post(post)
+        except PushFailed:
+            taken = False
+        if taken:
+            self.pushed.posts += 1
+            self.pushed.reports += post.reports
+            self._reports -= post.reports
+        else:
+            self._failed(post)
 
     async def _post(self, post: _Post) -> bool:
         knobs = self._knobs()
@@ -175,20 +199,14 @@ class Pusher:
             self._reports -= post.reports
             return
         delay_s = (1 + post.failures**2) * _MINUTE_S * knobs.push_retry_scale
-        key = _RetryKey()
+        key = next(self._retry_ids)
         timer = asyncio.get_running_loop().call_later(delay_s, self._again, key)
         self._retrying[key] = (timer, post)
 
-    def _again(self, key: _RetryKey) -> None:
+    def _again(self, key: int) -> None:
         self.pushed.retries += 1
         _, post = self._retrying.pop(key)
         self._enqueue(post)
-
-
-class _RetryKey:
-    """Names one waiting repeat."""
-
-    __slots__ = ()
 
 
 def _headers(knobs: Knobs, body: bytes) -> list[tuple[str, str]]:
