@@ -173,7 +173,7 @@ def infobip_report_item(ref: str, status: ReceiptStatus) -> dict[str, object]:
 
 def infobip_log_item(ref: str, status: ReceiptStatus) -> dict[str, object]:
     item = infobip_report_item(ref, status)
-    del item["callbackData"]
+    del item["callbackData"], item["mccMnc"]
     item["destination"] = item.pop("to")
     return item
 
