@@ -1,8 +1,9 @@
 """Frequency caps: how often a person may be reached, as pure functions over the slots they hold.
 
-A slot is one message's reservation in a rolling window: taken at acceptance for the first channel, moved when the
-cascade moves, given back when nothing was delivered. A cap is full while as many matching slots as its limit lie
-inside its window. Nothing here reads a clock or knows where slots are kept.
+A slot is one message's reservation in a rolling window: taken at acceptance for the first channel,
+moved when the cascade moves, given back when nothing was delivered. A cap is full while as many
+matching slots as its limit lie inside its window. Nothing here reads a clock or knows where slots
+are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import msgspec
 
 
 class Cap(msgspec.Struct, frozen=True):
-    """`limit` messages in a rolling window of `window_ms`; `category` and `channel` None match every one."""
+    """`limit` messages in a rolling window of `window_ms`; `category` and `channel` None match
+    every one."""
 
     name: str
     limit: int
@@ -27,7 +29,8 @@ class Cap(msgspec.Struct, frozen=True):
 
 
 class Slot(msgspec.Struct, array_like=True, frozen=True):
-    """One message's reservation: `at_ms` is when the person was (or is to be) reached on `channel`."""
+    """One message's reservation: `at_ms` is when the person was (or is to be) reached on
+    `channel`."""
 
     message: str
     at_ms: int
@@ -36,7 +39,8 @@ class Slot(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Full(msgspec.Struct, frozen=True):
-    """A cap that refuses: `count` slots are in its window, and the first moment one more fits is `retry_at_ms`."""
+    """A cap that refuses: `count` slots are in its window, and the first moment one more fits is
+    `retry_at_ms`."""
 
     cap: Cap
     count: int
@@ -54,8 +58,8 @@ def check(
 ) -> Full | None:
     """Returns the strictest full cap for one more message, or None when it fits.
 
-    The strictest is the one whose next free moment is furthest away. `but` names a message whose own slot does not
-    count: the one that is being moved to another channel.
+    The strictest is the one whose next free moment is furthest away. `but` names a message whose
+    own slot does not count: the one that is being moved to another channel.
     """
     worst: Full | None = None
     for cap in caps:

@@ -1,9 +1,9 @@
 """Whether a request becomes a message: the rules of acceptance, pure.
 
-In this order: can it be sent at all (category, route, price), may the person be reached (opt-out), is it the same
-thing again (campaign claim), would it be too much (caps). A duplicate is named before a full cap, because the
-caller's own earlier message is the truer answer. What the wire demands of a request (types, lengths, a phone number
-that can exist) was checked before it got here.
+In this order: can it be sent at all (category, route, price), may the person be reached (opt-out),
+is it the same thing again (campaign claim), would it be too much (caps). A duplicate is named
+before a full cap, because the caller's own earlier message is the truer answer. What the wire
+demands of a request (types, lengths, a phone number that can exist) was checked before it got here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Suppressed(msgspec.Struct):
 
 
 class Rejected(msgspec.Struct):
-    """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a sentence."""
+    """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
+    sentence."""
 
     pointer: str
     detail: str
@@ -65,7 +66,8 @@ def admit(
 ) -> Decision:
     """Decides one request. `persons` are the records of all identities of the person, phone first.
 
-    On acceptance the claim and the cap slot are taken in `persons` (in place); otherwise nothing is changed.
+    On acceptance the claim and the cap slot are taken in `persons` (in place); otherwise nothing is
+    changed.
     """
     rule = policy.categories.get(send.category)
     if rule is None:
@@ -145,8 +147,9 @@ def _steps(
 
 
 def _sms_cost(send: Send, steps: list[Step], policy: Policy, day: datetime.date) -> int:
-    """What the content would cost us as SMS: by the route's own SMS step, else by the first SMS provider with a
-    price for the number. With neither, SMS is no alternative, and the route's first step is the measure."""
+    """What the content would cost us as SMS: by the route's own SMS step, else by the first SMS
+    provider with a price for the number. With neither, SMS is no alternative, and the route's first
+    step is the measure."""
     for step in steps:
         if step.channel == "sms":
             return step.cost * step.parts

@@ -1,7 +1,8 @@
 """What a decision asks the store to do, beside writing the records it changed.
 
-The rules return these; `gateway.store` carries them out in the same transaction as the records. A ledger post that
-carries money names its message and step, so every cent can be traced; one that only counts is added up a batch.
+The rules return these; `gateway.store` carries them out in the same transaction as the records. A
+ledger post that carries money names its message and step, so every cent can be traced; one that
+only counts is added up a batch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import msgspec
 
 from gateway.core.model import MESSAGE_NAMES, Message, Step
 
-# The measures of CONTRACT.md section 7, as the ledger books them. All are integers; amounts are in 1e-6 units.
+# The measures of CONTRACT.md section 7, as the ledger books them. All are integers; amounts are in
+# 1e-6 units.
 MEASURES = (
     "accepted",
     "duplicates",
@@ -42,7 +44,8 @@ class Group(NamedTuple):
 
 
 class Post(msgspec.Struct, array_like=True):
-    """One booking: `measures` are added to the group's totals. `note` keeps both prices where a receipt had one."""
+    """One booking: `measures` are added to the group's totals. `note` keeps both prices where a
+    receipt had one."""
 
     group: Group
     measures: dict[str, int]
@@ -95,7 +98,7 @@ def status_event(message: Message, step: Step | None, now_ms: int) -> Event:
         app=message.app,
         id=message.id,
         campaign=message.campaign,
-        status=MESSAGE_NAMES[message.status],  # type: ignore[index]  # an int equals its IntEnum member
+        status=MESSAGE_NAMES[message.status],
         channel=step.channel if step else None,
         reason=message.reason,
         at_ms=now_ms,

@@ -24,7 +24,8 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The provider refused the step in its answer; `fault.permanent` says whether trying again could help."""
+    """The provider refused the step in its answer; `fault.permanent` says whether trying again
+    could help."""
 
     step: int
     fault: Fault
@@ -38,7 +39,8 @@ class NotSent(msgspec.Struct, frozen=True):
 
 
 class PutBack(msgspec.Struct, frozen=True):
-    """Claimed but not sent for a reason that is not the message's: throttled, account fault, shutdown.
+    """Claimed but not sent for a reason that is not the message's: throttled, account fault,
+    shutdown.
 
     It costs the step no attempt."""
 
@@ -58,7 +60,8 @@ class NotKnown(msgspec.Struct, frozen=True):
 
 
 class Reported(msgspec.Struct, frozen=True):
-    """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a step."""
+    """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a
+    step."""
 
     step: int
     receipt: Receipt

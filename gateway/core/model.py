@@ -1,16 +1,16 @@
 """The glossary, as records. Everything Kaskad knows about a message is one of these.
 
     message   one send request that was accepted: one person, one content, one route
-    step      one attempt on one channel through one provider; a message's steps are its route, in order
-    content   what is said, per channel; freed as soon as no further step can need it
-    person    what one person was sent lately: campaign claims and cap slots, by phone and by the caller's id
-    claim     (person, campaign) belongs to one live or delivered message
-    receipt   what a provider says about a step
-    settle    to book a delivered step in the ledger
+    step      one attempt on one channel through one provider; a message's steps are its route, in
+    order content   what is said, per channel; freed as soon as no further step can need it person
+    what one person was sent lately: campaign claims and cap slots, by phone and by the caller's id
+    claim     (person, campaign) belongs to one live or delivered message receipt   what a provider
+    says about a step settle    to book a delivered step in the ledger
 
-Records are msgspec Structs encoded as msgpack arrays (about 150 to 220 bytes a message) with a schema version in
-front: a field may be appended with a default, never moved. They hold no behaviour beyond reading themselves; the
-rules are in `admission` and `cascade`. Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
+Records are msgspec Structs encoded as msgpack arrays (about 150 to 220 bytes a message) with a
+schema version in front: a field may be appended with a default, never moved. They hold no behaviour
+beyond reading themselves; the rules are in `admission` and `cascade`. Times are epoch milliseconds,
+UTC; money is in 1e-6 currency units.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SCHEMA = 1
 
 
 class StepStatus(enum.IntEnum):
-    """A step's status; the value is its rank in the lattice, and a step never moves to a lower rank."""
+    """A step's status; the value is its rank in the lattice, and a step never moves to a lower
+    rank."""
 
     PLANNED = 0  # a later step of the route, not reached yet
     QUEUED = 1  # in its provider's lane
@@ -53,7 +54,7 @@ class MessageStatus(enum.IntEnum):
     CANCELLED = 7
 
 
-STEP_NAMES = {
+STEP_NAMES: dict[int, str] = {
     StepStatus.PLANNED: "queued",
     StepStatus.QUEUED: "queued",
     StepStatus.RETRYING: "queued",
@@ -67,7 +68,7 @@ STEP_NAMES = {
     StepStatus.DELIVERED: "delivered",
     StepStatus.SEEN: "seen",
 }
-MESSAGE_NAMES = {status: status.name.lower() for status in MessageStatus}
+MESSAGE_NAMES: dict[int, str] = {status: status.name.lower() for status in MessageStatus}
 # Plain ints from here on: enum members cost a lookup each time a record is read.
 FINAL = frozenset(int(s) for s in MessageStatus if s > MessageStatus.SENT)
 ARRIVED = frozenset((int(MessageStatus.DELIVERED), int(MessageStatus.SEEN)))
@@ -76,8 +77,8 @@ OPEN = frozenset((int(StepStatus.SENDING), int(StepStatus.SENT), int(StepStatus.
 
 
 class Step(msgspec.Struct, array_like=True):
-    """`wait_ms`, `grace_ms`, `cost` and `sell` are fixed at acceptance (per part), so a changed configuration or
-    price list never changes a message that is under way."""
+    """`wait_ms`, `grace_ms`, `cost` and `sell` are fixed at acceptance (per part), so a changed
+    configuration or price list never changes a message that is under way."""
 
     provider: str
     channel: Channel
@@ -156,7 +157,8 @@ class Claim(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Person(msgspec.Struct, array_like=True):
-    """One identity of a person: by phone number, or by the caller's `user` id. Pruned whenever it is written."""
+    """One identity of a person: by phone number, or by the caller's `user` id. Pruned whenever it
+    is written."""
 
     schema: int = SCHEMA
     claims: dict[str, Claim] = {}
@@ -164,7 +166,8 @@ class Person(msgspec.Struct, array_like=True):
 
 
 class Remembered(msgspec.Struct, array_like=True, frozen=True):
-    """A request kept under its idempotency key for a day: the hash of its body and the first answer."""
+    """A request kept under its idempotency key for a day: the hash of its body and the first
+    answer."""
 
     schema: int
     body_hash: bytes
@@ -211,9 +214,10 @@ def read_ref(ref: str) -> tuple[str, int] | None:
     return message_id, int(index)
 
 
-# --- ids: 20 characters of Crockford's base 32: 9 of milliseconds, 2 of shard, 9 of randomness. They sort by time,
-# name their shard, and stay short because every waiting message stores its own in several keys. 45 random bits a
-# millisecond and shard: at 10,000 messages a second one clash is expected in some 200 years.
+# --- ids: 20 characters of Crockford's base 32: 9 of milliseconds, 2 of shard, 9 of randomness.
+# They sort by time, name their shard, and stay short because every waiting message stores its own
+# in several keys. 45 random bits a millisecond and shard: at 10,000 messages a second one clash is
+# expected in some 200 years.
 
 ID_LENGTH = 20
 SHARDS_MAX = 1024

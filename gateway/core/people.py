@@ -1,8 +1,9 @@
 """What a person's record says and how it changes: campaign claims and cap slots.
 
-A message may belong to two identities of one person (phone number and the caller's `user` id), each with a record
-of its own. Both are changed alike, so a duplicate or a full cap under either counts. Every function takes the
-records of all of them and changes those in place; the caller owns freshly decoded ones.
+A message may belong to two identities of one person (phone number and the caller's `user` id), each
+with a record of its own. Both are changed alike, so a duplicate or a full cap under either counts.
+Every function takes the records of all of them and changes those in place; the caller owns freshly
+decoded ones.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ratelimit.caps import Full, Slot
 
 
 def claimed_by(people: Sequence[Person], campaign: str, own_id: str, now_ms: int) -> str | None:
-    """The message that holds (person, campaign) under any identity; None when it is free or our own."""
+    """The message that holds (person, campaign) under any identity; None when it is free or our
+    own."""
     for person in people:
         claim = person.claims.get(campaign)
         if claim is not None and claim.message != own_id and not _lapsed(claim, now_ms):
@@ -65,7 +67,8 @@ def take(
 def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> None:
     """The message was delivered: its claim lasts for the de-duplication window from now.
 
-    A late delivery may find its claim given back, or taken by a newer message; then the newer one's stays.
+    A late delivery may find its claim given back, or taken by a newer message; then the newer one's
+    stays.
     """
     assert message.delivered_step >= 0
     channel = message.steps[message.delivered_step].channel

@@ -1,7 +1,8 @@
-"""The business rules' parameters, as one frozen value: what `admit` and `advance` consult beside the records.
+"""The business rules' parameters, as one frozen value: what `admit` and `advance` consult beside
+the records.
 
-Built once from the settings at start-up (`gateway.bootstrap`), passed down, never changed. It knows nothing of files,
-secrets or addresses.
+Built once from the settings at start-up (`gateway.bootstrap`), passed down, never changed. It knows
+nothing of files, secrets or addresses.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
-    """`resend_unknown`: a lost answer is sent again under the same id instead of being waited for."""
+    """`resend_unknown`: a lost answer is sent again under the same id instead of being waited
+    for."""
 
     route: str
     ttl_ms: int
@@ -44,7 +46,8 @@ class CategoryRule(msgspec.Struct, frozen=True):
 
 
 class ProviderRule(msgspec.Struct, frozen=True):
-    """`attempts_max` counts temporary refusals; `retry_ms` is the first delay, doubled each time."""
+    """`attempts_max` counts temporary refusals; `retry_ms` is the first delay, doubled each
+    time."""
 
     channel: Channel
     charged_on: Literal["delivered", "sent"] = "delivered"

@@ -1,9 +1,11 @@
-"""Acceptance, in batches: loads the persons, lets `core.admission` decide each request in turn, commits the lot.
+"""Acceptance, in batches: loads the persons, lets `core.admission` decide each request in turn,
+commits the lot.
 
-Requests of one batch see each other's claims and slots, so a hundred copies of one request in one batch give one
-accepted and ninety-nine duplicates naming it. A request with an idempotency key is answered from its first answer
-when the key is known. Everything a request touches lies in the shard of its phone number, but for an identity or key
-whose own shard differs: `gateway.store.reserve` takes those first.
+Requests of one batch see each other's claims and slots, so a hundred copies of one request in one
+batch give one accepted and ninety-nine duplicates naming it. A request with an idempotency key is
+answered from its first answer when the key is known. Everything a request touches lies in the shard
+of its phone number, but for an identity or key whose own shard differs: `gateway.store.reserve`
+takes those first.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class CapHit(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct, array_like=True):
-    """What became of one request. `conflict`: its idempotency key was used before with another body."""
+    """What became of one request. `conflict`: its idempotency key was used before with another
+    body."""
 
     outcome: Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
     id: str | None = None
@@ -165,8 +168,8 @@ class Admission:
         return answer
 
     async def _name_winners(self, session: Session, answers: list[Answer]) -> None:
-        """Gives each duplicate its winner's status now. A winner whose record is gone was delivered: only a
-        delivered message's claim outlives it."""
+        """Gives each duplicate its winner's status now. A winner whose record is gone was
+        delivered: only a delivered message's claim outlives it."""
         fresh = {s.id for s in self._sends}
         asked = {
             a.id: None
@@ -180,7 +183,7 @@ class Admission:
             for id_, value in zip(older, _list(values), strict=True):
                 status = "delivered"
                 if value is not None:
-                    status = MESSAGE_NAMES[decode_message(value).status]  # type: ignore[index]
+                    status = MESSAGE_NAMES[decode_message(value).status]
                 found[id_] = status
         for answer in answers:
             if answer.outcome == "duplicate" and answer.status is None:

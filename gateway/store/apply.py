@@ -1,8 +1,9 @@
-"""Happenings, in batches: loads the messages (and, where needed, their persons), lets `core.cascade` decide each in
-turn, commits the lot. Whoever learns of a happening (sender, callback, timer, API) comes through here.
+"""Happenings, in batches: loads the messages (and, where needed, their persons), lets
+`core.cascade` decide each in turn, commits the lot. Whoever learns of a happening (sender,
+callback, timer, API) comes through here.
 
-Happenings of one message in one batch are decided in order on the same record. A lane entry named with an item is
-acknowledged by the same transaction that records what became of it.
+Happenings of one message in one batch are decided in order on the same record. A lane entry named
+with an item is acknowledged by the same transaction that records what became of it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class LaneEntry(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One happening of one message. `entry` is acknowledged unless the claim holds and it is sent now."""
+    """One happening of one message. `entry` is acknowledged unless the claim holds and it is sent
+    now."""
 
     message_id: str
     happening: Happening
@@ -47,7 +49,8 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct):
-    """`message` None: there is no such message (any more). `content` only for a claim that holds."""
+    """`message` None: there is no such message (any more). `content` only for a claim that
+    holds."""
 
     item: Item
     message: Message | None

@@ -1,8 +1,10 @@
-"""The lanes and timers as dispatch uses them: read, wait, recover, look at. No rule is decided here.
+"""The lanes and timers as dispatch uses them: read, wait, recover, look at. No rule is decided
+here.
 
-A lane is a Redis Stream a provider and category in each shard, read through one consumer group. What a dispatcher
-has read stays pending under its name until the outcome's transaction acknowledges it. A dispatcher proves that it is
-alive by a key that lapses; whatever a dead one holds is taken over by another.
+A lane is a Redis Stream a provider and category in each shard, read through one consumer group.
+What a dispatcher has read stays pending under its name until the outcome's transaction acknowledges
+it. A dispatcher proves that it is alive by a key that lapses; whatever a dead one holds is taken
+over by another.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class LaneState(msgspec.Struct, frozen=True):
 
 
 async def ensure_groups(link: Link, lanes: Sequence[tuple[str, str]], shards: int) -> None:
-    """Creates the consumer group of every (provider, category) lane; one that exists is left as it is."""
+    """Creates the consumer group of every (provider, category) lane; one that exists is left as it
+    is."""
     for shard in range(shards):
         keys = keys_of(shard)
         for provider, category in lanes:
@@ -55,7 +58,8 @@ async def ensure_groups(link: Link, lanes: Sequence[tuple[str, str]], shards: in
 async def read(
     link: Link, consumer: str, wanted: Sequence[tuple[str, int]]
 ) -> dict[str, list[Waiting]]:
-    """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes are absent."""
+    """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes
+    are absent."""
     commands: list[Command] = [
         ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
         for lane, count in wanted
@@ -103,8 +107,9 @@ async def retire(link: Link, consumer: str) -> None:
 async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
     """Takes over what dead dispatchers hold of a lane, at most RECOVER_COUNT entries at a time.
 
-    Two takers cannot both get an entry for long: what matters is decided by the claim's transaction, and an entry
-    is only ever given to a living consumer. Consumers that are dead and hold nothing are forgotten.
+    Two takers cannot both get an entry for long: what matters is decided by the claim's
+    transaction, and an entry is only ever given to a living consumer. Consumers that are dead and
+    hold nothing are forgotten.
     """
     (reply,) = await link.call([("XINFO", "CONSUMERS", lane, k.GROUP)])
     assert isinstance(reply, list)
@@ -128,14 +133,15 @@ async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
             continue
         ids = [entry[0] for entry in entries]
         (claimed,) = await link.call([("XCLAIM", lane, k.GROUP, consumer, 0, *ids)])
-        taken += await _living(link, lane, claimed)
+        taken += _living(lane, claimed)
         if len(taken) >= RECOVER_COUNT:
             break
     return taken
 
 
-async def _living(link: Link, lane: str, claimed: Reply) -> list[Waiting]:
-    """Entries as waiting messages. One that was deleted from the stream but not acknowledged is acknowledged."""
+def _living(lane: str, claimed: Reply) -> list[Waiting]:
+    """Entries as waiting messages. One that was deleted from the stream but not acknowledged is
+    acknowledged."""
     assert isinstance(claimed, list)
     return [
         Waiting(_message_id(entry[1]), LaneEntry(lane, entry[0]))
@@ -145,7 +151,8 @@ async def _living(link: Link, lane: str, claimed: Reply) -> list[Waiting]:
 
 
 async def states(link: Link, lanes: Sequence[str], now_ms: int) -> list[LaneState]:
-    """Length and age of lanes, one round trip. Entries being sent count until their outcome is recorded."""
+    """Length and age of lanes, one round trip. Entries being sent count until their outcome is
+    recorded."""
     commands: list[Command] = []
     for lane in lanes:
         commands += [("XLEN", lane), ("XRANGE", lane, "-", "+", "COUNT", 1)]
@@ -160,7 +167,8 @@ async def states(link: Link, lanes: Sequence[str], now_ms: int) -> list[LaneStat
 
 
 async def due_timers(link: Link, shard: int, now_ms: int) -> list[str]:
-    """Message ids whose timer is due, the earliest first, at most TIMERS_COUNT. Stopping one is the commit's work."""
+    """Message ids whose timer is due, the earliest first, at most TIMERS_COUNT. Stopping one is the
+    commit's work."""
     (reply,) = await link.call(
         [("ZRANGEBYSCORE", keys_of(shard).timers, "-inf", now_ms, "LIMIT", 0, TIMERS_COUNT)]
     )

@@ -1,9 +1,10 @@
 """From a provider's receipt to the step it speaks of; and the ones nobody knows yet.
 
-A receipt names our own reference where the provider echoes it. Where the provider gives ids of its own, dispatch
-notes id -> reference before it records that the step was sent. A receipt that matches nothing (it outran the send's
-answer, or is none of ours) is parked and tried again with growing delays for three days, then dropped with a log line
-by the caller. Nothing of this is an error to the provider.
+A receipt names our own reference where the provider echoes it. Where the provider gives ids of its
+own, dispatch notes id -> reference before it records that the step was sent. A receipt that matches
+nothing (it outran the send's answer, or is none of ours) is parked and tried again with growing
+delays for three days, then dropped with a log line by the caller. Nothing of this is an error to
+the provider.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ async def take_receipts(
 
 
 async def sweep_parked(store: Store, shard: int, now_ms: int) -> Taken:
-    """Tries the parked receipts of one shard that are due, and gives up the ones that are too old."""
+    """Tries the parked receipts of one shard that are due, and gives up the ones that are too
+    old."""
     keys = keys_of(shard)
     (members,) = await store.link.call(
         [("ZRANGEBYSCORE", keys.parked, "-inf", now_ms, "LIMIT", 0, SWEEP_COUNT)]
@@ -104,7 +106,8 @@ async def sweep_parked(store: Store, shard: int, now_ms: int) -> Taken:
             commands.append(("ZREM", keys.parked, member))
         else:
             taken.parked += 1
-            # The delay grows with the receipt's age, so no count of tries is needed: about doubled each time.
+            # The delay grows with the receipt's age, so no count of tries is needed: about doubled
+            # each time.
             delay = min(max(now_ms - parked.since_ms, PARKED_DELAY_MS), PARKED_DELAY_MS_MAX)
             commands.append(("ZADD", keys.parked, "XX", now_ms + delay, member))
     if commands:

@@ -1,30 +1,38 @@
-"""The store as its users see it: batches of requests in, answers out; batches of happenings in, effects out.
+"""The store as its users see it: batches of requests in, answers out; batches of happenings in,
+effects out.
 
-Loop-neutral: it awaits nothing but the link, so ingress (uvloop) and dispatch (trio) use the same object. It holds no
-state of its own beyond counters. A batch that keeps meeting conflicts is split in halves, so that one hot person
-cannot starve the others.
+Loop-neutral: it awaits nothing but the link, so ingress (uvloop) and dispatch (trio) use the same
+object. It holds no state of its own beyond counters. A batch that keeps meeting conflicts is split
+in halves, so that one hot person cannot starve the others.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from gateway.core.model import Send, new_id, shard_of_id
 from gateway.core.policy import Policy
 from gateway.store.admit import Admission, Answer
 from gateway.store.apply import Application, Applied, Item
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.link import Link
-from gateway.store.transaction import CommitCounts, Conflict, commit
+from gateway.store.link import Command, Link, Session
+from gateway.store.transaction import CommitCounts, ConflictError, commit
 from gateway.store.writes import Retention
 
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+Made = TypeVar("Made", covariant=True)
+
+
+class Try(Protocol[Made]):
+    """One try at a batch's decision: reads with WATCH, returns the writes and the results."""
+
+    async def attempt(self, session: Session) -> tuple[list[Command], list[Made]]: ...
 
 
 class Store:
@@ -51,18 +59,21 @@ class Store:
         return new_id(now_ms, self.shard_of_phone(digits), secrets.randbits(45))
 
     async def admit(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
-        """Decides requests whose phones are all of `shard`; one answer each, in order, durable on return."""
+        """Decides requests whose phones are all of `shard`; one answer each, in order, durable on
+        return."""
         keys = keys_of(shard)
 
-        def attempt_of(piece: Sequence[Send], token: str) -> Admission:
+        def try_of(piece: Sequence[Send], token: str) -> Admission:
             return Admission(keys, piece, self.policy, self.retention, now_ms, token)
 
-        return await self._in_pieces(keys, sends, attempt_of)
+        return await self._in_pieces(keys, sends, try_of)
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
-        """Decides happenings of any shards' messages. The order of the result is by shard, then as given.
+        """Decides happenings of any shards' messages. The order of the result is by shard, then as
+        given.
 
-        Items of one message keep their order. An id that is none of ours comes back with `message` None.
+        Items of one message keep their order. An id that is none of ours comes back with `message`
+        None.
         """
         by_shard: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -73,17 +84,17 @@ class Store:
         for shard, members in by_shard.items():
             keys = keys_of(shard)
 
-            def attempt_of(piece: Sequence[Item], token: str, keys: Keys = keys) -> Application:
+            def try_of(piece: Sequence[Item], token: str, keys: Keys = keys) -> Application:
                 return Application(keys, piece, self.policy, self.retention, now_ms, token)
 
-            applied += await self._in_pieces(keys, members, attempt_of)
+            applied += await self._in_pieces(keys, members, try_of)
         return applied
 
     async def _in_pieces(
         self,
         keys: Keys,
         work: Sequence[Piece],
-        attempt_of: Callable[[Sequence[Piece], str], Admission | Application],
+        try_of: Callable[[Sequence[Piece], str], Try[Result]],
     ) -> list[Result]:
         """Commits the work in batches, halving one that conflicts until it goes through."""
         pieces = [work[i : i + BATCH_MAX] for i in range(0, len(work), BATCH_MAX)]
@@ -94,13 +105,13 @@ class Store:
             token = keys.token(secrets.token_urlsafe(9))
 
             async def attempt(
-                session: object, piece: Sequence[Piece] = piece, token: str = token
-            ) -> Awaitable[list[Result]]:
-                return await attempt_of(piece, token).attempt(session)  # type: ignore[arg-type,return-value]
+                session: Session, piece: Sequence[Piece] = piece, token: str = token
+            ) -> tuple[list[Command], list[Result]]:
+                return await try_of(piece, token).attempt(session)
 
             try:
-                results += await commit(self.link, token, attempt, self.counts)  # type: ignore[arg-type]
-            except Conflict:
+                results += await commit(self.link, token, attempt, self.counts)
+            except ConflictError:
                 if len(piece) == 1:
                     raise
                 middle = len(piece) // 2

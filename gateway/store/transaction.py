@@ -1,9 +1,9 @@
 """The guarded commit: WATCH and read, decide, then MULTI … EXEC, on one shard.
 
-When a record changed meanwhile nothing is applied and the decision is made again from what is there now. When the
-connection broke during EXEC nobody knows whether it was applied: every transaction therefore sets a token of its own
-and watches it, so the next try asks for the token first, and an old EXEC that arrives late at the server cannot be
-applied a second time.
+When a record changed meanwhile nothing is applied and the decision is made again from what is there
+now. When the connection broke during EXEC nobody knows whether it was applied: every transaction
+therefore sets a token of its own and watches it, so the next try asks for the token first, and an
+old EXEC that arrives late at the server cannot be applied a second time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNKNOWN_MAX = 3
 T = TypeVar("T")
 
 
-class Conflict(Exception):
+class ConflictError(Exception):
     """A watched record changed before EXEC: nothing was applied."""
 
 
@@ -45,7 +45,8 @@ async def commit_once(link: Link, token: str, attempt: Attempt[T], *, ask_token:
     """One try. `attempt` reads (with WATCH) and returns the writes and its result.
 
     Returns the result, or None when `ask_token` and an earlier try turns out to have been applied.
-    Raises Conflict, OutcomeUnknown (the writes may be applied) or StoreUnavailable (they are not).
+    Raises ConflictError, OutcomeUnknown (the writes may be applied) or StoreUnavailable (they are
+    not).
     """
     async with link.session() as session:
         if ask_token:
@@ -62,13 +63,14 @@ async def commit_once(link: Link, token: str, attempt: Attempt[T], *, ask_token:
         )
         applied = replies[-1]
         if applied is None:
-            raise Conflict
+            raise ConflictError
         _check(writes, applied)
         return result
 
 
 def _check(writes: list[Command], replies: Reply) -> None:
-    """A write that Redis refused inside EXEC is our bug (a key of another type): it must not pass unseen."""
+    """A write that Redis refused inside EXEC is our bug (a key of another type): it must not pass
+    unseen."""
     assert isinstance(replies, list)
     for command, reply in zip(writes, replies, strict=False):
         if isinstance(reply, Exception):
@@ -78,10 +80,10 @@ def _check(writes: list[Command], replies: Reply) -> None:
 async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCounts) -> T:
     """Tries until the decision is committed.
 
-    `attempt` is called anew for each try, must WATCH `token` beside the records, and decides from what it reads
-    then. The result of the try that was applied is returned, also when only the token can tell that it was. Raises
-    StoreUnavailable (nothing was applied), OutcomeUnknown (Redis stayed away: nobody knows), or Conflict after
-    CONFLICTS_MAX, for the caller to split the batch.
+    `attempt` is called anew for each try, must WATCH `token` beside the records, and decides from
+    what it reads then. The result of the try that was applied is returned, also when only the token
+    can tell that it was. Raises StoreUnavailable (nothing was applied), OutcomeUnknown (Redis
+    stayed away: nobody knows), or ConflictError after CONFLICTS_MAX, for the caller to split.
     """
     decided: list[T] = []  # the latest try that came as far as EXEC
 
@@ -97,7 +99,7 @@ async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCoun
     while True:
         try:
             result = await commit_once(link, token, remembering, ask_token=unknown > 0)
-        except Conflict:
+        except ConflictError:
             conflicts += 1
             counts.conflicts += 1
             if conflicts >= CONFLICTS_MAX:

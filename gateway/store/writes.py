@@ -1,7 +1,8 @@
 """The writes of one transaction on one shard, collected per kind and turned into commands once.
 
-What is not per message is written once a batch: one ZADD for all timers, one XACK a lane, one HINCRBY a counter, one
-ledger entry and one event entry an app for all lines. It decides nothing; the rules already did.
+What is not per message is written once a batch: one ZADD for all timers, one XACK a lane, one
+HINCRBY a counter, one ledger entry and one event entry an app for all lines. It decides nothing;
+the rules already did.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ BLOB_FIELD = b"d"
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long things are kept: closed messages, idempotency keys, and how many event entries an app."""
+    """How long things are kept: closed messages, idempotency keys, and how many event entries an
+    app."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
@@ -149,7 +151,8 @@ class Writes:
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:
-    """Adds the posts that only count together, a group each; those that carry money stay as they are."""
+    """Adds the posts that only count together, a group each; those that carry money stay as they
+    are."""
     counts: dict[Group, dict[str, int]] = {}
     money = []
     for post in posts:

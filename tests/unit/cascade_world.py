@@ -1,0 +1,146 @@
+"""A small world for the rules' tests: a policy, one person, one message, and what was asked for."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from typing import Any
+
+from gateway.core import admission, cascade, events
+from gateway.core.effects import Effects, Event, Post
+from gateway.core.model import Content, Message, Person, Send, StepStatus
+from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
+from gateway.core.prices import Price
+from providers.contract import Receipt
+from ratelimit.caps import Cap, window_max_ms
+
+T0 = 1_795_000_000_000
+MINUTE = 60_000
+DAY = 86_400_000
+ID = "1M7Q5CQG0000000000AB"[:20]
+PRICES = {
+    "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
+    "sms": Price(40_000, 70_000, "EUR"),
+}
+
+
+def policy(
+    *,
+    caps: tuple[Cap, ...] = (),
+    steps: tuple[RouteStep, ...] | None = None,
+    resend_unknown: bool = False,
+    **provider: Any,
+) -> Policy:
+    steps = steps or (
+        RouteStep("viber", 15 * MINUTE, 10_000),
+        RouteStep("sms", 24 * 60 * MINUTE, 10_000),
+    )
+    return Policy(
+        routes={"viber-then-sms": steps, "sms-only": steps[-1:], "viber-only": steps[:1]},
+        categories={
+            category: CategoryRule("viber-then-sms", ttl, resend_unknown)
+            for category, ttl in (
+                ("otp", 5 * MINUTE),
+                ("transactional", 3 * DAY),
+                ("marketing", 3 * DAY),
+            )
+        },
+        providers={
+            "viber": ProviderRule("viber", can_look_up=True, **provider),
+            "sms": ProviderRule("sms", can_look_up=True, **provider),
+        },
+        caps=caps,
+        dedupe_ms=30 * DAY,
+        slot_ms={
+            c: w for c in ("otp", "transactional", "marketing") if (w := window_max_ms(caps, c))
+        },
+        currency="EUR",
+        quote=lambda provider, digits, category, day: PRICES.get(provider),
+    )
+
+
+def request(**changes: Any) -> Send:
+    fields: dict[str, Any] = {
+        "id": ID,
+        "app": "shop",
+        "to": "79161234567",
+        "country": "RU",
+        "category": "marketing",
+        "content": Content("Привет"),
+        "campaign": "autumn",
+    }
+    return Send(**(fields | changes))
+
+
+class World:
+    """One message's life. `now_ms` only moves when told."""
+
+    def __init__(self, rules: Policy | None = None, send: Send | None = None) -> None:
+        self.policy = rules or policy()
+        self.person = Person()
+        self.now_ms = T0
+        self.posts: list[Post] = []
+        self.events: list[Event] = []
+        self.submitted: list[int] = []  # the step of each send
+        self.lane: tuple[str, str] | None = None
+        self.look_ups = 0
+        decision = admission.admit(
+            send or request(), [self.person], None, self.policy, T0, datetime.date(2026, 11, 21)
+        )
+        assert isinstance(decision, admission.Accepted), decision
+        self.message: Message = decision.message
+        self.posts.append(decision.post)
+        self.events.append(decision.event)
+        self.lane = decision.lane
+
+    def happen(self, happening: events.Happening) -> Effects:
+        effects = cascade.advance(self.message, happening, [self.person], self.policy, self.now_ms)
+        self.posts += effects.posts
+        self.events += effects.events
+        if effects.submit:
+            self.submitted.append(self.message.current)
+        if effects.lane is not None:
+            self.lane = effects.lane
+        self.look_ups += effects.look_up
+        return effects
+
+    def send(self, answer: str = "accepted") -> None:
+        """Claims and sends the current step; the provider answers."""
+        step = self.message.current
+        assert self.happen(events.Claimed(step)).submit
+        if answer == "accepted":
+            self.happen(events.Accepted(step))
+        elif answer == "lost":
+            self.happen(events.LostAnswer(step))
+
+    def report(self, status: Any, step: int | None = None, **fields: Any) -> Effects:
+        index = self.message.current if step is None else step
+        receipt = Receipt(status=status, ref=f"{self.message.id}.{index}", **fields)
+        provider = self.message.steps[index].provider
+        return self.happen(events.Reported(index, receipt, provider))
+
+    def timer(self) -> Effects:
+        """Moves time to the message's timer and lets it fire."""
+        assert self.message.due_ms, "no timer is running"
+        self.now_ms = max(self.now_ms, self.message.due_ms)
+        return self.happen(events.TimerDue())
+
+    def sums(self, measure_of: str | None = None) -> Counter[str]:
+        """What was booked, over all posts or those of one channel."""
+        sums: Counter[str] = Counter()
+        for post in self.posts:
+            if measure_of in (None, post.group.channel):
+                for measure, amount in post.measures.items():
+                    sums[measure] += amount
+        return sums
+
+    def statuses(self) -> list[str]:
+        return [StepStatus(s.status).name.lower() for s in self.message.steps]
+
+    @property
+    def held(self) -> bool:
+        """Whether the person's record holds anything for this message."""
+        claim = self.person.claims.get(self.message.campaign or "")
+        return (claim is not None and claim.message == self.message.id) or any(
+            slot.message == self.message.id for slot in self.person.slots
+        )
