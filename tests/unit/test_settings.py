@@ -233,7 +233,7 @@ def test_a_fault_names_its_key_and_says_what_to_do(text: str, key: str, says: st
         ('sender = "Shop"', 'sender = "S"\nrate = "90/m"', "providers.v.rate", "whole number"),
         ('sender = "Shop"', 'sender = "S"\ntimeout = "1 s"', "providers.v.timeout", "no duration"),
         ('{ provider = "v" }', '{ provider = "w" }', "routes.r.steps", "'w', but there is only"),
-        ('{ provider = "v" }', '{ provider = "v" }, { provider = "v" }', "routes.r.steps", "2 times"),
+        ('{ provider = "v" }', '{ provider = "v" }, { provider = "v" }', "routes.r.steps", "times"),
         ('"v" }', '"v", wait = "99ms" }', "routes.r.steps[0].wait", "at least 100 ms"),
         ('"v" }', '"v", pause = 1 }', "routes.r.steps[0].pause", "unknown"),
         ("limit = 2", "limit = 0", "caps[0].limit", ">= 1"),
