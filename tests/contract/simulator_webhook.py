@@ -1,4 +1,4 @@
-"""A webhook that remembers what was posted to it, and can be told to refuse; and a bare HTTP caller."""
+"""A webhook that remembers its posts and can be told to refuse, and a bare HTTP caller."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Post:
 
 
 class Webhook:
-    """`refusals` holds the statuses of the next answers; afterwards everything is taken with a 200."""
+    """`refusals` holds the statuses of the next answers; then everything is taken with a 200."""
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
