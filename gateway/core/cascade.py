@@ -71,7 +71,7 @@ def advance(
         case ev.NotSent():
             _not_sent(turn, happening)
         case ev.PutBack():
-            _put_back(turn, happening.step)
+            _put_back(turn, happening)
         case ev.LostAnswer():
             _lost_answer(turn, happening.step)
         case ev.NotKnown():
@@ -112,9 +112,6 @@ def needs_people(
             return happening.receipt.status != "sent"
         case _:
             return True
-
-
-# -------------------------------------------------------------------------------------------
 
 
 def _claimed(turn: Turn, claim: ev.Claimed) -> None:
@@ -158,6 +155,7 @@ def _refused(turn: Turn, refused: ev.Refused) -> None:
     if refused.fault.permanent or step.attempts >= attempts_max or turn.stopped(refused.step):
         turn.fail(refused.step, step, StepStatus.REJECTED)
     else:
+        step.series += 1
         turn.retry_later(step)
 
 
@@ -172,15 +170,16 @@ def _not_sent(turn: Turn, not_sent: ev.NotSent) -> None:
         turn.retry_later(step)
 
 
-def _put_back(turn: Turn, index: int) -> None:
-    step = turn.step(index)
+def _put_back(turn: Turn, put_back: ev.PutBack) -> None:
+    step = turn.step(put_back.step)
     if step is None or step.status != StepStatus.SENDING:
         return
     step.attempts -= 1
-    if turn.stopped(index):
+    step.series += put_back.refused
+    if turn.stopped(put_back.step):
         turn.effects.changed = True
         step.status = StepStatus.SKIPPED
-        turn.close_step(index)
+        turn.close_step(put_back.step)
     else:
         turn.enqueue(step)
 
@@ -214,6 +213,8 @@ def _reported(turn: Turn, reported: ev.Reported) -> None:
     step = turn.step(index)
     if step is None or step.started_ms == 0 or step.provider != reported.provider:
         return
+    if reported.series != step.series and receipt.status not in ("delivered", "seen"):
+        return  # of a reference the provider refused at once, which was sent again under another
     if receipt.provider_id is not None and step.provider_id is None:
         step.provider_id = receipt.provider_id
         turn.effects.changed = True

@@ -40,11 +40,11 @@ class NotSent(msgspec.Struct, frozen=True):
 
 class PutBack(msgspec.Struct, frozen=True):
     """Claimed but not sent for a reason that is not the message's: throttled, account fault,
-    shutdown.
-
-    It costs the step no attempt."""
+    shutdown. It costs the step no attempt. `refused`: the provider saw the reference and refused.
+    """
 
     step: int
+    refused: bool = False
 
 
 class LostAnswer(msgspec.Struct, frozen=True):
@@ -66,6 +66,7 @@ class Reported(msgspec.Struct, frozen=True):
     step: int
     receipt: Receipt
     provider: str
+    series: int = 0
 
 
 class TimerDue(msgspec.Struct, frozen=True):

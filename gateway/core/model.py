@@ -16,6 +16,7 @@ UTC; money is in 1e-6 currency units.
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -90,6 +91,7 @@ class Step(msgspec.Struct, array_like=True):
     status: int = 0
     attempts: int = 0
     look_ups: int = 0
+    series: int = 0  # how often the provider was given a new reference, after a refusal
     started_ms: int = 0  # the first claim
     claimed_ms: int = 0  # the latest claim
     sent_ms: int = 0
@@ -199,19 +201,28 @@ decode_person = msgspec.msgpack.Decoder(Person).decode
 decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
 
 
-def step_ref(message_id: str, index: int) -> str:
-    """The id a provider gets for a step, and echoes in its receipts: names message and step."""
-    return f"{message_id}.{index}"
+class Ref(NamedTuple):
+    """What a reference of ours names. A step gets a new `series` after each refusal: a provider that
+    refused an id would take the same id for a repetition."""
+
+    message_id: str
+    step: int
+    series: int
 
 
-def read_ref(ref: str) -> tuple[str, int] | None:
-    """The message id and step index in a ref of ours; None when it is not one."""
-    message_id, dot, index = ref.partition(".")
-    if not dot or len(message_id) != ID_LENGTH or not index.isdecimal() or len(index) > 2:
+def step_ref(message_id: str, index: int, series: int = 0) -> str:
+    """The id a provider gets for a step, and echoes in its receipts."""
+    return f"{message_id}.{index}.{series}" if series else f"{message_id}.{index}"
+
+
+def read_ref(ref: str) -> Ref | None:
+    """Reads a reference of ours; None when it is not one."""
+    message_id, *numbers = ref.split(".")
+    if shard_of_id(message_id) is None or not 1 <= len(numbers) <= 2:
         return None
-    if shard_of_id(message_id) is None:
+    if not all(n.isascii() and n.isdecimal() and len(n) <= 3 for n in numbers):
         return None
-    return message_id, int(index)
+    return Ref(message_id, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0)
 
 
 # --- ids: 20 characters of Crockford's base 32: 9 of milliseconds, 2 of shard, 9 of randomness.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.model import read_ref
+from gateway.core.model import shard_of_id
 from gateway.store import keys as k
 from gateway.store.apply import LaneEntry
 from gateway.store.errors import StoreReplyError
@@ -191,7 +191,7 @@ def _streams(reply: Reply) -> list[tuple[str, list[tuple[bytes, list[bytes]]]]]:
 def _message_id(fields: list[bytes]) -> str:
     assert fields[0] == LANE_FIELD
     message_id = fields[1].decode()
-    assert read_ref(message_id + ".0") is not None, f"a lane holds {message_id!r}"
+    assert shard_of_id(message_id) is not None, f"a lane holds {message_id!r}"
     return message_id
 
 

@@ -145,9 +145,9 @@ async def _match(
 
 def _item(store: Store, provider: str, ref: str | None, receipt: Receipt) -> Item | None:
     named = read_ref(ref) if ref is not None else None
-    if named is None or store.keys_for_message(named[0]) is None:
+    if named is None or store.keys_for_message(named.message_id) is None:
         return None
-    return Item(named[0], Reported(named[1], receipt, provider))
+    return Item(named.message_id, Reported(named.step, receipt, provider, named.series))
 
 
 async def _park(

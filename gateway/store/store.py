@@ -26,13 +26,12 @@ BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than t
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
-Made = TypeVar("Made", covariant=True)
 
 
-class Try(Protocol[Made]):
+class Try(Protocol[Result]):
     """One try at a batch's decision: reads with WATCH, returns the writes and the results."""
 
-    async def attempt(self, session: Session) -> tuple[list[Command], list[Made]]: ...
+    async def attempt(self, session: Session) -> tuple[list[Command], list[Result]]: ...
 
 
 class Store:

@@ -8,9 +8,9 @@ import pytest
 from cascade_world import DAY, ID, MINUTE, T0, World, policy, request
 
 from gateway.core import events
-from gateway.core.model import MessageStatus, StepStatus
+from gateway.core.model import MessageStatus, StepStatus, read_ref, step_ref
 from gateway.core.policy import LOOK_UP_DELAYS_MS
-from providers.contract import Fault
+from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
 
 NOT_ON_VIBER = Fault("7002", "EC_UNKNOWN_USER", True)
@@ -304,8 +304,6 @@ def test_a_provider_that_charges_on_sent_is_paid_even_for_what_never_arrived() -
 def test_another_providers_word_about_a_step_is_not_heard() -> None:
     world = World()
     world.send()
-    from providers.contract import Receipt
-
     effects = world.happen(events.Reported(0, Receipt("delivered", ref=ID + ".0"), "sms"))
     assert not effects.changed
     assert world.message.steps[0].status == StepStatus.SENT
@@ -318,3 +316,25 @@ def test_a_dead_senders_claim_nobody_recovered_becomes_a_lost_answer() -> None:
     assert world.statuses()[0] == "sending"
     world.timer()
     assert world.statuses()[0] == "unknown"
+
+
+def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
+    world = World()
+    world.happen(events.Claimed(0))
+    world.happen(events.Refused(0, BUSY))
+    world.timer()
+    world.happen(events.Claimed(0))
+    step = world.message.steps[0]
+    assert step_ref(ID, 0, step.series) == ID + ".0.1"
+    assert read_ref(ID + ".0.1") == (ID, 0, 1)
+    world.report("rejected")
+    assert world.statuses()[0] == "sending", "a report about the refused reference changes nothing"
+    world.happen(events.PutBack(0, refused=True))
+    assert step.series == 2
+
+
+@pytest.mark.parametrize(
+    "other", ["", "x", ID, ID + ".", ID + ".x", ID + ".0.1.2", "." + ID, ID + ".²"]
+)
+def test_what_is_no_reference_of_ours_is_not_read_as_one(other: str) -> None:
+    assert read_ref(other) is None
