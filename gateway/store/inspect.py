@@ -52,7 +52,7 @@ def examine(url: str) -> list[Finding]:
         return [Finding("error", "redis_url", str(fault))]
     place = address.label
     try:
-        with _connect(address) as client:
+        with connect(address) as client:
             info: dict[str, Any] = client.info()
             settings = _settings(client)
     except AuthenticationError as fault:
@@ -87,11 +87,15 @@ def judge_server(place: str, info: dict[str, Any], settings: dict[str, str]) -> 
     return [finding for finding in findings if finding is not None]
 
 
-def _connect(address: Address) -> redis.Redis:
+def connect(address: Address, *, decode: bool = True) -> redis.Redis:
+    """A client of the Redis, or of the master its sentinels name; `decode` False gives bytes.
+
+    Connects when it is first used. Raises RedisError when no sentinel names a master.
+    """
     endpoint = address.endpoints[0]
     if address.service is not None:
         endpoint = _master(address, address.service)
-    return _client(address, endpoint, address.username, address.password, address.db)
+    return _client(address, endpoint, address.username, address.password, address.db, decode=decode)
 
 
 def _master(address: Address, service: str) -> Endpoint:
@@ -112,7 +116,13 @@ def _master(address: Address, service: str) -> Endpoint:
 
 
 def _client(
-    address: Address, endpoint: Endpoint, username: str | None, password: str | None, db: int
+    address: Address,
+    endpoint: Endpoint,
+    username: str | None,
+    password: str | None,
+    db: int,
+    *,
+    decode: bool = True,
 ) -> redis.Redis:
     options: dict[str, Any] = {
         "username": username,
@@ -120,7 +130,7 @@ def _client(
         "db": db,
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
-        "decode_responses": True,
+        "decode_responses": decode,
         "retry": Retry(NoBackoff(), 0),
     }
     if endpoint.path is not None:

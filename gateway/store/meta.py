@@ -1,0 +1,109 @@
+"""What an installation says about itself in Redis: schema version and shards, checked at start.
+
+Owns the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
+because another number of shards would look for people in the wrong places and send twice, and an
+older program would misread newer records. Synchronous, by redis-py, before any loop runs. It must
+not know settings or roles. What forbids a start is `StoreUnfitError` with one sentence a line.
+"""
+
+from __future__ import annotations
+
+import redis
+from redis.exceptions import RedisError
+
+from gateway.core.model import SCHEMA
+from gateway.errors import ConfigurationError
+from gateway.store import keys as k
+from gateway.store.address import AddressError, parse_address
+from gateway.store.inspect import Finding, connect, examine
+
+SCHEMA_FIELD = "schema"
+SHARDS_FIELD = "shards"
+
+
+class StoreUnfitError(ConfigurationError):
+    """Kaskad must not run on this Redis; `findings` are the errors, each a sentence."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(finding.sentence for finding in findings))
+
+
+def open_client(url: str) -> redis.Redis:
+    """A client that gives bytes, for commands and reports. Raises ConfigurationError."""
+    try:
+        return connect(parse_address(url), decode=False)
+    except AddressError as fault:
+        raise ConfigurationError(str(fault)) from None
+    except RedisError as fault:
+        raise ConfigurationError(f"Redis cannot be reached: {fault}.") from None
+
+
+def look(url: str, shards: int) -> list[Finding]:
+    """Everything wrong with the Redis at `url` for `shards` shards. Changes nothing."""
+    return _check(url, shards, write=False)
+
+
+def prepare(url: str, shards: int) -> list[Finding]:
+    """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
+
+    Returns the warnings. Raises StoreUnfitError with every error.
+    """
+    findings = _check(url, shards, write=True)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        raise StoreUnfitError(errors)
+    return findings
+
+
+def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
+    """What is wrong with a record that says `schema` and `shards`. Pure."""
+    findings = []
+    if schema > SCHEMA:
+        sentence = (
+            f"The data in Redis was written by a newer Kaskad (schema {schema}, this one knows "
+            f"{SCHEMA}): upgrade this Kaskad, or point redis.url at another Redis."
+        )
+        findings.append(Finding("error", "schema_newer", sentence))
+    if shards != wanted_shards:
+        sentence = (
+            f"The data in Redis is spread over {shards} shard{'s' if shards != 1 else ''}, but "
+            f"redis.shards is {wanted_shards}: set redis.shards = {shards}, or use an empty Redis."
+        )
+        findings.append(Finding("error", "shards_differ", sentence))
+    return findings
+
+
+def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
+    findings = examine(url)
+    if any(finding.level == "error" for finding in findings):
+        return findings
+    try:
+        with open_client(url) as client:
+            return findings + _check_record(client, shards, write=write)
+    except (RedisError, ConfigurationError) as fault:
+        return [
+            *findings,
+            Finding("error", "redis_unreachable", f"Redis stopped to answer: {fault}."),
+        ]
+
+
+def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Finding]:
+    with client.pipeline(transaction=True) as pipe:
+        if write:
+            # Two roles may start first at the same moment: one of them wins, the other reads it.
+            pipe.hsetnx(k.META, SCHEMA_FIELD, str(SCHEMA))
+            pipe.hsetnx(k.META, SHARDS_FIELD, str(shards))
+        pipe.hmget(k.META, [SCHEMA_FIELD, SHARDS_FIELD])
+        found = pipe.execute()[-1]
+    if None in found:
+        return []
+    try:
+        schema, stored_shards = (int(value) for value in found)
+    except ValueError:
+        sentence = f"The record {k.META} in Redis holds {found!r}: this is no data of Kaskad."
+        return [Finding("error", "meta_unreadable", sentence)]
+    if write and schema < SCHEMA:
+        # From now on there are records that the older program would misread.
+        client.hset(k.META, SCHEMA_FIELD, str(SCHEMA))
+    return judge(schema, stored_shards, shards)
