@@ -30,6 +30,7 @@ from providers.contract import Category, Channel, ProviderConfig
 from providers.registry import make_adapter
 
 CONFIG_BYTES_MAX = 1024 * 1024
+GRACE_MAX_MS = 10_000
 OTP_TTL = "5m"  # a code is worth nothing later; other categories: the default of the key
 MIB = 1024 * 1024
 
@@ -112,7 +113,12 @@ class Provider(Table, frozen=True, kw_only=True):
 class Step(Table, frozen=True, kw_only=True):
     provider: str
     wait_ms: Wait = _ms("24h")
-    grace_ms: Duration = _ms("10s")
+    grace_ms: Duration | None = None
+
+    @property
+    def last_receipt_ms(self) -> int:
+        """The grace in force: as configured, or a tenth of the wait and at most GRACE_MAX_MS."""
+        return min(self.wait_ms // 10, GRACE_MAX_MS) if self.grace_ms is None else self.grace_ms
 
 
 class Route(Table, frozen=True, kw_only=True):

@@ -67,7 +67,7 @@ def warnings(document: Document, env: Mapping[str, str]) -> list[str]:
         route = document.routes.get(category.route)
         if route is None:
             continue
-        start_ms = sum(step.wait_ms + step.grace_ms for step in route.steps[:-1])
+        start_ms = sum(step.wait_ms + step.last_receipt_ms for step in route.steps[:-1])
         if len(route.steps) > 1 and start_ms >= category.ttl_ms:
             found.append(
                 f"categories.{name}: after silent steps the last one of {category.route} would "

@@ -202,8 +202,8 @@ decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
 
 
 class Ref(NamedTuple):
-    """What a reference of ours names. A step gets a new `series` after each refusal: a provider that
-    refused an id would take the same id for a repetition."""
+    """What a reference of ours names. A step gets a new `series` after each refusal: a provider
+    that refused an id would take the same id for a repetition."""
 
     message_id: str
     step: int

@@ -75,7 +75,7 @@ def test_a_file_with_contract_keys_alone_has_every_default() -> None:
     assert read_small.redis.url == ""
     assert read_small.dedupe.window_ms == 30 * 86_400_000
     step = read_small.routes["r"].steps[0]
-    assert (step.wait_ms, step.grace_ms) == (86_400_000, 10_000)
+    assert (step.wait_ms, step.last_receipt_ms) == (86_400_000, 10_000)
     assert read_small.categories["otp"].ttl_ms == 300_000
     assert read_small.categories["marketing"].ttl_ms == 72 * 3_600_000
     assert set(read_small.categories) == {"otp", "marketing"}
