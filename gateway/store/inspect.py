@@ -131,6 +131,7 @@ def _client(
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "decode_responses": decode,
+        "protocol": 2,  # the replies the rest of the store reads
         "retry": Retry(NoBackoff(), 0),
     }
     if endpoint.path is not None:

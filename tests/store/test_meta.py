@@ -34,7 +34,7 @@ def test_another_number_of_shards_is_refused_with_what_to_set(redis_url: str) ->
 def test_data_of_a_newer_schema_is_refused(redis_url: str) -> None:
     with meta.open_client(redis_url) as client:
         client.hset(k.META, mapping={"schema": SCHEMA + 1, "shards": 1})
-    with pytest.raises(StoreUnfitError, match="newer Kaskad.*upgrade"):
+    with pytest.raises(StoreUnfitError, match=r"newer Kaskad.*upgrade"):
         meta.prepare(redis_url, 1)
 
 
