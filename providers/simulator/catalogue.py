@@ -1,4 +1,4 @@
-"""The provider's vocabulary: statuses and errors, in its own words (PROVIDERS.md 1.8 and 1.9).
+"""The provider's vocabulary: statuses and errors, in its own words.
 
 Pure tables, each entry carried beside its JSON so that a report costs no second encoding. Knows
 nothing of messages. An id that is not here is refused when a knob names it (`knobs.check`), never

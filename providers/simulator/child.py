@@ -27,11 +27,11 @@ STOP_S_MAX: Final = 5.0
 CONTROL_S_MAX: Final = 60.0
 
 
-class ChildFailed(Exception):  # noqa: N818 - what happened, as in providers.contract
+class ChildFailed(Exception):
     """The simulator's process did not come up."""
 
 
-class ControlFault(Exception):  # noqa: N818 - a fault, as in providers.contract
+class ControlFault(Exception):
     """A control request was refused; `key` names the knob or parameter, if one is at fault."""
 
     def __init__(self, status: int, key: str, detail: str) -> None:

@@ -20,7 +20,7 @@ ANSWER_BYTES_MAX: Final = 1024 * 1024
 Origin = tuple[str, str, int]  # scheme, host, port
 
 
-class PushFailed(Exception):  # noqa: N818 - what happened, as in providers.contract
+class PushFailed(Exception):
     """The POST was not answered: refused, cut, timed out, or not HTTP."""
 
 

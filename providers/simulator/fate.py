@@ -17,7 +17,7 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.knobs import Ending, Knobs, Override
 
-VALIDITY_MS_MAX: Final = 48 * 3_600_000  # longer ones are clamped, PROVIDERS.md 1.2
+VALIDITY_MS_MAX: Final = 48 * 3_600_000  # the provider clamps longer ones
 T = TypeVar("T")
 
 _WORD: Final = 2**32

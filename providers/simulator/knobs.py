@@ -208,7 +208,7 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = True
 
 
-class KnobFault(ValueError):  # noqa: N818 - a fault, as in providers.contract
+class KnobFault(ValueError):
     """A knob that cannot be used: `key` as written, `sentence` says what to write."""
 
     def __init__(self, key: str, sentence: str) -> None:

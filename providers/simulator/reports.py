@@ -1,4 +1,4 @@
-"""Writes reports and log lines about book entries, exactly as the provider does (PROVIDERS.md 1.7).
+"""Writes reports and log lines about book entries, exactly as the provider does.
 
 Pure: an entry in, JSON bytes or a wire Struct out. Knows neither where a report goes nor when.
 """

@@ -28,7 +28,7 @@ _ONLY_GSM7: Final = re.compile(f"[{re.escape(_BASIC + ''.join(sorted(_EXTENSION)
 
 
 def text_parts(text: str) -> int:
-    """Parts of `text` (an empty one is one part), PROVIDERS.md 7.4: nothing indivisible is cut."""
+    """Parts of `text` (an empty one is one part): nothing indivisible is cut."""
     if _ONLY_BASIC.fullmatch(text):
         return _even(len(text), GSM7_SINGLE, GSM7_PART)
     if _ONLY_GSM7.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The shapes on the wire: Infobip's requests, answers, reports, errors (PROVIDERS.md section 1).
+"""The shapes on the wire: Infobip's requests, answers, reports, errors, field by field.
 
 Requests are strict: an unknown key, a wrong type or a broken limit is a 400, as a real adapter
 would learn of its mistake. Fields that change nothing here are kept as raw JSON. Decoding raises
