@@ -116,8 +116,10 @@ def needs_people(
 
 def _claimed(turn: Turn, claim: ev.Claimed) -> None:
     message = turn.message
-    step = turn.current(claim.step)
+    step = turn.current(message.current if claim.step == ev.CURRENT else claim.step)
     if step is None or step.status != StepStatus.QUEUED or message.status in FINAL:
+        return
+    if claim.provider not in (None, step.provider):
         return
     opted_out = claim.opt_out == "all" or (
         claim.opt_out == "marketing" and message.category == "marketing"

@@ -7,12 +7,17 @@ import msgspec
 from gateway.core.admission import OptOut
 from providers.contract import Fault, Receipt
 
+CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry does not name
+
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A dispatcher took the step from its lane and is about to send it."""
+    """A dispatcher took the step from its lane and is about to send it.
+
+    `provider` is whose lane it was: an entry that an earlier step left there claims nothing."""
 
     step: int
     opt_out: OptOut | None = None
+    provider: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):

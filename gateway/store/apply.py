@@ -12,15 +12,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import cascade
 from gateway.core.admission import OptOut
 from gateway.core.effects import Effects
-from gateway.core.events import Claimed, Happening
+from gateway.core.events import CURRENT, Claimed, Happening
 from gateway.core.model import (
     Content,
     Message,
     Person,
+    Step,
+    StepStatus,
     decode_content,
     decode_message,
     decode_person,
@@ -40,12 +43,17 @@ class LaneEntry(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One happening of one message. `entry` is acknowledged unless the claim holds and it is sent
-    now."""
+    """One happening of one message.
+
+    `entry` is acknowledged, unless the claim holds and it is sent now, or the step is being sent by
+    somebody: that one's outcome, or the recovery of it, still needs an entry. With `claimed_ms` the
+    happening is of that claim alone: when the step was claimed anew meanwhile it changes nothing,
+    so what a sender says late or twice cannot undo another's claim."""
 
     message_id: str
     happening: Happening
     entry: LaneEntry | None = None
+    claimed_ms: int | None = None
 
 
 class Applied(msgspec.Struct):
@@ -128,8 +136,8 @@ class Application:
         message = self._messages.get(item.message_id)
         if message is None or not isinstance(item.happening, Claimed) or message.to not in scopes:
             return item
-        claim = Claimed(item.happening.step, scopes[message.to])
-        return Item(item.message_id, claim, item.entry)
+        claim = replace(item.happening, opt_out=scopes[message.to])
+        return replace(item, happening=claim)
 
     def _person_keys(self, message: Message) -> list[str]:
         keys = [self._keys.phone(message.to)]
@@ -165,6 +173,9 @@ class Application:
         if message is None:
             self._acknowledge(item)
             return Applied(item, None, Effects())
+        if item.claimed_ms is not None and _step_of(item, message).claimed_ms != item.claimed_ms:
+            self._acknowledge(item)
+            return Applied(item, message, Effects())
         keys = self._person_keys(message)
         persons = [p for k in keys if (p := self._persons.get(k)) is not None]
         effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
@@ -173,12 +184,28 @@ class Application:
             self._dirty.update(keys)
         if effects.submit:
             return Applied(item, message, effects, self._contents.get(item.message_id))
-        self._acknowledge(item)
+        if not is_sent_by_another(item, message):
+            self._acknowledge(item)
         return Applied(item, message, effects)
 
     def _acknowledge(self, item: Item) -> None:
         if item.entry is not None:
             self._writes.acknowledge(item.entry.lane, item.entry.entry)
+
+
+def is_sent_by_another(item: Item, message: Message) -> bool:
+    """Whether a claim held for nothing because the step is claimed already."""
+    return (
+        isinstance(item.happening, Claimed)
+        and _step_of(item, message).status == StepStatus.SENDING
+        and item.happening.provider in (None, _step_of(item, message).provider)
+    )
+
+
+def _step_of(item: Item, message: Message) -> Step:
+    """The step a happening names, else the current one."""
+    index = getattr(item.happening, "step", CURRENT)
+    return message.steps[message.current if index == CURRENT else index]
 
 
 def _list(reply: Reply) -> list[bytes | None]:

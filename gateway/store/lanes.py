@@ -23,6 +23,8 @@ from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
 TIMERS_COUNT = 200
+HELD_COUNT = 10_000  # above what one dispatcher can hold of a lane
+FORGET_AFTER_MS = 3_600_000
 DOORBELL_MS = 1_000  # how long one wait for work may block; below the link's timeout
 
 
@@ -76,6 +78,16 @@ async def read(
     return found
 
 
+async def held(link: Link, consumer: str, lane: str) -> list[Waiting]:
+    """All that the consumer has read of a lane and not acknowledged, the oldest first, at most
+    HELD_COUNT: for one that does not know what it holds, because a read's answer was lost."""
+    (reply,) = await link.call(
+        [("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")]
+    )
+    ((_, entries),) = _streams(reply)
+    return _living(lane, [list(entry) for entry in entries])
+
+
 async def wait_for_work(link: Link, lanes: Sequence[tuple[str, bytes]]) -> bool:
     """Blocks until a lane of one shard has an entry newer than the given id, or DOORBELL_MS passed.
 
@@ -109,20 +121,26 @@ async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
 
     Two takers cannot both get an entry for long: what matters is decided by the claim's
     transaction, and an entry is only ever given to a living consumer. Consumers that are dead and
-    hold nothing are forgotten.
+    hold nothing are forgotten after FORGET_AFTER_MS: one that merely stood still could wake and
+    read at this very moment, and forgetting it then would lose what it read.
     """
     (reply,) = await link.call([("XINFO", "CONSUMERS", lane, k.GROUP)])
     assert isinstance(reply, list)
-    others = [(_text(c[b"name"]), c[b"pending"]) for r in reply if (c := _pairs(r))]
-    others = [(name, pending) for name, pending in others if name != consumer]
+    others = [
+        (_text(c[b"name"]), int(c[b"pending"]), int(c[b"idle"]))
+        for r in reply
+        if (c := _pairs(r)) and _text(c[b"name"]) != consumer
+    ]
     if not others:
         return []
-    alive = await link.call([("EXISTS", k.alive(name)) for name, _ in others])
+    alive = await link.call([("EXISTS", k.alive(name)) for name, *_ in others])
     taken: list[Waiting] = []
-    for (name, pending), lives in zip(others, alive, strict=True):
+    for (name, pending, idle_ms), lives in zip(others, alive, strict=True):
         if lives:
             continue
         if not pending:
+            if idle_ms < FORGET_AFTER_MS:
+                continue
             await link.call([("XGROUP", "DELCONSUMER", lane, k.GROUP, name)])
             continue
         (entries,) = await link.call(
