@@ -1,0 +1,96 @@
+"""A report as JSON, as CSV and as words for people. Owns the notations and nothing of what the
+numbers mean; it cannot fail.
+
+CSV is RFC 4180 in UTF-8 without a byte order mark: a header, a row a line, no total, since a sum
+among the rows would be added up again. Names come from callers, and a spreadsheet would run one
+that looks like a formula: such a cell gets an apostrophe in front, numbers never.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from gateway.finance.report import Cell, Report
+
+JSON_TYPE = "application/json"
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
+
+NOTHING = "–"  # what people see for a null
+
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the full-width ones count as well for some programs
+
+
+def to_json(report: Report) -> bytes:
+    """`{"from", "to", "group_by", "rows", "total"}`, as CONTRACT.md section 7 fixed it."""
+    query = report.query
+    return msgspec.json.encode(
+        {
+            "from": query.from_day,
+            "to": query.to_day,
+            "group_by": query.group_by,
+            "rows": report.rows(),
+            "total": report.total_row(),
+        }
+    )
+
+
+def to_csv(report: Report) -> bytes:
+    """The rows under a header with the same columns; a null is an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(report.columns)
+    names = frozenset(report.query.group_by)
+    for row in report.rows():
+        writer.writerow([_harmless(cell) if key in names else cell for key, cell in row.items()])
+    return text.getvalue().encode()
+
+
+def csv_name(report: Report) -> str:
+    """What a browser calls the downloaded file."""
+    return f"cost-{report.query.from_day}-to-{report.query.to_day}.csv"
+
+
+def to_words(report: Report) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The rows and the total as people read them.
+
+    Thousands are set apart, and one column has one number of decimals, so that the points stand
+    under each other; no digit is lost.
+    """
+    rows, total = report.rows(), report.total_row()
+    names = frozenset(report.query.group_by)
+    words: list[dict[str, str]] = [{} for _ in rows]
+    words_total: dict[str, str] = {}
+    for column in report.columns:
+        if column in names:
+            for word, row in zip(words, rows, strict=True):
+                word[column] = NOTHING if row[column] is None else str(row[column])
+            continue
+        decimals = max(_decimals(row[column]) for row in (*rows, total))
+        for word, row in zip(words, rows, strict=True):
+            word[column] = number(row[column], decimals)
+        words_total[column] = number(total[column], decimals)
+    return words, words_total
+
+
+def number(cell: Cell, decimals: int = 0) -> str:
+    """One cell for people; a decimal string is filled up with zeros to `decimals`."""
+    if cell is None:
+        return NOTHING
+    whole, point, fraction = str(cell).partition(".")
+    if not whole.lstrip("-").isdigit():
+        return whole
+    sign = "-" if whole.startswith("-") else ""
+    return (
+        f"{sign}{int(whole.lstrip('-')):,}{point}{fraction.ljust(decimals, '0') if point else ''}"
+    )
+
+
+def _decimals(cell: Cell) -> int:
+    return len(cell.partition(".")[2]) if isinstance(cell, str) else 0
+
+
+def _harmless(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell

@@ -1,0 +1,300 @@
+"""The cost report: from the ledger's totals to rows and their sum, pure.
+
+Owns CONTRACT.md section 7's columns, what may be asked, and every ratio. It must not know Redis,
+HTTP or a format; `gateway.finance.formats` and `gateway.finance.table` write a report down.
+Amounts are integers of 1e-6 currency units until `Figures.cells`. A question that cannot be
+answered raises `ReportFault`, which names the parameter.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.core import money
+from gateway.core.effects import MEASURES, Group
+from gateway.errors import CallerFault
+
+KEYS = ("day", *Group._fields)  # what a report may be grouped by
+FILTERS = Group._fields
+REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
+STEP_KEYS = frozenset(("channel", "provider"))  # a request has none of these
+
+DAYS_DEFAULT = 30
+DAYS_MAX = 366
+ROWS_MAX = 100_000
+VALUE_CHARS_MAX = 128
+FIRST_DAY = datetime.date(2000, 1, 1)
+LAST_DAY = datetime.date(2999, 12, 31)
+
+_iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+
+Cell = int | str | None
+
+
+class ReportFault(CallerFault):
+    """The question cannot be answered: `parameter` is the one to change, `detail` says how."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+        self.detail = detail
+
+
+class TotalRow(NamedTuple):
+    """One running total: what a measure came to on one UTC day in one finest group."""
+
+    day: datetime.date
+    group: Group
+    measure: str
+    amount: int
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A question that can be answered. Both days are UTC and count; `filters` are (key, value)
+    that must match.
+    """
+
+    from_day: datetime.date
+    to_day: datetime.date
+    group_by: tuple[str, ...] = ()
+    filters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether requests can be told apart as finely as asked: they have no channel and no
+        provider.
+        """
+        return STEP_KEYS.isdisjoint((*self.group_by, *(key for key, _ in self.filters)))
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """The question as `parse_query` reads it."""
+        days = [("from", self.from_day.isoformat()), ("to", self.to_day.isoformat())]
+        return [*days, ("group_by", ",".join(self.group_by)), *self.filters]
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """The sums of one row: counts, parts, and amounts in 1e-6 currency units."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    suppressed: int = 0
+    sent: int = 0
+    delivered: int = 0
+    double_delivered: int = 0
+    undelivered: int = 0
+    parts: int = 0
+    cost: int = 0
+    billed: int = 0
+    sms_only_cost: int = 0
+
+    @property
+    def saved(self) -> int:
+        return self.sms_only_cost - self.cost
+
+    @property
+    def cost_per_delivered(self) -> str | None:
+        return money.cost_per_delivered(self.cost, self.delivered)
+
+    @property
+    def saved_pct(self) -> str | None:
+        return money.saved_pct(self.saved, self.sms_only_cost)
+
+    def cells(self, currency: str, *, requests: bool) -> dict[str, Cell]:
+        """Everything of a row but its keys, in the order of the columns; amounts as decimal
+        strings.
+        """
+        row: dict[str, Cell] = {}
+        if requests:
+            row |= {name: getattr(self, name) for name in REQUEST_MEASURES}
+        row |= {
+            "sent": self.sent,
+            "delivered": self.delivered,
+            "double_delivered": self.double_delivered,
+            "undelivered": self.undelivered,
+            "parts": self.parts,
+            "cost": money.format_amount(self.cost),
+            "billed": money.format_amount(self.billed),
+            "currency": currency,
+            "cost_per_delivered": self.cost_per_delivered,
+            "sms_only_cost": money.format_amount(self.sms_only_cost),
+            "saved": money.format_amount(self.saved),
+            "saved_pct": self.saved_pct,
+        }
+        return row
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One row: its keys in the order of `group_by` (None: it has none, such as no campaign) and
+    its sums.
+    """
+
+    keys: tuple[str | None, ...]
+    figures: Figures
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The answer. `total` is the sum of the lines to the last unit; its ratios come from the
+    sums.
+    """
+
+    query: Query
+    currency: str
+    lines: tuple[Line, ...]
+    total: Figures
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.query.group_by, *self.total_row())
+
+    def rows(self) -> list[dict[str, Cell]]:
+        return [
+            {**dict(zip(self.query.group_by, line.keys, strict=True)), **self._cells(line.figures)}
+            for line in self.lines
+        ]
+
+    def total_row(self) -> dict[str, Cell]:
+        """As a row, without keys."""
+        return self._cells(self.total)
+
+    def _cells(self, figures: Figures) -> dict[str, Cell]:
+        return figures.cells(self.currency, requests=self.query.counts_requests)
+
+
+class Tally:
+    """Adds up totals under one question; takes any number of `add` calls, holds only the sums.
+
+    Raises ReportFault when the answer would have more than ROWS_MAX rows.
+    """
+
+    def __init__(self, query: Query, currency: str) -> None:
+        self._query = query
+        self._currency = currency
+        self._sums: dict[tuple[str, ...], dict[str, int]] = {}
+        self._places = tuple(KEYS.index(key) - 1 for key in query.group_by)
+        self._filters = tuple((FILTERS.index(key), value) for key, value in query.filters)
+
+    def add(self, rows: Iterable[TotalRow]) -> None:
+        query, requests = self._query, self._query.counts_requests
+        for row in rows:
+            if not query.from_day <= row.day <= query.to_day:
+                continue
+            if not requests and row.measure in REQUEST_MEASURES:
+                continue
+            if any(row.group[place] != value for place, value in self._filters):
+                continue
+            if row.amount:
+                sums = self._sums_of(row)
+                sums[row.measure] = sums.get(row.measure, 0) + row.amount
+
+    def _sums_of(self, row: TotalRow) -> dict[str, int]:
+        keys = tuple(row.group[p] if p >= 0 else row.day.isoformat() for p in self._places)
+        sums = self._sums.get(keys)
+        if sums is None:
+            if len(self._sums) == ROWS_MAX:
+                raise ReportFault(
+                    "group_by",
+                    f"The report would have more than {ROWS_MAX} rows: group by fewer keys, or "
+                    "ask for fewer days.",
+                )
+            sums = self._sums[keys] = {}
+        return sums
+
+    def report(self) -> Report:
+        total = dict.fromkeys(MEASURES, 0)
+        lines = []
+        for keys in sorted(self._sums):
+            sums = self._sums[keys]
+            for measure, amount in sums.items():
+                total[measure] += amount
+            lines.append(Line(tuple(key or None for key in keys), Figures(**sums)))
+        return Report(self._query, self._currency, tuple(lines), Figures(**total))
+
+
+def build(rows: Iterable[TotalRow], query: Query, currency: str) -> Report:
+    """The report of some totals; those outside the question's days and filters do not count.
+
+    Rows are sorted by their keys. Without `group_by` there is one row, or none when nothing was
+    booked. Raises ReportFault for more than ROWS_MAX rows.
+    """
+    tally = Tally(query, currency)
+    tally.add(rows)
+    return tally.report()
+
+
+def parse_query(parameters: Iterable[tuple[str, str]], today: datetime.date) -> Query:
+    """The question in (name, value) pairs: `from`, `to`, `group_by` and the filters `app`,
+    `campaign`, `category`, `channel`, `provider`, `country`.
+
+    `group_by` may be repeated and holds names between commas. `campaign` may be empty: what was
+    sent without one. The days default to the last DAYS_DEFAULT up to `to`, and `to` to `today`.
+    Raises ReportFault.
+    """
+    given: dict[str, str] = {}
+    group_by: list[str] = []
+    for name, value in parameters:
+        if name == "group_by":
+            group_by += [key for part in value.split(",") if (key := part.strip())]
+        elif name not in ("from", "to", *FILTERS):
+            known = ", ".join(("from", "to", "group_by", *FILTERS))
+            raise ReportFault(name, f"There is no parameter {name[:40]!r}; there are: {known}.")
+        elif name in given:
+            raise ReportFault(name, f"The parameter {name!r} is given twice: give it once.")
+        else:
+            given[name] = value
+    from_day, to_day = _days(given, today)
+    filters = tuple((name, _value(name, given[name])) for name in FILTERS if name in given)
+    return Query(from_day, to_day, _group_by(group_by), filters)
+
+
+def _days(given: Mapping[str, str], today: datetime.date) -> tuple[datetime.date, datetime.date]:
+    to_day = _day("to", given["to"]) if "to" in given else today
+    if "from" in given:
+        from_day = _day("from", given["from"])
+    else:
+        from_day = max(to_day - datetime.timedelta(days=DAYS_DEFAULT - 1), FIRST_DAY)
+    if from_day > to_day:
+        raise ReportFault(
+            "from", f"The report would begin on {from_day} and end before, on {to_day}: swap them."
+        )
+    days = (to_day - from_day).days + 1
+    if days > DAYS_MAX:
+        raise ReportFault(
+            "from", f"{from_day} to {to_day} are {days} days: ask for {DAYS_MAX} at most."
+        )
+    return from_day, to_day
+
+
+def _day(name: str, text: str) -> datetime.date:
+    try:
+        day = datetime.date.fromisoformat(text) if _iso_day(text) else None
+    except ValueError:
+        day = None
+    if day is None or not FIRST_DAY <= day <= LAST_DAY:
+        raise ReportFault(
+            name, f"{text[:40]!r} is no day from {FIRST_DAY} on: write it as in 2026-11-30."
+        )
+    return day
+
+
+def _group_by(keys: list[str]) -> tuple[str, ...]:
+    for position, key in enumerate(keys):
+        if key not in KEYS:
+            raise ReportFault(
+                "group_by", f"A report has no key {key[:40]!r}; its keys are: {', '.join(KEYS)}."
+            )
+        if key in keys[:position]:
+            raise ReportFault("group_by", f"The key {key!r} is named twice: name it once.")
+    return tuple(keys)
+
+
+def _value(name: str, value: str) -> str:
+    if not value and name != "campaign":
+        raise ReportFault(name, f"The parameter {name!r} is empty: name one, or leave it out.")
+    if len(value) > VALUE_CHARS_MAX:
+        raise ReportFault(name, f"The parameter {name!r} is longer than {VALUE_CHARS_MAX}.")
+    return value
