@@ -1,0 +1,156 @@
+"""Requests become batches: whatever arrived during the last round trip is decided as one.
+
+Owns the queues between many requests and few transactions, one queue a shard. It is self-clocking:
+a request that finds its shard idle goes at the end of the loop's turn, with all that came in that
+turn; while a transaction is under way the next batch gathers. It never waits for more. A second
+transaction of a shard starts early only when half a full batch is waiting, because two that touch
+the same person make each other decide again.
+
+It must not know HTTP nor what is in a batch. Failures reach each item's `done` as an exception:
+StoreUnavailable when Redis is away, anything else is a bug. An item whose decision is a bug must
+not fail its neighbours, so such a batch is decided once more item by item; not so after
+StoreReplyError, where part of it may be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from gateway.store.errors import StoreError, StoreUnavailable
+from gateway.store.transaction import Conflict
+
+QUEUE_MAX = 8_192  # items waiting a shard: about two seconds of a full load
+IN_FLIGHT_MAX = 2  # transactions a shard
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Done = Callable[[Result | Exception], None]
+Decide = Callable[[int, Sequence[Item]], Awaitable[Sequence[Result]]]
+
+_log = structlog.get_logger("ingress")
+
+
+class Busy(Exception):
+    """The queue of this shard is full: the caller must be told to come again."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers items a shard and has `decide(shard, items)` answer them, one result an item."""
+
+    def __init__(
+        self,
+        shards: int,
+        decide: Decide[Item, Result],
+        *,
+        batch_max: int,
+        queue_max: int = QUEUE_MAX,
+        in_flight_max: int = IN_FLIGHT_MAX,
+    ) -> None:
+        self.batches = 0
+        self.items = 0
+        self._decide = decide
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._in_flight_max = in_flight_max
+        self._shards = [_Shard[Item, Result]() for _ in range(shards)]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def submit(self, shard: int, item: Item, done: Done[Result]) -> None:
+        """Queues one item; `done` is called once, from the loop. Raises Busy."""
+        state = self._shards[shard]
+        if len(state.queue) >= self._queue_max:
+            raise Busy
+        state.queue.append((item, done))
+        if not state.woken and state.in_flight == 0:
+            state.woken = True
+            self._loop.call_soon(self._pump, shard)
+        elif state.in_flight and 2 * len(state.queue) >= self._batch_max:
+            self._pump(shard)
+
+    async def ask(self, shard: int, item: Item) -> Result:
+        """Queues one item and waits for its result. Raises Busy, StoreUnavailable and bugs."""
+        answered: asyncio.Future[Result | Exception] = self._loop.create_future()
+
+        def done(result: Result | Exception) -> None:
+            if not answered.done():
+                answered.set_result(result)
+
+        self.submit(shard, item, done)
+        result = await answered
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def waiting(self) -> int:
+        """Items that no transaction has taken yet."""
+        return sum(len(state.queue) for state in self._shards)
+
+    async def drained(self) -> None:
+        """Returns once nothing is queued or under way; the caller sees to it that nothing comes."""
+        while self._tasks or any(state.woken for state in self._shards):
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
+            else:
+                await asyncio.sleep(0)
+
+    def _pump(self, shard: int) -> None:
+        state = self._shards[shard]
+        state.woken = False
+        queue = state.queue
+        while queue and state.in_flight < self._in_flight_max:
+            if state.in_flight and 2 * len(queue) < self._batch_max:
+                return
+            count = min(len(queue), self._batch_max)
+            batch = [queue.popleft() for _ in range(count)]
+            state.in_flight += 1
+            task = self._loop.create_task(self._run(shard, batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, shard: int, batch: list[tuple[Item, Done[Result]]]) -> None:
+        self.batches += 1
+        self.items += len(batch)
+        try:
+            results = await self._outcomes(shard, [item for item, _ in batch])
+        finally:
+            # Before the answers are told: telling them may bring the next items.
+            self._shards[shard].in_flight -= 1
+            self._pump(shard)
+        for (_, done), result in zip(batch, results, strict=True):
+            try:
+                done(result)
+            except Exception:
+                _log.exception("answer_not_told")
+
+    async def _outcomes(self, shard: int, items: list[Item]) -> Sequence[Result | Exception]:
+        try:
+            return await self._decide(shard, items)
+        except (StoreError, Conflict) as error:
+            return [_known(error)] * len(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            _log.exception("batch_failed", items=len(items))
+        return [(await self._outcomes(shard, [item]))[0] for item in items]
+
+
+class _Shard(Generic[Item, Result]):
+    __slots__ = ("in_flight", "queue", "woken")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[Item, Done[Result]]] = deque()
+        self.in_flight = 0
+        self.woken = False
+
+
+def _known(error: StoreError | Conflict) -> Exception:
+    """A person's record that everybody changes at once is like a store that is away: come again."""
+    if isinstance(error, Conflict):
+        return StoreUnavailable("One record is changed by too many requests at once.")
+    return error

@@ -1,0 +1,104 @@
+"""What a client is told when it does not get what it asked for: RFC 9457 problem documents.
+
+Owns the kinds of problem, their status codes and titles, and how one is written to the wire. It
+must not know which endpoint speaks. A kind's `type` is the place on our /docs page that explains
+it. No exception text of ours ever becomes a `detail` unless it was written for the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+RETRY_AFTER_S = 2  # what a client is told to wait when something we need is away
+BACKLOG_RETRY_AFTER_S = (
+    5  # ... when a lane is too full: lanes empty more slowly than Redis restarts
+)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing to repair in a request: `pointer` names the key (RFC 6901), "" the whole of it."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[Fault, ...] | msgspec.UnsetType = msgspec.UNSET
+    incident: str | msgspec.UnsetType = msgspec.UNSET
+
+
+# code: (status, title). The code is the anchor on /docs and never changes.
+KINDS: dict[str, tuple[int, str]] = {
+    "malformed": (400, "The body or a header cannot be read"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The API key may not do this"),
+    "not-found": (404, "There is no such thing"),
+    "method-not-allowed": (405, "This address does not take this method"),
+    "timeout": (408, "The request did not arrive in time"),
+    "final": (409, "The message is final"),
+    "too-large": (413, "The request is too large"),
+    "media-type": (415, "This content type is not taken"),
+    "invalid": (422, "The request is not valid"),
+    "idempotency-conflict": (422, "The idempotency key was used with another body"),
+    "backlog": (429, "Too many messages are waiting"),
+    "headers-too-large": (431, "The headers are too large"),
+    "internal": (500, "Something went wrong on our side"),
+    "unavailable": (503, "Kaskad cannot take this now"),
+}
+RETRY_AFTER = {"unavailable": RETRY_AFTER_S, "backlog": BACKLOG_RETRY_AFTER_S}
+
+
+def problem(code: str, detail: str, errors: Sequence[Fault] = ()) -> Problem:
+    """A problem of one of KINDS."""
+    status, title = KINDS[code]
+    return Problem(
+        type=f"/docs#{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        errors=tuple(errors) if errors else msgspec.UNSET,
+    )
+
+
+def invalid(errors: Sequence[Fault]) -> Problem:
+    """Everything that is wrong with one request."""
+    first = errors[0]
+    more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
+    place = f"{first.pointer}: " if first.pointer else ""
+    return problem("invalid", f"{place}{first.detail}{more}", errors)
+
+
+class Refusal(Exception):
+    """Ends a request with a problem; raised by the parts of an endpoint, answered by the app."""
+
+    def __init__(
+        self, refusal: Problem, headers: Sequence[tuple[bytes, bytes]] = (), retry_after_s: int = 0
+    ) -> None:
+        super().__init__(refusal.detail)
+        self.problem = refusal
+        code = refusal.type.rpartition("#")[2]
+        seconds = retry_after_s or RETRY_AFTER.get(code, 0)
+        retry = [(b"retry-after", b"%d" % seconds)] if seconds else []
+        self.headers = [*headers, *retry]
+
+
+def refuse(code: str, detail: str, *headers: tuple[bytes, bytes]) -> Refusal:
+    """A Refusal of one of KINDS, to be raised."""
+    return Refusal(problem(code, detail), headers)
+
+
+def unavailable() -> Refusal:
+    """Redis is away. Its address and state are the operator's business, so the caller learns neither."""
+    return refuse(
+        "unavailable",
+        "The store is away. Nothing was lost: send the same request again, with the same "
+        "Idempotency-Key if it had one.",
+    )

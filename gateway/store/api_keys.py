@@ -1,0 +1,65 @@
+"""API keys of the apps: made once, shown once, kept as a hash.
+
+Owns the form of a key and of its record in the hash `keys.API_KEYS` (field: SHA-256 of the key in
+hex; value: msgpack of `ApiKey`). A key has 256 random bits, so a plain hash cannot be searched
+back. It must not know HTTP. What is not in the hash is no key: the answer is None.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from gateway.store import keys
+from gateway.store.link import Link
+
+Scope = Literal["send", "read", "report"]
+
+PREFIX = "kk_"  # so that a leaked key is recognised for what it is
+_BYTES = 32
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """Who a key belongs to and what it may do; `created` is in epoch milliseconds."""
+
+    app: str
+    scopes: tuple[Scope, ...]
+    created: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ApiKey).decode
+
+
+def new_key() -> str:
+    """A key nobody has, in characters that survive shells, headers and URLs."""
+    return PREFIX + secrets.token_urlsafe(_BYTES)
+
+
+def digest_of(key: bytes) -> bytes:
+    """The 32 bytes under which a key is known."""
+    return sha256(key).digest()
+
+
+def field_and_record(key: str, app: str, scopes: Iterable[Scope], now_ms: int) -> tuple[str, bytes]:
+    """What to HSET in `keys.API_KEYS` for a new key; for callers with a client of their own."""
+    record = ApiKey(app, tuple(scopes), now_ms)
+    return digest_of(key.encode()).hex(), _encode(record)
+
+
+async def create(link: Link, app: str, scopes: Iterable[Scope], now_ms: int) -> str:
+    """Makes a key and keeps its hash; the key itself is only returned. Raises StoreUnavailable."""
+    key = new_key()
+    field, record = field_and_record(key, app, scopes, now_ms)
+    await link.call([("HSET", keys.API_KEYS, field, record)])
+    return key
+
+
+async def find(link: Link, digest: bytes) -> ApiKey | None:
+    """The record of a key's digest. Raises StoreUnavailable."""
+    (record,) = await link.call([("HGET", keys.API_KEYS, digest.hex())])
+    return None if record is None else _decode(record)
