@@ -50,7 +50,7 @@ class StoreError(Exception):
     """Base of all failures of the store."""
 
 
-class StoreUnavailable(StoreError):  # noqa: N818 - named by its consequence
+class StoreUnavailable(StoreError):
     """Nothing of this call was done.
 
     `reconnect` is true when the server is no longer the right one.
@@ -87,7 +87,7 @@ class StoreReplyError(StoreError):
         self.replies = list(replies)
 
 
-class Moved(StoreError):  # noqa: N818 - named by what Redis answers
+class Moved(StoreError):
     """The slot lives on another node of the cluster; `asking`: for this call only, it migrates."""
 
     def __init__(self, slot: int, host: str, port: int, *, asking: bool) -> None:

@@ -3,7 +3,16 @@
 Owns sockets, timers and the reconnecting task; what a link is, is in `link` and `shared_link`.
 
 Writes of one loop iteration leave in one piece. There is one future a call, one timer a connection
-and no task but the reconnector. FIGURES
+and no task but the reconnector.
+
+Measured 2026-11-21 on two busy cores, CPU of the client, uvloop, unix socket, 220-byte values:
+
+    a call of 1 command, alone         10 to 39 µs (mostly waking up)   redis.asyncio 8.1: 52 to 65
+    a call of 1 command, 32 callers    2.8 to 5.2 µs                                       34 to 37
+    a command, in calls of 200         0.5 to 1.1 µs                                     9.6 to 9.8
+
+Handing each call's bytes to uvloop at once instead of joining them here costs twice as much with 32
+callers (5.5 against 2.8 µs) and saves 1 µs alone.
 """
 
 from __future__ import annotations
@@ -15,7 +24,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, cast
 
-from gateway.store.address import Address, Endpoint, parse_address
+from gateway.store.address import Endpoint, parse_address
 from gateway.store.link import LIMITS_DEFAULT, Limits, Link
 from gateway.store.resp import Exchange, Waiter
 from gateway.store.shared_link import SharedLink
@@ -32,8 +41,8 @@ async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[
     It connects in the background and does not wait for Redis: a call does. Raises AddressError for
     a faulty URL; what the block raises passes unchanged.
     """
-    driver = _Driver(parse_address(url))
-    link = SharedLink(driver.address, limits, driver)
+    address = parse_address(url)
+    link = SharedLink(address, limits, _Driver(address.tls_context()))
     fault: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
         runner = tasks.create_task(link.run(), name="redis-link")
@@ -116,9 +125,8 @@ class _Slots:
 
 
 class _Driver:
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._tls: ssl.SSLContext | None = address.tls_context()
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._closing: set[asyncio.Future[None]] = set()
 
