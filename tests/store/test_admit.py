@@ -1,0 +1,249 @@
+"""Acceptance against real Redis: what one batch, two processes and a lost connection make of it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from cascade_world import DAY, T0, policy, request
+
+from gateway.core import events as ev
+from gateway.core.model import Send, decode_message, decode_person
+from gateway.core.policy import Policy
+from gateway.store.admit import Answer
+from gateway.store.apply import Item
+from gateway.store.errors import OutcomeUnknown
+from gateway.store.keys import keys_of
+from gateway.store.link import Command, Link, Session
+from gateway.store.link_trio import open_link
+from gateway.store.store import Store
+from providers.contract import Receipt
+from ratelimit.caps import Cap
+
+ONE_A_DAY = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
+KEYS = keys_of(0)
+
+
+def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with open_link(url) as link:
+            await work(Store(link, rules))
+
+    trio.run(main)
+
+
+def sends(store: Store, count: int, **changes: Any) -> list[Send]:
+    return [
+        request(**({"id": store.new_message_id("79161234567", T0)} | changes)) for _ in range(count)
+    ]
+
+
+async def report(store: Store, message_id: str, status: Any, now_ms: int = T0) -> None:
+    """Claims and sends the first step, and lets its provider report."""
+    receipt = Receipt(status=status, ref=message_id + ".0")
+    steps = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
+    for happening in steps:
+        await store.apply([Item(message_id, happening)], now_ms)
+
+
+def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicates(
+    redis_url: str,
+) -> None:
+    async def work(store: Store) -> None:
+        answers = await store.admit(0, sends(store, 100), T0)
+        assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 99}
+        assert {a.id for a in answers} == {answers[0].id}
+        assert {a.status for a in answers} == {"queued"}
+
+    in_store(redis_url, policy(), work)
+
+
+def test_two_processes_at_once_accept_one(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        async with open_link(redis_url) as second, trio.open_nursery() as nursery:
+            answers: list[Answer] = []
+
+            async def post(on: Store) -> None:
+                answers.extend(await on.admit(0, sends(on, 3), T0))
+
+            for on in (store, Store(second, store.policy)):
+                for _ in range(8):
+                    nursery.start_soon(post, on)
+        assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 47}
+        assert len({a.id for a in answers}) == 1
+
+    in_store(redis_url, policy(), work)
+
+
+def test_a_person_is_one_by_phone_and_by_id(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        first, other_phone, no_id, stranger = (
+            request(id=store.new_message_id(to, T0), to=to, user=user)
+            for to, user in (
+                ("79160000001", "u1"),
+                ("79160000002", "u1"),
+                ("79160000001", None),
+                ("79160000003", "u2"),
+            )
+        )
+        for send in (first, other_phone, no_id, stranger):
+            (answer,) = await store.admit(0, [send], T0)
+            if send is not stranger:
+                assert answer.id == first.id
+            else:
+                assert answer.outcome == "accepted"
+
+    in_store(redis_url, policy(), work)
+
+
+def test_a_claim_is_free_again_when_nothing_was_delivered_and_lasts_when_it_was(
+    redis_url: str,
+) -> None:
+    async def work(store: Store) -> None:
+        for status, outcome in (("undelivered", "accepted"), ("delivered", "duplicate")):
+            (first,) = sends(store, 1, route="viber-only")
+            assert (await store.admit(0, [first], T0))[0].outcome == "accepted"
+            await report(store, first.id, status)
+            (again,) = sends(store, 1, route="viber-only")
+            answer = (await store.admit(0, [again], T0 + 1))[0]
+            assert answer.outcome == outcome
+            if outcome == "accepted":
+                await report(store, again.id, "undelivered")
+            else:
+                assert (answer.id, answer.status) == (first.id, "delivered")
+        (later,) = sends(store, 1)
+        assert (await store.admit(0, [later], T0 + 30 * DAY))[0].outcome == "accepted"
+
+    in_store(redis_url, policy(), work)
+
+
+def test_a_full_cap_says_which_and_when(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        assert (await store.admit(0, sends(store, 1), T0))[0].outcome == "accepted"
+        (answer,) = await store.admit(0, sends(store, 1, campaign="winter"), T0 + 5)
+        assert (answer.outcome, answer.reason) == ("suppressed", "frequency_cap")
+        assert answer.cap is not None
+        assert answer.cap.name == "one-a-day"
+        assert answer.cap.count == 1
+        assert answer.cap.retry_at_ms == T0 + DAY
+        (later,) = await store.admit(0, sends(store, 1, campaign="winter"), T0 + DAY)
+        assert later.outcome == "accepted"
+
+    in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+
+
+def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_body(
+    redis_url: str,
+) -> None:
+    async def work(store: Store) -> None:
+        keyed = {"idempotency_key": "k1", "body_hash": b"a", "campaign": None, "category": "otp"}
+        first, twin, other = (
+            *sends(store, 2, **keyed),
+            *sends(store, 1, **(keyed | {"body_hash": b"b"})),
+        )
+        answers = await store.admit(0, [first, twin, other], T0)
+        assert [a.outcome for a in answers] == ["accepted", "accepted", "conflict"]
+        assert answers[1].id == first.id
+        assert answers[1].replayed
+        await report(store, first.id, "delivered")
+        (late,) = await store.admit(0, sends(store, 1, **keyed), T0 + DAY // 2)
+        assert (late.id, late.status, late.replayed) == (first.id, "queued", True)
+        (stranger,) = await store.admit(0, sends(store, 1, **(keyed | {"app": "bank"})), T0)
+        assert not stranger.replayed
+
+    in_store(redis_url, policy(), work)
+
+
+def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        await store.link.call([("HSET", KEYS.opt_outs, "79161234567", "marketing")])
+        (no,) = await store.admit(0, sends(store, 1), T0)
+        assert (no.outcome, no.reason) == ("suppressed", "opted_out")
+        (yes,) = await store.admit(0, sends(store, 1, category="otp", campaign=None), T0)
+        assert yes.outcome == "accepted"
+        await store.link.call([("HSET", KEYS.opt_outs, "79161234567", "all")])
+        assert yes.id is not None
+        (applied,) = await store.apply([Item(yes.id, ev.Claimed(0))], T0)
+        assert not applied.effects.submit
+
+    in_store(redis_url, policy(), work)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, applied: bool) -> None:
+    async def work(store: Store) -> None:
+        cutting = CuttingLink(store.link, applied=applied)
+        cut = Store(cutting, store.policy)
+        answers = await cut.admit(0, sends(cut, 3), T0)
+        assert cutting.cuts == 1
+        assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 2}
+        replies = await store.link.call(
+            [("XLEN", KEYS.lane("viber", "marketing")), ("XLEN", KEYS.ledger), ("DBSIZE",)]
+        )
+        assert replies[:2] == [1, 1]
+        (value,) = await store.link.call([("GET", KEYS.message(answers[0].id or ""))])
+        assert isinstance(value, bytes)
+        assert decode_message(value).campaign == "autumn"
+
+    in_store(redis_url, policy(), work)
+
+
+def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        (send,) = sends(store, 1, route="viber-only")
+        await store.admit(0, [send], T0)
+        key = KEYS.phone(send.to)
+        (value, ttl) = await store.link.call([("GET", key), ("PTTL", key)])
+        assert isinstance(value, bytes)
+        assert decode_person(value).claims["autumn"].message == send.id
+        assert ttl == -1, "a live claim must not lapse"
+        await report(store, send.id, "undelivered")
+        assert await store.link.call([("EXISTS", key)]) == [0]
+        assert await store.link.call([("ZCARD", KEYS.timers)]) == [0]
+        assert await store.link.call([("EXISTS", KEYS.content(send.id))]) == [0]
+        (left,) = await store.link.call([("PTTL", KEYS.message(send.id))])
+        assert isinstance(left, int)
+        assert left > 0
+
+    in_store(redis_url, policy(), work)
+
+
+class CuttingLink:
+    """The real link, but the first EXEC's answer is lost, after or before Redis has seen it."""
+
+    def __init__(self, link: Link, *, applied: bool) -> None:
+        self._link = link
+        self._applied = applied
+        self.cuts = 0
+
+    def session(self) -> Any:
+        outer = self
+
+        class Cutting:
+            async def __aenter__(self) -> Session:
+                self.context = outer._link.session()
+                self.inner = await self.context.__aenter__()
+                return self  # type: ignore[return-value]
+
+            async def __aexit__(self, *exc: Any) -> None:
+                await self.context.__aexit__(*exc)
+
+            async def call(self, commands: list[Command]) -> Any:
+                if commands[-1] == ("EXEC",) and not outer.cuts:
+                    outer.cuts += 1
+                    if outer._applied:
+                        await self.inner.call(commands)
+                    raise OutcomeUnknown("the connection was lost")
+                return await self.inner.call(commands)
+
+        return Cutting()
+
+    async def call(self, commands: Any) -> Any:
+        return await self._link.call(commands)

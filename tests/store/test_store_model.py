@@ -1,0 +1,221 @@
+"""The real store against a plain model of it.
+
+Any sequence of requests and happenings leaves Redis as the pure rules say, and ledger, totals,
+timers, lanes and persons' records agree with the messages.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+import trio
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from cascade_world import DAY, T0, policy, request
+from test_cascade_properties import HAPPENINGS
+
+from gateway.core import admission, cascade
+from gateway.core import events as ev
+from gateway.core.effects import Post
+from gateway.core.model import (
+    Content,
+    Message,
+    Person,
+    decode_content,
+    decode_message,
+    decode_person,
+)
+from gateway.core.people import prune
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from gateway.store.link_trio import open_link
+from gateway.store.store import Store
+from gateway.store.writes import LedgerEntry, add_up
+from ratelimit.caps import Cap
+
+KEYS = keys_of(0)
+RULES = policy(
+    caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
+)
+PHONES = st.sampled_from(["79160000001", "79160000002"])
+USERS = st.sampled_from([None, "u1", "u2"])
+REQUESTS = st.lists(
+    st.tuples(
+        PHONES, USERS, st.sampled_from(["a", "b", None]), st.sampled_from(["otp", "marketing"])
+    ),
+    min_size=1,
+    max_size=4,
+)
+decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
+
+
+class Model:
+    """The same rules over dictionaries, one request or happening at a time."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, Message] = {}
+        self.contents: dict[str, Content] = {}
+        self.persons: dict[str, Person] = {}
+        self.lanes: Counter[tuple[str, str, str]] = Counter()
+        self.posts: list[Post] = []
+
+    def people(self, to: str, user: str | None) -> list[Person]:
+        keys = [KEYS.phone(to), *([KEYS.user(user)] if user else [])]
+        return [self.persons.setdefault(key, Person()) for key in keys]
+
+    def admit(self, send: Any, now_ms: int) -> str:
+        persons = self.people(send.to, send.user)
+        decision = admission.admit(send, persons, None, RULES, now_ms, datetime.date(2100, 1, 1))
+        assert not isinstance(decision, admission.Rejected)
+        self.posts.append(decision.post)
+        if isinstance(decision, admission.Accepted):
+            self.messages[send.id] = decision.message
+            self.contents[send.id] = decision.content
+            self.lanes[(*decision.lane, send.id)] += 1
+        return type(decision).__name__.lower()
+
+    def apply(self, message_id: str, happening: ev.Happening, now_ms: int) -> None:
+        message = self.messages[message_id]
+        persons = self.people(message.to, message.user)
+        effects = cascade.advance(message, happening, persons, RULES, now_ms)
+        self.posts += effects.posts
+        if effects.lane:
+            self.lanes[(*effects.lane, message_id)] += 1
+        if effects.free_content:
+            self.contents.pop(message_id, None)
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.now_ms = T0
+        self.client = redis.Redis(unix_socket_path=self.url.removeprefix("unix://"))
+        self.client.flushall()
+
+    def teardown(self) -> None:
+        self.client.close()
+
+    def run(self, work: Callable[[Store], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            async with open_link(self.url) as link:
+                return await work(Store(link, RULES))
+
+        return trio.run(main)
+
+    @rule(people=REQUESTS, wait_ms=st.sampled_from([0, 1, DAY // 2]))
+    def post(self, people: list[tuple[str, str | None, str | None, str]], wait_ms: int) -> None:
+        self.now_ms += wait_ms
+
+        async def work(store: Store) -> list[str]:
+            sends = [
+                request(
+                    id=store.new_message_id(to, self.now_ms),
+                    to=to,
+                    user=user,
+                    campaign=campaign,
+                    category=category,
+                )
+                for to, user, campaign, category in people
+            ]
+            answers = await store.admit(0, sends, self.now_ms)
+            expected = [self.model.admit(send, self.now_ms) for send in sends]
+            assert [a.outcome for a in answers] == expected
+            return expected
+
+        self.run(work)
+
+    @rule(
+        happenings=st.lists(st.tuples(st.integers(0, 50), HAPPENINGS), min_size=1, max_size=8),
+        wait_ms=st.sampled_from([0, 1, 20_000, 16 * 60_000, DAY]),
+    )
+    def happen(self, happenings: list[tuple[int, ev.Happening]], wait_ms: int) -> None:
+        ids = list(self.model.messages)
+        if not ids:
+            return
+        self.now_ms += wait_ms
+        items = [
+            Item(ids[i % len(ids)], h)
+            for i, h in happenings
+            if not (isinstance(h, ev.Claimed) and h.opt_out)
+        ]
+
+        async def work(store: Store) -> None:
+            await store.apply(items, self.now_ms)
+
+        self.run(work)
+        for item in items:
+            self.model.apply(item.message_id, item.happening, self.now_ms)
+
+    @invariant()
+    def redis_is_as_the_model(self) -> None:
+        client = self.client
+        timers = dict(client.zrange(KEYS.timers, 0, -1, withscores=True))
+        expected = {id_.encode(): m.due_ms for id_, m in self.model.messages.items() if m.due_ms}
+        assert timers == expected
+        for id_, message in self.model.messages.items():
+            value = client.get(KEYS.message(id_))
+            assert value is not None
+            assert decode_message(value) == message
+            content = client.get(KEYS.content(id_))
+            assert (decode_content(content) if content else None) == self.model.contents.get(id_)
+        for key, person in self.model.persons.items():
+            value = client.get(key)
+            stored = decode_person(value) if value else Person()
+            prune(stored, RULES, self.now_ms)
+            prune(person, RULES, self.now_ms)
+            assert stored == person
+        self._lanes_and_money()
+
+    def _lanes_and_money(self) -> None:
+        lanes: Counter[tuple[str, str, str]] = Counter()
+        for provider in ("viber", "sms"):
+            for category in ("otp", "marketing"):
+                for _, fields in self.client.xrange(KEYS.lane(provider, category)):
+                    lanes[provider, category, fields[b"m"].decode()] += 1
+        assert lanes == self.model.lanes
+        booked: Counter[bytes] = Counter()
+        for _, fields in self.client.xrange(KEYS.ledger):
+            booked.update(add_up(decode_entry(fields[b"d"]).posts))
+        totals: Counter[bytes] = Counter()
+        for day in self.client.smembers(KEYS.days):
+            hash_ = self.client.hgetall(KEYS.totals(day.decode()))
+            totals.update({field: int(amount) for field, amount in hash_.items()})
+        assert +booked == +totals == +Counter(add_up(self.model.posts))
+        assert -booked == -totals
+
+
+def test_the_store_is_as_its_model(redis_url: str) -> None:
+    StoreAgainstModel.url = redis_url
+    run_state_machine_as_test(
+        StoreAgainstModel,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_the_model_notices_a_difference(redis_url: str) -> None:
+    machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
+    machine.post([("79160000001", None, "a", "marketing")], 0)
+    machine.redis_is_as_the_model()
+    machine.client.zadd(KEYS.timers, {"somebody": 1})
+    with pytest.raises(AssertionError):
+        machine.redis_is_as_the_model()
+    machine.teardown()
