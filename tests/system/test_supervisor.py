@@ -1,0 +1,136 @@
+"""A crew of real processes: told when they serve, started again, stopped, never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway import supervisor
+from gateway.supervisor import Crew, Ended, Happening, Ready, Role
+
+WAIT_S = 10.0
+STOP_S = 5.0
+
+PRELUDE = """
+import os, signal, sys, time
+from gateway.supervisor import announce, follow_parent
+follow_parent()
+"""
+SERVES = PRELUDE + "announce(8080); print('at work', flush=True); signal.pause()"
+
+
+class Lines(list[tuple[str, str]]):
+    def __call__(self, role: str, line: str) -> None:
+        self.append((role, line))
+
+
+def role(code: str, name: str = "worker", stop_within_s: float = STOP_S) -> Role:
+    return Role(name, (sys.executable, "-c", textwrap.dedent(code)), stop_within_s)
+
+
+def next_of(crew: Crew) -> Happening:
+    return crew.happenings.get(timeout=WAIT_S)
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def until_gone(pid: int) -> Iterator[None]:
+    deadline = time.monotonic() + WAIT_S
+    while not gone(pid):
+        assert time.monotonic() < deadline, f"process {pid} was left behind"
+        yield
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def test_a_role_says_that_it_serves_and_its_output_carries_its_name(lines: Lines) -> None:
+    crew = Crew([role(SERVES, "ingress")], os.environ, lines)
+    with crew:
+        assert next_of(crew) == Ready("ingress", "8080")
+        assert crew.stop()
+    assert ("ingress", "at work") in lines
+
+
+def test_a_role_that_dies_is_started_again(lines: Lines) -> None:
+    code = PRELUDE + "announce(os.getpid()); signal.pause()"
+    with Crew([role(code)], os.environ, lines) as crew:
+        first = next_of(crew)
+        assert isinstance(first, Ready)
+        os.kill(int(first.said), signal.SIGKILL)
+        assert next_of(crew) == Ended("worker", -signal.SIGKILL, final=False)
+        again = next_of(crew)
+    assert isinstance(again, Ready)
+    assert again.said != first.said
+    assert any("started again" in line for _, line in lines)
+
+
+def test_a_role_that_never_served_is_not_started_again(lines: Lines) -> None:
+    with Crew(
+        [role("print('The port is taken.'); raise SystemExit(2)")], os.environ, lines
+    ) as crew:
+        assert next_of(crew) == Ended("worker", 2, final=True)
+    assert lines == [("worker", "The port is taken.")]
+
+
+def test_a_command_that_cannot_run_is_an_end_with_a_reason(lines: Lines) -> None:
+    with Crew([Role("worker", ("/nowhere/kaskad",), STOP_S)], os.environ, lines) as crew:
+        assert next_of(crew) == Ended("worker", 1, final=True)
+    assert "cannot be started" in lines[0][1]
+
+
+def test_a_role_that_does_not_stop_in_time_is_killed(lines: Lines) -> None:
+    stubborn = PRELUDE + (
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); announce(os.getpid())\n"
+        "while True: signal.pause()"
+    )
+    with Crew([role(stubborn, stop_within_s=0.1)], os.environ, lines) as crew:
+        ready = next_of(crew)
+        assert isinstance(ready, Ready)
+        assert not crew.stop()
+    assert gone(int(ready.said))
+    assert any("killed" in line for _, line in lines)
+
+
+def test_a_role_ends_when_its_crew_is_killed() -> None:
+    worker_code = PRELUDE + "announce(os.getpid()); signal.pause()"
+    owner = f"""
+    import os, signal, sys
+    from gateway.supervisor import Crew, Role
+    role = Role("worker", (sys.executable, "-c", {worker_code!r}), 5.0)
+    crew = Crew([role], os.environ, lambda role, line: None)
+    crew.start()
+    print(crew.happenings.get(timeout=10).said, flush=True)
+    signal.pause()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(owner)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        process.kill()
+    for _ in until_gone(worker):
+        os.sched_yield()
+
+
+def test_a_process_without_a_crew_announces_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(supervisor.READY_FD, raising=False)
+    monkeypatch.delenv(supervisor.PARENT_PID, raising=False)
+    supervisor.follow_parent()
+    supervisor.announce("8080")
