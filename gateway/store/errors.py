@@ -111,7 +111,8 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError
         return None
     for _, fault in faults:
         if _is_unavailable(fault):
-            done = len(faults) < len(replies)
+            pairs = zip(commands, replies, strict=True)
+            done = any(_may_have_effect(command, reply) for command, reply in pairs)
             kind = OutcomeUnknown if done else StoreUnavailable
             return kind(f"Redis cannot serve now: {fault}", reconnect=fault.code in RECONNECT_CODES)
     for _, fault in faults:
@@ -132,6 +133,13 @@ def _fault_in(reply: Any) -> RedisError | None:
 
 def _is_unavailable(fault: RedisError) -> bool:
     return fault.code in UNAVAILABLE_CODES or str(fault) == "ERR max number of clients reached"
+
+
+def _may_have_effect(command: tuple[Any, ...], reply: Any) -> bool:
+    # A transaction refused while it was queued was answered OK and QUEUED, and has done nothing.
+    if isinstance(reply, RedisError) or reply == b"QUEUED":
+        return False
+    return _name(command).upper() not in {"MULTI", "WATCH", "UNWATCH"}
 
 
 def _moved(fault: RedisError) -> Moved:

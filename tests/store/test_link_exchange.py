@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.errors import OutcomeUnknown, RedisError, StoreReplyError, StoreUnavailable
+from gateway.store.errors import (
+    OutcomeUnknown,
+    RedisError,
+    StoreReplyError,
+    StoreUnavailable,
+    judge,
+)
 from gateway.store.link import LIMITS_DEFAULT, Limits
 from gateway.store.resp import Exchange, Tally, pack
 from gateway.store.shared_link import reconnect_delay_s
@@ -178,6 +184,26 @@ def test_a_connection_that_breaks_the_protocol_is_closed() -> None:
     exchange.feed(b"HTTP/1.1 400\r\n")
     assert isinstance(waiter.result, OutcomeUnknown)
     assert wire.closed == 1
+
+
+OOM = RedisError("OOM command not allowed when used memory > 'maxmemory'.")
+ABORTED = RedisError("EXECABORT Transaction discarded because of previous errors.")
+TRANSACTION = [("WATCH", "a"), (b"multi",), ("SET", "a", 1), ("SET", "b", 1), ("EXEC",)]
+
+
+@pytest.mark.parametrize(
+    ("replies", "kind"),
+    [
+        ([b"OK", b"OK", b"QUEUED", OOM, ABORTED], StoreUnavailable),
+        ([OOM, OOM, OOM, OOM, OOM], StoreUnavailable),
+        ([b"OK", b"OK", b"QUEUED", b"QUEUED", [b"OK", OOM]], OutcomeUnknown),
+        ([b"OK", OOM, b"OK", OOM, OOM], OutcomeUnknown),
+    ],
+)
+def test_a_transaction_refused_while_queued_is_known_not_to_be_done(
+    replies: list[Any], kind: type[StoreUnavailable]
+) -> None:
+    assert type(judge(TRANSACTION, replies)) is kind
 
 
 @given(

@@ -337,3 +337,51 @@ def test_bytes_nobody_asked_for_break_the_connection(loop: Loop) -> None:
                 assert server.connections == 2
 
     loop.run(main)
+
+
+def test_a_call_on_a_connection_cut_a_moment_ago_fails_and_the_next_is_served(
+    loop: Loop, redis_server: EmbeddedRedis, redis_url: str, short_dir: Path
+) -> None:
+    async def main() -> None:
+        path = short_dir / "proxy.sock"
+        with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
+            async with loop.open_link(f"unix://{path}", PATIENT) as link:
+                await link.call([("PING",)])
+                # The link had no turn yet in which to see it.
+                proxy.drop_all()
+                with pytest.raises(StoreUnavailable, match="was lost"):
+                    await link.call([("INCR", "n")])
+                assert await link.call([("GET", "n")]) == [None]
+
+    loop.run(main)
+
+
+def test_closing_tells_callers_that_wait_for_redis(loop: Loop, short_dir: Path) -> None:
+    async def main() -> None:
+        async with loop.open_link(f"unix://{short_dir / 'nobody.sock'}", PATIENT) as link:
+
+            async def close() -> None:
+                while link.statistics().callers_waiting == 0:
+                    await loop.turn()
+                await link.aclose()
+
+            outcomes = await loop.together(lambda: link.call([("PING",)]), close)
+            assert type(outcomes[0]) is StoreUnavailable
+            assert "closed" in str(outcomes[0])
+
+    loop.run(main)
+
+
+def test_a_call_larger_than_the_kernel_takes_at_once_keeps_its_place(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main() -> None:
+        big = b"x" * 4_000_000
+        async with loop.open_link(redis_url) as link:
+            await link.call([("PING",)])
+            outcomes = await loop.together(
+                *(lambda n=n: link.call([("ECHO", big), ("ECHO", n)]) for n in range(6))
+            )
+            assert outcomes == [[big, str(n).encode()] for n in range(6)]
+
+    loop.run(main)
