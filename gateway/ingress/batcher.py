@@ -17,12 +17,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import structlog
 
 from gateway.store.errors import StoreError, StoreUnavailable
-from gateway.store.transaction import Conflict
+from gateway.store.transaction import ConflictError
 
 QUEUE_MAX = 8_192  # items waiting a shard: about two seconds of a full load
 IN_FLIGHT_MAX = 2  # transactions a shard
@@ -63,9 +64,12 @@ class Batcher(Generic[Item, Result]):
 
     def submit(self, shard: int, item: Item, done: Done[Result]) -> None:
         """Queues one item; `done` is called once, from the loop. Raises Busy."""
-        state = self._shards[shard]
-        if len(state.queue) >= self._queue_max:
+        if len(self._shards[shard].queue) >= self._queue_max:
             raise Busy
+        self._push(shard, item, done)
+
+    def _push(self, shard: int, item: Item, done: Done[Result]) -> None:
+        state = self._shards[shard]
         state.queue.append((item, done))
         if not state.woken and state.in_flight == 0:
             state.woken = True
@@ -86,6 +90,30 @@ class Batcher(Generic[Item, Result]):
         if isinstance(result, Exception):
             raise result
         return result
+
+    async def ask_all(self, shard: int, items: Sequence[Item]) -> list[Result | Exception]:
+        """Queues items and waits for all results, in order. Raises Busy, with none of them queued.
+
+        Items that are more than a queue holds are taken all the same while it is half empty, for
+        they are in memory already.
+        """
+        if not items:
+            return []
+        waiting = len(self._shards[shard].queue)
+        if waiting + len(items) > self._queue_max and 2 * waiting > self._queue_max:
+            raise Busy
+        results: dict[int, Result | Exception] = {}
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def done(index: int, result: Result | Exception) -> None:
+            results[index] = result
+            if len(results) == len(items) and not answered.done():
+                answered.set_result(None)
+
+        for index, item in enumerate(items):
+            self._push(shard, item, partial(done, index))
+        await answered
+        return [results[index] for index in range(len(items))]
 
     def waiting(self) -> int:
         """Items that no transaction has taken yet."""
@@ -131,7 +159,7 @@ class Batcher(Generic[Item, Result]):
     async def _outcomes(self, shard: int, items: list[Item]) -> Sequence[Result | Exception]:
         try:
             return await self._decide(shard, items)
-        except (StoreError, Conflict) as error:
+        except (StoreError, ConflictError) as error:
             return [_known(error)] * len(items)
         except Exception as error:
             if len(items) == 1:
@@ -149,8 +177,8 @@ class _Shard(Generic[Item, Result]):
         self.woken = False
 
 
-def _known(error: StoreError | Conflict) -> Exception:
+def _known(error: StoreError | ConflictError) -> Exception:
     """A person's record that everybody changes at once is like a store that is away: come again."""
-    if isinstance(error, Conflict):
+    if isinstance(error, ConflictError):
         return StoreUnavailable("One record is changed by too many requests at once.")
     return error

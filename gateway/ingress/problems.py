@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-RETRY_AFTER_S = 2  # what a client is told to wait when something we need is away
-BACKLOG_RETRY_AFTER_S = (
-    5  # ... when a lane is too full: lanes empty more slowly than Redis restarts
-)
+# What a client is told to wait when something we need is away, and when a lane is too full: lanes
+# empty more slowly than Redis restarts.
+RETRY_AFTER_S = 2
+BACKLOG_RETRY_AFTER_S = 5
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def refuse(code: str, detail: str, *headers: tuple[bytes, bytes]) -> Refusal:
 
 
 def unavailable() -> Refusal:
-    """Redis is away. Its address and state are the operator's business, so the caller learns neither."""
+    """Redis is away. Where and why is the operator's business and stands in the log."""
     return refuse(
         "unavailable",
         "The store is away. Nothing was lost: send the same request again, with the same "

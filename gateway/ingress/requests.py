@@ -197,7 +197,7 @@ def read(raw: bytes | msgspec.Raw, policy: Policy) -> Read | Malformed | list[Fa
 
 
 def content_of(request: SendRequest) -> Content:
-    """The content as the core keeps it. A message without `text` has one for each of its channels."""
+    """The content as the core keeps it; without `text`, each of its channels has its own."""
     viber, sms = request.viber, request.sms
     button = viber.button if viber is not None else None
     return Content(
@@ -321,7 +321,7 @@ def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[Fault] | Malfo
 def read_keys(
     kind: type[msgspec.Struct], table: Mapping[str, Any], pointer: str, faults: list[Fault]
 ) -> dict[str, Any]:
-    """The keys of a table that can be read, each as its field's type; appends a fault for each other."""
+    """The keys that can be read, each as its field's type; appends a fault for every other."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for key in table:
         if key not in fields:

@@ -38,11 +38,15 @@ class Parked(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Taken(msgspec.Struct):
-    """What became of receipts: applied to a message, parked, or (after PARKED_MS_MAX) dropped."""
+    """What became of receipts: applied to a message, parked, or (after PARKED_MS_MAX) dropped.
+
+    `unmatched` are the ones parked by `take_receipts`, the very objects it was given.
+    """
 
     applied: int = 0
     parked: int = 0
     dropped: int = 0
+    unmatched: list[Receipt] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,8 +83,9 @@ async def take_receipts(
             missing.append(applied.item.happening.receipt)
         else:
             taken.applied += 1
-    await _park(store.link, store, provider, [*unmatched, *missing], now_ms)
-    taken.parked = len(unmatched) + len(missing)
+    taken.unmatched = [*unmatched, *missing]
+    taken.parked = len(taken.unmatched)
+    await _park(store.link, store, provider, taken.unmatched, now_ms)
     return taken
 
 

@@ -1,0 +1,92 @@
+"""How much waits to be sent, as far as a request needs to know it: may this category come in?
+
+Owns the sample of every lane's length and age, taken about once a second by one task a worker and
+never by a request, and the judgement against the configured limits. A message is judged by the
+first provider of its route, because that lane is where it would wait. It must not know HTTP. While
+Redis is away the last sample stands: requests then fail by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from gateway.bootstrap import lanes_of
+from gateway.core.model import Send
+from gateway.settings import Settings
+from gateway.store import lanes
+from gateway.store.errors import StoreError
+from gateway.store.keys import keys_of
+from gateway.store.lanes import LaneState
+from gateway.store.store import Store
+
+SAMPLE_EVERY_S = 1.0
+
+_log = structlog.get_logger("ingress")
+
+
+class Backlog:
+    """The lanes as they were a second ago. `now_ms` is the edge's clock."""
+
+    def __init__(self, settings: Settings, store: Store, now_ms: Callable[[], int]) -> None:
+        self._length_max = settings.server.backlog_max
+        self._age_max_ms = int(settings.server.backlog_age_max_ms)
+        self._store = store
+        self._now_ms = now_ms
+        self._lanes = lanes_of(settings)
+        self._full: frozenset[tuple[str, str]] = frozenset()
+        self._sampled = asyncio.Event()
+        self.states: dict[tuple[str, str], LaneState] = {}
+
+    def full(self, send: Send) -> str | None:
+        """A sentence saying why this message may not come in now; None when it may."""
+        if not self._full:
+            return None
+        lane = self._first_lane(send)
+        if lane is None or lane not in self._full:
+            return None
+        state = self.states[lane]
+        return (
+            f"{state.length} {lane[1]} messages wait for {lane[0]}, the oldest for "
+            f"{state.age_ms // 1000} s. Send it again later."
+        )
+
+    async def next_sample(self) -> None:
+        """Returns when the lanes were looked at again."""
+        await self._sampled.wait()
+
+    async def keep_sampling(self) -> None:
+        """Samples until it is cancelled."""
+        while True:
+            try:
+                await self.sample()
+            except StoreError as error:
+                _log.debug("backlog_not_sampled", reason=str(error))
+            await asyncio.sleep(SAMPLE_EVERY_S)
+
+    async def sample(self) -> None:
+        """Looks at every lane of every shard, one round trip. Raises StoreUnavailable."""
+        shards = range(self._store.shards)
+        names = [keys_of(shard).lane(*lane) for lane in self._lanes for shard in shards]
+        if names:
+            found = await lanes.states(self._store.link, names, self._now_ms())
+            count = len(shards)
+            for i, lane in enumerate(self._lanes):
+                parts = found[i * count : (i + 1) * count]
+                length = sum(part.length for part in parts)
+                self.states[lane] = LaneState(length, max(part.age_ms for part in parts))
+        self._full = frozenset(
+            lane
+            for lane, state in self.states.items()
+            if state.length >= self._length_max or state.age_ms > self._age_max_ms
+        )
+        self._sampled.set()
+        self._sampled = asyncio.Event()
+
+    def _first_lane(self, send: Send) -> tuple[str, str] | None:
+        policy = self._store.policy
+        rule = policy.categories.get(send.category)
+        route = policy.routes.get(send.route or (rule.route if rule is not None else ""), ())
+        return (route[0].provider, send.category) if route else None

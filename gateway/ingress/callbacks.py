@@ -1,0 +1,138 @@
+"""`POST /v1/callbacks/{provider}`: a provider's receipts.
+
+Owns the proof of who is calling, the reading by the provider's adapter, and the batching of many
+callbacks into few transactions. It must not know what a receipt does to a message. The answer is
+sent once everything is durable, applied or parked. A receipt that cannot be read or applied is a
+fault that is counted and logged; it never fails its neighbours, and never the callback, because the
+provider would only send the same again. Redis away is a 503: providers retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+
+from gateway.ingress.answers import refusal_of
+from gateway.ingress.batcher import Batcher
+from gateway.ingress.metrics import Metrics
+from gateway.ingress.problems import refuse
+from gateway.ingress.wire import Receive, Scope, Send, header, read_body, respond, to_json
+from gateway.store.errors import StoreUnavailable
+from gateway.store.receipts import take_receipts
+from gateway.store.store import BATCH_MAX, Store
+from providers.callback_auth import CallbackAuth, verify
+from providers.contract import Adapter, Receipt
+
+PREFIX = "/v1/callbacks/"
+QUERY_FIELDS_MAX = 64
+
+_BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="kaskad callbacks", charset="UTF-8"')
+_log = structlog.get_logger("ingress")
+
+
+class CallbackResult(msgspec.Struct, frozen=True):
+    """What became of a callback's receipts: `applied` to messages, `parked` until their message is
+    known, `faults` that could not be read."""
+
+    applied: int
+    parked: int
+    faults: int
+
+
+class CallbackEndpoint:
+    """Answers every provider's callbacks."""
+
+    def __init__(
+        self,
+        store: Store,
+        adapters: Mapping[str, Adapter],
+        auths: Mapping[str, CallbackAuth],
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+        body_bytes_max: int,
+    ) -> None:
+        self._store = store
+        self._adapters = adapters
+        self._auths = auths
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._body_bytes_max = body_bytes_max
+        self._providers = list(adapters)
+        # One queue a provider, in the place of shards: a receipt's shard is found by the store.
+        self.batcher: Batcher[Receipt, bool] = Batcher(
+            len(self._providers), self._take, batch_max=BATCH_MAX
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path"][len(PREFIX) :]
+        adapter, auth = self._adapters.get(name), self._auths.get(name)
+        if adapter is None or auth is None:
+            raise refuse("not-found", "No provider of this name is configured.")
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        query = _query(scope)
+        proven = verify(auth, headers, query, b"")
+        if not proven and auth.hmac is None:
+            raise _unproven(auth)
+        body = await read_body(scope, receive, self._body_bytes_max)
+        if auth.hmac is not None and not verify(auth, headers, query, body):
+            raise _unproven(auth)
+        content_type = (header(scope, b"content-type") or b"").decode("latin-1")
+        try:
+            read = adapter.receipts(body, content_type)
+        except ValueError as error:
+            _log.warning("callback_unreadable", provider=name, reason=str(error))
+            self._metrics.receipts.labels(name, "unreadable").inc()
+            raise refuse("malformed", str(error)) from None
+        result = await self._taken(name, read.receipts, len(read.faults))
+        for fault in read.faults:
+            _log.warning("receipt_unreadable", provider=name, reason=fault)
+        _log.debug("callback", provider=name, **msgspec.structs.asdict(result))
+        await respond(send, 200, to_json(result))
+
+    async def _taken(self, name: str, receipts: Sequence[Receipt], faults: int) -> CallbackResult:
+        """Applies or parks all receipts of one callback; durable on return.
+
+        Raises Busy and StoreUnavailable when any of them is not: repeating the others does no harm.
+        """
+        results = await self.batcher.ask_all(self._providers.index(name), receipts)
+        applied = parked = 0
+        for result in results:
+            if isinstance(result, StoreUnavailable):
+                raise result
+            if isinstance(result, Exception):
+                refusal_of(result)  # logs it with an incident
+                faults += 1
+            elif result:
+                applied += 1
+            else:
+                parked += 1
+        count = self._metrics.receipts.labels
+        for what, number in (("applied", applied), ("parked", parked), ("fault", faults)):
+            if number:
+                count(name, what).inc(number)
+        return CallbackResult(applied, parked, faults)
+
+    async def _take(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
+        """Whether each receipt was applied; parked otherwise."""
+        name = self._providers[provider]
+        taken = await take_receipts(self._store, name, receipts, self._now_ms())
+        parked = {id(receipt) for receipt in taken.unmatched}
+        return [id(receipt) not in parked for receipt in receipts]
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    text = scope["query_string"].decode("latin-1")
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
+    except ValueError:
+        return {}
+
+
+def _unproven(auth: CallbackAuth) -> Exception:
+    challenge = (_BASIC_CHALLENGE,) if auth.basic is not None else ()
+    return refuse(
+        "unauthorized", "The callback does not carry the proof that is configured.", *challenge
+    )

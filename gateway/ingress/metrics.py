@@ -1,0 +1,137 @@
+"""The figures an ingress worker keeps, by name.
+
+Owns the metrics of this role and their labels; publishing them is `gateway.telemetry`'s. No label
+can grow without bound: providers, categories, outcomes and endpoints are all from fixed lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import telemetry
+from gateway.core.model import Send
+from gateway.ingress.backlog import Backlog
+from gateway.store.admit import Answer
+from gateway.store.store import Store
+
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class Metrics:
+    """One worker's registry and the figures that its parts add to."""
+
+    def __init__(self) -> None:
+        self.registry = telemetry.new_registry()
+        self.requests = Counter(
+            "kaskad_http_requests",
+            "Requests answered, by endpoint and status.",
+            ["endpoint", "status"],
+            registry=self.registry,
+        )
+        self.messages = Counter(
+            "kaskad_ingress_messages",
+            "Messages asked for, by category and outcome (of each transaction, also of replays).",
+            ["category", "outcome"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "kaskad_ingress_refused",
+            "Messages refused before the store was asked, by the kind of problem.",
+            ["problem"],
+            registry=self.registry,
+        )
+        self.receipts = Counter(
+            "kaskad_ingress_receipts",
+            "Receipts taken, by provider and what became of them.",
+            ["provider", "result"],
+            registry=self.registry,
+        )
+        self.batch = Histogram(
+            "kaskad_admission_batch",
+            "Messages decided in one transaction.",
+            registry=self.registry,
+            buckets=_BATCH_BUCKETS,
+        )
+        self.seconds = Histogram(
+            "kaskad_admission_seconds",
+            "How long one admission transaction took.",
+            registry=self.registry,
+            buckets=_SECONDS_BUCKETS,
+        )
+        self.snapshots_failed = Counter(
+            "kaskad_snapshots_failed",
+            "Times that these figures could not be published.",
+            registry=self.registry,
+        )
+
+    def admitted(self, sends: list[Send], answers: list[Answer], seconds: float) -> None:
+        """Counts one admission transaction: sums first, so that a batch costs a few additions."""
+        self.batch.observe(len(sends))
+        self.seconds.observe(seconds)
+        sums: dict[tuple[str, str], int] = {}
+        for send, answer in zip(sends, answers, strict=True):
+            key: tuple[str, str] = (send.category, answer.outcome)
+            sums[key] = sums.get(key, 0) + 1
+        for key, count in sums.items():
+            self.messages.labels(*key).inc(count)
+
+    def watch(
+        self,
+        store: Store,
+        backlog: Backlog,
+        waiting: Callable[[], int],
+        streams: Callable[[], int],
+    ) -> None:
+        """Adds the figures that others keep and that are read when asked for."""
+        self.registry.register(_Kept(store, backlog, waiting, streams))
+
+
+class _Kept(Collector):
+    def __init__(
+        self,
+        store: Store,
+        backlog: Backlog,
+        waiting: Callable[[], int],
+        streams: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._backlog = backlog
+        self._waiting = waiting
+        self._streams = streams
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["provider", "category"]
+        length = GaugeMetricFamily("kaskad_lane_messages", "Messages in a lane.", labels=labels)
+        age = GaugeMetricFamily(
+            "kaskad_lane_age_seconds", "Age of a lane's oldest message.", labels=labels
+        )
+        for lane, state in self._backlog.states.items():
+            length.add_metric(lane, state.length)
+            age.add_metric(lane, state.age_ms / 1000)
+        yield length
+        yield age
+        yield _gauge("kaskad_ingress_waiting", "Items no transaction has taken.", self._waiting())
+        yield _gauge("kaskad_ingress_event_streams", "Open event streams.", self._streams())
+        counts = self._store.counts
+        yield _counter("kaskad_commits", "Transactions committed.", counts.commits)
+        yield _counter("kaskad_commit_conflicts", "Transactions decided again.", counts.conflicts)
+        yield _counter("kaskad_commits_unknown", "Transactions of lost answer.", counts.unknown)
+        link = self._store.link.statistics()
+        yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(link.connected))
+        yield _counter("kaskad_redis_round_trips", "Calls to Redis.", link.round_trips)
+        yield _counter("kaskad_redis_commands", "Commands to Redis.", link.commands)
+        yield _counter("kaskad_redis_reconnects", "Connections lost and remade.", link.reconnects)
+        yield _counter("kaskad_redis_timeouts", "Calls that Redis did not answer.", link.timeouts)
+
+
+def _gauge(name: str, text: str, value: int) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(name, text, value=value)

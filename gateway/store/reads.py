@@ -1,0 +1,129 @@
+"""What is read, and the few things written, outside the transactions: single messages, opt-outs,
+an app's events.
+
+Loop-neutral; every call may raise StoreUnavailable. It must not know HTTP, nor who may read what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import msgspec
+
+from gateway.core.admission import OptOut
+from gateway.core.effects import Event
+from gateway.core.model import Message, decode_message
+from gateway.store import keys as k
+from gateway.store.admit import OPT_OUTS
+from gateway.store.keys import keys_of, shard_of
+from gateway.store.link import Command, Link, Reply
+from gateway.store.store import Store
+from gateway.store.writes import BLOB_FIELD
+
+EVENT_ENTRIES_MAX = 200  # of one stream in one read
+PAUSED_MAX = 1_000
+
+_decode_events = msgspec.msgpack.Decoder(list[Event]).decode
+
+
+async def message(store: Store, message_id: str) -> Message | None:
+    """The message, or None when there is none (any more) of this id."""
+    keys = store.keys_for_message(message_id)
+    if keys is None:
+        return None
+    (value,) = await store.link.call([("GET", keys.message(message_id))])
+    return None if value is None else decode_message(value)
+
+
+# --- opt-outs ---
+
+
+async def opt_out(store: Store, digits: str) -> OptOut | None:
+    """In what scope the person of this phone (digits without the plus) opted out."""
+    (value,) = await store.link.call([("HGET", _opt_outs(store, digits), digits)])
+    return None if value is None else OPT_OUTS[value]
+
+
+async def set_opt_out(store: Store, digits: str, scope: OptOut) -> None:
+    await store.link.call([("HSET", _opt_outs(store, digits), digits, scope)])
+
+
+async def drop_opt_out(store: Store, digits: str) -> None:
+    """Forgets the opt-out; that there is none is as well."""
+    await store.link.call([("HDEL", _opt_outs(store, digits), digits)])
+
+
+def _opt_outs(store: Store, digits: str) -> str:
+    return keys_of(shard_of(digits, store.shards)).opt_outs
+
+
+# --- events ---
+
+
+class EventEntry(msgspec.Struct, frozen=True):
+    """One entry of an app's event stream in one shard: what one transaction changed."""
+
+    shard: int
+    entry: str
+    events: list[Event]
+
+
+async def last_event_entry(link: Link, app: str, shards: int) -> list[str]:
+    """The newest entry id of the app's stream in each shard, "0-0" where there is none."""
+    commands: list[Command] = [
+        ("XREVRANGE", keys_of(shard).events(app), "+", "-", "COUNT", 1) for shard in range(shards)
+    ]
+    return [reply[0][0].decode() if reply else "0-0" for reply in await link.call(commands)]
+
+
+async def events_after(
+    link: Link, positions: Mapping[str, Sequence[str]]
+) -> dict[str, list[EventEntry]]:
+    """The entries after a position, for many apps in one round trip.
+
+    `positions` holds an entry id a shard for each app; the result at most EVENT_ENTRIES_MAX a
+    stream, in order within a shard. Apps without news are absent.
+    """
+    asked = [(app, shard) for app, ids in positions.items() for shard in range(len(ids))]
+    commands: list[Command] = [
+        ("XREAD", "COUNT", EVENT_ENTRIES_MAX, "STREAMS", keys_of(s).events(app), positions[app][s])
+        for app, s in asked
+    ]
+    found: dict[str, list[EventEntry]] = {}
+    if commands:
+        for (app, shard), reply in zip(asked, await link.call(commands), strict=True):
+            if reply is not None:
+                found.setdefault(app, []).extend(_entries(shard, reply[0][1]))
+    return found
+
+
+async def events_from(link: Link, app: str, shard: int, entry: str) -> list[EventEntry]:
+    """The entries of one shard from `entry` on, itself included where it still exists; at most
+    EVENT_ENTRIES_MAX."""
+    (reply,) = await link.call(
+        [("XRANGE", keys_of(shard).events(app), entry, "+", "COUNT", EVENT_ENTRIES_MAX)]
+    )
+    return _entries(shard, reply)
+
+
+def _entries(shard: int, reply: Reply) -> list[EventEntry]:
+    return [
+        EventEntry(shard, entry.decode(), _decode_events(_blob(fields)))
+        for entry, fields in cast("list[tuple[bytes, list[bytes]]]", reply)
+    ]
+
+
+def _blob(fields: list[bytes]) -> bytes:
+    assert fields[0] == BLOB_FIELD, f"an event stream holds the field {fields[0]!r}"
+    return fields[1]
+
+
+# --- the state of the installation ---
+
+
+async def paused(link: Link) -> dict[str, bytes]:
+    """Provider: why dispatch paused it, as dispatch wrote it (JSON)."""
+    (reply,) = await link.call([("HGETALL", k.PAUSED)])
+    pairs = cast("list[bytes]", reply)[: 2 * PAUSED_MAX]
+    return {name.decode(): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
