@@ -82,14 +82,14 @@ def admit(
     if isinstance(steps, Rejected):
         return steps
     if opt_out == "all" or (opt_out == "marketing" and send.category == "marketing"):
-        return Suppressed(None, _request_post(send, "suppressed"))
+        return Suppressed(None, request_post(send, "suppressed"))
     if send.campaign is not None:
         winner = people.claimed_by(persons, send.campaign, send.id, now_ms)
         if winner is not None:
-            return Duplicate(winner, _request_post(send, "duplicates"))
+            return Duplicate(winner, request_post(send, "duplicates"))
     full = people.full_cap(persons, policy, send.category, steps[0].channel, now_ms, but=send.id)
     if full is not None:
-        return Suppressed(full, _request_post(send, "suppressed"))
+        return Suppressed(full, request_post(send, "suppressed"))
     message = Message(
         schema=SCHEMA,
         id=send.id,
@@ -109,7 +109,9 @@ def admit(
     )
     steps[0].status = StepStatus.QUEUED
     message.due_ms = message.expires_ms
-    message.holds = people.take(persons, message, steps[0].channel, policy, now_ms)
+    message.holds = people.take(
+        persons, send.id, send.campaign, send.category, steps[0].channel, policy, now_ms
+    )
     return Accepted(
         message=message,
         content=send.content,
@@ -161,6 +163,7 @@ def _sms_cost(send: Send, steps: list[Step], policy: Policy, day: datetime.date)
     return steps[0].cost * steps[0].parts
 
 
-def _request_post(send: Send, measure: str) -> Post:
+def request_post(send: Send, measure: str) -> Post:
+    """Counts a request that became no message."""
     group = Group(send.app, send.campaign or "", send.category, "", "", send.country)
     return Post(group, {measure: 1})

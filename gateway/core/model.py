@@ -174,6 +174,7 @@ class Remembered(msgspec.Struct, array_like=True, frozen=True):
     schema: int
     body_hash: bytes
     answer: bytes
+    open: bool = False  # the answer is not given yet: its message may be half made
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -192,6 +193,7 @@ class Send(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    reserved: bool = False  # its id stands in another shard's records: it may exist already
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -251,3 +253,11 @@ def shard_of_id(message_id: str) -> int | None:
         return None
     high, low = _VALUE.get(message_id[9]), _VALUE.get(message_id[10])
     return None if high is None or low is None else high << 5 | low
+
+
+def born_ms(message_id: str) -> int:
+    """When an id of ours was made."""
+    number = 0
+    for letter in message_id[:9]:
+        number = number << 5 | _VALUE[letter]
+    return number

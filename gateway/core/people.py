@@ -49,18 +49,24 @@ def full_cap(
 
 
 def take(
-    people: Sequence[Person], message: Message, channel: Channel, policy: Policy, now_ms: int
+    people: Sequence[Person],
+    message_id: str,
+    campaign: str | None,
+    category: str,
+    channel: Channel,
+    policy: Policy,
+    now_ms: int,
 ) -> bool:
-    """Takes the claim and the slot the message needs; returns whether it holds any."""
-    takes_slot = message.category in policy.slot_ms
-    if message.campaign is None and not takes_slot:
+    """Takes the claim and slot the message needs, or moves its slot; returns whether it has any."""
+    takes_slot = category in policy.slot_ms
+    if campaign is None and not takes_slot:
         return False
     for person in people:
-        if message.campaign is not None:
-            person.claims[message.campaign] = Claim(message.id, 0)
+        if campaign is not None:
+            person.claims[campaign] = Claim(message_id, 0)
         if takes_slot:
-            person.slots = [s for s in person.slots if s.message != message.id]
-            person.slots.append(Slot(message.id, now_ms, message.category, channel))
+            person.slots = [s for s in person.slots if s.message != message_id]
+            person.slots.append(Slot(message_id, now_ms, category, channel))
     return True
 
 
@@ -85,12 +91,17 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
 
 def give_back(people: Sequence[Person], message: Message) -> None:
     """Nothing arrived: claim and slot are free again, so that the app may try once more."""
+    release(people, message.id, message.campaign)
+
+
+def release(people: Sequence[Person], message_id: str, campaign: str | None) -> None:
+    """Drops what a message holds; what others hold stays."""
     for person in people:
-        if message.campaign is not None:
-            claim = person.claims.get(message.campaign)
-            if claim is not None and claim.message == message.id:
-                del person.claims[message.campaign]
-        person.slots = [s for s in person.slots if s.message != message.id]
+        if campaign is not None:
+            claim = person.claims.get(campaign)
+            if claim is not None and claim.message == message_id:
+                del person.claims[campaign]
+        person.slots = [s for s in person.slots if s.message != message_id]
 
 
 def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
@@ -116,3 +127,27 @@ def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
 
 def _lapsed(claim: Claim, now_ms: int) -> bool:
     return claim.until_ms != 0 and claim.until_ms <= now_ms
+
+
+def copy_state(person: Person, message: Message, policy: Policy, now_ms: int) -> None:
+    """Makes one identity's record say what the message's own record says: safe to repeat.
+
+    For an identity whose record lives in another shard and cannot change in one transaction with
+    the message. The moments are the message's, so a late copy says the same as a prompt one.
+    """
+    if not message.holds:
+        give_back([person], message)
+        return
+    step = message.steps[message.delivered_step if message.delivered_step >= 0 else message.current]
+    since_ms = step.done_ms if message.delivered_step >= 0 else message.updated_ms
+    if message.category in policy.slot_ms and all(
+        s.message != message.id or s.channel != step.channel for s in person.slots
+    ):
+        person.slots = [s for s in person.slots if s.message != message.id]
+        person.slots.append(Slot(message.id, since_ms, message.category, step.channel))
+    if message.campaign is None:
+        return
+    claim = person.claims.get(message.campaign)
+    if claim is None or claim.message == message.id or _lapsed(claim, now_ms):
+        until_ms = since_ms + policy.dedupe_ms if message.delivered_step >= 0 else 0
+        person.claims[message.campaign] = Claim(message.id, until_ms)

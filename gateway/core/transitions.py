@@ -151,7 +151,15 @@ class Turn:
             message.current = index
             if full is None:
                 if message.holds:
-                    people.take(self.persons, message, step.channel, self.policy, self.now_ms)
+                    people.take(
+                        self.persons,
+                        message.id,
+                        message.campaign,
+                        message.category,
+                        step.channel,
+                        self.policy,
+                        self.now_ms,
+                    )
                     self.effects.people_changed = True
                 self.enqueue(step)
                 return

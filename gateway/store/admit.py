@@ -29,9 +29,11 @@ from gateway.core.model import (
     encode,
 )
 from gateway.core.policy import Policy
-from gateway.store.keys import Keys
-from gateway.store.link import Command, Reply, Session
+from gateway.store.keys import Keys, shard_of
+from gateway.store.link import Command, Session
+from gateway.store.transaction import values_in
 from gateway.store.writes import Retention, Writes, day_of
+from ratelimit.caps import Full
 
 OPT_OUTS: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
 
@@ -60,7 +62,7 @@ class Answer(msgspec.Struct, array_like=True):
     replayed: bool = False
 
 
-_decode_answer = msgspec.msgpack.Decoder(Answer).decode
+decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
 class Admission:
@@ -74,8 +76,10 @@ class Admission:
         retention: Retention,
         now_ms: int,
         token: str,
+        shards: int = 1,
     ) -> None:
         self._keys = keys
+        self._shards = shards
         self._sends = sends
         self._policy = policy
         self._retention = retention
@@ -86,6 +90,7 @@ class Admission:
         self._persons: dict[str, Person] = {}
         self._remembered: dict[str, Remembered] = {}
         self._dirty: set[str] = set()
+        self._made: set[str] = set()  # reserved messages that exist already
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer]]:
         opt_outs = await self._load(session)
@@ -99,15 +104,19 @@ class Admission:
 
     def _person_keys(self, send: Send) -> list[str]:
         keys = [self._keys.phone(send.to)]
-        if send.user is not None:
+        if send.user is not None and self._is_here(send.user):
             keys.append(self._keys.user(send.user))
         return keys
+
+    def _is_here(self, identity: str) -> bool:
+        return shard_of(identity, self._shards) == self._keys.shard
 
     async def _load(self, session: Session) -> dict[str, OptOut]:
         person_keys = list(dict.fromkeys(k for s in self._sends for k in self._person_keys(s)))
         keyed = list(dict.fromkeys(k for s in self._sends if (k := self._memory_key(s))))
         phones = list(dict.fromkeys(s.to for s in self._sends))
-        watched = (*person_keys, *keyed)
+        reserved = [self._keys.message(s.id) for s in self._sends if s.reserved]
+        watched = (*person_keys, *keyed, *reserved)
         _, values, scopes = await session.call(
             [
                 ("WATCH", self._token, *watched),
@@ -115,20 +124,24 @@ class Admission:
                 ("HMGET", self._keys.opt_outs, *phones),
             ]
         )
-        loaded = _list(values)
+        loaded = values_in(values)
         for key, value in zip(person_keys, loaded, strict=False):
             self._persons[key] = Person() if value is None else decode_person(value)
-        for key, value in zip(keyed, loaded[len(person_keys) :], strict=True):
+        for key, value in zip(keyed, loaded[len(person_keys) :], strict=False):
             if value is not None:
                 self._remembered[key] = decode_remembered(value)
+        made = loaded[len(person_keys) + len(keyed) :]
+        self._made = {key for key, value in zip(reserved, made, strict=True) if value is not None}
         return {
             phone: OPT_OUTS[scope]
-            for phone, scope in zip(phones, _list(scopes), strict=True)
+            for phone, scope in zip(phones, values_in(scopes), strict=True)
             if scope is not None
         }
 
     def _memory_key(self, send: Send) -> str | None:
         if send.idempotency_key is None:
+            return None
+        if not self._is_here(f"{send.app}:{send.idempotency_key}"):
             return None
         return self._keys.idempotency(send.app, send.idempotency_key)
 
@@ -137,9 +150,11 @@ class Admission:
         if memory_key is not None and (first := self._remembered.get(memory_key)) is not None:
             if first.body_hash != send.body_hash:
                 return Answer("conflict")
-            answer = _decode_answer(first.answer)
+            answer = decode_answer(first.answer)
             answer.replayed = True
             return answer
+        if send.reserved and self._keys.message(send.id) in self._made:
+            return Answer("accepted", id=send.id, status="queued")
         person_keys = self._person_keys(send)
         persons = [self._persons[k] for k in person_keys]
         decision = admission.admit(send, persons, opt_out, self._policy, self._now_ms, self._day)
@@ -180,7 +195,7 @@ class Admission:
         found: dict[str, str] = {}
         if older:
             (values,) = await session.call([("MGET", *(self._keys.message(i) for i in older))])
-            for id_, value in zip(older, _list(values), strict=True):
+            for id_, value in zip(older, values_in(values), strict=True):
                 status = "delivered"
                 if value is not None:
                     status = MESSAGE_NAMES[decode_message(value).status]
@@ -198,14 +213,11 @@ class Admission:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    full = decision.full
-    if full is None:
+    if decision.full is None:
         return Answer("suppressed", reason="opted_out")
+    return Answer("suppressed", reason="frequency_cap", cap=cap_hit(decision.full))
+
+
+def cap_hit(full: Full) -> CapHit:
     cap = full.cap
-    hit = CapHit(cap.name, cap.limit, cap.window, full.count, full.retry_at_ms)
-    return Answer("suppressed", reason="frequency_cap", cap=hit)
-
-
-def _list(reply: Reply) -> list[bytes | None]:
-    assert isinstance(reply, list)
-    return reply
+    return CapHit(cap.name, cap.limit, cap.window, full.count, full.retry_at_ms)

@@ -30,8 +30,9 @@ from gateway.core.model import (
 )
 from gateway.core.policy import Policy
 from gateway.store.admit import OPT_OUTS
-from gateway.store.keys import Keys
-from gateway.store.link import Command, Reply, Session
+from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.link import Command, Link, Session
+from gateway.store.transaction import values_in
 from gateway.store.writes import Retention, Writes
 
 
@@ -77,8 +78,12 @@ class Application:
         retention: Retention,
         now_ms: int,
         token: str,
+        link: Link,
+        shards: int = 1,
     ) -> None:
         self._keys = keys
+        self._link = link
+        self._shards = shards
         self._items = items
         self._policy = policy
         self._now_ms = now_ms
@@ -109,7 +114,7 @@ class Application:
         keys = [self._keys.message(id_) for id_ in ids]
         contents = [self._keys.content(id_) for id_ in claimed]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys, *contents)])
-        values = _list(replies[1])
+        values = values_in(replies[1])
         for id_, value in zip(ids, values, strict=False):
             if value is not None:
                 self._messages[id_] = decode_message(value)
@@ -127,7 +132,9 @@ class Application:
         if not phones:
             return list(self._items)
         (scopes,) = await session.call([("HMGET", self._keys.opt_outs, *phones)])
-        out = {p: OPT_OUTS[s] for p, s in zip(phones, _list(scopes), strict=True) if s is not None}
+        out = {
+            p: OPT_OUTS[s] for p, s in zip(phones, values_in(scopes), strict=True) if s is not None
+        }
         if not out:
             return list(self._items)
         return [self._opted_out(item, out) for item in self._items]
@@ -142,8 +149,12 @@ class Application:
     def _person_keys(self, message: Message) -> list[str]:
         keys = [self._keys.phone(message.to)]
         if message.user is not None:
-            keys.append(self._keys.user(message.user))
+            shard = shard_of(message.user, self._shards)
+            keys.append(keys_of(shard).user(message.user))
         return keys
+
+    def _is_here(self, key: str) -> bool:
+        return key.startswith(self._keys.tag)
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
@@ -164,8 +175,17 @@ class Application:
         )
         if not keys:
             return
-        replies = await session.call([("WATCH", *keys), ("MGET", *keys)])
-        for key, value in zip(keys, _list(replies[1]), strict=True):
+        here = [key for key in keys if self._is_here(key)]
+        replies = await session.call([("WATCH", *here), ("MGET", *here)])
+        values = dict(zip(here, values_in(replies[1]), strict=True))
+        elsewhere = [key for key in keys if key not in values]
+        if elsewhere:
+            # Read for the caps only; what changes there is copied after the commit.
+            values |= dict(
+                zip(elsewhere, await self._link.call([("GET", k) for k in elsewhere]), strict=True)
+            )
+        for key, value in values.items():
+            assert value is None or isinstance(value, bytes)
             self._persons[key] = Person() if value is None else decode_person(value)
 
     def _decide(self, item: Item) -> Applied:
@@ -181,7 +201,9 @@ class Application:
         effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
         if effects.people_changed:
-            self._dirty.update(keys)
+            self._dirty.update(key for key in keys if self._is_here(key))
+            if not all(self._is_here(key) for key in keys):
+                self._writes.copy_later(message.id)
         if effects.submit:
             return Applied(item, message, effects, self._contents.get(item.message_id))
         if not is_sent_by_another(item, message):
@@ -206,8 +228,3 @@ def _step_of(item: Item, message: Message) -> Step:
     """The step a happening names, else the current one."""
     index = getattr(item.happening, "step", CURRENT)
     return message.steps[message.current if index == CURRENT else index]
-
-
-def _list(reply: Reply) -> list[bytes | None]:
-    assert isinstance(reply, list)
-    return reply

@@ -107,6 +107,10 @@ class Keys(msgspec.Struct, frozen=True):
         return self.tag + "days"
 
     @property
+    def sync(self) -> str:
+        return self.tag + "sync"
+
+    @property
     def parked(self) -> str:
         return self.tag + "parked"
 

@@ -53,7 +53,7 @@ async def ensure_groups(link: Link, lanes: Sequence[tuple[str, str]], shards: in
                     [("XGROUP", "CREATE", keys.lane(provider, category), k.GROUP, "0", "MKSTREAM")]
                 )
             except StoreReplyError as error:
-                if "BUSYGROUP" not in str(error):
+                if error.code != "BUSYGROUP":
                     raise
 
 

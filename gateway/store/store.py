@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from gateway.core.model import Send, new_id, shard_of_id
 from gateway.core.policy import Policy
+from gateway.store import reserve
 from gateway.store.admit import Admission, Answer
 from gateway.store.apply import Application, Applied, Item
 from gateway.store.keys import Keys, keys_of, shard_of
@@ -58,12 +59,17 @@ class Store:
         return new_id(now_ms, self.shard_of_phone(digits), secrets.randbits(45))
 
     async def admit(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
-        """Decides requests whose phones are all of `shard`; one answer each, in order, durable on
-        return."""
+        """Decides requests whose phones are all of `shard`; one answer each, in order, durable."""
+        if self.shards > 1:
+            return await reserve.admit(self, shard, sends, now_ms)
+        return await self.admit_at_home(shard, sends, now_ms)
+
+    async def admit_at_home(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
+        """As `admit`, for requests whose needs in other shards are met."""
         keys = keys_of(shard)
 
         def try_of(piece: Sequence[Send], token: str) -> Admission:
-            return Admission(keys, piece, self.policy, self.retention, now_ms, token)
+            return Admission(keys, piece, self.policy, self.retention, now_ms, token, self.shards)
 
         return await self._in_pieces(keys, sends, try_of)
 
@@ -84,9 +90,20 @@ class Store:
             keys = keys_of(shard)
 
             def try_of(piece: Sequence[Item], token: str, keys: Keys = keys) -> Application:
-                return Application(keys, piece, self.policy, self.retention, now_ms, token)
+                return Application(
+                    keys,
+                    piece,
+                    self.policy,
+                    self.retention,
+                    now_ms,
+                    token,
+                    self.link,
+                    self.shards,
+                )
 
             applied += await self._in_pieces(keys, members, try_of)
+            if self.shards > 1 and any(a.effects.people_changed for a in applied):
+                await reserve.copy_states(self, shard, now_ms)
         return applied
 
     async def _in_pieces(

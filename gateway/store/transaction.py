@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.store.errors import OutcomeUnknown, StoreReplyError, StoreUnavailable
+from gateway.store.errors import OutcomeUnknown, StoreUnavailable
 from gateway.store.link import Command, Link, Reply, Session
 
 TOKEN_MS = 60_000
@@ -61,20 +61,9 @@ async def commit_once(link: Link, token: str, attempt: Attempt[T], *, ask_token:
         replies = await session.call(
             [("MULTI",), *writes, ("SET", token, 1, "PX", TOKEN_MS), ("EXEC",)]
         )
-        applied = replies[-1]
-        if applied is None:
+        if replies[-1] is None:
             raise ConflictError
-        _check(writes, applied)
         return result
-
-
-def _check(writes: list[Command], replies: Reply) -> None:
-    """A write that Redis refused inside EXEC is our bug (a key of another type): it must not pass
-    unseen."""
-    assert isinstance(replies, list)
-    for command, reply in zip(writes, replies, strict=False):
-        if isinstance(reply, Exception):
-            raise StoreReplyError(str(command[0]), str(reply))
 
 
 async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCounts) -> T:
@@ -116,3 +105,9 @@ async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCoun
         else:
             counts.commits += 1
             return decided[0] if result is None else result
+
+
+def values_in(reply: Reply) -> list[bytes | None]:
+    """A reply that is a list of values, such as MGET's."""
+    assert isinstance(reply, list)
+    return reply

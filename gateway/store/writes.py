@@ -103,6 +103,10 @@ class Writes:
     def remember(self, key: str, record: bytes) -> None:
         self._single.append(("SET", key, record, "PX", self._retention.idempotency_ms))
 
+    def copy_later(self, message_id: str) -> None:
+        """Notes that an identity in another shard must learn of this message's state."""
+        self._single.append(("SADD", self._keys.sync, message_id))
+
     def acknowledge(self, lane: str, entry: bytes) -> None:
         """The lane entry's outcome is recorded by this transaction: it leaves the lane."""
         self._acks[lane].append(entry)

@@ -32,19 +32,22 @@ from gateway.core.model import (
     Content,
     Message,
     Person,
+    Send,
     decode_content,
     decode_message,
     decode_person,
+    shard_of_id,
 )
 from gateway.core.people import prune
+from gateway.store import reserve
 from gateway.store.apply import Item
-from gateway.store.keys import keys_of
+from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.link_trio import open_link
 from gateway.store.store import Store
 from gateway.store.writes import LedgerEntry, add_up
 from ratelimit.caps import Cap
 
-KEYS = keys_of(0)
+HOME = keys_of(0)
 RULES = policy(
     caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
 )
@@ -66,12 +69,12 @@ class Model:
     def __init__(self) -> None:
         self.messages: dict[str, Message] = {}
         self.contents: dict[str, Content] = {}
-        self.persons: dict[str, Person] = {}
+        self.persons: dict[tuple[str, str], Person] = {}
         self.lanes: Counter[tuple[str, str, str]] = Counter()
         self.posts: list[Post] = []
 
     def people(self, to: str, user: str | None) -> list[Person]:
-        keys = [KEYS.phone(to), *([KEYS.user(user)] if user else [])]
+        keys = [("p", to), *([("u", user)] if user else [])]
         return [self.persons.setdefault(key, Person()) for key in keys]
 
     def admit(self, send: Any, now_ms: int) -> str:
@@ -98,6 +101,7 @@ class Model:
 
 class StoreAgainstModel(RuleBasedStateMachine):
     url = ""
+    shards = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +116,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def run(self, work: Callable[[Store], Awaitable[Any]]) -> Any:
         async def main() -> Any:
             async with open_link(self.url) as link:
-                return await work(Store(link, RULES))
+                return await work(Store(link, RULES, shards=self.shards))
 
         return trio.run(main)
 
@@ -120,7 +124,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def post(self, people: list[tuple[str, str | None, str | None, str]], wait_ms: int) -> None:
         self.now_ms += wait_ms
 
-        async def work(store: Store) -> list[str]:
+        async def work(store: Store) -> None:
             sends = [
                 request(
                     id=store.new_message_id(to, self.now_ms),
@@ -131,10 +135,16 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 )
                 for to, user, campaign, category in people
             ]
-            answers = await store.admit(0, sends, self.now_ms)
-            expected = [self.model.admit(send, self.now_ms) for send in sends]
-            assert [a.outcome for a in answers] == expected
-            return expected
+            # A batch goes shard by shard, and its requests meet in that order.
+            by_shard: dict[int, list[Send]] = {}
+            for send in sends:
+                by_shard.setdefault(store.shard_of_phone(send.to), []).append(send)
+            for shard, members in by_shard.items():
+                if self.shards > 1:
+                    members.sort(key=lambda s: reserve.foreign_user(store, s) is None)
+                answers = await store.admit(shard, members, self.now_ms)
+                expected = [self.model.admit(send, self.now_ms) for send in members]
+                assert [a.outcome for a in answers] == expected
 
         self.run(work)
 
@@ -162,46 +172,66 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def redis_is_as_the_model(self) -> None:
+        self._messages()
+        self._persons()
+        self._lanes()
+        self._money()
+
+    def _every(self) -> list[Keys]:
+        return [keys_of(shard) for shard in range(self.shards)]
+
+    def _messages(self) -> None:
         client = self.client
-        timers = dict(client.zrange(KEYS.timers, 0, -1, withscores=True))
+        timers: dict[bytes, float] = {}
+        for keys in self._every():
+            timers |= dict(client.zrange(keys.timers, 0, -1, withscores=True))
         expected = {id_.encode(): m.due_ms for id_, m in self.model.messages.items() if m.due_ms}
         assert timers == expected
         for id_, message in self.model.messages.items():
-            value = client.get(KEYS.message(id_))
+            keys = keys_of(shard_of_id(id_) or 0)
+            value = client.get(keys.message(id_))
             assert value is not None
             assert decode_message(value) == message
-            content = client.get(KEYS.content(id_))
+            content = client.get(keys.content(id_))
             assert (decode_content(content) if content else None) == self.model.contents.get(id_)
-        for key, person in self.model.persons.items():
-            value = client.get(key)
-            stored = decode_person(value) if value else Person()
-            prune(stored, RULES, self.now_ms)
-            prune(person, RULES, self.now_ms)
-            assert stored == person
-        self._lanes_and_money()
 
-    def _lanes_and_money(self) -> None:
+    def _persons(self) -> None:
+        for (kind, identity), person in self.model.persons.items():
+            keys = keys_of(shard_of(identity, self.shards))
+            value = self.client.get(keys.phone(identity) if kind == "p" else keys.user(identity))
+            stored = decode_person(value) if value else Person()
+            for record in (stored, person):
+                prune(record, RULES, self.now_ms)
+                record.slots.sort(key=lambda slot: slot.message)
+            assert stored == person
+        assert not any(self.client.exists(keys.sync) for keys in self._every())
+
+    def _lanes(self) -> None:
         lanes: Counter[tuple[str, str, str]] = Counter()
-        for provider in ("viber", "sms"):
-            for category in ("otp", "marketing"):
-                for _, fields in self.client.xrange(KEYS.lane(provider, category)):
-                    lanes[provider, category, fields[b"m"].decode()] += 1
+        for keys in self._every():
+            for provider in ("viber", "sms"):
+                for category in ("otp", "marketing"):
+                    for _, fields in self.client.xrange(keys.lane(provider, category)):
+                        lanes[provider, category, fields[b"m"].decode()] += 1
         assert lanes == self.model.lanes
+
+    def _money(self) -> None:
         booked: Counter[bytes] = Counter()
-        for _, fields in self.client.xrange(KEYS.ledger):
-            booked.update(add_up(decode_entry(fields[b"d"]).posts))
         totals: Counter[bytes] = Counter()
-        for day in self.client.smembers(KEYS.days):
-            hash_ = self.client.hgetall(KEYS.totals(day.decode()))
-            totals.update({field: int(amount) for field, amount in hash_.items()})
+        for keys in self._every():
+            for _, fields in self.client.xrange(keys.ledger):
+                booked.update(add_up(decode_entry(fields[b"d"]).posts))
+            for day in self.client.smembers(keys.days):
+                hash_ = self.client.hgetall(keys.totals(day.decode()))
+                totals.update({field: int(amount) for field, amount in hash_.items()})
         assert +booked == +totals == +Counter(add_up(self.model.posts))
         assert -booked == -totals
 
 
-def test_the_store_is_as_its_model(redis_url: str) -> None:
-    StoreAgainstModel.url = redis_url
+@pytest.mark.parametrize("shards", [1, 5])
+def test_the_store_is_as_its_model(redis_url: str, shards: int) -> None:
     run_state_machine_as_test(
-        StoreAgainstModel,
+        type("Machine", (StoreAgainstModel,), {"url": redis_url, "shards": shards}),
         settings=settings(
             max_examples=40,
             stateful_step_count=12,
@@ -215,7 +245,7 @@ def test_the_model_notices_a_difference(redis_url: str) -> None:
     machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
     machine.post([("79160000001", None, "a", "marketing")], 0)
     machine.redis_is_as_the_model()
-    machine.client.zadd(KEYS.timers, {"somebody": 1})
+    machine.client.zadd(HOME.timers, {"somebody": 1})
     with pytest.raises(AssertionError):
         machine.redis_is_as_the_model()
     machine.teardown()
