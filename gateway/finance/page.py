@@ -1,0 +1,267 @@
+"""The cost report as one HTML page: what it shows, not how the report comes about.
+
+Owns the words, the tiles, the chart's geometry and the links, and hands them to
+`templates/reports.html`. The page needs no script and nothing from elsewhere;
+`CONTENT_SECURITY_POLICY` says so to the browser. Every value is escaped by the template engine.
+It reads neither clock nor Redis, and cannot fail on a report.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from gateway.core import money
+from gateway.finance.formats import number, to_words
+from gateway.finance.report import KEYS, Figures, Query, Report, ReportFault
+
+PATH = "/reports"
+API_PATH = "/v1/reports/cost"
+ROWS_SHOWN_MAX = 500
+GROUP_BY_DEFAULT = "campaign"
+PRESETS = (("Today", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90))
+
+_BAR_PITCH = 50  # pixels from one bar to the next
+_BAR_HEIGHT = 14
+_TEXT_Y = 16
+_BAR_Y = 24
+_OWN_FIELDS = ("app", "campaign")  # the filters that the form has a field for
+_FORM_FIELDS = {
+    "from": "from_day",
+    "to": "to_day",
+    "campaign": "campaign",
+}  # what is typed, not chosen
+
+_templates = Path(__file__).parent / "templates"
+_CSS = (_templates / "reports.css").read_text()
+_css_hash = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_css_hash}'; img-src data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_template = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_templates),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+).get_template("reports.html")
+
+_CHANNELS = {"viber": "Viber", "sms": "SMS"}
+_COLUMNS = {
+    "accepted": "Accepted",
+    "duplicates": "Duplicates",
+    "suppressed": "Suppressed",
+    "sent": "Sent",
+    "delivered": "Delivered",
+    "double_delivered": "Twice",
+    "undelivered": "Undelivered",
+    "parts": "SMS parts",
+    "cost": "Cost",
+    "billed": "Billed",
+    "cost_per_delivered": "Per delivered",
+    "sms_only_cost": "SMS only",
+    "saved": "Saved",
+    "saved_pct": "Saved %",
+}
+
+
+class Choices(msgspec.Struct, frozen=True):
+    """What the form suggests."""
+
+    apps: tuple[str, ...] = ()
+    campaigns: tuple[str, ...] = ()
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What one page is made of: the report asked for, the same in one row, and the same by
+    channel.
+    """
+
+    rows: Report
+    summary: Report
+    channels: Report
+
+
+class Tile(msgspec.Struct, frozen=True):
+    id: str
+    label: str
+    value: str
+    unit: str
+    note: str
+    bad: bool = False
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """`width` is a share of the chart's; `y` and `text_y` are pixels from its top."""
+
+    label: str
+    kind: str
+    value: str
+    delivered: str
+    cost: str
+    width: str
+    y: int
+    text_y: int
+
+
+class Column(msgspec.Struct, frozen=True):
+    name: str
+    label: str
+    number: bool
+
+
+def report_page(query: Query, answers: Answers, choices: Choices, today: datetime.date) -> bytes:
+    """The page of an answered question."""
+    return _page(form=_form(query, choices, today), view=_view(query, answers), fault=None)
+
+
+def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: datetime.date) -> bytes:
+    """The page of a question that cannot be answered: why, and the form as it was filled in."""
+    form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Choices(), today)
+    typed = {_FORM_FIELDS[name]: value for name, value in given if name in _FORM_FIELDS}
+    return _page(form={**form, **typed}, view=None, fault=fault)
+
+
+def _page(**parts: object) -> bytes:
+    # The style sheet is ours and its hash is in the policy: escaped it would be another one.
+    return _template.render(css=Markup(_CSS), **parts).encode()  # noqa: S704
+
+
+def _form(query: Query, choices: Choices, today: datetime.date) -> Mapping[str, object]:
+    filters = dict(query.filters)
+    others = tuple(pair for pair in query.filters if pair[0] not in _OWN_FIELDS)
+    own = tuple(pair for pair in query.filters if pair[0] in _OWN_FIELDS)
+    app = filters.get("app", "")
+    apps = choices.apps if not app or app in choices.apps else (app, *choices.apps)
+    return {
+        "from_day": query.from_day.isoformat(),
+        "to_day": query.to_day.isoformat(),
+        "apps": apps,
+        "app": app,
+        "campaigns": choices.campaigns,
+        "campaign": filters.get("campaign", ""),
+        "keys": KEYS,
+        "group_by": query.group_by,
+        "others": others,
+        "without_others": _href(PATH, msgspec.structs.replace(query, filters=own)),
+        "presets": [_preset(query, label, days, today) for label, days in PRESETS],
+    }
+
+
+def _preset(query: Query, label: str, days: int, today: datetime.date) -> Mapping[str, object]:
+    from_day = today - datetime.timedelta(days=days - 1)
+    moved = msgspec.structs.replace(query, from_day=from_day, to_day=today)
+    return {"label": label, "href": _href(PATH, moved), "current": moved == query}
+
+
+def _href(path: str, query: Query, **more: str) -> str:
+    return f"{path}?{urlencode([*query.parameters(), *more.items()], safe=',')}"
+
+
+def _view(query: Query, answers: Answers) -> Mapping[str, object]:
+    rows, total = to_words(answers.rows)
+    bars = _bars(answers.channels)
+    return {
+        "currency": answers.rows.currency,
+        "tiles": _tiles(answers.summary),
+        "bars": bars,
+        "bar_height": _BAR_HEIGHT,
+        "chart_height": len(bars) * _BAR_PITCH - (_BAR_PITCH - _BAR_Y - _BAR_HEIGHT) + 1,
+        "chart_text": "; ".join(f"{b.label} {b.value} {answers.rows.currency}" for b in bars) + ".",
+        "columns": [
+            *(Column(key, key.capitalize(), False) for key in query.group_by),
+            *(Column(name, label, True) for name, label in _COLUMNS.items() if name in total),
+        ],
+        "keys": len(query.group_by),
+        "rows": rows[:ROWS_SHOWN_MAX],
+        "rows_hidden": number(max(len(rows) - ROWS_SHOWN_MAX, 0))
+        if len(rows) > ROWS_SHOWN_MAX
+        else "",
+        "total": total,
+        "csv_href": _href(API_PATH, query, format="csv"),
+        "json_href": _href(API_PATH, query, format="json"),
+    }
+
+
+def _tiles(summary: Report) -> Sequence[Tile]:
+    total, currency = summary.total, summary.currency
+    if summary.query.counts_requests:
+        share = money.ratio(100 * total.delivered, total.accepted, 1)
+        of = f"of {number(total.accepted)} accepted" + (f", {share}%" if share else "")
+        refused = f"{number(total.duplicates)} duplicates and {number(total.suppressed)} suppressed"
+    else:
+        of = f"of {number(total.sent)} steps sent"
+        refused = f"{number(total.double_delivered)} messages delivered twice"
+    return (
+        Tile("delivered", "Delivered", number(total.delivered), "", of),
+        Tile(
+            "cost-per-delivered",
+            "Cost per delivered",
+            number(total.cost_per_delivered),
+            currency,
+            f"cost {_amount(total.cost)}, billed {_amount(total.billed)}",
+        ),
+        Tile(
+            "saved",
+            "Saved against SMS only",
+            number(total.saved_pct) + ("%" if total.saved_pct else ""),
+            "",
+            f"{_amount(total.saved)} of {_amount(total.sms_only_cost)} {currency}",
+            bad=total.saved < 0,
+        ),
+        Tile(
+            "undelivered", "Undelivered", number(total.undelivered), "steps", f"besides {refused}"
+        ),
+    )
+
+
+def _amount(micros: int) -> str:
+    return number(money.format_amount(micros))
+
+
+def _bars(channels: Report) -> Sequence[Bar]:
+    """A bar a channel, one for all of them, and one for what the same messages had cost as SMS."""
+    total = channels.total
+    if not total.delivered:
+        return ()
+    figures = [
+        (
+            _CHANNELS.get(name, name.capitalize()),
+            name if name in _CHANNELS else "other",
+            line.figures,
+        )
+        for line in channels.lines
+        if line.figures.delivered and (name := line.keys[0] or "")
+    ]
+    figures.sort(key=lambda bar: bar[2].cost * 1_000 // bar[2].delivered)
+    as_sms = Figures(delivered=total.delivered, cost=total.sms_only_cost)
+    figures += [("Together", "all", total), ("Had all been SMS", "without", as_sms)]
+    # Micros over a thousand messages: fine enough to draw.
+    costs = [max(f.cost, 0) * 1_000 // f.delivered for _, _, f in figures]
+    longest = max(*costs, 1)
+    return [
+        Bar(
+            label=label,
+            kind=kind,
+            value=number(figure.cost_per_delivered),
+            delivered=number(figure.delivered),
+            cost=_amount(figure.cost),
+            width=_percent(cost, longest),
+            y=place * _BAR_PITCH + _BAR_Y,
+            text_y=place * _BAR_PITCH + _TEXT_Y,
+        )
+        for place, ((label, kind, figure), cost) in enumerate(zip(figures, costs, strict=True))
+    ]
+
+
+def _percent(part: int, whole: int) -> str:
+    tenths = 1_000 * part // whole
+    return f"{tenths // 10}.{tenths % 10}%"

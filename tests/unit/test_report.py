@@ -1,0 +1,329 @@
+"""The cost report: what may be asked, and that every grouping says what adding up by hand does."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.effects import MEASURES, Group
+from gateway.finance import report as module
+from gateway.finance.report import (
+    KEYS,
+    REQUEST_MEASURES,
+    Query,
+    ReportFault,
+    TotalRow,
+    build,
+    parse_query,
+)
+
+TODAY = datetime.date(2026, 11, 21)
+STEP_MEASURES = tuple(m for m in MEASURES if m not in REQUEST_MEASURES)
+AMOUNTS = ("cost", "billed", "sms_only_cost")
+
+
+def group(**changes: str) -> Group:
+    return Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")._replace(**changes)
+
+
+def booked(measure: str, amount: int, day: datetime.date = TODAY, **changes: str) -> TotalRow:
+    if measure in REQUEST_MEASURES:
+        changes = {"channel": "", "provider": ""} | changes
+    return TotalRow(day, group(**changes), measure, amount)
+
+
+def ask(*keys: str, **filters: str) -> Query:
+    return Query(TODAY, TODAY, keys, tuple(filters.items()))
+
+
+BOOKED = [
+    booked("accepted", 4),
+    booked("duplicates", 2),
+    booked("suppressed", 1),
+    booked("sent", 4),
+    booked("undelivered", 2),
+    booked("delivered", 2),
+    booked("cost", 10_000),
+    booked("billed", 18_000),
+    booked("sms_only_cost", 80_000),
+    booked("sent", 2, channel="sms", provider="infobip-sms"),
+    booked("delivered", 1, channel="sms", provider="infobip-sms"),
+    booked("parts", 2, channel="sms", provider="infobip-sms"),
+    booked("cost", 80_000, channel="sms", provider="infobip-sms"),
+    booked("billed", 140_000, channel="sms", provider="infobip-sms"),
+    booked("sms_only_cost", 80_000, channel="sms", provider="infobip-sms"),
+]
+
+
+# --- the columns ----------------------------------------------------------------------------------
+
+
+def test_a_row_has_the_columns_of_the_contract_in_their_order() -> None:
+    report = build(BOOKED, ask("campaign"), "EUR")
+    assert report.columns == (
+        "campaign",
+        "accepted",
+        "duplicates",
+        "suppressed",
+        "sent",
+        "delivered",
+        "double_delivered",
+        "undelivered",
+        "parts",
+        "cost",
+        "billed",
+        "currency",
+        "cost_per_delivered",
+        "sms_only_cost",
+        "saved",
+        "saved_pct",
+    )
+    assert [tuple(row) for row in report.rows()] == [report.columns]
+    assert tuple(report.total_row()) == report.columns[1:]
+
+
+def test_amounts_are_decimal_strings_and_ratios_come_from_the_sums() -> None:
+    (row,) = build(BOOKED, ask("campaign"), "EUR").rows()
+    assert row == {
+        "campaign": "autumn",
+        "accepted": 4,
+        "duplicates": 2,
+        "suppressed": 1,
+        "sent": 6,
+        "delivered": 3,
+        "double_delivered": 0,
+        "undelivered": 2,
+        "parts": 2,
+        "cost": "0.0900",
+        "billed": "0.1580",
+        "currency": "EUR",
+        "cost_per_delivered": "0.030000",
+        "sms_only_cost": "0.1600",
+        "saved": "0.0700",
+        "saved_pct": "43.75",
+    }
+
+
+def test_by_channel_requests_have_neither_columns_nor_a_row() -> None:
+    report = build(BOOKED, ask("channel"), "EUR")
+    assert [line.keys for line in report.lines] == [("sms",), ("viber",)]
+    assert not set(REQUEST_MEASURES) & set(report.columns)
+    assert report.total.accepted == 0
+
+
+@pytest.mark.parametrize("filters", [{"channel": "viber"}, {"provider": "infobip-viber"}])
+def test_a_filter_by_channel_or_provider_leaves_requests_out_too(filters: dict[str, str]) -> None:
+    report = build(BOOKED, ask("campaign", **filters), "EUR")
+    assert not set(REQUEST_MEASURES) & set(report.columns)
+    assert (report.total.delivered, report.total.cost) == (2, 10_000)
+
+
+def test_without_deliveries_the_ratios_are_null() -> None:
+    (row,) = build([booked("sent", 1), booked("cost", 5_000)], ask("channel"), "EUR").rows()
+    assert (row["cost_per_delivered"], row["saved_pct"], row["saved"]) == (None, None, "-0.0050")
+
+
+def test_messages_without_a_campaign_are_a_row_with_null() -> None:
+    report = build([*BOOKED, booked("sent", 1, campaign="")], ask("campaign"), "EUR")
+    assert [row["campaign"] for row in report.rows()] == [None, "autumn"]
+
+
+def test_without_grouping_there_is_one_row_when_anything_was_booked() -> None:
+    report = build(BOOKED, ask(), "EUR")
+    assert report.rows() == [report.total_row()]
+    assert build([], ask(), "EUR").rows() == []
+
+
+def test_rows_are_sorted_by_their_keys_in_the_order_asked() -> None:
+    rows = [
+        booked("sent", 1, channel=channel, country=country, day=day)
+        for channel in ("viber", "sms")
+        for country in ("RU", "DE")
+        for day in (TODAY, TODAY - datetime.timedelta(days=1))
+    ]
+    query = Query(TODAY - datetime.timedelta(days=1), TODAY, ("country", "day", "channel"))
+    keys = [line.keys for line in build(rows, query, "EUR").lines]
+    assert keys[0] == ("DE", "2026-11-20", "sms")
+    assert keys == sorted(keys)
+    assert len(keys) == 8
+
+
+def test_totals_of_other_days_do_not_count() -> None:
+    rows = [booked("sent", 1, TODAY + datetime.timedelta(days=n)) for n in (-1, 0, 1)]
+    assert build(rows, ask(), "EUR").total.sent == 1
+
+
+def test_a_report_with_too_many_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS_MAX", 2)
+    rows = [booked("sent", 1, campaign=str(n)) for n in range(3)]
+    assert len(build(rows[:2], ask("campaign"), "EUR").lines) == 2
+    with pytest.raises(ReportFault, match="more than 2 rows") as caught:
+        build(rows, ask("campaign"), "EUR")
+    assert caught.value.parameter == "group_by"
+
+
+# --- any bookings, any grouping -------------------------------------------------------------------
+
+DAYS = st.integers(0, 3).map(lambda n: TODAY - datetime.timedelta(days=n))
+SOMETIMES = {"app": ["shop", "bank"], "campaign": ["", "autumn", "=x"], "country": ["RU", "DE"]}
+
+
+@st.composite
+def bookings(draw: st.DrawFn) -> TotalRow:
+    measure = draw(st.sampled_from(MEASURES))
+    changes: dict[str, str] = {k: draw(st.sampled_from(v)) for k, v in SOMETIMES.items()}
+    if measure not in REQUEST_MEASURES and draw(st.booleans()):
+        changes |= {"channel": "sms", "provider": "infobip-sms"}
+    return booked(measure, draw(st.integers(-5, 10**12)), draw(DAYS), **changes)
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> Query:
+    keys = draw(st.permutations(KEYS))[: draw(st.integers(0, len(KEYS)))]
+    filters = draw(st.sampled_from([(), (("app", "bank"),), (("channel", "sms"),)]))
+    last = draw(DAYS)
+    first = min(last, draw(DAYS))
+    return Query(first, last, tuple(keys), filters)
+
+
+def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[str, ...], dict[str, int]]:
+    """The same sums, said plainly: one row of booking at a time, nothing shared with the module."""
+    asked = {*query.group_by, *dict(query.filters)}
+    found: dict[tuple[str, ...], dict[str, int]] = {}
+    for row in rows:
+        told: dict[str, Any] = {"day": str(row.day), **row.group._asdict()}
+        if str(row.day) < str(query.from_day) or str(row.day) > str(query.to_day):
+            continue
+        if row.measure in ("accepted", "duplicates", "suppressed") and (
+            "channel" in asked or "provider" in asked
+        ):
+            continue
+        if row.amount == 0 or any(told[k] != v for k, v in query.filters):
+            continue
+        sums = found.setdefault(tuple(told[k] for k in query.group_by), {})
+        sums[row.measure] = sums.get(row.measure, 0) + row.amount
+    return found
+
+
+@given(st.lists(bookings(), max_size=40), questions())
+def test_any_report_says_what_adding_up_by_hand_says(rows: list[TotalRow], query: Query) -> None:
+    report = build(rows, query, "EUR")
+    expected = by_hand(rows, query)
+    assert [tuple(key or "" for key in line.keys) for line in report.lines] == sorted(expected)
+    for line in report.lines:
+        sums = expected[tuple(key or "" for key in line.keys)]
+        assert all(getattr(line.figures, m) == sums.get(m, 0) for m in MEASURES)
+
+
+@given(st.lists(bookings(), max_size=40), questions())
+def test_the_total_is_the_sum_of_the_rows_to_the_last_unit(
+    rows: list[TotalRow], query: Query
+) -> None:
+    report = build(rows, query, "EUR")
+    total = report.total_row()
+    counts = [c for c in total if c in STEP_MEASURES or c in REQUEST_MEASURES]
+    for column in [c for c in (*counts, "saved") if c in total]:
+        cells = [Decimal(str(row[column])) for row in report.rows()]
+        assert sum(cells, Decimal()) == Decimal(str(total[column])), column
+    if report.total.delivered > 0:
+        exact = Decimal(report.total.cost) / report.total.delivered / 10**6
+        assert abs(Decimal(str(total["cost_per_delivered"])) - exact) <= Decimal("0.0000005")
+
+
+@given(st.lists(bookings(), max_size=40), st.permutations(KEYS))
+def test_every_grouping_without_requests_has_the_same_total(
+    rows: list[TotalRow], keys: tuple[str, ...]
+) -> None:
+    days = (TODAY - datetime.timedelta(days=3), TODAY)
+    totals = [build(rows, Query(*days, tuple(keys[:n])), "EUR").total for n in range(len(keys) + 1)]
+    for measure in STEP_MEASURES:
+        assert len({getattr(total, measure) for total in totals}) == 1
+    assert sum(r.amount for r in rows if r.measure == "cost") == totals[0].cost
+
+
+# --- the question ---------------------------------------------------------------------------------
+
+
+def test_by_default_the_last_thirty_days_up_to_today_are_asked_for() -> None:
+    query = parse_query([], TODAY)
+    assert (query.from_day, query.to_day) == (datetime.date(2026, 10, 23), TODAY)
+    assert (query.group_by, query.filters) == ((), ())
+
+
+def test_one_day_given_moves_only_what_depends_on_it() -> None:
+    assert parse_query([("to", "2026-03-31")], TODAY).from_day == datetime.date(2026, 3, 2)
+    assert parse_query([("from", "2026-11-01")], TODAY).to_day == TODAY
+
+
+def test_a_question_reads_back_as_it_was_asked() -> None:
+    asked = [
+        ("from", "2026-11-01"),
+        ("to", "2026-11-30"),
+        ("group_by", "day, campaign"),
+        ("group_by", "channel"),
+        ("app", "shop"),
+        ("campaign", ""),
+    ]
+    query = parse_query(asked, TODAY)
+    assert query.group_by == ("day", "campaign", "channel")
+    assert query.filters == (("app", "shop"), ("campaign", ""))
+    assert parse_query(query.parameters(), TODAY) == query
+
+
+def test_a_leap_year_can_be_asked_for_whole_and_no_day_more() -> None:
+    year = [("from", "2028-01-01"), ("to", "2028-12-31")]
+    assert parse_query(year, TODAY).to_day == datetime.date(2028, 12, 31)
+    with pytest.raises(ReportFault, match="367 days: ask for 366"):
+        parse_query([("from", "2027-12-31"), ("to", "2028-12-31")], TODAY)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "parameter", "words"),
+    [
+        ([("from", "yesterday")], "from", "write it as in 2026-11-30"),
+        ([("from", "20261101")], "from", "is no day"),
+        ([("to", "2026-02-30")], "to", "is no day"),
+        ([("to", "0001-01-01")], "to", "from 2000-01-01 on"),
+        ([("to", "٢٠٢٦-11-01")], "to", "is no day"),
+        ([("from", "")], "from", "is no day"),
+        ([("from", "2026-11-22")], "from", "swap them"),
+        ([("group_by", "colour")], "group_by", "day, app, campaign, category, channel, provider"),
+        ([("group_by", "day,app,day")], "group_by", "named twice"),
+        ([("group_by", "day"), ("group_by", "day")], "group_by", "named twice"),
+        ([("colour", "red")], "colour", "there are: from, to, group_by, app"),
+        ([("app", "a"), ("app", "b")], "app", "given twice"),
+        ([("app", "")], "app", "is empty"),
+        ([("channel", "")], "channel", "is empty"),
+        ([("campaign", "x" * 129)], "campaign", "longer than 128"),
+    ],
+)
+def test_what_cannot_be_answered_names_the_parameter_and_what_to_do(
+    parameters: list[tuple[str, str]], parameter: str, words: str
+) -> None:
+    with pytest.raises(ReportFault, match=words) as caught:
+        parse_query(parameters, TODAY)
+    assert caught.value.parameter == parameter
+    assert caught.value.detail == str(caught.value)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["from", "to", "group_by", "app", "campaign", "x"]),
+            st.text(max_size=12),
+        ),
+        max_size=4,
+    )
+)
+def test_any_question_is_either_understood_or_refused(parameters: list[tuple[str, str]]) -> None:
+    try:
+        query = parse_query(parameters, TODAY)
+    except ReportFault:
+        return
+    assert query.from_day <= query.to_day
+    assert set(query.group_by) <= set(KEYS)
