@@ -1,0 +1,79 @@
+"""What the parts of a dispatcher are given: the store, the providers, the clock, the terms.
+
+Owns nothing; it is the one list of what dispatch needs from outside, so that tests can put a
+scripted provider or a clock of their own in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+import trio
+
+from gateway.dispatch.backoff import Watchdog
+from gateway.dispatch.heartbeat import Heartbeat
+from gateway.dispatch.metrics import Metrics
+from gateway.settings import Lanes
+from gateway.store.link import Link
+from gateway.store.store import Store
+from providers.contract import Category, Outcome, ProviderConfig, Receipt, Submission
+
+# Most urgent first; the order of a lane's buffers and of `allotment.allot`.
+CATEGORIES: tuple[Category, Category, Category] = ("otp", "transactional", "marketing")
+
+
+class Wire(Protocol):
+    """What is asked of an adapter here."""
+
+    can_look_up: bool
+    look_up_max: int
+
+
+class Provider(Protocol):
+    """A provider as dispatch uses it: `providers.http.Provider`, or a scripted one."""
+
+    config: ProviderConfig
+
+    @property
+    def adapter(self) -> Wire: ...
+
+    @property
+    def batch_max(self) -> int: ...
+
+    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]: ...
+
+    async def look_up(self, refs: Sequence[str]) -> list[Receipt]: ...
+
+
+class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
+    """`bell` is a link for waits that block, with a session a provider and shard; `clock` gives
+    epoch milliseconds; `consumer` is this dispatcher's name, never used before; `publish` puts the
+    figures where /metrics finds them, or is None."""
+
+    store: Store
+    bell: Link
+    providers: Mapping[str, Provider]
+    clock: Callable[[], int]
+    consumer: str
+    metrics: Metrics
+    terms: Lanes
+    stopping: trio.Event
+    publish: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def link(self) -> Link:
+        return self.store.link
+
+    def watchdog(self, loop: str) -> Watchdog:
+        return Watchdog(loop, self.metrics.retry)
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            self.link,
+            self.consumer,
+            lease_ms=int(self.terms.lease_ms),
+            every_ms=int(self.terms.heartbeat_ms),
+            watchdog=self.watchdog("heartbeat"),
+        )

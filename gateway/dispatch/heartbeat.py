@@ -1,0 +1,55 @@
+"""Proof of life: while it is fresh, nobody else may take over what this dispatcher holds.
+
+Owns the key that lapses and the moment until which it certainly stands. A dispatcher that stood
+still (a stopped process, a Redis that is away) finds its proof stale and must not put bytes on the
+wire: another may have taken its messages over.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from gateway.dispatch.backoff import Watchdog
+from gateway.store import lanes
+from gateway.store.link import Link
+
+MARGIN_PERCENT = (
+    20  # of the lease: room for a clock that runs differently and for a write in flight
+)
+
+
+class Heartbeat:
+    def __init__(
+        self, link: Link, consumer: str, *, lease_ms: int, every_ms: int, watchdog: Watchdog
+    ) -> None:
+        self._link = link
+        self._consumer = consumer
+        self._lease_ms = lease_ms
+        self._every_s = every_ms / 1000
+        self._watchdog = watchdog
+        self._stale_at = -1.0
+        self._proven = trio.Event()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the proof stands, with a margin, at this moment."""
+        return trio.current_time() < self._stale_at
+
+    async def wait_fresh(self) -> None:
+        while not self.fresh:
+            self._proven = trio.Event()
+            await self._proven.wait()
+
+    async def beat(self) -> None:
+        """Proves life once. Raises StoreUnavailable."""
+        began = trio.current_time()
+        await lanes.prove_alive(self._link, self._consumer, self._lease_ms)
+        self._stale_at = began + self._lease_ms * (100 - MARGIN_PERCENT) / 100_000
+        self._proven.set()
+
+    async def run(self) -> None:
+        async def turn() -> float:
+            await self.beat()
+            return self._every_s
+
+        await self._watchdog.for_ever(turn)

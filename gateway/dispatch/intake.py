@@ -1,0 +1,179 @@
+"""One provider's lanes as one dispatcher reads them: what has been read and not been claimed yet.
+
+Owns the buffers, most urgent category first, the doorbells that end an idle wait, and the knowledge
+of which entries are pending under our name. It must not know limits, claims or providers.
+
+Failures: StoreUnavailable passes to the lane, which waits. A read whose answer was lost may have
+made entries pending that nobody here knows of; the next read then first compares what Redis says we
+hold with what we know. A lane whose group is gone (Redis lost its data) gets it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from gateway.dispatch.claims import Entry
+from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.store import lanes
+from gateway.store.errors import OutcomeUnknown, StoreReplyError
+from gateway.store.keys import keys_of
+from gateway.store.lanes import Waiting
+from providers.contract import Category
+
+IDLE_S = 1.0  # an idle lane reads this often even if no bell rings
+FRESH_S = 0.005  # after a read this young another would find nothing worth a round trip
+
+
+class Intake:
+    def __init__(self, deps: DispatchDeps, provider: str) -> None:
+        self._deps = deps
+        self._provider = provider
+        self._watchdog = deps.watchdog("doorbell")
+        self._category_of: dict[str, Category] = {
+            keys_of(shard).lane(provider, category): category
+            for shard in range(deps.store.shards)
+            for category in CATEGORIES
+        }
+        self._buffers: dict[Category, deque[Entry]] = {c: deque() for c in CATEGORIES}
+        self._known: set[tuple[str, bytes]] = set()
+        self._lock = trio.Lock()  # reading and knowing what was read are one step
+        self._unsure = False
+        self._read_at = -1.0
+        self._work = trio.Event()
+        self._hungry = trio.Event()
+
+    @property
+    def lanes(self) -> list[str]:
+        return list(self._category_of)
+
+    def waiting(self) -> tuple[int, int, int]:
+        """How many entries each category has ready."""
+        otp, transactional, marketing = (len(self._buffers[c]) for c in CATEGORIES)
+        return otp, transactional, marketing
+
+    def pick(self, counts: Sequence[int]) -> list[Entry]:
+        """Takes up to the given number of each category; never two entries of one message."""
+        picked: dict[str, Entry] = {}
+        for category, count in zip(CATEGORIES, counts, strict=True):
+            buffer = self._buffers[category]
+            again = []
+            while buffer and count > 0:
+                entry = buffer.popleft()
+                if entry.message_id in picked:
+                    again.append(entry)
+                    continue
+                picked[entry.message_id] = entry
+                count -= 1
+            buffer.extend(again)
+        return list(picked.values())
+
+    def give(self, entries: Iterable[Entry]) -> None:
+        """Entries that are ours already go first in their buffers."""
+        for entry in entries:
+            self._buffers[entry.category].appendleft(entry)
+            self._work.set()
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """These are acknowledged: they are no longer held."""
+        for entry in entries:
+            self._known.discard((entry.at.lane, entry.at.entry))
+
+    async def fill(self, soon: int) -> None:
+        """Reads what can be used soon: one round trip over all lanes, none if one was just made."""
+        if trio.current_time() - self._read_at < FRESH_S and any(self.waiting()):
+            return
+        async with self._lock:
+            if self._unsure:
+                await self._recount()
+            shards = self._deps.store.shards
+            wanted = []
+            for lane, category in self._category_of.items():
+                missing = 2 * soon - len(self._buffers[category])
+                wanted.append((lane, -(-missing // shards)))
+            try:
+                found = await lanes.read(self._deps.link, self._deps.consumer, wanted)
+            except OutcomeUnknown:
+                self._unsure = True
+                raise
+            except StoreReplyError as error:
+                await self._repair(error)
+                return
+            self._read_at = trio.current_time()
+            for lane, waitings in found.items():
+                self._buffers[self._category_of[lane]].extend(self._news(lane, waitings))
+
+    async def idle(self) -> None:
+        """Waits until reading is worthwhile."""
+        self._hungry.set()
+        with trio.move_on_after(IDLE_S):
+            await self._work.wait()
+        self._work = trio.Event()
+        self._hungry = trio.Event()
+        self._read_at = -1.0
+
+    async def take_over(self) -> list[Entry]:
+        """What dead dispatchers held of these lanes and is now ours, of one round."""
+        taken: list[Entry] = []
+        async with self._lock:
+            for lane in self._category_of:
+                try:
+                    waitings = await lanes.take_over(self._deps.link, self._deps.consumer, lane)
+                except OutcomeUnknown:
+                    self._unsure = True
+                    raise
+                except StoreReplyError as error:
+                    await self._repair(error)
+                    continue
+                taken += self._news(lane, waitings)
+        return taken
+
+    async def ring(self, shard: int) -> None:
+        """The doorbell of one shard: ends `idle` when something new stands in a lane.
+
+        The ids it waits beyond are taken before the lane is told to read, so nothing falls between.
+        """
+        names = [keys_of(shard).lane(self._provider, category) for category in CATEGORIES]
+        ids: list[bytes] = []
+
+        async def turn() -> float:
+            try:
+                if not ids or await lanes.wait_for_work(
+                    self._deps.bell, list(zip(names, ids, strict=True))
+                ):
+                    ids[:] = await lanes.newest(self._deps.bell, names)
+                    self._work.set()
+            except StoreReplyError as error:
+                await self._repair(error)
+            return 0.0
+
+        while True:
+            await self._watchdog.until_done(turn)
+            await self._hungry.wait()
+
+    def _news(self, lane: str, waitings: Iterable[Waiting]) -> list[Entry]:
+        """The entries we did not know we hold, which we do from now on."""
+        category = self._category_of[lane]
+        news = [
+            Entry(w.message_id, w.at, category)
+            for w in waitings
+            if (lane, w.at.entry) not in self._known
+        ]
+        self._known.update((lane, entry.at.entry) for entry in news)
+        return news
+
+    async def _recount(self) -> None:
+        """After a lost answer: finds the entries that are pending under our name unknown to us."""
+        for lane, category in self._category_of.items():
+            held = await lanes.held(self._deps.link, self._deps.consumer, lane)
+            self._buffers[category].extend(self._news(lane, held))
+        self._unsure = False
+
+    async def _repair(self, error: StoreReplyError) -> None:
+        """Makes groups that are gone; any other refusal is a bug and passes."""
+        if error.code != "NOGROUP" and "no such key" not in error.message:
+            raise error
+        wanted = [(self._provider, category) for category in CATEGORIES]
+        await lanes.ensure_groups(self._deps.link, wanted, self._deps.store.shards)

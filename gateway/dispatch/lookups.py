@@ -1,0 +1,83 @@
+"""Asks a provider what became of steps whose answer was lost, and passes on what it says.
+
+Owns a bounded line of references and the requests. A reference the provider knows becomes its
+receipt, one it does not know NotKnown. When it cannot be asked nothing happens here: the step's
+next timer asks again, and its last one gives up. A full line drops what comes, for the same reason.
+"""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from gateway.core.events import NotKnown, Reported
+from gateway.core.model import Message, read_ref, step_ref
+from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.store.apply import Item
+from providers.contract import SendFault
+
+REFS_MAX = 100  # in one question
+LINE_MAX = 10_000
+
+_log = structlog.get_logger("dispatch")
+
+
+class LookUps:
+    def __init__(self, deps: DispatchDeps, provider: Provider) -> None:
+        self._deps = deps
+        self._provider = provider
+        self._name = provider.config.name
+        self._line: dict[str, None] = {}
+        self._something = trio.Event()
+        self._watchdog = deps.watchdog("look-ups")
+
+    def add(self, message: Message) -> None:
+        """Lines up the message's current step."""
+        step = message.steps[message.current]
+        ref = step_ref(message.id, message.current, step.series)
+        if len(self._line) < LINE_MAX:
+            self._line[ref] = None
+            self._something.set()
+        else:
+            self._deps.metrics.look_ups.labels(self._name, "dropped").inc()
+
+    async def run(self) -> None:
+        """Asks until cancelled."""
+        while True:
+            await self._something.wait()
+            self._something = trio.Event()
+            while self._line:
+                refs = list(self._line)[:REFS_MAX]
+                for ref in refs:
+                    del self._line[ref]
+                await self._ask(refs)
+
+    async def _ask(self, refs: list[str]) -> None:
+        step = max(self._provider.adapter.look_up_max, 1)
+        requests = -(-len(refs) // step)
+        try:
+            with trio.fail_after(requests * self._provider.config.timeout_ms / 1000 + 1.0):
+                receipts = await self._provider.look_up(refs)
+        except (SendFault, trio.TooSlowError) as fault:
+            code = fault.code if isinstance(fault, SendFault) else "deadline"
+            _log.warning("look-up failed", provider=self._name, n=len(refs), fault=code)
+            self._deps.metrics.look_ups.labels(self._name, "failed").inc(len(refs))
+            return
+        except Exception:
+            # A bug in an adapter; the messages wait for their next timer.
+            _log.exception("a provider's adapter failed", provider=self._name)
+            return
+        items = []
+        asked = set(refs)
+        for receipt in receipts:
+            ref = read_ref(receipt.ref or "")
+            if receipt.ref in asked and ref is not None:
+                said = Reported(ref.step, receipt, self._name, ref.series)
+                items.append(Item(ref.message_id, said))
+        known = {receipt.ref for receipt in receipts}
+        unknown = [ref for text in refs if text not in known and (ref := read_ref(text))]
+        items += [Item(ref.message_id, NotKnown(ref.step)) for ref in unknown]
+        _log.info("look-up", provider=self._name, n=len(refs), unknown=len(unknown))
+        self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
+        self._deps.metrics.look_ups.labels(self._name, "not_known").inc(len(unknown))
+        await self._watchdog.until_done(lambda: self._deps.store.apply(items, self._deps.clock()))

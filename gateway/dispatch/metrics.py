@@ -1,0 +1,63 @@
+"""The figures of a dispatcher, as Prometheus metrics in a registry of its own.
+
+Owns names, help texts and labels; everybody else only counts. Labels are configured names, so their
+number is bounded. Lane figures are the whole installation's and every dispatcher shows the same;
+all others are this process's.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.store.transaction import CommitCounts
+
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_PREFIX = "kaskad_dispatch_"
+
+
+class Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._seen = CommitCounts()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(_PREFIX + name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(_PREFIX + name, text, labels, registry=registry)
+
+        self.lane_entries = gauge("lane_entries", "Messages in a lane", "provider", "category")
+        self.lane_age = gauge(
+            "lane_age_seconds", "Age of a lane's oldest message", "provider", "category"
+        )
+        self.paused = gauge("paused", "1 while an account fault stops a provider", "provider")
+        self.requests_open = gauge("requests_open", "Requests not answered yet", "provider")
+        self.claimed = gauge("claimed", "Messages claimed, outcome not recorded", "provider")
+        self.tokens = counter("tokens", "Tokens leased from the rate limit", "provider")
+        self.token_wait = counter(
+            "token_wait_seconds", "Time spent waiting for the rate limit", "provider"
+        )
+        self.request_seconds = Histogram(
+            _PREFIX + "request_seconds",
+            "From the first byte to the outcome",
+            ("provider",),
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.outcomes = counter("outcomes", "What became of sends", "provider", "outcome")
+        self.look_ups = counter("look_ups", "References asked for", "provider", "result")
+        self.timers = counter("timers", "Timers that were due")
+        self.recovered = counter("recovered", "Taken over from the dead", "provider", "found")
+        self.parked = counter("parked", "Parked receipts, by what became of them", "became")
+        self.retries = counter("redis_retries", "Turns that found Redis away", "loop")
+        self.commits = counter("store_commits", "Transactions, by how they went", "went")
+
+    def count_commits(self, counts: CommitCounts) -> None:
+        """Takes over what the store counted since the last call."""
+        for went in ("commits", "conflicts", "unknown"):
+            now, before = getattr(counts, went), getattr(self._seen, went)
+            self.commits.labels("done" if went == "commits" else went).inc(now - before)
+            setattr(self._seen, went, now)
+
+    def retry(self, loop: str) -> None:
+        self.retries.labels(loop).inc()

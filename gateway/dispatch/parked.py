@@ -1,0 +1,30 @@
+"""Receipts that matched nothing when they came are tried again: they may have outrun the answer.
+
+Owns when to look; matching, delays and giving up are the store's. Redis away: tried again.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway.dispatch.deps import DispatchDeps
+from gateway.store import receipts
+
+LOOK_S = 0.5
+
+_log = structlog.get_logger("dispatch")
+
+
+async def run(deps: DispatchDeps, shard: int) -> None:
+    """Looks after one shard's parked receipts until cancelled."""
+
+    async def turn() -> float:
+        taken = await receipts.sweep_parked(deps.store, shard, deps.clock())
+        for became in ("applied", "parked", "dropped"):
+            deps.metrics.parked.labels(became).inc(getattr(taken, became))
+        if taken.dropped:
+            _log.warning("receipts nobody knows were dropped", n=taken.dropped)
+        total = taken.applied + taken.parked + taken.dropped
+        return 0.0 if total >= receipts.SWEEP_COUNT else LOOK_S
+
+    await deps.watchdog("parked").for_ever(turn)

@@ -1,0 +1,122 @@
+"""A provider's rate over all dispatchers: one schedule in Redis, leased in pieces ahead of time.
+
+The limit is GCRA, kept as the first moment that is not given out yet. A lease of n tokens takes the
+next free moment as its start and moves it on by n / speed; its tokens may be sent together at its
+start. So the sends in any stretch of time W are at most the spans that fit into it and one lease
+more: N <= quantum + speed * W.
+
+What follows from that, for `rate` messages a second:
+  - never more than the rate in any one second: with speed = 97.5 % of the rate and a quantum of at
+    most 15 ms' worth, N <= 0.015 rate + 0.975 rate = 99 % of it. The last 1 % is for what lies
+    between a lease's start and the arrival at the provider: sends may jitter by 10 ms against each
+    other. Where the quantum is one message, N <= floor(1 + 0.975 rate) = rate for every whole rate;
+  - at least 97 % of it is used: a lease starts where the last one ended, not when its caller woke
+    up, so no dispatcher's delay and no other dispatcher costs a token as long as somebody asks
+    within the horizon;
+  - a lease that is given back can only be the latest: taking an older one out of the schedule
+    would let a later lease start beside one that was promised the same moment.
+
+Pure but for `run`, which the caller provides: it runs one of `SCRIPTS` in Redis, whose clock is the
+only one. What `run` raises (Redis is away) passes unchanged; a lease that was granted unheard
+lapses. `Schedule` is the same arithmetic in Python, for simulations and to test the scripts with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import msgspec
+
+SPEED_PERCENT_TENTHS = 975  # of the rate
+QUANTUM_MS = 15
+HORIZON_US = 100_000  # how far ahead a lease may start
+HOLD_OFF_MS_MAX = 600_000
+
+SCRIPTS: Mapping[str, str] = MappingProxyType(
+    {
+        name: resources.files("ratelimit").joinpath("lua", f"{name}.lua").read_text()
+        for name in ("lease", "give_back", "hold_off")
+    }
+)
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """`granted` tokens, to be sent together in `wait_us` microseconds. None granted: ask again in
+    `wait_us`. `end_us` is in Redis's time and only names the lease."""
+
+    granted: int
+    wait_us: int
+    end_us: int
+
+
+class RunScript(Protocol):
+    def __call__(self, name: str, keys: Sequence[str], args: Sequence[int]) -> Awaitable[Any]:
+        """Runs SCRIPTS[name] in Redis and returns its reply."""
+
+
+def speed_of(rate_per_s: int) -> int:
+    """Tokens a million seconds: an integer, so that a lease's span is exact to the microsecond."""
+    return rate_per_s * SPEED_PERCENT_TENTHS * 1_000
+
+
+def quantum_of(rate_per_s: int, batch: int) -> int:
+    """The most tokens of one lease: a request's messages, but at most QUANTUM_MS of the rate."""
+    return max(1, min(batch, rate_per_s * QUANTUM_MS // 1_000))
+
+
+def key_of(provider: str) -> str:
+    return "{limit:" + provider + "}"
+
+
+class Limiter:
+    """One provider's limit, shared by everybody who names the same provider in the same Redis."""
+
+    def __init__(self, run: RunScript, provider: str, *, rate_per_s: int, batch: int) -> None:
+        self._run = run
+        self._keys = (key_of(provider),)
+        self._speed = speed_of(rate_per_s)
+        self.quantum = quantum_of(rate_per_s, batch)
+
+    async def lease(self, wanted: int) -> Lease:
+        """Leases up to `wanted` (>= 1) tokens, at most `quantum`."""
+        args = (wanted, self.quantum, self._speed, HORIZON_US)
+        granted, wait_us, end_us = await self._run("lease", self._keys, args)
+        return Lease(granted, wait_us, end_us)
+
+    async def give_back(self, lease: Lease, unused: int) -> bool:
+        """Returns unused tokens; False when a later lease exists, and they lapse."""
+        args = (lease.end_us, unused, self._speed)
+        return bool(await self._run("give_back", self._keys, args))
+
+    async def hold_off(self, ms: int) -> None:
+        """Lets nobody send for `ms` milliseconds, at most HOLD_OFF_MS_MAX."""
+        await self._run("hold_off", self._keys, (max(1, min(ms, HOLD_OFF_MS_MAX)),))
+
+
+class Schedule:
+    """The scripts' twin: the same decisions on a number in memory, with the time as an argument."""
+
+    def __init__(self, rate_per_s: int, batch: int) -> None:
+        self.free_us = 0
+        self.quantum = quantum_of(rate_per_s, batch)
+        self._speed = speed_of(rate_per_s)
+
+    def lease(self, wanted: int, now_us: int) -> Lease:
+        start = max(self.free_us, now_us)
+        if start - now_us > HORIZON_US:
+            return Lease(0, start - now_us - HORIZON_US, 0)
+        granted = min(wanted, self.quantum)
+        self.free_us = start + -(-granted * 10**12 // self._speed)
+        return Lease(granted, start - now_us, self.free_us)
+
+    def give_back(self, lease: Lease, unused: int) -> bool:
+        if self.free_us != lease.end_us:
+            return False
+        self.free_us -= unused * 10**12 // self._speed
+        return True
+
+    def hold_off(self, ms: int, now_us: int) -> None:
+        self.free_us = max(self.free_us, now_us + ms * 1_000)

@@ -1,0 +1,30 @@
+-- Leases tokens of one limit: the next free moment of its schedule is given out, with room for n sends.
+--
+-- KEYS[1]  {limit:<provider>}   hash; field "free_us": the first moment (Redis time, microseconds) not given out yet
+-- ARGV[1]  tokens wanted, >= 1
+-- ARGV[2]  tokens at most in one lease (the quantum), >= 1
+-- ARGV[3]  speed: tokens a million seconds, >= 1
+-- ARGV[4]  horizon: how far ahead a lease may start, microseconds
+--
+-- Output   {granted, wait_us, end_us}
+--          granted >= 1: that many may be sent together in wait_us microseconds from now; end_us names the lease to
+--                        give_back.lua
+--          granted = 0:  too many leases are ahead; ask again in wait_us microseconds (end_us is 0)
+--
+-- Run twice by mistake it leases twice, which costs speed and never breaks the limit.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local free = tonumber(redis.call('HGET', KEYS[1], 'free_us') or '0')
+local start = math.max(free, now)
+local horizon = tonumber(ARGV[4])
+if start - now > horizon then
+  return {0, start - now - horizon, 0}
+end
+local granted = math.min(tonumber(ARGV[1]), tonumber(ARGV[2]))
+-- Rounded up, and exact: fmod of integers below 2^53 is, a division's fraction is not.
+local work, speed = granted * 1000000000000, tonumber(ARGV[3])
+local rest = math.fmod(work, speed)
+local ends = start + (work - rest) / speed + (rest > 0 and 1 or 0)
+redis.call('HSET', KEYS[1], 'free_us', string.format('%.0f', ends))
+redis.call('PEXPIRE', KEYS[1], math.ceil((ends - now) / 1000) + 1000)
+return {granted, start - now, ends}
