@@ -1,0 +1,270 @@
+"""The words of the command line: commands, options, their help, and the parsing of it all.
+
+Owns nothing else: each command imports what it does when it is called. A bad word or value is one
+sentence on stderr and exit code 2, as in `failures`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import Exit, TyperException
+
+from gateway.cli.failures import DONE, UNUSABLE, tell
+
+SHOW = "Show it"
+RUN = "Run it"
+ASK = "Ask it"
+
+app = typer.Typer(
+    help="Kaskad sends a message over Viber, falls back to SMS, and bills only what was delivered.",
+    epilog=(
+        "Begin with `kaskad demo`. Every command has `--help`. Configuration: `--config FILE` "
+        "after the command, else `KASKAD_CONFIG`, else the shipped default. Exit codes: 0 done, "
+        "2 bad usage or configuration, 1 anything else."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
+key_app = typer.Typer(help="API keys of the apps.")
+app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(key_app, name="key", rich_help_panel=ASK, no_args_is_help=True)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The configuration to use.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line (without the program's name) and returns its exit code."""
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(list(arguments), prog_name="kaskad", standalone_mode=False)
+        sys.stdout.flush()
+    except Exit as end:
+        return end.exit_code
+    except TyperException as misuse:
+        return _misused(misuse)
+    except (Exception, KeyboardInterrupt) as fault:
+        return tell(fault)
+    return outcome if isinstance(outcome, int) else DONE
+
+
+def _misused(misuse: TyperException) -> int:
+    context = getattr(misuse, "ctx", None)
+    path = context.command_path if context is not None else "kaskad"
+    sentence = misuse.format_message().strip()
+    if not sentence:
+        # A group without a command: the help has gone to stdout already.
+        return UNUSABLE
+    sentence = sentence if sentence[-1] in ".?!" else f"{sentence}."
+    sys.stderr.write(f"{sentence} See `{path} --help`.\n")
+    return UNUSABLE
+
+
+# --- show it ---
+
+
+@app.command(rich_help_panel=SHOW)
+def demo(
+    messages: Annotated[
+        int, typer.Option(min=1, max=200_000, help="How many messages the campaign has.")
+    ] = 2_000,
+    seed: Annotated[int, typer.Option(min=0, max=2**53, help="What every draw starts from.")] = 1,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Where the API listens; 0 takes a free port.")
+    ] = 0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay up afterwards, to look around.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Show the whole system at work on this machine, with nothing to set up.
+
+    Starts an embedded Redis, a simulator of the providers, the API and a dispatcher; sends a
+    campaign with duplicates, capped and opted-out people in it; waits until every message is final;
+    prints the bill and holds it against the simulator's. Then it stops what it started.
+
+    Examples: `kaskad demo`, `kaskad demo --messages 500 --keep`
+    """
+    from gateway.demo.tour import Plan, tour
+
+    return tour(Plan(messages=messages, seed=seed, port=port, keep=keep, json=as_json), os.environ)
+
+
+# --- run it ---
+
+
+@app.command(rich_help_panel=RUN)
+def up(config: Config = None) -> int:
+    """Run everything on this machine: API, dispatcher and, without `redis.url`, Redis.
+
+    Stays in the foreground until ctrl-C or SIGTERM, and starts again whatever dies.
+
+    Examples: `kaskad up`, `kaskad up --config /etc/kaskad.toml`
+    """
+    from gateway.cli.up import up as run_up
+
+    return run_up(config, os.environ)
+
+
+@app.command(rich_help_panel=RUN)
+def serve(
+    config: Config = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes; else server.workers.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Interface; else server.host.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port; else server.port.")
+    ] = None,
+) -> int:
+    """Run the API alone: any number of machines against one Redis.
+
+    Examples: `kaskad serve`, `kaskad serve --workers 4 --host 0.0.0.0 --port 8080`
+    """
+    from gateway.cli.roles import serve as run_serve
+
+    return run_serve(config, os.environ, workers=workers, host=host, port=port)
+
+
+@app.command(rich_help_panel=RUN)
+def dispatch(config: Config = None) -> int:
+    """Run a dispatcher alone: any number of machines against one Redis.
+
+    Together they never exceed a provider's rate, and one takes over what another held when it died.
+    """
+    from gateway.cli.roles import dispatch as run_dispatch
+
+    return run_dispatch(config, os.environ)
+
+
+@app.command(rich_help_panel=RUN)
+def simulate(
+    config: Config = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8090,
+    seed: Annotated[int, typer.Option(min=0, max=2**53, help="What every draw starts from.")] = 1,
+    viber_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of phone numbers that have Viber.")
+    ] = 0.53,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The key it asks for; else that of the configured providers.", show_default=False
+        ),
+    ] = None,
+    knob: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Any other knob, as often as needed.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
+
+    Prices come from the configured price file. `GET /_sim/knobs?explain=1` lists every knob, and
+    `PUT /_sim/knobs` turns them while it runs; `GET /_sim/bill` is what it would charge.
+
+    Examples: `kaskad simulate`, `kaskad simulate --viber-share 0.8 --knob repeat_share=0.1`
+    """
+    from gateway.cli.roles import Simulation
+    from gateway.cli.roles import simulate as run_simulate
+
+    simulation = Simulation(host, port, seed, viber_share, api_key, tuple(knob or ()))
+    return run_simulate(config, os.environ, simulation)
+
+
+# --- ask it ---
+
+
+@report_app.command("cost")
+def report_cost(
+    config: Config = None,
+    from_day: Annotated[
+        str | None, typer.Option("--from", metavar="DAY", help="First day (UTC), as 2026-11-01.")
+    ] = None,
+    to_day: Annotated[
+        str | None, typer.Option("--to", metavar="DAY", help="Last day, which counts; else today.")
+    ] = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Of day, app, campaign, category, channel, provider, country.",
+            show_default=False,
+        ),
+    ] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only this app, campaign, ...; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table, json or csv.")
+    ] = "table",
+    as_json: Json = False,
+) -> int:
+    """What was sent and delivered, what it cost, and what Viber saved.
+
+    Examples: `kaskad report cost --group-by channel`, `kaskad report cost --from 2026-11-01
+    --group-by day,campaign --format csv`, `kaskad report cost --where app=shop`
+    """
+    from gateway.cli.reports import CostQuestion, cost
+
+    question = CostQuestion(from_day, to_day, group_by, tuple(where or ()))
+    return cost(config, os.environ, question, "json" if as_json else form)
+
+
+@report_app.command("verify")
+def report_verify(config: Config = None, as_json: Json = False) -> int:
+    """Add the ledger up again and compare it with the running totals; 1 when they differ."""
+    from gateway.cli.reports import verify
+
+    return verify(config, os.environ, as_json=as_json)
+
+
+@app.command(rich_help_panel=ASK)
+def check(config: Config = None, as_json: Json = False) -> int:
+    """Validate the configuration and reach Redis; every fault with file, key and reason.
+
+    Ends with 2 when something has to be repaired, and changes nothing.
+    """
+    from gateway.cli.check import check as run_check
+
+    return run_check(config, os.environ, as_json=as_json)
+
+
+@key_app.command("new")
+def key_new(
+    app_name: Annotated[
+        str,
+        typer.Option("--app", metavar="NAME", help="The app it belongs to.", show_default=False),
+    ],
+    scope: Annotated[
+        str, typer.Option(metavar="A,B", help="What it may do: of send, read, report.")
+    ] = "send,read,report",
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Make an API key and print it, this once: only its hash is kept.
+
+    Example: `kaskad key new --app shop --scope send,read`
+    """
+    from gateway.cli.keys import new
+
+    return new(config, os.environ, app_name, scope, as_json=as_json)

@@ -1,0 +1,116 @@
+"""`kaskad check`: would Kaskad start, and what is in the way?
+
+Owns the collecting of findings from where they are known (settings, price file, Redis) and their
+printing. It changes nothing: an embedded Redis is not started, only its directory is tried.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from gateway import bootstrap
+from gateway.cli.failures import DONE, UNUSABLE
+from gateway.core.prices import PricesError
+from gateway.settings import Settings, SettingsError, load
+from gateway.store import meta, redis_server
+from gateway.store.redis_server import EmbeddedRedisError
+
+Level = Literal["error", "warning"]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing to repair or to know: where, which key or column, and why."""
+
+    level: Level
+    file: str
+    key: str
+    reason: str
+
+
+def check(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
+    """Prints every fault; 2 when one of them is an error."""
+    try:
+        settings = load(config, environment)
+    except SettingsError as error:
+        faults = [Fault("error", f.file, f.key, f.reason) for f in error.faults]
+        where = faults[0].file
+    else:
+        faults = list(faults_of(settings))
+        where = str(settings.path)
+    usable = all(fault.level != "error" for fault in faults)
+    if as_json:
+        shape = {"ok": usable, "file": where, "faults": faults}
+        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+    else:
+        _print(where, faults)
+    return DONE if usable else UNUSABLE
+
+
+def faults_of(settings: Settings) -> Iterator[Fault]:
+    """What is wrong around a configuration that can be read."""
+    path = str(settings.path)
+    for warning in settings.warnings:
+        key, _, reason = warning.partition(" ")
+        yield Fault("warning", path, key.rstrip(":"), reason)
+    try:
+        prices = bootstrap.load_prices(settings)
+    except PricesError as error:
+        for fault in error.faults:
+            place = f"line {fault.line}" + (f", {fault.column}" if fault.column else "")
+            yield Fault("error", error.source, place, fault.reason)
+    else:
+        priced = {row.provider for row in prices.rows}
+        for name in sorted(settings.providers.keys() - priced):
+            reason = f"has no line for the provider {name}: its messages would be refused."
+            yield Fault("warning", str(settings.prices.file), "provider", reason)
+    yield from _redis_faults(settings, path)
+
+
+def _redis_faults(settings: Settings, path: str) -> Iterator[Fault]:
+    url = settings.redis.url
+    if not url:
+        socket = redis_server.socket_path(settings.redis.data_dir.absolute())
+        if not redis_server.answers(socket):
+            yield from _directory_faults(settings.redis.data_dir, path)
+            return
+        url = f"unix://{socket}"
+    for finding in meta.look(url, settings.redis.shards):
+        yield Fault(finding.level, path, "redis.url", finding.sentence)
+
+
+def _directory_faults(data_dir: Path, path: str) -> Iterator[Fault]:
+    """Whether an embedded Redis could be started here. Makes no directory."""
+    try:
+        _binary, version = redis_server.find_binary()
+        redis_server.check_files(data_dir, version)
+    except EmbeddedRedisError as error:
+        yield Fault("error", path, "redis", str(error))
+    existing = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"is {data_dir}, and {existing} cannot be written: choose another directory."
+        yield Fault("error", path, "redis.data_dir", reason)
+
+
+def _print(where: str, faults: list[Fault]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if faults:
+        table = Table("", "File", "Key", "Reason", box=None, pad_edge=False)
+        for fault in sorted(faults, key=lambda each: each.level != "error"):
+            style = "bold red" if fault.level == "error" else "yellow"
+            table.add_row(Text(fault.level, style), fault.file, fault.key, fault.reason)
+        console.print(table)
+    errors = sum(fault.level == "error" for fault in faults)
+    if errors:
+        console.print(f"{where}: {errors} to repair.")
+    else:
+        console.print(f"{where} is good: prices, secrets and Redis are in order.")

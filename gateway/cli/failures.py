@@ -1,0 +1,60 @@
+"""What a failed command says and with which code it ends.
+
+Owns the mapping from exceptions to exit codes and sentences: the boundary where errors become text.
+It must not know commands. KASKAD_DEBUG=1 adds the traceback, which is hidden otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from gateway.errors import CallerFault, ConfigurationError, TryAgain
+
+DONE = 0
+FAILED = 1
+UNUSABLE = 2  # bad usage or configuration
+
+DEBUG = "KASKAD_DEBUG"
+
+
+class CommandFailed(Exception):
+    """A command could not do what it was asked, or found what it looked for: the sentence."""
+
+
+class UsageFault(CallerFault):
+    """The command was called in a way that cannot work; the sentence says how it can."""
+
+
+def tell(fault: BaseException) -> int:
+    """Prints the failure on stderr and returns the exit code."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(fault)
+    if isinstance(fault, BrokenPipeError):
+        # The reader of our output went away, as `head` does: that needs no words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    sys.stderr.write(f"{_sentence(fault)}\n")
+    return UNUSABLE if isinstance(fault, ConfigurationError | CallerFault) else FAILED
+
+
+def _sentence(fault: BaseException) -> str:
+    if isinstance(fault, KeyboardInterrupt):
+        return "Interrupted."
+    if isinstance(fault, OSError) and fault.strerror is not None:
+        place = f" ({fault.filename})" if fault.filename is not None else ""
+        return f"{fault.strerror}{place}."
+    # Imported only now: the store takes its time, and most commands do not fail.
+    from gateway.finance.ledger import LedgerFault
+    from gateway.store.embedded import EmbeddedRedisError
+    from gateway.store.errors import StoreError
+
+    if isinstance(fault, CommandFailed | ConfigurationError | CallerFault | TryAgain):
+        return str(fault)
+    if isinstance(fault, StoreError | EmbeddedRedisError | LedgerFault):
+        return str(fault)
+    return (
+        f"Something unexpected happened ({type(fault).__name__}: {fault}). Run it again with "
+        f"{DEBUG}=1 to see where, and report that."
+    )

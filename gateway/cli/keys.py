@@ -1,0 +1,63 @@
+"""`kaskad key new`: an API key made, shown once, and kept as a hash.
+
+Owns the command; the key's form and record are `gateway.store.api_keys`. An unusable name or scope
+is a UsageFault.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+
+from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.reach import redis_for_command
+from gateway.settings import load
+from gateway.store import api_keys
+from gateway.store.api_keys import Scope
+from gateway.store.link_sync import finish, open_link
+
+_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
+
+
+def new(
+    config: Path | None, environment: Mapping[str, str], app: str, scope: str, *, as_json: bool
+) -> int:
+    """Makes a key for `app`; `scope` has its scopes between commas."""
+    scopes = scopes_of(scope)
+    if _name(app) is None:
+        raise UsageFault(
+            f"--app {app!r} cannot be an app's name: use up to 64 letters, digits, dots, dashes "
+            "and underscores."
+        )
+    settings = load(config, environment, secrets_required=False)
+    with redis_for_command(settings) as url, open_link(url) as link:
+        key = finish(api_keys.create(link, app, scopes, time.time_ns() // 1_000_000))
+    if as_json:
+        shape = {"key": key, "app": app, "scopes": scopes}
+        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        return DONE
+    sys.stderr.write(
+        f"The key of {app} for {', '.join(scopes)}. It is shown this once; keep it safe.\n"
+    )
+    sys.stdout.write(f"{key}\n")
+    if app not in {known.name for known in settings.apps}:
+        sys.stderr.write(f"Note: {settings.path} has no app {app}; check its spelling.\n")
+    return DONE
+
+
+def scopes_of(text: str) -> tuple[Scope, ...]:
+    """Reads "send,read". Raises UsageFault."""
+    known: tuple[Scope, ...] = get_args(Scope)
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in wanted if part not in known]
+    if unknown or not wanted:
+        raise UsageFault(
+            f"--scope {text!r} is none: name some of {', '.join(known)}, with commas between."
+        )
+    return tuple(scope for scope in known if scope in wanted)

@@ -1,0 +1,135 @@
+"""`kaskad report`: finance's answers on the terminal.
+
+Owns where the answer goes and in which notation; what it says is `gateway.finance`. A question that
+cannot be answered is a ReportFault (exit 2), books that disagree are exit 1.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.cli.failures import DONE, FAILED, UsageFault
+from gateway.cli.reach import redis_for_command
+from gateway.core.money import format_amount
+from gateway.finance import formats, ledger
+from gateway.finance import verify as books
+from gateway.finance.report import FILTERS, Report, parse_query
+from gateway.finance.verify import Difference, Verdict
+from gateway.settings import load
+from gateway.store.link_sync import finish, open_link
+
+FORMATS = ("table", "json", "csv")
+DIFFERENCES_SHOWN = 20
+AMOUNTS = ("cost", "billed", "sms_only_cost")
+
+
+class CostQuestion(msgspec.Struct, frozen=True):
+    """The options as they were written; `where` holds texts of the form key=value."""
+
+    from_day: str | None
+    to_day: str | None
+    group_by: str
+    where: tuple[str, ...]
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """As the HTTP report takes them. Raises UsageFault."""
+        given = [("from", self.from_day), ("to", self.to_day), ("group_by", self.group_by or None)]
+        found = [(name, value) for name, value in given if value is not None]
+        for text in self.where:
+            key, equals, value = text.partition("=")
+            if not equals or key not in FILTERS:
+                raise UsageFault(
+                    f"--where {text!r} is no filter: write KEY=VALUE with one of "
+                    f"{', '.join(FILTERS)}."
+                )
+            found.append((key, value))
+        return found
+
+
+def cost(
+    config: Path | None, environment: Mapping[str, str], question: CostQuestion, form: str
+) -> int:
+    """Prints the cost report."""
+    if form not in FORMATS:
+        raise UsageFault(f"--format {form!r} is none: use {', '.join(FORMATS)}.")
+    settings = load(config, environment, secrets_required=False)
+    query = parse_query(question.parameters(), datetime.datetime.now(datetime.UTC).date())
+    with redis_for_command(settings) as url, open_link(url) as link:
+        currency = settings.prices.currency
+        report = finish(ledger.cost_report(link, settings.redis.shards, query, currency))
+    _print_report(report, form)
+    return DONE
+
+
+def _print_report(report: Report, form: str) -> None:
+    if form == "table":
+        from rich.console import Console
+
+        from gateway.finance.table import render_table
+
+        console = Console()
+        console.print(render_table(report, console.width))
+        return
+    octets = formats.to_json(report) + b"\n" if form == "json" else formats.to_csv(report)
+    sys.stdout.buffer.write(octets)
+
+
+def verify(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
+    """Prints whether the ledger agrees with its totals; 1 when it does not."""
+    settings = load(config, environment, secrets_required=False)
+    with redis_for_command(settings) as url, open_link(url) as link:
+        verdict = finish(books.verify(link, settings.redis.shards))
+    if as_json:
+        sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
+    else:
+        sys.stdout.write(verdict_text(verdict))
+    return DONE if verdict.agrees else FAILED
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict in plain lines."""
+    counted = f"{verdict.posts} bookings in {verdict.entries} entries"
+    if verdict.agrees:
+        return f"The ledger ({counted}) and the running totals agree to the last unit.\n"
+    lines = [f"The ledger ({counted}) and the running totals disagree:"]
+    lines += [_difference_line(each) for each in verdict.differences[:DIFFERENCES_SHOWN]]
+    more = len(verdict.differences) - DIFFERENCES_SHOWN
+    if more > 0:
+        lines.append(f"  and {more} more; --json lists all.")
+    lines.append("The ledger is what was booked; keep both as they are and find out what wrote.")
+    return "\n".join(lines) + "\n"
+
+
+def _difference_line(difference: Difference) -> str:
+    group = ", ".join(value for value in difference.group if value)
+    booked, kept = (_figure(difference.measure, n) for n in (difference.ledger, difference.totals))
+    return f"  {difference.day} {group}: {difference.measure} is {booked} booked, {kept} in total"
+
+
+def _figure(measure: str, amount: int) -> str:
+    return format_amount(amount) if measure in AMOUNTS else str(amount)
+
+
+def _verdict_json(verdict: Verdict) -> bytes:
+    return msgspec.json.encode(
+        {
+            "agrees": verdict.agrees,
+            "entries": verdict.entries,
+            "bookings": verdict.posts,
+            "differences": [
+                {
+                    "day": each.day,
+                    **each.group._asdict(),
+                    "measure": each.measure,
+                    "ledger": _figure(each.measure, each.ledger),
+                    "totals": _figure(each.measure, each.totals),
+                }
+                for each in verdict.differences
+            ],
+        }
+    )

@@ -1,0 +1,159 @@
+"""The roles as commands: settings read, Redis checked, logs set up, then the role itself runs.
+
+Owns what comes before a role's own `run`, the same for each; the role's module is imported last,
+with its loop. Warnings about settings and Redis are logged, errors end the start: they raise
+ConfigurationError.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from gateway import supervisor
+from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.reach import redis_for_role
+from gateway.settings import Settings, load
+from gateway.store import meta
+from gateway.telemetry import Role, configure_logs
+
+LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
+LOG_FORMAT = "KASKAD_LOG_FORMAT"  # json or text; default: text on a terminal
+
+_log = structlog.get_logger("start")
+
+
+class Simulation(msgspec.Struct, frozen=True):
+    """How the simulator was asked for; `knobs` are texts of the form name=value."""
+
+    host: str
+    port: int
+    seed: int
+    viber_share: float
+    api_key: str | None
+    knobs: tuple[str, ...]
+
+
+def serve(
+    config: Path | None,
+    environment: Mapping[str, str],
+    *,
+    workers: int | None,
+    host: str | None,
+    port: int | None,
+) -> int:
+    """Runs ingress until it is told to stop."""
+    settings = _start("ingress", "serve", config, environment)
+    server = settings.server
+    settings = replace(
+        settings,
+        server=replace(
+            server,
+            workers=server.workers if workers is None else workers,
+            host=server.host if host is None else host,
+            port=server.port if port is None else port,
+        ),
+    )
+    from gateway.ingress import server as ingress
+
+    ingress.run(settings, ready=supervisor.announce)
+    return DONE
+
+
+def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
+    """Runs a dispatcher until it is told to stop."""
+    settings = _start("dispatch", "dispatch", config, environment)
+    from gateway.dispatch import supervisor as dispatcher
+
+    dispatcher.run(settings, ready=supervisor.announce)
+    return DONE
+
+
+def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simulation) -> int:
+    """Runs the simulator until it is told to stop."""
+    supervisor.follow_parent()
+    settings = load(config, environment, secrets_required=False)
+    set_up_logs("simulator", environment)
+    from providers import simulator
+    from providers.simulator import knobs as knob_rules
+
+    try:
+        prices = simulator.load_prices(
+            settings.prices.file, {name: settings.channel(name) for name in settings.providers}
+        )
+        shape: dict[str, object] = {"seed": wanted.seed, "viber_share": wanted.viber_share}
+        shape |= charged_on(settings) | dict(_knob(text) for text in wanted.knobs)
+        knobs = replace(knob_rules.changed(simulator.Knobs(), shape), prices=prices)
+    except (simulator.KnobFault, ValueError, OSError) as fault:
+        raise UsageFault(f"The simulator cannot start: {fault}") from None
+
+    def ready(port: int) -> None:
+        _log.info("simulator_ready", url=f"http://{wanted.host}:{port}", prices=len(prices))
+        supervisor.announce(port)
+
+    chosen = simulator.Settings(api_key=wanted.api_key or _api_key(settings), knobs=knobs)
+    simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
+    return DONE
+
+
+def charged_on(settings: Settings) -> dict[str, object]:
+    """When each channel's provider charges, as the simulator's knobs have it."""
+    return {
+        f"{settings.channel(name)}_charged_on": provider.charged_on
+        for name, provider in settings.providers.items()
+    }
+
+
+def set_up_logs(role: Role, environment: Mapping[str, str]) -> None:
+    """Logs as KASKAD_LOG_LEVEL and KASKAD_LOG_FORMAT want them. Raises UsageFault."""
+    form = environment.get(LOG_FORMAT) or ("text" if sys.stderr.isatty() else "json")
+    if form not in ("text", "json"):
+        raise UsageFault(f"{LOG_FORMAT} is {form!r}: use json or text.")
+    try:
+        configure_logs(role, environment.get(LOG_LEVEL) or "info", form == "json")
+    except ValueError as fault:
+        raise UsageFault(f"{LOG_LEVEL}: {fault}") from None
+
+
+def _start(
+    role: Role, command: str, config: Path | None, environment: Mapping[str, str]
+) -> Settings:
+    """What every role does first. Raises ConfigurationError."""
+    supervisor.follow_parent()
+    settings = load(config, environment)
+    set_up_logs(role, environment)
+    url = redis_for_role(settings, command)
+    warnings = [*settings.warnings, *(f.sentence for f in meta.prepare(url, settings.redis.shards))]
+    if supervisor.READY_FD not in os.environ:
+        # Under `kaskad up` they were told once for all roles.
+        for warning in warnings:
+            _log.warning("start_check", warning=warning)
+    return replace(settings, redis=replace(settings.redis, url=url))
+
+
+def _knob(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--knob {text!r} has no value: write it as name=value.")
+    try:
+        return name, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name, value  # a plain word needs no quotes
+
+
+def _api_key(settings: Settings) -> str:
+    """The one key that all configured providers are called with. Raises UsageFault."""
+    names = {provider.api_key_env for provider in settings.providers.values()}
+    keys = {key for name in names if (key := settings.secrets.get(name))}
+    if len(keys) == 1:
+        return keys.pop()
+    if keys:
+        raise UsageFault("The configured providers have different keys: name one with --api-key.")
+    wanted = " or ".join(sorted(names)) or "the providers' api_key_env"
+    raise UsageFault(f"The simulator needs the key it asks for: set {wanted}, or use --api-key.")

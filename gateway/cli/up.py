@@ -1,0 +1,148 @@
+"""`kaskad up`: all roles of one machine in the foreground, and Redis when none is configured.
+
+Owns the order: Redis first, its checks, then ingress and dispatcher together; on the way down the
+roles first, so that they can still write down what they did. A role that cannot start at all ends
+everything with its exit code; one that dies later is started again by its crew. The second ctrl-C
+does not wait.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from gateway.cli.failures import DONE, FAILED
+from gateway.cli.roles import LOG_FORMAT, set_up_logs
+from gateway.settings import Settings, load
+from gateway.store import meta
+from gateway.store.embedded import EmbeddedRedis
+from gateway.supervisor import Crew, Ended, Happening, Ready, Role, Told, role_command
+
+STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline
+START_WAIT_S = 60.0
+
+_log = structlog.get_logger("up")
+
+
+def up(config: Path | None, environment: Mapping[str, str]) -> int:
+    """Runs until SIGINT or SIGTERM; returns the exit code."""
+    settings = load(config, environment)
+    set_up_logs("cli", environment)
+    with ExitStack() as stack:
+        url = settings.redis.url
+        if not url:
+            server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
+            url = stack.enter_context(server).url
+            _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
+        warnings = [f.sentence for f in meta.prepare(url, settings.redis.shards)]
+        for warning in (*settings.warnings, *warnings):
+            _log.warning("start_check", warning=warning)
+        crew = Crew(roles(settings), _role_environment(environment, url), _line())
+        _on_signals(crew)
+        return _run(crew, settings)
+
+
+def roles(settings: Settings) -> tuple[Role, ...]:
+    """Ingress and dispatcher of a configuration file, as processes."""
+    config = ("--config", str(settings.path))
+    return (
+        Role(
+            "ingress",
+            role_command("serve", *config),
+            settings.server.stop_within_ms / 1000 + STOP_SLACK_S,
+        ),
+        Role(
+            "dispatch",
+            role_command("dispatch", *config),
+            settings.lanes.stop_within_ms / 1000 + STOP_SLACK_S,
+        ),
+    )
+
+
+def _run(crew: Crew, settings: Settings) -> int:
+    code = DONE
+    crew.start()
+    try:
+        waiting = {role.name for role in roles(settings)}
+        while True:
+            happening = crew.happenings.get()
+            match happening:
+                case Told():
+                    break
+                case Ended(final=True):
+                    _log.error("cannot_start", role=happening.role, exit_code=happening.code)
+                    code = happening.code if happening.code > 0 else FAILED
+                    break
+                case Ended():
+                    _log.warning("role_ended", role=happening.role, exit_code=happening.code)
+                case Ready():
+                    was_waiting = bool(waiting)
+                    waiting.discard(happening.role)
+                    if was_waiting and not waiting:
+                        sys.stdout.write(places(settings))
+                        sys.stdout.flush()
+    finally:
+        clean = crew.stop()
+    return code if clean or code else FAILED
+
+
+def places(settings: Settings) -> str:
+    """Where things are, for whoever just started Kaskad."""
+    server = settings.server
+    host = "127.0.0.1" if server.host in ("", "0.0.0.0", "::") else server.host
+    base = f"http://{host}:{server.port}"
+    data_dir = settings.redis.data_dir
+    redis = "as configured" if settings.redis.url else f"embedded, data in {data_dir}"
+    return (
+        f"Kaskad serves.\n"
+        f"  Send       POST {base}/v1/messages\n"
+        f"  Documents  {base}/docs\n"
+        f"  Reports    {base}/reports\n"
+        f"  Metrics    {base}/metrics\n"
+        f"  Redis      {redis}\n"
+        f"Stop it with ctrl-C.\n"
+    )
+
+
+def _role_environment(environment: Mapping[str, str], url: str) -> dict[str, str]:
+    own = dict(environment) | {"KASKAD_REDIS_URL": url}
+    if sys.stderr.isatty():
+        own.setdefault(LOG_FORMAT, "text")
+    return own
+
+
+def _line() -> Callable[[str, str], None]:
+    """Passes a role's lines on: named for a person, unchanged for a machine that reads JSON."""
+    named = sys.stderr.isatty()
+    lock = threading.Lock()
+
+    def line(role: str, text: str) -> None:
+        with lock:
+            sys.stderr.write(f"{role:<8} | {text}\n" if named else f"{text}\n")
+            sys.stderr.flush()
+
+    return line
+
+
+def _on_signals(crew: Crew) -> None:
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if asked:
+            crew.send(signal.SIGKILL)
+        asked.append(number)
+        crew.happenings.put(_told(number))
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+
+
+def _told(number: int) -> Happening:
+    return Told(signal.Signals(number).name)
