@@ -12,7 +12,8 @@ What follows from that, for `rate` messages a second:
     other. Where the quantum is one message, N <= floor(1 + 0.975 rate) = rate for every whole rate;
   - at least 97 % of it is used: a lease starts where the last one ended, not when its caller woke
     up, so no dispatcher's delay and no other dispatcher costs a token as long as somebody asks
-    within the horizon;
+    within the horizon (a lease's span is rounded up to a microsecond: a fifth of a percent where
+    a provider takes single messages at 4,000 a second);
   - a lease that is given back can only be the latest: taking an older one out of the schedule
     would let a later lease start beside one that was promised the same moment.
 

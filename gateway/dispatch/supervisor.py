@@ -19,7 +19,7 @@ import trio
 
 from gateway import bootstrap, telemetry
 from gateway.core.model import Message
-from gateway.dispatch import parked, recovery, timers
+from gateway.dispatch import identities, parked, recovery, timers
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
@@ -165,6 +165,8 @@ def _start_background(
     for shard in range(deps.store.shards):
         nursery.start_soon(timers.run, deps, shard, ask)
         nursery.start_soon(parked.run, deps, shard)
+        if deps.store.shards > 1:
+            nursery.start_soon(identities.run, deps, shard)
 
 
 async def _work(deps: DispatchDeps, working: Sequence[Lane]) -> None:
