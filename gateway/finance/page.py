@@ -24,7 +24,6 @@ from gateway.finance.formats import number, to_words
 from gateway.finance.report import KEYS, Figures, Query, Report, ReportFault
 
 PATH = "/reports"
-API_PATH = "/v1/reports/cost"
 ROWS_SHOWN_MAX = 500
 GROUP_BY_DEFAULT = "campaign"
 PRESETS = (("Today", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90))
@@ -148,7 +147,7 @@ def _form(query: Query, choices: Choices, today: datetime.date) -> Mapping[str, 
         "app": app,
         "campaigns": choices.campaigns,
         "campaign": filters.get("campaign", ""),
-        "keys": KEYS,
+        "known_keys": KEYS,
         "group_by": query.group_by,
         "others": others,
         "without_others": _href(PATH, msgspec.structs.replace(query, filters=own)),
@@ -180,14 +179,14 @@ def _view(query: Query, answers: Answers) -> Mapping[str, object]:
             *(Column(key, key.capitalize(), False) for key in query.group_by),
             *(Column(name, label, True) for name, label in _COLUMNS.items() if name in total),
         ],
-        "keys": len(query.group_by),
+        "key_count": len(query.group_by),
         "rows": rows[:ROWS_SHOWN_MAX],
         "rows_hidden": number(max(len(rows) - ROWS_SHOWN_MAX, 0))
         if len(rows) > ROWS_SHOWN_MAX
         else "",
         "total": total,
-        "csv_href": _href(API_PATH, query, format="csv"),
-        "json_href": _href(API_PATH, query, format="json"),
+        "csv_href": _href(PATH, query, format="csv"),
+        "json_href": _href(PATH, query, format="json"),
     }
 
 

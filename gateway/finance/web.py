@@ -7,8 +7,9 @@ ReportFault (422), StoreUnavailable (503), LedgerFault (500) and the refusals of
 Methods are GET and HEAD; the caller refuses others.
 
 Whoever has the scope `report` sees every app: the bill is one. A browser knows no bearer keys, so
-both addresses also take HTTP Basic with the API key as the password and any user name. A key in
-the address is never read, because addresses end up in logs and histories.
+`/reports` takes HTTP Basic with the API key as the password and any user name; with `format=csv`
+or `json` it gives the page's data, because a browser offers its key to no other address unasked.
+A key in the address is never read: addresses end up in logs and histories.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import msgspec
 from gateway.finance.formats import CSV_TYPE, JSON_TYPE, csv_name, to_csv, to_json
 from gateway.finance.ledger import cost_report, pages_of_totals
 from gateway.finance.page import (
-    API_PATH,
     CONTENT_SECURITY_POLICY,
     GROUP_BY_DEFAULT,
     PATH,
@@ -37,11 +37,13 @@ from gateway.finance.report import Query, ReportFault, Tally, parse_query
 from gateway.store.link import Link
 from gateway.store.writes import day_of
 
+API_PATH = "/v1/reports/cost"
 PARAMETERS_MAX = 32
 CHOICES_MAX = 200  # suggestions of one field of the form
 FORMATS = ("json", "csv")
 
 Headers = Sequence[tuple[bytes, bytes]]
+Parameters = list[tuple[str, str]]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -85,9 +87,13 @@ def endpoints(deps: FinanceDeps) -> dict[str, App]:
 
 
 async def _cost(deps: FinanceDeps, scope: Scope, send: Send) -> None:
-    await deps.authorise(with_bearer(scope["headers"]))
-    parameters, chosen = _format(_parameters(scope))
-    query = parse_query(parameters, day_of(deps.now_ms()))
+    await deps.authorise(scope["headers"])
+    await _answer_data(deps, _parameters(scope), send)
+
+
+async def _answer_data(deps: FinanceDeps, parameters: Parameters, send: Send) -> None:
+    others, chosen = _format(parameters)
+    query = parse_query(others, day_of(deps.now_ms()))
     report = await cost_report(deps.link, deps.shards, query, deps.currency)
     if chosen == "json":
         await _answer(send, 200, JSON_TYPE, to_json(report))
@@ -103,9 +109,16 @@ async def _reports(deps: FinanceDeps, scope: Scope, send: Send) -> None:
         # Whatever was wrong with the key, another one helps: the browser asks for it.
         await _answer(send, 401, "text/plain; charset=utf-8", _ASK_FOR_KEY, (_CHALLENGE,))
         return
+    parameters = _parameters(scope)
+    if any(name == "format" for name, _ in parameters):
+        await _answer_data(deps, parameters, send)
+    else:
+        # A form sends its empty fields too.
+        await _answer_page(deps, [pair for pair in parameters if pair[1]], send)
+
+
+async def _answer_page(deps: FinanceDeps, given: Parameters, send: Send) -> None:
     today = day_of(deps.now_ms())
-    # A form sends its empty fields too.
-    given = [(name, value) for name, value in _parameters(scope) if value]
     try:
         query = parse_query(given, today)
         if not query.group_by:
@@ -157,7 +170,7 @@ def _bearer(value: bytes) -> bytes:
     return b"Bearer " + key
 
 
-def _parameters(scope: Scope) -> list[tuple[str, str]]:
+def _parameters(scope: Scope) -> Parameters:
     text = scope["query_string"].decode("ascii", "replace")
     try:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
@@ -167,7 +180,7 @@ def _parameters(scope: Scope) -> list[tuple[str, str]]:
         ) from None
 
 
-def _format(parameters: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], str]:
+def _format(parameters: Parameters) -> tuple[Parameters, str]:
     """The other parameters, and the format asked for."""
     others = [pair for pair in parameters if pair[0] != "format"]
     formats = [value for name, value in parameters if name == "format"] or [FORMATS[0]]
