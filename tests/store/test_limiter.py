@@ -1,4 +1,4 @@
-"""The limiter's scripts in a real Redis: the same decisions as their twin, under one shared clock."""
+"""The limiter's scripts in a real Redis: the decisions of their twin, under one shared clock."""
 
 from __future__ import annotations
 
