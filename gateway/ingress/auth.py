@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from gateway.ingress.problems import Refusal, refuse
-from gateway.ingress.wire import Scope as Request
-from gateway.ingress.wire import header
+from gateway.ingress.wire import Headers, first_header
 from gateway.settings import Settings
 from gateway.store import api_keys
 from gateway.store.api_keys import Scope, digest_of
@@ -47,9 +46,9 @@ class Authority:
         self._now_ms = now_ms
         self._remembered: dict[bytes, tuple[Principal | None, int]] = {}
 
-    async def require(self, request: Request, scope: Scope) -> Principal:
+    async def require(self, headers: Headers, scope: Scope) -> Principal:
         """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
-        value = header(request, b"authorization")
+        value = first_header(headers, b"authorization")
         if value is None or value[:7].lower() != b"bearer ":
             raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
         key = value[7:].strip()

@@ -114,7 +114,7 @@ class SendEndpoint:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = await self._authority.require(scope, "send")
+        principal = await self._authority.require(scope["headers"], "send")
         if media_type(scope) != "application/json":
             raise refuse(
                 "media-type",

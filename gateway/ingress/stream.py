@@ -52,7 +52,7 @@ class StreamEndpoint:
         self._open: set[_Stream] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = await self._authority.require(scope, "send")
+        principal = await self._authority.require(scope["headers"], "send")
         key = idempotency_key(scope)
         refuse_encoded(scope)
         guard = scope.get("kaskad.guard")

@@ -34,10 +34,14 @@ class ClientGone(Exception):
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that (lower case) name."""
-    for key, value in scope["headers"]:
+    return first_header(scope["headers"], name)
+
+
+def first_header(headers: Headers, name: bytes) -> bytes | None:
+    """The first header of that (lower case) name."""
+    for key, value in headers:
         if key == name:
-            found: bytes = value
-            return found
+            return value
     return None
 
 

@@ -1,0 +1,194 @@
+"""What stands between the network and uvicorn: limits on connections, headers and time.
+
+Owns the connection as far as uvicorn leaves it open to abuse: how many there are, how large the
+headers may be, how long a request may take to arrive, how long a closed connection may keep what
+its peer does not read. One look at all connections a second costs nothing a request. It must not
+know what is served. Each refusal is a problem document, written here because the application never
+saw the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.ingress.problems import KINDS, RETRY_AFTER_S, problem
+from gateway.ingress.wire import to_json
+from gateway.settings import Server
+
+HEADERS_MAX = 100
+SWEEP_EVERY_S = 1.0
+CLOSE_WAIT_S = 10.0  # for the peer of a closed connection to read what was written to it
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Of one worker; times in seconds."""
+
+    connections_max: int
+    header_bytes_max: int
+    request_timeout_s: float
+    idle_timeout_s: float
+
+
+def limits_of(server: Server) -> Limits:
+    return Limits(
+        connections_max=server.connections_max,
+        header_bytes_max=server.header_bytes_max,
+        request_timeout_s=server.request_timeout_ms / 1000,
+        idle_timeout_s=server.idle_timeout_ms / 1000,
+    )
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. Subclassed a worker by `guarded`, because uvicorn makes it by its class."""
+
+    limits: Limits
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._since = self.loop.time()  # the state below began
+        self._in_headers = False  # a request has begun and its headers are not complete
+        self._fed = 0  # bytes since it began, at most: what came in one piece is counted whole
+        self._asked = False  # a first request has reached the application
+        self._refused = False
+        self._body_is_apps = False
+        self._closing_since = 0.0
+
+    # --- what uvicorn calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        if len(self.connections) > self.limits.connections_max:
+            self._refuse("unavailable", "Too many connections are open: try again later.")
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._fed += len(data)
+        super().data_received(data)
+        if self._in_headers and self._fed > self.limits.header_bytes_max:
+            self._refuse_headers()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers = True
+        self._body_is_apps = False
+        self._since = self.loop.time()
+        self.scope["kaskad.guard"] = self  # type: ignore[typeddict-unknown-key]
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        if len(self.headers) > HEADERS_MAX or (
+            self._fed > self.limits.header_bytes_max
+            and self._header_bytes() > self.limits.header_bytes_max
+        ):
+            self._refuse_headers()
+            return
+        self._asked = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._fed = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
+        self._refuse("malformed", "This is not an HTTP/1.1 request.")
+
+    # --- what the application may ask for, as `scope["kaskad.guard"]` ---
+
+    def leave_body_to_app(self) -> None:
+        """This request's body has no end: its timing is the application's work."""
+        self._body_is_apps = True
+
+    def abort(self) -> None:
+        """Closes the connection at once; what was not read by the peer is lost."""
+        if self._asked:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.abort()
+
+    # --- once a second ---
+
+    def look(self, now: float) -> None:
+        """Ends what has taken too long. `now` is of the loop's clock."""
+        if self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+            if now - self._closing_since > CLOSE_WAIT_S:
+                self.abort()
+        elif self._in_headers:
+            if now - self._since > self.limits.request_timeout_s:
+                self._refuse("timeout", "The headers did not arrive in time.")
+        elif not self._asked:
+            if now - self._since > self.limits.idle_timeout_s:
+                self.transport.close()
+        elif self.cycle.more_body and now - self._since > self.limits.request_timeout_s:
+            if self.cycle.response_complete:
+                # It was answered early and is still sending.
+                self.transport.close()
+            elif not self._body_is_apps and not self.cycle.response_started:
+                self._refuse("timeout", "The body did not arrive in time.")
+
+    def _header_bytes(self) -> int:
+        # A name, a value, a colon, a space and a line end.
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse_headers(self) -> None:
+        most = self.limits.header_bytes_max
+        detail = f"The headers may have {most} bytes and {HEADERS_MAX} lines."
+        self._refuse("headers-too-large", detail)
+
+    def _refuse(self, code: str, detail: str) -> None:
+        """Answers in the place of the application and closes."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        if self._asked and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        body = to_json(problem(code, detail))
+        retry = b"retry-after: %d\r\n" % RETRY_AFTER_S if code == "unavailable" else b""
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\n%s"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (KINDS[code][0], KINDS[code][1].encode(), retry, len(body), body)
+        )
+        self.transport.close()
+
+
+def guarded(limits: Limits) -> type[GuardedProtocol]:
+    """The protocol class of a worker with these limits."""
+    return type("Guarded", (GuardedProtocol,), {"limits": limits})
+
+
+async def keep_looking(state: ServerState) -> None:
+    """Looks at every connection of a server until it is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_S)
+        now = loop.time()
+        for connection in list(state.connections):
+            if isinstance(connection, GuardedProtocol):
+                connection.look(now)
