@@ -36,7 +36,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     return Policy(
         routes={
             name: tuple(
-                RouteStep(step.provider, int(step.wait_ms), step.last_receipt_ms)
+                RouteStep(step.provider, int(step.wait_ms), int(step.last_receipt_ms))
                 for step in route.steps
             )
             for name, route in settings.routes.items()
