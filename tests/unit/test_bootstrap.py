@@ -87,3 +87,17 @@ def test_callbacks_are_proved_by_the_token_of_the_environment(settings: Settings
 def test_retention_is_what_the_configuration_says(settings: Settings) -> None:
     retention = bootstrap.retention_of(settings)
     assert (retention.message_ms, retention.events_max) == (30 * 86_400_000, 100_000)
+
+
+def test_every_value_of_the_policy_can_be_kept_in_a_record(settings: Settings) -> None:
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    for route in policy.routes.values():
+        for step in route:
+            assert type(step.wait_ms) is int
+            assert type(step.grace_ms) is int
+    for rule in policy.categories.values():
+        assert type(rule.ttl_ms) is int
+    for cap in policy.caps:
+        assert type(cap.window_ms) is int
+    assert type(policy.dedupe_ms) is int
+    assert all(type(ms) is int for ms in policy.slot_ms.values())
