@@ -251,13 +251,13 @@ class _Keeper:
 # --- the other side: what a role's process does ---
 
 
-def announce(said: object = "") -> None:
+def announce(*said: object) -> None:
     """Tells the crew, if there is one, that this process serves. Only the first call counts."""
     number = os.environ.pop(READY_FD, None)
     if number is None:
         return
     fd = int(number)
-    os.write(fd, f"{said}\n".encode()[:READY_BYTES_MAX])
+    os.write(fd, f"{' '.join(map(str, said))}\n".encode()[:READY_BYTES_MAX])
     os.close(fd)
 
 

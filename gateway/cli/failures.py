@@ -46,13 +46,14 @@ def _sentence(fault: BaseException) -> str:
         place = f" ({fault.filename})" if fault.filename is not None else ""
         return f"{fault.strerror}{place}."
     # Imported only now: the store takes its time, and most commands do not fail.
+    from gateway.demo.api import CampaignFailed
     from gateway.finance.ledger import LedgerFault
     from gateway.store.embedded import EmbeddedRedisError
     from gateway.store.errors import StoreError
 
     if isinstance(fault, CommandFailed | ConfigurationError | CallerFault | TryAgain):
         return str(fault)
-    if isinstance(fault, StoreError | EmbeddedRedisError | LedgerFault):
+    if isinstance(fault, CampaignFailed | StoreError | EmbeddedRedisError | LedgerFault):
         return str(fault)
     return (
         f"Something unexpected happened ({type(fault).__name__}: {fault}). Run it again with "

@@ -68,6 +68,7 @@ def roles(settings: Settings) -> tuple[Role, ...]:
 
 def _run(crew: Crew, settings: Settings) -> int:
     code = DONE
+    host = port = ""
     crew.start()
     try:
         waiting = {role.name for role in roles(settings)}
@@ -83,21 +84,22 @@ def _run(crew: Crew, settings: Settings) -> int:
                 case Ended():
                     _log.warning("role_ended", role=happening.role, exit_code=happening.code)
                 case Ready():
+                    if happening.role == "ingress":
+                        host, _, port = happening.said.rpartition(" ")
                     was_waiting = bool(waiting)
                     waiting.discard(happening.role)
                     if was_waiting and not waiting:
-                        sys.stdout.write(places(settings))
+                        sys.stdout.write(places(settings, host, port))
                         sys.stdout.flush()
     finally:
         clean = crew.stop()
     return code if clean or code else FAILED
 
 
-def places(settings: Settings) -> str:
-    """Where things are, for whoever just started Kaskad."""
-    server = settings.server
-    host = "127.0.0.1" if server.host in ("", "0.0.0.0", "::") else server.host
-    base = f"http://{host}:{server.port}"
+def places(settings: Settings, host: str, port: str) -> str:
+    """Where things are, for whoever just started Kaskad on that address."""
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    base = f"http://{host}:{port}"
     data_dir = settings.redis.data_dir
     redis = "as configured" if settings.redis.url else f"embedded, data in {data_dir}"
     return (

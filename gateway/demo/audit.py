@@ -1,0 +1,62 @@
+"""Our ledger against the provider's bill, and against what the API answered: to the last unit.
+
+Pure. Owns which figure must equal which; the two sides come from programs that share no code.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core.money import format_amount, parse_amount
+from gateway.demo.audience import Figures
+from gateway.finance.report import Figures as Booked
+from gateway.finance.report import Report
+from providers.simulator.book import Bill, ChannelBill
+
+CHANNELS = ("viber", "sms")
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One figure on both sides, as a person reads it."""
+
+    what: str
+    ours: str
+    theirs: str
+
+    @property
+    def agrees(self) -> bool:
+        return self.ours == self.theirs
+
+
+def against_bill(by_channel: Report, bill: Bill) -> list[Check]:
+    """The cost report by channel against what the simulator took, delivered and charges."""
+    booked = {line.keys[0]: line.figures for line in by_channel.lines}
+    charged: dict[str, ChannelBill] = {line.channel: line for line in bill.channels}
+    checks = []
+    for channel in CHANNELS:
+        ours = booked.get(channel, Booked())
+        theirs = charged.get(channel)
+        arrived = ours.delivered + ours.double_delivered
+        sums = (theirs.accepted, theirs.delivered, theirs.charge) if theirs else (0, 0, "0")
+        name = channel.capitalize() if channel == "viber" else channel.upper()
+        checks += [
+            Check(f"{name}: messages taken", str(ours.sent), str(sums[0])),
+            Check(f"{name}: delivered", str(arrived), str(sums[1])),
+            Check(
+                f"{name}: charged, {by_channel.currency}",
+                format_amount(ours.cost),
+                format_amount(parse_amount(sums[2])),
+            ),
+        ]
+    repeated = sum(line.requests - line.messages for line in bill.channels)
+    return [*checks, Check("Sent twice", "0", str(repeated))]
+
+
+def against_answers(total: Booked, figures: Figures) -> list[Check]:
+    """The report's sums of requests against what the API said to each."""
+    suppressed = figures.capped + figures.opted_out
+    return [
+        Check("Accepted", str(total.accepted), str(figures.accepted)),
+        Check("Duplicates", str(total.duplicates), str(figures.duplicates)),
+        Check("Suppressed", str(total.suppressed), str(suppressed)),
+    ]

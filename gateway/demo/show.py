@@ -1,0 +1,243 @@
+"""What the tour looks like: a story with bars and tables, or one JSON document.
+
+Owns words and layout. It must not decide anything; it is told what happened.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from gateway.core.money import format_amount
+from gateway.demo.audience import Figures
+from gateway.demo.campaign import SHOP
+
+if TYPE_CHECKING:
+    from gateway.demo.stage import Stage
+    from gateway.demo.tour import Books
+
+Update = Callable[[Figures], None]
+
+FIRST_MESSAGE = '{"to": "+447700900123", "category": "transactional", "text": "Hello from Kaskad."}'
+
+
+class Show(Protocol):
+    """The moments of a tour, in this order."""
+
+    def begin(self, messages: int) -> None: ...
+    def started(self, place: Stage) -> None: ...
+    def progress(self, messages: int) -> AbstractContextManager[Update]: ...
+    def result(
+        self, place: Stage, figures: Figures, books: Books, seconds: float, *, keep: bool
+    ) -> None: ...
+    def end(self, *, ok: bool) -> None: ...
+
+
+class JsonShow:
+    """Says nothing until the result."""
+
+    def begin(self, messages: int) -> None:
+        """Nothing to say."""
+
+    def started(self, place: Stage) -> None:
+        """Nothing to say."""
+
+    def progress(self, messages: int) -> AbstractContextManager[Update]:  # noqa: ARG002
+        return nullcontext(lambda _figures: None)
+
+    def result(
+        self, place: Stage, figures: Figures, books: Books, seconds: float, *, keep: bool
+    ) -> None:
+        shape = summary(figures, books) | {"seconds": round(seconds, 1)}
+        if keep:
+            shape |= {"url": place.url, "key": place.key(SHOP)}
+        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        sys.stdout.flush()
+
+    def end(self, *, ok: bool) -> None:
+        """Nothing to say."""
+
+
+def summary(figures: Figures, books: Books) -> dict[str, Any]:
+    """The result as a document; amounts are decimal strings."""
+    total = books.total.total
+    return {
+        "ok": books.agree,
+        "messages": figures.answered,
+        "accepted": total.accepted,
+        "duplicates": total.duplicates,
+        "capped": figures.capped,
+        "opted_out": figures.opted_out,
+        "viber_delivered": delivered_by(books, "viber"),
+        "sms_delivered": delivered_by(books, "sms"),
+        "undelivered": total.accepted - total.delivered,
+        "double_delivered": total.double_delivered,
+        "cost": format_amount(total.cost),
+        "billed": format_amount(total.billed),
+        "currency": books.total.currency,
+        "cost_per_delivered": total.cost_per_delivered,
+        "sms_only_cost": format_amount(total.sms_only_cost),
+        "saved": format_amount(total.saved),
+        "saved_pct": total.saved_pct,
+        "ledger_entries": books.verdict.entries,
+        "ledger_agrees": books.verdict.agrees,
+        "bill_agrees": all(check.agrees for check in books.checks),
+        "checks": [{"what": c.what, "ours": c.ours, "theirs": c.theirs} for c in books.checks],
+    }
+
+
+def delivered_by(books: Books, channel: str) -> int:
+    """Messages whose first delivery was on this channel."""
+    return sum(line.figures.delivered for line in books.by_channel.lines if line.keys == (channel,))
+
+
+class RichShow:
+    """Tells the story on the terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+
+    def begin(self, messages: int) -> None:
+        self._console.print(
+            f"[bold]Kaskad[/bold] sends a campaign of [bold]{messages:,}[/bold] messages: Viber "
+            "first, SMS where Viber does not\nreach the person, nobody twice, and a bill for what "
+            "was delivered.\n"
+        )
+
+    def started(self, place: Stage) -> None:
+        grid = Table.grid(padding=(0, 2))
+        for name, what in (
+            ("Redis", "embedded, append-only, in a temporary directory"),
+            (
+                "Simulator",
+                f"{place.simulator.base_url}, plays both providers: 53% of people have Viber",
+            ),
+            ("Ingress", f"{place.url}, takes messages and the providers' receipts"),
+            (
+                "Dispatcher",
+                "sends, waits, falls back; never above 500 messages a second a provider",
+            ),
+        ):
+            grid.add_row("[green]started[/green]", f"[bold]{name}[/bold]", what)
+        self._console.print(grid)
+        self._console.print(
+            "\nTwo apps stream the campaign, codes and receipts of payment are posted in between. "
+            "Some people\nare in it twice, some had enough for today, some opted out; a Viber that "
+            "stays silent gets 2 s.\n"
+        )
+
+    @contextmanager
+    def progress(self, messages: int) -> Iterator[Update]:
+        columns = (
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=44),
+            MofNCompleteColumn(),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            answered = bars.add_task("Answered", total=messages)
+            viber = bars.add_task("Viber delivered", total=None)
+            sms = bars.add_task("SMS delivered", total=None)
+            final = bars.add_task("Final", total=None)
+
+            def update(figures: Figures) -> None:
+                accepted = figures.accepted
+                bars.update(answered, completed=figures.answered)
+                bars.update(viber, completed=figures.viber, total=accepted or None)
+                bars.update(sms, completed=figures.sms, total=accepted or None)
+                bars.update(final, completed=figures.final, total=accepted or None)
+
+            yield update
+
+    def result(
+        self, place: Stage, figures: Figures, books: Books, seconds: float, *, keep: bool
+    ) -> None:
+        print_ = self._console.print
+        print_()
+        print_(_result_table(figures, books))
+        print_(f"Every message is final after {seconds:.1f} s.\n")
+        self._books(books)
+        if keep and books.agree:
+            self._around(place)
+        else:
+            print_(
+                "[bold]kaskad demo --keep[/bold] stays up afterwards: with the report as a page, "
+                "the API's documents and a key to send with."
+            )
+
+    def _books(self, books: Books) -> None:
+        print_ = self._console.print
+        verdict = books.verdict
+        if verdict.agrees:
+            print_(
+                f"[green]✓[/green] The ledger's {verdict.posts:,} bookings, added up again, equal "
+                "the running totals."
+            )
+        else:
+            print_(f"[red]✗[/red] The ledger differs from its totals: {verdict.differences[0]}")
+        if all(check.agrees for check in books.checks):
+            print_("[green]✓[/green] The ledger equals the provider's own bill to the last unit:")
+        else:
+            print_("[red]✗[/red] The ledger and the provider's bill differ:")
+        table = Table("", "Ours", "Theirs", box=SIMPLE, pad_edge=False, show_edge=False)
+        for check in books.checks:
+            style = "" if check.agrees else "bold red"
+            table.add_row(check.what, check.ours, check.theirs, style=style)
+        table.columns[1].justify = table.columns[2].justify = "right"
+        print_(table)
+        print_()
+
+    def _around(self, place: Stage) -> None:
+        curl = (
+            f"curl -s {place.url}/v1/messages -H 'Authorization: Bearer {place.key(SHOP)}' \\\n"
+            f"  -H 'Content-Type: application/json' -d '{FIRST_MESSAGE}'"
+        )
+        grid = Table.grid(padding=(0, 2))
+        for name, path in (("Report", "/reports"), ("Documents", "/docs"), ("Metrics", "/metrics")):
+            grid.add_row(f"[bold]{name}[/bold]", f"{place.url}{path}")
+        self._console.print(grid)
+        self._console.print("\nSend a message yourself (it goes to the simulator):\n")
+        self._console.print(f"export KASKAD_KEY={place.key(SHOP)}", soft_wrap=True)
+        self._console.print(curl, soft_wrap=True, markup=False)
+        self._console.print("\nStop it with ctrl-C.")
+
+    def end(self, *, ok: bool) -> None:
+        if ok:
+            self._console.print("\nEverything that was started is stopped.")
+        else:
+            self._console.print("\n[bold red]The books do not agree: that is a fault.[/bold red]")
+
+
+def _result_table(figures: Figures, books: Books) -> Table:
+    total, currency = books.total.total, books.total.currency
+    table = Table(title="The campaign", title_justify="left", box=SIMPLE, pad_edge=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column("", style="dim")
+    viber, sms = delivered_by(books, "viber"), delivered_by(books, "sms")
+    rows = [
+        ("Accepted", f"{total.accepted:,}", ""),
+        ("Duplicates", f"{total.duplicates:,}", "the same person and campaign again"),
+        ("Capped", f"{figures.capped:,}", "one marketing message a day"),
+        ("Opted out", f"{figures.opted_out:,}", ""),
+        ("Delivered by Viber", f"{viber:,}", ""),
+        ("Delivered by SMS", f"{sms:,}", "Viber did not reach the person"),
+        ("Undelivered", f"{total.accepted - total.delivered:,}", "never billed"),
+        ("Delivered twice", f"{total.double_delivered:,}", "Viber after all, when the SMS was out"),
+        (f"Cost, {currency}", format_amount(total.cost), "what the providers charge"),
+        (f"Billed, {currency}", format_amount(total.billed), "what the apps pay"),
+        ("Cost per delivered", total.cost_per_delivered or "–", ""),
+        ("SMS only", format_amount(total.sms_only_cost), "the same without Viber"),
+        ("Saved", format_amount(total.saved), f"{total.saved_pct or '–'}%"),
+    ]
+    for name, figure, note in rows:
+        strong = name in ("Cost per delivered", "Saved")
+        table.add_row(name, figure, note, style="bold" if strong else "")
+    return table

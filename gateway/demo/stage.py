@@ -1,0 +1,217 @@
+"""What the demo starts, so that nothing of it is left behind: Redis, simulator, roles.
+
+Owns a temporary directory with a configuration made from the shipped one, secrets that live as long
+as the demo, and the processes. Leaving the stage stops all of them, however it is left. What cannot
+be started is a CampaignFailed (or the error of the part itself) with the last lines of its log.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import time
+import tomllib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway import settings as settings_file
+from gateway.demo.api import Api, CampaignFailed
+from gateway.demo.campaign import CLUB, SHOP
+from gateway.settings import Settings
+from gateway.store.embedded import EmbeddedRedis
+from gateway.supervisor import Crew, Ended, Ready, Role, role_command
+from providers.simulator import Knobs, Override, Overrides, load_prices
+from providers.simulator import Settings as SimulatorSettings
+from providers.simulator.child import Child, ChildFailed, running
+
+START_WAIT_S = 30.0
+STOP_WAIT_S = 8.0
+LOG_LINES = 400  # kept of all roles together
+LOG_LINES_SHOWN = 15
+
+KEY_ENVS = {SHOP: "KASKAD_SHOP_KEY", CLUB: "KASKAD_CLUB_KEY"}
+SECRET_ENVS = (*KEY_ENVS.values(), "INFOBIP_API_KEY", "INFOBIP_CALLBACK_TOKEN")
+
+# Viber that never answers falls back after `viber_wait` and `grace`; so the demo takes seconds.
+WAITS = {"infobip-viber": ("2s", "500ms"), "infobip-sms": ("3s", "1s")}
+EXPIRY_MS = 1_500  # when the simulator reports a person who was not reached
+REVIVE_SHARE = 0.1  # of those, who get the Viber message after all, when the SMS is out already
+REVIVE_MS = 2_500
+
+
+class Stage:
+    """Everything that runs for the demo."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis_url: str,
+        simulator: Child,
+        crew: Crew,
+        log: deque[str],
+    ) -> None:
+        self.settings = settings
+        self.redis_url = redis_url
+        self.simulator = simulator
+        self.url = settings.server.public_url
+        self._crew = crew
+        self._log = log
+
+    def key(self, app: str) -> str:
+        return self.settings.app_keys()[app]
+
+    def api(self, app: str) -> Api:
+        return Api(self.settings.server.port, self.key(app))
+
+    def check(self) -> None:
+        """Raises CampaignFailed when a role has ended."""
+        try:
+            happening = self._crew.happenings.get_nowait()
+        except queue.Empty:
+            return
+        if isinstance(happening, Ended):
+            raise CampaignFailed(f"The {happening.role} ended with {happening.code}.{self.last()}")
+
+    def wait_ready(self) -> None:
+        """Waits until both roles serve. Raises CampaignFailed."""
+        waiting = {role.name for role in roles(self.settings.path)}
+        deadline = time.monotonic() + START_WAIT_S
+        while waiting:
+            try:
+                happening = self._crew.happenings.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                raise CampaignFailed(
+                    f"Not ready after {START_WAIT_S:.0f} s: {', '.join(waiting)}.{self.last()}"
+                ) from None
+            match happening:
+                case Ready():
+                    waiting.discard(happening.role)
+                case Ended():
+                    raise CampaignFailed(f"The {happening.role} could not start.{self.last()}")
+
+    def last(self) -> str:
+        """The last lines the roles wrote, to be added to a sentence."""
+        lines = list(self._log)[-LOG_LINES_SHOWN:]
+        return "".join(f"\n  {line}" for line in ["Their last words:", *lines]) if lines else ""
+
+
+@contextmanager
+def stage(
+    environment: Mapping[str, str], *, port: int, seed: int, silent: list[str]
+) -> Iterator[Stage]:
+    """Starts it all and stops it all. `silent` are phones whose Viber never answers."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaskad-demo-")))
+        own = {name: secrets.token_urlsafe(24) for name in SECRET_ENVS}
+        shipped = settings_file.load(None, own)
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis", shipped.redis.fsync))
+        knobs = _knobs(shipped, seed, silent)
+        try:
+            simulator = stack.enter_context(
+                running(SimulatorSettings(api_key=own["INFOBIP_API_KEY"], knobs=knobs))
+            )
+        except ChildFailed as fault:
+            raise CampaignFailed(str(fault)) from fault
+        config = folder / "kaskad.toml"
+        config.write_text(_configuration(shipped, port or free_port(), simulator.base_url))
+        children = {k: v for k, v in environment.items() if k != "KASKAD_CONFIG"} | own
+        children |= {"KASKAD_REDIS_URL": redis.url, "KASKAD_LOG_FORMAT": "json"}
+        log: deque[str] = deque(maxlen=LOG_LINES)
+        crew = Crew(roles(config), children, lambda role, line: log.append(f"{role}: {line}"))
+        stack.callback(_patiently, crew)
+        crew.start()
+        yield Stage(settings_file.load(config, own), redis.url, simulator, crew, log)
+
+
+def roles(config: Path) -> tuple[Role, ...]:
+    return (
+        Role("ingress", role_command("serve", "--config", str(config)), STOP_WAIT_S),
+        Role("dispatch", role_command("dispatch", "--config", str(config)), STOP_WAIT_S),
+    )
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def shipped_file(settings: Settings, name: str) -> Path:
+    """A file that lies beside the shipped configuration."""
+    return settings.path.parent / "demo" / name
+
+
+def _patiently(crew: Crew) -> None:
+    """Stops the roles; a ctrl-C meanwhile must not leave half of it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        crew.stop()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        crew.stop()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
+    channels = {name: settings.channel(name) for name in settings.providers}
+    charged = {
+        f"{channels[name]}_charged_on": provider.charged_on
+        for name, provider in settings.providers.items()
+    }
+    return Knobs(
+        seed=seed,
+        expiry_ms=EXPIRY_MS,
+        revive_share=REVIVE_SHARE,
+        revive_ms=REVIVE_MS,
+        repeat_share=0.02,
+        reordered_share=0.02,
+        early_share=0.01,
+        by_phone={phone: Overrides(viber=Override(ending="silent")) for phone in silent},
+        prices=load_prices(settings.prices.file, channels),
+        **charged,  # type: ignore[arg-type]  # the configuration knows the same two words
+    )
+
+
+def _configuration(shipped: Settings, port: int, provider_url: str) -> str:
+    """The shipped configuration with other addresses, one more app, and shorter waits."""
+    document: dict[str, Any] = tomllib.loads(shipped.path.read_text())
+    url = f"http://127.0.0.1:{port}"
+    document["server"] |= {"host": "127.0.0.1", "port": port, "public_url": url}
+    document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
+    document["redis"] = {"data_dir": "redis"}
+    document["prices"]["file"] = str(shipped.prices.file)
+    club = {"name": CLUB, "key_env": KEY_ENVS[CLUB], "scopes": ["send", "read"]}
+    document["apps"].append(club)
+    for provider in document["providers"].values():
+        provider["base_url"] = provider_url
+    for route in document["routes"].values():
+        for step in route["steps"]:
+            step["wait"], step["grace"] = WAITS[step["provider"]]
+    return to_toml(document)
+
+
+def to_toml(document: Mapping[str, Any]) -> str:
+    """Writes tables of strings, numbers, lists and tables; what `tomllib` reads back unchanged."""
+    return "".join(f"{_toml(key)} = {_toml(value)}\n" for key, value in document.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return "{" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + "}"

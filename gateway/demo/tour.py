@@ -1,0 +1,211 @@
+"""`kaskad demo`: the order of the tour, from starting things to the last figure.
+
+Owns what happens when and what counts as success: every message final within a deadline, the ledger
+equal to its totals and to the simulator's bill. What it looks like is `gateway.demo.show`. Whatever
+goes wrong is one sentence and exit code 1, and the stage is cleared all the same.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+import msgspec
+
+from gateway import settings as settings_file
+from gateway.demo import audit, campaign
+from gateway.demo.api import CampaignFailed
+from gateway.demo.audience import Audience
+from gateway.demo.audit import Check
+from gateway.demo.campaign import CLUB, SHOP, Traffic
+from gateway.demo.show import JsonShow, RichShow, Show
+from gateway.demo.stage import SECRET_ENVS, Stage, shipped_file, stage
+from gateway.finance.ledger import cost_report
+from gateway.finance.report import Query, Report
+from gateway.finance.verify import Verdict, verify
+from gateway.store.link_sync import finish, open_link
+
+KEEP_PORT = 8080
+LOOK_EVERY_S = 0.1
+LISTEN_WAIT_S = 10.0
+FINAL_WAIT_S = 60.0  # beyond what a slow machine needs to send everything
+MESSAGES_A_SECOND_MIN = 50
+BOOKS_WAIT_S = 10.0  # for the last receipts to be booked
+DAY = datetime.timedelta(days=1)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What was asked for; `port` 0 is a free one, or KEEP_PORT when it stays up."""
+
+    messages: int
+    seed: int
+    port: int
+    keep: bool
+    json: bool
+
+
+class Books(msgspec.Struct, frozen=True):
+    """What was booked, and whether it agrees."""
+
+    total: Report
+    by_channel: Report
+    verdict: Verdict
+    checks: list[Check]
+
+    @property
+    def agree(self) -> bool:
+        return self.verdict.agrees and all(check.agrees for check in self.checks)
+
+
+def tour(plan: Plan, environment: Mapping[str, str]) -> int:
+    """Shows it all; 0 when everything arrived at an end and the books agree."""
+    _terminate_as_interrupt()
+    show: Show = JsonShow() if plan.json else RichShow()
+    shipped = settings_file.load(None, dict.fromkeys(SECRET_ENVS, "unused"))
+    templates = campaign.read_templates(shipped_file(shipped, "campaign.ndjson").read_bytes())
+    traffic = campaign.expand(templates, plan.messages, plan.seed)
+    port = plan.port or (KEEP_PORT if plan.keep else 0)
+    show.begin(plan.messages)
+    with stage(environment, port=port, seed=plan.seed, silent=traffic.silent) as place:
+        place.wait_ready()
+        show.started(place)
+        began = time.monotonic()
+        audience = Audience()
+        _send(place, traffic, audience, show)
+        books = _books(place, audience)
+        seconds = time.monotonic() - began
+        show.result(place, audience.figures(), books, seconds, keep=plan.keep)
+        if books.agree and plan.keep:
+            _stay(place)
+    show.end(ok=books.agree)
+    return 0 if books.agree else 1
+
+
+def _send(place: Stage, traffic: Traffic, audience: Audience, show: Show) -> None:
+    """Sends everything and waits until every accepted message is final. Raises CampaignFailed."""
+    apis = {app: place.api(app) for app in (SHOP, CLUB)}
+    apis[SHOP].opt_out(traffic.opted_out)
+    faults: list[BaseException] = []
+    listeners = [_Listener(place, app, audience) for app in (SHOP, CLUB)]
+    work: list[Callable[[], None]] = [lambda: apis[SHOP].post(traffic.posts, audience.answer)]
+    for app, lines in traffic.streams.items():
+        if lines:
+            work.append(lambda app=app, lines=lines: apis[app].stream(lines, audience.answer))  # type: ignore[misc]
+    senders = [_thread(each, faults) for each in work]
+    deadline = time.monotonic() + FINAL_WAIT_S + traffic.messages / MESSAGES_A_SECOND_MIN
+    try:
+        with show.progress(traffic.messages) as update:
+            while True:
+                sending = any(sender.is_alive() for sender in senders)
+                figures = audience.figures()
+                update(figures)
+                place.check()
+                if faults:
+                    raise CampaignFailed(f"{faults[0]}{place.last()}") from faults[0]
+                if audience.rejection is not None:
+                    raise CampaignFailed(f"A message was rejected: {audience.rejection['error']}")
+                if not sending and figures.final >= figures.accepted:
+                    return
+                if time.monotonic() > deadline:
+                    raise CampaignFailed(
+                        f"{figures.accepted - figures.final} of {figures.accepted} messages are "
+                        f"not final yet, long after they should be.{place.last()}"
+                    )
+                time.sleep(LOOK_EVERY_S)
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _books(place: Stage, audience: Audience) -> Books:
+    """The books once the last receipts are in; the latest ones when they never agree."""
+    deadline = time.monotonic() + BOOKS_WAIT_S
+    shards = place.settings.redis.shards
+    currency = place.settings.prices.currency
+    with open_link(place.redis_url) as link:
+        while True:
+            # What is still to come from the provider comes now: looks, and late deliveries.
+            place.simulator.flush(everything=True)
+            today = datetime.datetime.now(datetime.UTC).date()
+            days = (today - DAY, today)  # a demo around midnight is booked on both
+            total = finish(cost_report(link, shards, Query(*days), currency))
+            by_channel = finish(cost_report(link, shards, Query(*days, ("channel",)), currency))
+            checks = [
+                *audit.against_answers(total.total, audience.figures()),
+                *audit.against_bill(by_channel, place.simulator.bill()),
+            ]
+            books = Books(total, by_channel, finish(verify(link, shards)), checks)
+            if books.agree or time.monotonic() > deadline:
+                return books
+            time.sleep(LOOK_EVERY_S)
+
+
+def _stay(place: Stage) -> None:
+    """Until ctrl-C, which is how a look around ends. Raises CampaignFailed when a role ends."""
+    try:
+        while True:
+            place.check()
+            time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        return
+
+
+class _Listener:
+    """One app's events, read by a thread of its own until `close`."""
+
+    def __init__(self, place: Stage, app: str, audience: Audience) -> None:
+        self._audience = audience
+        self._api = place.api(app)
+        self._socket: socket.socket | None = None
+        self._listening = threading.Event()
+        self._closed = False
+        self._faults: list[BaseException] = []
+        self._thread = _thread(self._read, self._faults)
+        if not self._listening.wait(LISTEN_WAIT_S):
+            raise CampaignFailed(f"The events of {app} cannot be read.{place.last()}")
+
+    def _read(self) -> None:
+        def listening(connection: http.client.HTTPConnection) -> None:
+            self._socket = connection.sock
+            self._listening.set()
+
+        try:
+            for event in self._api.events(listening):
+                self._audience.event(event)
+        except (OSError, http.client.HTTPException):
+            if not self._closed:
+                raise
+
+    def close(self) -> None:
+        self._closed = True
+        if self._socket is not None:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(LISTEN_WAIT_S)
+
+
+def _thread(work: Callable[[], None], faults: list[BaseException]) -> threading.Thread:
+    def run() -> None:
+        try:
+            work()
+        except (CampaignFailed, OSError, http.client.HTTPException) as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def _terminate_as_interrupt() -> None:
+    """SIGTERM ends the tour as ctrl-C does, so that the stage is cleared."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
