@@ -62,7 +62,7 @@ def serve(
     )
     from gateway.ingress import server as ingress
 
-    ingress.run(settings, ready=lambda _host, _port: supervisor.announce())
+    ingress.run(settings, ready=supervisor.announce)
     return DONE
 
 
