@@ -1,0 +1,59 @@
+"""A virtual day of cascades keeps every promise of the rules, decision by decision."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+sys.path.insert(0, str(Path(__file__).parent))
+from day import RATES, Day, cost_of, live
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from test_dispatch_limiter import most_in_a_second
+
+from gateway.core.model import StepStatus
+
+
+def lived(seed: int, messages: int = 200, days: float = 6.0) -> Day:
+    clock = MockClock(autojump_threshold=0)
+    return trio.run(live, seed, messages, days, clock=clock)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_day_of_cascades_ends_well(seed: int) -> None:
+    day = lived(seed)
+    sums: Counter[str] = Counter()
+    for post in day.posts:
+        sums.update(post.measures)
+    messages = list(day.messages.values())
+    assert sums["accepted"] == len(messages) > 350
+    assert all(message.closed for message in messages), "no message is left alone"
+    assert not any(ids for lanes in day.lanes.values() for ids in lanes.values())
+    # The ledger and the providers' own books agree to the last unit.
+    assert sums["cost"] == cost_of(day)
+    assert sums["delivered"] + sums["double_delivered"] == sum(day.delivered.values())
+    assert sums["delivered"] == sum(m.delivered_step >= 0 for m in messages)
+    assert sums["billed"] == sum(m.billed or 0 for m in messages)
+    assert sums["double_delivered"] > 0, "a day without a late receipt proves little"
+    for message in messages:
+        day.check_holding(message, day.persons[message.to])
+        open_steps = {StepStatus.QUEUED, StepStatus.SENDING, StepStatus.RETRYING}
+        assert not open_steps & {step.status for step in message.steps}
+
+
+def test_a_day_meets_every_fate_and_every_refusal() -> None:
+    day = lived(4)
+    assert len(day.fates) >= 15
+    assert day.refused["Duplicate"] >= 40, "the same campaign to the same people again"
+    assert day.refused["Suppressed"] > 0, "a third marketing message of the day"
+
+
+def test_the_limits_hold_all_day() -> None:
+    day = lived(5)
+    for provider, rate in RATES.items():
+        assert 0 < most_in_a_second(day.sends[provider]) <= rate
