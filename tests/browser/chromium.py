@@ -75,6 +75,7 @@ class Chromium:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def __enter__(self) -> Chromium:
         return self
@@ -127,15 +128,22 @@ class Chromium:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """The block starts a navigation; leaving it waits until the page has loaded."""
+        """The block makes the page go elsewhere; leaving it waits until it is there and loaded."""
         self._events.clear()
         yield
-        self.wait_for("Page.loadEventFired")
+        arrived = self.wait_for("Page.frameNavigated")
+        self._wait_until_loaded(arrived["frame"]["loaderId"])
 
     def open(self, url: str) -> None:
-        with self.loading():
-            found = self.call("Page.navigate", url=url)
-            assert "errorText" not in found, found["errorText"]
+        found = self.call("Page.navigate", url=url)
+        assert "errorText" not in found, found["errorText"]
+        self._wait_until_loaded(found["loaderId"])
+
+    def _wait_until_loaded(self, loader: str) -> None:
+        # By the document's own id: a page that is being left may still send its events.
+        self.wait_for(
+            "Page.lifecycleEvent", lambda p: p["name"] == "load" and p["loaderId"] == loader
+        )
 
     def evaluate(self, expression: str) -> Any:
         """What an expression of JavaScript gives on the page, as JSON."""

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from chromium import Chromium
-from conftest import CAMPAIGNS, Site
+from report_site import CAMPAIGNS, Site
 
 pytestmark = pytest.mark.browser
 
