@@ -86,6 +86,8 @@ def configure_logs(role: Role, level: str, json: bool) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
+    # A line a request of its own: ours says more (providers, outcomes), and one is enough.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def _to_json(event: EventDict, **_options: object) -> str:
