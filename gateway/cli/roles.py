@@ -98,7 +98,13 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         supervisor.announce(port)
 
     chosen = simulator.Settings(api_key=wanted.api_key or _api_key(settings), knobs=knobs)
-    simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
+    try:
+        simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
+    except OSError as fault:
+        raise UsageFault(
+            f"{wanted.host}:{wanted.port} cannot be listened on ({fault.strerror}): choose another "
+            "--host or --port, or stop what uses it."
+        ) from None
     return DONE
 
 

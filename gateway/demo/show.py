@@ -108,30 +108,30 @@ class RichShow:
     def begin(self, messages: int) -> None:
         self._console.print(
             f"[bold]Kaskad[/bold] sends a campaign of [bold]{messages:,}[/bold] messages: Viber "
-            "first, SMS where Viber does not\nreach the person, nobody twice, and a bill for what "
-            "was delivered.\n"
+            "first, SMS where Viber does not reach the person, nobody twice, and a bill only for "
+            "what was delivered.\n"
         )
 
     def started(self, place: Stage) -> None:
         grid = Table.grid(padding=(0, 2))
         for name, what in (
-            ("Redis", "embedded, append-only, in a temporary directory"),
+            ("Redis", "embedded, in a temporary directory"),
             (
                 "Simulator",
-                f"{place.simulator.base_url}, plays both providers: 53% of people have Viber",
+                f"{place.simulator.base_url}  both providers, and the phones",
             ),
-            ("Ingress", f"{place.url}, takes messages and the providers' receipts"),
+            ("Ingress", f"{place.url}  the API, and the receipts"),
             (
                 "Dispatcher",
-                "sends, waits, falls back; never above 500 messages a second a provider",
+                "sends, waits, falls back",
             ),
         ):
             grid.add_row("[green]started[/green]", f"[bold]{name}[/bold]", what)
         self._console.print(grid)
         self._console.print(
-            "\nTwo apps stream the campaign, codes and receipts of payment are posted in between. "
-            "Some people\nare in it twice, some had enough for today, some opted out; a Viber that "
-            "stays silent gets 2 s.\n"
+            "\nTwo apps stream the campaign; codes and receipts of payment are posted in between. "
+            "53% of the people have Viber. Some are in the campaign twice, some had enough for "
+            "today, some opted out.\n"
         )
 
     @contextmanager
