@@ -131,7 +131,7 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class SendFault(Exception):  # noqa: N818 - a fault is what the house calls it, its kinds too
+class SendFault(Exception):
     """Base of every way a whole request fails; `code` is short and stable, `detail` a sentence."""
 
     def __init__(self, code: str, detail: str, *, retry_after_ms: int | None = None) -> None:
