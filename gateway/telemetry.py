@@ -52,10 +52,9 @@ def configure_logs(role: Role, level: str, json: bool) -> None:
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise ValueError(f"{level!r} is no log level: use debug, info, warning or error.")
-    process = process_name(role)
 
     def name_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event.setdefault("process", process)
+        event.setdefault("process", process_name(role))  # a fork has another id
         return event
 
     shared: list[Processor] = [

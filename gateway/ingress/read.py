@@ -157,8 +157,7 @@ class MessageEndpoints:
             raise _no_message()
         if not applied.effects.changed:
             status = MESSAGE_NAMES[applied.message.status]
-            reason = applied.effects.refused or "it is final"
-            raise refuse("final", f"The message is {status} and cannot be cancelled: {reason}.")
+            raise refuse("final", f"The message is {status}: there is nothing left to cancel.")
         return self._answer(applied.message)
 
     async def _own(self, request: Request, app: str) -> Message:
