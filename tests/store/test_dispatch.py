@@ -9,6 +9,8 @@ import trio
 from dispatch_world import accept, dispatching, fail, under_trio, world
 
 from gateway.core.model import Content
+from gateway.dispatch import supervisor
+from gateway.dispatch.deps import DispatchDeps
 from gateway.settings import Lanes
 from gateway.store import keys as k
 from providers.contract import (
@@ -346,3 +348,63 @@ async def test_a_silent_viber_step_falls_back_to_sms_when_its_time_is_up(redis_u
             w.go_ahead(15 * 60_000 + 10_000)
             await w.until([id_], "expired", "sent")
         assert w.sms.refs == [id_ + ".1"]
+
+
+@under_trio
+async def test_the_figures_tell_what_waits_and_what_became(redis_url: str) -> None:
+    async with world(redis_url, shards=2) as w:
+        w.viber.script = [fail(Unknown("answer_timeout", "Too slow."))]
+        await w.admit(7)
+        published = trio.Event()
+
+        async def publish() -> None:
+            published.set()
+
+        waiting = w.deps()
+        w.go_ahead(5_000)
+        await supervisor.measure(waiting)
+
+        def figure(deps: DispatchDeps, name: str, **labels: str) -> float | None:
+            return deps.metrics.registry.get_sample_value("kaskad_dispatch_" + name, labels)
+
+        lane = {"provider": "viber", "category": "marketing"}
+        assert figure(waiting, "lane_entries", **lane) == 7
+        assert figure(waiting, "lane_entries", provider="viber", category="otp") == 0
+        async with dispatching(w, publish=publish) as deps:
+            await w.until_true(lambda: len(w.viber.refs) == 7)
+            with trio.fail_after(5):
+                await published.wait()
+
+            async def recorded() -> bool:
+                return await w.lane_entries() == 0
+
+            await w.until_asked(recorded)
+        lost = figure(deps, "outcomes_total", provider="viber", outcome="unknown") or 0
+        accepted = figure(deps, "outcomes_total", provider="viber", outcome="accepted") or 0
+        assert lost >= 1
+        assert lost + accepted == 7
+        assert (figure(deps, "tokens_total", provider="viber") or 0) >= 7
+        requests = figure(deps, "request_seconds_count", provider="viber")
+        assert requests == len(w.viber.batches)
+        assert figure(deps, "requests_open", provider="viber") == 0
+        assert figure(deps, "claimed", provider="viber") == 0
+
+
+@under_trio
+async def test_told_to_stop_before_redis_answered_it_stops(redis_url: str) -> None:
+    async with world("unix:///nowhere/kaskad.sock") as w:
+        deps = w.deps()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.dispatch, deps)
+            await w.until_true(
+                lambda: (
+                    (
+                        deps.metrics.registry.get_sample_value(
+                            "kaskad_dispatch_redis_retries_total", {"loop": "start"}
+                        )
+                        or 0
+                    )
+                    >= 1
+                )
+            )
+            deps.stopping.set()
