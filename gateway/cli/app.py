@@ -17,6 +17,8 @@ from typer.exceptions import Exit, TyperException
 
 from gateway.cli.failures import DONE, UNUSABLE, tell
 
+INTERRUPTED = 130  # how typer names a KeyboardInterrupt
+
 SHOW = "Show it"
 RUN = "Run it"
 ASK = "Ask it"
@@ -58,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         return _misused(misuse)
     except (Exception, KeyboardInterrupt) as fault:
         return tell(fault)
+    if outcome == INTERRUPTED:
+        return tell(KeyboardInterrupt())
     return outcome if isinstance(outcome, int) else DONE
 
 

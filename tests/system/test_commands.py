@@ -1,0 +1,227 @@
+"""The commands that run for long, as real processes: up, simulate, and those beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.store import meta
+from gateway.store.embedded import EmbeddedRedis
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 30.0
+SECRETS = {
+    "KASKAD_SHOP_KEY": "shop-key",
+    "INFOBIP_API_KEY": "provider-key",
+    "INFOBIP_CALLBACK_TOKEN": "callback-token",
+}
+HELLO = {"to": "+447700900123", "category": "transactional", "text": "Hello."}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Place:
+    """A configuration of its own, and the commands that are run with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.provider_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        text = (ROOT / "config/kaskad.toml").read_text()
+        text = text.replace("8080", str(self.port)).replace("8090", str(self.provider_port))
+        (folder / "kaskad.toml").write_text(text)
+        (folder / "prices.csv").write_text((ROOT / "config/prices.csv").read_text())
+        self._started: list[subprocess.Popen[str]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("KASKAD_", "INFOBIP_"))}
+        return kept | SECRETS | {"KASKAD_CONFIG": str(self.folder / "kaskad.toml")}
+
+    def start(self, *words: str, **more: str) -> subprocess.Popen[str]:
+        with (self.folder / f"{words[0]}.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.cli", *words],
+                env=self.environment | more,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self._started.append(process)
+        return process
+
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gateway.cli", *words],
+            env=self.environment | more,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+        )
+
+    def log(self, command: str) -> str:
+        return (self.folder / f"{command}.log").read_text()
+
+    def stop(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def call(self, path: str, body: dict[str, Any] | None = None, key: str = "shop-key") -> Any:
+        request = urllib.request.Request(  # noqa: S310 - our own address
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    """Waits for real processes; what they do next is not ours to time."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            if found := true():
+                return found
+        except (OSError, urllib.error.HTTPError):
+            pass
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    while words not in (line := process.stdout.readline()):
+        assert line, f"it ended before it said {words!r}"
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    # Not pytest's own directory: its path can be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="kaskad-") as name:
+        place = Place(Path(name))
+        try:
+            yield place
+        finally:
+            place.stop()
+
+
+def child_of(process: subprocess.Popen[str], words: str) -> int:
+    """The process id of the child whose command line holds `words`."""
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    for pid in " ".join(file.read_text() for file in children).split():
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        if words in line:
+            return int(pid)
+    raise OSError(f"no child runs {words}")
+
+
+def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> None:
+    simulator = place.start("simulate", "--port", str(place.provider_port), "--viber-share", "1")
+    up = place.start("up")
+    read_until(up, "Stop it with ctrl-C.")
+    made = place.run("key", "new", "--app", "crm", "--scope", "send,read", "--json")
+    key = json.loads(made.stdout)["key"]
+    sent = place.call("/v1/messages", HELLO, key)
+    assert sent["outcome"] == "accepted"
+
+    def delivered() -> bool:
+        return bool(place.call(f"/v1/messages/{sent['id']}", key=key)["billing"])
+
+    until(delivered, "the message is delivered and billed")
+    rows = json.loads(place.run("report", "cost", "--group-by", "app", "--json").stdout)["rows"]
+    assert [(row["app"], row["delivered"]) for row in rows] == [("crm", 1)]
+    assert place.run("report", "verify").returncode == 0
+    assert place.run("check").returncode == 0
+    second = place.run("up")
+    assert second.returncode == 1
+    assert "is in use by process" in second.stderr
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(WAIT_S) == 0
+    again = json.loads(place.run("report", "cost", "--json").stdout)
+    assert again["total"]["delivered"] == 1, "data survives, and needs no running server"
+    simulator.send_signal(signal.SIGTERM)
+    assert simulator.wait(WAIT_S) == 0
+
+
+def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
+    place.start("simulate", "--port", str(place.provider_port), "--viber-share", "1")
+    up = place.start("up")
+    read_until(up, "Stop it with ctrl-C.")
+    before = [child_of(up, words) for words in ("redis", "serve", "dispatch")]
+    sent = place.call("/v1/messages", HELLO)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    until(
+        lambda: (
+            [child_of(up, words) for words in ("redis", "serve", "dispatch")] != before
+            and place.call("/readyz")["dispatchers"]
+        ),
+        "all three are back",
+    )
+    until(
+        lambda: place.call(f"/v1/messages/{sent['id']}")["billing"],
+        "what was accepted before is delivered",
+    )
+    up.send_signal(signal.SIGINT)
+    assert up.wait(WAIT_S) == 0
+    assert "Traceback" not in place.log("up")
+
+
+def test_up_ends_when_a_role_can_never_start(place: Place) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", place.port))
+        listener.listen()
+        done = place.run("up")
+    assert done.returncode == 2
+    assert f"127.0.0.1:{place.port} cannot be listened on" in done.stderr
+
+
+def test_the_roles_of_a_killed_up_end_with_it(place: Place) -> None:
+    up = place.start("up")
+    read_until(up, "Stop it with ctrl-C.")
+    children = [child_of(up, words) for words in ("redis", "serve", "dispatch")]
+    up.kill()
+    up.wait(WAIT_S)
+
+    def gone(pid: int) -> bool:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        return state == "Z"
+
+    until(lambda: all(map(gone, children)), "no role is left behind")
+
+
+def test_a_role_refuses_data_of_another_number_of_shards(place: Place) -> None:
+    with EmbeddedRedis(place.folder / ".kaskad/redis") as redis:
+        meta.prepare(redis.url, 1)
+    file = place.folder / "kaskad.toml"
+    file.write_text(file.read_text().replace("# shards = 1", "shards = 4"))
+    done = place.run("up")
+    assert done.returncode == 2
+    assert "set redis.shards = 1" in done.stderr
+    assert "Traceback" not in done.stderr
