@@ -179,22 +179,31 @@ class Exchange:
     def __init__(self, app: Any, scope: dict[str, Any]) -> None:
         self.guard = Guard()
         self.received = 0  # chunks that the application took
+        self._took = asyncio.Event()
         self.reading = asyncio.Event()
         self.reading.set()
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._rest = b""
+        self._start: dict[str, Any] = {"status": 0, "headers": []}
         scope["kaskad.guard"] = self.guard
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
         event = await self._incoming.get()
         self.received += 1
+        self._took.set()
         return event
 
     async def _send(self, event: dict[str, Any]) -> None:
         await self.reading.wait()
         await self._outgoing.put(event)
+
+    async def has_received(self, count: int) -> None:
+        """Returns once the application took so many chunks."""
+        while self.received < count:
+            self._took.clear()
+            await self._took.wait()
 
     def feed(self, body: bytes, *, more: bool = True) -> None:
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
@@ -211,8 +220,11 @@ class Exchange:
         """The answer's body up to and with `mark`."""
         while mark not in self._rest:
             event = await self.event()
-            assert event.get("more_body") or mark in event.get("body", b""), self._rest
+            if event["type"] == "http.response.start":
+                self._start = event
+                continue
             self._rest += event["body"]
+            assert event.get("more_body") or mark in self._rest, self._rest
         found, _, self._rest = self._rest.partition(mark)
         return found + mark
 
@@ -223,15 +235,15 @@ class Exchange:
         """All of it; the application has returned."""
         async with asyncio.timeout(TEST_WAIT_S):
             await self._task
-        body, status, headers = self._rest, 0, {}
+        body = self._rest
         while not self._outgoing.empty():
             event = self._outgoing.get_nowait()
             if event["type"] == "http.response.start":
-                status = event["status"]
-                headers = {k.decode(): v.decode() for k, v in event["headers"]}
+                self._start = event
             else:
                 body += event.get("body", b"")
-        return Answer(status, headers, body)
+        headers = {k.decode(): v.decode() for k, v in self._start["headers"]}
+        return Answer(self._start["status"], headers, body)
 
 
 class World:
