@@ -262,18 +262,20 @@ class Stack:
     def status(self, id_: str) -> str:
         return str(self.message(id_)["status"])
 
-    def when(self, id_: str, *statuses: str, within_s: float = FINAL_S) -> dict[str, Any]:
+    def when(
+        self, id_: str, *statuses: str, app: str = "shop", within_s: float = FINAL_S
+    ) -> dict[str, Any]:
         """The message once it has one of the statuses; by default any final one."""
         wanted = statuses or FINAL
 
         def look() -> dict[str, Any] | None:
-            message = self.message(id_)
+            message = self.message(id_, app)
             return message if message["status"] in wanted else None
 
         try:
             return until(f"message {id_} is {' or '.join(wanted)}", look, within_s) or {}
         except AssertionError as late:
-            raise AssertionError(f"{late}; {self.message(id_)}") from None
+            raise AssertionError(f"{late}; {self.message(id_, app)}") from None
 
     def when_all_final(
         self, ids: Iterable[str], within_s: float = FINAL_S
