@@ -7,9 +7,10 @@ more: N <= quantum + speed * W.
 
 What follows from that, for `rate` messages a second:
   - never more than the rate in any one second: with speed = 97.5 % of the rate and a quantum of at
-    most 15 ms' worth, N <= 0.015 rate + 0.975 rate = 99 % of it. The last 1 % is for what lies
-    between a lease's start and the arrival at the provider: sends may jitter by 10 ms against each
-    other. Where the quantum is one message, N <= floor(1 + 0.975 rate) = rate for every whole rate;
+    most 10 ms' worth, N <= 0.010 rate + 0.975 rate = 98.5 % of it. The rest is for what lies
+    between a lease's start and the arrival at the provider: requests may jitter by 15 ms against
+    each other. Where the quantum is one message, N <= floor(1 + 0.975 rate) = rate for every whole
+    rate;
   - at least 97 % of it is used: a lease starts where the last one ended, not when its caller woke
     up, so no dispatcher's delay and no other dispatcher costs a token as long as somebody asks
     within the horizon (a lease's span is rounded up to a microsecond: a fifth of a percent where
@@ -32,7 +33,7 @@ from typing import Any, Protocol
 import msgspec
 
 SPEED_PERCENT_TENTHS = 975  # of the rate
-QUANTUM_MS = 15
+QUANTUM_MS = 10
 HORIZON_US = 100_000  # how far ahead a lease may start
 HOLD_OFF_MS_MAX = 600_000
 
@@ -81,9 +82,12 @@ class Limiter:
         self._speed = speed_of(rate_per_s)
         self.quantum = quantum_of(rate_per_s, batch)
 
-    async def lease(self, wanted: int) -> Lease:
-        """Leases up to `wanted` (>= 1) tokens, at most `quantum`."""
-        args = (wanted, self.quantum, self._speed, HORIZON_US)
+    async def lease(self, wanted: int, lead_us: int = 0) -> Lease:
+        """Leases up to `wanted` (>= 1) tokens, at most `quantum`, to be used in `lead_us` or later.
+
+        A caller that needs a while before it can send says so: tokens that are used late would
+        crowd those of the next lease."""
+        args = (wanted, self.quantum, self._speed, HORIZON_US, min(lead_us, HORIZON_US))
         granted, wait_us, end_us = await self._run("lease", self._keys, args)
         return Lease(granted, wait_us, end_us)
 
@@ -105,8 +109,8 @@ class Schedule:
         self.quantum = quantum_of(rate_per_s, batch)
         self._speed = speed_of(rate_per_s)
 
-    def lease(self, wanted: int, now_us: int) -> Lease:
-        start = max(self.free_us, now_us)
+    def lease(self, wanted: int, now_us: int, lead_us: int = 0) -> Lease:
+        start = max(self.free_us, now_us + min(lead_us, HORIZON_US))
         if start - now_us > HORIZON_US:
             return Lease(0, start - now_us - HORIZON_US, 0)
         granted = min(wanted, self.quantum)

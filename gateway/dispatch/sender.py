@@ -32,7 +32,7 @@ from providers.contract import Fault, Outcome
 from ratelimit.limiter import Limiter
 
 CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go back
-LATE_S = 0.05  # tokens used later than this would crowd the next second: they are leased anew
+LATE_S = 0.01  # tokens used later than this would crowd those after them: they are leased anew
 SEND_EXTRA_S = 1.0  # beyond the provider's own timeout, in case it does not keep it
 
 _log = structlog.get_logger("dispatch")

@@ -5,6 +5,7 @@
 -- ARGV[2]  tokens at most in one lease (the quantum), >= 1
 -- ARGV[3]  speed: tokens a million seconds, >= 1
 -- ARGV[4]  horizon: how far ahead a lease may start, microseconds
+-- ARGV[5]  lead: how far ahead it must start at least, microseconds, <= horizon
 --
 -- Output   {granted, wait_us, end_us}
 --          granted >= 1: that many may be sent together in wait_us microseconds from now; end_us names the lease to
@@ -15,7 +16,7 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local free = tonumber(redis.call('HGET', KEYS[1], 'free_us') or '0')
-local start = math.max(free, now)
+local start = math.max(free, now + tonumber(ARGV[5]))
 local horizon = tonumber(ARGV[4])
 if start - now > horizon then
   return {0, start - now - horizon, 0}

@@ -91,6 +91,16 @@ def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
     with_redis(redis_url, work)
 
 
+def test_a_lease_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        assert (await limiter.lease(10, 30_000)).wait_us == 30_000
+        assert 30_000 < (await limiter.lease(10)).wait_us <= 40_300
+        assert (await limiter.lease(1, 10**9)).wait_us == HORIZON_US
+
+    with_redis(redis_url, work)
+
+
 def test_a_limit_that_is_not_used_leaves_nothing_behind(redis_url: str) -> None:
     async def work(link: Link) -> None:
         await Limiter(runner(link), "sms", rate_per_s=10, batch=10).lease(1)

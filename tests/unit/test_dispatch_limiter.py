@@ -32,18 +32,19 @@ def most_in_a_second(sends: list[tuple[int, int]]) -> int:
             st.sampled_from([0, 0, 1, 500, 20_000, 400_000]),  # microseconds since the last one
             st.integers(1, 120),  # wanted
             st.sampled_from([0, 0, 0, 1, 50, 100]),  # percent given back
+            st.sampled_from([0, 3_000, 50_000]),  # microseconds the caller needs
         ),
         max_size=200,
     ),
 )
 def test_no_second_holds_more_than_the_rate(
-    rate: int, batch: int, calls: list[tuple[int, int, int]]
+    rate: int, batch: int, calls: list[tuple[int, int, int, int]]
 ) -> None:
     schedule, now = Schedule(rate, batch), 0
     sends = []
-    for gap, wanted, unused_percent in calls:
+    for gap, wanted, unused_percent, lead in calls:
         now += gap
-        lease = schedule.lease(wanted, now)
+        lease = schedule.lease(wanted, now, lead)
         if not lease.granted:
             assert lease.wait_us > 0
             now += lease.wait_us
@@ -51,7 +52,7 @@ def test_no_second_holds_more_than_the_rate(
         unused = lease.granted * unused_percent // 100
         if unused and not schedule.give_back(lease, unused):
             unused = 0
-        assert lease.wait_us <= HORIZON_US
+        assert lead <= lease.wait_us <= HORIZON_US
         sends.append((now + lease.wait_us, lease.granted - unused))
     assert most_in_a_second(sends) <= rate
 
