@@ -200,8 +200,12 @@ class RichShow:
             f"  -H 'Content-Type: application/json' -d '{FIRST_MESSAGE}'"
         )
         grid = Table.grid(padding=(0, 2))
-        for name, path in (("Report", "/reports"), ("Documents", "/docs"), ("Metrics", "/metrics")):
-            grid.add_row(f"[bold]{name}[/bold]", f"{place.url}{path}")
+        for name, path, note in (
+            ("Report", "/reports", "any user name, the key below as the password"),
+            ("Documents", "/docs", ""),
+            ("Metrics", "/metrics", ""),
+        ):
+            grid.add_row(f"[bold]{name}[/bold]", f"{place.url}{path}", f"[dim]{note}[/dim]")
         self._console.print(grid)
         self._console.print("\nSend a message yourself (it goes to the simulator):\n")
         self._console.print(f"export KASKAD_KEY={place.key(SHOP)}", soft_wrap=True)
