@@ -7,23 +7,31 @@ EmbeddedRedisError, or a UsageFault where the role must not have one of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from gateway.cli.failures import UsageFault
 from gateway.settings import Settings
-from gateway.store import redis_server
+from gateway.store import meta, redis_server
 from gateway.store.embedded import EmbeddedRedis
+from gateway.store.meta import StoreUnfitError
 
 
 @contextmanager
 def redis_for_command(settings: Settings) -> Iterator[str]:
-    """The URL of Redis while a short command runs; the embedded one is started when none serves."""
-    url = settings.redis.url or _url_of_running(settings)
-    if url:
+    """The URL of Redis while a short command runs; the embedded one is started when none serves.
+
+    Raises StoreUnfitError for data that this configuration would misread.
+    """
+    with ExitStack() as stack:
+        url = settings.redis.url or _url_of_running(settings)
+        if not url:
+            server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
+            url = stack.enter_context(server).url
+        findings = meta.look(url, settings.redis.shards)
+        errors = [finding for finding in findings if finding.level == "error"]
+        if errors:
+            raise StoreUnfitError(errors)
         yield url
-        return
-    with EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync) as server:
-        yield server.url
 
 
 def redis_for_role(settings: Settings, role: str) -> str:

@@ -18,6 +18,8 @@ from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
 from gateway.errors import TryAgain
 from gateway.settings import load
+from gateway.store import meta
+from gateway.store.embedded import EmbeddedRedis
 from gateway.store.errors import StoreUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,6 +251,16 @@ def test_a_key_is_printed_alone_on_stdout_and_only_its_hash_is_kept(
     stored = b"".join(p.read_bytes() for p in (place / ".kaskad/redis").iterdir() if p.is_file())
     assert key.encode() not in stored
     assert b"crm" in stored
+
+
+def test_a_report_over_the_wrong_number_of_shards_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with EmbeddedRedis(place / ".kaskad/redis") as redis:
+        meta.prepare(redis.url, 1)
+    edit(place, "# shards = 1", "shards = 4")
+    assert app.run(["report", "cost"]) == 2
+    assert "set redis.shards = 1" in capsys.readouterr().err
 
 
 def test_scopes_are_read_in_any_order() -> None:
