@@ -85,9 +85,16 @@ def demo(
     messages: Annotated[
         int, typer.Option(min=1, max=200_000, help="How many messages the campaign has.")
     ] = 2_000,
-    seed: Annotated[int, typer.Option(min=0, max=2**53, help="What every draw starts from.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**53, help="Chooses the people, and who has Viber.")
+    ] = 1,
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Where the API listens; 0 takes a free port.")
+        int,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Where the API listens; 0: 8080 with --keep, else any free port.",
+        ),
     ] = 0,
     keep: Annotated[
         bool, typer.Option("--keep", help="Stay up afterwards, to look around.")

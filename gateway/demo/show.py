@@ -183,7 +183,8 @@ class RichShow:
         else:
             print_(f"[red]✗[/red] The ledger differs from its totals: {verdict.differences[0]}")
         if all(check.agrees for check in books.checks):
-            print_("[green]✓[/green] The ledger equals the provider's own bill to the last unit:")
+            print_("[green]✓[/green] The ledger equals the API's answers and the provider's own bill to "
+                "the last unit:"
         else:
             print_("[red]✗[/red] The ledger and the provider's bill differ:")
         table = Table("", "Ours", "Theirs", box=SIMPLE, pad_edge=False, show_edge=False)
@@ -221,7 +222,7 @@ class RichShow:
 
 def _result_table(figures: Figures, books: Books) -> Table:
     total, currency = books.total.total, books.total.currency
-    table = Table(title="The campaign", title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(title="The campaign", title_justify="left", box=SIMPLE, show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("", style="dim")
