@@ -183,8 +183,10 @@ class RichShow:
         else:
             print_(f"[red]✗[/red] The ledger differs from its totals: {verdict.differences[0]}")
         if all(check.agrees for check in books.checks):
-            print_("[green]✓[/green] The ledger equals the API's answers and the provider's own bill to "
-                "the last unit:"
+            print_(
+                "[green]✓[/green] The ledger equals the API's answers, and the provider's own bill "
+                "to the last unit:"
+            )
         else:
             print_("[red]✗[/red] The ledger and the provider's bill differ:")
         table = Table("", "Ours", "Theirs", box=SIMPLE, pad_edge=False, show_edge=False)
