@@ -12,6 +12,7 @@ the work itself.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
@@ -74,10 +75,10 @@ def configure_logs(role: Role, level: str, json: bool) -> None:
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Stderr()),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -87,6 +88,19 @@ def configure_logs(role: Role, level: str, json: bool) -> None:
     logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
     # A line a request of its own: ours says more (providers, outcomes), and one is enough.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+class _Stderr(io.TextIOWrapper):
+    """Whatever sys.stderr is when a line is written: loggers are kept, and it may be replaced."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO())
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _to_json(event: EventDict, **_options: object) -> str:

@@ -154,6 +154,11 @@ async def _take_user(store: Store, keys: Keys, send: Send, now_ms: int) -> Answe
         return None  # the home shard's decision says what is wrong
     channel = store.policy.providers[route[0].provider].channel
 
+    async def duplicate(winner: str, writes: Writes) -> tuple[list[Command], Answer]:
+        writes.post(request_post(send, "duplicates"))
+        answer = Answer("duplicate", id=winner, status=await _status(store, winner))
+        return writes.commands(), answer
+
     async def attempt(session: Session) -> tuple[list[Command], Answer | None]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
         assert value is None or isinstance(value, bytes)
@@ -163,11 +168,12 @@ async def _take_user(store: Store, keys: Keys, send: Send, now_ms: int) -> Answe
         if send.campaign is not None:
             winner = people.claimed_by([person], send.campaign, send.id, now_ms)
             if winner is not None:
-                writes.post(request_post(send, "duplicates"))
-                answer = Answer("duplicate", id=winner, status=await _status(store, winner))
-                return writes.commands(), answer
+                return await duplicate(winner, writes)
         full = people.full_cap([person], store.policy, send.category, channel, now_ms, but=send.id)
         if full is not None:
+            winner = await _winner_at_home(store, send, now_ms)
+            if winner is not None:  # named before a full cap, as with one shard
+                return await duplicate(winner, writes)
             writes.post(request_post(send, "suppressed"))
             answer = Answer("suppressed", reason="frequency_cap", cap=cap_hit(full))
             return writes.commands(), answer
@@ -179,6 +185,17 @@ async def _take_user(store: Store, keys: Keys, send: Send, now_ms: int) -> Answe
         return writes.commands(), None
 
     return await commit(store.link, token, attempt, store.counts)
+
+
+async def _winner_at_home(store: Store, send: Send, now_ms: int) -> str | None:
+    """The message that holds (person, campaign) by the phone number."""
+    if send.campaign is None:
+        return None
+    key = keys_of(store.shard_of_phone(send.to)).phone(send.to)
+    (value,) = await store.link.call([("GET", key)])
+    if value is None:
+        return None
+    return people.claimed_by([decode_person(_bytes(value))], send.campaign, send.id, now_ms)
 
 
 async def _give_user_back(store: Store, keys: Keys, send: Send, now_ms: int) -> None:

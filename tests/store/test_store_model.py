@@ -236,6 +236,7 @@ def test_the_store_is_as_its_model(redis_url: str, shards: int) -> None:
             max_examples=40,
             stateful_step_count=12,
             deadline=None,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),
     )
