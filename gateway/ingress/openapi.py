@@ -162,7 +162,11 @@ def _message() -> Doc:
 
 def _opt_outs() -> Doc:
     found = json_of("The opt-out.", ref_of("OptOutView"))
-    schema = {"type": "string", "examples": ["+79161234567"]}
+    schema = {
+        "type": "string",
+        "pattern": "^\\+[1-9][0-9]{6,14}$",
+        "examples": ["+79161234567"],
+    }
     common = {"tags": ["Opt-outs"], "security": [{"key": ["send"]}]}
     return {
         "parameters": [path_parameter("phone", "A phone number in E.164.", schema)],

@@ -17,7 +17,7 @@ from gateway.core.phones import Phone, PhoneError
 from gateway.ingress.auth import Authority
 from gateway.ingress.problems import Fault, Refusal, invalid, refuse
 from gateway.ingress.requests import read_keys
-from gateway.ingress.wire import media_type, read_body, to_json
+from gateway.ingress.wire import NOT_JSON, media_type, read_body, to_json
 from gateway.store import reads
 from gateway.store.store import Store
 
@@ -79,7 +79,7 @@ class OptOutEndpoints:
 def _read(body: bytes) -> OptOutRequest:
     try:
         table = _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
     if not isinstance(table, dict):
         raise Refusal(invalid([Fault("", 'Send an object such as {"scope": "marketing"}.')]))

@@ -23,6 +23,7 @@ from gateway.core.model import Content
 from gateway.core.phones import Phone, PhoneError
 from gateway.core.policy import Policy
 from gateway.ingress.problems import Fault
+from gateway.ingress.wire import NOT_JSON
 from providers.contract import Button as CoreButton
 from providers.contract import Category
 
@@ -188,7 +189,7 @@ def read(raw: bytes | msgspec.Raw, policy: Policy) -> Read | Malformed | list[Fa
         request = _decode(raw)
     except msgspec.ValidationError:
         return _all_faults(raw, policy)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         return Malformed(_sentence(error))
     phone, faults = _meaning(request, policy, frozenset())
     if faults or phone is None:
@@ -307,7 +308,7 @@ _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[Fault] | Malformed:
     try:
         table = _decode_any(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         return Malformed(_sentence(error))
     if not isinstance(table, dict):
         return [Fault("", "A message is a JSON object with the keys `to`, `category` and more.")]

@@ -24,6 +24,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.ingress.problems import Fault, Problem, Refusal, invalid, problem, refuse
 from gateway.ingress.requests import Malformed, Read, body_hash, content_of, key_fault, read
 from gateway.ingress.wire import (
+    NOT_JSON,
     Receive,
     Scope,
     Send,
@@ -171,7 +172,7 @@ class SendEndpoint:
     def _items(self, body: bytes) -> list[msgspec.Raw]:
         try:
             items = _split(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise refuse("malformed", f"This is not a JSON array in UTF-8: {error}.") from None
         most = self._limits.batch_items_max
         if len(items) > most:

@@ -323,8 +323,14 @@ def with_ingress(server: str = "", shards: int = 1) -> Callable[[Test], Callable
 
 
 async def _run(test: Test, url: str, config: Settings, fixtures: dict[str, Any]) -> None:
-    async with asyncio.timeout(TEST_WAIT_S), open_link(url) as real:
-        link, clock = SwitchedLink(real), Clock()
+    async with asyncio.timeout(TEST_WAIT_S), opened_world(url, config, Clock()) as world:
+        await test(world, **fixtures)
+
+
+@asynccontextmanager
+async def opened_world(url: str, config: Settings, clock: Clock) -> AsyncIterator[World]:
+    async with open_link(url) as real:
+        link = SwitchedLink(real)
         store = Store(
             link,
             policy_of(config, quote),
@@ -332,5 +338,5 @@ async def _run(test: Test, url: str, config: Settings, fixtures: dict[str, Any])
             retention=retention_of(config),
         )
         async with open_ingress(config, store, now_ms=clock, process="ingress-test-1") as app:
-            await test(World(app, store, link, clock), **fixtures)
+            yield World(app, store, link, clock)
             link.away = False

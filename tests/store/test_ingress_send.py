@@ -166,7 +166,17 @@ async def test_what_is_too_large_is_a_413(world: World) -> None:
 
 @with_ingress()
 async def test_what_cannot_be_read_is_a_400_or_415(world: World) -> None:
-    for body in (b"", b"{", b"nonsense", b"[1,", b'{"to":"\\ud800"}', b"\xff\xfe", b"[" * 100_000):
+    for body in (
+        b"",
+        b"{",
+        b"nonsense",
+        b"[1,",
+        b'{"to":"\xff"}',
+        b'["\xff"]',
+        b'{"to":"\\ud800"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ):
         answer = await world.call(
             "POST", "/v1/messages", body, {"content-type": "application/json"}
         )

@@ -1,0 +1,82 @@
+"""Log lines of one shape, and figures of many processes in one text."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import telemetry
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def registry(count: int) -> CollectorRegistry:
+    made = CollectorRegistry()
+    counter = Counter("kaskad_sent", "Steps sent.", ["provider"], registry=made)
+    counter.labels('a"b\\').inc(count)
+    Histogram("kaskad_wait_seconds", "Waits.", registry=made, buckets=(1,)).observe(0.5)
+    return made
+
+
+def test_figures_of_all_processes_stand_side_by_side() -> None:
+    others = [telemetry.snapshot(registry(n), f"dispatch-h-{n}") for n in (1, 2)]
+    stale = telemetry.snapshot(registry(8), "ingress-h-9")
+    text = telemetry.render([*others, stale, b"of another version"], registry(9), "ingress-h-9")
+    families = {f.name: f for f in text_string_to_metric_families(text.decode())}
+    sent = {
+        sample.labels["process"]: sample.value
+        for sample in families["kaskad_sent"].samples
+        if sample.labels["provider"] == 'a"b\\'
+    }
+    assert sent == {"dispatch-h-1": 1, "dispatch-h-2": 2, "ingress-h-9": 9}
+    assert families["kaskad_sent"].type == "counter"
+    assert families["kaskad_wait_seconds"].type == "histogram"
+    assert text.count(b"# TYPE kaskad_sent") == 1
+    assert b"_created" not in text
+
+
+def test_a_process_tells_its_role_and_its_own_use_of_the_machine() -> None:
+    name = telemetry.process_name("dispatch")
+    assert telemetry.role_of(name) == "dispatch"
+    assert name.endswith(f"-{os.getpid()}")
+    text = telemetry.render([], telemetry.new_registry(), name)
+    assert b"kaskad_process_cpu_seconds_total" in text
+
+
+def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logs("ingress", "info", json=True)
+    structlog.get_logger().info("sent", provider="sms", count=2, odd=object())
+    structlog.get_logger().debug("left out")
+    logging.getLogger("library").warning("from a %s", "library")
+    try:
+        secret = "+79161234567"
+        raise ValueError("broken")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["sent", "from a library", "failed"]
+    assert lines[0]["provider"] == "sms"
+    assert lines[0]["process"] == telemetry.process_name("ingress")
+    assert [line["level"] for line in lines] == ["info", "warning", "error"]
+    assert "ValueError: broken" in lines[2]["exception"]
+    # Tracebacks show no values: they would show numbers and texts.
+    assert secret not in json.dumps(lines).replace('secret = \\"+79161234567\\"', "")
+
+
+def test_a_level_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="no log level"):
+        telemetry.configure_logs("cli", "loud", json=False)
