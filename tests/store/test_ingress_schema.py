@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 
 from gateway.ingress.openapi import EXAMPLE, document
 
-EXAMPLES = 25  # an operation and mode
+EXAMPLES = 20  # an operation and mode
 BASE = "http://gateway.example"
 CHECKS = [
     not_a_server_error,
