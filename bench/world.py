@@ -1,0 +1,312 @@
+"""One world to measure in: Redis, provider simulator, ingress and dispatchers as real processes.
+
+Owns their configuration, their start and end, and the look-ups every scenario needs: how far the
+provider is, what the ledger and the provider's bill say, CPU by kind of process. Everything is on
+the loopback and in one temporary folder. What does not add up is a BenchFailed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s, role
+from bench.redis_server import RedisServer
+
+APP_KEY = "bench-key-0123456789abcdef"
+PROVIDER_KEY = "bench-provider-key"
+CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
+VIBER, SMS = "bench-viber", "bench-sms"
+PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
+{VIBER},,,0.0100,0.0125,EUR,2020-01-01
+{SMS},,,0.0400,0.0500,EUR,2020-01-01
+"""
+VIBER_COST = "0.0100"
+SETTLE_S_MAX = 600.0
+STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stuck
+POLL_S = 0.02
+LOGS_A_REQUEST = 50
+
+Progress = Callable[[float], None]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
+    simulator.
+    """
+
+    dispatchers: int = 1
+    workers: int = 1
+    rate: int = 100_000
+    batch: int = 100
+    connections: int = 16
+    viber_share: float = 1.0
+    seed: int = 1
+    knobs: dict[str, object] = {}
+
+
+class Cpu(NamedTuple):
+    """CPU seconds by kind; `rewrite` is Redis writing its file anew in a child that has ended."""
+
+    ingress: float
+    dispatch: float
+    redis: float
+    rewrite: float
+    simulator: float
+
+
+class World:
+    """The processes of one scenario; a context manager that stops what it started."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.port = free_port()
+        self.dispatchers: list[Child] = []
+        self._stopped_dispatch_s = 0.0
+        self._children: list[Child] = []
+        self._config = folder / "kaskad.toml"
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")} | {
+            "BENCH_APP_KEY": APP_KEY,
+            "BENCH_PROVIDER_KEY": PROVIDER_KEY,
+            "BENCH_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "KASKAD_LOG_FORMAT": "json",
+        }
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        (self.folder / "prices.csv").write_text(PRICES)
+        self.redis = RedisServer(self.folder / "redis", self._env)
+        self._children.append(self.redis)
+        simulator_port = free_port()
+        self._config.write_text(config_text(self.plan, self.port, simulator_port, self.redis.url))
+        self.redis.await_ready()
+        self.simulator = self._role("simulate", *self._simulator_options(simulator_port))
+        self.provider_url = f"http://127.0.0.1:{simulator_port}"
+        serve_options = ("--workers", str(self.plan.workers))
+        self.ingress = self._role("serve", *serve_options)
+        waiting = [self.simulator, self.ingress]
+        waiting += [self._dispatcher() for _ in range(self.plan.dispatchers)]
+        for child in waiting:
+            child.await_ready()
+
+    def stop(self) -> None:
+        """Ends the roles together, so that none waits for another, and Redis after them."""
+        roles = [child for child in self._children if child is not self.redis]
+        for child in roles:
+            child.process.terminate()
+        for child in [*roles, *self._children]:
+            child.stop()
+        self._children.clear()
+
+    def start_dispatcher(self) -> None:
+        self._dispatcher().await_ready()
+
+    def stop_dispatchers(self) -> None:
+        """Stops them as an operator would; their CPU time stays counted."""
+        for child in self.dispatchers:
+            self._stopped_dispatch_s += cpu_s(child.pid)
+            child.stop()
+            self._children.remove(child)
+        self.dispatchers.clear()
+
+    def _dispatcher(self) -> Child:
+        child = self._role("dispatch")
+        self.dispatchers.append(child)
+        return child
+
+    def _simulator_options(self, port: int) -> list[str]:
+        plan = self.plan
+        options = ["--port", str(port), "--seed", str(plan.seed)]
+        options += ["--viber-share", str(plan.viber_share)]
+        # Shares are all or nothing, so that a message is one send and one receipt unless asked.
+        knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
+        knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": 0.0}
+        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **plan.knobs}
+        for name, value in knobs.items():
+            options += ["--knob", f"{name}={json.dumps(value)}"]
+        return options
+
+    def _role(self, command: str, *options: str) -> Child:
+        number = len(self._children)
+        child = Child(
+            f"kaskad {command}",
+            role([command, "--config", str(self._config), *options]),
+            self.folder / f"{number}-{command}.log",
+            self._env,
+            announces=True,
+        )
+        self._children.append(child)
+        return child
+
+    # --- looking ---
+
+    def check(self) -> None:
+        """Raises BenchFailed when a process has died."""
+        for child in self._children:
+            child.check()
+
+    def cpu(self) -> Cpu:
+        """CPU seconds so far, by kind."""
+        return Cpu(
+            ingress=cpu_s(self.ingress.pid),
+            dispatch=self._stopped_dispatch_s + sum(cpu_s(c.pid) for c in self.dispatchers),
+            redis=cpu_s(self.redis.pid),
+            rewrite=reaped_s(self.redis.pid),
+            simulator=cpu_s(self.simulator.pid),
+        )
+
+    def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._json(f"{self.provider_url}/_sim/stats")
+        return found
+
+    def turn(self, **knobs: object) -> None:
+        """Changes knobs of the simulator."""
+        body = json.dumps(knobs).encode()
+        self._json(f"{self.provider_url}/_sim/knobs", method="PUT", body=body)
+
+    def bill(self, *, full: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = self._json(f"{self.provider_url}/_sim/bill?full={int(full)}")
+        return found
+
+    def await_provider(self, messages: int, progress: Progress | None = None) -> None:
+        """Returns when the provider took `messages` and every receipt of it was taken by us."""
+        deadline = time.monotonic() + SETTLE_S_MAX
+        last: object = None
+        moved_s = time.monotonic()
+        while True:
+            stats = self.stats()
+            if progress is not None:
+                progress(stats["pushed"]["reports"])
+            open_reports = stats["pending"] + stats["reports_waiting"]
+            if stats["messages"] >= messages and not open_reports:
+                return
+            now_s, state = time.monotonic(), (stats["messages"], stats["pushed"]["reports"])
+            if state != last:
+                last, moved_s = state, now_s
+            self.check()
+            if now_s > deadline or now_s - moved_s > STALL_S_MAX:
+                raise BenchFailed(
+                    f"The provider has {stats['messages']} of {messages} messages and "
+                    f"{open_reports} receipts are open, and nothing moves any more."
+                )
+            time.sleep(POLL_S)
+
+    def sent_ms(self, message_ids: list[str]) -> dict[str, float]:
+        """When the provider got the first step of each message, epoch milliseconds."""
+        found = {}
+        for start in range(0, len(message_ids), LOGS_A_REQUEST):
+            part = ",".join(f"{each}.0" for each in message_ids[start : start + LOGS_A_REQUEST])
+            query = f"limit={LOGS_A_REQUEST}&messageId={part}"
+            logs = self._json(f"{self.provider_url}/viber/2/logs?{query}", f"App {PROVIDER_KEY}")
+            for row in logs["results"]:
+                found[row["messageId"].partition(".")[0]] = epoch_ms(row["sentAt"])
+        return found
+
+    def metric(self, name: str) -> float:
+        """The sum of a series of /metrics over all labels and processes."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        values = [
+            line.rpartition(" ")[2] for line in lines if line.startswith((f"{name}{{", f"{name} "))
+        ]
+        return sum(map(float, values))
+
+    def reconcile(self, accepted: int) -> dict[str, object]:
+        """Holds the ledger against the provider's bill. Raises BenchFailed at any difference."""
+        query = "group_by=channel"
+        base = f"http://127.0.0.1:{self.port}/v1/reports/cost"
+        requests = self._json(base, f"Bearer {APP_KEY}")["total"]["accepted"]
+        channels = self._json(f"{base}?{query}", f"Bearer {APP_KEY}")["rows"]
+        bill = self.bill()["channels"]
+        ours = {
+            row["channel"]: (row["delivered"] + row["double_delivered"], Decimal(row["cost"]))
+            for row in channels
+            if row["sent"]
+        }
+        theirs = {row["channel"]: (row["delivered"], Decimal(row["charge"])) for row in bill}
+        if ours != theirs:
+            raise BenchFailed(f"The ledger has {ours}, the provider's bill {theirs}.")
+        if requests != accepted:
+            raise BenchFailed(f"{accepted} messages were accepted, the ledger has {requests}.")
+        duplicates = self.stats()["duplicates"]
+        if duplicates:
+            raise BenchFailed(f"{duplicates} messages were sent to the provider twice.")
+        delivered = sum(count for count, _ in ours.values())
+        return {"delivered": delivered, "cost": str(sum(cost for _, cost in ours.values()))}
+
+    def _json(
+        self, url: str, authorization: str = "", *, method: str = "GET", body: bytes | None = None
+    ) -> Any:
+        request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - ours
+        if authorization:
+            request.add_header("Authorization", authorization)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as fault:
+            raise BenchFailed(f"{url} answered {fault.code}: {fault.read()[:300]!r}") from None
+        except OSError as fault:
+            self.check()
+            raise BenchFailed(f"{url} cannot be reached: {fault}") from None
+
+
+def epoch_ms(text: str) -> float:
+    """Epoch milliseconds of 2026-11-01T12:34:56.789+0000."""
+    return datetime.datetime.fromisoformat(text).timestamp() * 1000
+
+
+def config_text(plan: Plan, port: int, simulator_port: int, redis_url: str) -> str:
+    """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
+    providers = "".join(
+        f'[providers.{name}]\nkind = "infobip-{channel}"\n'
+        f'base_url = "http://127.0.0.1:{simulator_port}"\napi_key_env = "BENCH_PROVIDER_KEY"\n'
+        f'sender = "Bench"\nrate = "{plan.rate}/s"\nbatch = {plan.batch}\n'
+        f'connections = {plan.connections}\ncallback_token_env = "BENCH_CALLBACK_TOKEN"\n'
+        f'charged_on = "{charged_on}"\n\n'
+        for name, channel, charged_on in ((VIBER, "viber", "delivered"), (SMS, "sms", "sent"))
+    )
+    categories = "".join(
+        f'[categories.{name}]\nroute = "viber-then-sms"\n\n'
+        for name in ("otp", "transactional", "marketing")
+    )
+    caps = "".join(
+        f'[[caps]]\nname = "{name}"\ncategory = "{category}"\nchannel = "{channel}"\n'
+        f'limit = {limit}\nwindow = "{window}"\n\n'
+        for name, category, channel, limit, window in (
+            ("one-marketing-a-day", "marketing", "any", 1, "1d"),
+            ("three-marketing-sms-a-week", "marketing", "sms", 3, "7d"),
+            ("ten-codes-an-hour", "otp", "any", 10, "1h"),
+        )
+    )
+    return (
+        f'[server]\nport = {port}\npublic_url = "http://127.0.0.1:{port}"\n\n'
+        f'[redis]\nurl = "{redis_url}"\n\n'
+        '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n\n'
+        f"{providers}"
+        "[routes.viber-then-sms]\nsteps = [\n"
+        f'  {{ provider = "{VIBER}", wait = "15m" }},\n  {{ provider = "{SMS}", wait = "24h" }},\n'
+        f']\n\n{categories}{caps}[prices]\nfile = "prices.csv"\n'
+    )
