@@ -48,6 +48,10 @@ class Place:
         self.url = f"http://127.0.0.1:{self.port}"
         text = (ROOT / "config/kaskad.toml").read_text()
         text = text.replace("8080", str(self.port)).replace("8090", str(self.provider_port))
+        # What a killed dispatcher held is taken over soon, not after the default of half a minute.
+        text = text.replace('# lease = "30s"', 'lease = "2s"')
+        text = text.replace('# heartbeat = "5s"', 'heartbeat = "500ms"')
+        assert 'lease = "2s"' in text
         (folder / "kaskad.toml").write_text(text)
         (folder / "prices.csv").write_text((ROOT / "config/prices.csv").read_text())
         self._started: list[subprocess.Popen[str]] = []

@@ -24,7 +24,7 @@ import os, signal, sys, time
 from gateway.supervisor import announce, follow_parent
 follow_parent()
 """
-SERVES = PRELUDE + "announce(8080); print('at work', flush=True); signal.pause()"
+SERVES = PRELUDE + "print('at work', flush=True); announce(8080); signal.pause()"
 
 
 class Lines(list[tuple[str, str]]):
