@@ -128,7 +128,10 @@ class Ingress:
         except ClientGone:
             return
         except Exception as error:
-            await self._answer_failure(scope, send, error)
+            status = await self._answer_failure(scope, send, error)
+            name = "send" if path == MESSAGES else "callback"
+            self.metrics.requests.labels(name, str(status)).inc()
+            _log.debug("refused", endpoint=name, status=status)
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """A request off the hot path: one line in the log when it is over, whatever became of it.
@@ -174,7 +177,8 @@ class Ingress:
         scope["app"] = self  # so that Starlette raises what it would else answer in its own words
         await self._router(scope, receive, send)
 
-    async def _answer_failure(self, scope: Scope, send: Send, error: Exception) -> None:
+    async def _answer_failure(self, scope: Scope, send: Send, error: Exception) -> int:
+        """Answers, unless an answer had begun; returns the status that the failure has."""
         refusal = _refusal_of(error)
         try:
             await respond_refusal(scope, send, refusal)
@@ -182,6 +186,7 @@ class Ingress:
             # The answer had begun: all that is left is to end it where it is.
             if (guard := scope.get("kaskad.guard")) is not None:
                 guard.abort()
+        return refusal.problem.status
 
     def _make_router(self, store: Store, page: bytes) -> Router:
         messages = MessageEndpoints(store, self.authority, self._now_ms)

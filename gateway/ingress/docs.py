@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import msgspec
+from markupsafe import Markup, escape
 
 from gateway.ingress.problems import KINDS
 
@@ -23,13 +25,23 @@ _hash = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{_hash}'; base-uri 'none'; frame-ancestors 'none'"
 )
-_template = jinja2.Environment(
+_code = re.compile(r"`([^`]+)`")
+
+
+def _with_code(text: str) -> Markup:
+    """Escapes a description and sets what stands between backticks as code."""
+    return Markup(_code.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
+_environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_templates),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
-).get_template("docs.html")
+)
+_environment.filters["with_code"] = _with_code
+_template = _environment.get_template("docs.html")
 
 
 def page(document: dict[str, Any], public_url: str) -> bytes:

@@ -29,7 +29,7 @@ class Metrics:
         self.registry = telemetry.new_registry()
         self.requests = Counter(
             "kaskad_http_requests",
-            "Requests answered, by endpoint and status.",
+            "Requests answered, by endpoint and status; of sends and callbacks only the refused.",
             ["endpoint", "status"],
             registry=self.registry,
         )

@@ -181,12 +181,14 @@ async def test_without_redis_a_worker_is_alive_but_not_ready(world: World) -> No
 @with_ingress()
 async def test_metrics_show_every_process(world: World) -> None:
     await world.send(OTP)
+    await world.call("POST", "/v1/messages", OTP, key="wrong")
     await world.app.backlog.sample()
     registry = telemetry.new_registry()
     await telemetry.publish(world.link, "dispatch-here-7", registry, T0)
     text = (await world.call("GET", "/metrics", key="")).body.decode()
     own = 'process="ingress-test-1"'
     assert f'kaskad_ingress_messages_total{{category="otp",outcome="accepted",{own}}} 1.0' in text
+    assert f'kaskad_http_requests_total{{endpoint="send",{own},status="401"}} 1.0' in text
     assert f'kaskad_lane_messages{{category="otp",{own},provider="sms"}} 1.0' in text
     assert 'kaskad_process_cpu_seconds_total{process="dispatch-here-7"}' in text
     assert PHONE[1:] not in text
