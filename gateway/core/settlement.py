@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gateway.core.effects import COUNTS, Post, group_of
 from gateway.core.model import Message, Step
-from gateway.core.money import from_decimal
+from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
 from providers.contract import Receipt
 
@@ -87,7 +87,10 @@ def _price_in(receipt: Receipt, step: Step, policy: Policy) -> int | None:
     charged_on = policy.providers[step.provider].charged_on
     if charged_on == "delivered" and receipt.status not in _ARRIVAL:
         return None
-    return from_decimal(receipt.cost)
+    try:
+        return from_decimal(receipt.cost)
+    except AmountError:
+        return None  # no price at all (negative, beyond any amount): the list's stands
 
 
 def _prices(step: Step) -> dict[str, int]:

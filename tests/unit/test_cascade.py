@@ -292,6 +292,15 @@ def test_a_receipts_price_replaces_the_lists_and_both_are_kept() -> None:
     assert other.sums()["cost"] == 40_000, "another currency cannot be booked"
 
 
+@pytest.mark.parametrize("price", ["-1", "1e30", "NaN"])
+def test_a_price_that_is_none_does_not_cost_us_the_delivery(price: str) -> None:
+    world = World(send=request(route="sms-only"))
+    world.send()
+    world.report("delivered", cost=Decimal(price), currency="EUR")
+    assert world.message.status == MessageStatus.DELIVERED
+    assert world.sums()["cost"] == 40_000
+
+
 def test_a_provider_that_charges_on_sent_is_paid_even_for_what_never_arrived() -> None:
     world = World(policy(charged_on="sent"), request(route="sms-only"))
     world.send()
