@@ -30,6 +30,7 @@ SECRETS = {
     "INFOBIP_API_KEY": "provider-key",
     "INFOBIP_CALLBACK_TOKEN": "callback-token",
 }
+ROLES = ("redis-server", "gateway.cli serve", "gateway.cli dispatch")
 HELLO = {"to": "+447700900123", "category": "transactional", "text": "Hello."}
 
 
@@ -174,13 +175,13 @@ def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
     place.start("simulate", "--port", str(place.provider_port), "--viber-share", "1")
     up = place.start("up")
     read_until(up, "Stop it with ctrl-C.")
-    before = [child_of(up, words) for words in ("redis", "serve", "dispatch")]
+    before = [child_of(up, words) for words in ROLES]
     sent = place.call("/v1/messages", HELLO)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     until(
         lambda: (
-            [child_of(up, words) for words in ("redis", "serve", "dispatch")] != before
+            [child_of(up, words) for words in ROLES] != before
             and place.call("/readyz")["dispatchers"]
         ),
         "all three are back",
@@ -206,7 +207,7 @@ def test_up_ends_when_a_role_can_never_start(place: Place) -> None:
 def test_the_roles_of_a_killed_up_end_with_it(place: Place) -> None:
     up = place.start("up")
     read_until(up, "Stop it with ctrl-C.")
-    children = [child_of(up, words) for words in ("redis", "serve", "dispatch")]
+    children = [child_of(up, words) for words in ROLES]
     up.kill()
     up.wait(WAIT_S)
 
