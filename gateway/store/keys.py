@@ -3,28 +3,30 @@
 All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. A
 person's shard is that of the phone number; a message's shard is written in its id.
 
-    key                       type    lives                               written by
-    {kN}m:<id>                string  retention after it is closed        admission, every happening
-    {kN}c:<id>                string  until no further step can need it   admission
-    {kN}p:<digits>            string  last claim or slot; none while live admission, cascade
-    (person by phone) {kN}u:<user>              string  the same                            the same
-    (person by user id) {kN}i:<app>:<key>         string  24 h
-    admission            (idempotency) {kN}o                     hash    for ever: digits -> scope
-    opt-out calls {kN}lane:<provider>:<cat> stream  an entry until its outcome          admission,
-    cascade; group "dispatch" {kN}timers                zset    id -> due_ms, until closed
-    admission, cascade {kN}ledger                stream  for ever (append-only)              every
-    commit that books {kN}totals:<day>          hash    for ever: group+measure -> sum      the same
-    commits {kN}days                  set     for ever: days with totals          the same commits
-    {kN}events:<app>          stream  newest events_max entries           every status change
-    {kN}x:<provider>:<pid>    string  7 d: provider's id -> our ref       dispatch {kN}parked
-    zset    receipt -> next try, 3 d at most    callbacks {kN}t:<token>             string  60 s:
-    this transaction was applied  every commit {kaskad}meta              hash    for ever: schema,
-    shards            first start {kaskad}keys              hash    for ever: sha256 -> app, scopes
-    `kaskad key new` {kaskad}alive:<consumer>  string  the lease                           dispatch,
-    heartbeat {kaskad}paused            hash    provider -> why, since, until       dispatch
-    {kaskad}processes         zset    process -> last seen ms, pruned     every process, about once
-    a second {kaskad}stats:<process>   string  10 s: the process's figures         the same
-    {limit:<provider>}        hash    a few seconds                       ratelimit
+    key                        type    lives until                       written by
+    {kN}m:<id>                 string  retention, once it is closed      admission, cascade
+    {kN}c:<id>                 string  no further step can need it       admission
+    {kN}p:<digits>             string  the last claim or slot is over    admission, cascade
+    {kN}u:<user>               string  the same, for the caller's id     admission, cascade
+    {kN}i:<app>:<key>          string  24 h (idempotency)                admission
+    {kN}o                      hash    for ever: digits -> scope         opt-out calls
+    {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
+    {kN}timers                 zset    closed: id -> due_ms              admission, cascade
+    {kN}ledger                 stream  for ever (append-only)            every commit that books
+    {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
+    {kN}days                   set     for ever: days with totals        the same commits
+    {kN}events:<app>           stream  newest events_max entries         every status change
+    {kN}sync                   set     copied (ids, when shards > 1)     cascade
+    {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
+    {kN}parked                 zset    matched, 3 d at most              callbacks
+    {kN}t:<token>              string  60 s: a transaction was applied   every commit
+    {kaskad}meta               hash    for ever: schema, shards          the first start
+    {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}alive:<consumer>   string  the lease                         dispatch
+    {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}processes          zset    pruned: process -> last seen ms   every process
+    {kaskad}stats:<process>    string  10 s: the process's figures       every process
+    {limit:<provider>}         hash    a few seconds                     ratelimit
 """
 
 from __future__ import annotations
