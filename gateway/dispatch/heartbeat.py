@@ -37,7 +37,6 @@ class Heartbeat:
 
     async def wait_fresh(self) -> None:
         while not self.fresh:
-            self._proven = trio.Event()
             await self._proven.wait()
 
     async def beat(self) -> None:
@@ -45,7 +44,9 @@ class Heartbeat:
         began = trio.current_time()
         await lanes.prove_alive(self._link, self._consumer, self._lease_ms)
         self._stale_at = began + self._lease_ms * (100 - MARGIN_PERCENT) / 100_000
+        # Every lane waits for the same event: only who sets it may replace it.
         self._proven.set()
+        self._proven = trio.Event()
 
     async def run(self) -> None:
         async def turn() -> float:
