@@ -29,6 +29,7 @@ STATUSES = {
     15: (4, "EXPIRED", "EXPIRED_EXPIRED"),
     6: (5, "REJECTED", "REJECTED_NETWORK"),
     12: (5, "REJECTED", "REJECTED_NOT_ENOUGH_CREDITS"),
+    20: (5, "REJECTED", "REJECTED_FLOODING_FILTER"),
 }
 NO_ERROR = {"groupId": 0, "groupName": "OK", "id": 0, "name": "NO_ERROR", "permanent": False}
 TIMEOUT_S = 20.0

@@ -178,6 +178,7 @@ class Stack:
         self._clients = contextlib.ExitStack()
         self._client: dict[str, Client] = {}
         self._simulator: child.Child | None = None
+        self._redis: EmbeddedRedis | None = None
 
     # --- processes ---
 
@@ -207,6 +208,11 @@ class Stack:
         assert done.returncode == code, f"{words}: {done.returncode}, {done.stderr}{done.stdout}"
         return done.stdout
 
+    @property
+    def redis(self) -> EmbeddedRedis:
+        assert self._redis is not None, "this stack was started with another Redis"
+        return self._redis
+
     # --- HTTP ---
 
     def client(self, app: str | None = "shop", ingress: int = 0) -> Client:
@@ -232,9 +238,9 @@ class Stack:
     def delete(self, path: str, app: str = "shop") -> Answer:
         return self._kept(app).request("DELETE", path)
 
-    def stream(self, **headers: str) -> contextlib.AbstractContextManager[Stream]:
+    def stream(self, ingress: int = 0, **headers: str) -> contextlib.AbstractContextManager[Stream]:
         own = {"Authorization": f"Bearer {KEYS['shop']}", "Content-Type": "application/x-ndjson"}
-        return streaming(self.ports[0], "/v1/messages", {**own, **headers})
+        return streaming(self.ports[ingress], "/v1/messages", {**own, **headers})
 
     def accept(self, to: str, app: str = "shop", **keys: object) -> str:
         """Sends one message that must be accepted; its id."""
@@ -305,8 +311,10 @@ class Stack:
         assert self._simulator is not None, "this stack was started with another provider"
         return self._simulator
 
-    def attach(self, simulation: child.Child) -> None:
-        self._simulator = simulation
+    def attach(self, simulation: child.Child | None, redis: EmbeddedRedis | None) -> None:
+        self._simulator, self._redis = simulation, redis
+        if redis is not None:
+            self.env["KASKAD_REDIS_URL"] = redis.url
 
     def cost(self, group_by: str = "", **filters: str) -> dict[str, Any]:
         query = "&".join(f"{key}={value}" for key, value in filters.items())
@@ -425,11 +433,14 @@ def default_config(port: int, provider_url: str) -> dict[str, Any]:
     }
 
 
-def simulator_prices(directory: Path) -> tuple[simulator.Price, ...]:
-    """Our own price list, as the simulator reads it."""
+def simulator_settings(directory: Path, knobs: Mapping[str, Any]) -> simulator.Settings:
+    """A quick provider with our own price list, and the test's knobs over that."""
     file = directory / "simulator-prices.csv"
     file.write_text(PRICES)
-    return simulator.load_prices(file, {"infobip-viber": "viber", "infobip-sms": "sms"})
+    prices = simulator.load_prices(file, {"infobip-viber": "viber", "infobip-sms": "sms"})
+    quick = {"answer_ms_max": 5, "receipt_ms_min": 5, "receipt_ms_max": 40, "expiry_ms": 300}
+    whole = {"prices": prices, "seen_share": 0.0, **quick, **knobs}
+    return simulator.Settings(PROVIDER_KEY, simulator.Knobs(**whole))
 
 
 @contextlib.contextmanager
@@ -440,37 +451,28 @@ def stack(
     config: Mapping[str, Any] | None = None,
     knobs: Mapping[str, Any] | None = None,
     provider_url: str | None = None,
-    redis: Callable[[Path], contextlib.AbstractContextManager[Any]] | None = None,
+    own_redis: bool = True,
 ) -> Iterator[Stack]:
     """A running system: so many ingress processes and dispatchers on one embedded Redis.
 
-    `config` is put over `default_config`; `knobs` are the simulator's. `redis` opens another Redis
-    in the directory it is given, and starts nothing when `contextlib.nullcontext` is.
+    `config` is put over `default_config`; `knobs` are the simulator's. `own_redis` False starts
+    none: then it is for `kaskad up` to do.
     """
     with contextlib.ExitStack() as parts:
         # Not pytest's directory: its path can be too long for a socket.
         directory = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="kaskad-")))
+        simulation = None
         if provider_url is None:
-            fast = {"answer_ms_max": 5, "receipt_ms_min": 5, "receipt_ms_max": 40}
-            prices = simulator_prices(directory)
-            wanted = {"prices": prices, "seen_share": 0.0, **fast, **(knobs or {})}
-            settings = simulator.Settings(PROVIDER_KEY, simulator.Knobs(**wanted))
+            settings = simulator_settings(directory, knobs or {})
             simulation = parts.enter_context(child.running(settings))
             provider_url = simulation.base_url
-        else:
-            simulation = None
         ports = [free_port() for _ in range(max(ingress, 1))]
         whole = merged(default_config(ports[0], provider_url), config or {})
         running = Stack(directory, whole, ports)
-        if simulation is not None:
-            running.attach(simulation)
-        server = parts.enter_context(
-            redis(directory / "redis")
-            if redis is not None
-            else EmbeddedRedis(directory / "redis", "everysec")
-        )
-        if isinstance(server, EmbeddedRedis):
-            running.env["KASKAD_REDIS_URL"] = server.url
+        redis = EmbeddedRedis(directory / "redis", "everysec") if own_redis else None
+        if redis is not None:
+            redis = parts.enter_context(redis)
+        running.attach(simulation, redis)
         parts.callback(running.destroy)
         try:
             started = [running.start_ingress(number) for number in range(ingress)]

@@ -1,0 +1,183 @@
+"""A provider's limits and moods by real processes: its rate, 429, a refused account, no answer.
+
+CONTRACT.md sections 4 (readiness) and 6 (rate), issue 2 E: limits hold over all dispatchers, and
+nothing is burnt on a fault that is not the message's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import fake_provider
+import pytest
+from fake_provider import FakeProvider, Turn, push, report
+from stack import PROVIDER_KEY, Stack, phone, stack, until
+
+RATE = 40
+CAMPAIGN = 150
+VIBER, SMS = "infobip-viber", "infobip-sms"
+DELIVERED = 5
+PAUSE_S = 15.0
+
+
+@contextlib.contextmanager
+def beside(provider: FakeProvider) -> Iterator[Stack]:
+    """A stack whose provider is the fake one: no look-up, no receipts of its own."""
+    with stack(dispatchers=2, provider_url=provider.base_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeProvider]:
+    with fake_provider.running(PROVIDER_KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def kaskad(provider: FakeProvider) -> Iterator[Stack]:
+    with beside(provider) as running:
+        yield running
+
+
+def plain(to: str, **keys: object) -> dict[str, Any]:
+    return {"to": to, "category": "transactional", "text": "Your order is on its way.", **keys}
+
+
+def test_two_dispatchers_together_never_pass_the_rate() -> None:
+    config = {"providers": {VIBER: {"rate": f"{RATE}/s", "batch": 10}}}
+    knobs = {"viber_share": 1.0, "viber_delivered": 1.0, "viber_undelivered": 0.0}
+    with stack(dispatchers=2, config=config, knobs=knobs) as running:
+        began = time.monotonic()
+        ids = running.accept_all([plain(phone(), route="viber-only") for _ in range(CAMPAIGN)])
+        running.when_all_final(ids)
+        took_s = time.monotonic() - began
+        stats = running.simulator.stats()
+        assert stats.messages == CAMPAIGN
+        assert stats.messages_per_s_max["viber"] <= RATE
+        # The limit is used, too: at half of it this would take more than seven seconds.
+        assert took_s < CAMPAIGN / (RATE / 2)
+        running.ledger_equals_bill()
+        running.nothing_was_sent_twice()
+
+
+def test_a_429_is_obeyed_by_all_and_burns_no_message(kaskad: Stack, provider: FakeProvider) -> None:
+    provider.script("viber", Turn(status=429, headers={"Retry-After": "2"}))
+    first = phone()
+    ids = [kaskad.accept(first, route="viber-only")]
+    until("the refusal", lambda: provider.requests and provider.requests[-1][1] == "viber")
+    refused_at = provider.requests[-1][0]
+    others = [phone() for _ in range(4)]
+    ids += [kaskad.accept(to, route="viber-only") for to in others]
+    for to in (first, *others):
+        provider.wait_for(to, "viber")
+    later = [at for at, channel in provider.requests if channel == "viber" and at > refused_at]
+    assert min(later) - refused_at >= 2.0
+    for id_, to in zip(ids, (first, *others), strict=True):
+        assert kaskad.when(id_, "sent")["steps"][0]["status"] == "sent"
+        assert len(provider.of(to, "viber")) == 1
+
+
+def test_a_refused_account_pauses_the_lane_is_told_and_burns_no_message(
+    kaskad: Stack, provider: FakeProvider
+) -> None:
+    provider.key = "another key"
+    try:
+        to = [phone() for _ in range(3)]
+        ids = [kaskad.accept(one, route="viber-only") for one in to]
+        sms = [kaskad.accept(one) for one in (phone(),)]
+
+        def paused() -> list[dict[str, Any]]:
+            return list(kaskad.get("/readyz").json["paused"])
+
+        (pause,) = until("readyz names the paused provider", paused)
+        assert kaskad.get("/readyz").status == 200
+        assert pause["provider"] == VIBER
+        assert datetime.datetime.fromisoformat(pause["since"]).year > 2000
+        until("the metrics say so", lambda: _paused_in_metrics(kaskad))
+        assert [kaskad.status(id_) for id_ in (*ids, *sms)] == ["queued"] * 4
+        assert any('"provider paused"' in process.log for process in kaskad.processes)
+    finally:
+        provider.key = PROVIDER_KEY
+    for id_, one in zip(ids, to, strict=True):
+        provider.wait_for(one, "viber")
+        message = kaskad.when(id_, "sent", within_s=PAUSE_S)
+        assert message["steps"][0]["status"] == "sent"
+        assert len(provider.of(one, "viber")) == 1
+    until("nothing is paused any more", lambda: not paused())
+
+
+def _paused_in_metrics(kaskad: Stack) -> bool:
+    lines = kaskad.get("/metrics").body.decode().splitlines()
+    return any("paused" in line and VIBER in line and line.endswith(" 1.0") for line in lines)
+
+
+def test_no_credit_inside_a_good_answer_pauses_and_burns_no_message(
+    kaskad: Stack, provider: FakeProvider
+) -> None:
+    provider.script("sms", Turn(inside=12))
+    to = phone()
+    id_ = kaskad.accept(to, route="sms-only")
+    until("the provider is paused", lambda: kaskad.get("/readyz").json["paused"])
+    provider.wait_for(to, "sms", 2)
+    assert kaskad.when(id_, "sent")["steps"][0]["status"] == "sent"
+    refused, taken = provider.of(to, "sms")
+    # The refused reference would be a duplicate for the provider: the second one is another.
+    assert refused.id != taken.id
+    until("nothing is paused any more", lambda: not kaskad.get("/readyz").json["paused"])
+
+
+def test_a_temporary_refusal_is_tried_again_and_a_permanent_one_is_not(
+    kaskad: Stack, provider: FakeProvider
+) -> None:
+    flooded, network = phone(), phone()
+    provider.script("viber", Turn(inside=20))
+    tried_again = kaskad.accept(flooded)
+    refused = provider.wait_for(flooded, "viber")
+    taken = provider.wait_for(flooded, "viber", 2)
+    # Under the refused reference the provider would take it for a repetition.
+    assert refused.id != taken.id
+    assert kaskad.when(tried_again, "sent")["steps"][0]["attempts"] == 2
+    assert push(taken.delivery_url, [report(taken, DELIVERED)]) == 200
+    assert kaskad.status(tried_again) == "delivered"
+
+    provider.script("viber", Turn(inside=6))
+    rejected = kaskad.accept(network)
+    provider.wait_for(network, "sms")
+    viber = kaskad.message(rejected)["steps"][0]
+    assert (viber["status"], viber["error"]["code"]) == ("rejected", "6")
+    assert len(provider.of(network, "viber")) == 1
+
+
+def test_without_a_look_up_a_lost_answer_waits_for_the_timer_and_is_never_sent_again(
+    kaskad: Stack, provider: FakeProvider
+) -> None:
+    provider.script("viber", Turn(cut=True))
+    to = phone()
+    id_ = kaskad.accept(to)
+    provider.wait_for(to, "viber")
+    until("the step is unknown", lambda: kaskad.message(id_)["steps"][0]["status"] == "unknown")
+    sms = provider.wait_for(to, "sms")
+    assert push(sms.delivery_url, [report(sms, DELIVERED)]) == 200
+    message = kaskad.when(id_, "delivered")
+    assert message["steps"][1]["status"] == "delivered"
+    started = datetime.datetime.fromisoformat(message["created_at"])
+    fell_back = datetime.datetime.fromisoformat(message["steps"][1]["sent_at"])
+    assert (fell_back - started).total_seconds() >= 2.3
+    assert [len(provider.of(to, channel)) for channel in ("viber", "sms")] == [1, 1]
+
+
+def test_a_receipt_resolves_a_lost_answer(kaskad: Stack, provider: FakeProvider) -> None:
+    provider.script("viber", Turn(cut=True))
+    to = phone()
+    id_ = kaskad.accept(to, route="patient")
+    taken = provider.wait_for(to, "viber")
+    until("the step is unknown", lambda: kaskad.message(id_)["steps"][0]["status"] == "unknown")
+    assert push(taken.delivery_url, [report(taken, DELIVERED)]) == 200
+    message = kaskad.message(id_)
+    assert (message["status"], message["steps"][0]["status"]) == ("delivered", "delivered")
+    assert message["billing"]["billed"] == "0.0075"
+    assert provider.of(to, "sms") == []
