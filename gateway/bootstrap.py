@@ -75,7 +75,9 @@ def caps_of(settings: Settings) -> tuple[Cap, ...]:
 def retention_of(settings: Settings) -> Retention:
     """How long the store keeps closed messages, and how many events an app."""
     return Retention(
-        message_ms=int(settings.retention.messages_ms), events_max=settings.retention.events_max
+        message_ms=int(settings.retention.messages_ms),
+        parked_ms=int(settings.retention.parked_receipts_ms),
+        events_max=settings.retention.events_max,
     )
 
 

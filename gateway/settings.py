@@ -159,8 +159,8 @@ class Retention(Table, frozen=True, kw_only=True):
 class Lanes(Table, frozen=True, kw_only=True):
     floor_percent: Percent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
-    lease_ms: Milliseconds = _ms("30s")
-    heartbeat_ms: Milliseconds = _ms("5s")
+    lease_ms: Milliseconds = _ms("10s")
+    heartbeat_ms: Milliseconds = _ms("2s")
     stop_within_ms: Milliseconds = _ms("20s")
 
 

@@ -18,7 +18,7 @@ person's shard is that of the phone number; a message's shard is written in its 
     {kN}events:<app>           stream  newest events_max entries         every status change
     {kN}sync                   set     copied (ids, when shards > 1)     cascade
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
-    {kN}parked                 zset    matched, 3 d at most              callbacks
+    {kN}parked                 zset    matched, or its retention         callbacks
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards          the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`

@@ -3,8 +3,8 @@
 A receipt names our own reference where the provider echoes it. Where the provider gives ids of its
 own, dispatch notes id -> reference before it records that the step was sent. A receipt that matches
 nothing (it outran the send's answer, or is none of ours) is parked and tried again with growing
-delays for three days, then dropped with a log line by the caller. Nothing of this is an error to
-the provider.
+delays for as long as the retention says, then dropped with a log line by the caller. Nothing of
+this is an error to the provider.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from gateway.store.store import Store
 from providers.contract import Receipt
 
 PROVIDER_ID_MS = 7 * 86_400_000
-PARKED_MS_MAX = 3 * 86_400_000
 PARKED_MAX = 100_000  # a shard; beyond it the one due next is dropped first
 PARKED_DELAY_MS = 900  # doubled with each try
 PARKED_DELAY_MS_MAX = 600_000
@@ -38,7 +37,7 @@ class Parked(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Taken(msgspec.Struct):
-    """What became of receipts: applied to a message, parked, or (after PARKED_MS_MAX) dropped.
+    """What became of receipts: applied to a message, parked, or (after the retention) dropped.
 
     `unmatched` are the ones parked by `take_receipts`, the very objects it was given.
     """
@@ -106,7 +105,7 @@ async def sweep_parked(store: Store, shard: int, now_ms: int) -> Taken:
         if applied and applied[0].message is not None:
             taken.applied += 1
             commands.append(("ZREM", keys.parked, member))
-        elif now_ms - parked.since_ms >= PARKED_MS_MAX:
+        elif now_ms - parked.since_ms >= store.retention.parked_ms:
             taken.dropped += 1
             commands.append(("ZREM", keys.parked, member))
         else:

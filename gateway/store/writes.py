@@ -26,11 +26,12 @@ BLOB_FIELD = b"d"
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long things are kept: closed messages, idempotency keys, and how many event entries an
-    app."""
+    """How long things are kept: closed messages, idempotency keys, receipts nobody knows, and how
+    many event entries an app."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
+    parked_ms: int = 86_400_000
     events_max: int = 100_000
 
 
