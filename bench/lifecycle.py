@@ -42,7 +42,8 @@ from bench.floors import bare_server
 from bench.measure import Row
 from bench.processes import BenchFailed
 from bench.redis_server import find_binary
-from bench.scenarios import FULL, QUICK, SCENARIOS, Bench, Sizes
+from bench.scenarios import SCENARIOS, Bench
+from bench.sizes import FULL, QUICK, Sizes
 from bench.targets import verdicts
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -20,6 +20,7 @@ from bench.load_spec import Result
 from bench.measure import Load, Mark, Row, cpu_us, post, require_accepted, row, spec_for
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
+from bench.sizes import Sizes
 from bench.world import CALLBACK_TOKEN, VIBER, VIBER_COST, Plan, World
 
 PROVIDER_POLL_S = 0.02
@@ -27,50 +28,6 @@ SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
 SINGLE_CONNECTIONS = 50
 OTP_RATE = 50.0
 LIMIT_BATCH = 100
-
-
-class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How much each scenario does; `for_messages` scales them together."""
-
-    messages: int
-    warm: int
-    otp_waiting: int
-    otp_seconds: int
-    otp_provider_rate: int
-    limit_rate: int
-    limit_seconds: int
-    limit_dispatchers: tuple[int, ...]
-    growth: tuple[int, int]
-    growth_window: int
-    single: int
-
-
-FULL = Sizes(
-    messages=50_000,
-    warm=2_000,
-    otp_waiting=100_000,
-    otp_seconds=20,
-    otp_provider_rate=2_500,
-    limit_rate=1_000,
-    limit_seconds=10,
-    limit_dispatchers=(1, 2, 4),
-    growth=(10_000, 500_000),
-    growth_window=10_000,
-    single=12_500,
-)
-QUICK = Sizes(
-    messages=3_000,
-    warm=300,
-    otp_waiting=3_000,
-    otp_seconds=3,
-    otp_provider_rate=600,
-    limit_rate=500,
-    limit_seconds=4,
-    limit_dispatchers=(4,),
-    growth=(1_000, 10_000),
-    growth_window=1_000,
-    single=1_500,
-)
 
 
 class Bench(msgspec.Struct, kw_only=True):
