@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import msgspec
+import structlog
 
 READY_FD = "KASKAD_READY_FD"
 PARENT_PID = "KASKAD_PARENT_PID"
@@ -68,6 +69,8 @@ class Told(NamedTuple):
 
     what: str
 
+
+_log = structlog.get_logger("supervisor")
 
 Happening = Ready | Ended | Told
 Line = Callable[[str, str], None]  # (role, line without its end)
@@ -159,7 +162,7 @@ class _Keeper:
         self._thread.join(max(since + self._role.stop_within_s - time.monotonic(), 0))
         if not self._thread.is_alive():
             return True
-        self._line(self._role.name, f"did not stop in {self._role.stop_within_s:.0f} s: killed")
+        _log.error("role_killed", role=self._role.name, waited_s=self._role.stop_within_s)
         self.send(signal.SIGKILL)
         self._thread.join(KILL_WAIT_S)
         return False
@@ -179,7 +182,7 @@ class _Keeper:
                     return
                 if time.monotonic() - started > STEADY_S:
                     delay_s = RESTART_DELAY_MIN_S
-                self._line(name, f"ended with {code}; it is started again in {delay_s:.1f} s")
+                _log.warning("role_ended", role=name, exit_code=code, restart_in_s=delay_s)
                 self._changed.wait_for(lambda: self._stopping, delay_s)
                 delay_s = min(2 * delay_s, RESTART_DELAY_MAX_S)
 
@@ -203,7 +206,7 @@ class _Keeper:
                 )
         except OSError as fault:
             os.close(ready_read)
-            self._line(self._role.name, f"cannot be started: {fault}")
+            _log.error("role_cannot_start", role=self._role.name, reason=str(fault))
             return 1
         finally:
             os.close(ready_write)

@@ -82,7 +82,7 @@ def _run(crew: Crew, settings: Settings) -> int:
                     code = happening.code if happening.code > 0 else FAILED
                     break
                 case Ended():
-                    _log.warning("role_ended", role=happening.role, exit_code=happening.code)
+                    continue  # its crew has said so and starts it again
                 case Ready():
                     if happening.role == "ingress":
                         host, _, port = happening.said.rpartition(" ")

@@ -30,6 +30,7 @@ from gateway.finance.ledger import cost_report
 from gateway.finance.report import Query, Report
 from gateway.finance.verify import Verdict, verify
 from gateway.store.link_sync import finish, open_link
+from gateway.telemetry import configure_logs
 
 KEEP_PORT = 8080
 LOOK_EVERY_S = 0.1
@@ -66,6 +67,7 @@ class Books(msgspec.Struct, frozen=True):
 def tour(plan: Plan, environment: Mapping[str, str]) -> int:
     """Shows it all; 0 when everything arrived at an end and the books agree."""
     _terminate_as_interrupt()
+    configure_logs("cli", "error", json=False)
     show: Show = JsonShow() if plan.json else RichShow()
     shipped = settings_file.load(None, dict.fromkeys(SECRET_ENVS, "unused"))
     templates = campaign.read_templates(shipped_file(shipped, "campaign.ndjson").read_bytes())

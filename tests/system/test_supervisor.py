@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import supervisor
 from gateway.supervisor import Crew, Ended, Happening, Ready, Role
@@ -70,7 +71,7 @@ def test_a_role_says_that_it_serves_and_its_output_carries_its_name(lines: Lines
 
 def test_a_role_that_dies_is_started_again(lines: Lines) -> None:
     code = PRELUDE + "announce(os.getpid()); signal.pause()"
-    with Crew([role(code)], os.environ, lines) as crew:
+    with capture_logs() as logs, Crew([role(code)], os.environ, lines) as crew:
         first = next_of(crew)
         assert isinstance(first, Ready)
         os.kill(int(first.said), signal.SIGKILL)
@@ -78,7 +79,8 @@ def test_a_role_that_dies_is_started_again(lines: Lines) -> None:
         again = next_of(crew)
     assert isinstance(again, Ready)
     assert again.said != first.said
-    assert any("started again" in line for _, line in lines)
+    assert [entry["event"] for entry in logs] == ["role_ended"]
+    assert logs[0]["exit_code"] == -signal.SIGKILL
 
 
 def test_a_role_that_never_served_is_not_started_again(lines: Lines) -> None:
@@ -90,9 +92,10 @@ def test_a_role_that_never_served_is_not_started_again(lines: Lines) -> None:
 
 
 def test_a_command_that_cannot_run_is_an_end_with_a_reason(lines: Lines) -> None:
-    with Crew([Role("worker", ("/nowhere/kaskad",), STOP_S)], os.environ, lines) as crew:
+    nowhere = Role("worker", ("/nowhere/kaskad",), STOP_S)
+    with capture_logs() as logs, Crew([nowhere], os.environ, lines) as crew:
         assert next_of(crew) == Ended("worker", 1, final=True)
-    assert "cannot be started" in lines[0][1]
+    assert "/nowhere/kaskad" in logs[0]["reason"]
 
 
 def test_a_role_that_does_not_stop_in_time_is_killed(lines: Lines) -> None:
@@ -100,12 +103,13 @@ def test_a_role_that_does_not_stop_in_time_is_killed(lines: Lines) -> None:
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); announce(os.getpid())\n"
         "while True: signal.pause()"
     )
-    with Crew([role(stubborn, stop_within_s=0.1)], os.environ, lines) as crew:
+    slow = role(stubborn, stop_within_s=0.1)
+    with capture_logs() as logs, Crew([slow], os.environ, lines) as crew:
         ready = next_of(crew)
         assert isinstance(ready, Ready)
         assert not crew.stop()
     assert gone(int(ready.said))
-    assert any("killed" in line for _, line in lines)
+    assert "role_killed" in {entry["event"] for entry in logs}
 
 
 def test_a_role_ends_when_its_crew_is_killed() -> None:
