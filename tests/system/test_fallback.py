@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +27,10 @@ ENDINGS: dict[str, tuple[dict[str, object], str]] = {
 }
 PHONES = {name: phone() for name in (*ENDINGS, "delivered", "seen")}
 SILENT = {name: phone() for name in ("cancelled", "opted out", "too late")}
-LOST = {name: phone() for name in ("claimed", "capped")}
+UNREACHED = phone()
+# Requests that are cut, after or before the provider took them; no report comes of the first.
+CUT = {name: phone() for name in ("taken", "never taken")}
+LOOK_UPS_S = 40.0
 
 CONFIG: dict[str, Any] = {
     "caps": [
@@ -44,7 +48,9 @@ def by_phone() -> dict[str, Any]:
     fates[PHONES["seen"]] = {"viber": {**DELIVERED, "seen": True}}
     fates |= {to: {"viber": {"ending": "silent"}, "sms": DELIVERED} for to in SILENT.values()}
     unreached = {"ending": "undelivered"}
-    fates |= {to: {"viber": unreached, "sms": unreached} for to in LOST.values()}
+    fates[UNREACHED] = {"viber": unreached, "sms": unreached}
+    fates[CUT["taken"]] = {"viber": {**DELIVERED, "lost": True}}
+    fates[CUT["never taken"]] = {"viber": DELIVERED}
     return fates
 
 
@@ -54,6 +60,24 @@ def kaskad() -> Iterator[Stack]:
     with stack(config=CONFIG, knobs=knobs) as running:
         running.simulator.turn(by_phone=by_phone())
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cut(kaskad: Stack) -> dict[str, str]:
+    """Two messages whose answers are lost, by what became of their requests. The provider is asked
+    about them in 5 and in 15 seconds, while other tests run."""
+    simulator, ids = kaskad.simulator, {}
+    for name, knob in (("taken", "answer_lost_share"), ("never taken", "lost_share")):
+        simulator.turn(**{knob: 1.0})
+        ids[name] = kaskad.accept(CUT[name], route="patient")
+        until("the step is unknown", partial(_is_unknown, kaskad, ids[name]))
+        simulator.turn(**{knob: 0.0})
+    assert simulator.stats().messages == 1
+    return ids
+
+
+def _is_unknown(kaskad: Stack, id_: str) -> bool:
+    return bool(kaskad.message(id_)["steps"][0]["status"] == "unknown")
 
 
 def plain(to: str, **keys: object) -> dict[str, Any]:
@@ -117,7 +141,7 @@ def test_a_delivered_viber_sends_no_sms(kaskad: Stack) -> None:
 def test_what_no_channel_delivered_is_undelivered_free_and_may_be_tried_again(
     kaskad: Stack,
 ) -> None:
-    to = LOST["capped"]
+    to = UNREACHED
     first = kaskad.accept(to, category="marketing", campaign="april")
     message = kaskad.when(first)
     assert message["status"] == "undelivered"
@@ -204,6 +228,18 @@ def test_what_is_cancelled_before_it_is_sent_is_never_sent(kaskad: Stack) -> Non
 def _age_s(kaskad: Stack, id_: str) -> float:
     created = at(kaskad.message(id_)["created_at"])
     return (datetime.datetime.now(datetime.UTC) - created).total_seconds()
+
+
+def test_of_lost_answers_only_what_the_provider_does_not_have_is_sent_again(
+    kaskad: Stack, cut: dict[str, str]
+) -> None:
+    found = kaskad.when(cut["taken"], "delivered", within_s=LOOK_UPS_S)
+    sent_again = kaskad.when(cut["never taken"], "delivered", within_s=LOOK_UPS_S)
+    assert found["steps"][0]["attempts"] == 1
+    assert sent_again["steps"][0]["attempts"] == 2
+    for message in (found, sent_again):
+        assert sent_to(kaskad, message["to"]) == [("viber", 1)]
+        assert message["steps"][1]["sent_at"] is None
 
 
 def test_the_books_are_the_providers_bill(kaskad: Stack) -> None:

@@ -290,7 +290,7 @@ def test_all_faults_of_a_request_are_told_at_once(kaskad: Stack) -> None:
 
 def test_what_is_not_json_is_a_400(kaskad: Stack) -> None:
     as_json = {"Content-Type": "application/json"}
-    for body in (b"{", b"", b"\xff", b"[1, 2"):
+    for body in (b"{", b"", b"\xff", b'{"to": "\xff"}', b"[1, 2"):
         with kaskad.client() as client:
             problem(client.request("POST", "/v1/messages", body, as_json), 400)
 
@@ -368,6 +368,7 @@ def test_bad_lines_of_a_stream_have_their_numbers_and_harm_no_others(kaskad: Sta
         b"{not json",
         json.dumps({"to": "x", "category": "otp", "text": "x"}).encode(),
         b'{"to": "' + b"9" * 70_000 + b'"}',
+        b'{"to": "\xff", "category": "otp", "text": "x"}',
         json.dumps(marketing(to, "stream")).encode(),
     ]
     with kaskad.client() as client:
@@ -376,11 +377,11 @@ def test_bad_lines_of_a_stream_have_their_numbers_and_harm_no_others(kaskad: Sta
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/x-ndjson"
     items = answer.lines
-    assert [item["line"] for item in items] == [1, 2, 3, 4, 5]
-    outcomes = ["accepted", "rejected", "rejected", "rejected", "duplicate"]
+    assert [item["line"] for item in items] == [1, 2, 3, 4, 5, 6]
+    outcomes = ["accepted", *["rejected"] * 4, "duplicate"]
     assert [item["outcome"] for item in items] == outcomes
-    assert [item["error"]["status"] for item in items[1:4]] == [400, 422, 413]
-    assert items[4]["id"] == items[0]["id"]
+    assert [item["error"]["status"] for item in items[1:5]] == [400, 422, 413, 400]
+    assert items[5]["id"] == items[0]["id"]
 
 
 def test_a_stream_of_5000_lines_is_answered_in_order_while_it_is_written(kaskad: Stack) -> None:
