@@ -37,6 +37,7 @@ HEADS = (
 _FIGURES = {
     "accepted_rate": "accepted {:,.0f}/s",
     "redis_to_floor": "Redis {:.2f} of its floor",
+    "file_bytes": "{:,.0f} bytes to the append-only file",
     "rate_to_bare": "{:.2f} of the bare server",
     "p99_to_idle": "p99 {:.1f} of idle",
     "peak_in_a_second": "peak {:,.0f} in a second",

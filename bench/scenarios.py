@@ -75,6 +75,7 @@ def _whole_life(bench: Bench, number: str, name: str, **how: Any) -> Row:
     floor = _replayed(bench, written, warm)
     bench.floors[f"redis, the writes of scenario {number}"] = floor
     redis_us = found.cpu_us["redis"]
+    found.figures["file_bytes"] = len(written) / warm
     found.figures["redis_to_floor"] = redis_us / floor["cpu_us"]
     return found
 

@@ -193,12 +193,13 @@ def test_the_floor_of_redis_is_the_same_writes_again(
 
 def a_run() -> report.Results:
     rows = good_rows()
+    machine: dict[str, str | int] = {"cpu": "ACME (R) 9000/x", "cores": 2, "python": "3.11.7"}
+    machine |= {"redis": "6.2.14", "kernel": "6.1", "commit": "abc"}
     return report.Results(
         at="2026-11-21T10:00:00Z",
         quick=False,
         seed=1,
-        machine={"cpu": "ACME (R) 9000/x", "cores": 2, "python": "3.11.7"}
-        | {"redis": "6.2.14", "kernel": "6.1", "commit": "abc"},
+        machine=machine,
         options={"messages": 100},
         floors={"bare server": {"rate": 10_000.0, "cpu_us": 80.0}},
         rows=rows,
