@@ -13,7 +13,6 @@ With one shard nothing here is ever called.
 
 from __future__ import annotations
 
-import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from gateway.core.model import (
     decode_remembered,
     encode,
 )
+from gateway.store import noise
 from gateway.store.admit import Answer, cap_hit, decode_answer
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.link import Command, Session
@@ -106,7 +106,7 @@ async def _open_key(store: Store, keys: Keys, send: Send) -> Answer | Send:
     """
     assert send.idempotency_key is not None
     key = keys.idempotency(send.app, send.idempotency_key)
-    token = keys.token(secrets.token_urlsafe(9))
+    token = keys.token(noise.token())
 
     async def attempt(session: Session) -> tuple[list[Command], Answer | Send]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
@@ -147,7 +147,7 @@ async def _take_user(store: Store, keys: Keys, send: Send, now_ms: int) -> Answe
     """Takes claim and slot under the caller's id; the refusal where it is taken or full."""
     assert send.user is not None
     key = keys.user(send.user)
-    token = keys.token(secrets.token_urlsafe(9))
+    token = keys.token(noise.token())
     rule = store.policy.categories.get(send.category)
     route = store.policy.routes.get(send.route or rule.route) if rule is not None else None
     if route is None:
@@ -201,7 +201,7 @@ async def _winner_at_home(store: Store, send: Send, now_ms: int) -> str | None:
 async def _give_user_back(store: Store, keys: Keys, send: Send, now_ms: int) -> None:
     assert send.user is not None
     key = keys.user(send.user)
-    token = keys.token(secrets.token_urlsafe(9))
+    token = keys.token(noise.token())
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
@@ -277,7 +277,7 @@ async def _copy_state(store: Store, home: Keys, message_id: str, now_ms: int) ->
         copied = await _copy_to(
             store, keys_of(shard_of(user, store.shards)), user, message_key, now_ms
         )
-    token = home.token(secrets.token_urlsafe(9))
+    token = home.token(noise.token())
 
     async def forget(session: Session) -> tuple[list[Command], None]:
         # Only the state that was copied is done with: a newer one keeps its note.
@@ -291,7 +291,7 @@ async def _copy_to(store: Store, keys: Keys, user: str, message_key: str, now_ms
     """Copies the message's state to the identity's record; returns the message record that was
     copied."""
     key = keys.user(user)
-    token = keys.token(secrets.token_urlsafe(9))
+    token = keys.token(noise.token())
 
     async def attempt(session: Session) -> tuple[list[Command], bytes]:
         # The message is read after the WATCH, so a copy of an older state cannot come last.

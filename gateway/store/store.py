@@ -8,14 +8,13 @@ in halves, so that one hot person cannot starve the others.
 
 from __future__ import annotations
 
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from gateway.core.model import Send, new_id, shard_of_id
 from gateway.core.policy import Policy
-from gateway.store import reserve
+from gateway.store import noise, reserve
 from gateway.store.admit import Admission, Answer
 from gateway.store.apply import Application, Applied, Item
 from gateway.store.keys import Keys, keys_of, shard_of
@@ -56,7 +55,7 @@ class Store:
         return None if shard is None or shard >= self.shards else keys_of(shard)
 
     def new_message_id(self, digits: str, now_ms: int) -> str:
-        return new_id(now_ms, self.shard_of_phone(digits), secrets.randbits(45))
+        return new_id(now_ms, self.shard_of_phone(digits), noise.bits(45))
 
     async def admit(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
         """Decides requests whose phones are all of `shard`; one answer each, in order, durable."""
@@ -118,7 +117,7 @@ class Store:
         results: list[Result] = []
         while pieces:
             piece = pieces.pop()
-            token = keys.token(secrets.token_urlsafe(9))
+            token = keys.token(noise.token())
 
             async def attempt(
                 session: Session, piece: Sequence[Piece] = piece, token: str = token
