@@ -81,9 +81,11 @@ class Intake:
         for entry in entries:
             self._known.discard((entry.at.lane, entry.at.entry))
 
-    async def fill(self, soon: int) -> None:
-        """Reads what can be used soon: one round trip over all lanes, none if one was just made."""
-        if trio.current_time() - self._read_at < FRESH_S and any(self.waiting()):
+    async def fill(self, soon: int, *, now: bool = False) -> None:
+        """Reads what can be used soon: one round trip over all lanes, none if one was just made
+        (`now`: even then)."""
+        fresh = trio.current_time() - self._read_at < FRESH_S and any(self.waiting())
+        if fresh and not now:
             return
         async with self._lock:
             if self._unsure:

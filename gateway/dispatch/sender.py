@@ -110,6 +110,14 @@ def read_fault(piece: Sequence[Held], fault: contract.SendFault) -> Answer:
     return answer
 
 
+class Gathered:
+    """Outcomes that go into one commit."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.done = False
+
+
 class Sender:
     def __init__(
         self,
@@ -128,6 +136,8 @@ class Sender:
         self._breaker = breaker
         self._heartbeat = heartbeat
         self._watchdog = deps.watchdog("outcomes")
+        self._recording = trio.Lock()
+        self._gathered = Gathered()
         self._send_s = provider.config.timeout_ms / 1000 + SEND_EXTRA_S
         self._seconds = deps.metrics.request_seconds.labels(self._name)
 
@@ -166,8 +176,22 @@ class Sender:
                 return
 
     async def record(self, items: Sequence[Item]) -> None:
-        """Commits what became of messages, however long Redis is away."""
-        await self._watchdog.until_done(lambda: self._deps.store.apply(items, self._deps.clock()))
+        """Commits what became of messages, however long Redis is away.
+
+        Requests that end while a commit is under way are recorded together by the next one: whoever
+        gets the lock first commits for all. Should that one be cancelled, the next does it again,
+        which changes nothing twice: a happening is of one claim."""
+        gathered = self._gathered
+        gathered.items += items
+        async with self._recording:
+            if gathered.done:
+                return
+            if gathered is self._gathered:
+                self._gathered = Gathered()
+            await self._watchdog.until_done(
+                lambda: self._deps.store.apply(gathered.items, self._deps.clock())
+            )
+            gathered.done = True
 
     async def _lease(self, wanted: int) -> tuple[int, float]:
         """Tokens for a further request, and when they may be used; (0, now) to send nothing."""
