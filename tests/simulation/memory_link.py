@@ -1,0 +1,151 @@
+"""A link to the Redis in memory whose weather is bad: slow, cut, late, and away for a while.
+
+Implements `gateway.store.link.Link` under trio. What a cut connection had sent may be done, not be
+done, or be done later; a caller that is cancelled never knows either. All chance is the weather's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from memory_redis import Connection, MemoryRedis, octets
+
+from gateway.store.errors import OutcomeUnknown, StoreUnavailable, judge
+from gateway.store.link import Command, Reply, Session, Statistics
+
+DOWN_WAIT_S = 1.0
+LATE_MAX_S = 20.0  # bytes of a cut connection arrive by then, or never
+SLOW_MAX_S = 0.6
+
+
+class Weather:
+    """What the network and the server do; `later(delay_s, work)` does work at a virtual time."""
+
+    def __init__(
+        self,
+        server: MemoryRedis,
+        chance: random.Random,
+        later: Callable[[float, Callable[[], None]], None],
+    ) -> None:
+        self.server = server
+        self.chance = chance
+        self.later = later
+        self.cut_share = 0.0  # of all calls
+        self.slow_share = 0.0
+        self.down = False
+        self.news = trio.Event()
+        server.added = self._ring
+        self.calls = 0
+
+    def _ring(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
+
+    def latency_s(self) -> float:
+        if self.chance.random() < self.slow_share:
+            return self.chance.uniform(0.01, SLOW_MAX_S)
+        return 0.0002
+
+    def fate(self) -> str:
+        if self.chance.random() >= self.cut_share:
+            return "ok"
+        return self.chance.choice(("lost", "late", "unheard", "refused"))
+
+
+async def _no_hook() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+class MemoryLink:
+    """`hook` is awaited at both ends of every call: where a process may stand still or die."""
+
+    def __init__(self, weather: Weather, hook: Callable[[], Awaitable[None]] = _no_hook) -> None:
+        self._weather = weather
+        self._hook = hook
+
+    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+        return await MemorySession(self._weather, self._hook).call(commands)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        yield MemorySession(self._weather, self._hook)
+
+    def statistics(self) -> Statistics:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class MemorySession:
+    def __init__(self, weather: Weather, hook: Callable[[], Awaitable[None]]) -> None:
+        self._weather = weather
+        self._hook = hook
+        self._connection = Connection()
+        self._broken = False
+
+    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+        weather = self._weather
+        weather.calls += 1
+        await self._hook()
+        if self._broken or weather.down:
+            if not self._broken:
+                await trio.sleep(DOWN_WAIT_S * weather.chance.random())
+            raise StoreUnavailable("Redis is away.")
+        fate = weather.fate()
+        if fate == "refused":
+            self._broken = True
+            raise StoreUnavailable("The connection is refused.")
+        try:
+            await trio.sleep(weather.latency_s())
+        except trio.Cancelled:
+            self._lose(commands, weather.chance.choice(("lost", "late", "now")))
+            raise
+        if weather.down and fate == "ok":
+            fate = "lost"
+        if fate in ("lost", "late"):
+            self._lose(commands, fate)
+            raise OutcomeUnknown("The connection was cut.")
+        replies = await self._answered(commands)
+        await self._hook()
+        await trio.sleep(weather.latency_s())
+        if fate == "unheard":
+            self._broken = True
+            raise OutcomeUnknown("The connection was cut before the answer.")
+        fault = judge([tuple(c) for c in commands], replies)
+        if fault is not None:
+            raise fault
+        return replies
+
+    async def _answered(self, commands: Sequence[Command]) -> list[Any]:
+        server = self._weather.server
+        (first, *rest) = commands
+        if rest or octets(first[0]) != b"XREAD" or b"BLOCK" not in map(octets, first):
+            return server.run(self._connection, commands)
+        words = [octets(word) for word in first]
+        with trio.move_on_after(int(words[words.index(b"BLOCK") + 1]) / 1000):
+            while True:
+                news = self._weather.news
+                replies = server.run(self._connection, commands)
+                if replies[0] is not None:
+                    return replies
+                await news.wait()
+        return [None]
+
+    def _lose(self, commands: Sequence[Command], how: str) -> None:
+        """The connection ends; what was sent on it is lost, or still arrives."""
+        self._broken = True
+        server, connection = self._weather.server, self._connection
+        if how == "late":
+            delay_s = self._weather.chance.uniform(0.0, LATE_MAX_S)
+            self._weather.later(delay_s, lambda: _do(server, connection, commands))
+        elif how == "now":
+            _do(server, connection, commands)
+
+
+def _do(server: MemoryRedis, connection: Connection, commands: Sequence[Command]) -> None:
+    server.run(connection, commands)

@@ -1,0 +1,202 @@
+"""The Redis in memory answers as the real one does, whatever sequence of commands it is given."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+from memory_redis import Connection, MemoryRedis
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+from conftest import redis_server, redis_url
+
+from gateway.store.errors import StoreReplyError
+from gateway.store.link_sync import finish, open_link
+from gateway.store.script import Script
+from ratelimit.limiter import SCRIPTS
+
+__all__ = ["redis_server", "redis_url"]
+
+STRINGS = st.sampled_from(["a", "b"])
+MEMBERS = st.sampled_from(["x", "y", "z"])
+NUMBERS = st.integers(-3, 9)
+IDS = st.integers(0, 6).map(lambda n: ("id", n))  # the n-th entry that was added
+LANE = st.just("lane")
+WHO = st.sampled_from(["c1", "c2"])
+HOUR = 3_600_000
+
+
+def command(*parts: Any) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(*(p if isinstance(p, st.SearchStrategy) else st.just(p) for p in parts))
+
+
+SIMPLE = st.one_of(
+    command("GET", STRINGS),
+    command("MGET", STRINGS, STRINGS),
+    command("MSET", STRINGS, MEMBERS, STRINGS, MEMBERS),
+    command("SET", STRINGS, MEMBERS),
+    command("SET", STRINGS, MEMBERS, "PX", HOUR),
+    command("SET", STRINGS, MEMBERS, "PXAT", st.sampled_from([1, 4_102_444_800_000])),
+    command("DEL", STRINGS, STRINGS),
+    command("EXISTS", STRINGS),
+    command("HSET", "hash", MEMBERS, NUMBERS),
+    command("HGET", "hash", MEMBERS),
+    command("HMGET", "hash", MEMBERS, MEMBERS),
+    command("HDEL", "hash", MEMBERS),
+    command("HINCRBY", "hash", MEMBERS, NUMBERS),
+    command("SADD", "set", MEMBERS, MEMBERS),
+    command("SREM", "set", MEMBERS),
+    command("SMEMBERS", "set"),
+    command("ZADD", "zset", NUMBERS, MEMBERS),
+    command("ZADD", "zset", st.sampled_from(["NX", "XX"]), NUMBERS, MEMBERS),
+    command("ZREM", "zset", MEMBERS),
+    command("ZRANGEBYSCORE", "zset", "-inf", NUMBERS, "LIMIT", 0, 2),
+    command("ZREMRANGEBYRANK", "zset", 0, st.sampled_from([-1, -2, -3, -9])),
+)
+STREAMS = st.one_of(
+    command("XADD", LANE, "*", "m", MEMBERS),
+    command("XADD", LANE, "*", "m", MEMBERS),
+    command("XDEL", LANE, IDS),
+    command("XACK", LANE, "g", IDS, IDS),
+    command("XLEN", LANE),
+    command("XRANGE", LANE, "-", "+", "COUNT", 1),
+    command("XRANGE", LANE, IDS, "+"),
+    command("XREAD", "COUNT", 1, "STREAMS", LANE, IDS),
+    command("XGROUP", "CREATE", LANE, "g", "0", "MKSTREAM"),
+    command("XGROUP", "DELCONSUMER", LANE, "g", WHO),
+    command(
+        "XREADGROUP", "GROUP", "g", WHO, "COUNT", 2, "STREAMS", LANE, st.sampled_from([">", "0"])
+    ),
+    command("XPENDING", LANE, "g", "-", "+", 5, WHO),
+    command("XCLAIM", LANE, "g", WHO, 0, IDS, IDS),
+    command("XINFO", "STREAM", LANE),
+    command("XINFO", "CONSUMERS", LANE, "g"),
+)
+# What else a transaction of another connection does between WATCH and EXEC.
+COMMANDS = st.one_of(
+    SIMPLE,
+    STREAMS,
+    command("WATCH", st.sampled_from(["a", "hash", "zset", "lane"])),
+    command("UNWATCH"),
+    st.lists(SIMPLE | STREAMS, max_size=3).map(lambda body: ("transaction", *body)),
+)
+
+
+def resolved(given: tuple[Any, ...], ids: list[bytes]) -> tuple[Any, ...]:
+    return tuple(
+        (ids[part[1]] if part[1] < len(ids) else b"1-1") if isinstance(part, tuple) else part
+        for part in given
+    )
+
+
+def comparable(name: str, words: tuple[Any, ...], reply: Any) -> Any:
+    """Without times, and of XINFO only what the store reads."""
+    if isinstance(reply, Exception):
+        code = str(reply).split()[0]
+        return code if code in ("NOGROUP", "BUSYGROUP") else "ERR"  # redis-py drops the word ERR
+    if name in ("HGETALL", "SMEMBERS") and isinstance(reply, list):
+        return sorted(reply)
+    if name == "XPENDING" and isinstance(reply, list):
+        return [[id_, who, times] for id_, who, _, times in reply]
+    if name == "XINFO" and isinstance(reply, list):
+        if words[1] == "STREAM":
+            pairs = dict(zip(reply[::2], reply[1::2], strict=True))
+            return pairs[b"length"], pairs[b"last-generated-id"]
+        return sorted(r[:4] for r in reply)
+    return reply
+
+
+class Both:
+    """The same commands to a real connection and to one in memory."""
+
+    def __init__(self, link: Any) -> None:
+        self.link = link
+        self.memory = MemoryRedis(lambda: time.time_ns() // 1_000)
+        self.ids: list[bytes] = []
+        self.connections = (Connection(), Connection())
+
+    def ask(self, session: Any, place: int, words: tuple[Any, ...]) -> None:
+        words = resolved(words, self.ids)
+        ours = self.connections[place]
+        try:
+            (real,) = finish(session.call([words]))
+        except StoreReplyError as error:
+            real = error.replies[0] if error.replies else error
+        if words[0] == "XADD":
+            self.memory.forced_id = real
+            self.ids.append(real)
+        (mine,) = self.memory.run(ours, [words])
+        name = words[0]
+        assert comparable(name, words, mine) == comparable(name, words, real), words
+
+    def transact(self, session: Any, place: int, body: list[tuple[Any, ...]]) -> None:
+        """No new stream entries in it: their ids would have to be known before."""
+        kept = [resolved(words, self.ids) for words in body if words[0] != "XADD"]
+        wire = [("MULTI",), *kept, ("EXEC",)]
+        try:
+            real = finish(session.call(wire))[-1]
+        except StoreReplyError as error:
+            real = error.replies[-1]
+        mine = self.memory.run(self.connections[place], wire)[-1]
+        assert (mine is None) == (real is None)
+        for words, ours, theirs in zip(kept, mine or [], real or [], strict=True):
+            assert comparable(words[0], words, ours) == comparable(words[0], words, theirs), words
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.lists(st.tuples(st.integers(0, 1), COMMANDS), min_size=5, max_size=40))
+def test_it_answers_as_the_real_one(
+    redis_url: str, script: list[tuple[int, tuple[Any, ...]]]
+) -> None:
+    with open_link(redis_url) as first, open_link(redis_url) as second:
+        finish(first.call([("FLUSHALL",)]))
+        both = Both(first)
+        one, two = first.session(), second.session()
+        sessions = (finish(one.__aenter__()), finish(two.__aenter__()))
+        for place, words in script:
+            if words[0] == "transaction":
+                both.transact(sessions[place], place, list(words[1:]))
+            else:
+                both.ask(sessions[place], place, words)
+        for place in (0, 1):
+            both.ask(sessions[place], place, ("UNWATCH",))
+        finish(one.__aexit__(None, None, None))
+        finish(two.__aexit__(None, None, None))
+
+
+def test_what_is_over_is_gone_and_breaks_a_watch() -> None:
+    now_us = [1_000_000]
+    memory, watcher = MemoryRedis(lambda: now_us[0]), Connection()
+    memory.run(Connection(), [("SET", "a", 1, "PX", 5)])
+    assert memory.run(watcher, [("WATCH", "a"), ("GET", "a")]) == [b"OK", b"1"]
+    now_us[0] += 5_000
+    assert memory.run(watcher, [("MULTI",), ("GET", "a"), ("EXEC",)])[-1] is None
+    assert memory.run(watcher, [("EXISTS", "a")]) == [0]
+
+
+def test_the_limits_scripts_are_learned_and_obeyed() -> None:
+    now_us = [1_000_000]
+    memory, connection = MemoryRedis(lambda: now_us[0]), Connection()
+    lease = Script(SCRIPTS["lease"])
+    asked = lease.command(["limit"], [5, 2, 10**6, 100_000, 0])
+    (refused,) = memory.run(connection, [asked])
+    assert refused.code == "NOSCRIPT"
+    memory.run(connection, [("SCRIPT", "LOAD", SCRIPTS["lease"])])
+    assert memory.run(connection, [asked]) == [[2, 0, 3_000_000]]
+    assert memory.run(connection, [asked]) == [[0, 1_900_000, 0]]
+
+
+def test_an_unknown_command_is_not_answered() -> None:
+    with pytest.raises(AttributeError):
+        MemoryRedis(lambda: 0).run(Connection(), [("KEYS", "*")])
