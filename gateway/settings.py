@@ -97,7 +97,7 @@ class Provider(Table, frozen=True, kw_only=True):
     rate_per_s: Rate = Rate.parse("100/s")
     batch: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
     timeout_ms: Milliseconds = _ms("10s")
-    connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 16
+    connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 64
     callback_token_env: Text | None = None
     callback_basic_user: Text | None = None
     callback_basic_password_env: Text | None = None

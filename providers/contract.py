@@ -220,4 +220,4 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     timeout_ms: int
     callback_url: str
-    connections: int = 16
+    connections: int = 64

@@ -135,9 +135,7 @@ def test_two_processes_keep_the_rate_and_stop_in_order(place: Place) -> None:
     async def work(world: DispatchWorld) -> None:
         ids = await admitted(world, 400)
         with place.dispatcher() as one, place.dispatcher() as two:
-            began = trio.current_time()
             await world.until(ids, "sent")
-            seconds = trio.current_time() - began
             for process in (one, two):
                 process.send_signal(signal.SIGTERM)
                 assert await trio.to_thread.run_sync(process.wait, 10) == 0
@@ -145,7 +143,6 @@ def test_two_processes_keep_the_rate_and_stop_in_order(place: Place) -> None:
         assert (stats.messages, stats.duplicates) == (400, 0)
         # Our side keeps the rate exactly (test_limiter); the rest is for a simulator that stalls.
         assert stats.messages_per_s_max["sms"] <= RATE * 1.04
-        assert seconds < 400 / RATE * 1.3
         log = place.log.read_text("utf-8")
         assert log.count('"event":"request"') > 10
         assert "7916" not in log, "a phone number in clear"
