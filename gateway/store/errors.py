@@ -11,10 +11,13 @@ loops or keys.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import hiredis
+
+_IN_SCRIPT = re.compile(r"ERR Error running script .*: -([A-Z]+) ")
 
 # The server cannot serve now, whatever the command: waiting helps, changing the command does not.
 UNAVAILABLE_CODES = frozenset(
@@ -42,8 +45,11 @@ class RedisError(hiredis.ReplyError):
 
     @property
     def code(self) -> str:
-        """The first word: `WRONGTYPE`, `NOSCRIPT`, `MOVED`, `ERR`."""
-        return str(self).partition(" ")[0]
+        """The first word: `WRONGTYPE`, `NOSCRIPT`, `MOVED`, `ERR`; of a command in a script its
+        own, which Redis 6 quotes at the end of an `ERR`."""
+        text = str(self)
+        inner = _IN_SCRIPT.match(text)
+        return inner[1] if inner is not None else text.partition(" ")[0]
 
 
 class StoreError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from loops import Loop
 
-from gateway.store.link import StoreReplyError
+from gateway.store.link import StoreReplyError, StoreUnavailable
 from gateway.store.script import Script
 
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -49,5 +49,31 @@ def test_a_script_s_own_fault_is_raised_and_nothing_is_run_again(
             with pytest.raises(StoreReplyError, match="Redis refused EVALSHA"):
                 await COUNT.call_many(link, [(["n"], [1]), (["word"], [1])])
             assert await link.call([("GET", "n")]) == [b"2"]
+
+    loop.run(main)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "usual", "code"),
+    [
+        ("maxmemory", "1", "0", "OOM"),
+        ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
+    ],
+)
+def test_a_redis_that_refuses_writes_is_away_also_for_a_script(
+    loop: Loop, redis_url: str, setting: str, value: str, usual: str, code: str
+) -> None:
+    """Redis 6 hides the reason in the script's error; a dispatcher must wait, not end."""
+
+    async def main() -> None:
+        async with loop.open_link(redis_url) as link:
+            await COUNT.call(link, ["n"], [1])
+            await link.call([("CONFIG", "SET", setting, value)])
+            try:
+                with pytest.raises(StoreUnavailable, match=f"cannot serve now: .*{code}"):
+                    await COUNT.call(link, ["n"], [1])
+            finally:
+                await link.call([("CONFIG", "SET", setting, usual)])
+            assert await COUNT.call(link, ["n"], [1]) == 2
 
     loop.run(main)
