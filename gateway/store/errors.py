@@ -17,7 +17,9 @@ from typing import Any
 
 import hiredis
 
-_IN_SCRIPT = re.compile(r"ERR Error running script .*: -([A-Z]+) ")
+_REASON = re.compile(
+    r"(?:ERR Error running script .*: -|EXECABORT Transaction discarded because of: )([A-Z]+) "
+)
 
 # The server cannot serve now, whatever the command: waiting helps, changing the command does not.
 UNAVAILABLE_CODES = frozenset(
@@ -45,11 +47,11 @@ class RedisError(hiredis.ReplyError):
 
     @property
     def code(self) -> str:
-        """The first word: `WRONGTYPE`, `NOSCRIPT`, `MOVED`, `ERR`; of a command in a script its
-        own, which Redis 6 quotes at the end of an `ERR`."""
+        """The first word: `WRONGTYPE`, `NOSCRIPT`, `MOVED`, `ERR`; where a script or an EXEC quotes
+        the reason of its refusal, that one's."""
         text = str(self)
-        inner = _IN_SCRIPT.match(text)
-        return inner[1] if inner is not None else text.partition(" ")[0]
+        reason = _REASON.match(text)
+        return reason[1] if reason is not None else text.partition(" ")[0]
 
 
 class StoreError(Exception):

@@ -385,3 +385,24 @@ def test_a_call_larger_than_the_kernel_takes_at_once_keeps_its_place(
             assert outcomes == [[big, str(n).encode()] for n in range(6)]
 
     loop.run(main)
+
+
+@pytest.mark.parametrize(("setting", "code"), [("maxmemory", "OOM"), ("min-replicas-to-write", "")])
+def test_a_redis_that_becomes_full_before_exec_has_done_nothing_and_is_away(
+    loop: Loop, redis_url: str, setting: str, code: str
+) -> None:
+    """The commands were queued, EXEC alone is refused and names the reason. Taken for a bug, it
+    cost receipts: the provider was told that they were taken."""
+
+    async def main() -> None:
+        async with loop.open_link(redis_url) as link, link.session() as session:
+            await session.call([("WATCH", "n"), ("MULTI",), ("SET", "n", 1)])
+            await link.call([("CONFIG", "SET", setting, 1)])
+            try:
+                with pytest.raises(StoreUnavailable, match=f"cannot serve now: EXECABORT.*{code}"):
+                    await session.call([("EXEC",)])
+            finally:
+                await link.call([("CONFIG", "SET", setting, 0)])
+            assert await link.call([("GET", "n")]) == [None]
+
+    loop.run(main)
