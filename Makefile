@@ -18,7 +18,7 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-em
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-browser check format bench bench-quick lock chromium
+.PHONY: help demo test test-browser check format bench bench-quick chaos chaos-quick lock chromium
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ bench: $(VENV)/ready-dev ## Measure messages a second and CPU a message over the
 
 bench-quick: $(VENV)/ready-dev ## The same with few messages: does the benchmark still run?
 	@$(BIN)/python bench/lifecycle.py --quick $(ARGS)
+
+chaos: $(VENV)/ready-dev ## Break everything under load, and write docs/reliability.md with what became of it.
+	@$(BIN)/python -m bench.chaos $(ARGS)
+
+chaos-quick: $(VENV)/ready-dev ## The same in a minute, and nothing is written.
+	@$(BIN)/python -m bench.chaos --quick $(ARGS)
 
 lock: $(VENV)/ready-dev ## Write requirements/*.txt again; make lock ARGS=--upgrade takes newer versions.
 	@echo "Locking requirements/dev.txt"

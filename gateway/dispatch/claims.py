@@ -17,6 +17,7 @@ from gateway.core.events import CURRENT, Claimed, Happening, LostAnswer, PutBack
 from gateway.core.model import Content, Message, StepStatus, decode_message, step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.timing import patience_ms
+from gateway.faults import point
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
@@ -89,6 +90,7 @@ async def claim(
         else:
             submission = submission_of(message, applied.content, sender, now_ms)
             claims.held.append(Held(entry, message.current, now_ms, since, submission))
+    point("claimed")
     return claims
 
 

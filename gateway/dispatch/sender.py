@@ -25,6 +25,7 @@ from gateway.dispatch.claims import Held
 from gateway.dispatch.deps import DispatchDeps, Provider
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
+from gateway.faults import point
 from gateway.store.apply import Item
 from gateway.store.receipts import note_provider_ids
 from providers import contract
@@ -258,12 +259,14 @@ class Sender:
 
     async def _record(self, answer: Answer) -> None:
         """First the provider's ids, so that a receipt finds its step; then all in one commit."""
+        point("answer_read")
         if answer.provider_ids:
             await self._watchdog.until_done(
                 lambda: note_provider_ids(self._deps.store, self._name, answer.provider_ids)
             )
         await self._tell_others(answer)
         await self.record(answer.items)
+        point("committed")
 
     async def _tell_others(self, answer: Answer) -> None:
         """Pauses and holds off for everybody. When Redis is away nobody sends anyway."""

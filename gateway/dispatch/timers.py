@@ -15,6 +15,7 @@ import structlog
 from gateway.core.events import TimerDue
 from gateway.core.model import Message
 from gateway.dispatch.deps import DispatchDeps
+from gateway.faults import point
 from gateway.store import lanes
 from gateway.store.apply import Item
 
@@ -40,6 +41,7 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
     due = await lanes.due_timers(deps.link, shard, now_ms)
     if not due:
         return False
+    point("timer_due")
     changed = 0
     for applied in await deps.store.apply([Item(id_, TimerDue()) for id_ in due], now_ms):
         if applied.message is None:
@@ -49,5 +51,7 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
         changed += applied.effects.changed
         if applied.effects.look_up:
             ask(applied.message)
+        if applied.effects.lane is not None:
+            point("fallback_queued")
     deps.metrics.timers.inc(changed)
     return changed > 0 and len(due) >= lanes.TIMERS_COUNT

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 
+from gateway.faults import point
 from gateway.ingress.answers import refusal_of
 from gateway.ingress.batcher import Batcher
 from gateway.ingress.metrics import Metrics
@@ -86,7 +87,9 @@ class CallbackEndpoint:
             _log.warning("callback_unreadable", provider=name, reason=str(error))
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
+        point("receipt_read")
         result = await self._taken(name, read.receipts, len(read.faults))
+        point("settled")
         for fault in read.faults:
             _log.warning("receipt_unreadable", provider=name, reason=fault)
         _log.debug("callback", provider=name, **msgspec.structs.asdict(result))

@@ -16,6 +16,7 @@ from typing import cast
 import msgspec
 
 from gateway.core import model
+from gateway.faults import point
 from gateway.ingress.answers import Result, failure, result_of
 from gateway.ingress.auth import Authority
 from gateway.ingress.backlog import Backlog
@@ -102,6 +103,7 @@ class Intake:
     async def _admit(self, shard: int, sends: Sequence[model.Send]) -> Sequence[Answer]:
         began = time.perf_counter()
         answers = await self.store.admit(shard, sends, self._now_ms())
+        point("accepted")
         self.metrics.admitted(list(sends), answers, time.perf_counter() - began)
         return answers
 

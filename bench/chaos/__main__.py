@@ -1,0 +1,112 @@
+"""The fault bench's command line: `make chaos`, `make chaos-quick`, `python -m bench.chaos --help`.
+
+    make chaos                                              three seeds, then the crash matrix
+    make chaos ARGS="--messages 200000 --minutes 8 --seed 7"
+    make chaos-quick                                        one short run, writes nothing
+
+Exit code 0: all assertions hold. 1: one does not, or the run cannot be believed. 2: bad usage. A
+run that ends with a fault keeps its folder with logs and Redis data. docs/reliability.md is written
+by a whole run only (not with --quick, --only or --no-page).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.chaos import faults, matrix, page
+from bench.chaos.matrix import CASES, Row
+from bench.chaos.stage import Plan
+from bench.chaos.storm import Order, Outcome, folder_of_run, run
+from bench.processes import BenchFailed
+
+SEEDS = (1, 2, 3)
+MESSAGES = 30_000  # a run
+MINUTES = 1.5  # of load, a run
+SKEW_MS = 3_000
+WAIT_S = 12
+MATRIX_MESSAGES = 60
+QUICK_MESSAGES = 2_500
+QUICK_MINUTES = 0.3
+QUICK_WAIT_S = 6
+QUICK_CASES = ("claimed", "request written", "settled")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs what was asked for; the exit code."""
+    options = _options(arguments)
+    outcomes: list[Outcome] = []
+    rows: list[Row] = []
+    try:
+        seeds = options.seed or (SEEDS[:1] if options.quick else SEEDS)
+        outcomes += [_storm(options, seed) for seed in seeds]
+        if not options.only:
+            cases = tuple(c for c in CASES if not options.quick or c.point in QUICK_CASES)
+            with folder_of_run() as (folder, spoil):
+                rows = matrix.run(folder, cases, MATRIX_MESSAGES, _tell)
+                if any(row.faults for row in rows):
+                    spoil()
+    except BenchFailed as fault:
+        sys.stderr.write(f"The fault bench failed: {fault}\n")
+        return 1
+    if options.json is not None:
+        options.json.write_bytes(page.as_json(outcomes, rows))
+    if not (options.quick or options.only or options.no_page):
+        sys.stdout.write(f"Wrote {page.write(outcomes, rows)}\n")
+    return _verdict(outcomes, rows)
+
+
+def _storm(options: argparse.Namespace, seed: int) -> Outcome:
+    order = Order(
+        messages=options.messages or (QUICK_MESSAGES if options.quick else MESSAGES),
+        seconds=60 * (options.minutes or (QUICK_MINUTES if options.quick else MINUTES)),
+        seed=seed,
+        only=tuple(options.only),
+        plan=Plan(wait_s=QUICK_WAIT_S if options.quick else WAIT_S, skew_ms=SKEW_MS),
+    )
+    _tell(f"seed {seed}: {order.messages} messages in {order.seconds:.0f} s")
+    with folder_of_run() as (folder, spoil):
+        outcome = run(order, folder, _tell)
+        if outcome.faults:
+            spoil()
+    return outcome
+
+
+def _verdict(outcomes: list[Outcome], rows: list[Row]) -> int:
+    for one in outcomes:
+        injected = sum(one.injected.values())
+        sys.stdout.write(
+            f"seed {one.seed}: {one.counts['accepted']} accepted of {one.messages}, {injected} "
+            f"faults injected, {len(one.faults)} assertions do not hold\n"
+        )
+    for row in rows:
+        sys.stdout.write(f"killed when {row.point}: {len(row.faults)} assertions do not hold\n")
+    broken = [fault for one in (*outcomes, *rows) for fault in one.faults]
+    for fault in broken:
+        sys.stdout.write(f"  {fault}\n")
+    return 1 if broken else 0
+
+
+def _tell(what: str) -> None:
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {what}\n")
+    sys.stdout.flush()
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.chaos", description=__doc__.split("\n")[0])
+    parser.add_argument("--messages", type=int, help=f"a run (default {MESSAGES})")
+    parser.add_argument("--minutes", type=float, help=f"of load, a run (default {MINUTES})")
+    parser.add_argument("--seed", type=int, action="append", help="repeatable (default 1, 2, 3)")
+    parser.add_argument("--quick", action="store_true", help="one short run, writes no page")
+    names = sorted({fault.name for fault in faults.every()})
+    parser.add_argument("--only", action="append", default=[], choices=names, metavar="FAULT")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes there")
+    parser.add_argument("--no-page", action="store_true", help="leave docs/reliability.md alone")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

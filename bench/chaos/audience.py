@@ -1,0 +1,53 @@
+"""Who is written to, drawn from a seed: the client sends it, the audit knows it.
+
+A message in 25 repeats another's campaign and person, one in 50 meets a full cap, one in 100 cannot
+be accepted; a few numbers lose all their receipts for good, and are named to the simulator.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+DUPLICATES = 0.04
+CAPPED = 0.02
+INVALID = 0.01
+BACK = 400  # how far back a duplicate reaches
+LOST_EVERY = 300  # numbers between two whose receipts are lost
+PHONES = 1_000_000
+
+
+def bodies(messages: int, seed: int, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Request bodies in the order they are sent, each with an idempotency key of its own; the
+    people are numbered from `first`."""
+    draw = random.Random(f"audience {seed}")
+    for number in range(first, first + messages):
+        kind = draw.random()
+        person = number
+        if kind < DUPLICATES + CAPPED and number > first:
+            person = number - draw.randint(1, min(BACK, number - first))
+        body: dict[str, Any] = {"to": phone(person), "idempotency_key": f"{seed}-{number}"}
+        category = category_of(person)
+        body |= {"category": category, "text": f"Kaskad {person}"}
+        if category == "marketing":
+            other = "-again" if DUPLICATES <= kind < DUPLICATES + CAPPED else ""
+            body["campaign"] = f"storm{other}"
+        if person % 3 == 0:
+            body["user"] = f"user {person}"
+        if kind > 1 - INVALID:
+            body["to"] = "+7916"
+        yield body
+
+
+def category_of(person: int) -> str:
+    return ("marketing", "marketing", "marketing", "transactional", "otp")[person % 5]
+
+
+def phone(person: int) -> str:
+    return f"+7916{1_000_000 + person % PHONES:07d}"
+
+
+def lost_phones(messages: int) -> list[str]:
+    """The numbers whose receipts never come."""
+    return [phone(person) for person in range(LOST_EVERY // 2, messages, LOST_EVERY)]

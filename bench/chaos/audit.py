@@ -1,0 +1,260 @@
+"""After a storm: is nothing lost, nothing twice, and are the books true to the last unit?
+
+Holds four accounts against each other that were kept apart: what the client was told, what Redis
+holds, the ledger, and the provider's own bill. Every difference is one sentence in `Audit.faults`;
+none is repaired. What policy allows (a code sent again because its answer was lost, a number whose
+receipts never came) is counted by name in `Audit.counts`.
+
+The rule of accounting: for every step, what we booked as its provider's charge is what the provider
+charges for it, and it is delivered here exactly if it is there, except for the numbers whose
+receipts are lost for good; for those the differences are added up, and the ledger plus that sum is
+the bill.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from bench.chaos import records
+from bench.chaos.records import FINAL_FROM, STATUSES, STEP_DELIVERED, Record, decode
+from bench.chaos.stage import Stage
+
+UNIT = 1_000_000  # of the ledger's amounts in one of the currency
+SHOWN = 5
+KINDS = {"m", "p", "u", "i", "o", "lane", "timers", "ledger", "totals", "days", "events", "x", "t"}
+KINDS |= {"{kaskad}", "limit"}
+FOR_A_TIME = ("i", "x", "t", "limit")  # keys that must have a lifetime
+NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
+_TRACE = re.compile(
+    r"Traceback|Something unexpected|\"level\":\s*\"critical\"|\"event\":\s*\"incident\""
+)
+
+Bill = dict[tuple[str, int], list[dict[str, Any]]]
+
+
+class Audit:
+    """One audit; `run` fills `faults` (empty: all is well) and `counts`."""
+
+    def __init__(self, stage: Stage, client: dict[str, Any], invalid: int, lost: set[str]) -> None:
+        self._stage = stage
+        self._client = client
+        self._invalid = invalid
+        self._lost = lost
+        self.faults: list[str] = []
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        redis = self._stage.redis
+        kinds = records.keys_by_kind(redis)
+        messages = {id_: records.message(b) for id_, b in records.values(redis, kinds["m"])}
+        bill = self._bill()
+        booked = records.ledger(redis)
+        self._promises(messages)
+        self._twice(messages, bill)
+        self._campaigns(messages, booked)
+        self._charges(messages, bill, booked)
+        self._books(messages, booked)
+        self._people(messages, kinds)
+        self._left_behind(kinds)
+        self._processes()
+
+    def _say(self, what: str, found: Any) -> None:
+        """A fault for each kind of difference, with how many there are and a few of them."""
+        if found:
+            some = list(found.items() if isinstance(found, dict) else found)[:SHOWN]
+            self.faults.append(f"{len(found)} {what}: {some}")
+
+    # --- 1: promises ---
+
+    def _promises(self, messages: dict[str, Record]) -> None:
+        accepted, told = self._client["accepted"], self._client["counts"]
+        self._say("promised messages are gone", sorted(set(accepted) - set(messages)))
+        self._say("messages nobody was promised", sorted(set(messages) - set(accepted)))
+        self._say(
+            "messages are not final",
+            {m.id: STATUSES[m.status] for m in messages.values() if m.status < FINAL_FROM},
+        )
+        self._say("faulty answers to the client", self._client["faults"])
+        undecided = told.get("undecided", 0)
+        self._say("requests were never decided", range(undecided))
+        wrong = told.get("rejected", 0) - self._invalid
+        self._say(f"requests more or less than {self._invalid} were refused", range(abs(wrong)))
+        for id_, to, user, campaign, _ in self._client["duplicates"]:
+            winner = accepted.get(id_)
+            same = winner and winner[2] == campaign and (winner[0] == to or winner[1] == user)
+            if not same:
+                self.faults.append(f"{to} was told to be a duplicate of {id_}: {winner}")
+        for name in ("accepted", "duplicate", "suppressed", "rejected"):
+            self.counts[name] = told.get(name, 0)
+        for name in ("sent again", "answers lost"):
+            self.counts[f"client: {name}"] = told.get(name, 0)
+        for message in messages.values():
+            self.counts[f"final: {STATUSES[message.status]}"] += 1
+
+    # --- 2: nothing twice ---
+
+    def _bill(self) -> Bill:
+        grouped: Bill = defaultdict(list)
+        self._foreign = []
+        for ref, line in self._stage.bill()["messages"].items():
+            parts = ref.split(".")
+            if len(parts) < 2:
+                self._foreign.append(ref)
+                continue
+            grouped[parts[0], int(parts[1])].append(line)
+        return grouped
+
+    def _twice(self, messages: dict[str, Record], bill: Bill) -> None:
+        self._say("messages on the bill are not ours", self._foreign)
+        strangers = sorted({id_ for id_, _ in bill} - set(messages))
+        self._say("sent messages were never promised", strangers)
+        twice = {}
+        for (id_, index), lines in bill.items():
+            message = messages.get(id_)
+            if message is None:
+                continue
+            step = message.steps[index]
+            self.counts[f"provider has: {step.channel}"] += 1
+            taken = [line for line in lines if line["outcome"] != "rejected"]
+            if len(taken) > 1:
+                twice[f"{id_}.{index}"] = lines
+            again = sum(line["requests"] - 1 for line in lines)
+            if not again:
+                continue
+            if message.category == "otp":
+                self.counts["sent again by policy (code, answer lost)"] += again
+            elif step.look_ups >= NOT_KNOWN_MIN:
+                self.counts["sent again by policy (provider did not know it)"] += again
+            else:
+                twice[f"{id_}.{index}"] = lines
+        self._say("steps were sent twice outside policy", twice)
+
+    def _campaigns(self, messages: dict[str, Record], booked: records.Booked) -> None:
+        """One delivery a person and campaign. A delivery that was reported after the message had
+        been given up is the one exception: the claim was free by then."""
+        delivered: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for message in messages.values():
+            if message.campaign is not None and message.delivered_step >= 0:
+                delivered[message.to, message.campaign].append(message.id)
+        twice = {}
+        for who, ids in delivered.items():
+            late = sum(id_ in booked.revived for id_ in ids)
+            if len(ids) - late > 1:
+                twice[who] = ids
+            elif len(ids) > 1:
+                self.counts["campaign again: the first delivery was reported too late"] += 1
+        self._say("people got a campaign twice", twice)
+
+    # --- 3: money ---
+
+    def _charges(self, messages: dict[str, Record], bill: Bill, booked: records.Booked) -> None:
+        wrong, unreported = {}, 0
+        for message in messages.values():
+            for index, step in enumerate(message.steps):
+                lines = bill.get((message.id, index), [])
+                theirs = sum(units(line["charge"]) for line in lines)
+                arrived = any(line["delivered"] for line in lines)
+                ours = (step.charged, step.status >= STEP_DELIVERED)
+                if ours == (theirs, arrived):
+                    continue
+                if "+" + message.to in self._lost:
+                    unreported += theirs - step.charged
+                    self.counts["steps whose receipts were lost for good"] += 1
+                else:
+                    wrong[f"{message.id}.{index}"] = (step, lines)
+        self._say("steps differ from the provider's bill", wrong)
+        charge = sum(units(line["charge"]) for lines in bill.values() for line in lines)
+        cost = booked.sums["cost"]
+        if cost + unreported != charge:
+            self.faults.append(f"The ledger has {cost} + {unreported}, the bill {charge}")
+        self.counts["bill, 1e-6 EUR"] = charge
+        self.counts["ledger cost, 1e-6 EUR"] = cost
+        self.counts["unreported, 1e-6 EUR"] = unreported
+
+    def _books(self, messages: dict[str, Record], booked: records.Booked) -> None:
+        self._say(
+            "messages were billed twice", {id_: n for id_, n in booked.times.items() if n > 1}
+        )
+        wrong = {
+            m.id: (m.billed, booked.billed[m.id], m.delivered_step)
+            for m in messages.values()
+            if m.billed != booked.billed[m.id] or (m.delivered_step >= 0) != (m.billed > 0)
+        }
+        self._say("messages were billed without delivery, or not at all", wrong)
+        verdict = self._stage.command("report", "verify", "--json")
+        if not verdict.get("agrees"):
+            self.faults.append(f"The totals are not the sum of the ledger: {verdict}")
+        total = self._stage.command("report", "cost", "--format", "json")["total"]
+        for measure in ("accepted", "delivered", "double_delivered", "sent", "undelivered"):
+            if total[measure] != booked.sums[measure]:
+                self.faults.append(f"{measure}: {total[measure]} reported, {booked.sums[measure]}")
+        for measure in ("cost", "billed"):
+            if units(total[measure]) != booked.sums[measure]:
+                self.faults.append(f"{measure}: {total[measure]} reported, {booked.sums[measure]}")
+        if booked.sums["accepted"] != len(messages):
+            self.faults.append(f"{booked.sums['accepted']} booked as accepted of {len(messages)}")
+        self.counts["billed, 1e-6 EUR"] = booked.sums["billed"]
+        self.counts["double deliveries (late Viber)"] = booked.sums["double_delivered"]
+
+    # --- claims, caps, and what is left ---
+
+    def _people(self, messages: dict[str, Record], kinds: dict[str, list[bytes]]) -> None:
+        """Claims and slots in Redis are those the delivered messages call for, and no others."""
+        claims, slots = set(), set()
+        for kind in ("p", "u"):
+            for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
+                _, held, taken = decode(blob)
+                claims |= {(kind, who, name, claim[0]) for name, claim in held.items()}
+                slots |= {(kind, who, slot[0]) for slot in taken}
+        wanted_claims, wanted_slots = set(), set()
+        held_for = {claim[:3] for claim in claims}
+        for message in messages.values():
+            if message.delivered_step < 0:
+                continue
+            people = [("p", message.to)]
+            people += [("u", message.user)] if message.user is not None else []
+            for kind, who in people:
+                if message.campaign is not None:
+                    wanted_claims.add((kind, who, message.campaign, message.id))
+                if message.category in ("marketing", "otp"):
+                    wanted_slots.add((kind, who, message.id))
+        # Of two deliveries in one campaign (see _campaigns) one holds the claim.
+        missing = {claim for claim in wanted_claims - claims if claim[:3] not in held_for}
+        self._say("claims are missing", sorted(missing))
+        self._say("claims are held for nothing", sorted(claims - wanted_claims))
+        self._say("cap slots are missing", sorted(wanted_slots - slots))
+        self._say("cap slots are held for nothing", sorted(slots - wanted_slots))
+        self.counts["claims held"], self.counts["cap slots held"] = len(claims), len(slots)
+
+    def _left_behind(self, kinds: dict[str, list[bytes]]) -> None:
+        self._say("things are left in lanes and timers", records.left(self._stage.redis))
+        self._say("contents are left", kinds.get("c", []))
+        strange = {kind: keys[:SHOWN] for kind, keys in kinds.items() if kind not in KINDS | {"c"}}
+        self._say("kinds of keys are not documented", strange)
+        with self._stage.redis.pipeline(transaction=False) as pipe:
+            keys = [key for kind in FOR_A_TIME for key in kinds.get(kind, [])]
+            for key in keys:
+                pipe.pttl(key)
+            for_ever = [key for key, ttl in zip(keys, pipe.execute(), strict=True) if ttl == -1]
+        self._say("keys that must lapse have no lifetime", for_ever)
+
+    def _processes(self) -> None:
+        self._say("processes ended by themselves", self._stage.unexpected)
+        noisy = [path.name for path in self._stage.logs if _TRACE.search(_text(path))]
+        self._say("processes logged a fault of their own", noisy)
+
+
+def units(amount: str) -> int:
+    """A decimal string in the ledger's units. A fraction of a unit is a ValueError."""
+    exact = Decimal(amount) * UNIT
+    if exact != int(exact):
+        raise ValueError(f"{amount} is not a whole number of 1e-6")
+    return int(exact)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace")

@@ -1,0 +1,199 @@
+"""The load: a process with several connections that behaves as a good client does.
+
+Every message carries an idempotency key of its own. What was not decided (no answer, half an
+answer, 429, 503, an `error` item) is sent again with the same keys, to the other ingress, until it
+is decided or the patience is over. Reads its orders from the file named on the command line and
+writes what became of every message to the file they name. Any other answer is written down as a
+fault: a 5xx other than 503, or a decision that changed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from bench.chaos.audience import bodies
+
+TIMEOUT_S = 6.0
+SIZES = (1, 1, 1, 10, 25, 50)
+WAIT_S_MAX = 3.0
+FAULTS_KEPT = 50
+
+Body = dict[str, Any]
+
+
+class Load:
+    """Shared by the connections, under one lock."""
+
+    def __init__(self, orders: dict[str, Any]) -> None:
+        self.ports: list[int] = orders["ports"]
+        self.key: str = orders["key"]
+        self.give_up_s = time.monotonic() + orders["seconds"] + orders["patience_s"]
+        self.work: queue.SimpleQueue[tuple[float, str, list[Body]]] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.accepted: dict[str, list[Any]] = {}
+        self.duplicates: list[list[Any]] = []
+        self.counts: Counter[str] = Counter()
+        self.faults: list[str] = []
+        draw = random.Random(f"client {orders['seed']}")
+        every = list(bodies(orders["messages"], orders["seed"], orders["first"]))
+        rate, start, began = len(every) / orders["seconds"], 0, time.monotonic()
+        while start < len(every):
+            size = draw.choice(SIZES)
+            form = "one" if size == 1 else draw.choice(("array", "stream"))
+            self.work.put((began + start / rate, form, every[start : start + size]))
+            start += size
+
+    def decided(self, body: Body, result: dict[str, Any]) -> bool:
+        """Takes one result; False when the message must be sent again."""
+        outcome = result.get("outcome", "rejected")
+        if outcome == "error":
+            return False
+        with self.lock:
+            self.counts[outcome] += 1
+            about = [body["to"], body.get("user"), body.get("campaign"), body["category"]]
+            if outcome == "accepted":
+                if result["id"] in self.accepted:
+                    self.faults.append(f"id {result['id']} was given twice")
+                self.accepted[result["id"]] = about
+            elif outcome == "duplicate":
+                self.duplicates.append([result["id"], *about])
+        return True
+
+    def fault(self, what: str) -> None:
+        with self.lock:
+            self.counts["faulty answers"] += 1
+            if len(self.faults) < FAULTS_KEPT:
+                self.faults.append(what)
+
+
+class Connection:
+    """One of the client's connections; `run` is its thread."""
+
+    def __init__(self, load: Load, number: int) -> None:
+        self._load = load
+        self._turn = number
+        self._http: http.client.HTTPConnection | None = None
+
+    def run(self) -> None:
+        while True:
+            try:
+                due, form, chunk = self._load.work.get_nowait()
+            except queue.Empty:
+                return
+            time.sleep(max(0.0, due - time.monotonic()))
+            self._send(form, chunk)
+
+    def _send(self, form: str, chunk: list[Body]) -> None:
+        load, tries = self._load, 0
+        while chunk:
+            if time.monotonic() > load.give_up_s:
+                with load.lock:
+                    load.counts["undecided"] += len(chunk)
+                return
+            tries += 1
+            wait_s = min(0.05 * 2**tries, WAIT_S_MAX)
+            try:
+                chunk, asked_s = self._once(form, chunk)
+                wait_s = asked_s or wait_s
+            except (OSError, http.client.HTTPException, ValueError):
+                self._close()
+                with load.lock:
+                    load.counts["answers lost"] += 1
+            if chunk:
+                self._turn += 1
+                with load.lock:
+                    load.counts["sent again"] += len(chunk)
+                time.sleep(min(wait_s, WAIT_S_MAX))
+
+    def _once(self, form: str, chunk: list[Body]) -> tuple[list[Body], float]:
+        """Sends once; what is still undecided, and how long the server asked to wait."""
+        if self._http is None:
+            port = self._load.ports[self._turn % len(self._load.ports)]
+            self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+        kind, data = "application/json", b""
+        if form == "one":
+            data = json.dumps(chunk[0]).encode()
+        elif form == "array":
+            data = json.dumps(chunk).encode()
+        else:
+            kind = "application/x-ndjson"
+            data = b"".join(json.dumps(body).encode() + b"\n" for body in chunk)
+        headers = {"Authorization": f"Bearer {self._load.key}", "Content-Type": kind}
+        self._http.request("POST", "/v1/messages", data, headers)
+        reply = self._http.getresponse()
+        if reply.status in (429, 503):
+            reply.read()
+            self._close()
+            return chunk, float(reply.getheader("Retry-After", "1"))
+        if form == "stream" and reply.status == 200:
+            return self._lines(reply, chunk), 0.0
+        told = json.loads(reply.read())
+        if reply.will_close:
+            self._close()
+        if reply.status not in (200, 202, 422):
+            self._load.fault(f"{form}: {reply.status} {told}")
+            return chunk, 0.0
+        results = told if isinstance(told, list) else [told]
+        if isinstance(told, dict) and form != "one":
+            self._load.fault(f"{form}: {reply.status} {told}")
+            return chunk, 0.0
+        left = [
+            body
+            for body, result in zip(chunk, results, strict=True)
+            if not self._load.decided(body, result)
+        ]
+        return left, 0.0
+
+    def _lines(self, reply: http.client.HTTPResponse, chunk: list[Body]) -> list[Body]:
+        """Each line counts as soon as it is there, whatever happens to the next one."""
+        left = list(chunk)
+        try:
+            while left and (line := reply.readline()):
+                result = json.loads(line)
+                if not self._load.decided(left[0], result):
+                    break
+                del left[0]
+            reply.read()
+        except (OSError, http.client.HTTPException, ValueError):
+            self._close()
+        if left:
+            self._close()
+        return left
+
+    def _close(self) -> None:
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+
+def main() -> None:
+    orders = json.loads(Path(sys.argv[1]).read_text())
+    load = Load(orders)
+    threads = [
+        threading.Thread(target=Connection(load, number).run)
+        for number in range(orders["connections"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = {
+        "accepted": load.accepted,
+        "duplicates": load.duplicates,
+        "counts": load.counts,
+        "faults": load.faults,
+    }
+    Path(orders["result"]).write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

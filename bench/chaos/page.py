@@ -1,0 +1,174 @@
+"""docs/reliability.md: what the fault bench found, written by the bench itself and by nobody else.
+
+Owns the wording of the page; every figure in it comes from the outcomes it is given.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from bench.chaos.matrix import Row
+from bench.chaos.storm import Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reliability.md"
+TOLD = (
+    ("accepted", "accepted"),
+    ("duplicate", "told to be duplicates"),
+    ("suppressed", "suppressed by a cap"),
+    ("rejected", "refused as invalid"),
+    ("client: sent again", "sent again by the client, with the same key"),
+    ("client: answers lost", "answers the client lost"),
+    ("final: delivered", "final: delivered"),
+    ("final: seen", "final: seen"),
+    ("final: undelivered", "final: undelivered"),
+    ("final: expired", "final: expired"),
+    ("provider has: viber", "Viber steps the provider has"),
+    ("provider has: sms", "SMS steps the provider has"),
+    ("sent again by policy (code, answer lost)", "codes sent again, as policy says: answer lost"),
+    (
+        "campaign again: the first delivery was reported too late",
+        "people reached again: the first delivery was reported after it had been given up",
+    ),
+    ("double deliveries (late Viber)", "Viber delivered after its time, and SMS as well"),
+    ("steps whose receipts were lost for good", "steps whose receipts were lost for good"),
+    ("bill, 1e-6 EUR", "the provider's bill, 1e-6 EUR"),
+    ("ledger cost, 1e-6 EUR", "cost in the ledger, 1e-6 EUR"),
+    ("unreported, 1e-6 EUR", "charged for steps whose receipts were lost, 1e-6 EUR"),
+    ("billed, 1e-6 EUR", "billed to the app, 1e-6 EUR"),
+)
+
+INTRO = """# Reliability: what a storm of faults did
+
+This page is written by `make chaos`, which anyone can run; no figure in it was typed. Real
+processes (two `kaskad serve`, two `kaskad dispatch`, Redis with its append-only file and an fsync
+on every write, the provider simulator, a TCP proxy on every way between them) are under load while
+a seeded script breaks them. The client behaves: each message carries an idempotency key, and what
+was not decided is sent again with the same key.
+
+After each run, once nothing is left to happen, four accounts that were kept apart are held against
+each other: what the client was told, what Redis holds, the ledger, the provider's own bill.
+
+1. Every accepted message is final, Redis holds no other, and every other request was refused.
+2. No step is at the provider twice, and no reference was in two requests, unless its answer was
+   lost and policy says to send again; those are counted below.
+3. Each delivered message is billed once, no other is; the totals are the sum of the ledger; each
+   step's charge in the ledger is the provider's, to the last unit. For the numbers whose receipts
+   the provider loses for good the difference is added up by step, and ledger plus difference is
+   the bill. Claims and cap slots are those of the delivered messages; no lane, timer, content or
+   parked receipt is left, and what must lapse has a lifetime.
+"""
+NOT_COVERED = """## What is not in it
+
+- A provider that is killed: the simulator would forget its own bill, so it is made to refuse, hang
+  and fail instead, and its connections are cut.
+- A failover of Redis to a replica, and Redis Cluster.
+- Receipts that are hours late: they come up to ten seconds late, beyond the time of their step.
+- A clock that jumps while a process runs: the second machine's is ahead all the time.
+"""
+
+
+def write(outcomes: list[Outcome], rows: list[Row]) -> Path:
+    """Writes the page; returns where."""
+    PAGE.write_text(text(outcomes, rows, _machine()))
+    return PAGE
+
+
+def text(outcomes: list[Outcome], rows: list[Row], machine: str) -> str:
+    """The page as Markdown."""
+    faults = [fault for one in (*outcomes, *rows) for fault in one.faults]
+    messages = sum(one.messages for one in outcomes)
+    seeds = ", ".join(str(one.seed) for one in outcomes)
+    verdict = (
+        "All hold: nothing lost, nothing billed twice, nothing sent twice outside policy."
+        if not faults
+        else f"**{len(faults)} assertions do not hold**; they are listed with their run."
+    )
+    parts = [
+        INTRO,
+        f"## Result\n\n{machine}\n\n{messages} messages, seeds {seeds}. {verdict}\n",
+        *(_violations(f"Seed {one.seed}", one.faults) for one in outcomes if one.faults),
+        *(_violations(f"Killed when: {row.point}", row.faults) for row in rows if row.faults),
+        _table_of_runs(outcomes),
+        _table_of_faults(outcomes),
+        _table_of_crashes(rows),
+        NOT_COVERED,
+    ]
+    return "\n".join(parts)
+
+
+def _violations(what: str, faults: list[str]) -> str:
+    return f"{what}:\n\n" + "".join(f"- {fault}\n" for fault in faults)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _table_of_runs(outcomes: list[Outcome]) -> str:
+    rows = [
+        ["requests", *(f"{one.messages:,}" for one in outcomes)],
+        ["seconds, with the calm after it", *(f"{one.seconds:.0f}" for one in outcomes)],
+        ["clock of the second machine, ms ahead", *(str(one.skew_ms) for one in outcomes)],
+        ["faults injected", *(str(sum(one.injected.values())) for one in outcomes)],
+        ["assertions that do not hold", *(str(len(one.faults)) for one in outcomes)],
+    ]
+    rows += [[name, *(f"{one.counts.get(key, 0):,}" for one in outcomes)] for key, name in TOLD]
+    return "## Runs\n\n" + _table(["", *(f"seed {one.seed}" for one in outcomes)], rows)
+
+
+def _table_of_faults(outcomes: list[Outcome]) -> str:
+    names = sorted({name for one in outcomes for name in one.injected})
+    rows = [[name, *(str(one.injected.get(name, 0)) for one in outcomes)] for name in names]
+    head = ["fault", *(f"seed {one.seed}" for one in outcomes)]
+    return "## Faults, and how often\n\n" + _table(head, rows)
+
+
+def _table_of_crashes(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    told = [
+        [
+            row.point,
+            row.process,
+            str(row.accepted),
+            str(sum(n for name, n in row.counts.items() if name.startswith("final: "))),
+            str(sum(n for name, n in row.counts.items() if name.startswith("sent again by"))),
+            str(len(row.faults)),
+        ]
+        for row in rows
+    ]
+    head = ["killed when", "process", "accepted", "final", "sent again", "do not hold"]
+    return (
+        "## Killed exactly there\n\n"
+        "The process is killed (SIGKILL) at the named moment of a message's life, its successor "
+        "finds the rest in Redis,\nand the same assertions are checked.\n\n" + _table(head, told)
+    )
+
+
+def _machine() -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    version = found[1] if found else "unknown"
+    told = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    commit = f" ({told.stdout.strip()})" if told.returncode == 0 else ""
+    cores = len(os.sched_getaffinity(0))
+    return f"Kaskad {version}{commit}, {now:%Y-%m-%d %H:%M} UTC, {cores} cores."
+
+
+def as_json(outcomes: list[Outcome], rows: list[Row]) -> bytes:
+    """The same for programs."""
+    return msgspec.json.format(msgspec.json.encode({"runs": outcomes, "crashes": rows}))

@@ -1,0 +1,141 @@
+"""What Redis holds, read without the product: keys by their documented names, records as arrays.
+
+The places of the fields are those of the records' definitions; a record of another schema is a
+BenchFailed. It judges nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import redis
+
+from bench.processes import BenchFailed
+
+PAGE = 1_000
+SCHEMA = 1
+FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then the final ones
+STATUSES = (
+    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
+)  # fmt: skip
+STEP_SENDING, STEP_UNKNOWN, STEP_DELIVERED = 10, 30, 50
+
+decode = msgspec.msgpack.decode
+
+
+class Step(NamedTuple):
+    provider: str
+    channel: str
+    status: int
+    attempts: int
+    look_ups: int
+    sent_ms: int
+    charged: int
+
+
+class Record(NamedTuple):
+    """One message."""
+
+    id: str
+    to: str
+    category: str
+    created_ms: int
+    steps: list[Step]
+    status: int
+    due_ms: int
+    billed: int
+    delivered_step: int
+    user: str | None
+    campaign: str | None
+
+
+class Booked(NamedTuple):
+    """The ledger added up: by measure, billed by message, how often each was billed, and which were
+    delivered after they had been given up."""
+
+    sums: Counter[str]
+    billed: Counter[str]
+    times: Counter[str]
+    revived: set[str]
+    entries: int
+
+
+def message(blob: bytes) -> Record:
+    fields = decode(blob)
+    if fields[0] != SCHEMA:
+        raise BenchFailed(f"A message has schema {fields[0]}, the bench reads {SCHEMA}.")
+    steps = [Step(s[0], s[1], s[7], s[8], s[9], s[13], s[17] or 0) for s in fields[10]]
+    return Record(
+        fields[1],
+        fields[3],
+        fields[5],
+        fields[7],
+        steps,
+        fields[11],
+        fields[13],
+        fields[15] or 0,
+        fields[16],
+        fields[17],
+        fields[18],
+    )
+
+
+def keys_by_kind(client: redis.Redis) -> dict[str, list[bytes]]:
+    """All keys of the installation: kind (the letters after the hash tag) -> keys."""
+    kinds: dict[str, list[bytes]] = {}
+    for key in client.scan_iter(count=PAGE):
+        name = key.decode()
+        tag, _, rest = name.partition("}")
+        kind = f"{tag}}}" if tag in ("{kaskad", "{limit:") else rest.partition(":")[0]
+        if tag.startswith("{limit:"):
+            kind = "limit"
+        kinds.setdefault(kind, []).append(key)
+    return kinds
+
+
+def values(client: redis.Redis, keys: list[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Key (without its tag and kind) and value of every string; what lapsed meanwhile is left
+    out."""
+    for start in range(0, len(keys), PAGE):
+        page = keys[start : start + PAGE]
+        for key, value in zip(page, client.mget(page), strict=True):
+            if value is not None:
+                yield key.decode().partition("}")[2].partition(":")[2], value
+
+
+def ledger(client: redis.Redis) -> Booked:
+    """Adds the whole ledger up."""
+    booked = Booked(Counter(), Counter(), Counter(), set(), client.xlen("{k0}ledger"))
+    after = "-"
+    while page := client.xrange("{k0}ledger", after, "+", PAGE):
+        for _, fields in page:
+            for post in decode(fields[b"d"])[2]:
+                _add(booked, post[1], post[2])
+        after = "(" + page[-1][0].decode()
+    return booked
+
+
+def _add(booked: Booked, measures: dict[str, int], message_id: str | None) -> None:
+    booked.sums.update(measures)
+    if message_id is not None:
+        booked.billed[message_id] += measures.get("billed", 0)
+        booked.times[message_id] += "billed" in measures
+        if measures.get("undelivered", 0) < 0:
+            booked.revived.add(message_id)
+
+
+def left(client: redis.Redis) -> dict[str, int]:
+    """What must be empty once everything is over: how much is still there, by name."""
+    found: dict[str, int] = {}
+    for key in client.scan_iter("{k0}lane:*"):
+        name = key.decode().partition("}")[2]
+        found[name] = client.xlen(key)
+        pending = sum(group["pending"] for group in client.xinfo_groups(key))
+        found[f"{name} pending"] = pending
+    for kind in ("timers", "parked"):
+        found[kind] = client.zcard("{k0}" + kind)
+    found["sync"] = client.scard("{k0}sync")
+    return {name: count for name, count in found.items() if count}

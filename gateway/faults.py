@@ -1,0 +1,56 @@
+"""Named moments at which a test may have a process die, and nothing at all in normal runs.
+
+KASKAD_FAULT_POINT=NAME or NAME:N in the environment kills the process (SIGKILL, so nothing is
+cleaned up, said or written any more) when it comes to the moment NAME for the Nth time. Without it
+`point` is a function that does nothing, chosen once when this module is imported. Owns the names;
+it knows nothing of what happens around them. A name that does not exist is a ConfigurationError at
+the start, so that a test cannot pass by never dying.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from gateway.errors import ConfigurationError
+
+VARIABLE = "KASKAD_FAULT_POINT"
+POINTS = (
+    "accepted",  # ingress: messages are durable, nobody has been answered
+    "claimed",  # dispatch: steps are claimed, no byte has left
+    "answer_read",  # dispatch: the provider has answered, nothing is recorded
+    "committed",  # dispatch: what the provider answered is recorded
+    "receipt_read",  # ingress: receipts are read, nothing is applied
+    "settled",  # ingress: receipts are applied and booked, the provider is not answered
+    "timer_due",  # dispatch: timers are due, none has been fired
+    "fallback_queued",  # dispatch: a timer has put the next step into its lane
+)
+
+
+def _nothing(_: str) -> None:
+    return
+
+
+def armed(wanted: str) -> Callable[[str], None]:
+    """The `point` for a value of the variable. Raises ConfigurationError."""
+    if not wanted:
+        return _nothing
+    name, _, times = wanted.partition(":")
+    if name not in POINTS or not (times or "1").isdecimal():
+        raise ConfigurationError(
+            f"{VARIABLE} is {wanted!r}: unset it, or name one of {', '.join(POINTS)}."
+        )
+    left = int(times or "1")
+
+    def count(here: str) -> None:
+        nonlocal left
+        if here == name:
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return count
+
+
+point = armed(os.environ.get(VARIABLE, ""))
