@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from gateway.core import prices as price_files
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, Quote, RouteStep
 from gateway.core.prices import PriceBook
-from gateway.settings import Settings
+from gateway.settings import Settings, unrouted
 from gateway.store.writes import Retention
 from providers.callback_auth import CallbackAuth
 from providers.contract import Adapter, Category
@@ -41,10 +41,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
             )
             for name, route in settings.routes.items()
         },
-        categories={
-            name: CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown)
-            for name, rule in settings.categories.items()
-        },
+        categories={name: _category_rule(settings, name) for name in CATEGORIES},
         providers={
             name: _provider_rule(settings, name, adapter)
             for name, adapter in adapters_of(settings).items()
@@ -55,6 +52,11 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
     )
+
+
+def _category_rule(settings: Settings, category: Category) -> CategoryRule:
+    rule = settings.categories.get(category) or unrouted(category)
+    return CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown)
 
 
 def caps_of(settings: Settings) -> tuple[Cap, ...]:

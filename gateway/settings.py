@@ -325,6 +325,12 @@ def parse(
     return _finished(document, path, data_base or path.parent, env, tuple(warnings))
 
 
+def unrouted(category: Category) -> CategorySettings:
+    """What holds for a category without a table: each of its messages names its route itself."""
+    rule = CategorySettings(route="")
+    return replace(rule, ttl_ms=_ms(OTP_TTL)) if category == "otp" else rule
+
+
 def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """The table with `categories.otp.ttl` set where it is not."""
     categories = table.get("categories")

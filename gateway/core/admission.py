@@ -70,9 +70,11 @@ def admit(
     changed.
     """
     rule = policy.categories.get(send.category)
-    if rule is None:
-        return Rejected("/category", f"No route is configured for category '{send.category}'.")
-    route_name = send.route or rule.route
+    if rule is None or not (route_name := send.route or rule.route):
+        return Rejected(
+            "/category",
+            f"No route is configured for category '{send.category}': name one in `route`.",
+        )
     route = policy.routes.get(route_name)
     if route is None:
         return Rejected(

@@ -37,8 +37,8 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
-    """`resend_unknown`: a lost answer is sent again under the same id instead of being waited
-    for."""
+    """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
+    the same id instead of being waited for."""
 
     route: str
     ttl_ms: int

@@ -10,7 +10,7 @@ from cascade_world import DAY, MINUTE, PRICES, T0, policy, request
 
 from gateway.core.admission import Accepted, Decision, Duplicate, Rejected, Suppressed, admit
 from gateway.core.model import Content, Person, Send, StepStatus
-from gateway.core.policy import Policy
+from gateway.core.policy import CategoryRule, Policy
 from ratelimit.caps import Cap
 
 TODAY = datetime.date(2100, 1, 1)
@@ -76,6 +76,16 @@ def test_a_message_without_a_price_an_unknown_route_or_category_is_rejected_by_i
         assert isinstance(decision, Rejected)
         assert decision.pointer == pointer
     assert isinstance(decide(request(route="viber-only"), rules=no_price), Accepted)
+
+
+def test_a_category_without_a_route_takes_messages_that_name_one() -> None:
+    rules = msgspec.structs.replace(policy(), categories={"marketing": CategoryRule("", MINUTE)})
+    named = decide(request(route="sms-only"), rules=rules)
+    assert isinstance(named, Accepted)
+    assert (named.message.route, named.message.expires_ms) == ("sms-only", T0 + MINUTE)
+    unnamed = decide(request(), rules=rules)
+    assert isinstance(unnamed, Rejected)
+    assert (unnamed.pointer, "name one in `route`" in unnamed.detail) == ("/category", True)
 
 
 def test_an_opted_out_person_gets_nothing_in_that_scope() -> None:

@@ -40,6 +40,17 @@ def test_the_policy_holds_every_route_category_provider_and_cap(settings: Settin
     assert policy.dedupe_ms == 30 * 86_400_000
 
 
+def test_a_category_that_is_not_configured_has_no_route_and_its_usual_time(
+    settings: Settings,
+) -> None:
+    policy = bootstrap.policy_of(replace(settings, categories={}), lambda *_: None)
+    assert {name: (rule.route, rule.ttl_ms) for name, rule in policy.categories.items()} == {
+        "otp": ("", 300_000),
+        "transactional": ("", 72 * 3_600_000),
+        "marketing": ("", 72 * 3_600_000),
+    }
+
+
 def test_a_cap_on_any_channel_counts_every_channel_and_quotes_its_window(
     settings: Settings,
 ) -> None:
