@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.events import Cancelled
-from gateway.core.model import MESSAGE_NAMES, STEP_NAMES, Message, Step
+from gateway.core.model import MESSAGE_NAMES, STEP_NAMES, Message, Step, step_ref
 from gateway.core.money import format_amount
 from gateway.ingress.answers import Status, Time
 from gateway.ingress.auth import Authority
@@ -109,24 +109,32 @@ def view_of(message: Message, currency: str) -> MessageView:
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),
         metadata=message.metadata,
-        steps=[_step_view(step) for step in message.steps],
+        steps=[_step_view(message, index) for index in range(len(message.steps))],
         billing=_billing(message, currency),
     )
 
 
-def _step_view(step: Step) -> StepView:
+def _step_view(message: Message, index: int) -> StepView:
+    step = message.steps[index]
     fault = step.fault
     return StepView(
         channel=step.channel,
         provider=step.provider,
         status=STEP_NAMES[step.status],  # type: ignore[arg-type]  # the same names
-        provider_id=step.provider_id,
+        provider_id=_provider_id(message, index, step),
         attempts=step.attempts,
         sent_at=rfc3339(step.sent_ms) if step.sent_ms else None,
         done_at=rfc3339(step.done_ms) if step.done_ms else None,
         parts=step.parts if step.channel == "sms" else None,
         error=StepError(fault.code, fault.name, fault.permanent) if fault is not None else None,
     )
+
+
+def _provider_id(message: Message, index: int, step: Step) -> str | None:
+    """A provider that has the step and gave it no id of its own knows it by ours."""
+    if step.provider_id is None and step.sent_ms:
+        return step_ref(message.id, index, step.series)
+    return step.provider_id
 
 
 def _billing(message: Message, currency: str) -> Billing | None:

@@ -78,6 +78,17 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
 
 
 @with_ingress()
+async def test_a_step_its_provider_knows_by_our_id_shows_that_id_once_it_was_sent(
+    world: World,
+) -> None:
+    id_ = (await world.send(OTP | {"route": "both"})).json["id"]
+    for happening in (ev.Claimed(0), ev.Accepted(0)):
+        await world.store.apply([Item(id_, happening)], world.clock.now_ms)
+    view = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert [step["provider_id"] for step in view["steps"]] == [f"{id_}.0", None]
+
+
+@with_ingress()
 async def test_another_apps_message_does_not_exist(world: World) -> None:
     id_ = (await world.send(OTP)).json["id"]
     for path, key in ((id_, "bank-key"), ("nonsense", "shop-key"), ("0" * 20, "shop-key")):
