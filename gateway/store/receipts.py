@@ -126,7 +126,10 @@ async def _match(
     unmatched: list[Receipt] = []
     foreign: list[Receipt] = []
     for receipt in receipts:
-        item = _item(store, provider, receipt.ref, receipt)
+        # What comes back in the place of our reference may be another's; the id is then still ours.
+        item = _item(store, provider, receipt.ref, receipt) or _item(
+            store, provider, receipt.provider_id, receipt
+        )
         if item is not None:
             items.append(item)
         elif receipt.provider_id is not None or receipt.ref is not None:

@@ -59,6 +59,19 @@ async def test_a_receipt_is_durable_when_it_is_answered(world: World) -> None:
 
 
 @with_ingress()
+@pytest.mark.parametrize("echo", ["campaign-7", "", None, "1M804C4XY006GWET111R", 42])
+async def test_our_id_is_enough_whatever_stands_in_the_callback_data(
+    world: World, echo: object
+) -> None:
+    id_ = await sent(world)
+    body = report(f"{id_}.0")
+    body["results"][0]["callbackData"] = echo
+    answer = await world.call("POST", "/v1/callbacks/sms", body, BASIC, key="")
+    assert answer.json == {"applied": 1, "parked": 0, "faults": 0}
+    assert await status(world, id_) == "delivered"
+
+
+@with_ingress()
 async def test_an_unknown_message_is_parked_and_never_an_error(world: World) -> None:
     unknown = (await world.send(OTP)).json["id"][:-4] + "ZZZZ.0"
     answer = await world.call("POST", VIBER, report("not-ours", unknown), key="")
