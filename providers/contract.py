@@ -96,7 +96,8 @@ class Receipt(msgspec.Struct, frozen=True):
     at least one is set. With both, match `ref` first. A provider that replaced our id may echo only
     its own, which then stands in `ref`: match an unknown `ref` against the ids of
     `Submitted.provider_id` too. `cost` is the provider's whole charge for the step (price of one
-    part times its parts), exact.
+    part times its parts), exact; `part_cost` is the price of one part from a provider that does not
+    say how many there were. At most one of the two is set; `currency` is its currency.
     """
 
     status: ReceiptStatus
@@ -107,6 +108,7 @@ class Receipt(msgspec.Struct, frozen=True):
     cost: Decimal | None = None
     currency: str | None = None
     fault: Fault | None = None
+    part_cost: Decimal | None = None
 
 
 class Receipts(msgspec.Struct, frozen=True):

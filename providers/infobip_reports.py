@@ -33,7 +33,9 @@ from providers.infobip_wire import (
 )
 
 PRICE_DIGITS_MAX = 9  # before the decimal point
-PRICE_DECIMALS_MAX = 12  # with the digits and PARTS_MAX still exact in Decimal's 28 digits
+PRICE_DECIMALS_KEPT = 12  # with the digits and PARTS_MAX still exact in Decimal's 28 digits
+PRICE_DECIMALS_MAX = 24  # beyond KEPT it is the noise of a float
+PRICE_STEP = Decimal(1).scaleb(-PRICE_DECIMALS_KEPT)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -87,7 +89,8 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
             raise ValueError(f"message {ref} has neither a status nor seenAt.")
         return Receipt("seen", ref, provider_id, at_ms=_at_ms(report.seen_at, ref, faults))
     status = _receipt_status(report.status, ref)
-    cost = _cost(report, ref, faults)
+    cost, part_cost = _costs(report, ref, faults)
+    priced = cost is not None or part_cost is not None
     return Receipt(
         status,
         ref,
@@ -95,8 +98,9 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         at_ms=_at_ms(report.done_at or report.sent_at, ref, faults),
         parts=parts_count(report.message_count),
         cost=cost,
-        currency=report.price.currency if report.price and cost is not None else None,
+        currency=report.price.currency if report.price and priced else None,
         fault=_fault(report.error),
+        part_cost=part_cost,
     )
 
 
@@ -123,21 +127,23 @@ def _at_ms(text: str | None, ref: str, faults: list[str]) -> int | None:
         return None
 
 
-def _cost(report: Report, ref: str, faults: list[str]) -> Decimal | None:
-    """Price of one part times the parts; None without either, so that the price list decides."""
+def _costs(report: Report, ref: str, faults: list[str]) -> tuple[Decimal | None, Decimal | None]:
+    """Price of one part times the parts, and without a count of parts the price of one; neither
+    without a price, so that the price list decides."""
     if report.status is not None and report.status.key == SIGNALS_BLOCKED_FREE:
-        return Decimal(0)
+        return Decimal(0), None
     price = report.price.price_per_message if report.price else None
     count = report.message_count
-    if price is None or count is None:
-        return None
-    if not (_is_exact(price) and 0 <= count <= PARTS_MAX):
+    if price is None:
+        return None, None
+    if not (_is_price(price) and (count is None or 0 <= count <= PARTS_MAX)):
         faults.append(f"The price of message {ref} was left out: it cannot be a price.")
-        return None
-    return price * count
+        return None, None
+    price = price.quantize(PRICE_STEP)
+    return (None, price) if count is None else (price * count, None)
 
 
-def _is_exact(price: Decimal) -> bool:
+def _is_price(price: Decimal) -> bool:
     exponent = price.as_tuple().exponent
     if not isinstance(exponent, int):  # NaN and infinities carry a letter there
         return False

@@ -82,13 +82,16 @@ def corrected(
 def _price_in(receipt: Receipt, step: Step, policy: Policy) -> int | None:
     """A receipt's price, where it is one of the charge: of an arrival, or of anything when sending
     is charged."""
-    if receipt.cost is None or receipt.currency != policy.currency:
+    cost = receipt.cost
+    if receipt.part_cost is not None:
+        cost = receipt.part_cost * step.parts
+    if cost is None or receipt.currency != policy.currency:
         return None
     charged_on = policy.providers[step.provider].charged_on
     if charged_on == "delivered" and receipt.status not in _ARRIVAL:
         return None
     try:
-        return from_decimal(receipt.cost)
+        return from_decimal(cost)
     except AmountError:
         return None  # no price at all (negative, beyond any amount): the list's stands
 

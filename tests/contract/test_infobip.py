@@ -300,7 +300,29 @@ def test_prices_are_exact(price: str, count: int | None, cost: str | None) -> No
     body = f'{{"results":[{item.replace("0.01", price)}]}}'.encode()
     (read,) = SMS.receipts(body, "application/json").receipts
     assert read.cost == (None if cost is None else Decimal(cost))
-    assert read.currency == (None if cost is None else "EUR")
+    assert read.currency == "EUR"
+
+
+@pytest.mark.parametrize(
+    ("price", "count", "cost", "part_cost"),
+    [
+        ("0.0072", None, None, "0.0072"),
+        ("0.30000000000000004", None, None, "0.3"),
+        ("0.30000000000000004", 2, "0.6", None),
+        ("0.07200000000000001", 1, "0.072", None),
+    ],
+)
+def test_a_price_is_read_without_its_parts_and_without_the_noise_of_a_float(
+    price: str, count: int | None, cost: str | None, part_cost: str | None
+) -> None:
+    item = json.dumps(infobip_report_item("m", "delivered") | {"messageCount": count})
+    body = f'{{"results":[{item.replace("0.01", price)}]}}'.encode()
+    read = SMS.receipts(body, "application/json")
+    assert read.faults == []
+    (only,) = read.receipts
+    assert only.cost == (None if cost is None else Decimal(cost))
+    assert only.part_cost == (None if part_cost is None else Decimal(part_cost))
+    assert only.currency == "EUR"
 
 
 @pytest.mark.parametrize(
@@ -310,6 +332,7 @@ def test_a_price_that_is_none_does_not_lose_the_delivery(price: str) -> None:
     item = json.dumps(infobip_report_item("m", "delivered")).replace("0.01", price)
     read = SMS.receipts(f'{{"results":[{item}]}}'.encode(), "application/json")
     assert [(r.status, r.cost) for r in read.receipts] == [("delivered", None)]
+    assert [(r.part_cost, r.currency) for r in read.receipts] == [(None, None)]
     assert len(read.faults) == 1
 
 

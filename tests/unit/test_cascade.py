@@ -8,7 +8,7 @@ import pytest
 from cascade_world import DAY, ID, MINUTE, T0, World, policy, request
 
 from gateway.core import events
-from gateway.core.model import MessageStatus, StepStatus, read_ref, step_ref
+from gateway.core.model import Content, MessageStatus, StepStatus, read_ref, step_ref
 from gateway.core.policy import LOOK_UP_DELAYS_MS
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
@@ -290,6 +290,13 @@ def test_a_receipts_price_replaces_the_lists_and_both_are_kept() -> None:
     other.send()
     other.report("delivered", cost=Decimal(9), currency="USD")
     assert other.sums()["cost"] == 40_000, "another currency cannot be booked"
+
+
+def test_a_price_of_one_part_counts_once_for_each_part_we_sent() -> None:
+    world = World(send=request(route="sms-only", content=Content("я" * 71)))
+    world.send()
+    world.report("delivered", part_cost=Decimal("0.0355"), currency="EUR")
+    assert world.sums()["cost"] == 71_000
 
 
 @pytest.mark.parametrize("price", ["-1", "1e30", "NaN"])
