@@ -11,8 +11,9 @@ How a stream ends before its input does: a line that cannot be taken for now (Re
 that stays full for `request_timeout`, a line that does not arrive within it) is answered
 `{"line", "outcome": "error", "error": {...}}` with the problem's status, nothing after it is read,
 all lines read before it get their own answers, and the answer ends cleanly. What has no answer was
-not taken: the client goes on from the first line that is unanswered or an error. A client that does
-not read its answers for `request_timeout` is disconnected.
+not taken: the client goes on from the first line that is unanswered or an error. While nothing is
+written yet, a store that is away is told as for any other request: 503 with Retry-After. A client
+that does not read its answers for `request_timeout` is disconnected.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gateway.ingress.answers import Result, failure, result_of
 from gateway.ingress.auth import Authority
 from gateway.ingress.batcher import Busy
 from gateway.ingress.lines import Line, LineSplitter, TooLong
-from gateway.ingress.problems import Problem, problem
+from gateway.ingress.problems import Problem, Refusal, problem
 from gateway.ingress.send import Intake, idempotency_key
 from gateway.ingress.wire import Receive, Scope, Send, refuse_encoded, to_json
 from gateway.settings import Server
@@ -34,6 +35,7 @@ from gateway.store.admit import Answer
 WINDOW = 1_024  # lines between being read and being answered
 ANSWER_BYTES_MAX = 64 * 1024  # of answers in one write
 BUSY_WAIT_S = 0.01  # before a line is offered again to a full queue
+START_WITHIN_S = 2.0  # the answer begins with the first line's, or then: some clients wait for it
 
 _START = {
     "type": "http.response.start",
@@ -60,10 +62,11 @@ class StreamEndpoint:
             guard.leave_body_to_app()
         stream = _Stream(self._intake, self._limits, principal.app, key)
         self._open.add(stream)
+        refused: Problem | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(stream.read(receive))
-                await stream.write(send)
+                refused = await stream.write(send)
                 reader.cancel()
         except* (TimeoutError, _ClientGone):
             # Only writing raises TimeoutError: nobody takes the answers.
@@ -71,6 +74,8 @@ class StreamEndpoint:
                 guard.abort()
         finally:
             self._open.discard(stream)
+        if refused is not None:
+            raise Refusal(refused)
 
     def stop(self) -> None:
         """Ends every stream after the lines that were read: the worker is about to stop."""
@@ -85,11 +90,12 @@ class _ClientGone(Exception):
 class _Slot:
     """One line on its way: `answer` is bytes once it may be written."""
 
-    __slots__ = ("answer", "line")
+    __slots__ = ("answer", "away", "line")
 
     def __init__(self, line: int) -> None:
         self.line = line
         self.answer: bytes | None = None
+        self.away: Problem | None = None  # why it could not be taken, where that is a 503
 
 
 class _Stream:
@@ -231,11 +237,18 @@ class _Stream:
     def _finish(self, slot: _Slot, result: Result) -> None:
         result.line = slot.line
         slot.answer = to_json(result)
+        if isinstance(result.error, Problem) and result.error.status == 503:
+            slot.away = result.error
         if slot is self._slots[0]:
             self._answered.set()
 
-    async def write(self, send: Send) -> None:
-        """Writes answers in order until the last. Raises TimeoutError when nobody takes them."""
+    async def write(self, send: Send) -> Problem | None:
+        """Writes answers in order until the last. Raises TimeoutError when nobody takes them.
+
+        Returns why, with nothing written, when no line could be taken because the store is away."""
+        refused = await self._refused_at_once()
+        if refused is not None:
+            return refused
         await send(_START)
         while True:
             await self._answered.wait()
@@ -249,7 +262,18 @@ class _Stream:
                 answers = self._ready()
             if self._ended and not self._slots:
                 await send({"type": "http.response.body", "body": b""})
-                return
+                return None
+
+    async def _refused_at_once(self) -> Problem | None:
+        """Waits for the first answer; the problem when all that is known by then is that one."""
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await self._answered.wait()
+        except TimeoutError:
+            return None
+        if not self._ended or not all(slot.away for slot in self._slots):
+            return None
+        return self._slots[0].away if self._slots else None
 
     def _ready(self) -> list[bytes]:
         answers: list[bytes] = []

@@ -134,6 +134,31 @@ async def test_redis_going_away_ends_the_stream_and_says_where(world: World) -> 
     assert (await exchange.answer()).body == b""
 
 
+@with_ingress()
+async def test_a_stream_that_begins_while_redis_is_away_is_refused_as_any_request(
+    world: World,
+) -> None:
+    world.link.away = True
+    exchange = world.stream()
+    exchange.feed(line(OTP) + line(OTP))
+    answer = await exchange.answer()
+    assert (answer.status, answer.json["status"]) == (503, 503)
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@with_ingress()
+async def test_a_client_that_waits_for_the_answer_before_its_first_line_gets_its_head(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "START_WITHIN_S", 0.01)
+    exchange = world.stream()
+    head = await exchange.event()
+    assert (head["type"], head["status"]) == ("http.response.start", 200)
+    exchange.feed(line(OTP), more=False)
+    assert [r["outcome"] for r in (await exchange.answer()).lines] == ["accepted"]
+
+
 @with_ingress('backlog_max = 1\nrequest_timeout = "100ms"')
 async def test_a_full_lane_slows_the_stream_and_then_ends_it(world: World) -> None:
     await world.send(OTP)
