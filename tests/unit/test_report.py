@@ -275,11 +275,11 @@ def test_a_question_reads_back_as_it_was_asked() -> None:
     assert parse_query(query.parameters(), TODAY) == query
 
 
-def test_a_leap_year_can_be_asked_for_whole_and_no_day_more() -> None:
-    year = [("from", "2028-01-01"), ("to", "2028-12-31")]
-    assert parse_query(year, TODAY).to_day == datetime.date(2028, 12, 31)
-    with pytest.raises(ReportFault, match="367 days: ask for 366"):
-        parse_query([("from", "2027-12-31"), ("to", "2028-12-31")], TODAY)
+def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
+    century = [("from", "2000-01-01"), ("to", "2100-01-01")]
+    assert parse_query(century, TODAY).to_day == datetime.date(2100, 1, 1)
+    with pytest.raises(ReportFault, match="36601 days: ask for 36600"):
+        parse_query([("from", "2000-01-01"), ("to", "2100-03-17")], TODAY)
 
 
 @pytest.mark.parametrize(
