@@ -5,12 +5,13 @@ of which entries are pending under our name. It must not know limits, claims or 
 
 Failures: StoreUnavailable passes to the lane, which waits. A read whose answer was lost may have
 made entries pending that nobody here knows of; the next read then first compares what Redis says we
-hold with what we know. A lane whose group is gone (Redis lost its data) gets it again.
+hold with what we know, and so does every look at the dead, for a read that was done late. A lane
+whose group is gone (Redis lost its data) gets it again.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 import trio
@@ -18,7 +19,7 @@ import trio
 from gateway.dispatch.claims import Entry
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.store import lanes
-from gateway.store.errors import OutcomeUnknown, StoreReplyError
+from gateway.store.errors import OutcomeUnknown, StoreReplyError, StoreUnavailable
 from gateway.store.keys import keys_of
 from gateway.store.lanes import Waiting
 from providers.contract import Category
@@ -117,14 +118,18 @@ class Intake:
         self._read_at = -1.0
 
     async def take_over(self) -> list[Entry]:
-        """What dead dispatchers held of these lanes and is now ours, of one round."""
+        """What dead dispatchers held of these lanes and is now ours, of one round.
+
+        When Redis goes away in the middle, what was taken until then is returned: it is ours."""
         taken: list[Entry] = []
         async with self._lock:
-            for lane in self._category_of:
+            for lane in await self._survey():
                 try:
                     waitings = await lanes.take_over(self._deps.link, self._deps.consumer, lane)
-                except OutcomeUnknown:
-                    self._unsure = True
+                except StoreUnavailable:
+                    self._unsure = True  # of one dead dispatcher some may be ours by now
+                    if taken:
+                        return taken
                     raise
                 except StoreReplyError as error:
                     await self._repair(error)
@@ -165,6 +170,21 @@ class Intake:
         ]
         self._known.update((lane, entry.at.entry) for entry in news)
         return news
+
+    async def _survey(self) -> list[str]:
+        """The lanes others hold something of. Notices what is pending under our name unknown to us:
+        a read whose connection was cut may be done after the recount that followed (bytes that were
+        delayed, a Redis that stood still)."""
+        try:
+            surveys = await lanes.survey(self._deps.link, self._deps.consumer, self.lanes)
+        except StoreReplyError as error:
+            await self._repair(error)
+            return []
+        known = Counter(lane for lane, _ in self._known)
+        found = list(zip(self.lanes, surveys, strict=True))
+        if any(survey.mine > known[lane] for lane, survey in found):
+            self._unsure = True
+        return [lane for lane, survey in found if survey.others]
 
     async def _recount(self) -> None:
         """After a lost answer: finds the entries that are pending under our name unknown to us."""

@@ -42,6 +42,14 @@ class LaneState(msgspec.Struct, frozen=True):
     age_ms: int
 
 
+class Survey(msgspec.Struct, frozen=True):
+    """How many entries of a lane a consumer holds, and whether `take_over` could find something
+    among the others."""
+
+    mine: int
+    others: bool
+
+
 async def ensure_groups(link: Link, lanes: Sequence[tuple[str, str]], shards: int) -> None:
     """Creates the consumer group of every (provider, category) lane; one that exists is left as it
     is."""
@@ -86,6 +94,21 @@ async def held(link: Link, consumer: str, lane: str) -> list[Waiting]:
     )
     ((_, entries),) = _streams(reply)
     return _living(lane, [list(entry) for entry in entries])
+
+
+async def survey(link: Link, consumer: str, names: Sequence[str]) -> list[Survey]:
+    """Who holds what of lanes, in one round trip for all of them."""
+    surveys = []
+    for reply in await link.call([("XINFO", "CONSUMERS", lane, k.GROUP) for lane in names]):
+        assert isinstance(reply, list)
+        mine, others = 0, False
+        for found in map(_pairs, reply):
+            if _text(found[b"name"]) == consumer:
+                mine = int(found[b"pending"])
+            elif int(found[b"pending"]) or int(found[b"idle"]) >= FORGET_AFTER_MS:
+                others = True
+        surveys.append(Survey(mine, others))
+    return surveys
 
 
 async def wait_for_work(link: Link, lanes: Sequence[tuple[str, bytes]]) -> bool:
