@@ -239,7 +239,7 @@ class _Stream:
         slot.answer = to_json(result)
         if isinstance(result.error, Problem) and result.error.status == 503:
             slot.away = result.error
-        if slot is self._slots[0]:
+        if slot is self._slots[0] or self._ended:
             self._answered.set()
 
     async def write(self, send: Send) -> Problem | None:
@@ -265,15 +265,22 @@ class _Stream:
                 return None
 
     async def _refused_at_once(self) -> Problem | None:
-        """Waits for the first answer; the problem when all that is known by then is that one."""
+        """Waits for the first answer, and where the store is away for all lines that were read."""
+        slots = self._slots
         try:
             async with asyncio.timeout(START_WITHIN_S):
                 await self._answered.wait()
+                while slots and slots[0].answer is None:  # the end of the input was told
+                    self._answered.clear()
+                    await self._answered.wait()
         except TimeoutError:
             return None
-        if not self._ended or not all(slot.away for slot in self._slots):
-            return None
-        return self._slots[0].away if self._slots else None
+        while slots and slots[0].away is not None:
+            if all(slot.answer is not None for slot in slots):
+                return slots[0].away if all(slot.away for slot in slots) else None
+            self._answered.clear()
+            await self._answered.wait()
+        return None
 
     def _ready(self) -> list[bytes]:
         answers: list[bytes] = []

@@ -135,12 +135,14 @@ async def test_redis_going_away_ends_the_stream_and_says_where(world: World) -> 
 
 
 @with_ingress()
+@pytest.mark.parametrize("count", [1, 600])  # of 600 some wait while the first are refused
+@pytest.mark.parametrize("more", [True, False])
 async def test_a_stream_that_begins_while_redis_is_away_is_refused_as_any_request(
-    world: World,
+    world: World, count: int, more: bool
 ) -> None:
     world.link.away = True
     exchange = world.stream()
-    exchange.feed(line(OTP) + line(OTP))
+    exchange.feed(line(OTP) * count, more=more)
     answer = await exchange.answer()
     assert (answer.status, answer.json["status"]) == (503, 503)
     assert int(answer.headers["retry-after"]) > 0
