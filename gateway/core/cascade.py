@@ -154,6 +154,8 @@ def _refused(turn: Turn, refused: ev.Refused) -> None:
         return
     attempts_max = turn.policy.providers[step.provider].attempts_max
     step.fault = refused.fault
+    if step.status == StepStatus.UNKNOWN:
+        step.status = StepStatus.SENDING  # its answer was lost and is known after all
     if refused.fault.permanent or step.attempts >= attempts_max or turn.stopped(refused.step):
         turn.fail(refused.step, step, StepStatus.REJECTED)
     else:

@@ -7,14 +7,17 @@ next timer asks again, and its last one gives up. A full line drops what comes, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
 import structlog
 import trio
 
-from gateway.core.events import NotKnown, Reported
+from gateway.core.events import NotKnown, Refused, Reported
 from gateway.core.model import Message, read_ref, step_ref
 from gateway.dispatch.deps import DispatchDeps, Provider
 from gateway.store.apply import Item
-from providers.contract import SendFault
+from providers.contract import Fault, Receipt, SendFault
 
 REFS_MAX = 100  # in one question
 LINE_MAX = 10_000
@@ -27,7 +30,7 @@ class LookUps:
         self._deps = deps
         self._provider = provider
         self._name = provider.config.name
-        self._line: dict[str, None] = {}
+        self._line: dict[str, int] = {}  # reference: of which claim
         self._something = trio.Event()
         self._watchdog = deps.watchdog("look-ups")
 
@@ -36,7 +39,7 @@ class LookUps:
         step = message.steps[message.current]
         ref = step_ref(message.id, message.current, step.series)
         if len(self._line) < LINE_MAX:
-            self._line[ref] = None
+            self._line[ref] = step.claimed_ms
             self._something.set()
         else:
             self._deps.metrics.look_ups.labels(self._name, "dropped").inc()
@@ -48,11 +51,10 @@ class LookUps:
             self._something = trio.Event()
             while self._line:
                 refs = list(self._line)[:REFS_MAX]
-                for ref in refs:
-                    del self._line[ref]
-                await self._ask(refs)
+                await self._ask({ref: self._line.pop(ref) for ref in refs})
 
-    async def _ask(self, refs: list[str]) -> None:
+    async def _ask(self, claims: Mapping[str, int]) -> None:
+        refs = list(claims)
         step = max(self._provider.adapter.look_up_max, 1)
         requests = -(-len(refs) // step)
         try:
@@ -67,13 +69,7 @@ class LookUps:
             # A bug in an adapter; the messages wait for their next timer.
             _log.exception("a provider's adapter failed", provider=self._name)
             return
-        items = []
-        asked = set(refs)
-        for receipt in receipts:
-            ref = read_ref(receipt.ref or "")
-            if receipt.ref in asked and ref is not None:
-                said = Reported(ref.step, receipt, self._name, ref.series)
-                items.append(Item(ref.message_id, said))
+        items = [item for receipt in receipts if (item := self._item(receipt, claims)) is not None]
         known = {receipt.ref for receipt in receipts}
         unknown = [ref for text in refs if text not in known and (ref := read_ref(text))]
         items += [Item(ref.message_id, NotKnown(ref.step)) for ref in unknown]
@@ -81,3 +77,18 @@ class LookUps:
         self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "not_known").inc(len(unknown))
         await self._watchdog.until_done(lambda: self._deps.store.apply(items, self._deps.clock()))
+
+    def _item(self, receipt: Receipt, claims: Mapping[str, int]) -> Item | None:
+        """What an answer means. A rejection is taken for the answer that was lost, so the step
+        counts as refused and never as sent: a provider charges nothing for what it did not take."""
+        text = receipt.ref or ""
+        ref = read_ref(text)
+        if ref is None or text not in claims:
+            return None
+        if receipt.status == "rejected":
+            fault = Fault("rejected", "rejected", True)
+            if receipt.fault is not None:
+                fault = msgspec.structs.replace(receipt.fault, permanent=True)
+            refused = Refused(ref.step, fault)
+            return Item(ref.message_id, refused, claimed_ms=claims[text])
+        return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))

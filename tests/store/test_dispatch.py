@@ -123,6 +123,27 @@ async def test_a_step_the_provider_twice_does_not_know_is_sent_again(redis_url: 
 
 
 @under_trio
+async def test_a_step_that_a_look_up_finds_rejected_was_never_sent_and_costs_nothing(
+    redis_url: str,
+) -> None:
+    """Its rejection stood in the answer that was lost: SMS are charged when they are taken."""
+    async with world(redis_url) as w:
+        w.viber.otherwise = refuse_all(permanent=True)
+        w.sms.script = [fail(Unknown("answer_timeout", "Too slow."))]
+        (id_,) = await w.admit()
+        w.sms.knows[id_ + ".1"] = Receipt(
+            status="rejected", ref=id_ + ".1", fault=Fault("6", "network", False)
+        )
+        async with dispatching(w):
+            await w.until([id_], "rejected", "unknown")
+            w.go_ahead(5_000)
+            await w.until([id_], "rejected", "rejected")
+        step = (await w.message(id_)).steps[1]
+        assert (step.sent_ms, step.charged) == (0, None)
+        assert step.fault == Fault("6", "network", True)
+
+
+@under_trio
 async def test_a_look_up_that_fails_decides_nothing(redis_url: str) -> None:
     async with world(redis_url) as w:
         w.viber.script = [fail(Unknown("answer_timeout", "Too slow."))]

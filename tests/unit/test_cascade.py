@@ -334,6 +334,16 @@ def test_a_dead_senders_claim_nobody_recovered_becomes_a_lost_answer() -> None:
     assert world.statuses()[0] == "unknown"
 
 
+def test_a_refusal_that_is_learnt_after_a_lost_answer_is_a_refusal() -> None:
+    world = World()
+    world.happen(events.Claimed(0))
+    world.happen(events.LostAnswer(0))
+    assert world.statuses()[0] == "unknown"
+    world.happen(events.Refused(0, NOT_ON_VIBER))
+    assert world.statuses() == ["rejected", "queued"]
+    assert world.message.steps[0].sent_ms == 0
+
+
 def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
     world = World()
     world.happen(events.Claimed(0))
