@@ -18,7 +18,7 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-em
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-browser check format bench bench-quick chaos chaos-quick lock chromium
+.PHONY: help demo test test-browser check format bench bench-quick chaos chaos-quick lock chromium simulate-seeds
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ chaos: $(VENV)/ready-dev ## Break everything under load, and write docs/reliabil
 
 chaos-quick: $(VENV)/ready-dev ## The same in a minute, and nothing is written.
 	@$(BIN)/python -m bench.chaos --quick $(ARGS)
+
+simulate-seeds: $(VENV)/ready-dev ## Live days of bad weather in virtual time; make simulate-seeds ARGS="--seeds 10000".
+	@$(BIN)/python tests/simulation/simulate_seeds.py $(ARGS)
 
 lock: $(VENV)/ready-dev ## Write requirements/*.txt again; make lock ARGS=--upgrade takes newer versions.
 	@echo "Locking requirements/dev.txt"

@@ -48,7 +48,7 @@ class Weather:
     def latency_s(self) -> float:
         if self.chance.random() < self.slow_share:
             return self.chance.uniform(0.01, SLOW_MAX_S)
-        return 0.0002
+        return 0.0
 
     def fate(self) -> str:
         if self.chance.random() >= self.cut_share:
@@ -101,7 +101,10 @@ class MemorySession:
             self._broken = True
             raise StoreUnavailable("The connection is refused.")
         try:
-            await trio.sleep(weather.latency_s())
+            if (slow_s := weather.latency_s()) > 0.0:
+                await trio.sleep(slow_s)
+            else:
+                await trio.lowlevel.checkpoint()
         except trio.Cancelled:
             self._lose(commands, weather.chance.choice(("lost", "late", "now")))
             raise
@@ -112,7 +115,8 @@ class MemorySession:
             raise OutcomeUnknown("The connection was cut.")
         replies = await self._answered(commands)
         await self._hook()
-        await trio.sleep(weather.latency_s())
+        if (slow_s := weather.latency_s()) > 0.0:
+            await trio.sleep(slow_s)
         if fate == "unheard":
             self._broken = True
             raise OutcomeUnknown("The connection was cut before the answer.")

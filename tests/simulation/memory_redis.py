@@ -129,7 +129,7 @@ class MemoryRedis(StreamCommands):
         """Moves a key's end to `ms` from now."""
         self._expires[key] = self.now_us() // 1000 + ms
 
-    def keys(self) -> list[bytes]:
+    def names(self) -> list[bytes]:
         return [key for key in list(self.data) if self.value(key) is not None]
 
     # --- strings

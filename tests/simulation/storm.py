@@ -1,0 +1,375 @@
+"""Days of bad weather in virtual time: the real store, dispatch and rules, everything else a fake.
+
+`Storm` is a world drawn from one seed: callers who send, repeat and cancel, dispatchers that die,
+stand still and come back at any await, a Redis that is slow, cut off or away, clocks apart by
+seconds, providers with fates. When nothing can happen for a while, the clock is moved on. What must
+hold at the end is in `storm_rules`. The same seed gives the same days, to the last word.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import msgspec
+import trio
+from cascade_world import DAY, T0, policy
+from memory_link import MemoryLink, Weather
+from memory_redis import MemoryRedis
+from prometheus_client import CollectorRegistry
+from storm_callers import Callers
+from storm_provider import Book, StormProvider
+from storm_seams import seams
+from trio.testing import MockClock
+
+from gateway.core.model import decode_message
+from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.supervisor import dispatch
+from gateway.settings import Lanes
+from gateway.store import keys as k
+from gateway.store.errors import StoreUnavailable
+from gateway.store.keys import keys_of
+from gateway.store.receipts import take_receipts
+from gateway.store.store import Store
+from gateway.store.transaction import ConflictError
+from gateway.store.writes import Retention
+from providers.contract import Receipt
+from ratelimit.caps import Cap
+
+HOUR_S = 3_600.0
+PARKED_MS = 1_200_000
+HORIZON_S = 8 * 24 * HOUR_S  # by then everything has ended, or something is wrong
+CALM_S = 30 * HOUR_S  # from then on the weather is good
+STILL_MAX_S = 14.0  # a process stands still for so long at most
+MISHAPS_MAX = 15  # of one dispatcher, or a deadly world never gets anything done
+CALLBACK_DELAYS_S = (1.0, 5.0, 30.0, 300.0)
+TRACE_MAX = 4_000
+FREE_STEPS = 60_000  # calls to Redis of one run; a world that needs more goes in circles
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a seed draws: how much of what. Every share is of the chances there are."""
+
+    seed: int
+    messages: int
+    shards: int
+    dispatchers: int
+    cut_share: float  # of calls to Redis
+    slow_share: float
+    die_share: float  # of a dispatcher's calls: it dies there
+    still_share: float  # ... it stands still there
+    fault_share: float  # of a provider's answers
+    outages: int
+    breaks: int  # times a provider has no credit
+    clocks_apart_s: float
+    resend: bool
+
+    @classmethod
+    def of(cls, seed: int) -> Plan:
+        chance = random.Random(seed)
+        pick = chance.choice
+        return cls(
+            seed=seed,
+            messages=pick((2, 4, 8, 20)),
+            shards=pick((1, 1, 1, 3)),
+            dispatchers=pick((1, 2, 2, 3)),
+            cut_share=pick((0.0, 0.003, 0.02, 0.08)),
+            slow_share=pick((0.0, 0.01, 0.1)),
+            die_share=pick((0.0, 0.001, 0.005, 0.02)),
+            still_share=pick((0.0, 0.0, 0.001, 0.004)),
+            fault_share=pick((0.0, 0.05, 0.2, 0.5)),
+            outages=pick((0, 0, 1, 3)),
+            breaks=pick((0, 0, 0, 1)),
+            clocks_apart_s=pick((0.0, 0.0, 0.5, 3.0)),
+            resend=pick((False, False, True)),
+        )
+
+
+class Slot:
+    """A dispatcher's place: one process after the other, each with its own clock."""
+
+    def __init__(self, storm: Storm, number: int) -> None:
+        self.storm = storm
+        self.number = number
+        self.scope = trio.CancelScope()
+        self.consumer = ""
+        self.still_until = 0.0
+        self.mishaps_left = MISHAPS_MAX
+
+    async def hook(self) -> None:
+        """At both ends of every call of this process: here it may die or stand still."""
+        storm, plan = self.storm, self.storm.plan
+        if not storm.calm and self.consumer and self.mishaps_left:
+            draw = storm.chance.random()
+            self.mishaps_left -= draw < plan.die_share + plan.still_share
+            if draw < plan.die_share:
+                storm.note(f"{self.consumer} dies")
+                self.consumer = ""
+                self.scope.cancel()
+                await trio.lowlevel.checkpoint()
+            elif draw < plan.die_share + plan.still_share:
+                for_s = storm.chance.uniform(0.5, STILL_MAX_S)
+                storm.note(f"{self.consumer} stands still for {for_s:.1f} s")
+                self.still_until = trio.current_time() + for_s
+        if self.still_until > trio.current_time():
+            await trio.sleep_until(self.still_until)
+
+    async def run(self) -> None:
+        storm = self.storm
+        for life in itertools.count():
+            self.consumer = consumer = f"d{self.number}-{life}"
+            self.still_until = 0.0
+            storm.note(f"{consumer} starts")
+            deps = self._deps(consumer)
+            with trio.CancelScope() as self.scope:
+                await dispatch(deps)
+            self.consumer = ""
+            await trio.sleep(storm.chance.choice((0.0, 0.3, 4.0, 15.0)))
+
+    def _deps(self, consumer: str) -> DispatchDeps:
+        storm = self.storm
+        link = MemoryLink(storm.weather, self.hook)
+        stopping = trio.Event()
+        if storm.chance.random() < 0.3:
+            storm.later(storm.chance.uniform(1.0, 40.0), lambda: self._stop(consumer, stopping))
+        share = 0.0 if storm.calm else storm.plan.fault_share
+        return DispatchDeps(
+            store=storm.store(link),
+            bell=link,
+            providers={
+                name: StormProvider(book, self.hook, share, *storm.RATES[name])
+                for name, book in storm.books.items()
+            },
+            clock=storm.clock(),
+            consumer=consumer,
+            metrics=Metrics(CollectorRegistry()),
+            terms=Lanes(),
+            stopping=stopping,
+        )
+
+    def _stop(self, consumer: str, stopping: trio.Event) -> None:
+        if self.consumer == consumer and not self.storm.calm:
+            self.storm.note(f"{consumer} is asked to stop")
+            stopping.set()
+
+
+class Storm:
+    RATES: ClassVar = {"viber": (1_000, 10), "sms": (100, 4)}  # a second, in one request
+
+    def __init__(self, plan: Plan, clock: MockClock) -> None:
+        self.plan = plan
+        self.chance = random.Random(plan.seed)
+        self.trace: list[str] = []
+        self.mock_clock = clock
+        self._queue: list[tuple[float, int, Callable[[], None], bool]] = []
+        self._count = itertools.count()
+        self._queued = trio.Event()
+        self.server = MemoryRedis(lambda: T0 * 1_000 + round(clock.current_time() * 1e6))
+        self.weather = Weather(self.server, self.chance, partial(self.later, soon=True))
+        self.weather.cut_share, self.weather.slow_share = plan.cut_share, plan.slow_share
+        caps = (
+            Cap("three", 3, DAY, "1d", "marketing", None),
+            Cap("sms", 2, DAY, "1d", None, "sms"),
+        )
+        self.policy = policy(caps=caps, resend_unknown=plan.resend)
+        self.books = {
+            "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
+            "sms": Book("sms", self, (8, 0, 2, 1, 1, 1)),
+        }
+        self.busy = 0  # callers and callbacks under way
+        self.callers = Callers(self)
+        self.slots = [Slot(self, n) for n in range(plan.dispatchers)]
+        self.nursery: trio.Nursery
+
+    # --- time
+
+    @property
+    def hours(self) -> float:
+        """How long the world has been going on."""
+        return self.mock_clock.current_time() / HOUR_S
+
+    @property
+    def calm(self) -> bool:
+        return trio.current_time() >= CALM_S
+
+    def clock(self) -> Callable[[], int]:
+        """A machine's clock, in epoch milliseconds."""
+        apart_ms = round(self.chance.uniform(-1, 1) * self.plan.clocks_apart_s * 1000)
+        return lambda: T0 + round(trio.current_time() * 1000) + apart_ms
+
+    def later(self, delay_s: float, work: Callable[[], None], *, soon: bool = False) -> None:
+        """Puts work off. `soon`: it does not keep the clock from being moved on, but is done then:
+        idle polling loses calls all the time."""
+        at_s = trio.current_time() + delay_s
+        heapq.heappush(self._queue, (at_s, next(self._count), work, soon))
+        self._queued.set()
+
+    def note(self, line: str) -> None:
+        if len(self.trace) < TRACE_MAX:
+            self.trace.append(f"{trio.current_time():11.3f}  {line}")
+
+    async def _happen(self) -> None:
+        """Does what was put off, each at its time."""
+        while True:
+            self._queued = trio.Event()
+            now = trio.current_time()
+            while self._queue and self._queue[0][0] <= now:
+                heapq.heappop(self._queue)[2]()
+            wait_s = self._queue[0][0] - now if self._queue else 1e9
+            with trio.move_on_after(wait_s):
+                await self._queued.wait()
+
+    # --- the world
+
+    def store(self, link: MemoryLink) -> Store:
+        kept = Retention(parked_ms=PARKED_MS)
+        return Store(link, self.policy, shards=self.plan.shards, retention=kept)
+
+    def post(self, book: Book, receipt: Receipt) -> None:
+        """The provider calls back, and again until it is answered 200."""
+        self.nursery.start_soon(self._post, book, receipt)
+
+    async def _post(self, book: Book, receipt: Receipt) -> None:
+        clock, store = self.clock(), self.store(MemoryLink(self.weather))
+        for attempt in itertools.count():
+            self.busy += 1
+            try:
+                taken = await take_receipts(store, book.name, [receipt], clock())
+            except (StoreUnavailable, ConflictError):
+                taken = None
+            finally:
+                self.busy -= 1
+            if taken is not None:
+                what = "applied" if taken.applied else "parked"
+                self.note(f"{book.name} reports {receipt.ref} {receipt.status}: {what}")
+                if receipt.status in ("delivered", "seen") and receipt.ref in book.letters:
+                    book.letters[receipt.ref].reported = True
+                return
+            await trio.sleep(CALLBACK_DELAYS_S[min(attempt, len(CALLBACK_DELAYS_S) - 1)])
+
+    def _script(self) -> None:
+        """When Redis is away and when a provider has no credit."""
+        chance = self.chance
+        for _ in range(self.plan.outages):
+            at_s = chance.choice((5.0, 20.0, 900.0, 20_000.0)) + chance.uniform(0, 30)
+            self.later(at_s, lambda: self._redis_goes())
+            self.later(at_s + chance.choice((0.5, 6.0, 40.0)), lambda: self._redis_comes())
+        for _ in range(self.plan.breaks):
+            book = chance.choice(list(self.books.values()))
+            at_s = chance.uniform(0, 60)
+            self.later(at_s, partial(setattr, book, "broke", True))
+            self.later(at_s + chance.choice((3.0, 400.0)), partial(setattr, book, "broke", False))
+        for n in range(2):
+            stranger = Receipt(status="delivered", ref=f"nobody-{n}", provider_id=f"pid-{n}")
+            self.later(chance.uniform(0, 600), lambda r=stranger: self.post(self.books["sms"], r))
+
+    def _redis_goes(self) -> None:
+        self.note("redis goes away")
+        self.weather.down = True
+        self.server.scripts.clear()
+
+    def _redis_comes(self) -> None:
+        self.note("redis is back")
+        self.weather.down = False
+
+    # --- moving on
+
+    def lane_entries(self) -> int:
+        lanes = (
+            keys_of(shard).lane(provider, category)
+            for shard in range(self.plan.shards)
+            for provider in self.books
+            for category in ("otp", "transactional", "marketing")
+        )
+        return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
+
+    def quiet(self) -> bool:
+        return not (self.busy or self.weather.down or self.lane_entries())
+
+    def next_at_s(self) -> float:
+        """The next moment something is due, as far as anybody knows."""
+        at_s = min((at for at, _, _, soon in self._queue if not soon), default=HORIZON_S)
+        for shard in range(self.plan.shards):
+            keys = keys_of(shard)
+            for key in (keys.timers, keys.parked):
+                for score in (self.server.value(key.encode()) or {}).values():
+                    at_s = min(at_s, (score - T0) / 1000)
+        return at_s
+
+    async def _move_on(self) -> None:
+        """Skips what would be idle polling, and says what the polling would have said."""
+        margin_s = self.plan.clocks_apart_s + 0.1
+        while not self.over():
+            await trio.sleep(0.7)
+            ahead_s = self.next_at_s() - margin_s - trio.current_time()
+            if not self.quiet() or ahead_s < 2.0:
+                continue
+            for event in sorted(event for event in self._queue if event[3]):
+                event[2]()
+            self._queue = [event for event in self._queue if not event[3]]
+            heapq.heapify(self._queue)
+            if not self.quiet() or self.next_at_s() - margin_s - trio.current_time() < ahead_s:
+                continue
+            self.mock_clock.jump(ahead_s)
+            for key in self.server.names():
+                if key.startswith(k.alive("").encode()):
+                    self.server.outlive(key, int(Lanes().lease_ms))
+                elif b"lane:" in key:
+                    for group in self.server.data[key].groups.values():
+                        for consumer in group.consumers:
+                            group.consumers[consumer] += round(ahead_s * 1000)
+
+    def over(self) -> bool:
+        if self.weather.calls > FREE_STEPS:
+            raise AssertionError("the world goes in circles")
+        if trio.current_time() >= HORIZON_S:
+            return True
+        nothing_due = self.next_at_s() >= HORIZON_S
+        return self.calm and self.quiet() and nothing_due and self.all_closed()
+
+    def messages(self) -> dict[str, Any]:
+        return {
+            id_.decode(): decode_message(self.server.data[key])
+            for key in self.server.names()
+            if (id_ := key.partition(b"}m:")[2])
+        }
+
+    def all_closed(self) -> bool:
+        return all(message.closed for message in self.messages().values())
+
+    async def live(self) -> None:
+        async with trio.open_nursery() as self.nursery:
+            self._script()
+            self.callers.begin()
+            self.later(CALM_S, self._calm_down)
+            for slot in self.slots:
+                self.nursery.start_soon(slot.run)
+            self.nursery.start_soon(self._happen)
+            await self._move_on()
+            self.nursery.cancel_scope.cancel()
+
+    def _calm_down(self) -> None:
+        self.note("the weather is good from now on")
+        self.weather.cut_share = self.weather.slow_share = 0.0
+        for slot in self.slots:
+            slot.scope.cancel()
+
+
+def lived(plan: Plan, worlds: list[Storm] | None = None) -> Storm:
+    """Lives a plan to its end. `worlds` is given the world at its start, for when it ends badly."""
+
+    async def main() -> Storm:
+        storm = Storm(plan, clock)
+        if worlds is not None:
+            worlds.append(storm)
+        await storm.live()
+        return storm
+
+    clock = MockClock(autojump_threshold=0)
+    with seams(plan.seed):
+        return trio.run(main, clock=clock)

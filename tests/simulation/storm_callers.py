@@ -1,0 +1,125 @@
+"""The callers of a storm: they send, repeat, cancel and opt out, and remember what was promised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+from cascade_world import request
+from memory_link import MemoryLink
+from storm_provider import POISON
+
+from gateway.core.events import Cancelled
+from gateway.core.model import Content, Send
+from gateway.store import reads
+from gateway.store.admit import Answer
+from gateway.store.apply import Item
+from gateway.store.errors import StoreUnavailable
+from gateway.store.transaction import ConflictError
+
+if TYPE_CHECKING:
+    from storm import Storm
+
+TRIES_MAX = 6
+GIVE_UP_S = 12.0  # an ingress process that dies in the middle of a request
+AWAY = (StoreUnavailable, ConflictError)
+
+
+class Callers:
+    def __init__(self, storm: Storm) -> None:
+        self.storm = storm
+        self.promised: dict[str, str] = {}  # id: the phone
+        self.refused = 0
+        self.unheard = 0
+        self.cancelled: set[str] = set()
+        chance = storm.chance
+        self.phones = [str(79_160_000_000 + n) for n in range(max(3, storm.plan.messages // 2))]
+        self.users = {phone: chance.choice((None, f"u{phone[-3:]}")) for phone in self.phones}
+
+    def begin(self) -> None:
+        storm, chance = self.storm, self.storm.chance
+        for number in range(storm.plan.messages):
+            at_s = chance.choice((0.0, 1.0, 1.0, 30.0, 3_000.0)) + chance.uniform(0, 5)
+            wish = self._wish(number)
+            storm.later(at_s, lambda w=wish: storm.nursery.start_soon(self._send, w))
+        if chance.random() < 0.3:
+            phone = chance.choice(self.phones)
+            scope = chance.choice(("marketing", "all"))
+            storm.later(chance.uniform(0, 20), lambda: self._opt_out(phone, scope))
+
+    def _wish(self, number: int) -> dict[str, Any]:
+        chance = self.storm.chance
+        phone = chance.choice(self.phones)
+        category = chance.choice(("otp", "transactional", "marketing", "marketing"))
+        return {
+            "to": phone,
+            "user": self.users[phone],
+            "category": category,
+            "campaign": chance.choice(("a", "b")) if category == "marketing" else None,
+            "route": chance.choice((None, None, "sms-only", "viber-only")),
+            "content": Content(POISON if chance.random() < 0.05 else "Привет"),
+            "ttl_ms": chance.choice((None, None, 20_000, 3_600_000)),
+            "idempotency_key": f"k{number}" if chance.random() < 0.6 else None,
+            "body_hash": b"%d" % number,
+        }
+
+    async def _send(self, wish: dict[str, Any]) -> None:
+        storm = self.storm
+        clock, store = storm.clock(), storm.store(MemoryLink(storm.weather))
+        for _ in range(TRIES_MAX):
+            id_ = store.new_message_id(wish["to"], clock())
+            send: Send = request(id=id_, **wish)
+            answer = None
+            with trio.CancelScope() as scope:
+                if not storm.calm and storm.chance.random() < storm.plan.die_share * 10:
+                    scope.deadline = trio.current_time() + storm.chance.choice((0.0003, 0.001, 0.4))
+                storm.busy += 1
+                try:
+                    (answer,) = await store.admit(store.shard_of_phone(send.to), [send], clock())
+                except AWAY:
+                    storm.note(f"nobody says whether {id_} was taken")
+                finally:
+                    storm.busy -= 1
+            if answer is not None:
+                self._heard(send, answer)
+                return
+            self.unheard += 1
+            await trio.sleep(storm.chance.choice((0.1, 2.0, 15.0)))
+
+    def _heard(self, send: Send, answer: Answer) -> None:
+        storm = self.storm
+        storm.note(f"{send.category} {send.id} to {send.to}: {answer.outcome} {answer.id or ''}")
+        if answer.outcome != "accepted":
+            self.refused += 1
+            return
+        assert answer.id is not None
+        self.promised[answer.id] = send.to
+        if storm.chance.random() < 0.1:
+            delay_s = storm.chance.choice((0.01, 1.0, 20.0, 1_000.0))
+            storm.later(delay_s, lambda id_=answer.id: self._cancel_later(id_))
+
+    def _cancel_later(self, id_: str) -> None:
+        self.storm.nursery.start_soon(self._cancel, id_)
+
+    async def _cancel(self, id_: str) -> None:
+        storm = self.storm
+        clock, store = storm.clock(), storm.store(MemoryLink(storm.weather))
+        storm.busy += 1
+        try:
+            (applied,) = await store.apply([Item(id_, Cancelled())], clock())
+        except AWAY:
+            return
+        finally:
+            storm.busy -= 1
+        storm.note(f"{id_} is cancelled: {applied.effects.refused or 'yes'}")
+        if applied.effects.changed:
+            self.cancelled.add(id_)
+
+    def _opt_out(self, phone: str, scope: Any) -> None:
+        self.storm.nursery.start_soon(self._opt_out_now, phone, scope)
+
+    async def _opt_out_now(self, phone: str, scope: Any) -> None:
+        try:
+            await reads.set_opt_out(self.storm.store(MemoryLink(self.storm.weather)), phone, scope)
+        except AWAY:
+            self.storm.note("an opt-out was not taken")
