@@ -36,6 +36,10 @@ TOLD = (
         "campaign again: the first delivery was reported too late",
         "people reached again: the first delivery was reported after it had been given up",
     ),
+    (
+        "sent again by policy (provider did not know it)",
+        "steps sent again, as policy says: the provider did not know them",
+    ),
     ("double deliveries (late Viber)", "Viber delivered after its time, and SMS as well"),
     ("steps whose receipts were lost for good", "steps whose receipts were lost for good"),
     ("bill, 1e-6 EUR", "the provider's bill, 1e-6 EUR"),

@@ -49,6 +49,7 @@ KNOBS: dict[str, Any] = {
 START_S = 30.0
 NO_REDIS = 2  # the exit code of a role that cannot use its Redis when it starts
 POLL_S = 0.02
+CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
 SKEWED = Path(__file__).resolve().parent / "skewed_clock"
 
 
@@ -285,7 +286,7 @@ class Stage:
         request = urllib.request.Request(url, data=body, method="POST")
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=CALLBACK_S) as answer:  # noqa: S310
                 return int(answer.status)
         except urllib.error.HTTPError as answer:
             return int(answer.code)
