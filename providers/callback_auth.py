@@ -82,6 +82,7 @@ def _verify_basic(auth: BasicAuth, headers: Mapping[str, str]) -> bool:
 
 def _verify_hmac(auth: HmacAuth, headers: Mapping[str, str], body: bytes) -> bool:
     given = headers.get(auth.header.lower(), "").strip()
+    given = given.removeprefix(f"{auth.algorithm}=")  # as many write it: "sha256=<digest>"
     carried = _from_hex(given) if auth.encoding == "hex" else _from_base64(given)
     digest = hmac.digest(_octets(auth.secret), body, getattr(hashlib, auth.algorithm))
     return hmac.compare_digest(digest, carried)

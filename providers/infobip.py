@@ -227,15 +227,15 @@ def _outcome(ref: str, entry: Entry) -> Outcome | None:
         return None
     if status.key == DUPLICATE_ID:
         return Submitted(ref)
-    if status.group_id in GROUPS_ACCEPTED:
+    if status.group in GROUPS_ACCEPTED:
         own_id = text_id(entry.message_id)
         parts = parts_count(entry.details.message_count) if entry.details else None
         return Submitted(ref, own_id if own_id != ref else None, parts)
-    if status.group_id not in GROUPS_REFUSED:
+    if status.group not in GROUPS_REFUSED:
         return None
     fault = Fault(
-        code=str(status.group_id if status.id is None else status.id),
-        name=status.name or f"STATUS_{status.group_id}_{status.id}",
+        code=str(status.group if status.id is None else status.id),
+        name=status.name or f"STATUS_{status.group}_{status.id}",
         permanent=status.key not in TEMPORARY_STATUSES,
     )
     return Refused(ref, fault, account=status.key in ACCOUNT_STATUSES)

@@ -99,13 +99,13 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         parts=parts_count(report.message_count),
         cost=cost,
         currency=report.price.currency if report.price and priced else None,
-        fault=_fault(report.error),
+        fault=_fault(report.error) or _refusal(report.status, status),
         part_cost=part_cost,
     )
 
 
 def _receipt_status(status: Status, ref: str) -> ReceiptStatus:
-    found = RECEIPT_BY_STATUS.get(status.key) or RECEIPT_BY_GROUP.get(status.group_id)
+    found = RECEIPT_BY_STATUS.get(status.key) or RECEIPT_BY_GROUP.get(status.group)
     if found is None:
         raise ValueError(
             f"message {ref} has status group {status.group_id}, id {status.id}, which is not known."
@@ -148,6 +148,14 @@ def _is_price(price: Decimal) -> bool:
     if not isinstance(exponent, int):  # NaN and infinities carry a letter there
         return False
     return price >= 0 and exponent >= -PRICE_DECIMALS_MAX and price.adjusted() < PRICE_DIGITS_MAX
+
+
+def _refusal(status: Status, meaning: ReceiptStatus) -> Fault | None:
+    """What the status itself says, for a failure whose error is NO_ERROR or left out."""
+    if meaning not in ("undelivered", "expired", "rejected"):
+        return None
+    name = status.name or meaning.upper()
+    return Fault(str(status.id) if status.id is not None else name, name, meaning != "expired")
 
 
 def _fault(error: Error | None) -> Fault | None:

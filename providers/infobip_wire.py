@@ -48,14 +48,40 @@ RECEIPT_BY_STATUS: dict[StatusKey, ReceiptStatus] = {
 PERMANENT_ERRORS = frozenset({7002, 7003, 7201})
 
 
+GROUP_BY_NAME = {
+    "OK": 0,
+    "ACCEPTED": 0,
+    "PENDING": 1,
+    "UNDELIVERABLE": 2,
+    "DELIVERED": 3,
+    "EXPIRED": 4,
+    "REJECTED": 5,
+}
+DELIVERED = 3
+TO_OPERATOR = "DELIVERED_TO_OPERATOR"
+
+
 class Status(msgspec.Struct, frozen=True, rename="camel"):
-    group_id: int
+    """A status; older and white-label answers leave out numbers that the names say as well."""
+
+    group_id: int | None = None
+    group_name: str | None = None
     id: int | None = None
     name: str | None = None
 
     @property
+    def group(self) -> int:
+        """The group's number; -1 when neither number nor name is known."""
+        if self.group_id is not None:
+            return self.group_id
+        return GROUP_BY_NAME.get((self.group_name or "").upper(), -1)
+
+    @property
     def key(self) -> StatusKey:
-        return self.group_id, self.id
+        number = self.id
+        if number is None and self.group == DELIVERED and self.name is not None:
+            number = 2 if self.name.upper() == TO_OPERATOR else 5
+        return self.group, number
 
 
 class Error(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from gateway import bootstrap
-from gateway.cli.failures import DONE, UNUSABLE
+from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.core.prices import PricesError
 from gateway.settings import Settings, SettingsError, load
 from gateway.store import meta, redis_server
@@ -24,17 +24,19 @@ from gateway.store.redis_server import EmbeddedRedisError
 Level = Literal["error", "warning"]
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """One thing to repair or to know: where, which key or column, and why."""
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing to repair or to know: where, which key or column, and why. `passing`: Redis does
+    not answer, which is no fault of the configuration."""
 
     level: Level
     file: str
     key: str
     reason: str
+    passing: bool = False
 
 
 def check(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
-    """Prints every fault; 2 when one of them is an error."""
+    """Prints every fault; 2 when the configuration has an error, 1 when only Redis is away."""
     try:
         settings = load(config, environment)
     except SettingsError as error:
@@ -43,13 +45,15 @@ def check(config: Path | None, environment: Mapping[str, str], *, as_json: bool)
     else:
         faults = list(faults_of(settings))
         where = str(settings.path)
-    usable = all(fault.level != "error" for fault in faults)
+    errors = [fault for fault in faults if fault.level == "error"]
     if as_json:
-        shape = {"ok": usable, "file": where, "faults": faults}
+        shape = {"ok": not errors, "file": where, "faults": faults}
         sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
     else:
         _print(where, faults)
-    return DONE if usable else UNUSABLE
+    if not errors:
+        return DONE
+    return FAILED if all(fault.passing for fault in errors) else UNUSABLE
 
 
 def faults_of(settings: Settings) -> Iterator[Fault]:
@@ -81,7 +85,8 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Fault]:
             return
         url = f"unix://{socket}"
     for finding in meta.look(url, settings.redis.shards):
-        yield Fault(finding.level, path, "redis.url", finding.sentence)
+        passing = finding.code in meta.AWAY_CODES
+        yield Fault(finding.level, path, "redis.url", finding.sentence, passing)
 
 
 def _directory_faults(data_dir: Path, path: str) -> Iterator[Fault]:
@@ -98,19 +103,12 @@ def _directory_faults(data_dir: Path, path: str) -> Iterator[Fault]:
 
 
 def _print(where: str, faults: list[Fault]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if faults:
-        table = Table("", "File", "Key", "Reason", box=None, pad_edge=False)
-        for fault in sorted(faults, key=lambda each: each.level != "error"):
-            style = "bold red" if fault.level == "error" else "yellow"
-            table.add_row(Text(fault.level, style), fault.file, fault.key, fault.reason)
-        console.print(table)
+    """A line a fault, whole: a key that is cut to fit a table cannot be searched for."""
+    for fault in sorted(faults, key=lambda each: each.level != "error"):
+        stream = sys.stderr if fault.level == "error" else sys.stdout
+        stream.write(f"{fault.level}: {fault.file}: {fault.key}: {fault.reason}\n")
     errors = sum(fault.level == "error" for fault in faults)
     if errors:
-        console.print(f"{where}: {errors} to repair.")
+        sys.stderr.write(f"{where}: {errors} to repair.\n")
     else:
-        console.print(f"{where} is good: prices, secrets and Redis are in order.")
+        sys.stdout.write(f"{where} is good: prices, secrets and Redis are in order.\n")

@@ -66,7 +66,7 @@ def examine(url: str) -> list[Finding]:
         return [Finding("error", "redis_permission", sentence)]
     except (RedisError, OSError) as fault:
         sentence = (
-            f"Redis at {place} cannot be reached: {fault}. Start it, correct redis.url, or leave "
+            f"Redis at {place} cannot be reached: {str(fault).rstrip('.')}. Start it, correct redis.url, or leave "
             "redis.url empty for the embedded one."
         )
         return [Finding("error", "redis_unreachable", sentence)]

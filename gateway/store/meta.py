@@ -3,10 +3,13 @@
 Owns the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
 because another number of shards would look for people in the wrong places and send twice, and an
 older program would misread newer records. Synchronous, by redis-py, before any loop runs. It must
-not know settings or roles. What forbids a start is `StoreUnfitError` with one sentence a line.
+not know settings or roles. What forbids a start is `StoreUnfitError` with one sentence a line; a
+Redis that is merely away is StoreUnavailable.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import redis
 from redis.exceptions import RedisError
@@ -15,10 +18,12 @@ from gateway.core.model import SCHEMA
 from gateway.errors import ConfigurationError
 from gateway.store import keys as k
 from gateway.store.address import AddressError, parse_address
+from gateway.store.errors import StoreUnavailable
 from gateway.store.inspect import Finding, connect, examine
 
 SCHEMA_FIELD = "schema"
 SHARDS_FIELD = "shards"
+AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
 
 
 class StoreUnfitError(ConfigurationError):
@@ -30,13 +35,14 @@ class StoreUnfitError(ConfigurationError):
 
 
 def open_client(url: str) -> redis.Redis:
-    """A client that gives bytes, for commands and reports. Raises ConfigurationError."""
+    """A client that gives bytes, for commands and reports. Raises ConfigurationError for a URL that
+    is none, StoreUnavailable when nobody answers."""
     try:
         return connect(parse_address(url), decode=False)
     except AddressError as fault:
         raise ConfigurationError(str(fault)) from None
     except RedisError as fault:
-        raise ConfigurationError(f"Redis cannot be reached: {fault}.") from None
+        raise StoreUnavailable(f"Redis cannot be reached: {fault}".rstrip(".") + ".") from None
 
 
 def look(url: str, shards: int) -> list[Finding]:
@@ -47,13 +53,21 @@ def look(url: str, shards: int) -> list[Finding]:
 def prepare(url: str, shards: int) -> list[Finding]:
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
 
-    Returns the warnings. Raises StoreUnfitError with every error.
+    Returns the warnings. Raises StoreUnfitError with every error, StoreUnavailable when the only
+    one is that nobody answers: that is no fault of the configuration, and may pass.
     """
     findings = _check(url, shards, write=True)
     errors = [finding for finding in findings if finding.level == "error"]
+    if is_away(errors):
+        raise StoreUnavailable(errors[0].sentence)
     if errors:
         raise StoreUnfitError(errors)
     return findings
+
+
+def is_away(errors: Sequence[Finding]) -> bool:
+    """Whether all that is wrong is that Redis does not answer."""
+    return bool(errors) and all(error.code in AWAY_CODES for error in errors)
 
 
 def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
@@ -81,7 +95,7 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
     try:
         with open_client(url) as client:
             return findings + _check_record(client, shards, write=write)
-    except (RedisError, ConfigurationError) as fault:
+    except (RedisError, ConfigurationError, StoreUnavailable) as fault:
         return [
             *findings,
             Finding("error", "redis_unreachable", f"Redis stopped to answer: {fault}."),

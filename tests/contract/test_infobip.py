@@ -341,11 +341,16 @@ def test_signals_blocked_is_free_when_rejected_and_charged_when_expired() -> Non
     assert receipt(status=status(4, 87)).cost == Decimal("0.02")
 
 
+_UNDELIVERED = INFOBIP_STATUSES["undelivered"]
+# Without an error of its own a failure is named by its status.
+BY_STATUS = Fault(str(_UNDELIVERED["id"]), _UNDELIVERED["name"], True)
+
+
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
-        (NO_ERROR, None),
-        (None, None),
+        (NO_ERROR, BY_STATUS),
+        (None, BY_STATUS),
         ({"id": 27, "name": "EC_ABSENT", "permanent": False}, Fault("27", "EC_ABSENT", False)),
         ({"id": 1, "name": "EC_UNKNOWN", "permanent": True}, Fault("1", "EC_UNKNOWN", True)),
         ({"id": 7002, "name": "EC_X", "permanent": False}, Fault("7002", "EC_X", True)),
@@ -355,6 +360,20 @@ def test_signals_blocked_is_free_when_rejected_and_charged_when_expired() -> Non
 )
 def test_errors(error: object, fault: Fault | None) -> None:
     assert receipt(status=INFOBIP_STATUSES["undelivered"], error=error).fault == fault
+
+
+@pytest.mark.parametrize(
+    ("named", "meaning"),
+    [
+        ({"groupName": "DELIVERED", "name": "DELIVERED_TO_HANDSET"}, "delivered"),
+        ({"groupName": "DELIVERED", "name": "DELIVERED_TO_OPERATOR"}, "sent"),
+        ({"groupId": 3, "name": "DELIVERED_TO_HANDSET"}, "delivered"),
+        ({"groupName": "REJECTED", "name": "REJECTED_NETWORK"}, "rejected"),
+        ({"groupName": "Expired"}, "expired"),
+    ],
+)
+def test_a_status_may_be_told_by_its_names_alone(named: dict[str, object], meaning: str) -> None:
+    assert receipt(status=named).status == meaning
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from gateway.core.model import SCHEMA
 from gateway.store import keys as k
 from gateway.store import meta
+from gateway.store.errors import StoreUnavailable
 from gateway.store.meta import StoreUnfitError
 
 
@@ -58,5 +59,5 @@ def test_looking_changes_nothing(redis_url: str) -> None:
 
 
 def test_a_redis_that_is_away_is_a_sentence_that_says_what_to_do(short_dir: Path) -> None:
-    with pytest.raises(StoreUnfitError, match=r"cannot be reached.*correct redis\.url"):
+    with pytest.raises(StoreUnavailable, match=r"cannot be reached.*correct redis\.url"):
         meta.prepare(f"unix://{short_dir}/nothing.sock", 1)
