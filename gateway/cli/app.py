@@ -99,6 +99,7 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Stay up afterwards, to look around.")
     ] = False,
+    config: Config = None,
     as_json: Json = False,
 ) -> int:
     """Show the whole system at work on this machine, with nothing to set up.
@@ -111,7 +112,8 @@ def demo(
     """
     from gateway.demo.tour import Plan, tour
 
-    return tour(Plan(messages=messages, seed=seed, port=port, keep=keep, json=as_json), os.environ)
+    plan = Plan(messages=messages, seed=seed, port=port, keep=keep, json=as_json, config=config)
+    return tour(plan, os.environ)
 
 
 # --- run it ---

@@ -1,8 +1,9 @@
 """What the demo starts, so that nothing of it is left behind: Redis, simulator, roles.
 
-Owns a temporary directory with a configuration made from the shipped one, secrets that live as long
-as the demo, and the processes. Leaving the stage stops all of them, however it is left. What cannot
-be started is a CampaignFailed (or the error of the part itself) with the last lines of its log.
+Owns a temporary directory with a configuration made from the shipped one (or the one named),
+secrets that live as long as the demo, and the processes. Leaving the stage stops all of them,
+however it is left. What cannot be started is a CampaignFailed (or the error of the part itself)
+with the last lines of its log.
 """
 
 from __future__ import annotations
@@ -37,10 +38,9 @@ LOG_LINES = 400  # kept of all roles together
 LOG_LINES_SHOWN = 15
 
 KEY_ENVS = {SHOP: "KASKAD_SHOP_KEY", CLUB: "KASKAD_CLUB_KEY"}
-SECRET_ENVS = (*KEY_ENVS.values(), "INFOBIP_API_KEY", "INFOBIP_CALLBACK_TOKEN")
 
 # Viber that never answers falls back after `viber_wait` and `grace`; so the demo takes seconds.
-WAITS = {"infobip-viber": ("2s", "500ms"), "infobip-sms": ("3s", "1s")}
+WAITS = {"viber": ("2s", "500ms"), "sms": ("3s", "1s")}
 EXPIRY_MS = 1_500  # when the simulator reports a person who was not reached
 REVIVE_SHARE = 0.1  # of those, who get the Viber message after all, when the SMS is out already
 REVIVE_MS = 2_500
@@ -104,30 +104,36 @@ class Stage:
 
 @contextmanager
 def stage(
-    environment: Mapping[str, str], *, port: int, seed: int, silent: list[str]
+    environment: Mapping[str, str],
+    *,
+    config: Path | None,
+    port: int,
+    seed: int,
+    silent: list[str],
 ) -> Iterator[Stage]:
-    """Starts it all and stops it all. `silent` are phones whose Viber never answers."""
+    """Starts it all and stops it all. `silent` are phones whose Viber never answers; `config` None
+    is the shipped configuration. Raises SettingsError for one that cannot be used."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaskad-demo-")))
-        own = {name: secrets.token_urlsafe(24) for name in SECRET_ENVS}
-        shipped = settings_file.load(None, own)
-        redis = stack.enter_context(EmbeddedRedis(folder / "redis", shipped.redis.fsync))
-        knobs = _knobs(shipped, seed, silent)
+        api_key, own = _secrets(settings_file.load(config, {}, secrets_required=False))
+        base = settings_file.load(config, own)
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis", base.redis.fsync))
+        knobs = _knobs(base, seed, silent)
         try:
             simulator = stack.enter_context(
-                running(SimulatorSettings(api_key=own["INFOBIP_API_KEY"], knobs=knobs))
+                running(SimulatorSettings(api_key=api_key, knobs=knobs))
             )
         except ChildFailed as fault:
             raise CampaignFailed(str(fault)) from fault
-        config = folder / "kaskad.toml"
-        config.write_text(_configuration(shipped, port or free_port(), simulator.base_url))
+        made = folder / "kaskad.toml"
+        made.write_text(_configuration(base, port or free_port(), simulator.base_url))
         children = {k: v for k, v in environment.items() if k != "KASKAD_CONFIG"} | own
         children |= {"KASKAD_REDIS_URL": redis.url, "KASKAD_LOG_FORMAT": "json"}
         log: deque[str] = deque(maxlen=LOG_LINES)
-        crew = Crew(roles(config), children, lambda role, line: log.append(f"{role}: {line}"))
+        crew = Crew(roles(made), children, lambda role, line: log.append(f"{role}: {line}"))
         stack.callback(_patiently, crew)
         crew.start()
-        yield Stage(settings_file.load(config, own), redis.url, simulator, crew, log)
+        yield Stage(settings_file.load(made, own), redis.url, simulator, crew, log)
 
 
 def roles(config: Path) -> tuple[Role, ...]:
@@ -181,21 +187,39 @@ def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
     )
 
 
-def _configuration(shipped: Settings, port: int, provider_url: str) -> str:
-    """The shipped configuration with other addresses, one more app, and shorter waits."""
-    document: dict[str, Any] = tomllib.loads(shipped.path.read_text())
+def _secrets(base: Settings) -> tuple[str, dict[str, str]]:
+    """The key that the simulator takes from every provider, and all variables that are needed."""
+    api_key = secrets.token_urlsafe(24)
+    own = {name: secrets.token_urlsafe(24) for name in KEY_ENVS.values()}
+    for provider in base.providers.values():
+        proofs = (
+            provider.callback_token_env,
+            provider.callback_basic_password_env,
+            provider.callback_hmac_secret_env,
+        )
+        own |= {name: secrets.token_urlsafe(24) for name in proofs if name is not None}
+        own[provider.api_key_env] = api_key
+    return api_key, own
+
+
+def _configuration(base: Settings, port: int, provider_url: str) -> str:
+    """The configuration with other addresses, the demo's two apps, and shorter waits."""
+    document: dict[str, Any] = tomllib.loads(base.path.read_text())
     url = f"http://127.0.0.1:{port}"
-    document["server"] |= {"host": "127.0.0.1", "port": port, "public_url": url}
+    server = document.setdefault("server", {})
+    server |= {"host": "127.0.0.1", "port": port, "public_url": url}
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
-    document["prices"]["file"] = str(shipped.prices.file)
-    club = {"name": CLUB, "key_env": KEY_ENVS[CLUB], "scopes": ["send", "read"]}
-    document["apps"].append(club)
+    document.setdefault("prices", {})["file"] = str(base.prices.file)
+    scopes = {SHOP: ["send", "read", "report"], CLUB: ["send", "read"]}
+    document["apps"] = [
+        {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
+    ]
     for provider in document["providers"].values():
         provider["base_url"] = provider_url
     for route in document["routes"].values():
         for step in route["steps"]:
-            step["wait"], step["grace"] = WAITS[step["provider"]]
+            step["wait"], step["grace"] = WAITS[base.channel(step["provider"])]
     return to_toml(document)
 
 

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -25,7 +26,7 @@ from gateway.demo.audience import Audience
 from gateway.demo.audit import Check
 from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.show import JsonShow, RichShow, Show
-from gateway.demo.stage import SECRET_ENVS, Stage, shipped_file, stage
+from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.finance.ledger import cost_report
 from gateway.finance.report import Query, Report
 from gateway.finance.verify import Verdict, verify
@@ -49,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     port: int
     keep: bool
     json: bool
+    config: Path | None = None
 
 
 class Books(msgspec.Struct, frozen=True):
@@ -69,12 +71,14 @@ def tour(plan: Plan, environment: Mapping[str, str]) -> int:
     _terminate_as_interrupt()
     configure_logs("cli", "error", json=False)
     show: Show = JsonShow() if plan.json else RichShow()
-    shipped = settings_file.load(None, dict.fromkeys(SECRET_ENVS, "unused"))
+    shipped = settings_file.load(None, {}, secrets_required=False)
     templates = campaign.read_templates(shipped_file(shipped, "campaign.ndjson").read_bytes())
     traffic = campaign.expand(templates, plan.messages, plan.seed)
     port = plan.port or (KEEP_PORT if plan.keep else 0)
     show.begin(plan.messages)
-    with stage(environment, port=port, seed=plan.seed, silent=traffic.silent) as place:
+    with stage(
+        environment, config=plan.config, port=port, seed=plan.seed, silent=traffic.silent
+    ) as place:
         place.wait_ready()
         show.started(place)
         began = time.monotonic()

@@ -75,6 +75,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["simulate", "--knob", "seen_share=2"], "seen_share"),
         (["check", "--config", "/nowhere.toml"], "/nowhere.toml"),
         (["up", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
+        (["demo", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -85,7 +85,7 @@ def test_the_build_machine_runs_check_test_and_browser_tests() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     steps = re.findall(
-        r"^step ([a-z-]+)|^make --no-print-directory ([a-z-]+) ", script.read_text(), re.M
+        r"^step ([a-z-]+)|^make --no-print-directory ([a-z-]+) ", script.read_text(), re.MULTILINE
     )
     names = [one or other for one, other in steps]
     assert sorted(names) == ["check", "test", "test-browser"]
