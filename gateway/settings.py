@@ -310,6 +310,8 @@ def parse(
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _unusable(path, f"is not TOML: {error}.") from None
+    except RecursionError:
+        raise _unusable(path, "nests deeper than any configuration does.") from None
     faults: list[strict.Fault] = []
     document = strict.decode(Document, _with_shorter_otp(table), faults)
     assert document is not None, "every table of a document has a default"

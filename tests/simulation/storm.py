@@ -230,27 +230,25 @@ class Storm:
         kept = Retention(parked_ms=PARKED_MS)
         return Store(link, self.policy, shards=self.plan.shards, retention=kept)
 
-    def post(self, book: Book, receipt: Receipt) -> None:
+    def post(self, book: Book, receipt: Receipt, attempt: int = 0) -> None:
         """The provider calls back, and again until it is answered 200."""
-        self.nursery.start_soon(self._post, book, receipt)
+        self.nursery.start_soon(self._post, book, receipt, attempt)
 
-    async def _post(self, book: Book, receipt: Receipt) -> None:
+    async def _post(self, book: Book, receipt: Receipt, attempt: int) -> None:
         clock, store = self.clock(), self.store(MemoryLink(self.weather))
-        for attempt in itertools.count():
-            self.busy += 1
-            try:
-                taken = await take_receipts(store, book.name, [receipt], clock())
-            except (StoreUnavailable, ConflictError):
-                taken = None
-            finally:
-                self.busy -= 1
-            if taken is not None:
-                what = "applied" if taken.applied else "parked"
-                self.note(f"{book.name} reports {receipt.ref} {receipt.status}: {what}")
-                if receipt.status in ("delivered", "seen") and receipt.ref in book.letters:
-                    book.letters[receipt.ref].reported = True
-                return
-            await trio.sleep(CALLBACK_DELAYS_S[min(attempt, len(CALLBACK_DELAYS_S) - 1)])
+        self.busy += 1
+        try:
+            taken = await take_receipts(store, book.name, [receipt], clock())
+        except (StoreUnavailable, ConflictError):
+            again_s = CALLBACK_DELAYS_S[min(attempt, len(CALLBACK_DELAYS_S) - 1)]
+            self.later(again_s, lambda: self.post(book, receipt, attempt + 1))
+            return
+        finally:
+            self.busy -= 1
+        what = "applied" if taken.applied else "parked"
+        self.note(f"{book.name} reports {receipt.ref} {receipt.status}: {what}")
+        if receipt.status in ("delivered", "seen") and receipt.ref in book.letters:
+            book.letters[receipt.ref].reported = True
 
     def _script(self) -> None:
         """When Redis is away and when a provider has no credit."""
@@ -279,11 +277,22 @@ class Storm:
 
     # --- moving on
 
+    def probes_at_s(self) -> dict[str, float]:
+        """When the providers that stand still for an account fault are tried again."""
+        found = self.server.value(k.PAUSED.encode()) or {}
+        untils = {
+            name.decode(): msgspec.json.decode(value)["until"] for name, value in found.items()
+        }
+        return {name: (until - T0) / 1000 for name, until in untils.items()}
+
     def lane_entries(self) -> int:
+        """What waits in lanes that could be worked on now."""
+        soon_s = trio.current_time() + self.plan.clocks_apart_s + 3.0
+        resting = {name for name, at_s in self.probes_at_s().items() if at_s > soon_s}
         lanes = (
             keys_of(shard).lane(provider, category)
             for shard in range(self.plan.shards)
-            for provider in self.books
+            for provider in self.books.keys() - resting
             for category in ("otp", "transactional", "marketing")
         )
         return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
@@ -294,6 +303,8 @@ class Storm:
     def next_at_s(self) -> float:
         """The next moment something is due, as far as anybody knows."""
         at_s = min((at for at, _, _, soon in self._queue if not soon), default=HORIZON_S)
+        now = trio.current_time()
+        at_s = min([at_s, *(at for at in self.probes_at_s().values() if at > now)])
         for shard in range(self.plan.shards):
             keys = keys_of(shard)
             for key in (keys.timers, keys.parked):

@@ -18,7 +18,6 @@ from simulate_seeds import broken, smallest, tell
 from storm import Plan, lived
 
 from gateway.core import settlement
-from gateway.dispatch.intake import Intake
 from gateway.store import transaction
 
 SEEDS = 24
@@ -29,18 +28,23 @@ def test_every_rule_holds_after_a_storm(seed: int) -> None:
     assert not broken(Plan.of(seed))[0], tell(seed)
 
 
-# A read whose connection was cut was done after the recount: its entry stayed unknown to the living
-# dispatcher it was pending for, and its message waited until its time was over.
-A_LATE_READ = 147
+FOUND = {
+    # A read whose connection was cut was done after the recount: its entry stayed unknown to the
+    # living dispatcher it was pending for, and its message waited until its time was over. What had
+    # been taken over before Redis went away in the middle of a round was forgotten the same way.
+    # Both are shown step by step in tests/store/test_dispatch_intake.py.
+    47: "a read that was done late",
+    54: "a take-over that was cut",
+    147: "a late read again",
+    # Mistakes of this simulation, kept because their worlds are the worst there were.
+    641: "sent again, refused, and then read after all",
+    698: "a long pause in a storm",
+}
 
 
-def test_a_read_that_is_done_late_is_noticed() -> None:
-    async def notices_nothing(intake: Intake) -> list[str]:
-        return intake.lanes
-
-    assert not broken(Plan.of(A_LATE_READ))[0], tell(A_LATE_READ)
-    with mock.patch.object(Intake, "_survey", notices_nothing):
-        assert broken(Plan.of(A_LATE_READ))[0], "this seed finds nothing any more: look for another"
+@pytest.mark.parametrize("seed", FOUND, ids=FOUND.values())
+def test_a_seed_that_found_something_finds_it_no_more(seed: int) -> None:
+    assert not broken(Plan.of(seed))[0], tell(seed)
 
 
 def test_the_same_seed_lives_the_same_days() -> None:
