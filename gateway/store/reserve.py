@@ -80,19 +80,28 @@ async def admit(store: Store, shard: int, sends: Sequence[Send], now_ms: int) ->
 
 async def _admit_reserved(store: Store, shard: int, send: Send, now_ms: int) -> Answer:
     key_keys, user_keys = foreign_key(store, send), foreign_user(store, send)
+    again = made = False
     if key_keys is not None:
         opened = await _open_key(store, key_keys, send)
         if isinstance(opened, Answer):
             return opened
+        # Opened before and never closed: its message may be made, and over by now.
+        again = opened.id != send.id
         send = opened
+        made = again and (await _records(store, [send.id]))[send.id] is not None
     answer = None
-    if user_keys is not None:
+    if user_keys is not None and not made:
         answer = await _take_user(store, user_keys, send, now_ms)
     if answer is None:
         home = msgspec.structs.replace(send, reserved=True)
         (answer,) = await store.admit_at_home(shard, [home], now_ms)
     if user_keys is not None and answer.id != send.id:
         await _give_user_back(store, user_keys, send, now_ms)
+    elif user_keys is not None and again:
+        # Somebody else may have made the message and gone on meanwhile: its record says what holds.
+        assert send.user is not None
+        message_key = keys_of(shard).message(send.id)
+        await _copy_to(store, user_keys, send.user, message_key, now_ms)
     if key_keys is not None:
         await _close_key(store, key_keys, send, answer)
     return answer

@@ -36,9 +36,11 @@ FOUND = {
     47: "a read that was done late",
     54: "a take-over that was cut",
     147: "a late read again",
-    # Mistakes of this simulation, kept because their worlds are the worst there were.
+    # Mistakes of the simulation itself, kept because their worlds are bad ones.
     641: "sent again, refused, and then read after all",
     698: "a long pause in a storm",
+    # A repeated request took a claim for a message that was over: its person was kept out for ever.
+    2111: "a claim for a message that is over",
 }
 
 

@@ -116,3 +116,31 @@ def test_an_idempotency_key_in_another_shard_answers_as_one_at_home(redis_url: s
             assert await outcome(store, twin) == ("accepted", half.id)
 
     in_store(redis_url, work)
+
+
+def test_a_repeated_request_takes_nothing_for_a_message_that_is_over(redis_url: str) -> None:
+    """Its first process died before it closed the key; the message was cancelled meanwhile."""
+
+    async def work(store: Store) -> None:
+        wanted = send(store, idempotency_key=KEY, route="viber-only", body_hash=b"a")
+        assert reserve.foreign_key(store, wanted) is not None
+        closes = reserve._close_key
+
+        async def dies(*_: object) -> None:
+            raise RuntimeError("the process is killed")
+
+        reserve._close_key = dies
+        try:
+            await outcome(store, wanted)
+        except RuntimeError:
+            pass
+        finally:
+            reserve._close_key = closes
+        await store.apply([Item(wanted.id, ev.Cancelled())], T0)
+        again = send(store, idempotency_key=KEY, route="viber-only", body_hash=b"a")
+        assert await outcome(store, again) == ("accepted", wanted.id)
+        assert await store.link.call([("EXISTS", USER_KEYS.user(USER))]) == [0]
+        fresh = send(store)
+        assert await outcome(store, fresh) == ("accepted", fresh.id)
+
+    in_store(redis_url, work)
