@@ -47,7 +47,6 @@ KNOBS: dict[str, Any] = {
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
-NO_REDIS = 2  # the exit code of a role that cannot use its Redis when it starts
 POLL_S = 0.02
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
 SKEWED = Path(__file__).resolve().parent / "skewed_clock"
@@ -177,7 +176,7 @@ class Stage:
             if name in self.down or code is None:
                 continue
             child.stop()
-            if code not in (0, -signal.SIGKILL) and not self._found_no_redis(child, code):
+            if not self.ended_well(child, code):
                 self.unexpected.append(f"{name} ended with {code}: {child.log.name}")
             self.launch(name)
 
@@ -187,8 +186,13 @@ class Stage:
         self.tend()
 
     @staticmethod
-    def _found_no_redis(child: Child, code: int) -> bool:
-        return code == NO_REDIS and "Redis " in child.log.read_text(errors="replace")
+    def ended_well(child: Child, code: int) -> bool:
+        """Killed, stopped in order, stopped before it had begun, or it found no Redis at its start:
+        then its only words are a sentence about that."""
+        if code in (0, -signal.SIGKILL):
+            return True
+        said = child.log.read_text(errors="replace")
+        return said == "" if code == -signal.SIGTERM else said.startswith("Redis ")
 
     def start_redis(self) -> None:
         """Starts Redis on whatever its files hold; returns when it serves."""
@@ -199,6 +203,8 @@ class Stage:
             f"port 0\nunixsocket {self.socket}\nunixsocketperm 700\ndir {folder}\ndaemonize no\n"
             'appendonly yes\nappendfsync always\nsave ""\nmaxmemory-policy noeviction\n'
             "aof-load-truncated yes\n"
+            # From version 7 on DEBUG SLEEP must be allowed.
+            + ("enable-debug-command local\n" if int(self.redis_version.split(".")[0]) > 6 else "")
         )
         log = self.folder / f"redis-{time.monotonic_ns()}.log"
         self._redis = Child("Redis", [str(binary), str(config)], log, self._env)
@@ -219,7 +225,8 @@ class Stage:
     def fill_disk(self, room: int) -> None:
         """Redis may write `room` more bytes to its file, and then gets the error of a full disk."""
         assert self._redis is not None
-        size = (self.folder / "redis" / "appendonly.aof").stat().st_size
+        files = [*(self.folder / "redis").rglob("*.aof")]  # Redis 7 and later have a folder of them
+        size = max(files, key=lambda file: file.stat().st_mtime_ns).stat().st_size
         hard = resource.prlimit(self._redis.pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(self._redis.pid, resource.RLIMIT_FSIZE, (size + room, hard))
 
