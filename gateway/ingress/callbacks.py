@@ -21,9 +21,10 @@ from gateway.ingress.batcher import Batcher
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.problems import refuse
 from gateway.ingress.wire import Receive, Scope, Send, header, read_body, respond, to_json
-from gateway.store.errors import StoreUnavailable
+from gateway.store.errors import StoreError
 from gateway.store.receipts import take_receipts
 from gateway.store.store import BATCH_MAX, Store
+from gateway.store.transaction import ConflictError
 from providers.callback_auth import CallbackAuth, verify
 from providers.contract import Adapter, Receipt
 
@@ -98,13 +99,13 @@ class CallbackEndpoint:
     async def _taken(self, name: str, receipts: Sequence[Receipt], faults: int) -> CallbackResult:
         """Applies or parks all receipts of one callback; durable on return.
 
-        Raises Busy and StoreUnavailable when any of them is not: repeating the others does no harm.
+        Raises Busy and StoreError when any of them is not: repeating the others does no harm.
         """
         results = await self.batcher.ask_all(self._providers.index(name), receipts)
         applied = parked = 0
         for result in results:
-            if isinstance(result, StoreUnavailable):
-                raise result
+            if isinstance(result, StoreError | ConflictError):
+                raise result  # not durable, so not 200: the provider will repeat it
             if isinstance(result, Exception):
                 refusal_of(result)  # logs it with an incident
                 faults += 1

@@ -16,6 +16,7 @@ from gateway.core import events as ev
 from gateway.ingress import callbacks
 from gateway.store import reads
 from gateway.store.apply import Item
+from gateway.store.errors import StoreReplyError
 from gateway.store.keys import keys_of
 from gateway.store.receipts import Taken
 
@@ -184,3 +185,19 @@ async def test_redis_away_is_a_503_so_that_the_provider_tries_again(world: World
     again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert again.json["applied"] == 1
     assert await reads.message(world.store, id_) is not None
+
+
+@with_ingress()
+async def test_a_receipt_that_the_store_refused_is_not_answered_as_durable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any) -> Taken:
+        raise StoreReplyError("SET", "WRONGTYPE of another kind")
+
+    id_ = await sent(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "take_receipts", refused)
+        answer = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert answer.status == 500, "the provider must repeat it"
+    again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert again.json["applied"] == 1
