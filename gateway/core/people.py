@@ -63,7 +63,9 @@ def take(
         return False
     for person in people:
         if campaign is not None:
-            person.claims[campaign] = Claim(message_id, 0)
+            claim = person.claims.get(campaign)
+            if claim is None or _is_free(claim, message_id, now_ms):
+                person.claims[campaign] = Claim(message_id, 0)
         if takes_slot:
             person.slots = [s for s in person.slots if s.message != message_id]
             person.slots.append(Slot(message_id, now_ms, category, channel))
@@ -73,15 +75,16 @@ def take(
 def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> None:
     """The message was delivered: its claim lasts for the de-duplication window from now.
 
-    A late delivery may find its claim given back, or taken by a newer message; then the newer one's
-    stays.
+    A late delivery may find its claim given back, or taken by a newer message that is still live.
+    Then it takes the claim back: the newer one may end without delivery, and what arrived must not
+    be forgotten with it. A claim of another delivered message stays.
     """
     assert message.delivered_step >= 0
     channel = message.steps[message.delivered_step].channel
     for person in people:
         if message.campaign is not None:
             claim = person.claims.get(message.campaign)
-            if claim is None or claim.message == message.id or _lapsed(claim, now_ms):
+            if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
                 person.claims[message.campaign] = Claim(message.id, now_ms + policy.dedupe_ms)
         if message.category in policy.slot_ms and all(
             s.message != message.id for s in person.slots
@@ -125,6 +128,11 @@ def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
     return last
 
 
+def _is_free(claim: Claim, message_id: str, now_ms: int) -> bool:
+    """Whether a message may have it: its own, or over."""
+    return claim.message == message_id or _lapsed(claim, now_ms)
+
+
 def _lapsed(claim: Claim, now_ms: int) -> bool:
     return claim.until_ms != 0 and claim.until_ms <= now_ms
 
@@ -148,6 +156,8 @@ def copy_state(person: Person, message: Message, policy: Policy, now_ms: int) ->
     if message.campaign is None:
         return
     claim = person.claims.get(message.campaign)
-    if claim is None or claim.message == message.id or _lapsed(claim, now_ms):
-        until_ms = since_ms + policy.dedupe_ms if message.delivered_step >= 0 else 0
+    arrived = message.delivered_step >= 0
+    live = claim is not None and claim.until_ms == 0
+    if claim is None or _is_free(claim, message.id, now_ms) or (arrived and live):
+        until_ms = since_ms + policy.dedupe_ms if arrived else 0
         person.claims[message.campaign] = Claim(message.id, until_ms)

@@ -8,7 +8,7 @@ import pytest
 from cascade_world import DAY, ID, MINUTE, T0, World, policy, request
 
 from gateway.core import events
-from gateway.core.model import Content, MessageStatus, StepStatus, read_ref, step_ref
+from gateway.core.model import Claim, Content, MessageStatus, StepStatus, read_ref, step_ref
 from gateway.core.policy import LOOK_UP_DELAYS_MS
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
@@ -165,6 +165,24 @@ def test_a_late_delivery_revives_an_undelivered_message_and_takes_its_claim_agai
     world.report("delivered")
     assert world.message.status == MessageStatus.DELIVERED
     assert world.held
+
+
+def test_a_late_delivery_is_not_forgotten_with_a_newer_message_that_fails() -> None:
+    world = World(send=request(route="viber-only"))
+    world.send()
+    world.report("expired")
+    assert not world.held
+    newer = "1M7Q5CQG0000000000ZZ"
+    world.person.claims["autumn"] = Claim(newer, 0)
+    world.report("delivered")
+    assert world.held, "what arrived holds the claim, not what is still on its way"
+    delivered_first = Claim(newer, T0 + DAY)
+    world.person.claims["autumn"] = delivered_first
+    other = World(send=request(route="viber-only"))
+    other.person = world.person
+    other.send()
+    other.report("delivered")
+    assert world.person.claims["autumn"] == delivered_first
 
 
 def test_a_receipt_that_outruns_the_answer_counts() -> None:
