@@ -139,7 +139,8 @@ def _costs(report: Report, ref: str, faults: list[str]) -> tuple[Decimal | None,
     if not (_is_price(price) and (count is None or 0 <= count <= PARTS_MAX)):
         faults.append(f"The price of message {ref} was left out: it cannot be a price.")
         return None, None
-    price = price.quantize(PRICE_STEP)
+    if price.as_tuple().exponent < -PRICE_DECIMALS_KEPT:  # type: ignore[operator]  # _is_price
+        price = price.quantize(PRICE_STEP)
     return (None, price) if count is None else (price * count, None)
 
 

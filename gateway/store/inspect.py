@@ -66,8 +66,8 @@ def examine(url: str) -> list[Finding]:
         return [Finding("error", "redis_permission", sentence)]
     except (RedisError, OSError) as fault:
         sentence = (
-            f"Redis at {place} cannot be reached: {str(fault).rstrip('.')}. Start it, correct redis.url, or leave "
-            "redis.url empty for the embedded one."
+            f"Redis at {place} cannot be reached: {str(fault).rstrip('.')}. Start it, correct "
+            "redis.url, or leave redis.url empty for the embedded one."
         )
         return [Finding("error", "redis_unreachable", sentence)]
     return judge_server(place, info, settings)

@@ -14,15 +14,10 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from memory_redis import Connection, MemoryRedis
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
-from conftest import redis_server, redis_url
-
 from gateway.store.errors import StoreReplyError
 from gateway.store.link_sync import finish, open_link
 from gateway.store.script import Script
 from ratelimit.limiter import SCRIPTS
-
-__all__ = ["redis_server", "redis_url"]
 
 STRINGS = st.sampled_from(["a", "b"])
 MEMBERS = st.sampled_from(["x", "y", "z"])

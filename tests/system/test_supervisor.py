@@ -8,10 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from gateway import supervisor
@@ -69,9 +72,17 @@ def test_a_role_says_that_it_serves_and_its_output_carries_its_name(lines: Lines
     assert ("ingress", "at work") in lines
 
 
+@contextmanager
+def told() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the crew logs; a logger that another test made talk would go on as it was set up."""
+    with pytest.MonkeyPatch.context() as patch, capture_logs() as logs:
+        patch.setattr(supervisor, "_log", structlog.get_logger("supervisor"))
+        yield logs
+
+
 def test_a_role_that_dies_is_started_again(lines: Lines) -> None:
     code = PRELUDE + "announce(os.getpid()); signal.pause()"
-    with capture_logs() as logs, Crew([role(code)], os.environ, lines) as crew:
+    with told() as logs, Crew([role(code)], os.environ, lines) as crew:
         first = next_of(crew)
         assert isinstance(first, Ready)
         os.kill(int(first.said), signal.SIGKILL)
@@ -93,7 +104,7 @@ def test_a_role_that_never_served_is_not_started_again(lines: Lines) -> None:
 
 def test_a_command_that_cannot_run_is_an_end_with_a_reason(lines: Lines) -> None:
     nowhere = Role("worker", ("/nowhere/kaskad",), STOP_S)
-    with capture_logs() as logs, Crew([nowhere], os.environ, lines) as crew:
+    with told() as logs, Crew([nowhere], os.environ, lines) as crew:
         assert next_of(crew) == Ended("worker", 1, final=True)
     assert "/nowhere/kaskad" in logs[0]["reason"]
 
@@ -104,7 +115,7 @@ def test_a_role_that_does_not_stop_in_time_is_killed(lines: Lines) -> None:
         "while True: signal.pause()"
     )
     slow = role(stubborn, stop_within_s=0.1)
-    with capture_logs() as logs, Crew([slow], os.environ, lines) as crew:
+    with told() as logs, Crew([slow], os.environ, lines) as crew:
         ready = next_of(crew)
         assert isinstance(ready, Ready)
         assert not crew.stop()
