@@ -1,12 +1,15 @@
-"""A real Redis for every test that asks for one."""
+"""A real Redis for every test that asks for one, and logs as they are before anybody sets them
+up."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
 import redis
+import structlog
 
 from gateway.store.embedded import EmbeddedRedis
 
@@ -28,3 +31,16 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
     with redis.Redis(unix_socket_path=str(redis_server.socket_path)) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Takes back what a command set up in this process: level and form stay with loggers that
+    spoke."""
+    yield
+    if not structlog.is_configured():
+        return
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("gateway", "providers")) and hasattr(module, "_log"):
+            vars(module._log).pop("bind", None)  # where structlog keeps what it made
