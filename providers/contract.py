@@ -28,7 +28,7 @@ Category = Literal["otp", "transactional", "marketing"]
 ReceiptStatus = Literal["sent", "delivered", "seen", "undelivered", "expired", "rejected"]
 
 
-class Button(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Button(msgspec.Struct, frozen=True, array_like=True):
     caption: str
     url: str
 

@@ -136,7 +136,7 @@ class Message(msgspec.Struct, array_like=True):
         return self.status in FINAL and self.due_ms == 0
 
 
-class Content(msgspec.Struct, array_like=True, omit_defaults=True):
+class Content(msgspec.Struct, array_like=True):
     """`text` is the default of every channel; the others override it."""
 
     text: str

@@ -181,8 +181,7 @@ async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
 
 
 def _living(lane: str, claimed: Reply) -> list[Waiting]:
-    """Entries as waiting messages. One that was deleted from the stream but not acknowledged is
-    acknowledged."""
+    """Entries as waiting messages; one that is gone from the stream is left out."""
     assert isinstance(claimed, list)
     return [
         Waiting(_message_id(entry[1]), LaneEntry(lane, entry[0]))
