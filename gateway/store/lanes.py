@@ -117,7 +117,7 @@ async def wait_for_work(link: Link, lanes: Sequence[tuple[str, bytes]]) -> bool:
     Claims nothing: it only says that reading is worthwhile.
     """
     names, newest = zip(*lanes, strict=True)
-    async with link.session() as session:
+    async with link.session(names[0]) as session:
         (reply,) = await session.call(
             [("XREAD", "COUNT", 1, "BLOCK", DOORBELL_MS, "STREAMS", *names, *newest)]
         )

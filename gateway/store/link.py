@@ -104,9 +104,10 @@ class Link(Protocol):
         Moved, StoreReplyError; ValueError for a call beyond the limits.
         """
 
-    def session(self) -> AbstractAsyncContextManager[Session]:
+    def session(self, key: str, /) -> AbstractAsyncContextManager[Session]:
         """An exclusive connection from a bounded pool, returned on leaving.
 
+        It is to the node that serves `key`, and only keys of that slot may be used on it.
         Leave it clean: end with EXEC or UNWATCH. Left by an exception or cancellation, or with an
         answer outstanding, the connection is closed and never reused. Entering raises
         StoreUnavailable.

@@ -75,7 +75,7 @@ class SyncLink:
         return replies
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self, _key: str, /) -> AsyncIterator[Session]:
         """The one connection: nobody else uses it."""
         yield self
 

@@ -164,7 +164,7 @@ class SharedLink:
 
     # Sessions
 
-    def session(self) -> AbstractAsyncContextManager[Session]:
+    def session(self, _key: str, /) -> AbstractAsyncContextManager[Session]:
         """See `gateway.store.link.Link.session`."""
         return _SessionScope(self)
 

@@ -48,7 +48,7 @@ async def commit_once(link: Link, token: str, attempt: Attempt[T], *, ask_token:
     Raises ConflictError, OutcomeUnknown (the writes may be applied) or StoreUnavailable (they are
     not).
     """
-    async with link.session() as session:
+    async with link.session(token) as session:
         if ask_token:
             replies = await session.call([("WATCH", token), ("GET", token)])
             if replies[1] is not None:

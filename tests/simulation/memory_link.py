@@ -71,7 +71,7 @@ class MemoryLink:
         return await MemorySession(self._weather, self._hook).call(commands)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self, _key: str, /) -> AsyncIterator[Session]:
         yield MemorySession(self._weather, self._hook)
 
     def statistics(self) -> Statistics:

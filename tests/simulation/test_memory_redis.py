@@ -157,7 +157,7 @@ def test_it_answers_as_the_real_one(
     with open_link(redis_url) as first, open_link(redis_url) as second:
         finish(first.call([("FLUSHALL",)]))
         both = Both(first)
-        one, two = first.session(), second.session()
+        one, two = first.session("a"), second.session("a")
         sessions = (finish(one.__aenter__()), finish(two.__aenter__()))
         for place, words in script:
             if words[0] == "transaction":

@@ -126,13 +126,13 @@ class SwitchedLink:
         self._check()
         return await self._link.call(commands)
 
-    def session(self) -> AbstractAsyncContextManager[Session]:
-        return self._session()
+    def session(self, key: str) -> AbstractAsyncContextManager[Session]:
+        return self._session(key)
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[Session]:
+    async def _session(self, key: str) -> AsyncIterator[Session]:
         self._check()
-        async with self._link.session() as session:
+        async with self._link.session(key) as session:
             yield session
 
     def statistics(self) -> Statistics:

@@ -223,12 +223,12 @@ class CuttingLink:
         self._applied = applied
         self.cuts = 0
 
-    def session(self) -> Any:
+    def session(self, key: str) -> Any:
         outer = self
 
         class Cutting:
             async def __aenter__(self) -> Session:
-                self.context = outer._link.session()
+                self.context = outer._link.session(key)
                 self.inner = await self.context.__aenter__()
                 return self  # type: ignore[return-value]
 

@@ -105,7 +105,7 @@ def test_a_watched_key_changed_by_another_session_makes_exec_nil(
 ) -> None:
     async def main() -> None:
         async with loop.open_link(redis_url) as link:
-            async with link.session() as loser, link.session() as winner:
+            async with link.session("a") as loser, link.session("a") as winner:
                 await loser.call([("WATCH", "k"), ("GET", "k")])
                 await winner.call([("WATCH", "k"), ("GET", "k")])
                 first = await winner.call([("MULTI",), ("SET", "k", "winner"), ("EXEC",)])
@@ -124,7 +124,7 @@ def test_a_session_left_normally_is_reused_and_one_left_by_an_exception_is_not(
         async with loop.open_link(redis_url) as link:
 
             async def visit(fault: Exception | None = None) -> Any:
-                async with link.session() as session:
+                async with link.session("a") as session:
                     identity = (await session.call([("CLIENT", "ID")]))[0]
                     if fault is not None:
                         await session.call([("WATCH", "k")])
@@ -144,11 +144,11 @@ def test_a_session_left_normally_is_reused_and_one_left_by_an_exception_is_not(
 def test_a_session_cancelled_in_the_middle_is_not_reused(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
         async with loop.open_link(redis_url) as link:
-            async with link.session() as session:
+            async with link.session("a") as session:
                 first = (await session.call([("CLIENT", "ID")]))[0]
 
             async def wait_for_ever() -> None:
-                async with link.session() as session:
+                async with link.session("a") as session:
                     await session.call([("BLPOP", "nothing", 0)])
 
             async def blocked() -> None:
@@ -156,7 +156,7 @@ def test_a_session_cancelled_in_the_middle_is_not_reused(loop: Loop, redis_url: 
                     await loop.turn()
 
             await loop.cancelled_when(wait_for_ever, blocked)
-            async with link.session() as session:
+            async with link.session("a") as session:
                 assert (await session.call([("CLIENT", "ID")]))[0] != first
 
     loop.run(main)
@@ -166,11 +166,11 @@ def test_sessions_are_bounded_and_waiting_for_one_is_too(loop: Loop, redis_url: 
     async def main() -> None:
         limits = Limits(sessions_max=2, session_wait_s=0.05)
         async with loop.open_link(redis_url, limits) as link:
-            async with link.session(), link.session():
+            async with link.session("a"), link.session("a"):
                 with pytest.raises(StoreUnavailable, match="All 2 session connections"):
-                    async with link.session():
+                    async with link.session("a"):
                         pytest.fail("a third session")
-            async with link.session() as session:
+            async with link.session("a") as session:
                 assert await session.call([("PING",)]) == [b"PONG"]
 
     loop.run(main)
@@ -181,7 +181,7 @@ def test_more_callers_than_sessions_all_get_their_turn(loop: Loop, redis_url: st
         async with loop.open_link(redis_url, Limits(sessions_max=3)) as link:
 
             async def once() -> Any:
-                async with link.session() as session:
+                async with link.session("a") as session:
                     return (await session.call([("INCR", "n")]))[0]
 
             assert sorted(await loop.together(*[once] * 30)) == list(range(1, 31))
@@ -329,7 +329,7 @@ def test_closing_ends_calls_in_flight_and_refuses_later_ones(loop: Loop, redis_u
 
             outcome, _ = await loop.together(blocked, close)
             assert type(outcome) is OutcomeUnknown
-            for use in (link.call([("PING",)]), link.session().__aenter__()):
+            for use in (link.call([("PING",)]), link.session("a").__aenter__()):
                 with pytest.raises(StoreUnavailable, match="closed"):
                     await use
 

@@ -102,7 +102,7 @@ def test_kill_9_of_the_server_in_the_middle_of_a_call(loop: Loop, short_dir: Pat
                 await link.call([("SET", "kept", "yes")])
 
                 async def blocked() -> Any:
-                    async with link.session() as session:
+                    async with link.session("a") as session:
                         return await session.call([("BLPOP", "nothing", 0)])
 
                 async def kill() -> None:
@@ -115,7 +115,7 @@ def test_kill_9_of_the_server_in_the_middle_of_a_call(loop: Loop, short_dir: Pat
                 assert type(outcomes[0]) is OutcomeUnknown
                 await loop.in_thread(server.ensure_running)
                 assert await answered(link, ("GET", "kept")) == b"yes"
-                async with link.session() as session:
+                async with link.session("a") as session:
                     assert await session.call([("PING",)]) == [b"PONG"]
                 assert server.restarts == 1
 
@@ -135,7 +135,7 @@ def test_while_redis_is_away_calls_fail_soon_and_say_where(loop: Loop, short_dir
     async def main() -> None:
         path = short_dir / "nobody.sock"
         async with loop.open_link(f"unix://:secret@{path}", IMPATIENT) as link:
-            for use in (link.call([("PING",)]), link.session().__aenter__()):
+            for use in (link.call([("PING",)]), link.session("a").__aenter__()):
                 with pytest.raises(StoreUnavailable) as caught:
                     await use
                 assert type(caught.value) is StoreUnavailable
@@ -154,7 +154,7 @@ def test_a_call_that_waits_is_done_when_redis_comes_back(
         async with loop.open_link(f"unix://{path}", PATIENT) as link:
 
             async def in_session() -> Any:
-                async with link.session() as session:
+                async with link.session("a") as session:
                     return await session.call([("PING",)])
 
             async def start() -> Proxy:
@@ -256,7 +256,7 @@ def test_a_replica_makes_the_link_connect_again(loop: Loop) -> None:
         server, url = canned({"SET": b"-READONLY You can't write\r\n"})
         with server:
             async with loop.open_link(url, PATIENT) as link:
-                async with link.session() as session:
+                async with link.session("a") as session:
                     await session.call([("PING",)])
                 assert link.statistics().sessions_idle == 1
                 with pytest.raises(StoreUnavailable, match="READONLY"):
@@ -274,7 +274,7 @@ def test_a_replica_seen_in_a_session_makes_the_whole_link_connect_again(loop: Lo
         with server:
             async with loop.open_link(url, PATIENT) as link:
                 with pytest.raises(StoreUnavailable, match="READONLY"):
-                    async with link.session() as session:
+                    async with link.session("a") as session:
                         await session.call([("SET", "a", 1)])
                 assert await link.call([("PING",)]) == [b"PONG"]
                 assert link.statistics().reconnects == 1
@@ -395,7 +395,7 @@ def test_a_redis_that_becomes_full_before_exec_has_done_nothing_and_is_away(
     cost receipts: the provider was told that they were taken."""
 
     async def main() -> None:
-        async with loop.open_link(redis_url) as link, link.session() as session:
+        async with loop.open_link(redis_url) as link, link.session("a") as session:
             await session.call([("WATCH", "n"), ("MULTI",), ("SET", "n", 1)])
             await link.call([("CONFIG", "SET", setting, 1)])
             try:

@@ -30,7 +30,7 @@ def test_a_user_with_a_password_is_logged_in_to_the_database_named(
             url = redis_url.replace("unix://", "unix://tester:s%3Ac%2Ft@") + "?db=3"
             async with loop.open_link(url) as link:
                 assert await link.call([("ACL", "WHOAMI"), ("SET", "a", 3)]) == [b"tester", b"OK"]
-                async with link.session() as session:
+                async with link.session("a") as session:
                     assert await session.call([("ACL", "WHOAMI"), ("GET", "a")]) == [
                         b"tester",
                         b"3",

@@ -19,7 +19,7 @@ def test_an_unknown_script_is_loaded_and_run_once(loop: Loop, redis_url: str) ->
             before = link.statistics().round_trips
             assert await COUNT.call(link, ["n"], [2]) == 4
             assert link.statistics().round_trips == before + 1
-            async with link.session() as session:
+            async with link.session("a") as session:
                 await session.call([("SCRIPT", "FLUSH")])
                 assert await COUNT.call(session, ["n"], [1]) == 5
 
