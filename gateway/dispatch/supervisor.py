@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 import trio
 
-from gateway import bootstrap, telemetry
+from gateway import bootstrap, memory, telemetry
 from gateway.core.model import Message
 from gateway.dispatch import identities, parked, recovery, timers
 from gateway.dispatch.backoff import AWAY
@@ -83,6 +83,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             async with trio.open_nursery() as working:
                 await working.start(dispatch, deps)
+                memory.settle()
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()

@@ -26,7 +26,7 @@ import uvicorn
 import uvloop
 from msgspec.structs import replace
 
-from gateway import telemetry
+from gateway import memory, telemetry
 from gateway.bootstrap import load_prices, policy_of, retention_of
 from gateway.core.policy import Policy
 from gateway.errors import ConfigurationError
@@ -114,6 +114,7 @@ async def serve(
     async with open_link(settings.redis.url, limits) as link:
         store = Store(link, policy, shards=shards, retention=retention_of(settings))
         async with open_ingress(settings, store, now_ms=now_ms, process=process) as app:
+            memory.settle()
             await _serve_http(app, settings, sock, up)
 
 
