@@ -184,6 +184,13 @@ def simulate(
             metavar="NAME=VALUE", help="Any other knob, as often as needed.", show_default=False
         ),
     ] = None,
+    book: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that messages, bill and receipts due survive a kill in; else memory only.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
 
@@ -195,7 +202,7 @@ def simulate(
     from gateway.cli.roles import Simulation
     from gateway.cli.roles import simulate as run_simulate
 
-    simulation = Simulation(host, port, seed, viber_share, api_key, tuple(knob or ()))
+    simulation = Simulation(host, port, seed, viber_share, api_key, tuple(knob or ()), book)
     return run_simulate(config, os.environ, simulation)
 
 

@@ -30,7 +30,8 @@ _log = structlog.get_logger("start")
 
 
 class Simulation(msgspec.Struct, frozen=True):
-    """How the simulator was asked for; `knobs` are texts of the form name=value."""
+    """How the simulator was asked for; `knobs` are texts of the form name=value, `book` the path
+    of its durable book."""
 
     host: str
     port: int
@@ -38,6 +39,7 @@ class Simulation(msgspec.Struct, frozen=True):
     viber_share: float
     api_key: str | None
     knobs: tuple[str, ...]
+    book: Path | None = None
 
 
 def serve(
@@ -97,9 +99,15 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         _log.info("simulator_ready", url=f"http://{wanted.host}:{port}", prices=len(prices))
         supervisor.announce(port)
 
-    chosen = simulator.Settings(api_key=wanted.api_key or _api_key(settings), knobs=knobs)
+    chosen = simulator.Settings(
+        api_key=wanted.api_key or _api_key(settings),
+        knobs=knobs,
+        book="" if wanted.book is None else str(wanted.book),
+    )
     try:
         simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
+    except simulator.BookFault as fault:
+        raise UsageFault(str(fault)) from None
     except OSError as fault:
         raise UsageFault(
             f"{wanted.host}:{wanted.port} cannot be listened on ({fault.strerror}): choose another "

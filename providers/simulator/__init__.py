@@ -5,11 +5,13 @@ run it in this process, `child.start` to run it in another one. Imports nothing 
 may use asyncio, which the rest of `providers` must not: it stands in for somebody else's server.
 """
 
+from providers.simulator.bookfile import BookFault
 from providers.simulator.knobs import KnobFault, Knobs, Override, Overrides
 from providers.simulator.prices import Price, load_prices
 from providers.simulator.server import Settings, run, serve
 
 __all__ = [
+    "BookFault",
     "KnobFault",
     "Knobs",
     "Override",

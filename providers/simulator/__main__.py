@@ -15,6 +15,7 @@ import sys
 import msgspec
 import uvloop
 
+from providers.simulator.bookfile import BookFault
 from providers.simulator.knobs import KnobFault
 from providers.simulator.server import GC_THRESHOLD, Settings, serve, stop_on_signals
 
@@ -50,6 +51,9 @@ def main() -> int:
             runner.run(_serve_child(settings))
     except KnobFault as fault:
         sys.stderr.write(f"The knob {fault}\n")
+        return 2
+    except BookFault as fault:
+        sys.stderr.write(f"{fault}\n")
         return 2
     return 0
 

@@ -131,6 +131,8 @@ class Simulator:
         if messages > limit:
             sentence = f"{messages} destinations; at most {limit} may be in one request"
             return self._error(400, "The request is too large.", [("messages", sentence)])
+        if runtime.book_full:
+            return self._error(503, "The simulator's book is full.")
         first = request.messages[0].destinations[0]
         handled = runtime.handling(first.message_id or first.to)
         if handled.fate == "lost":

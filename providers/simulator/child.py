@@ -122,6 +122,8 @@ def start(settings: Settings | None = None) -> Child:
     if not line:
         process.kill()
         process.wait()
+        process.stdin.close()
+        process.stdout.close()
         raise ChildFailed("The simulator did not start; its reason is on stderr.")
     return Child(process, msgspec.json.decode(line, type=dict[str, int])["port"], settings)
 

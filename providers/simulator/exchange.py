@@ -19,7 +19,17 @@ from providers.simulator.book import Book, Entry, Hooks, State
 from providers.simulator.catalogue import ERRORS, STATUSES, Status
 from providers.simulator.fate import VALIDITY_MS_MAX, Fate, Kind, fate, timeline
 from providers.simulator.knobs import Knobs, Override
-from providers.simulator.prices import PriceList, Tag
+from providers.simulator.lines import (
+    CHANGES,
+    Changed,
+    Item,
+    Line,
+    Plan,
+    Recalled,
+    Repeated,
+    accepted,
+)
+from providers.simulator.prices import PriceList, Tag, tag_of
 from providers.simulator.schedule import Schedule
 from providers.simulator.segments import octet_parts, text_parts
 from providers.simulator.wire import (
@@ -40,20 +50,16 @@ PARTS_MAX: Final = 25  # more is REJECTED_MESSAGE_TOO_LONG
 TO_DIGITS_MIN: Final = 5
 TO_DIGITS_MAX: Final = 15  # E.164
 _UNIT_MS: Final = {"SECONDS": 1_000, "MINUTES": 60_000, "HOURS": 3_600_000}
-_FREE: Final = Tag(
-    amount=Decimal(0),
-    currency="EUR",
-    json=Raw(b'{"pricePerMessage":0,"currency":"EUR"}'),
-    free_json=Raw(b'{"pricePerMessage":0,"currency":"EUR"}'),
-)
+_FREE: Final = tag_of(Decimal(0), "EUR")
 
 
 class Push(NamedTuple):
-    """One report to push; reports of one kind to one URL may share a POST."""
+    """One report to push; reports of one kind to one URL may share a POST. `item` names it."""
 
     url: str
     kind: Literal["delivery", "seen"]
     report: bytes
+    item: Item
 
 
 class Sent(NamedTuple):
@@ -78,8 +84,11 @@ class _Terms(NamedTuple):
 
 
 class Exchange:
-    def __init__(self, knobs: Knobs) -> None:
+    """`noting`: what must be in a durable book is noted, for `take_notes` to fetch."""
+
+    def __init__(self, knobs: Knobs, *, noting: bool = False) -> None:
         self.book = Book()
+        self._notes: list[Line] | None = [] if noting else None
         self._schedule: Schedule[tuple[Kind, Entry]] = Schedule()
         self._bulks = 0
         self._nameless = 0
@@ -98,6 +107,25 @@ class Exchange:
         self.book.clear()
         self._schedule = Schedule()
         self._bulks = self._nameless = 0
+        self.take_notes()
+
+    def take_notes(self) -> list[Line]:
+        """Lines to be written before anybody is told what they say; empty without `noting`."""
+        notes = self._notes
+        if not notes:
+            return []
+        self._notes = []
+        return notes
+
+    def restore(self, recalled: Recalled) -> None:
+        """Goes on where a durable book ends; what was due meanwhile is due now."""
+        self.book = recalled.book
+        self._bulks, self._nameless = recalled.bulks, recalled.nameless
+        for message_id, plan in recalled.plans.items():
+            entry = self.book.get(message_id)
+            assert entry is not None
+            for at_ms, kind in plan:
+                self._schedule.add(at_ms, (kind, entry))
 
     @property
     def pending(self) -> int:
@@ -124,6 +152,9 @@ class Exchange:
         """Lets happen what is due (`everything`: also what is not); returns the reports to push."""
         pushes: list[Push] = []
         for kind, entry in self._schedule.take(None if everything else now_ms):
+            if kind in CHANGES:
+                charge = not entry.charged_ms and self._charged_on(entry.channel) == "delivered"
+                self._note(Changed(now_ms, entry.message_id, kind, charge))
             self._happen(kind, entry, now_ms, pushes)
         return pushes
 
@@ -176,6 +207,7 @@ class Exchange:
         known = self.book.get(message_id) if message_id else None
         if known is not None:
             self.book.repeat(known)
+            self._note(Repeated(message_id))
             return AnswerItem(message_id, catalogue.DUPLICATE.json, to)
         key = message_id or to
         if not message_id:
@@ -202,6 +234,7 @@ class Exchange:
         if rejected is not None:
             entry.state = State.REJECTED
             entry.done_ms = now_ms
+            self._note_accepted(entry, [])
             return AnswerItem(message_id, rejected.json, to)
         self._begin(entry, terms, destiny, now_ms, early)
         details = AnswerDetails(terms.parts) if terms.counted and terms.channel == "sms" else None
@@ -212,13 +245,25 @@ class Exchange:
     ) -> None:
         if self._charged_on(entry.channel) == "sent":
             entry.charged_ms = now_ms
-        for at_ms, kind in timeline(
+        plan = timeline(
             destiny, self.knobs, now_ms, terms.validity_ms, intermediate=terms.intermediate
-        ):
+        )
+        for at_ms, kind in plan:
             if at_ms <= now_ms:
                 self._happen(kind, entry, now_ms, early)
             else:
                 self._schedule.add(at_ms, (kind, entry))
+        self._note_accepted(
+            entry, [(at, kind) for at, kind in plan if at > now_ms or kind not in CHANGES]
+        )
+
+    def _note(self, line: Line) -> None:
+        if self._notes is not None:
+            self._notes.append(line)
+
+    def _note_accepted(self, entry: Entry, plan: Plan) -> None:
+        if self._notes is not None:
+            self._notes.append(accepted(entry, plan))
 
     def _override(self, channel: Channel, to: str) -> Override | None:
         overrides = self._overrides.get(to)
@@ -246,7 +291,8 @@ class Exchange:
                 return
             case Kind.SEEN_REPORT:
                 if hooks.seen_url:
-                    pushes.append(Push(hooks.seen_url, "seen", reports.seen_report(entry)))
+                    report = reports.seen_report(entry)
+                    pushes.append(Push(hooks.seen_url, "seen", report, (entry.message_id, kind)))
                 return
             case Kind.REPORT:
                 report = reports.final_report(entry, price_when_free=free)
@@ -255,7 +301,7 @@ class Exchange:
             case Kind.INTERMEDIATE_REPORT:
                 report = reports.intermediate_report(entry, now_ms)
         if hooks.delivery_url:
-            pushes.append(Push(hooks.delivery_url, "delivery", report))
+            pushes.append(Push(hooks.delivery_url, "delivery", report, (entry.message_id, kind)))
 
 
 def _terms(message: ViberMessage | SmsMessage, bulk_id: str, *, counted: bool) -> _Terms:

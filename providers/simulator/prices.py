@@ -106,7 +106,8 @@ class PriceList:
     def __init__(self, prices: Iterable[Price]) -> None:
         self._lines: dict[tuple[str, str], list[tuple[str, str, Tag]]] = {}
         for price in prices:
-            line = (price.category, price.valid_from, _tag(price))
+            tag = tag_of(Decimal(price.price), price.currency)
+            line = (price.category, price.valid_from, tag)
             self._lines.setdefault((price.channel, price.prefix), []).append(line)
         for lines in self._lines.values():
             lines.sort(key=lambda line: (line[0] != "", line[1]), reverse=True)
@@ -129,13 +130,13 @@ class PriceList:
         return None
 
 
-def _tag(price: Price) -> Tag:
-    amount = Decimal(price.price)
+def tag_of(amount: Decimal, currency: str) -> Tag:
+    """The price of one part as reports carry it."""
     return Tag(
         amount=amount,
-        currency=price.currency,
-        json=_price_json(amount, price.currency),
-        free_json=_price_json(Decimal(0), price.currency),
+        currency=currency,
+        json=_price_json(amount, currency),
+        free_json=_price_json(Decimal(0), currency),
     )
 
 

@@ -21,6 +21,7 @@ import msgspec
 from providers.simulator.client import Client, PushFailed
 from providers.simulator.exchange import Push
 from providers.simulator.knobs import Knobs
+from providers.simulator.lines import Item
 
 OUTBOX_REPORTS_MAX: Final = 2_000_000
 _MINUTE_S: Final = 60.0
@@ -39,15 +40,20 @@ class Pushed(msgspec.Struct):
 class _Post(msgspec.Struct):
     url: str
     body: bytes
-    reports: int
+    items: list[Item]
     failures: int = 0
 
 
 class Pusher:
-    def __init__(self, knobs: Callable[[], Knobs]) -> None:
+    """`settled` is told which reports nobody is owed any more: taken, given up or dropped."""
+
+    def __init__(
+        self, knobs: Callable[[], Knobs], settled: Callable[[list[Item]], None] | None = None
+    ) -> None:
         self._knobs = knobs
+        self._settled = settled or _nobody
         self._client = Client()
-        self._gathering: dict[tuple[str, str], list[bytes]] = {}
+        self._gathering: dict[tuple[str, str], list[Push]] = {}
         self._ready: deque[_Post] = deque()
         self._retrying: dict[int, tuple[asyncio.TimerHandle, _Post]] = {}
         self._retry_ids = itertools.count()
@@ -66,29 +72,30 @@ class Pusher:
     def add(self, pushes: Iterable[Push]) -> None:
         """Takes reports; they go out within `flush_ms`, or at once when a full POST is together."""
         limit = self._knobs().push_reports_max
-        for url, kind, report in pushes:
+        for push in pushes:
             if self._reports >= OUTBOX_REPORTS_MAX:
                 self.pushed.reports_dropped += 1
+                self._settled([push.item])
                 continue
             self._reports += 1
-            gathered = self._gathering.setdefault((url, kind), [])
-            gathered.append(report)
+            gathered = self._gathering.setdefault((push.url, push.kind), [])
+            gathered.append(push)
             if len(gathered) >= limit:
-                del self._gathering[url, kind]
-                self._enqueue(*self._posts(url, gathered))
+                del self._gathering[push.url, push.kind]
+                self._enqueue(*self._posts(push.url, gathered))
         if self._gathering and self._flush is None:
             loop = asyncio.get_running_loop()
             self._flush = loop.call_later(self._knobs().flush_ms / 1000, self.flush)
 
     async def push_first(self, pushes: Iterable[Push], timeout_s: float) -> None:
         """Posts these ahead of all others; returns when they are taken or failed once."""
-        groups: dict[tuple[str, str], list[bytes]] = {}
-        for url, kind, report in pushes:
-            groups.setdefault((url, kind), []).append(report)
+        groups: dict[tuple[str, str], list[Push]] = {}
+        for push in pushes:
+            groups.setdefault((push.url, push.kind), []).append(push)
         carriers: list[asyncio.Task[None]] = []
-        for (url, _), reports in groups.items():
-            self._reports += len(reports)
-            carriers += [self._start(self._carry(post)) for post in self._posts(url, reports)]
+        for (url, _), group in groups.items():
+            self._reports += len(group)
+            carriers += [self._start(self._carry(post)) for post in self._posts(url, group)]
         await asyncio.wait(carriers, timeout=timeout_s)
 
     def flush(self) -> None:
@@ -97,8 +104,8 @@ class Pusher:
             self._flush.cancel()
             self._flush = None
         gathering, self._gathering = self._gathering, {}
-        for (url, _), reports in gathering.items():
-            self._enqueue(*self._posts(url, reports))
+        for (url, _), group in gathering.items():
+            self._enqueue(*self._posts(url, group))
 
     async def drain(self, timeout_s: float) -> None:
         """Posts what is gathered and waits, `timeout_s` at most, until no POST is under way."""
@@ -138,10 +145,17 @@ class Pusher:
         await self.clear()
         self._client.close()
 
-    def _posts(self, url: str, reports: list[bytes]) -> list[_Post]:
+    def _posts(self, url: str, pushes: list[Push]) -> list[_Post]:
         limit = self._knobs().push_reports_max
-        parts = (reports[start : start + limit] for start in range(0, len(reports), limit))
-        return [_Post(url, b'{"results":[' + b",".join(part) + b"]}", len(part)) for part in parts]
+        parts = (pushes[start : start + limit] for start in range(0, len(pushes), limit))
+        return [
+            _Post(
+                url,
+                b'{"results":[' + b",".join(push.report for push in part) + b"]}",
+                [push.item for push in part],
+            )
+            for part in parts
+        ]
 
     def _enqueue(self, *posts: _Post) -> None:
         self._ready.extend(posts)
@@ -178,8 +192,8 @@ class Pusher:
             taken = False
         if taken:
             self.pushed.posts += 1
-            self.pushed.reports += post.reports
-            self._reports -= post.reports
+            self.pushed.reports += len(post.items)
+            self._over(post)
         else:
             self._failed(post)
 
@@ -195,18 +209,26 @@ class Pusher:
         post.failures += 1
         if post.failures > knobs.push_retries:
             self.pushed.posts_given_up += 1
-            self.pushed.reports_dropped += post.reports
-            self._reports -= post.reports
+            self.pushed.reports_dropped += len(post.items)
+            self._over(post)
             return
         delay_s = (1 + post.failures**2) * _MINUTE_S * knobs.push_retry_scale
         key = next(self._retry_ids)
         timer = asyncio.get_running_loop().call_later(delay_s, self._again, key)
         self._retrying[key] = (timer, post)
 
+    def _over(self, post: _Post) -> None:
+        self._reports -= len(post.items)
+        self._settled(post.items)
+
     def _again(self, key: int) -> None:
         self.pushed.retries += 1
         _, post = self._retrying.pop(key)
         self._enqueue(post)
+
+
+def _nobody(_: list[Item]) -> None:
+    """Without a book nobody keeps what is owed."""
 
 
 def _headers(knobs: Knobs, body: bytes) -> list[tuple[str, str]]:

@@ -2,12 +2,15 @@
 
 Part of the I/O edge: the only reader of the clock. Knows nothing of ASGI; `app` turns requests into
 calls of it. Its methods do not fail on what peers do; a webhook that cannot be reached is the
-pusher's business.
+pusher's business. A durable book that cannot be written ends the process: what is not written down
+must be neither answered nor reported, and the next start goes on where the book ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +19,11 @@ from typing import Final, Literal
 import msgspec
 
 from providers.contract import Channel
+from providers.simulator.bookfile import BookFile
 from providers.simulator.exchange import Exchange, Push, Sent
 from providers.simulator.fate import Handling, handling
 from providers.simulator.knobs import Knobs
+from providers.simulator.lines import Item, Line, Recalled, Settled
 from providers.simulator.pusher import Pushed, Pusher
 from providers.simulator.traffic import SlidingSecond
 from providers.simulator.wire import SmsRequest, ViberRequest
@@ -50,11 +55,15 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Runtime:
-    def __init__(self, knobs: Knobs) -> None:
+    """`book` is the durable book, if there is one; what it holds is the past of this provider.
+    Raises BookFault when it cannot be read."""
+
+    def __init__(self, knobs: Knobs, book: BookFile | None = None) -> None:
         self._first_knobs = knobs
         self.knobs = knobs
-        self.exchange = Exchange(knobs)
-        self.pusher = Pusher(lambda: self.knobs)
+        self._book = book
+        self.exchange = Exchange(knobs, noting=book is not None)
+        self.pusher = Pusher(lambda: self.knobs, None if book is None else self._settled)
         self._requests: dict[str, Counter[str]] = {}
         self._attempts: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -62,6 +71,23 @@ class Runtime:
         self._outage_ends_ms: int | None = None
         self._outage_changed = asyncio.Event()
         self._fresh_windows()
+        if book is not None:
+            recalled = Recalled(self.exchange.book)
+            for number, line in enumerate(book.lines(), 2):
+                try:
+                    recalled.take(line)
+                except (ValueError, KeyError) as fault:
+                    raise book.fault(number, str(fault)) from None
+            self.exchange.restore(recalled)
+
+    def begin(self) -> None:
+        """Lets what a durable book left to come take its course; needs the running loop."""
+        self._arm()
+
+    @property
+    def book_full(self) -> bool:
+        """Whether the durable book takes no further message."""
+        return self._book is not None and self._book.full
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -101,6 +127,7 @@ class Runtime:
         now_ms = self.now_ms()
         self._admitted[channel].add(now_ms, messages)
         sent = self.exchange.send(request, now_ms)
+        self._write(self.exchange.take_notes())
         self._arm()
         return sent
 
@@ -138,7 +165,7 @@ class Runtime:
 
     async def flush(self, *, everything: bool) -> None:
         """Pushes what is due, or everything that is still to come, and waits until it is taken."""
-        self.pusher.add(self.exchange.tick(self.now_ms(), everything=everything))
+        self._happen(everything=everything)
         if everything:
             self.pusher.retry_now()
         self._arm()
@@ -148,6 +175,8 @@ class Runtime:
         """Forgets all messages, counts and waiting reports, and returns to the first knobs."""
         await self.pusher.clear()
         self.exchange.clear()
+        if self._book is not None:
+            self._book.clear()
         self._requests.clear()
         self._attempts.clear()
         self._fresh_windows()
@@ -160,6 +189,8 @@ class Runtime:
             self._timer.cancel()
             self._timer = None
         await self.pusher.close()
+        if self._book is not None:
+            self._book.close()
 
     def stats(self) -> Stats:
         return Stats(
@@ -198,5 +229,23 @@ class Runtime:
 
     def _tick(self) -> None:
         self._timer = None
-        self.pusher.add(self.exchange.tick(self.now_ms()))
+        self._happen(everything=False)
         self._arm()
+
+    def _happen(self, *, everything: bool) -> None:
+        pushes = self.exchange.tick(self.now_ms(), everything=everything)
+        self._write(self.exchange.take_notes())
+        self.pusher.add(pushes)
+
+    def _settled(self, items: list[Item]) -> None:
+        self._write([Settled(items)])
+
+    def _write(self, lines: Sequence[Line]) -> None:
+        if self._book is None or not lines:
+            return
+        try:
+            self._book.write(lines)
+        except OSError as fault:
+            sys.stderr.write(f"The book cannot be written ({fault.strerror}): make room, start.\n")
+            sys.stderr.flush()
+            os._exit(1)  # an orderly end would answer requests that are not written down

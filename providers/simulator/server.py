@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from providers.simulator.app import TRANSPORT, Simulator
+from providers.simulator.bookfile import BookFault, BookFile
 from providers.simulator.knobs import Knobs, check
 from providers.simulator.runtime import Runtime
 
@@ -32,10 +34,15 @@ GC_THRESHOLD: Final = (50_000, 50, 100)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the simulator is started with; the knobs can be changed while it runs."""
+    """What the simulator is started with; the knobs can be changed while it runs.
+
+    `book` is the path of a durable book, empty for none: messages, bill and receipts due survive a
+    kill of the process. Knobs and counts of requests do not; a report may then come twice.
+    """
 
     api_key: str = "simulator"
     knobs: Knobs = Knobs()
+    book: str = ""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -72,12 +79,16 @@ async def serve(
     """Serves until `stop` is set (or the task is cancelled); calls `ready` with the bound port.
 
     Port 0 takes a free one. Raises OSError when the address cannot be bound, KnobFault for a bad
-    knob.
+    knob, BookFault for a durable book that cannot be used.
     """
     check(settings.knobs)
     listener = _listen(host, port)
     bound = listener.getsockname()[1]
-    runtime = Runtime(settings.knobs)
+    try:
+        runtime = _runtime(settings)
+    except BookFault:
+        listener.close()
+        raise
     app: Any = Simulator(runtime, settings.api_key)
     config = uvicorn.Config(
         app,
@@ -104,6 +115,20 @@ async def serve(
             watcher.cancel()
         await runtime.close()
         listener.close()
+
+
+def _runtime(settings: Settings) -> Runtime:
+    """Raises BookFault."""
+    if not settings.book:
+        return Runtime(settings.knobs)
+    book = BookFile(Path(settings.book))
+    try:
+        runtime = Runtime(settings.knobs, book)
+    except BookFault:
+        book.close()
+        raise
+    runtime.begin()
+    return runtime
 
 
 def run(
