@@ -50,7 +50,7 @@ class Audit:
     def run(self) -> None:
         redis = self._stage.redis
         kinds = records.keys_by_kind(redis)
-        messages = {id_: records.message(b) for id_, b in records.values(redis, kinds["m"])}
+        messages = {id_: records.message(id_, b) for id_, b in records.values(redis, kinds["m"])}
         bill = self._bill()
         booked = records.ledger(redis)
         self._promises(messages)
@@ -59,7 +59,7 @@ class Audit:
         self._charges(messages, bill, booked)
         self._books(messages, booked)
         self._people(messages, kinds)
-        self._left_behind(kinds)
+        self._left_behind(messages, kinds)
         self._processes()
 
     def _say(self, what: str, found: Any) -> None:
@@ -230,10 +230,10 @@ class Audit:
         self._say("cap slots are held for nothing", sorted(slots - wanted_slots))
         self.counts["claims held"], self.counts["cap slots held"] = len(claims), len(slots)
 
-    def _left_behind(self, kinds: dict[str, list[bytes]]) -> None:
+    def _left_behind(self, messages: dict[str, Record], kinds: dict[str, list[bytes]]) -> None:
         self._say("things are left in lanes and timers", records.left(self._stage.redis))
-        self._say("contents are left", kinds.get("c", []))
-        strange = {kind: keys[:SHOWN] for kind, keys in kinds.items() if kind not in KINDS | {"c"}}
+        self._say("contents are left", [id_ for id_, m in messages.items() if m.content])
+        strange = {kind: keys[:SHOWN] for kind, keys in kinds.items() if kind not in KINDS}
         self._say("kinds of keys are not documented", strange)
         with self._stage.redis.pipeline(transaction=False) as pipe:
             keys = [key for kind in FOR_A_TIME for key in kinds.get(kind, [])]

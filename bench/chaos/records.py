@@ -16,7 +16,7 @@ import redis
 from bench.processes import BenchFailed
 
 PAGE = 1_000
-SCHEMA = 1
+SCHEMA = 2
 FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then the final ones
 STATUSES = (
     "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
@@ -50,6 +50,7 @@ class Record(NamedTuple):
     delivered_step: int
     user: str | None
     campaign: str | None
+    content: bytes
 
 
 class Booked(NamedTuple):
@@ -63,13 +64,13 @@ class Booked(NamedTuple):
     entries: int
 
 
-def message(blob: bytes) -> Record:
+def message(id_: str, blob: bytes) -> Record:
     fields = decode(blob)
     if fields[0] != SCHEMA:
         raise BenchFailed(f"A message has schema {fields[0]}, the bench reads {SCHEMA}.")
     steps = [Step(s[0], s[1], s[7], s[8], s[9], s[13], s[17] or 0) for s in fields[10]]
     return Record(
-        fields[1],
+        id_,
         fields[3],
         fields[5],
         fields[7],
@@ -80,6 +81,7 @@ def message(blob: bytes) -> Record:
         fields[16],
         fields[17],
         fields[18],
+        fields[22],
     )
 
 

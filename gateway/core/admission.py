@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.core import people, segments
 from gateway.core.effects import Event, Group, Post, group_of, status_event
-from gateway.core.model import SCHEMA, Content, Message, Person, Send, Step, StepStatus
+from gateway.core.model import SCHEMA, Message, Person, Send, Step, StepStatus, encode
 from gateway.core.policy import Policy, RouteStep
 from ratelimit.caps import Full
 
@@ -25,7 +25,6 @@ OptOut = Literal["marketing", "all"]
 
 class Accepted(msgspec.Struct):
     message: Message
-    content: Content
     lane: tuple[str, str]
     post: Post
     event: Event
@@ -108,6 +107,7 @@ def admit(
         user=send.user,
         campaign=send.campaign,
         metadata=send.metadata,
+        content=encode(send.content),
     )
     steps[0].status = StepStatus.QUEUED
     message.due_ms = message.expires_ms
@@ -116,7 +116,6 @@ def admit(
     )
     return Accepted(
         message=message,
-        content=send.content,
         lane=(steps[0].provider, send.category),
         post=Post(group_of(message), {"accepted": 1}),
         event=status_event(message, None, now_ms),

@@ -223,13 +223,14 @@ def _reported(turn: Turn, reported: ev.Reported) -> None:
         step.provider_id = receipt.provider_id
         turn.effects.changed = True
     turn.take_as_sent(index, step)
+    price = settlement.price_in(receipt, step, turn.policy)
     if receipt.status != "sent":
         status = _RECEIPT_STATUS[receipt.status]
         if status >= StepStatus.DELIVERED:
-            turn.deliver(index, step, status, receipt)
+            turn.deliver(index, step, status, receipt.at_ms, price)
         else:
             turn.fail(index, step, status, receipt)
-    correction = settlement.corrected(turn.message, index, step, receipt, turn.policy)
+    correction = settlement.corrected(turn.message, index, step, price)
     if correction is not None:
         turn.book(correction)
 

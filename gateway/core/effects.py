@@ -75,7 +75,6 @@ class Effects(msgspec.Struct):
     people_changed: bool = False
     lane: tuple[str, str] | None = None
     look_up: bool = False  # ask the provider what became of the current step
-    free_content: bool = False
     submit: bool = False  # the claim holds: send the current step now
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     posts: list[Post] = []

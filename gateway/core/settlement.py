@@ -32,17 +32,18 @@ def undelivered(message: Message, index: int, step: Step) -> Post:
 
 
 def delivered(
-    message: Message, index: int, step: Step, receipt: Receipt, policy: Policy, *, given_up: bool
+    message: Message, index: int, step: Step, price: int | None, *, given_up: bool
 ) -> Post:
-    """The step arrived. `given_up`: it had been booked as undelivered, which is taken back."""
+    """The step arrived; `price` is what `price_in` found in its receipt.
+
+    `given_up`: it had been booked as undelivered, which is taken back."""
     measures = {"parts": step.parts} if step.channel == "sms" else {}
     if given_up:
         measures["undelivered"] = -1
     note = None
     if step.charged is None:
-        amount = _price_in(receipt, step, policy)
-        step.priced = amount is not None
-        step.charged = step.cost * step.parts if amount is None else amount
+        step.priced = price is not None
+        step.charged = step.cost * step.parts if price is None else price
         measures["cost"] = step.charged
         note = _prices(step)
     if message.delivered_step >= 0:
@@ -57,19 +58,16 @@ def delivered(
     return _post(message, index, step, measures, note)
 
 
-def corrected(
-    message: Message, index: int, step: Step, receipt: Receipt, policy: Policy
-) -> Post | None:
+def corrected(message: Message, index: int, step: Step, price: int | None) -> Post | None:
     """The difference a receipt's price makes to a charge that is booked already; None when it makes
     none.
 
     A step that is not charged yet stays so: its provider charges for deliveries, and there is
     none."""
-    amount = _price_in(receipt, step, policy)
-    if amount is None or step.charged is None or (step.priced and amount <= step.charged):
+    if price is None or step.charged is None or (step.priced and price <= step.charged):
         return None
-    difference = amount - step.charged
-    step.charged = amount
+    difference = price - step.charged
+    step.charged = price
     step.priced = True
     if difference == 0:
         return None
@@ -79,9 +77,9 @@ def corrected(
     return _post(message, index, step, measures, _prices(step))
 
 
-def _price_in(receipt: Receipt, step: Step, policy: Policy) -> int | None:
-    """A receipt's price, where it is one of the charge: of an arrival, or of anything when sending
-    is charged."""
+def price_in(receipt: Receipt, step: Step, policy: Policy) -> int | None:
+    """The whole charge a receipt names, in 1e-6 units; None when it names none that counts: it must
+    be of an arrival, or of anything when sending is charged."""
     cost = receipt.cost
     if receipt.part_cost is not None:
         cost = receipt.part_cost * step.parts

@@ -72,9 +72,11 @@ class Turn:
             message.status = MessageStatus.SENT
             self.effects.events.append(status_event(message, step, self.now_ms))
         if index == len(message.steps) - 1:
-            self.effects.free_content = True
+            message.content = b""
 
-    def deliver(self, index: int, step: Step, status: StepStatus, receipt: Receipt) -> None:
+    def deliver(
+        self, index: int, step: Step, status: StepStatus, at_ms: int | None, price: int | None
+    ) -> None:
         message = self.message
         if step.status >= status:
             return
@@ -84,11 +86,9 @@ class Turn:
             self.show(index, step, MessageStatus.SEEN)
             return
         given_up = step.done_ms > 0
-        step.done_ms = receipt.at_ms or self.now_ms
+        step.done_ms = at_ms or self.now_ms
         first = message.delivered_step < 0
-        self.book(
-            settlement.delivered(message, index, step, receipt, self.policy, given_up=given_up)
-        )
+        self.book(settlement.delivered(message, index, step, price, given_up=given_up))
         if first:
             self.keep_people()
         self.skip_waiting()
@@ -97,7 +97,7 @@ class Turn:
         self.show(index, step, MessageStatus.DELIVERED)
         if status == StepStatus.SEEN:
             self.show(index, step, MessageStatus.SEEN)
-        self.effects.free_content = True
+        message.content = b""
 
     def fail(
         self, index: int, step: Step, status: StepStatus, receipt: Receipt | None = None
@@ -183,7 +183,7 @@ class Turn:
         self.skip_waiting()
         message.status = status
         message.reason = reason
-        self.effects.free_content = True
+        message.content = b""
         if not self.current_is_open():
             message.due_ms = 0
             self.give_back()

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.events import CURRENT, Claimed, Happening, LostAnswer, PutBack, Refused
-from gateway.core.model import Content, Message, StepStatus, decode_message, step_ref
+from gateway.core.model import (
+    Content,
+    Message,
+    StepStatus,
+    decode_content,
+    step_ref,
+    unpack_message,
+)
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.timing import patience_ms
 from gateway.faults import point
@@ -84,11 +91,12 @@ async def claim(
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
                 claims.busy.append(entry)
-        elif applied.content is None:
+        elif not message.content:
             refusal = Refused(message.current, NO_CONTENT)
             claims.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
-            submission = submission_of(message, applied.content, sender, now_ms)
+            content = decode_content(message.content)
+            submission = submission_of(message, content, sender, now_ms)
             claims.held.append(Held(entry, message.current, now_ms, since, submission))
     point("claimed")
     return claims
@@ -160,4 +168,7 @@ async def _load(store: Store, entries: Sequence[Entry]) -> list[Message | None]:
         assert keys is not None, f"{entry.message_id} is no message of this installation"
         commands.append(("GET", keys.message(entry.message_id)))
     replies = await store.link.call(commands)
-    return [None if reply is None else decode_message(reply) for reply in replies]
+    return [
+        None if reply is None else unpack_message(entry.message_id, reply)
+        for entry, reply in zip(entries, replies, strict=True)
+    ]

@@ -23,10 +23,10 @@ from gateway.core.model import (
     Person,
     Remembered,
     Send,
-    decode_message,
     decode_person,
     decode_remembered,
     encode,
+    unpack_message,
 )
 from gateway.core.policy import Policy
 from gateway.store.keys import Keys, shard_of
@@ -162,7 +162,6 @@ class Admission:
             case admission.Accepted():
                 message = decision.message
                 self._writes.message(message, 0)
-                self._writes.content(message.id, decision.content)
                 self._writes.enqueue(message.id, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.event(decision.event)
@@ -198,7 +197,7 @@ class Admission:
             for id_, value in zip(older, values_in(values), strict=True):
                 status = "delivered"
                 if value is not None:
-                    status = MESSAGE_NAMES[decode_message(value).status]
+                    status = MESSAGE_NAMES[unpack_message(id_, value).status]
                 found[id_] = status
         for answer in answers:
             if answer.outcome == "duplicate" and answer.status is None:

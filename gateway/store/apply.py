@@ -19,14 +19,12 @@ from gateway.core.admission import OptOut
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Happening
 from gateway.core.model import (
-    Content,
     Message,
     Person,
     Step,
     StepStatus,
-    decode_content,
-    decode_message,
     decode_person,
+    unpack_message,
 )
 from gateway.core.policy import Policy
 from gateway.store.admit import OPT_OUTS
@@ -58,13 +56,11 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct):
-    """`message` None: there is no such message (any more). `content` only for a claim that
-    holds."""
+    """`message` None: there is no such message (any more)."""
 
     item: Item
     message: Message | None
     effects: Effects
-    content: Content | None = None
 
 
 class Application:
@@ -90,7 +86,6 @@ class Application:
         self._token = token
         self._writes = Writes(keys, policy, retention, now_ms)
         self._messages: dict[str, Message] = {}
-        self._contents: dict[str, Content] = {}
         self._persons: dict[str, Person] = {}
         self._dirty: set[str] = set()
 
@@ -110,17 +105,11 @@ class Application:
 
     async def _load_messages(self, session: Session) -> None:
         ids = list(dict.fromkeys(item.message_id for item in self._items))
-        claimed = [i.message_id for i in self._items if isinstance(i.happening, Claimed)]
         keys = [self._keys.message(id_) for id_ in ids]
-        contents = [self._keys.content(id_) for id_ in claimed]
-        replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys, *contents)])
-        values = values_in(replies[1])
-        for id_, value in zip(ids, values, strict=False):
+        replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
+        for id_, value in zip(ids, values_in(replies[1]), strict=True):
             if value is not None:
-                self._messages[id_] = decode_message(value)
-        for id_, value in zip(claimed, values[len(ids) :], strict=True):
-            if value is not None:
-                self._contents[id_] = decode_content(value)
+                self._messages[id_] = unpack_message(id_, value)
 
     async def _with_opt_outs(self, session: Session) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
@@ -204,9 +193,7 @@ class Application:
             self._dirty.update(key for key in keys if self._is_here(key))
             if not all(self._is_here(key) for key in keys):
                 self._writes.copy_later(message.id)
-        if effects.submit:
-            return Applied(item, message, effects, self._contents.get(item.message_id))
-        if not is_sent_by_another(item, message):
+        if not effects.submit and not is_sent_by_another(item, message):
             self._acknowledge(item)
         return Applied(item, message, effects)
 

@@ -5,7 +5,6 @@ person's shard is that of the phone number; a message's shard is written in its 
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
-    {kN}c:<id>                 string  no further step can need it       admission
     {kN}p:<digits>             string  the last claim or slot is over    admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
@@ -64,9 +63,6 @@ class Keys(msgspec.Struct, frozen=True):
 
     def message(self, message_id: str) -> str:
         return self.tag + "m:" + message_id
-
-    def content(self, message_id: str) -> str:
-        return self.tag + "c:" + message_id
 
     def phone(self, digits: str) -> str:
         return self.tag + "p:" + digits

@@ -73,6 +73,13 @@ def is_away(errors: Sequence[Finding]) -> bool:
 def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
     """What is wrong with a record that says `schema` and `shards`. Pure."""
     findings = []
+    if schema < SCHEMA:
+        sentence = (
+            f"The data in Redis was written by a Kaskad before its first release (schema {schema}, "
+            f"this one reads {SCHEMA}): let that one finish, then point redis.url at an empty "
+            "Redis, or its data directory at an empty one."
+        )
+        findings.append(Finding("error", "schema_older", sentence))
     if schema > SCHEMA:
         sentence = (
             f"The data in Redis was written by a newer Kaskad (schema {schema}, this one knows "
@@ -117,7 +124,4 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     except ValueError:
         sentence = f"The record {k.META} in Redis holds {found!r}: this is no data of Kaskad."
         return [Finding("error", "meta_unreadable", sentence)]
-    if write and schema < SCHEMA:
-        # From now on there are records that the older program would misread.
-        client.hset(k.META, SCHEMA_FIELD, str(SCHEMA))
     return judge(schema, stored_shards, shards)

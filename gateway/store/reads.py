@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.admission import OptOut
 from gateway.core.effects import Event
-from gateway.core.model import Message, decode_message
+from gateway.core.model import Message, unpack_message
 from gateway.store import keys as k
 from gateway.store.admit import OPT_OUTS
 from gateway.store.keys import keys_of, shard_of
@@ -33,7 +33,7 @@ async def message(store: Store, message_id: str) -> Message | None:
     if keys is None:
         return None
     (value,) = await store.link.call([("GET", keys.message(message_id))])
-    return None if value is None else decode_message(value)
+    return None if value is None else unpack_message(message_id, value)
 
 
 # --- opt-outs ---

@@ -28,10 +28,10 @@ from gateway.core.model import (
     Remembered,
     Send,
     born_ms,
-    decode_message,
     decode_person,
     decode_remembered,
     encode,
+    unpack_message,
 )
 from gateway.store import noise
 from gateway.store.admit import Answer, cap_hit, decode_answer
@@ -100,8 +100,7 @@ async def _admit_reserved(store: Store, shard: int, send: Send, now_ms: int) -> 
     elif user_keys is not None and again:
         # Somebody else may have made the message and gone on meanwhile: its record says what holds.
         assert send.user is not None
-        message_key = keys_of(shard).message(send.id)
-        await _copy_to(store, user_keys, send.user, message_key, now_ms)
+        await _copy_to(store, user_keys, send.user, send.id, now_ms)
     if key_keys is not None:
         await _close_key(store, key_keys, send, answer)
     return answer
@@ -245,7 +244,7 @@ async def _drop_half_made(store: Store, person: Person, now_ms: int) -> None:
 async def _status(store: Store, message_id: str) -> str:
     value = (await _records(store, [message_id]))[message_id]
     # Not there: being made this moment, or delivered so long ago that only the claim is left.
-    return "queued" if value is None else MESSAGE_NAMES[decode_message(value).status]
+    return "queued" if value is None else MESSAGE_NAMES[unpack_message(message_id, value).status]
 
 
 async def _records(store: Store, message_ids: Iterable[str]) -> dict[str, bytes | None]:
@@ -281,10 +280,10 @@ async def _copy_state(store: Store, home: Keys, message_id: str, now_ms: int) ->
     (first,) = await store.link.call([("GET", message_key)])
     copied = None
     if first is not None:
-        user = decode_message(_bytes(first)).user
+        user = unpack_message(message_id, _bytes(first)).user
         assert user is not None
         copied = await _copy_to(
-            store, keys_of(shard_of(user, store.shards)), user, message_key, now_ms
+            store, keys_of(shard_of(user, store.shards)), user, message_id, now_ms
         )
     token = home.token(noise.token())
 
@@ -296,11 +295,14 @@ async def _copy_state(store: Store, home: Keys, message_id: str, now_ms: int) ->
     await commit(store.link, token, forget, store.counts)
 
 
-async def _copy_to(store: Store, keys: Keys, user: str, message_key: str, now_ms: int) -> bytes:
+async def _copy_to(store: Store, keys: Keys, user: str, message_id: str, now_ms: int) -> bytes:
     """Copies the message's state to the identity's record; returns the message record that was
     copied."""
     key = keys.user(user)
     token = keys.token(noise.token())
+    home = store.keys_for_message(message_id)
+    assert home is not None
+    message_key = home.message(message_id)
 
     async def attempt(session: Session) -> tuple[list[Command], bytes]:
         # The message is read after the WATCH, so a copy of an older state cannot come last.
@@ -308,7 +310,7 @@ async def _copy_to(store: Store, keys: Keys, user: str, message_key: str, now_ms
         person = Person() if value is None else decode_person(_bytes(value))
         (latest,) = await store.link.call([("GET", message_key)])
         record = _bytes(latest)
-        people.copy_state(person, decode_message(record), store.policy, now_ms)
+        people.copy_state(person, unpack_message(message_id, record), store.policy, now_ms)
         writes = Writes(keys, store.policy, store.retention, now_ms)
         writes.person(key, person)
         return writes.commands(), record

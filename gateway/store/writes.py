@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.core.effects import Effects, Event, Group, Post
-from gateway.core.model import Content, Message, Person, encode
+from gateway.core.model import Message, Person, encode, pack_message
 from gateway.core.people import prune
 from gateway.core.policy import Policy
 from gateway.store.keys import GROUP, Keys
@@ -65,20 +65,15 @@ class Writes:
         if message.closed:
             self._live.pop(key, None)
             keep = self._retention.message_ms
-            self._single.append(("SET", key, encode(message), "PX", keep))
+            self._single.append(("SET", key, pack_message(message), "PX", keep))
         else:
-            self._live[key] = encode(message)
+            self._live[key] = pack_message(message)
         if message.due_ms != due_before_ms:
             self._timers[message.id] = message.due_ms
-
-    def content(self, message_id: str, content: Content) -> None:
-        self._live[self._keys.content(message_id)] = encode(content)
 
     def effects(self, message_id: str, effects: Effects) -> None:
         if effects.lane is not None:
             self.enqueue(message_id, effects.lane)
-        if effects.free_content:
-            self._deleted.append(self._keys.content(message_id))
         self._posts.extend(effects.posts)
         for event in effects.events:
             self.event(event)

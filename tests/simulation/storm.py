@@ -26,7 +26,7 @@ from storm_provider import Book, StormProvider
 from storm_seams import seams
 from trio.testing import MockClock
 
-from gateway.core.model import decode_message
+from gateway.core.model import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.supervisor import dispatch
@@ -345,7 +345,7 @@ class Storm:
 
     def messages(self) -> dict[str, Any]:
         return {
-            id_.decode(): decode_message(self.server.data[key])
+            id_.decode(): unpack_message(id_.decode(), self.server.data[key])
             for key in self.server.names()
             if (id_ := key.partition(b"}m:")[2])
         }

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from cascade_world import T0, policy, request
 
-from gateway.core.model import Message, MessageStatus, Send, StepStatus, decode_message
+from gateway.core.model import Message, MessageStatus, Send, StepStatus, unpack_message
 from gateway.core.policy import Policy
 from gateway.dispatch.deps import DispatchDeps, Provider
 from gateway.dispatch.metrics import Metrics
@@ -152,7 +152,7 @@ class DispatchWorld:
         keys = self.store.keys_for_message(id_)
         assert keys is not None
         (record,) = await self.link.call([("GET", keys.message(id_))])
-        return decode_message(record)
+        return unpack_message(id_, record)
 
     async def steps(self, id_: str) -> list[str]:
         return [StepStatus(s.status).name.lower() for s in (await self.message(id_)).steps]

@@ -39,11 +39,12 @@ def test_data_of_a_newer_schema_is_refused(redis_url: str) -> None:
         meta.prepare(redis_url, 1)
 
 
-def test_a_newer_program_marks_the_data_it_will_write(redis_url: str) -> None:
+def test_data_of_an_older_schema_is_refused_and_left_as_it_is(redis_url: str) -> None:
     with meta.open_client(redis_url) as client:
         client.hset(k.META, mapping={"schema": SCHEMA - 1, "shards": 1})
-    meta.prepare(redis_url, 1)
-    assert record(redis_url)[b"schema"] == str(SCHEMA).encode()
+    with pytest.raises(StoreUnfitError, match=r"before its first release.*empty"):
+        meta.prepare(redis_url, 1)
+    assert record(redis_url)[b"schema"] == str(SCHEMA - 1).encode()
 
 
 def test_a_record_that_is_no_record_is_refused(redis_url: str) -> None:

@@ -28,16 +28,7 @@ from test_cascade_properties import HAPPENINGS
 from gateway.core import admission, cascade
 from gateway.core import events as ev
 from gateway.core.effects import Post
-from gateway.core.model import (
-    Content,
-    Message,
-    Person,
-    Send,
-    decode_content,
-    decode_message,
-    decode_person,
-    shard_of_id,
-)
+from gateway.core.model import Message, Person, Send, decode_person, shard_of_id, unpack_message
 from gateway.core.people import prune
 from gateway.store import reserve
 from gateway.store.apply import Item
@@ -68,7 +59,6 @@ class Model:
 
     def __init__(self) -> None:
         self.messages: dict[str, Message] = {}
-        self.contents: dict[str, Content] = {}
         self.persons: dict[tuple[str, str], Person] = {}
         self.lanes: Counter[tuple[str, str, str]] = Counter()
         self.posts: list[Post] = []
@@ -84,7 +74,6 @@ class Model:
         self.posts.append(decision.post)
         if isinstance(decision, admission.Accepted):
             self.messages[send.id] = decision.message
-            self.contents[send.id] = decision.content
             self.lanes[(*decision.lane, send.id)] += 1
         return type(decision).__name__.lower()
 
@@ -95,8 +84,6 @@ class Model:
         self.posts += effects.posts
         if effects.lane:
             self.lanes[(*effects.lane, message_id)] += 1
-        if effects.free_content:
-            self.contents.pop(message_id, None)
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -191,9 +178,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             keys = keys_of(shard_of_id(id_) or 0)
             value = client.get(keys.message(id_))
             assert value is not None
-            assert decode_message(value) == message
-            content = client.get(keys.content(id_))
-            assert (decode_content(content) if content else None) == self.model.contents.get(id_)
+            assert unpack_message(id_, value) == message
 
     def _persons(self) -> None:
         for (kind, identity), person in self.model.persons.items():
