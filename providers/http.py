@@ -11,11 +11,13 @@ the caller must then treat what it was sending as unknown.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
 import httpx2
+import trio
 
 from providers.contract import (
     Adapter,
@@ -32,6 +34,7 @@ from providers.registry import make_adapter
 from providers.transport import KeepAliveTransport
 
 _COMMON_HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "kaskad"))
+_HEADS_MAX = 64  # an adapter writes few different ones
 _NOT_SENT_CODES: dict[type[httpx2.TransportError], str] = {
     httpx2.PoolTimeout: "pool_timeout",
     httpx2.ConnectTimeout: "connect_timeout",
@@ -55,41 +58,45 @@ class ProviderClient:
         self, config: ProviderConfig, *, ssl_context: ssl.SSLContext | None = None
     ) -> None:
         """Raises ValueError with a sentence when base_url is not an http(s) address."""
-        self._base_url = _base_url(config)
-        transport = KeepAliveTransport(
-            httpx2.URL(self._base_url),
+        url = httpx2.URL(_base_url(config))
+        self._path = url.raw_path.decode("ascii").rstrip("/")
+        self._common = (("Host", url.netloc.decode("ascii")), *_COMMON_HEADERS)
+        self._transport = KeepAliveTransport(
+            url,
             connections=config.connections,
             timeout_s=config.timeout_ms / 1000,
             ssl_context=ssl_context,
-        )
-        # The transport keeps the one deadline; httpx2's own timeouts would be a second opinion.
-        self._http = httpx2.AsyncClient(
-            transport=transport, trust_env=False, follow_redirects=False, timeout=None
         )
 
     async def send(self, request: Request) -> Reply:
         """Sends one request and reads its whole answer, whatever its status.
 
-        Raises NotSent when no byte of it can have left, Unknown when some may have.
+        Raises NotSent when no byte of it can have left, Unknown when some may have, ValueError for
+        one that may not be written at all.
         """
-        if not request.path.startswith("/"):
-            raise ValueError(f"A request's path starts with a slash, not {request.path!r}.")
-        outgoing = httpx2.Request(
-            request.method,
-            self._base_url + request.path,
-            headers=[*_COMMON_HEADERS, *request.headers],
-            content=request.body or None,
-        )
+        payload = self._serialised(request)
         try:
-            response = await self._http.send(outgoing)
+            answer = await self._transport.exchange(payload)
         except (httpx2.PoolTimeout, httpx2.ConnectTimeout, httpx2.ConnectError) as error:
             raise NotSent(_NOT_SENT_CODES[type(error)], str(error)) from error
         except httpx2.TransportError as error:
             raise Unknown(_UNKNOWN_CODES.get(type(error), "http_failed"), str(error)) from error
-        return Reply(response.status_code, dict(response.headers.items()), response.content)
+        return Reply(answer.status, _by_name(answer.headers), answer.body)
+
+    def _serialised(self, request: Request) -> bytes:
+        path = request.path
+        if not path.startswith("/"):
+            raise ValueError(f"A request's path starts with a slash, not {path!r}.")
+        if not (path.isascii() and path.isprintable()) or " " in path:
+            raise ValueError(f"A request's path is percent-encoded ASCII, not {path!r}.")
+        length = f"Content-Length: {len(request.body)}\r\n" if request.method == "POST" else ""
+        line = f"{request.method} {self._path}{path} HTTP/1.1\r\n"
+        head = _header_lines(self._common + request.headers)
+        return f"{line}{head}{length}\r\n".encode("ascii") + request.body
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        self._transport.close()
+        await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,6 +152,23 @@ class Provider:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+@lru_cache(_HEADS_MAX)
+def _header_lines(headers: tuple[tuple[str, str], ...]) -> str:
+    for name, value in headers:
+        if any(char in name + value for char in "\r\n\0"):
+            raise ValueError(f"The header {name!r} has a line break in it.")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
+
+
+def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """One value a name: repeated ones are one list (RFC 9110, 5.3)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 def _base_url(config: ProviderConfig) -> str:

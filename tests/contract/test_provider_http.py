@@ -407,7 +407,7 @@ async def test_a_write_that_no_byte_got_through_is_not_sent() -> None:
     """The proof is the count of bytes, not the kind of error."""
     async with speaking(ok()) as wire:
         await wire.get()
-        transport = wire.client._http._transport
+        transport = wire.client._transport
         (connection,) = transport._idle
         connection.wire._socket.shutdown(socket.SHUT_WR)  # our own end can write no more
         connection.wire.is_readable = lambda: False
@@ -420,14 +420,22 @@ async def test_a_closed_client_sends_nothing() -> None:
     async with speaking(ok()) as wire:
         await wire.get()
         await wire.client.aclose()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(NotSent, match="closed"):
             await wire.get()
+        assert len(wire.requests) == 1
 
 
 @pytest.mark.parametrize("path", ["send", "@evil.example/", "", "http://evil.example/"])
 async def test_a_path_cannot_lead_to_another_host(path: str) -> None:
     async with client_of("http://127.0.0.1:9") as client:
         with pytest.raises(ValueError, match="slash"):
+            await client.send(Request("GET", path, ()))
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a\r\nX-C: d", "/\x00", "/é"])
+async def test_a_path_cannot_smuggle_a_line(path: str) -> None:
+    async with client_of("http://127.0.0.1:9") as client:
+        with pytest.raises(ValueError, match="percent-encoded"):
             await client.send(Request("GET", path, ()))
 
 
