@@ -6,6 +6,7 @@ BenchFailed. It judges nothing.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -114,10 +115,15 @@ def ledger(client: redis.Redis) -> Booked:
     after = "-"
     while page := client.xrange("{k0}ledger", after, "+", PAGE):
         for _, fields in page:
-            for post in decode(fields[b"d"])[2]:
+            for post in decode(inflated(fields[b"d"]))[2]:
                 _add(booked, post[1], post[2])
         after = "(" + page[-1][0].decode()
     return booked
+
+
+def inflated(entry: bytes) -> bytes:
+    """A stream entry's msgpack: larger ones are kept deflated."""
+    return zlib.decompress(entry) if entry.startswith(b"\x78") else entry
 
 
 def _add(booked: Booked, measures: dict[str, int], message_id: str | None) -> None:

@@ -18,6 +18,7 @@ from gateway.core.effects import MEASURES, Group
 from gateway.finance.report import Query, Report, Tally, TotalRow
 from gateway.store.keys import Keys, keys_of
 from gateway.store.link import Command, Link, Reply
+from gateway.store.packed import unpack
 from gateway.store.writes import BLOB_FIELD, LEDGER_SCHEMA, LedgerEntry
 
 FIELDS_A_PAGE = 1_000  # of one day's totals
@@ -138,7 +139,7 @@ async def read_ledger(
 def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:
     place = f"Entry {id_.decode()} of {keys.ledger}"
     try:
-        entry = _decode_entry(dict(pairs(fields))[BLOB_FIELD])
+        entry = _decode_entry(unpack(dict(pairs(fields))[BLOB_FIELD]))
     except (msgspec.DecodeError, KeyError) as error:
         raise LedgerFault(f"{place} cannot be read: {error!r}.") from None
     if entry.schema != LEDGER_SCHEMA:

@@ -18,6 +18,7 @@ from gateway.store import keys as k
 from gateway.store.admit import OPT_OUTS
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.link import Command, Link, Reply
+from gateway.store.packed import unpack
 from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 
@@ -116,7 +117,7 @@ def _entries(shard: int, reply: Reply) -> list[EventEntry]:
 
 def _blob(fields: list[bytes]) -> bytes:
     assert fields[0] == BLOB_FIELD, f"an event stream holds the field {fields[0]!r}"
-    return fields[1]
+    return unpack(fields[1])
 
 
 # --- the state of the installation ---

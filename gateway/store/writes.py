@@ -19,6 +19,7 @@ from gateway.core.people import prune
 from gateway.core.policy import Policy
 from gateway.store.keys import GROUP, Keys
 from gateway.store.link import Command
+from gateway.store.packed import pack
 
 LEDGER_SCHEMA = 1
 LANE_FIELD = b"m"
@@ -136,7 +137,7 @@ class Writes:
         if not self._posts:
             return
         entry = LedgerEntry(LEDGER_SCHEMA, self._now_ms, fold_counts(self._posts))
-        yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, encode(entry))
+        yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, pack(entry))
         day = day_of(self._now_ms).isoformat()
         totals = self._keys.totals(day)
         yield ("SADD", self._keys.days, day)
@@ -147,7 +148,7 @@ class Writes:
         for app, events in self._events.items():
             key = self._keys.events(app)
             limit = self._retention.events_max
-            yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, encode(events))
+            yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, pack(events))
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:

@@ -16,6 +16,7 @@ from test_dispatch_limiter import most_in_a_second
 from gateway.core.effects import Post
 from gateway.core.model import Message, Person, StepStatus, decode_person
 from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.packed import unpack
 from gateway.store.writes import LedgerEntry, add_up
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
     totals: Counter[bytes] = Counter()
     for keys in every(storm):
         for _, fields in storm.server.do_xrange(keys.ledger.encode(), b"-", b"+"):
-            posts += _decode_entry(fields[1]).posts
+            posts += _decode_entry(unpack(fields[1])).posts
         for day in storm.server.do_smembers(keys.days.encode()):
             hash_ = storm.server.value(keys.totals(day.decode()).encode()) or {}
             totals.update({field: int(amount) for field, amount in hash_.items()})

@@ -23,6 +23,7 @@ from gateway.finance.verify import Difference, Verdict
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.link import Command, Link, Reply
+from gateway.store.packed import pack
 from gateway.store.store import Store
 from gateway.store.writes import Retention, Writes
 from providers.contract import Receipt
@@ -332,3 +333,15 @@ def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str)
 
     sentence = on(loop, redis_url, main)
     assert sentence.startswith("Entry 5-1 of {k0}ledger has schema 2, this version reads 1")
+
+
+def test_a_damaged_ledger_entry_is_named_and_never_added_up(loop: Loop, redis_url: str) -> None:
+    async def main(link: Link) -> str:
+        entry = bytearray(pack([1, NOON, ["spring-sale"] * 100]))
+        entry[10] ^= 0x40
+        await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes(entry))])
+        with pytest.raises(LedgerFault) as caught:
+            await verify.verify(link, 1)
+        return str(caught.value)
+
+    assert "Entry 5-1 of {k0}ledger cannot be read" in on(loop, redis_url, main)

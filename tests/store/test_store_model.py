@@ -34,6 +34,7 @@ from gateway.store import reserve
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.link_trio import open_link
+from gateway.store.packed import unpack
 from gateway.store.store import Store
 from gateway.store.writes import LedgerEntry, add_up
 from ratelimit.caps import Cap
@@ -205,7 +206,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         totals: Counter[bytes] = Counter()
         for keys in self._every():
             for _, fields in self.client.xrange(keys.ledger):
-                booked.update(add_up(decode_entry(fields[b"d"]).posts))
+                booked.update(add_up(decode_entry(unpack(fields[b"d"])).posts))
             for day in self.client.smembers(keys.days):
                 hash_ = self.client.hgetall(keys.totals(day.decode()))
                 totals.update({field: int(amount) for field, amount in hash_.items()})
