@@ -5,6 +5,8 @@
     unix://[[user]:password@]/path/to/redis.sock[?db=N]   unix socket
     redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/db][?sentinel_password=…]
     rediss+sentinel://…                                   the same, with TLS to sentinels and Redis
+    redis+cluster://[[user]:password@]host[:port][,host[:port]…]   any nodes of a Redis Cluster
+    rediss+cluster://…                                    the same, with TLS to every node
 
 Pure, apart from reading certificate files in `Address.tls_context`. It must not know a connection.
 A faulty URL raises `AddressError`, whose sentence never repeats the URL, because a URL may hold a
@@ -29,6 +31,8 @@ _OPTIONS = {
     "unix": frozenset({"db"}),
     "redis+sentinel": frozenset({"sentinel_password"}),
     "rediss+sentinel": _TLS_OPTIONS | {"sentinel_password"},
+    "redis+cluster": frozenset[str](),
+    "rediss+cluster": _TLS_OPTIONS,
 }
 
 
@@ -53,11 +57,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 class Address(msgspec.Struct, frozen=True):
     """Which Redis, and how to log in.
 
-    `endpoints` is the one server, or with a `service` its sentinels in the order to ask them.
+    `endpoints` is the one server, with a `service` its sentinels in the order to ask them, or of a
+    `cluster` some nodes that know the others.
     """
 
     endpoints: tuple[Endpoint, ...]
     service: str | None = None
+    cluster: bool = False
     username: str | None = None
     password: str | None = None
     sentinel_password: str | None = None
@@ -71,7 +77,13 @@ class Address(msgspec.Struct, frozen=True):
     def label(self) -> str:
         """What may be shown and logged: no password."""
         places = ", ".join(endpoint.label for endpoint in self.endpoints)
+        if self.cluster:
+            return f"{places} (cluster)"
         return f"{places} (sentinels of {self.service})" if self.service is not None else places
+
+    def of_node(self, endpoint: Endpoint) -> Address:
+        """The address of one node of the cluster, with the same log-in."""
+        return msgspec.structs.replace(self, endpoints=(endpoint,), cluster=False)
 
     def __repr__(self) -> str:
         return f"Address({self.label})"
@@ -127,6 +139,8 @@ def parse_address(url: str) -> Address:
         return _unix(address, parts, option.get("db", ""))
     if parts.scheme.endswith("+sentinel"):
         return _sentinel(address, parts)
+    if parts.scheme.endswith("+cluster"):
+        return _cluster(address, parts)
     return _tcp(address, parts)
 
 
@@ -168,6 +182,21 @@ def _sentinel(address: Address, parts: SplitResult) -> Address:
         endpoints=tuple(_endpoint(host, SENTINEL_PORT_DEFAULT) for host in hosts.split(",")),
         service=unquote(service),
         db=_db(db),
+    )
+
+
+def _cluster(address: Address, parts: SplitResult) -> Address:
+    hosts = parts.netloc.rpartition("@")[2]
+    if not hosts:
+        raise AddressError(
+            "redis.url needs some nodes of the cluster: redis+cluster://host:port,host:port."
+        )
+    if parts.path.removeprefix("/"):
+        raise AddressError("redis.url names a database, and a cluster has only one; remove it.")
+    return msgspec.structs.replace(
+        address,
+        endpoints=tuple(_endpoint(host, PORT_DEFAULT) for host in hosts.split(",")),
+        cluster=True,
     )
 
 

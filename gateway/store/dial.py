@@ -135,17 +135,27 @@ class Dialler:
     async def _ask(self, sentinel: Endpoint, service: str) -> Endpoint:
         commands = _auth(None, self._address.sentinel_password)
         commands.append(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service))
+        answer = await self._answer(sentinel, commands)
+        if answer is None:
+            raise StoreUnavailable(f"{sentinel.label} does not know that service")
+        host, port = answer
+        return Endpoint(host=host.decode(), port=int(port))
+
+    async def ask_node(self, endpoint: Endpoint, command: Command) -> Reply:
+        """One answer of one node, on a connection of its own. Raises StoreUnavailable."""
+        commands = _auth(self._address.username, self._address.password)
+        return await self._answer(endpoint, [*commands, command])
+
+    async def _answer(self, endpoint: Endpoint, commands: Sequence[Command]) -> Reply:
+        """What the last of the commands is answered."""
         answers: list[Reply] = []
 
         async def ask(exchange: Exchange) -> None:
             answers.append((await call_on(self._driver, exchange, commands))[-1])
 
-        exchange = await self._dial(sentinel, self._limits.sentinel_timeout_s, ask)
+        exchange = await self._dial(endpoint, self._limits.sentinel_timeout_s, ask)
         exchange.drop("it has answered")
-        if answers[0] is None:
-            raise StoreUnavailable(f"{sentinel.label} does not know that service")
-        host, port = answers[0]
-        return Endpoint(host=host.decode(), port=int(port))
+        return answers[0]
 
 
 def _auth(username: str | None, password: str | None) -> list[Command]:

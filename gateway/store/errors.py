@@ -2,8 +2,8 @@
 
     StoreUnavailable   nothing was done; wait and try again (503, or wait and resume)
       OutcomeUnknown   it may or may not have been done; load the records and decide again
+      Moved            this node does not own the slot; a link over the cluster asks the one named
     StoreReplyError    Redis understood and refused: a bug of ours, unless the caller expects it
-    Moved              this node does not own the slot; ask the one named
 
 Owns the exceptions and the table that sorts error replies into them. It knows nothing of sockets,
 loops or keys.
@@ -38,6 +38,8 @@ UNAVAILABLE_CODES = frozenset(
         "WRONGPASS",
     }
 )
+# The cluster is moving a slot or choosing a master: a short wait may be enough.
+AGAIN_CODES = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
 # This server is no longer the one to talk to: look the address up again and connect anew.
 RECONNECT_CODES = frozenset({"MASTERDOWN", "NOAUTH", "READONLY", "UNBLOCKED"})
 
@@ -61,12 +63,23 @@ class StoreError(Exception):
 class StoreUnavailable(StoreError):
     """Nothing of this call was done.
 
-    `reconnect` is true when the server is no longer the right one.
+    `reconnect` is true when the server is no longer the right one, `again` when the same call may
+    succeed in a moment because a slot or its master is on the move. `replies` is what every command
+    was answered, where all were.
     """
 
-    def __init__(self, sentence: str, *, reconnect: bool = False) -> None:
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        reconnect: bool = False,
+        again: bool = False,
+        replies: Sequence[Any] = (),
+    ) -> None:
         super().__init__(sentence)
         self.reconnect = reconnect
+        self.again = again
+        self.replies = replies
 
 
 class OutcomeUnknown(StoreUnavailable):
@@ -95,12 +108,20 @@ class StoreReplyError(StoreError):
         self.replies = list(replies)
 
 
-class Moved(StoreError):
-    """The slot lives on another node of the cluster; `asking`: for this call only, it migrates."""
+class Moved(StoreUnavailable):
+    """The slot lives on another node of the cluster; `asking`: for this call only, it migrates.
 
-    def __init__(self, slot: int, host: str, port: int, *, asking: bool) -> None:
+    What was refused with it was not done; what else the call held is told by `replies`. An empty
+    `host` is the one that was asked.
+    """
+
+    def __init__(
+        self, slot: int, host: str, port: int, *, asking: bool, replies: Sequence[Any] = ()
+    ) -> None:
         super().__init__(
-            f"Slot {slot} is served by {host}:{port}, not by the Redis node that was asked."
+            f"Slot {slot} is served by {host}:{port}, not by the Redis node that was asked.",
+            again=True,
+            replies=replies,
         )
         self.slot = slot
         self.host = host
@@ -122,10 +143,15 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError
             pairs = zip(commands, replies, strict=True)
             done = any(_may_have_effect(command, reply) for command, reply in pairs)
             kind = OutcomeUnknown if done else StoreUnavailable
-            return kind(f"Redis cannot serve now: {fault}", reconnect=fault.code in RECONNECT_CODES)
+            return kind(
+                f"Redis cannot serve now: {fault}",
+                reconnect=fault.code in RECONNECT_CODES,
+                again=fault.code in AGAIN_CODES,
+                replies=replies,
+            )
     for _, fault in faults:
         if fault.code in {"MOVED", "ASK"}:
-            return _moved(fault)
+            return _moved(fault, replies)
     # EXECABORT only reports that an earlier command was refused; name that one instead.
     index, fault = faults[0]
     return StoreReplyError(_name(commands[index]), str(fault), index, replies)
@@ -150,10 +176,10 @@ def _may_have_effect(command: tuple[Any, ...], reply: Any) -> bool:
     return _name(command).upper() not in {"MULTI", "WATCH", "UNWATCH"}
 
 
-def _moved(fault: RedisError) -> Moved:
+def _moved(fault: RedisError, replies: Sequence[Any]) -> Moved:
     code, slot, endpoint = str(fault).split()[:3]
     host, _, port = endpoint.rpartition(":")
-    return Moved(int(slot), host, int(port), asking=code == "ASK")
+    return Moved(int(slot), host, int(port), asking=code == "ASK", replies=replies)
 
 
 def _name(command: tuple[Any, ...]) -> str:

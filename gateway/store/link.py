@@ -4,10 +4,10 @@ Code that awaits nothing but `Link` and `Session` runs on asyncio and on trio al
 `link_asyncio.open_link` and `link_trio.open_link` make one; what both share is in `shared_link`.
 This module must not know a loop or a socket.
 
-A link is for one Redis node. When the server is away it reconnects by itself, for ever; callers
-meanwhile get `StoreUnavailable` after a short wait. Error replies raise, see
-`gateway.store.errors`, with everything that was answered in `StoreReplyError.replies`. A nil EXEC
-is None in the list: a watched key changed.
+A link is for one Redis, or for all masters of a cluster (`cluster_link`). When the server is away
+it reconnects by itself, for ever; callers meanwhile get `StoreUnavailable` after a short wait.
+Error replies raise, see `gateway.store.errors`, with everything that was answered in
+`StoreReplyError.replies`. A nil EXEC is None in the list: a watched key changed.
 
 Commands that block (XREADGROUP BLOCK) belong in a session, for less than `Limits.timeout_s`: on the
 shared connection they would hold up everybody.
@@ -56,7 +56,7 @@ class Limits(msgspec.Struct, frozen=True):
     )
     down_wait_s: float = 1.0  # a call made while Redis is away
     connect_timeout_s: float = 3.0  # dial, TLS and log-in of one connection
-    sentinel_timeout_s: float = 1.0  # one sentinel's answer
+    sentinel_timeout_s: float = 1.0  # one sentinel's answer, or a node's about its cluster
     reconnect_delay_min_s: float = 0.05
     reconnect_delay_max_s: float = 2.0
     commands_in_flight_max: int = 20_000  # on the shared connection, and in any one call
@@ -67,6 +67,20 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 LIMITS_DEFAULT = Limits()
+
+# How often a call is tried again whose slot, or its master, is on the move: for 2.6 s in all, each
+# wait twice the one before.
+MOVES_MAX = 9
+MOVE_DELAY_MIN_S = 0.02
+MOVE_DELAY_MAX_S = 0.5
+
+
+def move_delay_s(tries: int) -> float:
+    """How long to wait before try number `tries`, from 1; the first follows what was just learnt,
+    so it need not wait."""
+    if tries <= 1:
+        return 0.0
+    return min(MOVE_DELAY_MIN_S * 2.0 ** (tries - 2), MOVE_DELAY_MAX_S)
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -94,14 +108,17 @@ class Session(Protocol):
 
 
 class Link(Protocol):
-    """A way to one Redis node, for any number of tasks of one loop."""
+    """A way to Redis, for any number of tasks of one loop."""
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         """One pipelined round trip on the shared connection; one reply per command, in order.
 
         Never WATCH, MULTI without its EXEC in the same call, or a blocking command here. A
         cancelled call may or may not have been done. Raises StoreUnavailable, OutcomeUnknown,
-        Moved, StoreReplyError; ValueError for a call beyond the limits.
+        StoreReplyError; ValueError for a call beyond the limits.
+
+        Over a cluster it is one round trip to each node concerned, at the same time, and each
+        command is done once or not at all; OutcomeUnknown when some are done and some are not.
         """
 
     def session(self, key: str, /) -> AbstractAsyncContextManager[Session]:
@@ -112,6 +129,10 @@ class Link(Protocol):
         answer outstanding, the connection is closed and never reused. Entering raises
         StoreUnavailable.
         """
+
+    async def wait_for_move(self, tries: int) -> None:
+        """Waits before try number `tries`, from 1 to MOVES_MAX, of what a session refused with
+        `StoreUnavailable.again`."""
 
     def statistics(self) -> Statistics: ...
 

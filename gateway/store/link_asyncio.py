@@ -25,9 +25,9 @@ from contextlib import asynccontextmanager
 from typing import TypeVar, cast
 
 from gateway.store.address import Endpoint, parse_address
+from gateway.store.cluster_link import make_link
 from gateway.store.link import LIMITS_DEFAULT, Limits, Link
 from gateway.store.resp import Exchange, Waiter
-from gateway.store.shared_link import SharedLink
 
 T = TypeVar("T")
 
@@ -42,19 +42,31 @@ async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[
     a faulty URL; what the block raises passes unchanged.
     """
     address = parse_address(url)
-    link = SharedLink(address, limits, _Driver(address.tls_context()))
+    driver = _Driver(address.tls_context())
     fault: BaseException | None = None
+    running: set[asyncio.Task[None]] = set()
     async with asyncio.TaskGroup() as tasks:
-        runner = tasks.create_task(link.run(), name="redis-link")
+
+        def start(run: Callable[[], Awaitable[None]]) -> None:
+            task = tasks.create_task(_awaited(run), name="redis-link")
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        link = make_link(address, limits, driver, start)
         try:
             yield link
         except BaseException as raised:
             # Kept out of the group, which would wrap it.
             fault = raised
-        runner.cancel()
+        for task in running:
+            task.cancel()
         await link.aclose()
     if fault is not None:
         raise fault
+
+
+async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
 
 
 class _Wire(asyncio.Protocol):

@@ -8,6 +8,7 @@ reconnecting; a server that is away is StoreUnavailable, and the command ends wi
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError as ClientError
 from redis.exceptions import ResponseError
 
 from gateway.store.errors import StoreReplyError, StoreUnavailable
-from gateway.store.link import Command, Link, Reply, Session, Statistics
+from gateway.store.link import Command, Link, Reply, Session, Statistics, move_delay_s
 from gateway.store.meta import open_client
 
 T = TypeVar("T")
@@ -78,6 +79,10 @@ class SyncLink:
     async def session(self, _key: str, /) -> AsyncIterator[Session]:
         """The one connection: nobody else uses it."""
         yield self
+
+    async def wait_for_move(self, tries: int) -> None:
+        """See `gateway.store.link.Link.wait_for_move`."""
+        time.sleep(move_delay_s(tries))  # noqa: ASYNC251  # no loop runs here
 
     def statistics(self) -> Statistics:
         return Statistics(

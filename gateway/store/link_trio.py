@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 import trio
 
 from gateway.store.address import Endpoint, parse_address
+from gateway.store.cluster_link import make_link
 from gateway.store.link import LIMITS_DEFAULT, Limits, Link
 from gateway.store.resp import Exchange, Waiter
-from gateway.store.shared_link import SharedLink
 
 T = TypeVar("T")
 
@@ -48,8 +48,7 @@ async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[
     tls = address.tls_context()
     fault: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        link = SharedLink(address, limits, _Driver(tls, nursery))
-        nursery.start_soon(link.run)
+        link = make_link(address, limits, _Driver(tls, nursery), nursery.start_soon)
         try:
             yield link
         except BaseException as raised:

@@ -1,7 +1,8 @@
-"""A Lua script called by its digest, and loaded where a server does not know it yet.
+"""A Lua script called by its digest, and sent whole where a server does not know it yet.
 
-Owns the EVALSHA, NOSCRIPT, SCRIPT LOAD dance; it must not know what a script does. A script must be
-safe to run twice, since a caller that got `OutcomeUnknown` may call again.
+Owns the EVALSHA, NOSCRIPT, EVAL dance, which works on every node of a cluster by itself; it must
+not know what a script does. A script must be safe to run twice, since a caller that got
+`OutcomeUnknown` may call again.
 """
 
 from __future__ import annotations
@@ -50,9 +51,8 @@ class Script:
             if missing != failed:
                 raise
             replies = fault.replies
-        load: Command = ("SCRIPT", "LOAD", self._source)
-        again = await link.call([load, *(commands[i] for i in missing)])
-        for i, reply in zip(missing, again[1:], strict=True):
+        whole: list[Command] = [("EVAL", self._source, *commands[i][2:]) for i in missing]
+        for i, reply in zip(missing, await link.call(whole), strict=True):
             replies[i] = reply
         return replies
 

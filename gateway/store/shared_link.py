@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from gateway.store.address import Address
+from gateway.store.address import Address, Endpoint
 from gateway.store.dial import Dialler, Driver, call_on
 from gateway.store.errors import StoreUnavailable
-from gateway.store.link import Limits, Session, Statistics
+from gateway.store.link import Limits, Session, Statistics, move_delay_s
 from gateway.store.resp import Command, Exchange, Reply, Tally, Waiter, pack
 
 
@@ -72,6 +72,21 @@ class SharedLink:
         self._sessions_idle: list[Exchange] = []
         self._sessions_in_use = 0
 
+    @property
+    def place(self) -> Endpoint:
+        """The server, where it is named by its address and not by sentinels."""
+        return self._address.endpoints[0]
+
+    @property
+    def connected(self) -> bool:
+        return self._exchange is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody uses it or waits for it."""
+        busy = any(not exchange.idle for exchange in self._exchanges)
+        return not (busy or self._line or self._sessions_in_use)
+
     # Calls
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
@@ -88,6 +103,23 @@ class SharedLink:
         if isinstance(outcome, list):
             return outcome
         raise outcome
+
+    def offer(self, commands: Sequence[Command]) -> Waiter | None:
+        """Sends one call without waiting for its answer; None when it has to stand in line.
+
+        The waiter gets the replies, or the exception as a value.
+        """
+        data = pack(commands)
+        exchange = self._exchange
+        if exchange is None or self._line or not self._has_room(exchange, len(commands), len(data)):
+            return None
+        waiter = self._waiter()
+        exchange.submit(commands, data, waiter, self._now())
+        return waiter
+
+    async def wait_for_move(self, tries: int) -> None:
+        """See `gateway.store.link.Link.wait_for_move`."""
+        await self._driver.sleep(move_delay_s(tries))
 
     async def _call_in_line(self, commands: Sequence[Command], data: bytes) -> list[Reply]:
         self._check_size(commands, len(data))
@@ -297,6 +329,11 @@ class SharedLink:
 
     async def aclose(self) -> None:
         """See `gateway.store.link.Link.aclose`."""
+        self.close()
+        await self._driver.settle()
+
+    def close(self) -> None:
+        """As `aclose`, without waiting until the sockets are gone."""
         self._closed = True
         for exchange in list(self._exchanges):
             exchange.drop("the link was closed")
@@ -304,7 +341,6 @@ class SharedLink:
             if not entry.waiter.done():
                 entry.waiter.set_result(StoreUnavailable(self._why()))
         self._line.clear()
-        await self._driver.settle()
 
 
 class _Session:

@@ -4,6 +4,9 @@ When a record changed meanwhile nothing is applied and the decision is made agai
 now. When the connection broke during EXEC nobody knows whether it was applied: every transaction
 therefore sets a token of its own and watches it, so the next try asks for the token first, and an
 old EXEC that arrives late at the server cannot be applied a second time.
+
+In a cluster a slot can be on its way to another node: then nothing was applied, and the decision is
+made again a little later, MOVES_MAX times. The token travels with its slot.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from gateway.store.errors import OutcomeUnknown, StoreUnavailable
-from gateway.store.link import Command, Link, Reply, Session
+from gateway.store.link import MOVES_MAX, Command, Link, Reply, Session
 
 TOKEN_MS = 60_000
 CONFLICTS_MAX = (
@@ -80,11 +83,12 @@ async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCoun
         try:
             writes, result = await attempt(session)
         except OutcomeUnknown as error:
-            raise StoreUnavailable(str(error)) from error  # only reads were on the way
+            # Only reads were on the way.
+            raise StoreUnavailable(str(error), again=error.again) from error
         decided[:] = [result]
         return writes, result
 
-    unknown = conflicts = 0
+    unknown = conflicts = moves = 0
     while True:
         try:
             result = await commit_once(link, token, remembering, ask_token=unknown > 0)
@@ -99,6 +103,10 @@ async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCoun
             if unknown >= UNKNOWN_MAX:
                 raise
         except StoreUnavailable as error:
+            if error.again and moves < MOVES_MAX:
+                moves += 1
+                await link.wait_for_move(moves)
+                continue
             if unknown:
                 raise OutcomeUnknown(str(error)) from error
             raise

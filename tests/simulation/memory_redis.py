@@ -242,10 +242,10 @@ class MemoryRedis(StreamCommands):
 
     # --- the limiter's scripts, by their twin in Python
 
-    def do_script(self, _load: bytes, source: bytes) -> Value:
+    def do_eval(self, source: bytes, count: bytes, key: bytes, *args: bytes) -> Value:
         digest = Script(source).digest.encode()
         self.scripts.add(digest)
-        return digest
+        return self.do_evalsha(digest, count, key, *args)
 
     def do_evalsha(self, digest: bytes, _count: bytes, key: bytes, *args: bytes) -> Value:
         if digest not in self.scripts:

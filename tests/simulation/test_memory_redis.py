@@ -187,8 +187,8 @@ def test_the_limits_scripts_are_learned_and_obeyed() -> None:
     asked = lease.command(["limit"], [5, 2, 10**6, 100_000, 0])
     (refused,) = memory.run(connection, [asked])
     assert refused.code == "NOSCRIPT"
-    memory.run(connection, [("SCRIPT", "LOAD", SCRIPTS["lease"])])
-    assert memory.run(connection, [asked]) == [[2, 0, 3_000_000]]
+    whole = ("EVAL", SCRIPTS["lease"], *asked[2:])
+    assert memory.run(connection, [whole]) == [[2, 0, 3_000_000]]
     assert memory.run(connection, [asked]) == [[0, 1_900_000, 0]]
 
 

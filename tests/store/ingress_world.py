@@ -135,6 +135,9 @@ class SwitchedLink:
         async with self._link.session(key) as session:
             yield session
 
+    async def wait_for_move(self, tries: int) -> None:
+        await self._link.wait_for_move(tries)
+
     def statistics(self) -> Statistics:
         return self._link.statistics()
 

@@ -1,0 +1,262 @@
+"""A Redis Cluster of a test's or a bench's own: so many masters, each with so many replicas.
+
+Owns the nodes' processes and files, the making of the cluster, and what an operator does to one:
+move a slot, kill a node, start it again. The first nodes are the masters, each with a third (or so)
+of the slots; the replicas follow in their order. Waiting on real processes is allowed here: `until`
+polls, with a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from gateway.store.cluster_slots import SLOTS, slot_of
+from gateway.store.redis_server import death_signal, find_binary
+
+FORM_S = 30.0
+POLL_S = 0.02
+NODE_TIMEOUT_MS = 1_000  # a node that is silent for so long is held for dead
+MIGRATE_KEYS = 100
+BUS_OFFSET = 10_000  # of the port on which nodes talk to each other
+PORTS = range(20_000, 50_000)
+
+
+class Node:
+    """One redis-server; `client` gives text."""
+
+    def __init__(self, folder: Path, port: int, settings: Mapping[str, object]) -> None:
+        self.port = port
+        self.client = redis.Redis(
+            port=port, socket_timeout=5, decode_responses=True, retry=Retry(NoBackoff(), 0)
+        )
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True)
+        whole = {
+            "port": port,
+            "bind": "127.0.0.1",
+            "dir": folder,
+            "daemonize": "no",
+            "logfile": folder / "redis.log",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxmemory-policy": "noeviction",
+            "cluster-enabled": "yes",
+            "cluster-config-file": "nodes.conf",
+            "cluster-node-timeout": NODE_TIMEOUT_MS,
+            "cluster-require-full-coverage": "no",
+            "repl-diskless-sync": "yes",
+            "repl-diskless-sync-delay": 0,
+            **settings,
+        }
+        (folder / "redis.conf").write_text("".join(f"{k} {v}\n" for k, v in whole.items()))
+
+    def start(self) -> None:
+        binary, _ = find_binary()
+        self._process = subprocess.Popen(
+            [*death_signal(), str(binary), str(self._folder / "redis.conf")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+
+    @property
+    def id(self) -> str:
+        return str(self.client.execute_command("CLUSTER", "MYID"))
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+    def is_master(self) -> bool:
+        return bool(self.client.info("replication")["role"] == "master")
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stand_still(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def destroy(self) -> None:
+        self.client.close()
+        if self._process is not None and self._process.poll() is None:
+            self.go_on()
+            self.kill()
+
+
+class RedisCluster:
+    """A context manager that ends what it started."""
+
+    def __init__(
+        self, folder: Path, *, masters: int = 3, replicas: int = 0, **settings: object
+    ) -> None:
+        named = {name.replace("_", "-"): value for name, value in settings.items()}
+        self.masters = masters
+        self.nodes = [
+            Node(folder / f"node{n}", port, named)
+            for n, port in enumerate(_free_ports(masters * (1 + replicas)))
+        ]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def __enter__(self) -> Self:
+        try:
+            for node in self.nodes:
+                node.start()
+            for node in self.nodes:
+                until("the node serves", node.answers)
+            self._form()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.destroy()
+
+    def _form(self) -> None:
+        masters, replicas = self.nodes[: self.masters], self.nodes[self.masters :]
+        for n, node in enumerate(self.nodes):
+            node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for n, node in enumerate(masters):
+            slots = range(n * SLOTS // self.masters, (n + 1) * SLOTS // self.masters)
+            node.client.execute_command("CLUSTER", "ADDSLOTS", *slots)
+        for node in self.nodes[1:]:
+            node.client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        count = len(self.nodes)
+        until("all know each other", lambda: all(_peers(n) == count for n in self.nodes))
+        for n, node in enumerate(replicas):
+            node.client.execute_command("CLUSTER", "REPLICATE", masters[n % self.masters].id)
+        self.await_well()
+
+    def await_well(self) -> None:
+        """Returns once every node says that all slots are served, and every replica follows."""
+
+        def well() -> bool:
+            for node in self.nodes:
+                replication = node.client.info("replication")
+                if "cluster_state:ok" not in node.client.execute_command("CLUSTER", "INFO"):
+                    return False
+                if replication["role"] == "slave" and replication["master_link_status"] != "up":
+                    return False
+            views = {tuple(sorted(_owners(node))) for node in self.nodes}
+            return len(views) == 1
+
+        until("the cluster is well", well)
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            if node.is_master():
+                node.client.flushall()
+
+    def master_of(self, key: str) -> Node:
+        """Who serves a key's slot, in the view of the first node that answers."""
+        slot = slot_of(key)
+        for node in self.nodes:
+            if node.answers():
+                for first, last, port in _owners(node):
+                    if first <= slot <= last:
+                        return next(each for each in self.nodes if each.port == port)
+        raise AssertionError(f"nobody serves slot {slot}")
+
+    def other_master(self, node: Node) -> Node:
+        return next(each for each in self.nodes if each is not node and each.is_master())
+
+    # --- moving a slot, as redis-cli --cluster reshard does it ---
+
+    @contextlib.contextmanager
+    def half_moved(self, key: str, target: Node) -> Iterator[Callable[[], None]]:
+        """The slot of a key is on its way for as long as the block; calling what it gives moves all
+        keys that are there now. The block's end gives the slot to the target."""
+        slot, source = slot_of(key), self.master_of(key)
+        target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+        def move_keys() -> None:
+            while keys := source.client.execute_command(
+                "CLUSTER", "GETKEYSINSLOT", slot, MIGRATE_KEYS
+            ):
+                source.client.execute_command(
+                    "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys
+                )
+
+        yield move_keys
+        move_keys()
+        for node in (target, source):
+            node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+    def move(self, key: str, target: Node) -> None:
+        """Moves the slot of a key with all that is in it."""
+        with self.half_moved(key, target):
+            pass
+
+
+def until(what: str, look: Callable[[], object], within_s: float = FORM_S) -> None:
+    """Returns once `look` is true. Raises AssertionError at the deadline."""
+    deadline = time.monotonic() + within_s
+    while not look():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        time.sleep(POLL_S)
+
+
+def _peers(node: Node) -> int:
+    """How many nodes it knows and has shaken hands with, itself included."""
+    lines = str(node.client.execute_command("CLUSTER", "NODES")).splitlines()
+    return sum("handshake" not in line and "noaddr" not in line for line in lines)
+
+
+def _owners(node: Node) -> list[tuple[int, int, int]]:
+    """(first slot, last slot, master's port), as the node sees it."""
+    found: list[Any] = node.client.execute_command("CLUSTER", "SLOTS")
+    return [(int(first), int(last), int(master[1])) for first, last, master, *_ in found]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free together with their nodes' second ones."""
+    chosen: list[int] = []
+    draw = random.SystemRandom()
+    while len(chosen) < count:
+        port = draw.choice(PORTS)
+        if port not in chosen and _is_free(port) and _is_free(port + BUS_OFFSET):
+            chosen.append(port)
+    return chosen
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
