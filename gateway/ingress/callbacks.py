@@ -10,6 +10,7 @@ provider would only send the same again. Redis away is a 503: providers retry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,13 +21,25 @@ from gateway.ingress.answers import refusal_of
 from gateway.ingress.batcher import Batcher
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.problems import refuse
-from gateway.ingress.wire import Receive, Scope, Send, header, read_body, respond, to_json
+from gateway.ingress.wire import (
+    Begin,
+    Fail,
+    Field,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    header,
+    read_body,
+    respond,
+    to_json,
+)
 from gateway.store.errors import StoreError
 from gateway.store.receipts import take_receipts
 from gateway.store.store import BATCH_MAX, Store
 from gateway.store.transaction import ConflictError
 from providers.callback_auth import CallbackAuth, verify
-from providers.contract import Adapter, Receipt
+from providers.contract import Adapter, Receipt, Receipts
 
 PREFIX = "/v1/callbacks/"
 QUERY_FIELDS_MAX = 64
@@ -74,7 +87,7 @@ class CallbackEndpoint:
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        query = _query(scope)
+        query = _query(scope["query_string"])
         proven = verify(auth, headers, query, b"")
         if not proven and auth.hmac is None:
             raise _unproven(auth)
@@ -89,20 +102,51 @@ class CallbackEndpoint:
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
         point("receipt_read")
-        result = await self._taken(name, read.receipts, len(read.faults))
-        point("settled")
-        for fault in read.faults:
-            _log.warning("receipt_unreadable", provider=name, reason=fault)
-        _log.debug("callback", provider=name, **msgspec.structs.asdict(result))
-        await respond(send, 200, to_json(result))
+        results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
+        await respond(send, 200, to_json(self._taken(name, read.faults, results)))
 
-    async def _taken(self, name: str, receipts: Sequence[Receipt], faults: int) -> CallbackResult:
-        """Applies or parks all receipts of one callback; durable on return.
+    def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Begin | None:
+        """Good receipts of a proven caller, whole: what is left to do. None for all else; nothing
+        has changed then. Raises ValueError for what cannot be read."""
+        path, _, query = target.partition(b"?")
+        name = path[len(PREFIX) :].decode("latin-1")
+        adapter, auth = self._adapters.get(name), self._auths.get(name)
+        fields = dict(reversed(headers))  # the first of a name stands
+        if adapter is None or auth is None or b"content-encoding" in fields:
+            return None
+        if len(body) > self._body_bytes_max or not self._is_proven(auth, headers, query, body):
+            return None
+        content_type = fields.get(b"content-type", b"").decode("latin-1")
+        return partial(self._begin, name, adapter.receipts(body, content_type))
 
-        Raises Busy and StoreError when any of them is not: repeating the others does no harm.
+    def _is_proven(
+        self, auth: CallbackAuth, headers: Sequence[Field], query: bytes, body: bytes
+    ) -> bool:
+        texts = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers}
+        return verify(auth, texts, _query(query), body)
+
+    def _begin(self, name: str, read: Receipts, reply: Reply, fail: Fail) -> None:
+        point("receipt_read")
+
+        def done(results: list[bool | Exception]) -> None:
+            try:
+                result = self._taken(name, read.faults, results)
+            except Exception as error:
+                fail(error)
+            else:
+                reply(200, to_json(result))
+
+        self.batcher.submit_all(self._providers.index(name), read.receipts, done)
+
+    def _taken(
+        self, name: str, unread: Sequence[str], results: Sequence[bool | Exception]
+    ) -> CallbackResult:
+        """What became of one callback, durable by now: counted and logged.
+
+        Raises StoreError when a receipt of it is not: repeating the others does no harm.
         """
-        results = await self.batcher.ask_all(self._providers.index(name), receipts)
         applied = parked = 0
+        faults = len(unread)
         for result in results:
             if isinstance(result, StoreError | ConflictError):
                 raise result  # not durable, so not 200: the provider will repeat it
@@ -117,6 +161,10 @@ class CallbackEndpoint:
         for what, number in (("applied", applied), ("parked", parked), ("fault", faults)):
             if number:
                 count(name, what).inc(number)
+        point("settled")
+        for fault in unread:
+            _log.warning("receipt_unreadable", provider=name, reason=fault)
+        _log.debug("callback", provider=name, applied=applied, parked=parked, faults=faults)
         return CallbackResult(applied, parked, faults)
 
     async def _take(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
@@ -127,8 +175,8 @@ class CallbackEndpoint:
         return [id(receipt) not in parked for receipt in receipts]
 
 
-def _query(scope: Scope) -> dict[str, str]:
-    text = scope["query_string"].decode("latin-1")
+def _query(raw: bytes) -> dict[str, str]:
+    text = raw.decode("latin-1")
     try:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
     except ValueError:
