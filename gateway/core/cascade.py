@@ -61,7 +61,9 @@ def advance(
 ) -> Effects:
     """Applies one happening. An impossible or outdated one returns effects with `changed` False."""
     turn = Turn(message, persons, policy, now_ms)
-    match happening:
+    match happening:  # the frequent ones first: the cases are tried in turn
+        case ev.Reported():
+            _reported(turn, happening)
         case ev.Claimed():
             _claimed(turn, happening)
         case ev.Accepted():
@@ -76,8 +78,6 @@ def advance(
             _lost_answer(turn, happening.step)
         case ev.NotKnown():
             _not_known(turn, happening.step)
-        case ev.Reported():
-            _reported(turn, happening)
         case ev.TimerDue():
             _timer_due(turn)
         case ev.Cancelled():

@@ -87,6 +87,7 @@ class Application:
         self._writes = Writes(keys, policy, retention, now_ms)
         self._messages: dict[str, Message] = {}
         self._persons: dict[str, Person] = {}
+        self._person_keys: dict[str, list[str]] = {}  # by message id
         self._dirty: set[str] = set()
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Applied]]:
@@ -109,7 +110,8 @@ class Application:
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         for id_, value in zip(ids, values_in(replies[1]), strict=True):
             if value is not None:
-                self._messages[id_] = unpack_message(id_, value)
+                message = self._messages[id_] = unpack_message(id_, value)
+                self._person_keys[id_] = self._keys_of_person(message)
 
     async def _with_opt_outs(self, session: Session) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
@@ -135,7 +137,7 @@ class Application:
         claim = replace(item.happening, opt_out=scopes[message.to])
         return replace(item, happening=claim)
 
-    def _person_keys(self, message: Message) -> list[str]:
+    def _keys_of_person(self, message: Message) -> list[str]:
         keys = [self._keys.phone(message.to)]
         if message.user is not None:
             shard = shard_of(message.user, self._shards)
@@ -159,7 +161,7 @@ class Application:
                     self._now_ms,
                     alone=times[item.message_id] == 1,
                 )
-                for key in self._person_keys(message)
+                for key in self._person_keys[message.id]
             )
         )
         if not keys:
@@ -185,7 +187,7 @@ class Application:
         if item.claimed_ms is not None and _step_of(item, message).claimed_ms != item.claimed_ms:
             self._acknowledge(item)
             return Applied(item, message, Effects())
-        keys = self._person_keys(message)
+        keys = self._person_keys[message.id]
         persons = [p for k in keys if (p := self._persons.get(k)) is not None]
         effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)

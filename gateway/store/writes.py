@@ -168,13 +168,17 @@ def fold_counts(posts: list[Post]) -> list[Post]:
 
 def add_up(posts: list[Post]) -> dict[bytes, int]:
     """The running totals' increments: field (msgpack of group and measure) to amount."""
-    sums: dict[tuple[str, ...], int] = {}
+    groups: dict[Group, dict[str, int]] = {}
     for post in posts:
+        sums = groups.setdefault(post.group, {})
         for measure, amount in post.measures.items():
-            if amount:
-                field = (*post.group, measure)
-                sums[field] = sums.get(field, 0) + amount
-    return {encode(field): amount for field, amount in sums.items()}
+            sums[measure] = sums.get(measure, 0) + amount
+    return {
+        encode((*group, measure)): amount
+        for group, sums in groups.items()
+        for measure, amount in sums.items()
+        if amount
+    }
 
 
 def day_of(now_ms: int) -> datetime.date:
