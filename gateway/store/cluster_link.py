@@ -5,7 +5,8 @@ must not import asyncio or trio; it must not know keys or scripts.
 
 The map is read from any node that answers: at the start, every LOOK_S, and soon after anything that
 hints at a change (MOVED, CLUSTERDOWN, a node that is away), but never more often than every
-REFRESH_MIN_S. What a node says in MOVED holds at once.
+REFRESH_MIN_S. What a node says in MOVED holds at once, and against the map for HINT_HOLDS_S,
+because the node that tells the map may not have heard of the move yet.
 
 A command that was refused because its slot or its master is on the move was not done, and is tried
 again, it alone, MOVES_MAX times; what follows it in the call does not wait for it. A key that has
@@ -39,6 +40,7 @@ from gateway.store.shared_link import SharedLink
 REFRESH_MIN_S = 0.25  # between two readings of the map
 LOOK_S = 10.0  # between two without a reason
 LOOK_AWAY_S = 0.5  # likewise while a master is away, or nobody tells the map
+HINT_HOLDS_S = 5.0
 HINT_KEEP_S = 30.0  # how long a node is kept that was named, but serves no slot by the map
 
 ASKING: Command = ("ASKING",)
@@ -71,6 +73,7 @@ class ClusterLink:
         self._mapped = False
         self._nodes: dict[Endpoint, SharedLink] = {}
         self._named_at: dict[Endpoint, float] = {}
+        self._moved: dict[int, tuple[Endpoint, float]] = {}  # by slot: where to, and since when
         self._leaving: dict[Endpoint, SharedLink] = {}
         self._left = _sum([], connected=False)
         self._turn = 0
@@ -151,9 +154,10 @@ class ClusterLink:
         if self._closed or not isinstance(fault, Moved):
             return None
         named = Endpoint(host=fault.host or node.place.host, port=fault.port)
-        self._named_at[named] = self._driver.now()
+        now = self._named_at[named] = self._driver.now()
         if fault.asking:
             return named
+        self._moved[fault.slot] = named, now
         self._map[fault.slot] = self._node(named)
         return None
 
@@ -239,9 +243,16 @@ class ClusterLink:
         table: list[SharedLink | None] = [None] * SLOTS
         for slots, place in masters.items():
             table[slots.start : slots.stop] = [self._node(place)] * len(slots)
+        now = self._driver.now()
+        for slot, (place, since) in list(self._moved.items()):
+            # One that is away since may have been replaced by its replica.
+            if now - since < HINT_HOLDS_S and self._node(place).connected:
+                table[slot] = self._node(place)
+            else:
+                del self._moved[slot]
         self._map = table
         self._mapped = True
-        needed_since = self._driver.now() - HINT_KEEP_S
+        needed_since = now - HINT_KEEP_S
         for place in self._nodes.keys() - set(masters.values()):
             if self._named_at.get(place, needed_since) <= needed_since:
                 self._named_at.pop(place, None)
