@@ -1,4 +1,4 @@
-"""docs/security.md names only tests that exist."""
+"""docs/security.md names only tests that exist, and reviews exactly what is locked."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def test_every_row_of_the_threat_model_is_shown_by_a_test() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| a")]
     assert len(rows) > 10
     assert all("::test_" in row for row in rows)
+
+
+def test_the_review_of_packages_is_of_those_that_are_locked() -> None:
+    lock = (ROOT / "requirements" / "run.txt").read_text()
+    locked = set(re.findall(r"^([a-z0-9_.-]+)==([^ ]+)", lock, re.MULTILINE))
+    review = PAGE.partition("## What we depend on, reviewed")[2]
+    reviewed = set(re.findall(r"[|,] ([a-z0-9_.-]+) (\d[^ ,|]*)(?= \||,)", review))
+    assert len(locked) > 30
+    assert reviewed == locked, "look at what changed, then renew the review"
