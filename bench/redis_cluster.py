@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +21,11 @@ from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+from redis.crc import key_slot
 from redis.retry import Retry
 
-from gateway.store.cluster_slots import SLOTS, slot_of
-from gateway.store.redis_server import death_signal, find_binary
+from bench.redis_server import find_binary
 
 FORM_S = 30.0
 POLL_S = 0.02
@@ -66,8 +68,11 @@ class Node:
 
     def start(self) -> None:
         binary, _ = find_binary()
+        # So that the kernel ends it should we be killed.
+        setpriv = shutil.which("setpriv")
+        death = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv is not None else []
         self._process = subprocess.Popen(
-            [*death_signal(), str(binary), str(self._folder / "redis.conf")],
+            [*death, str(binary), str(self._folder / "redis.conf")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -181,7 +186,7 @@ class RedisCluster:
 
     def master_of(self, key: str) -> Node:
         """Who serves a key's slot, in the view of the first node that answers."""
-        slot = slot_of(key)
+        slot = key_slot(key.encode())
         for node in self.nodes:
             if node.answers():
                 for first, last, port in _owners(node):
@@ -198,7 +203,7 @@ class RedisCluster:
     def half_moved(self, key: str, target: Node) -> Iterator[Callable[[], None]]:
         """The slot of a key is on its way for as long as the block; calling what it gives moves all
         keys that are there now. The block's end gives the slot to the target."""
-        slot, source = slot_of(key), self.master_of(key)
+        slot, source = key_slot(key.encode()), self.master_of(key)
         target.client.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         source.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
 
@@ -214,6 +219,18 @@ class RedisCluster:
         move_keys()
         for node in (target, source):
             node.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+        # Moving it on before everybody knows would give the same epoch twice.
+        until("all know of the move", lambda: self._agree_on(slot))
+
+    def _agree_on(self, slot: int) -> bool:
+        views = {
+            (_epoch(node), port)
+            for node in self.nodes
+            if node.answers()
+            for first, last, port in _owners(node)
+            if first <= slot <= last
+        }
+        return len(views) == 1
 
     def move(self, key: str, target: Node) -> None:
         """Moves the slot of a key with all that is in it."""
@@ -234,6 +251,11 @@ def _peers(node: Node) -> int:
     """How many nodes it knows and has shaken hands with, itself included."""
     lines = str(node.client.execute_command("CLUSTER", "NODES")).splitlines()
     return sum("handshake" not in line and "noaddr" not in line for line in lines)
+
+
+def _epoch(node: Node) -> str:
+    lines = str(node.client.execute_command("CLUSTER", "INFO")).split()
+    return next(line for line in lines if line.startswith("cluster_current_epoch:"))
 
 
 def _owners(node: Node) -> list[tuple[int, int, int]]:

@@ -26,14 +26,16 @@ from gateway.store.address import Address, Endpoint
 from gateway.store.cluster_slots import (
     SLOTS,
     Unit,
+    batch_of,
     masters_of,
     replies_of,
+    share_out,
     slot_of,
     units_of,
 )
 from gateway.store.dial import Dialler, Driver
-from gateway.store.errors import Moved, StoreError, StoreUnavailable, judge
-from gateway.store.link import MOVES_MAX, Limits, Link, Session, Statistics, move_delay_s
+from gateway.store.errors import Moved, StoreError, StoreUnavailable
+from gateway.store.link import MOVES_MAX, Limits, Link, Session, Statistics, add_up, move_delay_s
 from gateway.store.resp import Command, Outcome, Reply, Tally, Waiter
 from gateway.store.shared_link import SharedLink
 
@@ -42,8 +44,6 @@ LOOK_S = 10.0  # between two without a reason
 LOOK_AWAY_S = 0.5  # likewise while a master is away, or nobody tells the map
 HINT_HOLDS_S = 5.0
 HINT_KEEP_S = 30.0  # how long a node is kept that was named, but serves no slot by the map
-
-ASKING: Command = ("ASKING",)
 
 Start = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -75,7 +75,7 @@ class ClusterLink:
         self._named_at: dict[Endpoint, float] = {}
         self._moved: dict[int, tuple[Endpoint, float]] = {}  # by slot: where to, and since when
         self._leaving: dict[Endpoint, SharedLink] = {}
-        self._left = _sum([], connected=False)
+        self._left = add_up([], connected=False)
         self._turn = 0
         self._fault = "it has not been asked yet"
         self._rung = driver.waiter()
@@ -119,9 +119,7 @@ class ClusterLink:
                 unit.fault = self._unserved(unit.slot)
         offers = []
         for node, theirs in by_node.items():
-            batch: list[Command] = []
-            for unit in theirs:
-                batch += unit.commands if unit.asked is None else (ASKING, *unit.commands)
+            batch = batch_of(theirs)
             offers.append((node, theirs, batch, node.offer(batch)))
         for node, theirs, batch, waiter in offers:
             outcome: Outcome
@@ -129,24 +127,10 @@ class ClusterLink:
                 outcome = await (node.call(batch) if waiter is None else waiter)
             except StoreError as fault:
                 outcome = fault
-            self._share_out(node, theirs, outcome)
-
-    def _share_out(self, node: SharedLink, units: Sequence[Unit], outcome: Outcome) -> None:
-        """Gives each unit its part of a node's answer."""
-        answers = outcome if isinstance(outcome, list) else getattr(outcome, "replies", ())
-        at = 0
-        for unit in units:
-            if isinstance(outcome, StoreError) and not answers:
-                unit.fault = outcome
-                self._look_soon()
-                continue
-            at += unit.asked is not None
-            unit.replies = answers[at : at + len(unit.commands)]
-            at += len(unit.commands)
-            unit.asked = None
-            unit.fault = None if outcome is answers else judge(unit.commands, list(unit.replies))
-            if isinstance(unit.fault, StoreUnavailable):
-                unit.asked = self.learn(node, unit.fault)
+            share_out(theirs, outcome)
+            for unit in theirs:
+                if isinstance(unit.fault, StoreUnavailable):
+                    unit.asked = self.learn(node, unit.fault)
 
     def learn(self, node: SharedLink, fault: StoreUnavailable) -> Endpoint | None:
         """Takes from a node's refusal who serves a slot; returns whom to ask this time only."""
@@ -280,7 +264,7 @@ class ClusterLink:
             if node.idle:
                 del self._leaving[place]
                 node.close()
-                self._left = _sum([self._left, node.statistics()], connected=False)
+                self._left = add_up([self._left, node.statistics()], connected=False)
 
     # End
 
@@ -288,7 +272,7 @@ class ClusterLink:
         """The sum over all nodes; connected is who is connected to every master."""
         nodes = [*self._nodes.values(), *self._leaving.values()]
         up = self._mapped and all(node.connected for node in self._nodes.values())
-        return _sum([self._left, *(node.statistics() for node in nodes)], connected=up)
+        return add_up([self._left, *(node.statistics() for node in nodes)], connected=up)
 
     async def aclose(self) -> None:
         """See `gateway.store.link.Link.aclose`."""
@@ -298,13 +282,6 @@ class ClusterLink:
         for node in [*self._nodes.values(), *self._leaving.values()]:
             node.close()
         await self._driver.settle()
-
-
-def _sum(parts: Sequence[Statistics], *, connected: bool) -> Statistics:
-    sums = {
-        field: sum(getattr(part, field) for part in parts) for field in Statistics.__struct_fields__
-    }
-    return Statistics(**(sums | {"connected": connected}))
 
 
 class _Session:

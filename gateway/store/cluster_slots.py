@@ -14,10 +14,19 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.store.address import Endpoint
-from gateway.store.errors import OutcomeUnknown, StoreError, StoreReplyError, StoreUnavailable
-from gateway.store.resp import Command, Reply
+from gateway.store.errors import (
+    OutcomeUnknown,
+    StoreError,
+    StoreReplyError,
+    StoreUnavailable,
+    judge,
+)
+from gateway.store.resp import Command, Outcome, Reply
 
 SLOTS = 16_384
+ASKING: Command = (
+    "ASKING",
+)  # the node is to serve what comes next, though the slot is not its own
 
 _FIRST = (
     "DEL EXISTS GET MGET MSET SET PTTL TYPE HDEL HGET HGETALL HINCRBY HLEN HMGET HSCAN HSET SADD "
@@ -117,6 +126,34 @@ def _end_of_transaction(commands: Sequence[Command], start: int) -> int:
         if commands[at][0] == "EXEC":
             return at + 1
     raise ValueError("A call holds a MULTI without its EXEC.")
+
+
+def share_out(units: Sequence[Unit], outcome: Outcome) -> None:
+    """Gives each unit its part of a node's answer to all of them, and judges it."""
+    answers = outcome if isinstance(outcome, list) else getattr(outcome, "replies", ())
+    at = 0
+    for unit in units:
+        at += unit.asked is not None
+        end = at + len(unit.commands)
+        if isinstance(outcome, list):
+            unit.replies, unit.fault = answers[at:end], None
+        elif answers:
+            unit.replies = answers[at:end]
+            unit.fault = judge(unit.commands, list(unit.replies))
+        else:
+            unit.fault = outcome
+        unit.asked = None
+        at = end
+
+
+def batch_of(units: Sequence[Unit]) -> list[Command]:
+    """What to send for units that go to the same node."""
+    batch: list[Command] = []
+    for unit in units:
+        if unit.asked is not None:
+            batch.append(ASKING)
+        batch += unit.commands
+    return batch
 
 
 def replies_of(units: Sequence[Unit]) -> list[Reply]:

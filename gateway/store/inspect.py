@@ -1,10 +1,10 @@
 """Start-up checks of a Redis: would it keep what it is given?
 
-Owns the judgement of a server's version and settings; used by `kaskad check` and by every role when
-it starts. Synchronous, by redis-py. It must not know keys or records (the number of shards is
-checked elsewhere) and it changes nothing. It never raises for a faulty or absent Redis: that is a
-finding like the others. What a server hides from us (CONFIG is refused on some managed ones) is
-read from INFO where it is there too.
+Owns the judgement of a server's version and settings, or of every master's of a cluster; used by
+`kaskad check` and by every role when it starts. Synchronous, by redis-py. It must not know keys or
+records (the number of shards is checked elsewhere) and it changes nothing. It never raises for a
+faulty or absent Redis: that is a finding like the others. What a server hides from us (CONFIG is
+refused on some managed ones) is read from INFO where it is there too.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from gateway.store.address import Address, AddressError, Endpoint, parse_address
+from gateway.store.cluster_slots import SLOTS, masters_of, slot_of
 
 VERSION_MIN = (6, 2)
 TIMEOUT_S = 3.0
@@ -51,35 +52,64 @@ def examine(url: str) -> list[Finding]:
     except AddressError as fault:
         return [Finding("error", "redis_url", str(fault))]
     place = address.label
+    if not address.cluster:
+        return _examine(address, place)
+    try:
+        masters = masters_now(address)
+    except ResponseError as fault:
+        sentence = (
+            f"Redis at {place} is no cluster ({fault}): write redis.url without +cluster, or start "
+            "its nodes with cluster-enabled yes."
+        )
+        return [Finding("error", "redis_cluster", sentence)]
+    except (RedisError, OSError) as fault:
+        return [_told(place, fault)]
+    findings = [_coverage(place, masters)]
+    for endpoint in dict.fromkeys(masters.values()):
+        findings += _examine(address.of_node(endpoint), endpoint.label, in_cluster=True)
+    return [finding for finding in findings if finding is not None]
+
+
+def _examine(address: Address, place: str, *, in_cluster: bool = False) -> list[Finding]:
     try:
         with connect(address) as client:
             info: dict[str, Any] = client.info()
             settings = _settings(client)
-    except AuthenticationError as fault:
-        sentence = f"Redis at {place} refused the log-in: {fault}. Correct the password in its URL."
-        return [Finding("error", "redis_login", sentence)]
-    except BusyLoadingError:
-        sentence = f"Redis at {place} is still loading its data: wait until it has."
-        return [Finding("error", "redis_loading", sentence)]
-    except NoPermissionError as fault:
-        sentence = f"The user of Redis at {place} lacks a permission: {fault}. Grant it."
-        return [Finding("error", "redis_permission", sentence)]
     except (RedisError, OSError) as fault:
-        sentence = (
-            f"Redis at {place} cannot be reached: {str(fault).rstrip('.')}. Start it, correct "
-            "redis.url, or leave redis.url empty for the embedded one."
-        )
-        return [Finding("error", "redis_unreachable", sentence)]
-    return judge_server(place, info, settings)
+        return [_told(place, fault)]
+    return judge_server(place, info, settings, in_cluster=in_cluster)
 
 
-def judge_server(place: str, info: dict[str, Any], settings: dict[str, str]) -> list[Finding]:
-    """What INFO and CONFIG GET tell. Pure; `settings` lacks what the server would not show."""
+def _told(place: str, fault: Exception) -> Finding:
+    """Why a server could not be asked."""
+    if isinstance(fault, AuthenticationError):
+        sentence = f"Redis at {place} refused the log-in: {fault}. Correct the password in its URL."
+        return Finding("error", "redis_login", sentence)
+    if isinstance(fault, BusyLoadingError):
+        sentence = f"Redis at {place} is still loading its data: wait until it has."
+        return Finding("error", "redis_loading", sentence)
+    if isinstance(fault, NoPermissionError):
+        sentence = f"The user of Redis at {place} lacks a permission: {fault}. Grant it."
+        return Finding("error", "redis_permission", sentence)
+    sentence = (
+        f"Redis at {place} cannot be reached: {str(fault).rstrip('.')}. Start it, correct "
+        "redis.url, or leave redis.url empty for the embedded one."
+    )
+    return Finding("error", "redis_unreachable", sentence)
+
+
+def judge_server(
+    place: str, info: dict[str, Any], settings: dict[str, str], *, in_cluster: bool = False
+) -> list[Finding]:
+    """What INFO and CONFIG GET tell. Pure; `settings` lacks what the server would not show.
+
+    `in_cluster`: redis.url names a cluster, and the server was found as one of its masters.
+    """
     findings = [
         _version(place, info),
         _eviction(place, info, settings),
         _replica(place, info),
-        _cluster(place, info),
+        None if in_cluster else _cluster(place, info),
         _persistence(place, info, settings),
         _append_only_writes(place, info),
         _memory(place, info),
@@ -87,15 +117,44 @@ def judge_server(place: str, info: dict[str, Any], settings: dict[str, str]) -> 
     return [finding for finding in findings if finding is not None]
 
 
-def connect(address: Address, *, decode: bool = True) -> redis.Redis:
-    """A client of the Redis, or of the master its sentinels name; `decode` False gives bytes.
+def connect(address: Address, *, decode: bool = True, key: str = "") -> redis.Redis:
+    """A client of the Redis, of the master its sentinels name, or of the node of a cluster that
+    serves `key`; `decode` False gives bytes.
 
-    Connects when it is first used. Raises RedisError when no sentinel names a master.
+    Connects when it is first used. Raises RedisError when nobody names such a node.
     """
     endpoint = address.endpoints[0]
     if address.service is not None:
         endpoint = _master(address, address.service)
+    elif address.cluster:
+        endpoint = _serving(address, slot_of(key))
     return _client(address, endpoint, address.username, address.password, address.db, decode=decode)
+
+
+def masters_now(address: Address) -> dict[range, Endpoint]:
+    """Who serves which slots of a cluster. Raises RedisError when no node tells."""
+    reasons: list[str] = []
+    for node in address.endpoints:
+        with _client(address, node, address.username, address.password, 0, decode=False) as client:
+            try:
+                # In two words, so that the client leaves the answer as it is.
+                answer = client.execute_command("CLUSTER", "SLOTS")
+            except AuthenticationError:
+                raise  # all nodes have the same users
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as fault:
+                reasons.append(f"{node.label}: {fault}")
+                continue
+        if answer:
+            return masters_of(answer, node)
+        reasons.append(f"{node.label} has no slots and knows nobody who has")
+    raise redis.ConnectionError("; ".join(reasons))
+
+
+def _serving(address: Address, slot: int) -> Endpoint:
+    for slots, endpoint in masters_now(address).items():
+        if slot in slots:
+            return endpoint
+    raise redis.ConnectionError(f"no node of the cluster serves slot {slot}")
 
 
 def _master(address: Address, service: str) -> Endpoint:
@@ -190,10 +249,21 @@ def _cluster(place: str, info: dict[str, Any]) -> Finding | None:
     if not int(info.get("cluster_enabled", 0)):
         return None
     sentence = (
-        f"Redis at {place} is a node of a cluster: slots of other nodes are not reached yet, so it "
-        "works only where this node serves every shard."
+        f"Redis at {place} is a node of a cluster: write redis.url as redis+cluster://{place}, so "
+        "that the other nodes are reached too."
     )
-    return Finding("warning", "redis_cluster", sentence)
+    return Finding("error", "redis_cluster", sentence)
+
+
+def _coverage(place: str, masters: dict[range, Endpoint]) -> Finding | None:
+    missing = SLOTS - sum(map(len, masters))
+    if not missing:
+        return None
+    sentence = (
+        f"Nobody serves {missing} of the {SLOTS} slots of the cluster at {place}: start the nodes "
+        "that had them, or give them to others with redis-cli --cluster fix."
+    )
+    return Finding("error", "redis_unreachable", sentence)
 
 
 def _persistence(place: str, info: dict[str, Any], settings: dict[str, str]) -> Finding | None:

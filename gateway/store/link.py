@@ -100,6 +100,14 @@ class Statistics(msgspec.Struct, frozen=True):
     sessions_idle: int
 
 
+def add_up(parts: Sequence[Statistics], *, connected: bool) -> Statistics:
+    """The figures of several nodes as those of one link."""
+    sums = {
+        field: sum(getattr(part, field) for part in parts) for field in Statistics.__struct_fields__
+    }
+    return Statistics(**(sums | {"connected": connected}))
+
+
 class Session(Protocol):
     """An exclusive connection, for WATCH … EXEC."""
 

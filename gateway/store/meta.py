@@ -35,10 +35,11 @@ class StoreUnfitError(ConfigurationError):
 
 
 def open_client(url: str) -> redis.Redis:
-    """A client that gives bytes, for commands and reports. Raises ConfigurationError for a URL that
-    is none, StoreUnavailable when nobody answers."""
+    """A client that gives bytes, for the records of the installation; in a cluster, of the node
+    that has them. Raises ConfigurationError for a URL that is none, StoreUnavailable when nobody
+    answers."""
     try:
-        return connect(parse_address(url), decode=False)
+        return connect(parse_address(url), decode=False, key=k.META)
     except AddressError as fault:
         raise ConfigurationError(str(fault)) from None
     except RedisError as fault:

@@ -28,7 +28,7 @@ from gateway.store.errors import OutcomeUnknown, RedisError, StoreReplyError, St
 from gateway.store.keys import keys_of
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
-OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH"}  # sent beside commands that have a key
+OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING"}  # sent beside commands that have a key
 WITHOUT_ROUTING = {"dial.py", "cluster_link.py", "openapi.py"}  # of one node, or of HTTP
 EXAMPLES = {
     "EVAL": ("EVAL", "return 1", 2, "{a}1", "{a}2", "x"),

@@ -45,7 +45,7 @@ def test_the_embedded_server_has_nothing_to_complain_about(short_dir: Path) -> N
         ({}, {"maxmemory-policy": "allkeys-lru"}, [("error", "redis_eviction")]),
         ({}, {"maxmemory-policy": "volatile-ttl"}, [("error", "redis_eviction")]),
         ({"role": "slave"}, {}, [("error", "redis_replica")]),
-        ({"cluster_enabled": 1}, {}, [("warning", "redis_cluster")]),
+        ({"cluster_enabled": 1}, {}, [("error", "redis_cluster")]),
         ({"aof_enabled": 0}, {"save": "3600 1"}, [("warning", "redis_persistence")]),
         ({"aof_enabled": 0}, {"appendfsync": "no"}, [("warning", "redis_persistence")]),
         ({}, {"appendfsync": "everysec"}, [("warning", "redis_fsync")]),
@@ -86,6 +86,16 @@ def test_a_real_server_s_faults_are_found(short_dir: Path) -> None:
             ("error", "redis_replica"),
             ("warning", "redis_persistence"),
         ]
+
+
+def test_a_server_without_cluster_support_is_no_cluster() -> None:
+    refusal = b"-ERR This instance has cluster support disabled\r\n"
+    answers = {"CLUSTER": refusal, "CLIENT": b"+OK\r\n", "HELLO": b"-ERR unknown\r\n"}
+    listener = listen_tcp()
+    with Canned(listener, answers):
+        findings = examine(f"redis+cluster://127.0.0.1:{listener.getsockname()[1]}")
+    assert codes(findings) == [("error", "redis_cluster")]
+    assert "without +cluster" in findings[0].sentence
 
 
 def test_a_user_without_config_is_checked_as_far_as_it_can_see(

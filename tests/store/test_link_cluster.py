@@ -11,7 +11,8 @@ import redis
 from loops import Loop
 
 from bench.redis_cluster import RedisCluster, until
-from gateway.store import cluster_link, transaction
+from gateway.store import cluster_link, link_sync, meta, transaction
+from gateway.store.inspect import examine
 from gateway.store.keys import keys_of
 from gateway.store.link import (
     Command,
@@ -22,6 +23,7 @@ from gateway.store.link import (
     StoreReplyError,
     StoreUnavailable,
 )
+from gateway.store.link_sync import finish
 from gateway.store.script import Script
 from gateway.store.transaction import CommitCounts, commit
 
@@ -274,6 +276,55 @@ def test_a_cluster_that_is_away_is_told_without_a_password_and_found_when_it_com
             await link.call([counting(1)])
 
     loop.run(main)
+
+
+def test_the_link_of_commands_finds_keys_wherever_their_slots_are(cluster: RedisCluster) -> None:
+    keys = [keys_of(shard).tag + "a" for shard in range(SHARDS)]
+    target = cluster.other_master(cluster.master_of(HERE))
+    with link_sync.open_link(cluster.url) as link:
+        assert finish(link.call([("SET", key, 1) for key in keys])) == [b"OK"] * SHARDS
+        with cluster.half_moved(HERE, target) as move_keys:
+            move_keys()
+            assert finish(link.call([("GET", key) for key in keys])) == [b"1"] * SHARDS
+        assert finish(link.call([("SET", key, 2) for key in keys])) == [b"OK"] * SHARDS
+        whole: list[Command] = [("MULTI",), ("GET", keys[1]), ("EXEC",), ("GET", keys[2])]
+        assert finish(link.call(whole)) == [b"OK", b"QUEUED", [b"2"], b"2"]
+        with pytest.raises(StoreReplyError, match="Redis refused HGET") as caught:
+            finish(link.call([("GET", keys[0]), ("HGET", keys[1], "x"), ("GET", keys[2])]))
+        assert (caught.value.code, caught.value.index) == ("WRONGTYPE", 1)
+        assert caught.value.replies[::2] == [b"2", b"2"]
+        assert link.statistics().commands > 3 * SHARDS
+    with (
+        link_sync.open_link("redis+cluster://127.0.0.1:1") as link,
+        pytest.raises(StoreUnavailable, match="cluster cannot be reached"),
+    ):
+        finish(link.call([("GET", keys[0])]))
+
+
+def test_an_installation_agrees_with_its_record_on_a_cluster(cluster: RedisCluster) -> None:
+    assert [f for f in meta.prepare(cluster.url, SHARDS) if f.code != "redis_fsync"] == []
+    assert {f.code for f in meta.look(cluster.url, SHARDS) if f.level == "error"} == set()
+    with pytest.raises(meta.StoreUnfitError, match=r"set redis\.shards = 16"):
+        meta.prepare(cluster.url, 1)
+
+
+def test_every_master_is_examined_and_a_wrong_kind_of_url_is_told(
+    cluster: RedisCluster,
+) -> None:
+    node = cluster.nodes[1]
+    node.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        (finding,) = [f for f in examine(cluster.url) if f.level == "error"]
+        assert finding.code == "redis_eviction"
+        assert f"127.0.0.1:{node.port} " in finding.sentence
+    finally:
+        node.client.config_set("maxmemory-policy", "noeviction")
+    (finding,) = [f for f in examine(f"redis://127.0.0.1:{node.port}") if f.level == "error"]
+    assert finding.code == "redis_cluster"
+    assert f"redis+cluster://127.0.0.1:{node.port}" in finding.sentence
+    (finding,) = examine("redis+cluster://:hidden@127.0.0.1:1")
+    assert finding.code == "redis_unreachable"
+    assert "hidden" not in finding.sentence
 
 
 def test_a_dead_node_stops_its_shards_only_and_serves_again_when_it_is_back(

@@ -184,6 +184,8 @@ def test_after_a_failover_the_new_master_is_found_and_an_old_one_is_not_believed
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock", 2),
         ("redis+sentinel://a,b:1/svc/4", "a:26379, b:1 (sentinels of svc)", 4),
         ("rediss+sentinel://:p@a/svc?sentinel_password=q", "a:26379 (sentinels of svc)", 0),
+        ("redis+cluster://u:p@a,b:7001/", "a:6379, b:7001 (cluster)", 0),
+        ("rediss+cluster://a", "a:6379 (cluster)", 0),
     ],
 )
 def test_urls_say_where(url: str, label: str, db: int) -> None:
@@ -218,6 +220,10 @@ def test_log_ins_are_decoded_and_never_printed() -> None:
         ("redis+sentinel://h", "a service"),
         ("redis+sentinel:///svc", "needs sentinels"),
         ("redis+sentinel://a,,b/svc", "empty host"),
+        ("redis+cluster://", "some nodes"),
+        ("redis+cluster://a,,b", "empty host"),
+        ("redis+cluster://a/1", "only one"),
+        ("redis+cluster://a?ssl_ca_certs=f", "unknown option 'ssl_ca_certs'"),
     ],
 )
 def test_a_faulty_url_is_refused_with_a_reason(url: str, reason: str) -> None:
