@@ -26,6 +26,8 @@ TIMEOUT_S = 6.0
 SIZES = (1, 1, 1, 10, 25, 50)
 WAIT_S_MAX = 3.0
 FAULTS_KEPT = 50
+PROGRESS_S = 0.5
+DECIDED = ("accepted", "duplicate", "suppressed", "rejected")
 
 Body = dict[str, Any]
 
@@ -184,8 +186,11 @@ def main() -> None:
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    decided = Path(orders["decided"])
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(PROGRESS_S)
+        with load.lock:
+            decided.write_text(str(sum(load.counts[name] for name in DECIDED)))
     told = {
         "accepted": load.accepted,
         "duplicates": load.duplicates,

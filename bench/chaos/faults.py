@@ -2,7 +2,8 @@
 
 A fault is two calls on a Stage. Those of one `place` exclude each other (a process cannot be both
 stopped and dead); the storm may do several at different places at once. Whatever began is ended,
-also when the run breaks off.
+also when the run breaks off. Where only a count can tell that anything came of it, `shown` is that
+count: a fault under which it stands still has not been injected.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from bench.chaos.stage import SMS, VIBER, Stage
 from bench.processes import BenchFailed
 
 MEMORY_ROOM = 20_000  # bytes Redis may still take when it is full
-DISK_ROOM = 3_000  # bytes its file may still grow: less than a second's writes
+DISK_ROOM = 8_192  # bytes its disk still has: less than a second's writes
 UNKNOWN_RECEIPTS = 50
 STOP_S_MAX = 25.0
+JUMP_MS = (2_000, 6_000)  # how far a clock jumps
+HOURS_LATE_MS = 4 * 3_600_000
+LATE_S = 3  # beyond a step's time: its wait, its grace and what the rest may take
+HOURS_LATE = "receipts hours late"
 
 Act = Callable[[Stage], None]
 
@@ -31,11 +36,12 @@ class Fault(NamedTuple):
     lasts_s: tuple[float, float]
     begin: Act
     end: Act
+    shown: Callable[[Stage], int] | None = None
 
 
 def every() -> list[Fault]:
     """All faults."""
-    return [*_processes(), *_ways(), *_redis(), *_provider(), *_receipts()]
+    return [*_processes(), *_ways(), *_redis(), *_clocks(), *_provider(), *_receipts()]
 
 
 def _nothing(_: Stage) -> None:
@@ -129,39 +135,97 @@ def _redis() -> list[Fault]:
 
     def disk(stage: Stage) -> None:
         stage.down.add("redis")
-        stage.fill_disk(DISK_ROOM)
+        stage.nodes.fill_disk(DISK_ROOM)
 
     def room(stage: Stage) -> None:
-        if stage.redis_runs:
+        stage.full_disks += stage.nodes.disk_was_full()
+        if stage.nodes.runs:
             # It may have met the limit and live on; with room it goes on like after a restart.
             stage.kill_redis()
         stage.revive("redis")
 
+    def follow(stage: Stage) -> None:
+        stage.nodes.follow()
+
+    def take_over(how: str) -> Act:
+        return lambda stage: stage.nodes.take_over(how)
+
     return [
+        Fault("failover to a replica, in order", "Redis", (0.5, 2.0), follow, take_over("order")),
+        Fault("failover, the master killed", "Redis", (0.5, 2.0), follow, take_over("kill")),
+        Fault("failover, the master hung", "Redis", (0.5, 2.0), follow, take_over("hang")),
         Fault("kill -9 Redis", "Redis", (0.1, 2.0), kill, _redis_again),
         Fault("Redis full (maxmemory, noeviction)", "Redis", (1.0, 4.0), fill, empty),
         Fault("Redis refuses writes (no replica)", "Redis", (1.0, 3.0), lock, unlock),
         Fault("Redis stands still", "Redis", (0.1, 0.2), slow, _nothing),
-        Fault("disk full under Redis", "Redis", (1.0, 2.5), disk, room),
+        Fault(
+            "disk full under Redis", "Redis", (1.0, 2.5), disk, room, lambda stage: stage.full_disks
+        ),
     ]
 
 
+def _clocks() -> list[Fault]:
+    """A machine's clock jumps while its processes run, and some seconds later back."""
+    found = []
+    for machine in (0, 1):
+        for sign, name in ((1, "clock jumps forwards, and back"),
+                           (-1, "clock jumps backwards, and forth")):  # fmt: skip
+            jumped: list[int] = []
+
+            def jump(
+                stage: Stage, machine: int = machine, sign: int = sign, jumped: list[int] = jumped
+            ) -> None:
+                jumped.append(sign * stage.draw.randint(*JUMP_MS))
+                stage.clocks.jump(machine, jumped[-1])
+
+            def back(stage: Stage, machine: int = machine, jumped: list[int] = jumped) -> None:
+                stage.clocks.jump(machine, -jumped.pop())
+
+            found.append(Fault(name, f"clock {machine}", (1.0, 4.0), jump, back))
+    return found
+
+
 def _provider() -> list[Fault]:
-    knobs: list[tuple[str, dict[str, object]]] = [
-        ("provider 5xx", {"server_error_share": 0.4}),
+    broken = ("500", "502", "503")
+    knobs: list[tuple[str, dict[str, object], tuple[str, ...]]] = [
+        ("provider 5xx", {"server_error_share": 0.4}, broken),
         ("provider 5xx, taken all the same",
-         {"server_error_share": 0.4, "server_error_accepts": True}),
-        ("provider 429", {"throttle_share": 0.4}),
-        ("timeout before the request was read", {"outage": "hang"}),
-        ("connections refused", {"outage": "refuse"}),
-        ("provider unavailable", {"outage": "unavailable"}),
-        ("request lost", {"lost_share": 0.4}),
-        ("answer lost after the request was read", {"answer_lost_share": 0.4}),
-        ("timeout after the request was read", {"answer_ms_min": 2_500, "answer_ms_max": 3_000}),
-        ("garbage or truncated answer", {"garbage_share": 0.4}),
-        ("some messages rejected in a 200", {"reject_share": 0.2}),
+         {"server_error_share": 0.4, "server_error_accepts": True}, broken),
+        ("provider 429", {"throttle_share": 0.4}, ("429",)),
+        ("timeout before the request was read", {"outage": "hang"}, ("hung",)),
+        ("connections refused", {"outage": "refuse"}, ("refused",)),
+        ("provider unavailable", {"outage": "unavailable"}, ("503",)),
+        ("request lost", {"lost_share": 0.4}, ("lost",)),
+        ("answer lost after the request was read", {"answer_lost_share": 0.4}, ("answer-lost",)),
+        ("timeout after the request was read",
+         {"answer_ms_min": 2_500, "answer_ms_max": 3_000}, ("200",)),
+        ("garbage or truncated answer", {"garbage_share": 0.4}, ("garbage",)),
+        ("some messages rejected in a 200", {"reject_share": 0.2}, ("200",)),
     ]  # fmt: skip
-    return [_knob(name, "provider", (1.0, 4.0), turned) for name, turned in knobs]
+
+    def kill(stage: Stage) -> None:
+        stage.kill_simulator()
+
+    def again(stage: Stage) -> None:
+        stage.start_simulator()
+
+    return [
+        Fault("kill -9 provider", "provider", (0.2, 2.0), kill, again),
+        *(
+            _knob(name, "provider", (1.0, 4.0), turned)._replace(shown=_outcome(*outcomes))
+            for name, turned, outcomes in knobs
+        ),
+    ]
+
+
+def _outcome(*names: str) -> Callable[[Stage], int]:
+    """How many requests ended so, by the provider's count."""
+
+    def count(stage: Stage) -> int:
+        outcomes = stage.outcomes()
+        return sum(outcomes[name] for name in names)
+
+    return count
 
 
 def _receipts() -> list[Fault]:
@@ -169,12 +233,20 @@ def _receipts() -> list[Fault]:
         ("receipts repeated", {"repeat_share": 0.5, "repeat_times": 3}),
         ("receipts reordered", {"reordered_share": 0.5}),
         ("receipts before the answer", {"early_share": 0.5}),
-        ("receipts after the step's time", {"late_share": 0.2, "late_ms": 10_000}),
+        (HOURS_LATE, {"late_share": 0.3, "late_ms": HOURS_LATE_MS}),
         ("receipts 2,000 in a request", {"push_reports_max": 2_000, "flush_ms": 2_500}),
     ]
     found = [_knob(name, "receipts", (1.0, 4.0), turned) for name, turned in knobs]
+
+    def late(stage: Stage) -> None:
+        stage.turn(late_share=0.2, late_ms=1_000 * (stage.plan.wait_s + LATE_S))
+
+    def in_time(stage: Stage) -> None:
+        stage.turn(late_share=USUAL["late_share"], late_ms=USUAL["late_ms"])
+
     return [
         *found,
+        Fault("receipts after the step's time", "receipts", (1.0, 4.0), late, in_time),
         Fault("receipts malformed", "forger", (0.1, 0.2), _malformed, _nothing),
         Fault("receipts for unknown ids", "forger", (0.1, 0.2), _unknown, _nothing),
     ]

@@ -19,7 +19,8 @@ import msgspec
 
 from bench.chaos import audience, storm
 from bench.chaos.audit import Audit
-from bench.chaos.stage import Plan, Stage, until
+from bench.chaos.stage import Plan, Stage
+from bench.chaos.waiting import until
 from bench.processes import BenchFailed
 
 VARIABLE = "KASKAD_FAULT_POINT"

@@ -1,10 +1,10 @@
 """Everything a storm rages over, as real processes: Redis, provider, two ingress, two dispatchers,
 and a proxy on every way between them.
 
-Owns their configuration, start, death and replacement. Redis runs on its append-only file with
-fsync on every write, so what was answered is on the disk. The second machine (one ingress, one
-dispatcher) has a clock that is `skew_ms` ahead. This process must stay single-threaded: children
-are started from it at any time.
+Owns their configuration, start, death and replacement; `redis_nodes` owns Redis, `clocks` the
+machines' clocks. A machine has an ingress and a dispatcher; the clock of the second is `skew_ms`
+ahead. The provider has a durable book. This process must stay single-threaded: children are started
+from it at any time.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-import redis
 
+from bench.chaos.clocks import Clocks
+from bench.chaos.redis_nodes import RedisNodes
 from bench.processes import BenchFailed, Child, free_port, role
-from bench.redis_server import find_binary
 
 APP_KEY = "chaos-key-0123456789abcdef"
 PROVIDER_KEY = "chaos-provider-key"
@@ -47,9 +45,7 @@ KNOBS: dict[str, Any] = {
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
-POLL_S = 0.02
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
-SKEWED = Path(__file__).resolve().parent / "skewed_clock"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,12 +69,12 @@ class Stage:
         self.roles: dict[str, Child] = {}
         self.machines = range(plan.machines)
         self.ports = {f"i{number}": free_port() for number in self.machines}
-        self.socket = folder / "redis" / "redis.sock"
-        self.redis = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=10)
         self.logs: list[Path] = []
         self.unexpected: list[str] = []  # processes that ended by themselves
         self.down: set[str] = set()  # what must not be started again yet
-        self._redis: Child | None = None
+        self._knobs: dict[str, Any] = dict(KNOBS)  # as they were turned last
+        self.full_disks = 0  # how often Redis has met one
+        self._outcomes: Counter[str] = Counter()  # of requests to simulators that were killed
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")} | {
             "CHAOS_APP_KEY": APP_KEY,
             "CHAOS_PROVIDER_KEY": PROVIDER_KEY,
@@ -88,6 +84,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         (self.folder / "redis").mkdir(parents=True)
+        self.clocks = Clocks(self.folder, [self.plan.skew_ms * n for n in self.machines])
+        self.nodes = RedisNodes(self.folder / "redis", self._env)
+        self.redis = self.nodes.client
         try:
             self._start()
         except BaseException:
@@ -100,12 +99,12 @@ class Stage:
 
     def _start(self) -> None:
         (self.folder / "prices.csv").write_text(PRICES)
-        self.start_redis()
-        provider = free_port()
+        self.nodes.begin()
+        self._provider = provider = free_port()
         self.provider_url = f"http://127.0.0.1:{provider}"
         here = "127.0.0.1"
         names = [f"{role}{number}" for number in self.machines for role in "id"]
-        ways = {f"redis-{name}": [f"unix:{self.socket}"] for name in names}
+        ways = {f"redis-{name}": [f"unix:{self.nodes.socket}"] for name in names}
         ways |= {f"provider-d{number}": [f"{here}:{provider}"] for number in self.machines}
         ways["callbacks"] = [f"{here}:{port}" for port in self.ports.values()]
         self._proxy = subprocess.Popen(
@@ -123,11 +122,7 @@ class Stage:
         for name in (f"d{number}" for number in self.machines):
             text = config_text(self.plan, self._ways["callbacks"], self._ways[f"provider-{name}"])
             (self.folder / f"{name}.toml").write_text(text)
-        options = ["--port", str(provider), "--seed", str(self.plan.seed)]
-        options += ["--viber-share", str(self.plan.viber_share)]
-        for knob, value in KNOBS.items():
-            options += ["--knob", f"{knob}={json.dumps(value)}"]
-        self._simulator = self._child("simulator", "d0", ["simulate", *options])
+        self._simulator = self._launch_simulator()
         waiting = [self._simulator, *(self.launch(name) for name in names)]
         for child in waiting:
             child.await_ready()
@@ -148,10 +143,30 @@ class Stage:
         own = self._env | env
         if f"redis-{machine}" in self._ways and name != "simulator":
             own["KASKAD_REDIS_URL"] = f"redis://127.0.0.1:{self._ways[f'redis-{machine}']}/0"
-        if machine.endswith("1") and self.plan.skew_ms:
-            own |= {"PYTHONPATH": str(SKEWED), "CHAOS_CLOCK_OFFSET_MS": str(self.plan.skew_ms)}
+        if name != "simulator":
+            own |= self.clocks.environment(int(machine[1]))
         command = role([words[0], "--config", str(config), *words[1:]])
         return Child(f"kaskad {name}", command, log, own, announces=True)
+
+    def _launch_simulator(self) -> Child:
+        """With the knobs as they were turned last: they are its operator's, not in its book."""
+        options = ["--port", str(self._provider), "--seed", str(self.plan.seed)]
+        options += ["--viber-share", str(self.plan.viber_share)]
+        options += ["--book", str(self.folder / "provider.book")]
+        for knob, value in self._knobs.items():
+            options += ["--knob", f"{knob}={json.dumps(value)}"]
+        return self._child("simulator", "d0", ["simulate", *options])
+
+    def kill_simulator(self) -> None:
+        """kill -9; what it knows is in its book."""
+        self._outcomes += self._outcomes_now()
+        self._simulator.process.kill()
+        self._simulator.process.wait(START_S)
+
+    def start_simulator(self) -> None:
+        """Starts it on its book; returns when it serves."""
+        self._simulator = self._launch_simulator()
+        self._simulator.await_ready()
 
     def kill(self, name: str) -> None:
         """kill -9; it stays dead until `revive`."""
@@ -169,8 +184,9 @@ class Stage:
     def tend(self) -> None:
         """Starts again whatever should run and does not, as an operator's supervisor would: also a
         role that found no Redis when it started."""
-        if "redis" not in self.down and not self.redis_runs:
-            self.start_redis()
+        if "redis" not in self.down and not self.nodes.runs:
+            self.nodes.start()
+        self.nodes.tend()
         for name, child in list(self.roles.items()):
             code = child.process.poll()
             if name in self.down or code is None:
@@ -194,45 +210,9 @@ class Stage:
         said = child.log.read_text(errors="replace")
         return said == "" if code == -signal.SIGTERM else said.startswith("Redis ")
 
-    def start_redis(self) -> None:
-        """Starts Redis on whatever its files hold; returns when it serves."""
-        folder = self.folder / "redis"
-        binary, self.redis_version = find_binary()
-        config = folder / "redis.conf"
-        config.write_text(
-            f"port 0\nunixsocket {self.socket}\nunixsocketperm 700\ndir {folder}\ndaemonize no\n"
-            'appendonly yes\nappendfsync always\nsave ""\nmaxmemory-policy noeviction\n'
-            "aof-load-truncated yes\n"
-            # From version 7 on DEBUG SLEEP must be allowed.
-            + ("enable-debug-command local\n" if int(self.redis_version.split(".")[0]) > 6 else "")
-        )
-        log = self.folder / f"redis-{time.monotonic_ns()}.log"
-        self._redis = Child("Redis", [str(binary), str(config)], log, self._env)
-        until("Redis serves", self._redis_serves, START_S)
-
-    def _redis_serves(self) -> bool:
-        try:
-            return bool(self.redis.ping())
-        except redis.RedisError:
-            return False
-
     def kill_redis(self) -> None:
-        assert self._redis is not None
         self.down.add("redis")
-        self._redis.process.kill()
-        self._redis.process.wait(START_S)
-
-    def fill_disk(self, room: int) -> None:
-        """Redis may write `room` more bytes to its file, and then gets the error of a full disk."""
-        assert self._redis is not None
-        files = [*(self.folder / "redis").rglob("*.aof")]  # Redis 7 and later have a folder of them
-        size = max(files, key=lambda file: file.stat().st_mtime_ns).stat().st_size
-        hard = resource.prlimit(self._redis.pid, resource.RLIMIT_FSIZE)[1]
-        resource.prlimit(self._redis.pid, resource.RLIMIT_FSIZE, (size + room, hard))
-
-    @property
-    def redis_runs(self) -> bool:
-        return self._redis is not None and self._redis.process.poll() is None
+        self.nodes.kill()
 
     def proxy(self, name: str, mode: str, **more: int) -> None:
         """Sets the mode of every way whose name begins with `name`."""
@@ -248,14 +228,14 @@ class Stage:
         for child in self.roles.values():
             child.stop()
         self.roles.clear()
-        for name in ("_simulator", "_redis"):
-            child = getattr(self, name, None)
-            if child is not None:
-                child.stop()
+        simulator = getattr(self, "_simulator", None)
+        if simulator is not None:
+            simulator.stop()
+        self.nodes.stop()
         proxy = getattr(self, "_proxy", None)
         if proxy is not None:
             proxy.communicate()
-        self.redis.close()
+        self.clocks.close()
 
     # --- asking ---
 
@@ -264,7 +244,7 @@ class Stage:
         config = ["--config", str(self.folder / "d0.toml")]
         done = subprocess.run(
             role([*words, *config]),
-            env=self._env | {"KASKAD_REDIS_URL": f"unix://{self.socket}"},
+            env=self._env | {"KASKAD_REDIS_URL": f"unix://{self.nodes.socket}"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -280,8 +260,25 @@ class Stage:
         return found
 
     def turn(self, **knobs: Any) -> None:
-        """Changes knobs of the simulator."""
-        fetch(f"{self.provider_url}/_sim/knobs", json.dumps(knobs).encode(), "PUT")
+        """Changes knobs of the simulator; of one that is down, from its next start on."""
+        self._knobs |= knobs
+        if self._simulator.process.poll() is None:
+            fetch(f"{self.provider_url}/_sim/knobs", json.dumps(knobs).encode(), "PUT")
+
+    def bring_reports(self) -> None:
+        """The provider sends every receipt that is still to come, however late it was to be."""
+        fetch(f"{self.provider_url}/_sim/flush?all=1", b"", "POST")
+
+    def outcomes(self) -> Counter[str]:
+        """What became of the requests to send so far, by the provider's own count."""
+        return self._outcomes + self._outcomes_now()
+
+    def _outcomes_now(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for what, outcomes in self.stats()["requests"].items():
+            if what.startswith("POST "):
+                found.update(outcomes)
+        return found
 
     def bill(self) -> dict[str, Any]:
         found: dict[str, Any] = fetch(f"{self.provider_url}/_sim/bill?full=1")
@@ -305,15 +302,6 @@ def fetch(url: str, body: bytes | None = None, method: str = "GET") -> Any:
     request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - ours
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         return json.loads(answer.read())
-
-
-def until(what: str, look: Callable[[], bool], within_s: float) -> None:
-    """Polls until `look` is true. Raises BenchFailed at the deadline."""
-    deadline = time.monotonic() + within_s
-    while not look():
-        if time.monotonic() > deadline:
-            raise BenchFailed(f"Not within {within_s:.0f} s: {what}.")
-        time.sleep(POLL_S)
 
 
 def config_text(plan: Plan, callbacks: int, provider: int) -> str:
@@ -342,7 +330,7 @@ def config_text(plan: Plan, callbacks: int, provider: int) -> str:
         f'{categories}[categories.marketing]\nroute = "usual"\nttl = "10m"\n\n'
         '[[caps]]\nname = "one-marketing-a-day"\ncategory = "marketing"\nlimit = 1\n'
         'window = "1d"\n\n'
-        '[[caps]]\nname = "two-codes-an-hour"\ncategory = "otp"\nlimit = 2\nwindow = "1h"\n\n'
+        '[[caps]]\nname = "two-codes-a-day"\ncategory = "otp"\nlimit = 2\nwindow = "1d"\n\n'
         '[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "10s"\n\n'
         '[lanes]\nlease = "2s"\nheartbeat = "500ms"\nstop_within = "5s"\n'
     )

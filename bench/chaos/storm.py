@@ -1,7 +1,6 @@
 """One run: a load, a storm over it, the calm after it, and the audit.
 
-The storm is drawn from the seed: which faults, when, how long, and how many at once. Every fault
-comes once before any comes twice, so that a run that is long enough has had them all.
+The storm (`script`) is drawn from the seed: which faults, when, how long, and how many at once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ import redis
 
 from bench.chaos import audience, faults, records
 from bench.chaos.audit import Audit
-from bench.chaos.faults import Fault
+from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, Fault
+from bench.chaos.script import Script
 from bench.chaos.stage import APP_KEY, Plan, Stage
 from bench.processes import BenchFailed
 
@@ -31,6 +31,10 @@ BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next
 AT_ONCE_MAX = 3
 QUIET_S = 3.0  # at the end of the load, without new faults
 PATIENCE_S = 60.0  # of the client, after the load
+SHOWN_S = 3.0  # how long after its end a fault may show in a count
+PROGRESS_S = 10.0
+BAR = 20  # characters
+SOON_MS = 600_000  # a receipt that is to come later than this is hours late
 CALM_S_EXTRA = 60.0  # beyond twice the waits: until everything must be over
 LOOK_S = 0.2
 TEND_S = 0.5
@@ -58,8 +62,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     seed: int
     seconds: float
+    load_s: float
     skew_ms: int
     injected: dict[str, int]
+    asked: list[str]
+    disk_full_by: str
     counts: dict[str, int]
     faults: list[str]
 
@@ -67,6 +74,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Running(NamedTuple):
     until_s: float
     fault: Fault
+    before: int  # the count that shows it, when it began
 
 
 def run(order: Order, folder: Path, tell: Tell) -> Outcome:
@@ -79,21 +87,29 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
         stage.turn(by_phone={phone: {"viber": lose, "sms": lose} for phone in lost})
         injected: Counter[str] = Counter()
         with load(stage, order) as (client, result):
-            _rage(stage, order, client, injected, tell)
+            Storm(stage, order, injected, tell).rage(client)
             tell("calm")
             client.wait(order.seconds + PATIENCE_S)
         if client.returncode != 0 or not result.exists():
             raise BenchFailed(f"The client ended with {client.returncode}: {folder / 'client.log'}")
-        late = calm(stage)
+        late: list[str] = []
+        came = _hours_later(stage, late)
+        if not came:
+            injected.pop(HOURS_LATE, None)
+        tell("audit")
         audit = Audit(stage, json.loads(result.read_text()), invalid(order), set(lost))
         audit.faults += late
         audit.run()
+        audit.counts["receipts that came hours late"] = came
     return Outcome(
         messages=order.messages,
         seed=order.seed,
         seconds=round(time.monotonic() - began, 1),
+        load_s=order.seconds,
         skew_ms=order.plan.skew_ms,
         injected=dict(sorted(injected.items())),
+        asked=sorted({fault.name for fault in _chosen(order)}),
+        disk_full_by="file system" if stage.nodes.small_disk else "limit",
         counts=dict(audit.counts),
         faults=audit.faults,
     )
@@ -120,6 +136,7 @@ def load(stage: Stage, order: Order) -> Iterator[tuple[subprocess.Popen[bytes], 
         "connections": order.connections,
         "patience_s": PATIENCE_S,
         "result": str(result),
+        "decided": str(stage.folder / "client.decided"),
     }
     result.unlink(missing_ok=True)
     file = stage.folder / "orders.json"
@@ -135,43 +152,90 @@ def load(stage: Stage, order: Order) -> Iterator[tuple[subprocess.Popen[bytes], 
         client.wait()
 
 
-def _rage(
-    stage: Stage,
-    order: Order,
-    client: subprocess.Popen[bytes],
-    injected: Counter[str],
-    tell: Tell,
-) -> None:
-    draw = stage.draw
-    ends = time.monotonic() + order.seconds - QUIET_S
-    running: list[Running] = []
-    deck: list[Fault] = []
-    next_s = tend_s = time.monotonic() + draw.uniform(*BETWEEN_S)
-    try:
-        while (now := time.monotonic()) < ends and client.poll() is None:
-            for each in [each for each in running if each.until_s <= now]:
-                running.remove(each)
-                each.fault.end(stage)
-            if now >= next_s and len(running) < AT_ONCE_MAX:
-                if not deck:
-                    deck = _chosen(order)
-                    draw.shuffle(deck)
-                fault = _playable(deck, running)
-                if fault is not None:
-                    tell(fault.name)
-                    fault.begin(stage)
-                    injected[fault.name] += 1
-                    lasts = draw.uniform(*fault.lasts_s)
-                    running.append(Running(time.monotonic() + lasts, fault))
-                next_s = time.monotonic() + draw.uniform(*BETWEEN_S)
-            if now >= tend_s:
-                stage.tend()
-                tend_s = now + TEND_S
-            time.sleep(0.02)
-    finally:
-        for each in running:
-            each.fault.end(stage)
-        stage.heal()
+class Storm:
+    """The faults of one run; `injected` counts those of which something came."""
+
+    def __init__(self, stage: Stage, order: Order, injected: Counter[str], tell: Tell) -> None:
+        self._stage = stage
+        self._order = order
+        self._injected = injected
+        self._tell = tell
+        self._running: list[Running] = []
+        self._ended: list[Running] = []  # of which it is not known yet whether anything came
+        self._script = Script(_chosen(order), order.seed, stage.draw)
+
+    def rage(self, client: subprocess.Popen[bytes]) -> None:
+        """Until the load is nearly over, or the client is done. Whatever began is ended."""
+        stage, draw = self._stage, self._stage.draw
+        began = time.monotonic()
+        ends = began + self._order.seconds - QUIET_S
+        next_s = tend_s = began + draw.uniform(*BETWEEN_S)
+        progress_s = began + PROGRESS_S
+        try:
+            while (now := time.monotonic()) < ends and client.poll() is None:
+                for each in [each for each in self._running if each.until_s <= now]:
+                    self._end(each)
+                self._judge(time.monotonic())
+                if now >= next_s and len(self._running) < AT_ONCE_MAX:
+                    self._begin()
+                    next_s = time.monotonic() + draw.uniform(*BETWEEN_S)
+                if now >= tend_s:
+                    stage.tend()
+                    tend_s = now + TEND_S
+                if now >= progress_s:
+                    self._progress((now - began) / self._order.seconds)
+                    progress_s = now + PROGRESS_S
+                time.sleep(0.02)
+        finally:
+            for each in list(self._running):
+                self._end(each)
+            stage.heal()
+            while self._ended:
+                time.sleep(0.02)
+                self._judge(time.monotonic())
+
+    def _begin(self) -> None:
+        fault = self._script.next({each.fault.place for each in self._running})
+        if fault is None:
+            return
+        self._tell(fault.name)
+        before = 0 if fault.shown is None else fault.shown(self._stage)
+        fault.begin(self._stage)
+        lasts = self._stage.draw.uniform(*fault.lasts_s)
+        self._running.append(Running(time.monotonic() + lasts, fault, before))
+
+    def _end(self, each: Running) -> None:
+        self._running.remove(each)
+        each.fault.end(self._stage)
+        self._ended.append(each._replace(until_s=time.monotonic() + SHOWN_S))
+
+    def _judge(self, now: float) -> None:
+        """Counts what has shown; what has not in time comes again."""
+        for each in list(self._ended):
+            shown = each.fault.shown
+            if shown is None or (self._answers(each) and shown(self._stage) > each.before):
+                self._injected[each.fault.name] += 1
+                self._ended.remove(each)
+            elif now > each.until_s:
+                self._tell(f"nothing came of: {each.fault.name}")
+                self._script.again(each.fault)
+                self._ended.remove(each)
+
+    def _answers(self, each: Running) -> bool:
+        """While the provider is dead nobody counts what came of a fault of it."""
+        return each.fault.place != "provider" or all(
+            other.fault.place != "provider" for other in self._running
+        )
+
+    def _progress(self, share: float) -> None:
+        decided = 0
+        with contextlib.suppress(OSError, ValueError):
+            decided = int((self._stage.folder / "client.decided").read_text())
+        full = round(BAR * min(share, 1.0))
+        self._tell(
+            f"[{'#' * full}{'.' * (BAR - full)}] {decided:,} of {self._order.messages:,} requests "
+            f"decided, {sum(self._injected.values())} faults"
+        )
 
 
 def _chosen(order: Order) -> list[Fault]:
@@ -181,18 +245,9 @@ def _chosen(order: Order) -> list[Fault]:
     return found
 
 
-def _playable(deck: list[Fault], running: list[Running]) -> Fault | None:
-    """The next fault whose place is free; a dead Redis cannot be turned, nor a process twice."""
-    taken = {each.fault.place for each in running}
-    for fault in deck:
-        if fault.place not in taken:
-            deck.remove(fault)
-            return fault
-    return None
-
-
-def calm(stage: Stage) -> list[str]:
-    """Waits until nothing is left to happen; what still is at the deadline, as faults."""
+def calm(stage: Stage, within_ms: int | None = None) -> list[str]:
+    """Waits until nothing is left to happen (`within_ms`: in so long from now); what still is at
+    the deadline, as faults."""
     deadline = time.monotonic() + 2 * stage.plan.wait_s + CALM_S_EXTRA
     while True:
         stage.heal()
@@ -201,12 +256,31 @@ def calm(stage: Stage) -> list[str]:
             left = records.left(stage.redis)
         except redis.RedisError as error:
             left = {str(error): 1}
-        if not left and not stats["pending"] and not stats["reports_waiting"]:
+        to_come = stats["pending"]
+        if within_ms is not None and to_come and stats["next_ms"] > _now_ms() + within_ms:
+            to_come = 0
+        if not left and not to_come and not stats["reports_waiting"]:
             return []
         if time.monotonic() > deadline:
             waiting = {name: stats[name] for name in ("pending", "reports_waiting")}
             return [f"It never ended: {left} are left, of the provider {waiting}"]
         time.sleep(LOOK_S)
+
+
+def _hours_later(stage: Stage, late: list[str]) -> int:
+    """By the clocks of both machines hours pass; then the provider brings the receipts that it
+    kept so long. Returns how many; adds to `late` what did not end."""
+    late += calm(stage, within_ms=SOON_MS)
+    came: int = stage.stats()["pending"]
+    for machine in stage.machines:
+        stage.clocks.jump(machine, HOURS_LATE_MS)
+    stage.bring_reports()
+    late += calm(stage)
+    return came
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @contextlib.contextmanager

@@ -1,0 +1,43 @@
+"""The wall clocks of the machines: each is a file with an offset, which every process of the
+machine reads whenever it looks at the clock (`skewed_clock`).
+
+Monotonic clocks are left alone, as a real step of the wall clock leaves them. Redis and the
+provider keep the true time.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+SEAM = Path(__file__).resolve().parent / "skewed_clock"
+FILE = "CHAOS_CLOCK_FILE"
+OFFSET = struct.Struct("<q")  # nanoseconds
+NS = 1_000_000  # of a millisecond
+
+
+class Clocks:
+    """`offsets_ms` are those of the machines at the beginning, positive: ahead."""
+
+    def __init__(self, folder: Path, offsets_ms: list[int]) -> None:
+        self._offsets_ms = list(offsets_ms)
+        self._paths = [folder / f"clock-{number}" for number in range(len(offsets_ms))]
+        self._files = []
+        for path, offset_ms in zip(self._paths, offsets_ms, strict=True):
+            path.write_bytes(OFFSET.pack(offset_ms * NS))
+            self._files.append(path.open("r+b", buffering=0))
+
+    def environment(self, machine: int) -> dict[str, str]:
+        """What a process of the machine needs in its environment."""
+        return {"PYTHONPATH": str(SEAM), FILE: str(self._paths[machine])}
+
+    def jump(self, machine: int, by_ms: int) -> None:
+        """The machine's clock jumps, forwards or (negative) backwards, while its processes run."""
+        self._offsets_ms[machine] += by_ms
+        file = self._files[machine]
+        file.seek(0)
+        file.write(OFFSET.pack(self._offsets_ms[machine] * NS))
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()

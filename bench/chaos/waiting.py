@@ -1,0 +1,19 @@
+"""Waiting for what other processes do: polled, with a deadline that is a BenchFailed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bench.processes import BenchFailed
+
+POLL_S = 0.02
+
+
+def until(what: str, look: Callable[[], bool], within_s: float) -> None:
+    """Polls until `look` is true. Raises BenchFailed at the deadline."""
+    deadline = time.monotonic() + within_s
+    while not look():
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"Not within {within_s:.0f} s: {what}.")
+        time.sleep(POLL_S)
