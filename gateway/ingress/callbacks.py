@@ -9,9 +9,10 @@ provider would only send the same again. Redis away is a 503: providers retry.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 import structlog
@@ -76,6 +77,11 @@ class CallbackEndpoint:
         self._now_ms = now_ms
         self._body_bytes_max = body_bytes_max
         self._providers = list(adapters)
+        self._queries = {
+            name: f"token={quote(auth.token, safe='')}".encode()
+            for name, auth in auths.items()
+            if auth.token is not None
+        }
         # One queue a provider, in the place of shards: a receipt's shard is found by the store.
         self.batcher: Batcher[Receipt, bool] = Batcher(
             len(self._providers), self._take, batch_max=BATCH_MAX
@@ -114,16 +120,14 @@ class CallbackEndpoint:
         fields = dict(reversed(headers))  # the first of a name stands
         if adapter is None or auth is None or b"content-encoding" in fields:
             return None
-        if len(body) > self._body_bytes_max or not self._is_proven(auth, headers, query, body):
+        if len(body) > self._body_bytes_max:
+            return None
+        usual = self._queries.get(name)  # the query as we wrote it into the callback's address
+        proven = usual is not None and hmac.compare_digest(usual, query)
+        if not proven and not _is_proven(auth, headers, query, body):
             return None
         content_type = fields.get(b"content-type", b"").decode("latin-1")
         return partial(self._begin, name, adapter.receipts(body, content_type))
-
-    def _is_proven(
-        self, auth: CallbackAuth, headers: Sequence[Field], query: bytes, body: bytes
-    ) -> bool:
-        texts = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers}
-        return verify(auth, texts, _query(query), body)
 
     def _begin(self, name: str, read: Receipts, reply: Reply, fail: Fail) -> None:
         point("receipt_read")
@@ -157,10 +161,9 @@ class CallbackEndpoint:
                 applied += 1
             else:
                 parked += 1
-        count = self._metrics.receipts.labels
         for what, number in (("applied", applied), ("parked", parked), ("fault", faults)):
             if number:
-                count(name, what).inc(number)
+                self._metrics.took(name, what, number)
         point("settled")
         for fault in unread:
             _log.warning("receipt_unreadable", provider=name, reason=fault)
@@ -173,6 +176,11 @@ class CallbackEndpoint:
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
         parked = {id(receipt) for receipt in taken.unmatched}
         return [id(receipt) not in parked for receipt in receipts]
+
+
+def _is_proven(auth: CallbackAuth, headers: Sequence[Field], query: bytes, body: bytes) -> bool:
+    texts = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers}
+    return verify(auth, texts, _query(query), body)
 
 
 def _query(raw: bytes) -> dict[str, str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import msgspec
 from uvicorn.config import Config
@@ -100,11 +100,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse_headers()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        # What uvicorn begins here too is its scope; `_pass_on` lets it, for a request it gets.
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._in_headers = True
         self._body_is_apps = False
         self._since = self.loop.time()
-        self.scope["kaskad.guard"] = self  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
@@ -116,9 +118,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._is_plain_post():
             self._held = True
-            return
-        self._asked = True
-        super().on_headers_complete()
+        else:
+            self._pass_on()
 
     def on_body(self, body: bytes) -> None:
         if self._held:
@@ -166,10 +167,15 @@ class GuardedProtocol(HttpToolsProtocol):
         )
 
     def _pass_on(self) -> None:
-        """Uvicorn gets what was held."""
+        """Uvicorn gets the request, with what of it was held."""
         self._held = False
         body, self._held_body = self._held_body, []
         self._asked = True
+        head = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = head
+        self.scope["headers"] = self.headers
+        self.scope["kaskad.guard"] = self  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         for part in body:
             super().on_body(part)
@@ -179,7 +185,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held_body.clear()
         self._asked = True
         cycle = ShortCycle(self)
-        self.cycle = cast("Any", cycle)
+        self.cycle = cycle  # type: ignore[assignment]  # as much of one as uvicorn looks at
         self._begin = partial(start, cycle.reply)
 
     # --- what the application may ask for, as `scope["kaskad.guard"]` ---

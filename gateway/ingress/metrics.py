@@ -22,6 +22,9 @@ _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
+Series = dict[tuple[Counter, tuple[str, ...]], Counter]
+
+
 class Metrics:
     """One worker's registry and the figures that its parts add to."""
 
@@ -69,6 +72,8 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._series: Series = {}
+
     def admitted(self, sends: list[Send], answers: list[Answer], seconds: float) -> None:
         """Counts one admission transaction: sums first, so that a batch costs a few additions."""
         self.batch.observe(len(sends))
@@ -78,7 +83,11 @@ class Metrics:
             key: tuple[str, str] = (send.category, answer.outcome)
             sums[key] = sums.get(key, 0) + 1
         for key, count in sums.items():
-            self.messages.labels(*key).inc(count)
+            _add(self._series, self.messages, key, count)
+
+    def took(self, provider: str, result: str, count: int) -> None:
+        """Counts receipts."""
+        _add(self._series, self.receipts, (provider, result), count)
 
     def watch(
         self,
@@ -89,6 +98,14 @@ class Metrics:
     ) -> None:
         """Adds the figures that others keep and that are read when asked for."""
         self.registry.register(_Kept(store, backlog, waiting, streams))
+
+
+def _add(series: Series, counter: Counter, labels: tuple[str, ...], count: int) -> None:
+    """Adds to one series; finding it anew each time would cost thrice the addition."""
+    found = series.get((counter, labels))
+    if found is None:
+        found = series[counter, labels] = counter.labels(*labels)
+    found.inc(count)
 
 
 class _Kept(Collector):

@@ -72,6 +72,8 @@ def media_type(scope: Scope) -> str:
 
 def media_type_in(value: bytes | None) -> str:
     """As `media_type`, of the header's value."""
+    if value == JSON[1]:
+        return "application/json"
     return "" if value is None else value.partition(b";")[0].strip().lower().decode("latin-1")
 
 

@@ -70,6 +70,7 @@ SHORT: dict[str, Request] = {
     ),
     "a signed receipt": ("/v1/callbacks/sms", signed(REPORT), REPORT),
     "a receipt beside a fault": (TOKEN, JSON, HALF),
+    "a receipt whose token is not alone": (TOKEN + "&from=eu", JSON, REPORT),
     "no receipts": (TOKEN, JSON, b'{"results":[]}'),
 }
 # What is told by ASGI alone.
