@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_bytes(page.as_json(outcomes, rows))
     if not (options.quick or options.only or options.no_page):
         sys.stdout.write(f"Wrote {page.write(outcomes, rows)}\n")
-    return _verdict(outcomes, rows, strict=not options.quick)
+    return verdict(outcomes, rows, strict=not options.quick)
 
 
 def _storm(options: argparse.Namespace, seed: int) -> Outcome:
@@ -77,7 +77,8 @@ def _storm(options: argparse.Namespace, seed: int) -> Outcome:
     return outcome
 
 
-def _verdict(outcomes: list[Outcome], rows: list[Row], *, strict: bool) -> int:
+def verdict(outcomes: list[Outcome], rows: list[Row], *, strict: bool) -> int:
+    """Prints what the runs come to; the exit code. `strict`: a fault that did not come is a 1."""
     for one in outcomes:
         injected, of = sum(one.injected.values()), len(one.asked)
         sys.stdout.write(

@@ -1,0 +1,222 @@
+"""The fault bench's own parts: what it injects is real, and it cannot pass without it."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from bench.chaos import faults, page
+from bench.chaos.__main__ import verdict
+from bench.chaos.clocks import Clocks
+from bench.chaos.faults import Fault
+from bench.chaos.redis_nodes import RedisNodes
+from bench.chaos.script import PARTS, Script
+from bench.chaos.storm import Outcome
+from bench.chaos.waiting import until
+
+NAMES = {fault.name for fault in faults.every()}
+
+
+@pytest.fixture
+def nodes() -> Iterator[RedisNodes]:
+    """Not in pytest's own folder: its path can be too long for a socket."""
+    with tempfile.TemporaryDirectory(prefix="kaskad-chaos-") as directory:
+        started = RedisNodes(Path(directory), dict(os.environ))
+        try:
+            started.begin()
+            yield started
+        finally:
+            started.stop()
+
+
+class Writer:
+    """Counts up in Redis and knows how far it was told that it had come."""
+
+    def __init__(self, nodes: RedisNodes) -> None:
+        self.answered = 0
+        self._nodes = nodes
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            path = str(self._nodes.socket)
+            try:
+                with redis.Redis(unix_socket_path=path, socket_timeout=2, retry=None) as client:
+                    while not self._over.is_set():
+                        self.answered = max(self.answered, int(client.incr("n")))
+            except redis.RedisError:
+                continue  # connects again, wherever the address leads then
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self.answered
+
+
+@pytest.mark.parametrize("how", ["order", "kill", "hang"])
+def test_a_failover_keeps_every_write_that_was_answered(nodes: RedisNodes, how: str) -> None:
+    nodes.client.set("before", "kept")
+    nodes.follow()
+    writer = Writer(nodes)
+    try:
+        until("it writes", lambda: writer.answered > 100, 20)
+        nodes.take_over(how)
+        then = writer.answered
+        nodes.end_former()
+        until("it writes again", lambda: writer.answered > then + 100, 20)
+    finally:
+        answered = writer.stop()
+    assert nodes.client.info("replication")["role"] == "master"
+    assert int(nodes.client.get("n") or 0) >= answered
+    nodes.kill()
+    nodes.start()  # on the replica's own append-only file
+    assert nodes.client.get("before") == b"kept"
+    assert int(nodes.client.get("n") or 0) >= answered
+
+
+def test_a_full_disk_stops_redis_and_what_it_had_answered_is_there_afterwards(
+    nodes: RedisNodes,
+) -> None:
+    nodes.client.set("before", "x" * 10_000)
+    nodes.fill_disk(8_192)
+    nodes._await_serving()
+    answered = -1
+
+    def refused() -> bool:
+        nonlocal answered
+        try:
+            nodes.client.set(f"k{answered + 1}", "x" * 100)
+        except redis.RedisError:
+            return True
+        answered += 1
+        return False
+
+    until("the disk is full", refused, 20)
+    assert nodes.disk_was_full()
+    assert 10 < answered < 100
+    until("Redis has ended", lambda: not nodes.runs, 10)
+    nodes.start()
+    assert nodes.client.exists("before", *(f"k{n}" for n in range(answered + 1))) == answered + 2
+    nodes.client.set("after", "x" * 100_000)  # there is room again
+
+
+def test_a_clock_jumps_while_a_process_runs(tmp_path: Path) -> None:
+    clocks = Clocks(tmp_path, [0, 3_000])
+    code = "import time, sys\nfor _ in sys.stdin: print(time.time_ns(), time.time(), flush=True)"
+
+    def ahead_s(machine: int, process: subprocess.Popen[str]) -> float:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        said = process.stdout.readline().split()
+        now_ns = time.time_ns()
+        assert float(said[1]) == pytest.approx(int(said[0]) / 1e9, abs=0.5)
+        return round((int(said[0]) - now_ns) / 1e9)
+
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | clocks.environment(machine),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for machine in (0, 1)
+    ]
+    try:
+        told = [[ahead_s(*pair) for pair in enumerate(machines)]]
+        clocks.jump(0, -5_000)
+        clocks.jump(1, 14_400_000)
+        told.append([ahead_s(*pair) for pair in enumerate(machines)])
+        clocks.jump(0, 5_000)
+        told.append([ahead_s(*pair) for pair in enumerate(machines)])
+    finally:
+        for process in machines:
+            process.communicate()
+        clocks.close()
+    assert told == [[0, 3], [-5, 14_403], [0, 14_403]]
+
+
+# --- every fault comes, or the bench fails ---
+
+
+def played(seed: int, count: int) -> list[str]:
+    script = Script(faults.every(), seed, random.Random(seed))
+    found = (script.next(set()) for _ in range(count))
+    return [fault.name for fault in found if fault is not None]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_name_comes_once_before_any_comes_twice(seed: int) -> None:
+    assert sorted(played(seed, len(NAMES))) == sorted(NAMES)
+    assert played(seed, 200) == played(seed, 200)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_three_short_runs_one_after_another_have_had_all_names(seed: int) -> None:
+    third = -(-len(NAMES) // PARTS)
+    assert {name for n in range(PARTS) for name in played(seed + n, third)} == NAMES
+
+
+def test_a_fault_whose_place_is_taken_waits_and_one_that_came_to_nothing_is_next() -> None:
+    def nothing(_: object) -> None:
+        return
+
+    first = Fault("a", "place", (1, 1), nothing, nothing)
+    second = Fault("b", "elsewhere", (1, 1), nothing, nothing)
+    script = Script([first, second], 0, random.Random(0))
+    assert script.next({"place", "elsewhere"}) is None
+    assert script.next({"place"}) is second
+    script.again(second)
+    assert script.next(set()) is second
+    assert script.next(set()) is first
+
+
+def outcome(*injected: str, load_s: float = 60, asked: tuple[str, ...] = ("a", "b")) -> Outcome:
+    return Outcome(
+        messages=1,
+        seed=1,
+        seconds=1,
+        load_s=load_s,
+        skew_ms=0,
+        injected=dict.fromkeys(injected, 1),
+        asked=list(asked),
+        disk_full_by="limit",
+        counts={"accepted": 1},
+        faults=[],
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "missing"),
+    [
+        ([outcome("a"), outcome("b")], []),
+        ([outcome("a"), outcome("a")], ["b"]),
+        ([outcome("a", "b", load_s=240)], []),
+        # A long run must have them all by itself.
+        ([outcome("a", load_s=240), outcome("b", load_s=240)], ["a", "b"]),
+    ],
+)
+def test_a_fault_that_did_not_come_fails_the_bench_and_stands_on_the_page(
+    runs: list[Outcome], missing: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verdict(runs, [], strict=True) == (1 if missing else 0)
+    assert verdict(runs, [], strict=False) == 0
+    said = capsys.readouterr().out
+    assert ("did not come" in said) == bool(missing)
+    written = page.text(runs, [], "A machine.")
+    assert ("**These did not come" in written) == bool(missing)
+    assert all(f"must**: {', '.join(missing)}" in written for _ in missing)
