@@ -132,7 +132,6 @@ async def _serve_http(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=max(limits.idle_timeout_ms // 1000, 1),
             timeout_graceful_shutdown=max(limits.stop_within_ms // 1000, 1),
         ),
         up,

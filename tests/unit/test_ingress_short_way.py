@@ -229,7 +229,7 @@ async def test_garbage_after_a_request_under_way_ends_the_connection_unanswered(
 async def test_a_body_that_breaks_off_in_the_middle_is_not_begun() -> None:
     server = Server()
     await server.feed(b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ns\r\nzz\r\n")
-    assert (server.begun, server.seen) == ([], [])
+    assert (server.begun, server.seen, server.state.tasks) == ([], [], set())
     assert server.wire.written.startswith(b"HTTP/1.1 400 ")
 
 
