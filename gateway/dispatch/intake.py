@@ -12,7 +12,7 @@ whose group is gone (Redis lost its data) gets it again.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -45,6 +45,8 @@ class Intake:
         self._read_at = -1.0
         self._work = trio.Event()
         self._hungry = trio.Event()
+        self._code = trio.Event()
+        self._codes_read = trio.Event()
 
     @property
     def lanes(self) -> list[str]:
@@ -82,9 +84,9 @@ class Intake:
         for entry in entries:
             self._known.discard((entry.at.lane, entry.at.entry))
 
-    async def fill(self, soon: int, *, now: bool = False) -> None:
-        """Reads what can be used soon: one round trip over all lanes, none if one was just made
-        (`now`: even then)."""
+    async def fill(self, soon: int, *, now: bool = False, codes: bool = False) -> None:
+        """Reads what can be used soon: one round trip over all lanes (`codes`: the most urgent
+        ones), none if one was just made (`now`: even then)."""
         fresh = trio.current_time() - self._read_at < FRESH_S and any(self.waiting())
         if fresh and not now:
             return
@@ -95,7 +97,8 @@ class Intake:
             wanted = []
             for lane, category in self._category_of.items():
                 missing = 2 * soon - len(self._buffers[category])
-                wanted.append((lane, -(-missing // shards)))
+                if not codes or category == CATEGORIES[0]:
+                    wanted.append((lane, -(-missing // shards)))
             try:
                 found = await lanes.read(self._deps.link, self._deps.consumer, wanted)
             except OutcomeUnknown:
@@ -104,7 +107,8 @@ class Intake:
             except StoreReplyError as error:
                 await self._repair(error)
                 return
-            self._read_at = trio.current_time()
+            if not codes:
+                self._read_at = trio.current_time()
             for lane, waitings in found.items():
                 self._buffers[self._category_of[lane]].extend(self._news(lane, waitings))
 
@@ -137,28 +141,67 @@ class Intake:
                 taken += self._news(lane, waitings)
         return taken
 
-    async def ring(self, shard: int) -> None:
-        """The doorbell of one shard: ends `idle` when something new stands in a lane.
+    def wake(self) -> None:
+        """Ends `idle`: there is work that no bell tells of."""
+        self._work.set()
 
-        The ids it waits beyond are taken before the lane is told to read, so nothing falls between.
-        """
-        names = [keys_of(shard).lane(self._provider, category) for category in CATEGORIES]
+    async def code(self) -> None:
+        """Waits until a code has come since the last call; their bell is asked for the next."""
+        self._codes_read.set()
+        self._codes_read = trio.Event()
+        await self._code.wait()
+        self._code = trio.Event()
+
+    async def ring(self, shard: int) -> None:
+        """The doorbell of one shard's lanes but the codes': ends `idle` when something is new."""
+
+        async def asked() -> None:
+            await self._hungry.wait()
+
+        await self._ring(shard, CATEGORIES[1:], self.wake, asked)
+
+    async def ring_for_codes(self, shard: int) -> None:
+        """The doorbell of one shard's codes, which is heard whatever goes on: ends `code`."""
+
+        def rung() -> None:
+            self._code.set()
+
+        async def asked() -> None:
+            await self._codes_read.wait()
+
+        await self._ring(shard, CATEGORIES[:1], rung, asked)
+
+    async def _ring(
+        self,
+        shard: int,
+        categories: Sequence[Category],
+        rung: Callable[[], None],
+        asked: Callable[[], Awaitable[None]],
+    ) -> None:
+        """The ids it waits beyond are taken before the lane is told to read, so nothing falls
+        between. It waits again once it is `asked`, or nothing has come."""
+        names = [keys_of(shard).lane(self._provider, category) for category in categories]
         ids: list[bytes] = []
+        told = False
 
         async def turn() -> float:
+            nonlocal told
             try:
                 if not ids or await lanes.wait_for_work(
                     self._deps.bell, list(zip(names, ids, strict=True))
                 ):
                     ids[:] = await lanes.newest(self._deps.bell, names)
-                    self._work.set()
+                    told = True
+                    rung()
             except StoreReplyError as error:
                 await self._repair(error)
             return 0.0
 
         while True:
+            told = False
             await self._watchdog.until_done(turn)
-            await self._hungry.wait()
+            if told:
+                await asked()
 
     def _news(self, lane: str, waitings: Iterable[Waiting]) -> list[Entry]:
         """The entries we did not know we hold, which we do from now on."""

@@ -1,11 +1,9 @@
 """One provider's lane: lease tokens, pick messages, claim them, send them, record what became.
 
-Owns the order of these steps and the bounds of what is under way: `connections` requests, and
-`claim_max` messages leased for and not recorded. Tokens are leased first, and ahead of their
-moment, so none is lost to a late waker; what to send is picked just before that moment, so that a
-code that arrived meanwhile goes first (picking at the lease made codes wait out the horizon behind
-a campaign: 104 ms at the median, 2026-11-21). A provider that takes few messages a request has
-several requests' worth claimed together. It must not know wire formats or the cascade's rules.
+Owns the order of these steps. Tokens are leased first, and ahead of their moment, so none is lost
+to a late waker; what to send is picked just before that moment, so that a code that arrived
+meanwhile goes first; messages and tokens meet in `Ready`. A code that comes while a campaign goes
+out is claimed at once. It must not know wire formats or the cascade's rules.
 
 Stopping: nothing new is taken, requests in flight are waited for, claimed messages whose request
 has not begun go back to their lane; what was only read stays pending and is taken over by others.
@@ -14,6 +12,8 @@ Redis away: the loop waits with growing delays, and every entry stays where it w
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,19 +23,21 @@ from gateway.dispatch import claims
 from gateway.dispatch.allotment import allot
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.breaker import Breaker
-from gateway.dispatch.claims import Entry, Held
+from gateway.dispatch.claims import Claims, Entry, Held
 from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.flow import PACE_S, Flow
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.intake import Intake
 from gateway.dispatch.pauses import Pauses
+from gateway.dispatch.ready import Ready
 from gateway.dispatch.sender import Sender
 from gateway.store.errors import StoreUnavailable
 from ratelimit.limiter import Lease, Limiter, RunScript
 
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
-LEAD_MAX_S = 0.05  # tokens are leased for the moment a claim is expected to be made, at most this
 BUSY_MAX = 10_000  # entries somebody else is sending, kept to look at again
-CLAIM_TOGETHER = 32  # messages claimed in one transaction, however few a request takes
+CLAIM_TOGETHER = 32  # messages leased for and claimed together, however few a request takes
+UNUSED_S = 0.5  # what was claimed and found no token for so long goes back to its lane
 
 
 class Turn(NamedTuple):
@@ -71,13 +73,19 @@ class Lane:
             batch=max(self._batch, CLAIM_TOGETHER),
         )
         self._sender = Sender(deps, provider, self._limiter, pauses, self._breaker, heartbeat)
-        self._requests_max = config.connections
-        self._requests = 0
-        self._messages = 0
-        self._reserved = 0  # tokens leased for messages that are not picked yet
+        self._ready = Ready(deps.terms.floor_percent)
+        self._flow = Flow(
+            self._ready,
+            batch=self._batch,
+            connections=config.connections,
+            claim_max=deps.terms.claim_max,
+        )
+        self._starts: deque[float] = deque()  # the moments of tokens that have not come
         self._changed = trio.Event()
+        self._code_came = trio.Event()
         self._owed = (0, 0)
-        self._claim_s = 0.0  # how long a claim takes of late
+        self._hurried = 0  # codes claimed since the last pick
+        self._took_at = -math.inf
         self._watchdog = deps.watchdog(f"lane {config.name}")
         self._tokens = deps.metrics.tokens.labels(config.name)
         self._token_wait = deps.metrics.token_wait.labels(config.name)
@@ -86,19 +94,25 @@ class Lane:
 
     async def run(self) -> None:
         """Works until `deps.stopping` is set, and then until what is under way is recorded."""
-        async with trio.open_nursery() as requests:
+        async with trio.open_nursery() as self._tasks:
             with trio.CancelScope() as taking:
                 async with trio.open_nursery() as bells:
                     for shard in range(self._deps.store.shards):
                         bells.start_soon(self.intake.ring, shard)
+                        bells.start_soon(self.intake.ring_for_codes, shard)
                     bells.start_soon(self._cancel_when_stopping, taking)
-                    await self._take(requests)
+                    bells.start_soon(self._hurry)
+                    bells.start_soon(self._tend)
+                    await self._take()
+            await self._put_back(math.inf)
 
     async def _cancel_when_stopping(self, scope: trio.CancelScope) -> None:
         await self._deps.stopping.wait()
         scope.cancel()
 
-    async def _take(self, requests: trio.Nursery) -> None:
+    # Taking: when, and how many
+
+    async def _take(self) -> None:
         while True:
             try:
                 turn = await self._gate()
@@ -107,16 +121,16 @@ class Lane:
                 await self._watchdog.away(error)
                 continue
             self._watchdog.back()
-            self._reserved += lease.granted
-            self._count(lease.granted)
-            requests.start_soon(self._serve, lease, start, turn.probe)
+            self._flow.ahead += lease.granted
+            self._starts.append(start)
+            self._tasks.start_soon(self._serve, lease, start, turn.probe)
 
     async def _gate(self) -> Turn:
         """Waits until something may be sent and there is something to send."""
         while True:
             await self._heartbeat.wait_fresh()
             pause = self._pauses.of(self.name)
-            room = self._room(alone=pause is not None or self._breaker.careful)
+            room = self._room()
             if room <= 0:
                 await self._changed.wait()
             elif pause is not None and pause.until > self._deps.clock():
@@ -126,31 +140,50 @@ class Lane:
             elif not await self._has_work():
                 await self.intake.idle()
             elif pause is None:
-                return Turn(min(room, self._limiter.quantum, self._unreserved()), False)
+                wanted = min(room, self._limiter.quantum, self._unserved())
+                if wanted <= self._tokenless() or not await self._paced(wanted):
+                    return Turn(wanted, False)
             elif await self._pauses.take_probe(self.name):
                 return Turn(1, True)
 
-    def _room(self, *, alone: bool) -> int:
-        """How many more messages may be claimed; `alone`: only when nothing else is under way."""
-        requests = (1 if alone else self._requests_max) - self._requests
-        room = min(requests * self._batch, self._deps.terms.claim_max - self._messages)
+    async def _paced(self, wanted: int) -> bool:
+        """Whether it waited, so that more comes together; it does not for a code or full batch."""
+        at = self._took_at + PACE_S
+        if wanted < min(CLAIM_TOGETHER, self._limiter.quantum) and at > trio.current_time():
+            with trio.move_on_at(at):
+                await self._code_came.wait()
+            return True
+        self._took_at = trio.current_time()
+        return False
+
+    @property
+    def _alone(self) -> bool:
+        """Whether nothing may go beside the one request that shows how the provider is."""
+        return self._breaker.careful or self._pauses.of(self.name) is not None
+
+    def _room(self) -> int:
+        room = self._flow.room(trio.current_time(), alone=self._alone)
         if room <= 0:
             self._changed = trio.Event()
         return room
 
-    def _unreserved(self) -> int:
-        return sum(self.intake.waiting()) - self._reserved
+    def _unserved(self) -> int:
+        return self._flow.unserved(sum(self.intake.waiting()), trio.current_time())
+
+    def _tokenless(self) -> int:
+        return self._flow.tokenless(trio.current_time(), alone=self._alone)
 
     async def _has_work(self) -> bool:
-        if self._unreserved() <= 0:
-            await self.intake.fill(self._reserved + self._limiter.quantum, now=True)
-        return self._unreserved() > 0
+        if self._unserved() <= 0:
+            await self.intake.fill(self._flow.ahead + self._limiter.quantum, now=True)
+        return self._unserved() > 0
 
     async def _lease(self, wanted: int) -> tuple[Lease, float]:
         """Tokens, and trio's time at which they may be used; waits while too much is leased."""
         began = trio.current_time()
         while True:
-            lease = await self._limiter.lease(wanted, round(self._lead_s() * 1e6))
+            lead_s = 0.0 if wanted <= self._flow.claimed_already(began) else self._flow.lead_s()
+            lease = await self._limiter.lease(wanted, round(lead_s * 1e6))
             start = trio.current_time() + lease.wait_us / 1e6
             if lease.granted:
                 self._tokens.inc(lease.granted)
@@ -158,52 +191,134 @@ class Lane:
                 return lease, start
             await trio.sleep_until(start)
 
-    def _lead_s(self) -> float:
-        """How long before its tokens' moment a batch is claimed: half as long again as a claim
-        takes of late, so most are made by then and none waits much for its tokens."""
-        return min(1.5 * self._claim_s, LEAD_MAX_S)
+    # From tokens to requests
 
     async def _serve(self, lease: Lease, start: float, probe: bool) -> None:
-        """One batch's life. Whatever the end, the entries are known for what they are."""
-        counted = lease.granted
+        """The life of one lease's tokens: messages are claimed for them, and go at `start`."""
         try:
-            entries = await self._pick(lease, start)
-            self._count(len(entries), was=counted)
-            counted = len(entries)
-            queued, busy = await self._claim_and_send(entries, lease, start, probe)
+            await self._until(start - self._flow.lead_s())
         finally:
-            self._count(0, was=counted)
-        kept = {(entry.at.lane, entry.at.entry) for entry in (*queued, *busy)}
-        self.intake.forget(e for e in entries if (e.at.lane, e.at.entry) not in kept)
-        self.intake.give(queued)
-        self.busy += busy[: BUSY_MAX - len(self.busy)]
-
-    async def _pick(self, lease: Lease, start: float) -> list[Entry]:
-        """Chooses what the tokens are used for, as late as a claim allows."""
+            self._flow.ahead -= lease.granted
+        self._flow.near += lease.granted
         try:
-            with trio.move_on_at(start - self._lead_s()):
+            wanted = max(self._flow.lacking(trio.current_time()), 0)
+            self._flow.picking += wanted
+            if probe:
+                await self._fetch(wanted)  # it goes alone, and only from here
+            elif wanted:
+                self._tasks.start_soon(self._fetch, wanted)
+            await self._until(start)
+        finally:
+            self._flow.near -= lease.granted
+            self._starts.remove(start)
+            self._changed.set()
+        if self._stopped():
+            await self._give_back(lease, lease.granted)
+            return
+        at = trio.current_time() if probe else start
+        self._ready.grant(lease.granted, at, self._starts[0] if self._starts else None)
+        self._send_ready(probe=probe)
+        unused = min(self._ready.tokens(trio.current_time()), lease.granted)
+        if unused and not len(self._ready) and not self._flow.picking + self._flow.claiming:
+            self._ready.waive()
+            await self._give_back(lease, unused)
+
+    async def _until(self, at: float) -> None:
+        """Waits for a moment, or the stop."""
+        if at > trio.current_time():
+            with trio.move_on_at(at):
                 await self._deps.stopping.wait()
-            if not self._deps.stopping.is_set():
-                await self.intake.fill(lease.granted)
+
+    def _stopped(self) -> bool:
+        return self._deps.stopping.is_set() or not self._heartbeat.fresh
+
+    async def _fetch(self, wanted: int) -> None:
+        """Chooses what tokens are used for, as late as a claim allows, and claims it."""
+        entries: list[Entry] = []
+        try:
+            await self.intake.fill(wanted)
+            entries = self.intake.pick(self._share_out(wanted))
         except AWAY as error:
             await self._watchdog.away(error)
-            return []
         finally:
-            self._reserved -= lease.granted
-        if self._deps.stopping.is_set():
-            return []
-        counts, self._owed = allot(
-            lease.granted, self.intake.waiting(), self._deps.terms.floor_percent, self._owed
-        )
-        return self.intake.pick(counts)
+            self._flow.picking -= wanted
+            self._flow.claiming += len(entries)
+        await self._claim(entries)
 
-    async def _claim_and_send(
-        self, entries: Sequence[Entry], lease: Lease, start: float, probe: bool
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Returns the entries that are still to be claimed, and those to be looked at again."""
-        if not entries or self._deps.stopping.is_set() or not self._heartbeat.fresh:
-            await self._give_back(lease, lease.granted)
-            return list(entries), []
+    def _share_out(self, wanted: int) -> tuple[int, int, int]:
+        """How many of each category are picked; codes that hurried count as picked before."""
+        hurried, self._hurried = self._hurried, 0
+        otp, transactional, marketing = self.intake.waiting()
+        counts, self._owed = allot(
+            wanted + hurried,
+            (otp + hurried, transactional, marketing),
+            self._deps.terms.floor_percent,
+            self._owed,
+        )
+        return max(counts[0] - hurried, 0), counts[1], counts[2]
+
+    async def _hurry(self) -> None:
+        """Codes are claimed when they come, where they may go at once: nothing else is sent, or
+        tokens are kept for them. So many that floors hold: the next pick counts them in."""
+        while True:
+            await self.intake.code()
+            self._took_at = -math.inf
+            self._code_came.set()
+            self._code_came = trio.Event()
+            await self._watchdog.until_done(
+                lambda: self.intake.fill(CLAIM_TOGETHER, now=True, codes=True)
+            )
+            room = self._flow.hurrying_room(trio.current_time(), self._limiter.quantum)
+            if room > 0 and not self._alone and self._breaker.rest_s == 0.0:
+                entries = self.intake.pick((room, 0, 0))
+                self._flow.claiming += len(entries)
+                self._flow.hurrying += len(entries)
+                self._hurried += len(entries)
+                self._tasks.start_soon(self._claim_codes, entries)
+            self.intake.wake()
+
+    async def _claim_codes(self, entries: Sequence[Entry]) -> None:
+        try:
+            await self._claim(entries)
+        finally:
+            self._flow.hurrying -= len(entries)
+
+    async def _claim(self, entries: Sequence[Entry]) -> None:
+        """Claims messages, which count as being claimed already, and has them sent.
+
+        Whatever the end, entries are known for what they are, and what is still to be claimed goes
+        back to the buffers."""
+        if not entries:
+            return
+        if self._stopped():
+            self._flow.claiming -= len(entries)
+            self.intake.give(entries)
+            return
+        made = Claims([], [], [])
+        self._count(len(entries))
+        try:
+            made, queued = await self._made(entries)
+        finally:
+            self._flow.claiming -= len(entries)
+            self._count(len(made.held) - len(entries))
+        kept = {entry.message_id for entry in (*queued, *made.busy)}
+        kept |= {held.entry.message_id for held in made.held}
+        kept |= {item.message_id for item in made.broken}
+        self.intake.forget(entry for entry in entries if entry.message_id not in kept)
+        self.intake.give(queued)
+        self.busy += made.busy[: BUSY_MAX - len(self.busy)]
+        self._ready.add(made.held)
+        if self._stopped():
+            await self._put_back(math.inf)
+        else:
+            self._send_ready()
+        if made.broken:
+            await self._sender.record(made.broken)
+            broken = {item.message_id for item in made.broken}
+            self.intake.forget(entry for entry in entries if entry.message_id in broken)
+
+    async def _made(self, entries: Sequence[Entry]) -> tuple[Claims, list[Entry]]:
+        """The claims, and the entries that are still to be claimed."""
         now_ms, now = self._deps.clock(), trio.current_time()
         try:
             made = await claims.claim(
@@ -211,42 +326,75 @@ class Lane:
             )
         except AWAY as error:
             await self._watchdog.away(error)
-            return await self._resolve(entries, now_ms)
-        self._claim_s += (trio.current_time() - now - self._claim_s) / 8
-        if made.broken:
-            await self._sender.record(made.broken)
-        await self._give_back(lease, lease.granted - len(made.held))
-        async with trio.open_nursery() as requests:
-            for first in range(0, len(made.held), self._batch):
-                piece = made.held[first : first + self._batch]
-                requests.start_soon(self._send, piece, start, probe)
-        return [], made.busy
-
-    async def _send(self, piece: Sequence[Held], start: float, probe: bool) -> None:
-        await self._sender.send(piece, start, probe=probe)
-
-    async def _resolve(
-        self, entries: Sequence[Entry], now_ms: int
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Nobody said whether our claim was made: asks the records."""
+        else:
+            self._flow.claim_took(trio.current_time() - now)
+            return made, []
+        # Nobody said whether our claim was made: asks the records.
         resolved = await self._watchdog.until_done(
             lambda: claims.resolve(
                 self._deps.store, self.name, entries, self._deps.clock(), ours_ms=now_ms
             )
         )
-        return resolved.queued, resolved.busy
+        return Claims([], resolved.busy, []), resolved.queued
+
+    def _send_ready(self, *, probe: bool = False) -> None:
+        """Sends what there are messages, tokens and connections for."""
+        if self._stopped() or self._breaker.rest_s > 0.0:
+            return
+        if self._pauses.of(self.name) is not None and not probe:
+            return
+        room = 1 if probe else self._flow.free(alone=self._alone)
+        held = self._ready.take(room, trio.current_time())
+        for first in range(0, len(held), self._batch):
+            self._flow.requests += 1
+            self._tasks.start_soon(self._send, held[first : first + self._batch], probe)
+        self._requests_open.set(self._flow.requests)
+        if self._tokenless() > 0:
+            self._changed.set()
+            self.intake.wake()
+
+    async def _send(self, piece: Sequence[Held], probe: bool) -> None:
+        began = trio.current_time()
+        try:
+            try:
+                answers = await self._sender.request(piece, probe=probe)
+            finally:
+                self._flow.requests -= 1
+                self._requests_open.set(self._flow.requests)
+                self._changed.set()
+            self._flow.request_took(trio.current_time() - began)
+            self._send_ready()
+            await self._sender.settle(answers)
+        finally:
+            self._done_with(piece)
+
+    async def _tend(self) -> None:
+        """What is claimed and finds no tokens (others have them, we are held off) goes back."""
+        while True:
+            await trio.sleep(UNUSED_S)
+            self._tasks.start_soon(self._put_back, trio.current_time() - UNUSED_S)
+
+    async def _put_back(self, claimed_before: float) -> None:
+        held = self._ready.drop(claimed_before)
+        if held:
+            try:
+                await self._sender.put_back(held)
+            finally:
+                self._done_with(held)
+
+    def _done_with(self, held: Sequence[Held]) -> None:
+        """These are recorded, and their entries with them."""
+        self.intake.forget(each.entry for each in held)
+        self._count(-len(held))
 
     async def _give_back(self, lease: Lease, unused: int) -> None:
-        if unused > 0:
-            try:
-                await self._limiter.give_back(lease, unused)
-            except StoreUnavailable as error:
-                await self._watchdog.away(error)  # the tokens lapse, which breaks no limit
+        try:
+            await self._limiter.give_back(lease, unused)
+        except StoreUnavailable as error:
+            await self._watchdog.away(error)  # the tokens lapse, which breaks no limit
 
-    def _count(self, messages: int, *, was: int = 0) -> None:
-        """Notes that a batch has so many messages under way, and `was` before."""
-        self._requests += -(-messages // self._batch) - -(-was // self._batch)
-        self._messages += messages - was
-        self._requests_open.set(self._requests)
-        self._claimed.set(self._messages)
+    def _count(self, messages: int) -> None:
+        """Notes that so many messages more are under way."""
+        self._flow.messages += messages
+        self._claimed.set(self._flow.messages)
         self._changed.set()

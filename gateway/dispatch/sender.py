@@ -33,7 +33,7 @@ from providers.contract import Fault, Outcome
 from ratelimit.limiter import Limiter
 
 CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go back
-LATE_S = 0.01  # tokens used later than this would crowd those after them: they are leased anew
+RECORD_PACE_S = 0.005  # from one commit of outcomes to the next: a small one costs as a large one
 SEND_EXTRA_S = 1.0  # beyond the provider's own timeout, in case it does not keep it
 
 _log = structlog.get_logger("dispatch")
@@ -138,61 +138,82 @@ class Sender:
         self._heartbeat = heartbeat
         self._watchdog = deps.watchdog("outcomes")
         self._recording = trio.Lock()
+        self._recorded_at = -RECORD_PACE_S
         self._gathered = Gathered()
         self._send_s = provider.config.timeout_ms / 1000 + SEND_EXTRA_S
         self._seconds = deps.metrics.request_seconds.labels(self._name)
 
-    async def send(self, batch: Sequence[Held], start: float, *, probe: bool = False) -> None:
-        """Sends the batch at trio's time `start`, for which its tokens are leased.
+    async def send(self, batch: Sequence[Held], *, probe: bool = False) -> None:
+        """`request` and `settle`: on return every message is recorded."""
+        await self.settle(await self.request(batch, probe=probe))
 
-        `probe` goes out although the provider is paused. On return every one of them is recorded:
-        sent, refused, lost or back in its lane."""
+    async def request(self, batch: Sequence[Held], *, probe: bool = False) -> Answer | None:
+        """Sends the batch now, its tokens are there; returns what is to be settled.
+
+        `probe` goes out although the provider is paused. What was not sent after all is in its lane
+        again. A batch refused as a whole is sent in parts, with tokens of their own, one after the
+        other: then all but the last are settled already."""
         pieces: list[Sequence[Held]] = [batch]
         since = min(held.since for held in batch)
-        at: float | None = start
+        start: float | None = trio.current_time()
+        answer: Answer | None = None
         while pieces:
             piece = pieces.pop()
-            if at is None:
-                count, at = await self._lease(len(piece))
+            if start is None:
+                count, start = await self._lease(len(piece))
                 if count < len(piece):
                     pieces.append(piece[count:])
                     piece = piece[:count]
-            if not piece or not await self._may_go(at, since, probe):
-                await self._put_back([*piece, *(held for left in pieces for held in left)])
-                return
-            if trio.current_time() - at > LATE_S:
-                pieces.append(piece)
-                at = None
-                continue
-            at = None
+            if not piece or not await self._may_go(start, since, probe):
+                await self.put_back([*piece, *(held for left in pieces for held in left)])
+                break
+            start = None
+            await self.settle(answer)
             answer = await self._request(piece)
             if answer.split:
                 middle = len(piece) // 2
                 pieces += [piece[middle:], piece[:middle]]
                 since = trio.current_time()
                 continue
-            await self._record(answer)
-            if answer.halt and pieces:
-                await self._put_back([held for left in pieces for held in left])
-                return
+            await self._tell_others(answer)
+            if answer.halt:
+                await self.put_back([held for left in pieces for held in left])
+                break
+        return answer
+
+    async def settle(self, answer: Answer | None) -> None:
+        """Records what a request came to: first the provider's ids, so that a receipt finds its
+        step; then all in one commit."""
+        if answer is None or not answer.items:
+            return
+        point("answer_read")
+        if answer.provider_ids:
+            await self._watchdog.until_done(
+                lambda: note_provider_ids(self._deps.store, self._name, answer.provider_ids)
+            )
+        await self.record(answer.items)
+        point("committed")
 
     async def record(self, items: Sequence[Item]) -> None:
         """Commits what became of messages, however long Redis is away.
 
-        Requests that end while a commit is under way are recorded together by the next one: whoever
-        gets the lock first commits for all. Should that one be cancelled, the next does it again,
-        which changes nothing twice: a happening is of one claim."""
+        Requests that end while a commit is under way, or soon after, are recorded together by the
+        next one: whoever gets the lock first commits for all. Should that one be cancelled, the
+        next does it again, which changes nothing twice: a happening is of one claim."""
         gathered = self._gathered
         gathered.items += items
         async with self._recording:
             if gathered.done:
                 return
+            with trio.move_on_at(self._recorded_at + RECORD_PACE_S):
+                await self._deps.stopping.wait()
             if gathered is self._gathered:
                 self._gathered = Gathered()
             await self._watchdog.until_done(
                 lambda: self._deps.store.apply(gathered.items, self._deps.clock())
             )
             gathered.done = True
+            self._recorded_at = trio.current_time()
 
     async def _lease(self, wanted: int) -> tuple[int, float]:
         """Tokens for a further request, and when they may be used; (0, now) to send nothing."""
@@ -209,8 +230,9 @@ class Sender:
 
     async def _may_go(self, start: float, since: float, probe: bool) -> bool:
         """Waits for the start; whether then everything still speaks for sending."""
-        with trio.move_on_at(start):
-            await self._deps.stopping.wait()
+        if start > trio.current_time():
+            with trio.move_on_at(start):
+                await self._deps.stopping.wait()
         return (
             not self._deps.stopping.is_set()
             and self._heartbeat.fresh
@@ -257,17 +279,6 @@ class Sender:
         self._breaker.went_well()
         return read_outcomes(piece, outcomes)
 
-    async def _record(self, answer: Answer) -> None:
-        """First the provider's ids, so that a receipt finds its step; then all in one commit."""
-        point("answer_read")
-        if answer.provider_ids:
-            await self._watchdog.until_done(
-                lambda: note_provider_ids(self._deps.store, self._name, answer.provider_ids)
-            )
-        await self._tell_others(answer)
-        await self.record(answer.items)
-        point("committed")
-
     async def _tell_others(self, answer: Answer) -> None:
         """Pauses and holds off for everybody. When Redis is away nobody sends anyway."""
         try:
@@ -280,6 +291,9 @@ class Sender:
         except AWAY as error:
             await self._watchdog.away(error)
 
-    async def _put_back(self, batch: Sequence[Held]) -> None:
+    async def put_back(self, batch: Sequence[Held]) -> None:
+        """Messages that were claimed and not sent go back to their lane."""
+        if not batch:
+            return
         self._deps.metrics.outcomes.labels(self._name, "put_back").inc(len(batch))
         await self.record([held.became(PutBack(held.step)) for held in batch])

@@ -38,6 +38,7 @@ from providers.http import Provider
 from ratelimit.limiter import SCRIPTS
 
 LAST_WORDS_S = 1.0  # for what Redis is told at the end
+BELLS_A_SHARD = 2  # sessions of a provider's lanes that wait for something new
 SESSIONS_EXTRA = 16  # beside those that wait at lanes
 
 _log = structlog.get_logger("dispatch")
@@ -57,7 +58,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
     shards = settings.redis.shards
     registry = telemetry.new_registry()
     process = telemetry.process_name("dispatch")
-    bells = Limits(sessions_max=max(len(settings.providers) * shards, 1))
+    bells = Limits(sessions_max=max(len(settings.providers) * shards * BELLS_A_SHARD, 1))
     sessions = sum(provider.connections for provider in settings.providers.values())
     limits = Limits(sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max) + SESSIONS_EXTRA)
     async with AsyncExitStack() as stack:

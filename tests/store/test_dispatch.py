@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import trio
 from dispatch_world import accept, dispatching, fail, under_trio, world
 
+from gateway.core.events import Claimed
 from gateway.core.model import Content
 from gateway.dispatch import supervisor
 from gateway.dispatch.deps import DispatchDeps
 from gateway.settings import Lanes
 from gateway.store import keys as k
+from gateway.store.apply import Applied, Item
 from providers.contract import (
     AccountFault,
     BadRequest,
@@ -240,6 +242,7 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             w.go_ahead(5_000)
             await w.until_true(lambda: len(w.viber.batches) == 2)
             assert len(w.viber.batches[1]) == 1, "a probe is one message"
+            await w.until(ids, "queued", "planned")  # so the longer pause is known
             w.go_ahead(11_000)
             await w.until(ids, "sent", "planned")
             assert await w.link.call([("HLEN", k.PAUSED)]) == [0]
@@ -277,6 +280,59 @@ async def test_a_code_goes_before_the_campaign_that_was_there_first(redis_url: s
             # Behind what was leased within the horizon already, not behind the campaign.
             assert at - begun <= 100 // 10 + 2
             assert len(w.viber.refs) < 100
+
+
+@under_trio
+async def test_a_code_goes_at_once_although_the_limit_is_used_up(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        w.viber = type(w.viber)("viber", rate=2_000)
+        await w.admit(600)
+        async with dispatching(w):
+            await w.until_true(lambda: len(w.viber.refs) > 50)
+            for _ in range(5):
+                (code,) = await w.admit(category="otp", campaign=None)
+                begun = len(w.viber.refs)
+                await w.until_true(lambda code=code: w.viber.sent[code] == 1)  # type: ignore[misc]
+                # Not even behind what was leased within the horizon: a tenth of a second.
+                assert len(w.viber.refs) - begun < 100
+        assert set(w.viber.sent.values()) == {1}
+
+
+@under_trio
+async def test_a_flood_of_codes_leaves_a_campaign_its_floor(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        w.viber = type(w.viber)("viber", rate=1_000)
+        await w.admit(100)
+        await w.admit(400, category="otp", campaign=None)
+        async with dispatching(w):
+            await w.until_true(lambda: len(w.viber.refs) > 200)
+            sent = [s.category for batch in w.viber.batches for s in batch]
+        assert 0.08 <= sent.count("marketing") / len(sent) <= 0.2
+
+
+@under_trio
+async def test_what_finds_no_token_goes_back_to_its_lane(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        ids = await w.admit(3)
+        release = trio.Event()
+        real = w.store.apply
+
+        async def slow_claims(items: Iterable[Item], now_ms: int) -> list[Applied]:
+            items = list(items)
+            if isinstance(items[0].happening, Claimed) and not release.is_set():
+                await release.wait()
+            return await real(items, now_ms)
+
+        w.store.apply = slow_claims  # type: ignore[method-assign]
+        async with dispatching(w):
+            await trio.sleep(0.03)  # the tokens lapse
+            await w.link.call([("HSET", "{limit:viber}", "free_us", 9 * 10**15)])
+            release.set()
+            await w.until(ids, "sending", "planned")
+            await w.until(ids, "queued", "planned")
+            assert await w.lane_entries() == 3
+            await w.link.call([("DEL", "{limit:viber}")])
+        assert w.viber.batches == []
 
 
 @under_trio

@@ -321,7 +321,7 @@ async def test_a_process_that_stood_still_sends_nothing_it_claimed_before(redis_
             made = await claims.claim(w.store, "viber", "Shop", entries, w.clock(), since)
             limiter = Limiter(never_asked, "viber", rate_per_s=1, batch=100)
             sender = Sender(deps, w.viber, limiter, Pauses(deps), Breaker(), heartbeat)
-            await sender.send(made.held, trio.current_time())
+            await sender.send(made.held)
             assert len(w.viber.batches) == sent
             step = (await w.message(ids[0])).steps[0]
             assert (step.status, step.attempts) == ((20, 1) if sent else (1, 0))
