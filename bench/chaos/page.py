@@ -44,7 +44,7 @@ TOLD = (
     ),
     (
         "asked for, not known, sent again",
-        "steps sent again after look-ups: their first request had not reached the provider",
+        "steps looked up twice or more and sent again: the provider had not had them",
     ),
     ("receipts that came hours late", "receipts that came hours late"),
     ("double deliveries (late Viber)", "Viber delivered after its time, and SMS as well"),
