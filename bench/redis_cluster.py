@@ -79,6 +79,11 @@ class Node:
             process_group=0,
         )
 
+    def revive(self) -> None:
+        """Starts it again on its files; returns when it serves."""
+        self.start()
+        until("the node serves", self.answers)
+
     @property
     def id(self) -> str:
         return str(self.client.execute_command("CLUSTER", "MYID"))
@@ -91,6 +96,12 @@ class Node:
 
     def is_master(self) -> bool:
         return bool(self.client.info("replication")["role"] == "master")
+
+    def is_copied(self) -> bool:
+        """Whether every replica that follows it has all that it wrote."""
+        told: dict[str, Any] = self.client.info("replication")
+        copies = [told[f"slave{n}"]["offset"] for n in range(told["connected_slaves"])]
+        return bool(copies) and all(each == told["master_repl_offset"] for each in copies)
 
     def kill(self) -> None:
         """kill -9."""
@@ -183,6 +194,7 @@ class RedisCluster:
         for node in self.nodes:
             if node.is_master():
                 node.client.flushall()
+        until("the replicas are empty too", lambda: not any(n.client.dbsize() for n in self.nodes))
 
     def master_of(self, key: str) -> Node:
         """Who serves a key's slot, in the view of the first node that answers."""
@@ -193,6 +205,13 @@ class RedisCluster:
                     if first <= slot <= last:
                         return next(each for each in self.nodes if each.port == port)
         raise AssertionError(f"nobody serves slot {slot}")
+
+    def replicas_of(self, master: Node) -> list[Node]:
+        return [
+            node
+            for node in self.nodes
+            if node.client.info("replication").get("master_port") == master.port
+        ]
 
     def other_master(self, node: Node) -> Node:
         return next(each for each in self.nodes if each is not node and each.is_master())

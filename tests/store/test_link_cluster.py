@@ -343,8 +343,7 @@ def test_a_dead_node_stops_its_shards_only_and_serves_again_when_it_is_back(
                 await link.call([counting(1)])
             alive = [s for s in range(SHARDS) if cluster.master_of(keys_of(s).tag) is not dead]
             assert await link.call([counting(shard) for shard in alive]) == [3] * len(alive)
-            dead.start()
-            await loop.in_thread(lambda: until("the node serves", dead.answers))
+            dead.revive()
             await loop.in_thread(cluster.await_well)
             await loop.in_thread(lambda: until("it is found", lambda: link.statistics().connected))
             assert await link.call([counting(1)]) == [2]
