@@ -14,7 +14,8 @@ DUPLICATES = 0.04
 CAPPED = 0.02
 INVALID = 0.01
 BACK = 400  # how far back a duplicate reaches
-LOST_EVERY = 300  # numbers between two whose receipts are lost
+LOST_EVERY = 300  # numbers between two whose receipts are lost, at least
+LOST_MAX = 500  # such numbers: the simulator is told them on its command line
 PHONES = 1_000_000
 
 
@@ -50,4 +51,5 @@ def phone(person: int) -> str:
 
 def lost_phones(messages: int) -> list[str]:
     """The numbers whose receipts never come."""
-    return [phone(person) for person in range(LOST_EVERY // 2, messages, LOST_EVERY)]
+    every = max(LOST_EVERY, -(-messages // LOST_MAX))
+    return [phone(person) for person in range(every // 2, messages, every)]

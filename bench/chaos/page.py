@@ -134,7 +134,7 @@ def text(outcomes: list[Outcome], rows: list[Row], machine: str) -> str:
     )
     parts = [
         INTRO,
-        f"## Result\n\n{machine}\n\n{messages} messages, seeds {seeds}. {verdict}\n",
+        f"## Result\n\n{machine}\n\n{messages:,} messages, seeds {seeds}. {verdict}\n",
         *(_violations(f"Seed {one.seed}", one.faults) for one in outcomes if one.faults),
         *(_violations(f"Killed when: {row.point}", row.faults) for row in rows if row.faults),
         _table_of_runs(outcomes),

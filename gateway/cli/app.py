@@ -187,7 +187,7 @@ def simulate(
     book: Annotated[
         Path | None,
         typer.Option(
-            help="File that messages, bill and receipts due survive a kill in; else memory only.",
+            help="File that messages, bill and receipts due survive a kill in, up to 4 GiB.",
             show_default=False,
         ),
     ] = None,

@@ -111,10 +111,12 @@ def test_killed_under_load_it_knows_its_messages_and_sends_the_receipts_it_owes(
             sent = viber_over_http("a", "b", webhook=webhook)
             assert call(first.port, "POST", "/viber/2/messages", sent).status == 200
             first.flush(everything=True)
+            assert first.stats().next_ms is None
             told = len(webhook.results("/delivery")), len(webhook.results("/seen"))
             assert told == (2, 2)
             call(first.port, "POST", "/viber/2/messages", viber_over_http("c", webhook=webhook))
             bill = first.bill()
+            assert (first.stats().next_ms or 0) > first.stats().pending > 0
             first.process.kill()
             first.process.wait()
         webhook.forget()
