@@ -40,7 +40,7 @@ HOLD_OFF_MS_MAX = 600_000
 SCRIPTS: Mapping[str, str] = MappingProxyType(
     {
         name: resources.files("ratelimit").joinpath("lua", f"{name}.lua").read_text()
-        for name in ("lease", "give_back", "hold_off")
+        for name in ("lease", "give_back", "hold_off", "ahead")
     }
 )
 
@@ -99,6 +99,13 @@ class Limiter:
     async def hold_off(self, ms: int) -> None:
         """Lets nobody send for `ms` milliseconds, at most HOLD_OFF_MS_MAX."""
         await self._run("hold_off", self._keys, (max(1, min(ms, HOLD_OFF_MS_MAX)),))
+
+    async def left(self) -> int:
+        """Tokens that could be leased at this moment: about a tenth of the rate when nobody sends,
+        near 0 when the limit is what bounds the flow, 0 when the provider is held off."""
+        ahead_us: int = await self._run("ahead", self._keys, ())
+        room_us = HORIZON_US - ahead_us
+        return room_us * self._speed // 10**12 + 1 if room_us >= 0 else 0
 
 
 class Schedule:

@@ -66,13 +66,13 @@ class Lane:
         self._heartbeat = heartbeat
         self._breaker = Breaker()
         self._batch = provider.batch_max
-        self._limiter = Limiter(
+        self.limiter = Limiter(
             run_script,
             config.name,
             rate_per_s=config.rate_per_s,
             batch=max(self._batch, CLAIM_TOGETHER),
         )
-        self._sender = Sender(deps, provider, self._limiter, pauses, self._breaker, heartbeat)
+        self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._ready = Ready(deps.terms.floor_percent)
         self._flow = Flow(
             self._ready,
@@ -140,7 +140,7 @@ class Lane:
             elif not await self._has_work():
                 await self.intake.idle()
             elif pause is None:
-                wanted = min(room, self._limiter.quantum, self._unserved())
+                wanted = min(room, self.limiter.quantum, self._unserved())
                 if wanted <= self._tokenless() or not await self._paced(wanted):
                     return Turn(wanted, False)
             elif await self._pauses.take_probe(self.name):
@@ -149,7 +149,7 @@ class Lane:
     async def _paced(self, wanted: int) -> bool:
         """Whether it waited, so that more comes together; it does not for a code or full batch."""
         at = self._took_at + PACE_S
-        if wanted < min(CLAIM_TOGETHER, self._limiter.quantum) and at > trio.current_time():
+        if wanted < min(CLAIM_TOGETHER, self.limiter.quantum) and at > trio.current_time():
             with trio.move_on_at(at):
                 await self._code_came.wait()
             return True
@@ -175,7 +175,7 @@ class Lane:
 
     async def _has_work(self) -> bool:
         if self._unserved() <= 0:
-            await self.intake.fill(self._flow.ahead + self._limiter.quantum, now=True)
+            await self.intake.fill(self._flow.ahead + self.limiter.quantum, now=True)
         return self._unserved() > 0
 
     async def _lease(self, wanted: int) -> tuple[Lease, float]:
@@ -183,7 +183,7 @@ class Lane:
         began = trio.current_time()
         while True:
             lead_s = 0.0 if wanted <= self._flow.claimed_already(began) else self._flow.lead_s()
-            lease = await self._limiter.lease(wanted, round(lead_s * 1e6))
+            lease = await self.limiter.lease(wanted, round(lead_s * 1e6))
             start = trio.current_time() + lease.wait_us / 1e6
             if lease.granted:
                 self._tokens.inc(lease.granted)
@@ -268,7 +268,7 @@ class Lane:
             await self._watchdog.until_done(
                 lambda: self.intake.fill(CLAIM_TOGETHER, now=True, codes=True)
             )
-            room = self._flow.hurrying_room(trio.current_time(), self._limiter.quantum)
+            room = self._flow.hurrying_room(trio.current_time(), self.limiter.quantum)
             if room > 0 and not self._alone and self._breaker.rest_s == 0.0:
                 entries = self.intake.pick((room, 0, 0))
                 self._flow.claiming += len(entries)
@@ -389,7 +389,7 @@ class Lane:
 
     async def _give_back(self, lease: Lease, unused: int) -> None:
         try:
-            await self._limiter.give_back(lease, unused)
+            await self.limiter.give_back(lease, unused)
         except StoreUnavailable as error:
             await self._watchdog.away(error)  # the tokens lapse, which breaks no limit
 

@@ -1,8 +1,8 @@
 """The figures of a dispatcher, as Prometheus metrics in a registry of its own.
 
 Owns names, help texts and labels; everybody else only counts. Labels are configured names, so their
-number is bounded. Lane figures are the whole installation's and every dispatcher shows the same;
-all others are this process's.
+number is bounded. `tokens_left` is the whole installation's and every dispatcher shows the same,
+all others are this process's. What waits in the lanes ingress shows, which looks at it anyway.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(_PREFIX + name, text, labels, registry=registry)
 
-        self.lane_entries = gauge("lane_entries", "Messages in a lane", "provider", "category")
-        self.lane_age = gauge(
-            "lane_age_seconds", "Age of a lane's oldest message", "provider", "category"
-        )
         self.paused = gauge("paused", "1 while an account fault stops a provider", "provider")
         self.requests_open = gauge("requests_open", "Requests not answered yet", "provider")
         self.claimed = gauge("claimed", "Messages claimed, outcome not recorded", "provider")
         self.tokens = counter("tokens", "Tokens leased from the rate limit", "provider")
+        self.tokens_left = gauge(
+            "tokens_left", "Tokens the rate limit would lease at this moment", "provider"
+        )
         self.token_wait = counter(
             "token_wait_seconds", "Time spent waiting for the rate limit", "provider"
         )

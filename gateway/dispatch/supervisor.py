@@ -29,7 +29,6 @@ from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
 from gateway.settings import Settings
 from gateway.store import lanes
-from gateway.store.keys import keys_of
 from gateway.store.link import LIMITS_DEFAULT, Limits
 from gateway.store.link_trio import open_link
 from gateway.store.script import Script
@@ -159,7 +158,7 @@ def _start_background(
 
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
-    nursery.start_soon(_publish, deps)
+    nursery.start_soon(_publish, deps, working)
     for lane in working:
         nursery.start_soon(recovery.run, deps, lane)
     for asked in look_ups.values():
@@ -208,11 +207,11 @@ async def _last_words(said: Awaitable[None]) -> None:
             _log.warning("redis is away at the end: what it holds of us lapses", reason=str(error))
 
 
-async def _publish(deps: DispatchDeps) -> None:
-    """Measures the lanes and publishes all figures. Redis away: counted, and the next one comes."""
+async def _publish(deps: DispatchDeps, working: Sequence[Lane]) -> None:
+    """Measures and publishes all figures. Redis away: counted, and the next one comes."""
 
     async def turn() -> float:
-        await measure(deps)
+        await measure(deps, working)
         if deps.publish is not None:
             await deps.publish()
         return telemetry.PUBLISH_EVERY_S
@@ -220,15 +219,8 @@ async def _publish(deps: DispatchDeps) -> None:
     await deps.watchdog("figures").for_ever(turn)
 
 
-async def measure(deps: DispatchDeps) -> None:
-    """Length and age of every lane over all shards, and the store's counts."""
+async def measure(deps: DispatchDeps, working: Sequence[Lane]) -> None:
+    """What is read when it is published: the store's counts, and what the rate limits have left."""
     deps.metrics.count_commits(deps.store.counts)
-    named = [(provider, category) for provider in deps.providers for category in CATEGORIES]
-    shards = range(deps.store.shards)
-    keys = [keys_of(shard).lane(*lane) for lane in named for shard in shards]
-    states = await lanes.states(deps.link, keys, deps.clock())
-    for at, (provider, category) in enumerate(named):
-        mine = states[at * len(shards) : (at + 1) * len(shards)]
-        deps.metrics.lane_entries.labels(provider, category).set(sum(s.length for s in mine))
-        age_ms = max(s.age_ms for s in mine)
-        deps.metrics.lane_age.labels(provider, category).set(age_ms / 1000)
+    for lane in working:
+        deps.metrics.tokens_left.labels(lane.name).set(await lane.limiter.left())

@@ -271,6 +271,9 @@ class MemoryRedis(StreamCommands):
             self.outlive(key, -((self.now_us() - lease.end_us) // 1000) + 1000)
         return [lease.granted, lease.wait_us, lease.end_us]
 
+    def _ahead(self, key: bytes) -> Value:
+        return max(self._schedule(key, 1, 1).free_us - self.now_us(), 0)
+
     def _give_back(self, key: bytes, end_us: int, unused: int, speed: int) -> Value:
         schedule = self._schedule(key, 1, speed)
         if schedule.free_us != end_us:

@@ -101,6 +101,22 @@ def test_a_lease_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> No
     with_redis(redis_url, work)
 
 
+def test_what_is_left_is_what_can_be_leased_at_once(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        assert await limiter.left() == 98
+        for _ in range(5):
+            await limiter.lease(10)
+        assert 48 <= await limiter.left() < 98
+        while (await limiter.lease(10)).granted:
+            pass
+        assert await limiter.left() < 10
+        await limiter.hold_off(60_000)
+        assert await limiter.left() == 0
+
+    with_redis(redis_url, work)
+
+
 def test_a_limit_that_is_not_used_leaves_nothing_behind(redis_url: str) -> None:
     async def work(link: Link) -> None:
         await Limiter(runner(link), "sms", rate_per_s=10, batch=10).lease(1)

@@ -109,8 +109,6 @@ def test_every_series_that_says_what_bounds_the_flow_is_on_the_dashboard() -> No
         "kaskad_process_start_time_seconds",
         "kaskad_process_open_fds",
         "kaskad_process_max_fds",
-        "kaskad_dispatch_lane_entries",  # as kaskad_lane_messages, which ingress shows
-        "kaskad_dispatch_lane_age_seconds",
         "kaskad_commits_unknown_total",
         "kaskad_snapshots_failed_total",
     }
