@@ -72,24 +72,29 @@ def take(
     return True
 
 
-def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> None:
-    """The message was delivered: its claim lasts for the de-duplication window from now.
+def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
+    """The message was delivered: its claim lasts for the de-duplication window from now. Returns
+    whether it holds anything.
 
     A late delivery may find its claim given back, or taken by a newer message that is still live.
     Then it takes the claim back: the newer one may end without delivery, and what arrived must not
-    be forgotten with it. A claim of another delivered message stays.
+    be forgotten with it. A claim of another delivered message stays. A slot that no cap counts any
+    more, because the delivery came that late, counts from now.
     """
     assert message.delivered_step >= 0
     channel = message.steps[message.delivered_step].channel
+    takes_slot = message.category in policy.slot_ms
     for person in people:
         if message.campaign is not None:
             claim = person.claims.get(message.campaign)
             if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
                 person.claims[message.campaign] = Claim(message.id, now_ms + policy.dedupe_ms)
-        if message.category in policy.slot_ms and all(
-            s.message != message.id for s in person.slots
+        if takes_slot and not any(
+            s.message == message.id and _counts(s, policy, now_ms) for s in person.slots
         ):
+            person.slots = [s for s in person.slots if s.message != message.id]
             person.slots.append(Slot(message.id, now_ms, message.category, channel))
+    return takes_slot or message.campaign is not None
 
 
 def give_back(people: Sequence[Person], message: Message) -> None:
@@ -115,9 +120,7 @@ def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
     if person.claims:
         person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
     if person.slots:
-        person.slots = [
-            s for s in person.slots if s.at_ms + policy.slot_ms.get(s.category, 0) > now_ms
-        ]
+        person.slots = [s for s in person.slots if _counts(s, policy, now_ms)]
     last = 0
     for claim in person.claims.values():
         if claim.until_ms == 0:
@@ -131,6 +134,11 @@ def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
 def _is_free(claim: Claim, message_id: str, now_ms: int) -> bool:
     """Whether a message may have it: its own, or over."""
     return claim.message == message_id or _lapsed(claim, now_ms)
+
+
+def _counts(slot: Slot, policy: Policy, now_ms: int) -> bool:
+    """Whether any cap can still count it."""
+    return slot.at_ms + policy.slot_ms.get(slot.category, 0) > now_ms
 
 
 def _lapsed(claim: Claim, now_ms: int) -> bool:
@@ -148,8 +156,9 @@ def copy_state(person: Person, message: Message, policy: Policy, now_ms: int) ->
         return
     step = message.steps[message.delivered_step if message.delivered_step >= 0 else message.current]
     since_ms = step.done_ms if message.delivered_step >= 0 else message.updated_ms
-    if message.category in policy.slot_ms and all(
-        s.message != message.id or s.channel != step.channel for s in person.slots
+    if message.category in policy.slot_ms and not any(
+        s.message == message.id and s.channel == step.channel and _counts(s, policy, now_ms)
+        for s in person.slots
     ):
         person.slots = [s for s in person.slots if s.message != message.id]
         person.slots.append(Slot(message.id, since_ms, message.category, step.channel))

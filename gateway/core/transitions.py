@@ -242,8 +242,7 @@ class Turn:
     # --- people and money
 
     def keep_people(self) -> None:
-        if self.persons:
-            people.keep(self.persons, self.message, self.policy, self.now_ms)
+        if self.persons and people.keep(self.persons, self.message, self.policy, self.now_ms):
             self.message.holds = True
             self.effects.people_changed = True
 

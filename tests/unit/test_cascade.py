@@ -185,6 +185,14 @@ def test_a_late_delivery_is_not_forgotten_with_a_newer_message_that_fails() -> N
     assert world.person.claims["autumn"] == delivered_first
 
 
+def test_a_delivery_a_day_late_counts_against_the_cap_from_when_it_came() -> None:
+    world = World(policy(caps=(EVERY_CAP,)), request(route="viber-only"))
+    world.send()
+    world.now_ms += 2 * DAY
+    world.report("delivered")
+    assert world.person.slots == [Slot(ID, T0 + 2 * DAY, "marketing", "viber")]
+
+
 def test_a_receipt_that_outruns_the_answer_counts() -> None:
     world = World()
     world.happen(events.Claimed(0))
