@@ -97,7 +97,8 @@ class Receipt(msgspec.Struct, frozen=True):
     its own, which then stands in `ref`: match an unknown `ref` against the ids of
     `Submitted.provider_id` too. `cost` is the provider's whole charge for the step (price of one
     part times its parts), exact; `part_cost` is the price of one part from a provider that does not
-    say how many there were. At most one of the two is set; `currency` is its currency.
+    say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
+    number (digits) where the provider repeats it: a hint which records will be needed, no proof.
     """
 
     status: ReceiptStatus
@@ -109,6 +110,7 @@ class Receipt(msgspec.Struct, frozen=True):
     currency: str | None = None
     fault: Fault | None = None
     part_cost: Decimal | None = None
+    to: str | None = None
 
 
 class Receipts(msgspec.Struct, frozen=True):

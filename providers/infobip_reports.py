@@ -43,6 +43,7 @@ _RESULTS = msgspec.json.Decoder(Results)
 _REPORT = msgspec.json.Decoder(Report)
 _REPORT_CORE = msgspec.json.Decoder(ReportCore)
 _REF = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_NUMBER = re.compile(rb'"?\+?([0-9]{5,15})"?')
 
 
 def read_envelope(body: bytes) -> Results:
@@ -87,7 +88,8 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
     if report.status is None:
         if report.seen_at is None:
             raise ValueError(f"message {ref} has neither a status nor seenAt.")
-        return Receipt("seen", ref, provider_id, at_ms=_at_ms(report.seen_at, ref, faults))
+        at_ms = _at_ms(report.seen_at, ref, faults)
+        return Receipt("seen", ref, provider_id, at_ms=at_ms, to=_digits(report.to))
     status = _receipt_status(report.status, ref)
     cost, part_cost = _costs(report, ref, faults)
     priced = cost is not None or part_cost is not None
@@ -101,7 +103,14 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         currency=report.price.currency if report.price and priced else None,
         fault=_fault(report.error) or _refusal(report.status, status),
         part_cost=part_cost,
+        to=_digits(report.to),
     )
+
+
+def _digits(to: msgspec.Raw) -> str | None:
+    """The number a report repeats, as digits; None for anything else, which harms nothing."""
+    found = _NUMBER.fullmatch(to)
+    return None if found is None else found[1].decode()
 
 
 def _receipt_status(status: Status, ref: str) -> ReceiptStatus:

@@ -122,6 +122,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     seen_at: str | None = None
     message_count: int | None = None
     price: Price | None = None
+    to: msgspec.Raw = msgspec.Raw()
 
 
 class ReportCore(msgspec.Struct, frozen=True, rename="camel"):

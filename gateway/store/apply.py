@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.admission import OptOut
 from gateway.core.effects import Effects
-from gateway.core.events import CURRENT, Claimed, Happening
+from gateway.core.events import CURRENT, Claimed, Happening, Reported
 from gateway.core.model import (
     Message,
     Person,
@@ -29,7 +29,7 @@ from gateway.core.model import (
 from gateway.core.policy import Policy
 from gateway.store.admit import OPT_OUTS
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.link import Command, Link, Session
+from gateway.store.link import Command, Link, Reply, Session
 from gateway.store.transaction import values_in
 from gateway.store.writes import Retention, Writes
 
@@ -106,12 +106,34 @@ class Application:
 
     async def _load_messages(self, session: Session) -> None:
         ids = list(dict.fromkeys(item.message_id for item in self._items))
-        keys = [self._keys.message(id_) for id_ in ids]
+        hinted = self._hinted()
+        keys = [*(self._keys.message(id_) for id_ in ids), *hinted]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
-        for id_, value in zip(ids, values_in(replies[1]), strict=True):
+        values = values_in(replies[1])
+        for key, value in zip(hinted, values[len(ids) :], strict=True):
+            self._read_person(key, value)
+        for id_, value in zip(ids, values, strict=False):
             if value is not None:
                 message = self._messages[id_] = unpack_message(id_, value)
                 self._person_keys[id_] = self._keys_of_person(message)
+
+    def _hinted(self) -> list[str]:
+        """The persons that receipts name: read with the messages, they save a round trip (an eighth
+        of a commit of ten receipts, 2026-11-22). One that is none of ours, or not this message's,
+        was read for nothing."""
+        return list(
+            dict.fromkeys(
+                self._keys.phone(item.happening.receipt.to)
+                for item in self._items
+                if isinstance(item.happening, Reported)
+                and item.happening.receipt.to is not None
+                and item.happening.receipt.status != "sent"
+            )
+        )
+
+    def _read_person(self, key: str, value: object) -> None:
+        assert value is None or isinstance(value, bytes)
+        self._persons[key] = Person() if value is None else decode_person(value)
 
     async def _with_opt_outs(self, session: Session) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
@@ -162,13 +184,16 @@ class Application:
                     alone=times[item.message_id] == 1,
                 )
                 for key in self._person_keys[message.id]
+                if key not in self._persons
             )
         )
         if not keys:
             return
         here = [key for key in keys if self._is_here(key)]
-        replies = await session.call([("WATCH", *here), ("MGET", *here)])
-        values = dict(zip(here, values_in(replies[1]), strict=True))
+        values: dict[str, Reply] = {}
+        if here:
+            replies = await session.call([("WATCH", *here), ("MGET", *here)])
+            values = dict(zip(here, values_in(replies[1]), strict=True))
         elsewhere = [key for key in keys if key not in values]
         if elsewhere:
             # Read for the caps only; what changes there is copied after the commit.
@@ -176,8 +201,7 @@ class Application:
                 zip(elsewhere, await self._link.call([("GET", k) for k in elsewhere]), strict=True)
             )
         for key, value in values.items():
-            assert value is None or isinstance(value, bytes)
-            self._persons[key] = Person() if value is None else decode_person(value)
+            self._read_person(key, value)
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)

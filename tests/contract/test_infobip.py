@@ -247,14 +247,23 @@ def test_a_delivery_report_is_read_whole() -> None:
         parts=2,
         cost=Decimal("0.02"),
         currency="EUR",
+        to="79000000001",
     )
 
 
 def test_a_seen_report_is_read_whole() -> None:
-    body = infobip_wrap([infobip_report_item("m-1.1", "seen")])
+    body = infobip_wrap([infobip_report_item("m-1.1", "seen") | {"to": "+79000000002"}])
     assert VIBER.receipts(body, "application/json").receipts == [
-        Receipt("seen", "m-1.1", at_ms=1_793_527_500_250)
+        Receipt("seen", "m-1.1", at_ms=1_793_527_500_250, to="79000000002")
     ]
+
+
+@pytest.mark.parametrize("to", [None, "", "the shop", 12, 7.9e10, {"number": "79"}, "7" * 40])
+def test_a_number_that_is_none_costs_the_report_nothing(to: object) -> None:
+    body = infobip_wrap([infobip_report_item("m-1.1", "delivered") | {"to": to}])
+    read = VIBER.receipts(body, "application/json")
+    assert read.faults == []
+    assert [(r.status, r.to) for r in read.receipts] == [("delivered", None)]
 
 
 def test_the_time_falls_back_to_when_it_was_sent() -> None:
