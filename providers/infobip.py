@@ -34,7 +34,7 @@ from providers.contract import (
     Submitted,
     Unknown,
 )
-from providers.infobip_reports import read_envelope, read_reports
+from providers.infobip_reports import read_envelope, read_good, read_reports
 from providers.infobip_wire import (
     ACCOUNT_STATUSES,
     DUPLICATE_ID,
@@ -113,6 +113,9 @@ class Infobip:
         return outcomes
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
+        good = read_good(body)
+        if good is not None:
+            return good
         results = read_envelope(body)
         if results.results is None:
             if results.notification_type is not None:

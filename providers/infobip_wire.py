@@ -142,6 +142,12 @@ class Results(msgspec.Struct, frozen=True, rename="camel"):
     notification_type: str | None = None
 
 
+class GoodResults(msgspec.Struct, frozen=True):
+    """As `Results`, where every item is as it should be."""
+
+    results: list[Report]
+
+
 class ServiceException(msgspec.Struct, frozen=True, rename="camel"):
     message_id: str | None = None
     text: str | None = None

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from provider_examples import (
     CALLBACK_URL,
     INFOBIP_STATUSES,
@@ -21,6 +23,7 @@ from provider_examples import (
 )
 
 from providers.contract import Button, Fault, Receipt, Refused, Submitted, Unknown
+from providers.infobip_reports import read_envelope, read_reports
 from providers.replies import retry_after_ms
 
 SMS, VIBER = (row.adapter() for row in ROWS)
@@ -402,6 +405,29 @@ def test_our_id_is_found_wherever_it_is(
 ) -> None:
     read = receipt(messageId=message_id, callbackData=echo)
     assert (read.ref, read.provider_id) == (ref, provider_id)
+
+
+GOOD = infobip_report_item("m-1.1", "delivered")
+ITEMS: list[object] = [
+    GOOD,
+    infobip_report_item("m-2.0", "undelivered"),
+    {"messageId": "m-3.0", "seenAt": "2026-11-01T12:34:56.789+0000"},
+    GOOD | {"doneAt": "never"},
+    GOOD | {"price": {"pricePerMessage": -1, "currency": "EUR"}},
+    GOOD | {"messageCount": "many"},
+    GOOD | {"status": {"groupId": 99, "id": 1}},
+    GOOD | {"messageId": None, "callbackData": None},
+    {"messageId": "m-4.0"},
+    None,
+    [],
+    7,
+]
+
+
+@given(items=st.lists(st.sampled_from(ITEMS), max_size=6))
+def test_a_body_is_read_as_its_items_are_one_by_one(items: list[object]) -> None:
+    body = infobip_wrap(items)
+    assert SMS.receipts(body, "application/json") == read_reports(read_envelope(body).results or ())
 
 
 def test_a_click_report_is_harmless() -> None:
