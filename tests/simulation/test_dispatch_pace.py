@@ -107,8 +107,8 @@ class Pace:
         return sum(shares) / (end - begin)
 
 
-@pytest.mark.parametrize("dispatchers", [1, 2, 4])
-@pytest.mark.parametrize("rate", [7, 100, 1_000, 2_500])
+@pytest.mark.parametrize("dispatchers", [1, 4])
+@pytest.mark.parametrize("rate", [7, 100, 1_000])
 def test_the_limit_is_used_and_never_exceeded(rate: int, dispatchers: int) -> None:
     pace = Pace(0.005, rate=rate, batch=100)
 
