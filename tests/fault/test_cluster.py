@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tempfile
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,17 @@ from http_client import Answer
 from stack import COMMAND_S, Stack, phone, stack, until
 
 from bench.redis_cluster import Node, RedisCluster
+from gateway.store.address import parse_address
 from gateway.store.keys import keys_of, shard_of
 
 SHARDS = 16
-MESSAGES = 240
+MESSAGES = 160
 BATCH = 20
 AWAY_S = 30.0
 RECOVERED_S = 60.0
 INSTALLATION, LIMIT = "{kaskad}", "{limit:infobip-viber}"
 KNOBS: dict[str, Any] = {"viber_share": 0.7, "answer_ms_min": 5, "answer_ms_max": 30}
+SCALING = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
 CONFIG: dict[str, Any] = {
     "redis": {"shards": SHARDS},
     "providers": {"infobip-viber": {"rate": "100/s", "batch": 10}},
@@ -40,9 +44,15 @@ CONFIG: dict[str, Any] = {
 def with_replicas() -> Iterator[RedisCluster]:
     with (
         tempfile.TemporaryDirectory(prefix="kaskad-") as folder,
-        RedisCluster(Path(folder) / "cluster", replicas=1) as made,
+        RedisCluster(Path(folder) / "cluster", replicas=1, **advised()) as made,
     ):
         yield made
+
+
+def advised() -> dict[str, str]:
+    """What docs/scaling.md says every node should be set to."""
+    (block,) = re.findall(r"```\n( +cluster-enabled yes\n.*?) +```", SCALING, re.DOTALL)
+    return dict(line.split() for line in block.splitlines())
 
 
 @pytest.fixture
@@ -60,6 +70,14 @@ def kaskad_on(cluster: RedisCluster, dispatchers: int = 2) -> Iterator[Stack]:
         for process in started:
             process.wait_ready()
         yield kaskad
+
+
+def test_the_guide_s_configuration_is_understood() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", SCALING, re.DOTALL)
+    shown = tomllib.loads(block)["redis"]
+    address = parse_address(shown["url"])
+    assert (address.cluster, len(address.endpoints), shown["shards"]) == (True, 3, SHARDS)
+    assert advised()["appendfsync"] == "always"
 
 
 def shard_key(shard: int) -> str:
@@ -153,7 +171,7 @@ def test_slots_move_while_messages_flow(cluster: RedisCluster) -> None:
             assert kaskad.post(message).status == 503
 
     with kaskad_on(cluster) as kaskad:
-        ids = send_while(kaskad, {1: mover.start, 9: leave_half_moved})
+        ids = send_while(kaskad, {1: mover.start, 6: leave_half_moved})
         mover.join(COMMAND_S)
         nothing_is_lost_or_twice(kaskad, ids)
     assert all(cluster.master_of(key) is not before[key] for key in keys)
@@ -175,7 +193,7 @@ def test_a_master_dies_and_its_replica_goes_on_from_all_that_it_had(cluster: Red
         dead[0].kill()
 
     with kaskad_on(cluster) as kaskad:
-        ids = send_while(kaskad, {5: kill})
+        ids = send_while(kaskad, {3: kill})
         nothing_is_lost_or_twice(kaskad, ids)
         assert cluster.master_of(INSTALLATION) is not dead[0]
     dead[0].revive()
