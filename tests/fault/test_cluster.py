@@ -8,28 +8,35 @@ sent twice, and the ledger is the provider's bill.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import tempfile
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from http_client import Answer
 from stack import COMMAND_S, Stack, phone, stack, until
 
 from bench.redis_cluster import Node, RedisCluster
 from gateway.store.address import parse_address
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.link import Command, Link, Session
+from gateway.store.link_trio import open_link
+from gateway.store.transaction import CommitCounts, commit
 
 SHARDS = 16
 MESSAGES = 160
 BATCH = 20
 AWAY_S = 30.0
 RECOVERED_S = 60.0
+AFTER = 100  # writes before masters change, and again afterwards
 INSTALLATION, LIMIT = "{kaskad}", "{limit:infobip-viber}"
 KNOBS: dict[str, Any] = {"viber_share": 0.7, "answer_ms_min": 5, "answer_ms_max": 30}
 SCALING = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
@@ -199,6 +206,53 @@ def test_a_master_dies_and_its_replica_goes_on_from_all_that_it_had(cluster: Red
     dead[0].revive()
     cluster.await_well()
     assert not dead[0].is_master()
+
+
+def test_masters_changed_in_order_lose_nothing_that_was_answered(cluster: RedisCluster) -> None:
+    """CLUSTER FAILOVER, as for every planned stop, under sixteen writers."""
+    tag = shard_key(0)
+    master = cluster.master_of(tag)
+    (replica,) = cluster.replicas_of(master)
+    answered: list[str] = []
+    after: list[str] = []
+
+    async def write(link: Link, writer: int) -> None:
+        for number in itertools.count():
+            key, token = f"{tag}{writer}:{number}", f"{tag}t:{writer}:{number}"
+
+            async def attempt(
+                session: Session, key: str = key, token: str = token
+            ) -> tuple[list[Command], None]:
+                await session.call([("WATCH", token, key)])
+                return [("HINCRBY", key, "times", 1)], None
+
+            await commit(link, token, attempt, CommitCounts())
+            answered.append(key)
+            if len(answered) == AFTER:
+                begun.set()
+            if replica_serves.is_set():
+                after.append(key)
+            if len(after) > AFTER:
+                return
+
+    begun, replica_serves = trio.Event(), trio.Event()
+
+    async def main() -> None:
+        async with open_link(cluster.url) as link, trio.open_nursery() as writers:
+            for writer in range(16):
+                writers.start_soon(write, link, writer)
+            await begun.wait()
+            replica.client.execute_command("CLUSTER", "FAILOVER")
+            served = partial(until, "the replica is the master", replica.is_master)
+            await trio.to_thread.run_sync(served)
+            replica_serves.set()
+        async with open_link(cluster.url) as link:
+            times = await link.call([("HGET", key, "times") for key in answered])
+            assert times == [b"1"] * len(answered)
+
+    trio.run(main)
+    assert len(answered) >= AFTER + len(after) > 2 * AFTER
+    assert not master.is_master()
 
 
 @pytest.mark.parametrize("careful", [False, True], ids=["default", "min-replicas-to-write"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -19,6 +21,7 @@ from gateway.store.link import (
     Limits,
     Link,
     OutcomeUnknown,
+    Reply,
     Session,
     StoreReplyError,
     StoreUnavailable,
@@ -230,6 +233,71 @@ def test_a_transaction_on_a_slot_that_stays_half_moved_is_given_up_and_nothing_i
                 with pytest.raises(OutcomeUnknown):
                     await link.call([counting(2), ("MGET", HERE + "a", HERE + "c")])
             assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [None] * 2
+
+    loop.run(main)
+
+
+class LosesAnAnswer:
+    """The real link, but the first EXEC's answer is lost; then something happens."""
+
+    def __init__(self, link: Link, then: Callable[[], None]) -> None:
+        self._link = link
+        self._then = then
+        self.lost = 0
+        self.wait_for_move = link.wait_for_move
+
+    @asynccontextmanager
+    async def session(self, key: str) -> AsyncIterator[Session]:
+        async with self._link.session(key) as inner:
+            outer = self
+
+            class Losing:
+                async def call(self, commands: list[Command]) -> list[Reply]:
+                    replies = await inner.call(commands)
+                    if commands[-1] == ("EXEC",) and not outer.lost:
+                        outer.lost += 1
+                        outer._then()
+                        raise OutcomeUnknown("The connection was lost.")
+                    return replies
+
+            yield Losing()  # type: ignore[misc]
+
+
+def test_what_was_applied_unheard_is_found_by_its_token_where_the_slot_has_moved(
+    loop: Loop, cluster: RedisCluster
+) -> None:
+    counter = CommitCounts()
+
+    def move() -> None:
+        cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
+
+    async def main() -> None:
+        async with loop.open_link(cluster.url) as link:
+            losing: Any = LosesAnAnswer(link, move)
+            await booked(losing, counter)
+            assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+
+    loop.run(main)
+    assert (counter.commits, counter.unknown) == (1, 1)
+
+
+def test_what_was_applied_unheard_stays_unknown_while_its_slot_is_half_moved(
+    loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "MOVES_MAX", 3)
+    target = cluster.other_master(cluster.master_of(HERE))
+    moving = cluster.half_moved(HERE, target)
+
+    def move_all_keys() -> None:
+        moving.__enter__()()
+
+    async def main() -> None:
+        async with loop.open_link(cluster.url) as link:
+            losing: Any = LosesAnAnswer(link, move_all_keys)
+            with pytest.raises(OutcomeUnknown):
+                await booked(losing, CommitCounts())
+            moving.__exit__(None, None, None)
+            assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
 
     loop.run(main)
 
