@@ -42,7 +42,7 @@ class Intake:
         self._known: set[tuple[str, bytes]] = set()
         self._lock = trio.Lock()  # reading and knowing what was read are one step
         self._unsure = False
-        self._read_at = -1.0
+        self.read_at = -1.0  # trio's time of the last read of all lanes
         self._work = trio.Event()
         self._hungry = trio.Event()
         self._code = trio.Event()
@@ -87,7 +87,7 @@ class Intake:
     async def fill(self, soon: int, *, now: bool = False, codes: bool = False) -> None:
         """Reads what can be used soon: one round trip over all lanes (`codes`: the most urgent
         ones), none if one was just made (`now`: even then)."""
-        fresh = trio.current_time() - self._read_at < FRESH_S and any(self.waiting())
+        fresh = trio.current_time() - self.read_at < FRESH_S and any(self.waiting())
         if fresh and not now:
             return
         async with self._lock:
@@ -108,7 +108,7 @@ class Intake:
                 await self._repair(error)
                 return
             if not codes:
-                self._read_at = trio.current_time()
+                self.read_at = trio.current_time()
             for lane, waitings in found.items():
                 self._buffers[self._category_of[lane]].extend(self._news(lane, waitings))
 
@@ -119,7 +119,7 @@ class Intake:
             await self._work.wait()
         self._work = trio.Event()
         self._hungry = trio.Event()
-        self._read_at = -1.0
+        self.read_at = -1.0
 
     async def take_over(self) -> list[Entry]:
         """What dead dispatchers held of these lanes and is now ours, of one round.

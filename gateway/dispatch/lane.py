@@ -175,6 +175,9 @@ class Lane:
 
     async def _has_work(self) -> bool:
         if self._unserved() <= 0:
+            with trio.move_on_at(self.intake.read_at + PACE_S):  # so that more comes together
+                await self._code_came.wait()
+        if self._unserved() <= 0:
             await self.intake.fill(self._flow.ahead + self.limiter.quantum, now=True)
         return self._unserved() > 0
 
@@ -258,8 +261,7 @@ class Lane:
         return max(counts[0] - hurried, 0), counts[1], counts[2]
 
     async def _hurry(self) -> None:
-        """Codes are claimed when they come, where they may go at once: nothing else is sent, or
-        tokens are kept for them. So many that floors hold: the next pick counts them in."""
+        """Claims codes when they come, as many as may go at once; the next pick counts them in."""
         while True:
             await self.intake.code()
             self._took_at = -math.inf
@@ -301,9 +303,8 @@ class Lane:
         finally:
             self._flow.claiming -= len(entries)
             self._count(len(made.held) - len(entries))
-        kept = {entry.message_id for entry in (*queued, *made.busy)}
+        kept = {each.message_id for each in (*queued, *made.busy, *made.broken)}
         kept |= {held.entry.message_id for held in made.held}
-        kept |= {item.message_id for item in made.broken}
         self.intake.forget(entry for entry in entries if entry.message_id not in kept)
         self.intake.give(queued)
         self.busy += made.busy[: BUSY_MAX - len(self.busy)]
@@ -383,7 +384,6 @@ class Lane:
                 self._done_with(held)
 
     def _done_with(self, held: Sequence[Held]) -> None:
-        """These are recorded, and their entries with them."""
         self.intake.forget(each.entry for each in held)
         self._count(-len(held))
 
