@@ -23,6 +23,7 @@ STOP_S_MAX = 25.0
 JUMP_MS = (2_000, 6_000)  # how far a clock jumps
 HOURS_LATE_MS = 4 * 3_600_000
 LATE_S = 3  # beyond a step's time: its wait, its grace and what the rest may take
+SOON_MS = 600_000  # what is to come later than this is hours late
 HOURS_LATE = "receipts hours late"
 
 Act = Callable[[Stage], None]
@@ -233,7 +234,6 @@ def _receipts() -> list[Fault]:
         ("receipts repeated", {"repeat_share": 0.5, "repeat_times": 3}),
         ("receipts reordered", {"reordered_share": 0.5}),
         ("receipts before the answer", {"early_share": 0.5}),
-        (HOURS_LATE, {"late_share": 0.3, "late_ms": HOURS_LATE_MS}),
         ("receipts 2,000 in a request", {"push_reports_max": 2_000, "flush_ms": 2_500}),
     ]
     found = [_knob(name, "receipts", (1.0, 4.0), turned) for name, turned in knobs]
@@ -244,12 +244,20 @@ def _receipts() -> list[Fault]:
     def in_time(stage: Stage) -> None:
         stage.turn(late_share=USUAL["late_share"], late_ms=USUAL["late_ms"])
 
+    hours: dict[str, object] = {"late_share": 0.3, "late_ms": HOURS_LATE_MS}
     return [
         *found,
+        _knob(HOURS_LATE, "receipts", (1.0, 4.0), hours)._replace(shown=_latest),
         Fault("receipts after the step's time", "receipts", (1.0, 4.0), late, in_time),
         Fault("receipts malformed", "forger", (0.1, 0.2), _malformed, _nothing),
         Fault("receipts for unknown ids", "forger", (0.1, 0.2), _unknown, _nothing),
     ]
+
+
+def _latest(stage: Stage) -> int:
+    """When the latest receipt is to come that is hours late; 0 when there is none."""
+    last_ms: int = stage.stats()["last_ms"] or 0
+    return last_ms if last_ms > stage.clocks.true_ms() + SOON_MS else 0
 
 
 USUAL: dict[str, object] = {

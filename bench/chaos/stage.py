@@ -74,6 +74,7 @@ class Stage:
         self.down: set[str] = set()  # what must not be started again yet
         self._knobs: dict[str, Any] = dict(KNOBS)  # as they were turned last
         self.full_disks = 0  # how often Redis has met one
+        self._stats: dict[str, Any] = {}
         self._outcomes: Counter[str] = Counter()  # of requests to simulators that were killed
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")} | {
             "CHAOS_APP_KEY": APP_KEY,
@@ -156,6 +157,10 @@ class Stage:
         for knob, value in self._knobs.items():
             options += ["--knob", f"{knob}={json.dumps(value)}"]
         return self._child("simulator", "d0", ["simulate", *options])
+
+    @property
+    def provider_runs(self) -> bool:
+        return self._simulator.process.poll() is None
 
     def kill_simulator(self) -> None:
         """kill -9; what it knows is in its book."""
@@ -256,13 +261,15 @@ class Stage:
             raise BenchFailed(f"kaskad {' '.join(words)}: {done.stderr.strip()}") from None
 
     def stats(self) -> dict[str, Any]:
-        found: dict[str, Any] = fetch(f"{self.provider_url}/_sim/stats")
-        return found
+        """The provider's; while it is dead, the last that was heard of it."""
+        if self.provider_runs:
+            self._stats = fetch(f"{self.provider_url}/_sim/stats")
+        return self._stats
 
     def turn(self, **knobs: Any) -> None:
         """Changes knobs of the simulator; of one that is down, from its next start on."""
         self._knobs |= knobs
-        if self._simulator.process.poll() is None:
+        if self.provider_runs:
             fetch(f"{self.provider_url}/_sim/knobs", json.dumps(knobs).encode(), "PUT")
 
     def bring_reports(self) -> None:
@@ -271,7 +278,7 @@ class Stage:
 
     def outcomes(self) -> Counter[str]:
         """What became of the requests to send so far, by the provider's own count."""
-        return self._outcomes + self._outcomes_now()
+        return self._outcomes + (self._outcomes_now() if self.provider_runs else Counter())
 
     def _outcomes_now(self) -> Counter[str]:
         found: Counter[str] = Counter()

@@ -22,7 +22,7 @@ import redis
 
 from bench.chaos import audience, faults, records
 from bench.chaos.audit import Audit
-from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, Fault
+from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, SOON_MS, Fault
 from bench.chaos.script import Script
 from bench.chaos.stage import APP_KEY, Plan, Stage
 from bench.processes import BenchFailed
@@ -34,7 +34,6 @@ PATIENCE_S = 60.0  # of the client, after the load
 SHOWN_S = 3.0  # how long after its end a fault may show in a count
 PROGRESS_S = 10.0
 BAR = 20  # characters
-SOON_MS = 600_000  # a receipt that is to come later than this is hours late
 CALM_S_EXTRA = 60.0  # beyond twice the waits: until everything must be over
 LOOK_S = 0.2
 TEND_S = 0.5
@@ -213,19 +212,13 @@ class Storm:
         """Counts what has shown; what has not in time comes again."""
         for each in list(self._ended):
             shown = each.fault.shown
-            if shown is None or (self._answers(each) and shown(self._stage) > each.before):
+            if shown is None or shown(self._stage) > each.before:
                 self._injected[each.fault.name] += 1
                 self._ended.remove(each)
             elif now > each.until_s:
                 self._tell(f"nothing came of: {each.fault.name}")
                 self._script.again(each.fault)
                 self._ended.remove(each)
-
-    def _answers(self, each: Running) -> bool:
-        """While the provider is dead nobody counts what came of a fault of it."""
-        return each.fault.place != "provider" or all(
-            other.fault.place != "provider" for other in self._running
-        )
 
     def _progress(self, share: float) -> None:
         decided = 0
@@ -257,7 +250,11 @@ def calm(stage: Stage, within_ms: int | None = None) -> list[str]:
         except redis.RedisError as error:
             left = {str(error): 1}
         to_come = stats["pending"]
-        if within_ms is not None and to_come and stats["next_ms"] > _now_ms() + within_ms:
+        if (
+            within_ms is not None
+            and to_come
+            and stats["next_ms"] > stage.clocks.true_ms() + within_ms
+        ):
             to_come = 0
         if not left and not to_come and not stats["reports_waiting"]:
             return []
@@ -277,10 +274,6 @@ def _hours_later(stage: Stage, late: list[str]) -> int:
     stage.bring_reports()
     late += calm(stage)
     return came
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @contextlib.contextmanager

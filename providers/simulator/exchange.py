@@ -136,6 +136,10 @@ class Exchange:
         """When `tick` has something to do, epoch milliseconds."""
         return self._schedule.next_ms()
 
+    def last_ms(self) -> int | None:
+        """When nothing is to come any more, epoch milliseconds."""
+        return self._schedule.last_ms()
+
     def send(self, request: ViberRequest | SmsRequest, now_ms: int) -> Sent:
         """Accepts or rejects each destination of the request."""
         self._bulks += 1

@@ -41,7 +41,7 @@ class Stats(msgspec.Struct, frozen=True):
     `requests` counts by "METHOD path" and what became of it: an HTTP status, `lost`, `answer-lost`,
     `garbage`, `refused` or `hung`. `messages_per_s_max` is the most messages any one sliding second
     brought to a channel, those of throttled requests included; `admitted_per_s_max` leaves them
-    out. `pending` is what is still to happen, from `next_ms` on (epoch milliseconds);
+    out. `pending` is what is still to happen, from `next_ms` to `last_ms` (epoch milliseconds);
     `reports_waiting` is what is not yet taken by a webhook.
     """
 
@@ -52,6 +52,7 @@ class Stats(msgspec.Struct, frozen=True):
     admitted_per_s_max: dict[Channel, int]
     pending: int
     next_ms: int | None
+    last_ms: int | None
     reports_waiting: int
     pushed: Pushed
 
@@ -203,6 +204,7 @@ class Runtime:
             admitted_per_s_max={name: window.peak for name, window in self._admitted.items()},
             pending=self.exchange.pending,
             next_ms=self.exchange.next_ms(),
+            last_ms=self.exchange.last_ms(),
             reports_waiting=self.pusher.waiting,
             pushed=self.pusher.pushed,
         )

@@ -33,6 +33,10 @@ class Schedule(Generic[T]):
         """When the earliest item is due, epoch milliseconds; None when nothing is scheduled."""
         return self._heap[0] if self._heap else None
 
+    def last_ms(self) -> int | None:
+        """When the latest item is due; looks at every bucket."""
+        return max(self._heap, default=None)
+
     def take(self, until_ms: int | None) -> list[T]:
         """Removes and returns what is due at `until_ms` (None: everything), earliest first."""
         taken: list[T] = []
