@@ -303,7 +303,8 @@ class Lane:
         finally:
             self._flow.claiming -= len(entries)
             self._count(len(made.held) - len(entries))
-        kept = {each.message_id for each in (*queued, *made.busy, *made.broken)}
+        broken = {item.message_id for item in made.broken}
+        kept = broken | {entry.message_id for entry in (*queued, *made.busy)}
         kept |= {held.entry.message_id for held in made.held}
         self.intake.forget(entry for entry in entries if entry.message_id not in kept)
         self.intake.give(queued)
@@ -315,7 +316,6 @@ class Lane:
             self._send_ready()
         if made.broken:
             await self._sender.record(made.broken)
-            broken = {item.message_id for item in made.broken}
             self.intake.forget(entry for entry in entries if entry.message_id in broken)
 
     async def _made(self, entries: Sequence[Entry]) -> tuple[Claims, list[Entry]]:
