@@ -86,9 +86,13 @@ def test_a_failover_keeps_every_write_that_was_answered(nodes: RedisNodes, how: 
     assert int(nodes.client.get("n") or 0) >= answered
 
 
+@pytest.mark.parametrize("own_file_system", [True, False])
 def test_a_full_disk_stops_redis_and_what_it_had_answered_is_there_afterwards(
-    nodes: RedisNodes,
+    nodes: RedisNodes, own_file_system: bool
 ) -> None:
+    if own_file_system and not nodes.small_disk:
+        pytest.skip("This system allows no file system of its own without root.")
+    nodes.small_disk = own_file_system
     nodes.client.set("before", "x" * 10_000)
     nodes.fill_disk(8_192)
     nodes._await_serving()
