@@ -33,6 +33,8 @@ FOLLOW_S = 60.0  # until a replica has everything and its own append-only file
 PAUSE_MS = 30_000  # writes wait so long at most for a failover
 FORMER_S = 2.0  # how long a master that was followed lives on: read-only, or hung
 TRIES = 5
+# A write beyond the limit on a file's size is an error then, and not the end by a signal.
+WRITE_ERROR = ["sh", "-c", 'trap \'\' XFSZ; exec "$0" "$@"']
 # Redis' words: for a write of which a part fitted, and for one of which nothing did.
 DISK_FULL = ("Short write while writing", "No space left on device", "File too large")
 # A name space of users and mounts of its own needs no root, where the system allows it.
@@ -233,7 +235,9 @@ class RedisNodes:
             + (f"replicaof 127.0.0.1 {replicaof}\n" if replicaof is not None else "")
         )
         log = self._folder / f"redis-{time.monotonic_ns()}.log"
-        command = [*(prefix or []), str(self.binary), str(config)]
+        if prefix is None:
+            prefix = [] if self.small_disk else WRITE_ERROR
+        command = [*prefix, str(self.binary), str(config)]
         return Child("Redis", command, log, self._env)
 
     def _await_serving(self) -> None:

@@ -93,6 +93,8 @@ def test_a_full_disk_stops_redis_and_what_it_had_answered_is_there_afterwards(
     if own_file_system and not nodes.small_disk:
         pytest.skip("This system allows no file system of its own without root.")
     nodes.small_disk = own_file_system
+    nodes.kill()
+    nodes.start()
     nodes.client.set("before", "x" * 10_000)
     nodes.fill_disk(8_192)
     nodes._await_serving()
