@@ -66,7 +66,11 @@ class KeepAliveTransport:
         raise attempt.timeout()
 
     async def _attempt(self, attempt: _Attempt, payload: bytes) -> Answer:
-        async with self._slots:
+        try:
+            self._slots.acquire_nowait()  # `acquire` gives way to all other tasks first
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
             if self._closed:
                 raise httpx2.ConnectError("The transport is closed.")
             attempt.connecting = True
@@ -78,6 +82,8 @@ class KeepAliveTransport:
                 raise attempt.failure("The connection broke") from error
             finally:
                 self._put_back(connection)
+        finally:
+            self._slots.release()
 
     async def _connect(self) -> _Connection:
         host, port = self._host, self._port

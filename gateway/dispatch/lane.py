@@ -340,7 +340,7 @@ class Lane:
 
     def _send_ready(self, *, probe: bool = False) -> None:
         """Sends what there are messages, tokens and connections for."""
-        if self._stopped() or self._breaker.rest_s > 0.0:
+        if not len(self._ready) or self._stopped() or self._breaker.rest_s > 0.0:
             return
         if self._pauses.of(self.name) is not None and not probe:
             return

@@ -67,9 +67,8 @@ class Ready:
         """Takes what goes now, the most urgent first: at most `room` messages, a token each."""
         common = self.tokens(now) - self._kept[1]
         otp, transactional, marketing = (len(self._held[c]) for c in CATEGORIES)
-        counts, self._owed = allot(
-            max(min(room, common), 0), (otp, transactional, marketing), self._floor, self._owed
-        )
+        waiting = (otp, transactional, marketing)
+        counts, self._owed = allot(max(min(room, common), 0), waiting, self._floor, self._owed)
         codes = min(self._kept[1], otp - counts[0], max(room - sum(counts), 0))
         self._spend(sum(counts))
         self._kept = (self._kept[0], self._kept[1] - codes)

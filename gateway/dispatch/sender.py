@@ -261,8 +261,11 @@ class Sender:
 
     async def _ask(self, piece: Sequence[Held]) -> Answer:
         try:
-            with trio.fail_after(self._send_s):
+            # Not `fail_after`: its generator is a tenth of what a single message costs here.
+            with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([held.submission for held in piece])
+                self._breaker.went_well()
+                return read_outcomes(piece, outcomes)
         except contract.SendFault as fault:
             answer = read_fault(piece, fault)
             if isinstance(fault, contract.NotSent):
@@ -270,14 +273,11 @@ class Sender:
             elif isinstance(fault, contract.Throttled):
                 answer.slow_down_ms = self._breaker.slowed_down(fault.retry_after_ms)
             return answer
-        except trio.TooSlowError:
-            return read_fault(piece, contract.Unknown("deadline", "The deadline passed."))
         except Exception:
             # A bug in an adapter, and bytes may have left: the messages must not pay for it.
             _log.exception("a provider's adapter failed", provider=self._name)
             return read_fault(piece, contract.Unknown("adapter", "The adapter failed."))
-        self._breaker.went_well()
-        return read_outcomes(piece, outcomes)
+        return read_fault(piece, contract.Unknown("deadline", "The deadline passed."))
 
     async def _tell_others(self, answer: Answer) -> None:
         """Pauses and holds off for everybody. When Redis is away nobody sends anyway."""

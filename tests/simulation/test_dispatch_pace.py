@@ -47,6 +47,7 @@ class Pace:
         self.answer_s = answer_s
         self.arrived: list[tuple[float, str, str]] = []
         self.open: list[tuple[float, int]] = [(0.0, 0)]
+        self.metrics = Metrics(CollectorRegistry())
         self._people = iter(range(79_160_000_000, 79_170_000_000))
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         self.weather = Weather(server, random.Random(1), lambda _s, _work: None)
@@ -74,7 +75,7 @@ class Pace:
             providers={"viber": self.provider},
             clock=self.clock,
             consumer=name,
-            metrics=Metrics(CollectorRegistry()),
+            metrics=self.metrics,
             terms=Lanes(),
             stopping=trio.Event(),
         )
@@ -132,6 +133,19 @@ def test_a_provider_of_single_messages_is_kept_busy_on_every_connection() -> Non
     pace.run(work)
     assert max(count for _, count in pace.open) == 50
     assert pace.in_flight(0.5, 1.5) >= 47.5
+
+
+def test_an_answer_that_outstays_its_time_is_lost_whatever_the_provider_promised() -> None:
+    pace = Pace(60.0, timeout_ms=5_000)
+
+    async def work() -> None:
+        await pace.admit(1)
+        await trio.sleep(7.0)
+
+    pace.run(work)
+    named = {"provider": "viber", "outcome": "unknown"}
+    found = pace.metrics.registry.get_sample_value("kaskad_dispatch_outcomes_total", named)
+    assert (found, len(pace.arrived)) == (1, 1)
 
 
 def test_a_code_behind_a_campaign_waits_hardly_longer_than_alone() -> None:
