@@ -65,12 +65,14 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
 class Submitted(msgspec.Struct, frozen=True, tag=True):
     """The provider took it.
 
-    `provider_id` is None when the provider uses our `ref`; `parts` is its own count.
+    `provider_id` is None when the provider uses our `ref`; `parts` is its own count. `again`: it
+    only says that it had this `ref` before, not whether it took or refused it then.
     """
 
     ref: str
     provider_id: str | None = None
     parts: int | None = None
+    again: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):

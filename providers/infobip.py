@@ -229,7 +229,7 @@ def _outcome(ref: str, entry: Entry) -> Outcome | None:
     if status is None:
         return None
     if status.key == DUPLICATE_ID:
-        return Submitted(ref)
+        return Submitted(ref, again=True)
     if status.group in GROUPS_ACCEPTED:
         own_id = text_id(entry.message_id)
         parts = parts_count(entry.details.message_count) if entry.details else None

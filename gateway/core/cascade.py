@@ -145,6 +145,14 @@ def _accepted(turn: Turn, accepted: ev.Accepted) -> None:
     if accepted.provider_id is not None and step.provider_id is None:
         step.provider_id = accepted.provider_id
         turn.effects.changed = True
+    unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
+    if accepted.again and unanswered and turn.policy.providers[step.provider].can_look_up:
+        # Charging for one that was refused, and waiting for its receipt, was found by the fault
+        # bench (2026-11-22): a code refused in an answer that was lost, and sent again.
+        step.status = StepStatus.UNKNOWN
+        turn.effects.changed = True
+        turn.set_timer(accepted.step, timing.unknown_due_ms(step, turn.policy, turn.now_ms))
+        return
     turn.take_as_sent(accepted.step, step)
 
 

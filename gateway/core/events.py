@@ -21,11 +21,13 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The provider took the step; `provider_id` where it is not our own reference."""
+    """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
+    the reference already, and what it said of it then was lost, so it may have refused it."""
 
     step: int
     provider_id: str | None = None
     parts: int | None = None
+    again: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -73,7 +73,7 @@ def read_outcomes(piece: Sequence[Held], outcomes: Sequence[Outcome]) -> Answer:
         elif isinstance(outcome, contract.Submitted):
             if outcome.provider_id is not None:
                 answer.provider_ids.append((outcome.provider_id, held.submission.ref))
-            accepted = Accepted(held.step, outcome.provider_id, outcome.parts)
+            accepted = Accepted(held.step, outcome.provider_id, outcome.parts, outcome.again)
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             answer.items.append(Item(held.entry.message_id, accepted, held.entry.at))
             answer.counts["accepted"] += 1

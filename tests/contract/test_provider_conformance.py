@@ -88,6 +88,7 @@ def test_each_message_gets_its_own_verdict(row: Row) -> None:
     assert isinstance(account, Refused)
     assert (account.fault.permanent, account.account) == (False, True)
     assert isinstance(duplicate, Submitted)
+    assert (duplicate.again, accepted.again) == (True, False)
 
 
 @every_provider

@@ -46,8 +46,8 @@ def policy(
             )
         },
         providers={
-            "viber": ProviderRule("viber", can_look_up=True, **provider),
-            "sms": ProviderRule("sms", can_look_up=True, **provider),
+            "viber": ProviderRule("viber", **({"can_look_up": True} | provider)),
+            "sms": ProviderRule("sms", **({"can_look_up": True} | provider)),
         },
         caps=caps,
         dedupe_ms=30 * DAY,

@@ -370,6 +370,42 @@ def test_a_refusal_that_is_learnt_after_a_lost_answer_is_a_refusal() -> None:
     assert world.message.steps[0].sent_ms == 0
 
 
+def test_a_reference_that_was_known_already_may_have_been_refused_so_it_is_looked_up() -> None:
+    world = World(policy(resend_unknown=True), send=request(category="otp", campaign=None))
+    world.send("lost")
+    world.happen(events.Claimed(0))
+    world.happen(events.Accepted(0, again=True))
+    assert world.statuses()[0] == "unknown"
+    assert world.sums()["sent"] == 0, "nobody knows yet whether it was taken or refused"
+    world.timer()
+    assert world.look_ups == 1
+    world.happen(events.Refused(0, NOT_ON_VIBER))
+    assert world.statuses() == ["rejected", "queued"]
+    assert (world.sums()["sent"], world.sums()["cost"]) == (0, 0)
+
+
+def test_a_reference_that_was_known_already_and_was_taken_is_sent_once() -> None:
+    world = World(policy(resend_unknown=True), send=request(category="otp", campaign=None))
+    world.send("lost")
+    world.happen(events.Claimed(0))
+    world.happen(events.Accepted(0, again=True))
+    world.report("sent")
+    assert world.statuses()[0] == "sent"
+    world.happen(events.Accepted(0, again=True))
+    assert (world.statuses()[0], world.sums()["sent"]) == ("sent", 1)
+
+
+def test_a_reference_that_was_known_already_is_sent_where_nobody_can_be_asked() -> None:
+    world = World(
+        policy(resend_unknown=True, can_look_up=False),
+        send=request(category="otp", campaign=None),
+    )
+    world.send("lost")
+    world.happen(events.Claimed(0))
+    world.happen(events.Accepted(0, again=True))
+    assert (world.statuses()[0], world.sums()["sent"]) == ("sent", 1)
+
+
 def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
     world = World()
     world.happen(events.Claimed(0))

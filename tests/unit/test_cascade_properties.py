@@ -27,7 +27,7 @@ RECEIPTS = st.builds(
 )
 HAPPENINGS = st.one_of(
     st.builds(events.Claimed, STEPS, st.sampled_from([None, None, None, "all"])),
-    st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"])),
+    st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
     st.builds(events.Refused, STEPS, st.sampled_from([FAULT, Fault("7002", "NOBODY", True)])),
     st.builds(events.NotSent, STEPS, st.just(FAULT)),
     st.builds(events.PutBack, STEPS),

@@ -164,11 +164,11 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         [
             Refused(f"{ID}.2", Fault("51", "no_credit", False), account=True),
             Refused(f"{ID}.1", fault),
-            Submitted(f"{ID}.0", provider_id="P", parts=2),
+            Submitted(f"{ID}.0", provider_id="P", parts=2, again=True),
         ],
     )
     assert [item.happening for item in answer.items] == [
-        ev.Accepted(0, "P", 2),
+        ev.Accepted(0, "P", 2, again=True),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),
