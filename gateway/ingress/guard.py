@@ -110,6 +110,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        if self._refused:  # it came behind what was refused, in the same read
+            return
         if len(self.headers) > HEADERS_MAX or (
             self._fed > self.limits.header_bytes_max
             and self._header_bytes() > self.limits.header_bytes_max
@@ -164,19 +166,20 @@ class GuardedProtocol(HttpToolsProtocol):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
+            and self.url.startswith(b"/")  # of others some break uvicorn: at once, not when let go
         )
 
     def _pass_on(self) -> None:
         """Uvicorn gets the request, with what of it was held."""
         self._held = False
         body, self._held_body = self._held_body, []
-        self._asked = True
         head = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = head
         self.scope["headers"] = self.headers
         self.scope["kaskad.guard"] = self  # type: ignore[typeddict-unknown-key]
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises for a target that is none
+        self._asked = True
         for part in body:
             super().on_body(part)
 
@@ -280,7 +283,7 @@ class ShortCycle:
         """Writes the one complete answer; nothing when the client has gone."""
         self.response_complete = True
         connection = self._connection
-        if self.disconnected:
+        if self.disconnected or connection.transport.is_closing():
             return
         fields = [*connection.server_state.default_headers, content_type, *headers]
         if not self.keep_alive:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,6 +241,42 @@ async def test_nothing_is_written_to_a_client_that_went_away() -> None:
     server.connection.connection_lost(None)
     await server.let_go()
     assert (server.begun, server.wire.written) == ([b"sh"], b"")
+
+
+@on_a_loop
+async def test_nothing_is_written_to_a_connection_that_was_given_up_meanwhile() -> None:
+    server = Server()
+    await server.feed(post(b"sh") + post(b"s-queued") + b"POST /x HT")
+    server.connection.look(asyncio.get_running_loop().time() + LIMITS.request_timeout_s + 1)
+    written = server.wire.written
+    assert written.startswith(b"HTTP/1.1 408 ")
+    await server.let_go()
+    assert (server.begun, server.seen, server.wire.written) == ([b"sh"], [], written)
+
+
+@pytest.mark.parametrize("target", [b"http://h", b"http://h:99999/x"])
+@pytest.mark.parametrize("body", [b"", b"whole", b"half"])
+def test_a_target_that_is_none_is_refused_as_bad_http(target: bytes, body: bytes) -> None:
+    asyncio.run(refused_as_bad_http(target, body))
+
+
+async def refused_as_bad_http(target: bytes, body: bytes) -> None:
+    server = Server()
+    head = b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n" % target
+    await server.feed(head + body)
+    assert server.wire.written.startswith(b"HTTP/1.1 400 ")
+    assert server.wire.closed
+    server.connection.look(asyncio.get_running_loop().time() + 100)
+    assert (server.begun, server.seen) == ([], [])
+
+
+@on_a_loop
+async def test_what_comes_behind_a_refused_request_is_not_begun() -> None:
+    server = Server()
+    too_many = [b"X-%d: y" % number for number in range(guard.HEADERS_MAX)]
+    await server.feed(post(b"large", *too_many) + post(b"long") + post(b"s"))
+    assert server.wire.written.startswith(b"HTTP/1.1 431 ")
+    assert (server.begun, server.seen, server.state.tasks) == ([], [], set())
 
 
 @on_a_loop
