@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import trio
+from cluster_storm import storm
 from http_client import Answer
 from stack import COMMAND_S, Stack, phone, stack, until
 
@@ -36,6 +37,7 @@ MESSAGES = 160
 BATCH = 20
 AWAY_S = 30.0
 RECOVERED_S = 60.0
+STORM_S, STORM_SEED = 5.0, 113
 AFTER = 100  # writes before masters change, and again afterwards
 INSTALLATION, LIMIT = "{kaskad}", "{limit:infobip-viber}"
 KNOBS: dict[str, Any] = {"viber_share": 0.7, "answer_ms_min": 5, "answer_ms_max": 30}
@@ -206,6 +208,14 @@ def test_a_master_dies_and_its_replica_goes_on_from_all_that_it_had(cluster: Red
     dead[0].revive()
     cluster.await_well()
     assert not dead[0].is_master()
+
+
+def test_a_short_storm_of_everything_loses_nothing(cluster: RedisCluster) -> None:
+    """The long one: python tests/fault/cluster_storm.py --seconds 120 --seed 3"""
+    told: list[str] = []
+    ended = storm(cluster, STORM_S, STORM_SEED, told.append)
+    assert len(told) >= 4, told  # three faults and the end
+    assert ended["delivered"] > ended["undelivered"] > 0
 
 
 def test_masters_changed_in_order_lose_nothing_that_was_answered(cluster: RedisCluster) -> None:
