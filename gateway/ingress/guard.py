@@ -70,7 +70,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._since = self.loop.time()  # the state below began
         self._in_headers = False  # a request has begun and its headers are not complete
-        self._fed = 0  # bytes since it began, at most: what came in one piece is counted whole
+        self._in_trailers = False  # a chunk has begun and has no body: the last one, maybe
+        self._fed = 0  # bytes since either began, at most: what came in one piece is counted whole
         self._asked = False  # a first request has reached the application
         self._refused = False
         self._body_is_apps = False
@@ -96,7 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
         begin, self._begin = self._begin, None
         if begin is not None and not self._refused:  # what came after it was HTTP too
             begin()
-        if self._in_headers and self._fed > self.limits.header_bytes_max:
+        if self._fed > self.limits.header_bytes_max and (self._in_headers or self._in_trailers):
             self._refuse_headers()
 
     def on_message_begin(self) -> None:
@@ -123,7 +124,12 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._pass_on()
 
+    def on_chunk_header(self) -> None:
+        self._in_trailers = True
+        self._fed = 0
+
     def on_body(self, body: bytes) -> None:
+        self._in_trailers = False
         if self._held:
             self._held_body.append(body)
         elif not self._refused:
@@ -131,6 +137,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._fed = 0
+        self._in_trailers = False
         if self._held:
             start = self.short_way(self.url, self.headers, b"".join(self._held_body))
             if start is not None:
@@ -239,6 +246,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        if self._in_trailers and self.cycle.response_complete:  # it was answered early
+            self.transport.close()
+            return
         if self._asked and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

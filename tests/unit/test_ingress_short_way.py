@@ -108,6 +108,9 @@ class Server:
         return start
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/early":
+            await respond(send, 202, b"<early>")
+            return
         body = b""
         while True:
             event = await receive()
@@ -268,6 +271,45 @@ async def refused_as_bad_http(target: bytes, body: bytes) -> None:
     assert server.wire.closed
     server.connection.look(asyncio.get_running_loop().time() + 100)
     assert (server.begun, server.seen) == ([], [])
+
+
+CHUNKED = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@on_a_loop
+async def test_headers_behind_a_body_have_the_limit_of_those_before_it() -> None:
+    for trailers in ([b"x: y\r\n" * 100] * 5, [b"x: ", *[b"y" * 1000] * 3]):
+        server = Server()
+        few = [b"x: y\r\n\r\n"]
+        await server.feed(CHUNKED % b"x", b"1\r\nl\r\n0\r\n", *few)
+        assert server.wire.answers() == ["202 <l>"]
+        server.wire.written = b""
+        await server.feed(CHUNKED % b"x", b"1\r\nl\r\n0\r\n", *trailers)
+        assert server.wire.written == b""
+        await server.feed(*trailers)
+        assert server.wire.written.startswith(b"HTTP/1.1 431 ")
+        assert server.wire.closed
+        assert server.seen == [b"l"]
+
+
+@on_a_loop
+async def test_headers_behind_a_body_that_was_answered_early_end_the_connection() -> None:
+    server = Server()
+    await server.feed(CHUNKED % b"early", b"1\r\nl\r\n0\r\n", *[b"x: y\r\n" * 100] * 6)
+    assert server.wire.answers() == ["202 <early>"]
+    await server.feed(b"x: y\r\n" * 200)
+    assert server.wire.answers() == ["202 <early>"]
+    assert server.wire.closed
+
+
+@on_a_loop
+async def test_a_body_in_chunks_is_none_of_the_headers() -> None:
+    server = Server()
+    chunks = [b"ff\r\n", b"y" * 255 + b"\r\n"] * (LIMITS.header_bytes_max // 100)
+    await server.feed(CHUNKED % b"x", *chunks, b"0\r\n\r\n")
+    assert server.seen == [b"y" * 255 * (len(chunks) // 2)]
+    assert len(server.wire.answers()) == 1
+    assert not server.wire.closed
 
 
 @on_a_loop
