@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +188,77 @@ def test_both_ways_tell_a_failure_of_the_store_alike(
     # A receipt that breaks us is a fault that is counted: the provider would only repeat it.
     assert short["a receipt"][0] == (status if status == 503 else 200)
     assert "secret" not in str(short)
+
+
+def test_what_is_being_decided_at_sigterm_is_answered_and_is_durable(
+    redis_url: str, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, both_taken = asyncio.Event(), asyncio.Event()
+    admit: Callable[..., Awaitable[Any]] = Store.admit
+    short_way: Callable[..., Start | None] = Ingress.short_way
+    taken: list[Start] = []
+    answered: list[dict[str, Any]] = []
+
+    async def slow(*all_of: Any) -> Any:
+        await let_go.wait()
+        return await admit(*all_of)
+
+    def watched(app: Ingress, *whole: Any) -> Start | None:
+        start = short_way(app, *whole)
+        if start is not None:
+            taken.append(start)
+        if len(taken) == 2:
+            both_taken.set()
+        return start
+
+    async def talk(port: int) -> None:
+        alone, crowded = await Connection.open(port), await Connection.open(port)
+        alone.say(text_of(SHORT["a code"]))
+        crowded.say(text_of(SHORT["a sale"]) + text_of(LONG["an array"]))
+        await both_taken.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            try:
+                (await Connection.open(port)).writer.close()
+            except ConnectionError:
+                break
+        let_go.set()
+        for connection, count in ((alone, 1), (crowded, 2)):
+            for place in range(count):
+                status, headers, body = await connection.answer()
+                assert status in (200, 202)
+                assert ("connection" in headers) == (place == count - 1)
+                found = json.loads(body)
+                answered.extend(found if isinstance(found, list) else [found])
+            assert await connection.closed()
+
+    monkeypatch.setattr(Store, "admit", slow)
+    monkeypatch.setattr(Ingress, "short_way", watched)
+    serving(redis_url, "", talk)
+    accepted = [found["id"] for found in answered if found["outcome"] == "accepted"]
+    assert len(accepted) == 3
+    with redis.Redis(unix_socket_path=str(redis_server.socket_path)) as client:
+        kept = {key.rpartition(b":")[2].decode() for key in client.scan_iter("*m:*")}
+    assert kept >= set(accepted)
+
+
+def test_a_connection_serves_an_event_stream_after_the_short_way(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        connection = await Connection.open(port)
+        connection.say(text_of(SHORT["a code"]))
+        assert (await connection.answer())[0] == 202
+        connection.say(
+            "GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer shop-key\r\n\r\n"
+        )
+        await connection.reader.readuntil(b"follow\n\n")
+        other = await Connection.open(port)
+        other.say(text_of(SHORT["a sale"]))
+        _, _, body = await other.answer()
+        await connection.reader.readuntil(json.loads(body)["id"].encode())
+        other.writer.close()
+        connection.writer.close()
+
+    serving(redis_url, "", talk)
 
 
 def test_both_ways_refuse_when_too_much_waits(
