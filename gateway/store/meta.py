@@ -17,9 +17,9 @@ from redis.exceptions import RedisError
 from gateway.core.model import SCHEMA
 from gateway.errors import ConfigurationError
 from gateway.store import keys as k
-from gateway.store.address import AddressError, parse_address
+from gateway.store.address import Address, AddressError, parse_address
 from gateway.store.errors import StoreUnavailable
-from gateway.store.inspect import Finding, connect, examine
+from gateway.store.inspect import Finding, connect, examine, masters_now
 
 SCHEMA_FIELD = "schema"
 SHARDS_FIELD = "shards"
@@ -101,6 +101,7 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
     if any(finding.level == "error" for finding in findings):
         return findings
     try:
+        findings += _check_spread(parse_address(url), shards)
         with open_client(url) as client:
             return findings + _check_record(client, shards, write=write)
     except (RedisError, ConfigurationError, StoreUnavailable) as fault:
@@ -108,6 +109,20 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
             *findings,
             Finding("error", "redis_unreachable", f"Redis stopped to answer: {fault}."),
         ]
+
+
+def _check_spread(address: Address, shards: int) -> list[Finding]:
+    """Whether every master of a cluster can have a shard: later it is too late to say so."""
+    if not address.cluster:
+        return []
+    masters = len(set(masters_now(address).values()))
+    if shards >= masters:
+        return []
+    sentence = (
+        f"The cluster at {address.label} has {masters} masters and redis.shards is {shards}: some "
+        "can hold nothing. Set more shards, such as 16, before the first start fixes them."
+    )
+    return [Finding("warning", "shards_few", sentence)]
 
 
 def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Finding]:

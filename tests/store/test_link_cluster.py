@@ -376,6 +376,13 @@ def test_an_installation_agrees_with_its_record_on_a_cluster(cluster: RedisClust
         meta.prepare(cluster.url, 1)
 
 
+def test_fewer_shards_than_masters_are_told_before_they_are_fixed(cluster: RedisCluster) -> None:
+    assert "shards_few" not in {finding.code for finding in meta.look(cluster.url, 3)}
+    (finding,) = [f for f in meta.look(cluster.url, 2) if f.code == "shards_few"]
+    assert "3 masters and redis.shards is 2" in finding.sentence
+    assert finding.level == "warning"
+
+
 def test_every_master_is_examined_and_a_wrong_kind_of_url_is_told(
     cluster: RedisCluster,
 ) -> None:
