@@ -5,8 +5,8 @@
 
 Plain multiplication of scenario 2 (--way stream) or 1 (--way single) and scenario 7, so it is as
 good as they are and as linear as the system: it says nothing of networks, of a provider's own
-limit, or of a Redis whose file lies on a slow disk. More than one master means more than one
-installation for now (README.md says why). Knobs: --busy (how much of a core a process may
+limit, or of a Redis whose file lies on a slow disk. More than one master is a Redis Cluster, where
+a message costs more than on one (docs/scaling.md). Knobs: --busy (how much of a core a process may
 be used on average), --retention-days, --waiting (messages that may wait at once; default: one
 hour's), --fallback (share of messages that need a second step, counted as a second message's
 dispatch and receipt), --master-gib (memory a Redis master may hold).
