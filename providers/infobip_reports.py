@@ -39,6 +39,7 @@ PRICE_DECIMALS_MAX = 24  # beyond KEPT it is the noise of a float
 PRICE_STEP = Decimal(1).scaleb(-PRICE_DECIMALS_KEPT)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+YEARS = range(1970, 2100)  # other dates stand for none, and some cannot be written in UTC
 
 _RESULTS = msgspec.json.Decoder(Results)
 _GOOD_RESULTS = msgspec.json.Decoder(GoodResults)
@@ -142,14 +143,18 @@ def _at_ms(text: str | None, ref: str, faults: list[str]) -> int | None:
     """Epoch milliseconds of `2026-11-01T12:34:56.789+0000`; without an offset it is UTC."""
     if text is None:
         return None
+    at: datetime | None
     try:
         at = datetime.fromisoformat(text)
         if at.tzinfo is None:
             at = at.replace(tzinfo=UTC)
-        return (at - EPOCH) // MILLISECOND
-    except (ValueError, OverflowError):
-        faults.append(f"The time of message {ref} was left out: it is not an ISO 8601 date.")
+    except ValueError:
+        at = None
+    if at is None or at.year not in YEARS:
+        years = f"{YEARS[0]} to {YEARS[-1]}"
+        faults.append(f"The time of message {ref} was left out: it is no ISO 8601 date of {years}.")
         return None
+    return (at - EPOCH) // MILLISECOND
 
 
 def _costs(report: Report, ref: str, faults: list[str]) -> tuple[Decimal | None, Decimal | None]:

@@ -85,7 +85,7 @@ class Turn:
         if before == StepStatus.DELIVERED:
             self.show(index, step, MessageStatus.SEEN)
             return
-        given_up = step.done_ms > 0
+        given_up = step.done_ms != 0
         step.done_ms = at_ms or self.now_ms
         first = message.delivered_step < 0
         self.book(settlement.delivered(message, index, step, price, given_up=given_up))

@@ -269,6 +269,18 @@ def test_a_number_that_is_none_costs_the_report_nothing(to: object) -> None:
     assert [(r.status, r.to) for r in read.receipts] == [("delivered", None)]
 
 
+@pytest.mark.parametrize(
+    "text", ["soon", "0001-01-01T00:00:00", "0001-01-01T00:00:00+0100", "9999-12-31T23:00:00-0500"]
+)
+def test_a_time_that_is_none_is_left_out_of_the_report_with_a_sentence(text: str) -> None:
+    body = infobip_wrap([infobip_report_item("m-1.1", "delivered") | {"doneAt": text}])
+    read = VIBER.receipts(body, "application/json")
+    assert [(r.status, r.at_ms) for r in read.receipts] == [("delivered", None)]
+    assert read.faults == [
+        "The time of message m-1.1 was left out: it is no ISO 8601 date of 1970 to 2099."
+    ]
+
+
 def test_the_time_falls_back_to_when_it_was_sent() -> None:
     assert receipt(doneAt=None).at_ms == 1_793_527_200_000
 

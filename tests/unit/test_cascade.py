@@ -167,6 +167,17 @@ def test_a_late_delivery_revives_an_undelivered_message_and_takes_its_claim_agai
     assert world.held
 
 
+@pytest.mark.parametrize("at_ms", [None, T0 + 1, -1])
+def test_a_late_delivery_takes_back_that_it_was_undelivered_whenever_that_was(
+    at_ms: int | None,
+) -> None:
+    world = World(send=request(route="viber-only"))
+    world.send()
+    world.report("expired", at_ms=at_ms)
+    world.report("delivered")
+    assert (world.sums()["undelivered"], world.sums()["delivered"]) == (0, 1)
+
+
 def test_a_late_delivery_is_not_forgotten_with_a_newer_message_that_fails() -> None:
     world = World(send=request(route="viber-only"))
     world.send()
