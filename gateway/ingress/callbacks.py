@@ -107,7 +107,6 @@ class CallbackEndpoint:
             _log.warning("callback_unreadable", provider=name, reason=str(error))
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
-        point("receipt_read")
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
         await respond(send, 200, to_json(self._taken(name, read.faults, results)))
 
@@ -130,8 +129,6 @@ class CallbackEndpoint:
         return partial(self._begin, name, adapter.receipts(body, content_type))
 
     def _begin(self, name: str, read: Receipts, reply: Reply, fail: Fail) -> None:
-        point("receipt_read")
-
         def done(results: list[bool | Exception]) -> None:
             try:
                 result = self._taken(name, read.faults, results)
@@ -172,6 +169,7 @@ class CallbackEndpoint:
 
     async def _take(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
         """Whether each receipt was applied; parked otherwise."""
+        point("receipt_read")
         name = self._providers[provider]
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
         parked = {id(receipt) for receipt in taken.unmatched}

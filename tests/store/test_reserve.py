@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -19,6 +20,7 @@ from gateway.store.apply import Item
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.link_trio import open_link
 from gateway.store.store import Store
+from providers.contract import Receipt
 
 SHARDS = 5
 PHONE = "79161234567"
@@ -142,5 +144,26 @@ def test_a_repeated_request_takes_nothing_for_a_message_that_is_over(redis_url: 
         assert await store.link.call([("EXISTS", USER_KEYS.user(USER))]) == [0]
         fresh = send(store)
         assert await outcome(store, fresh) == ("accepted", fresh.id)
+
+    in_store(redis_url, work)
+
+
+@pytest.mark.parametrize("to", [PHONE, "79000000000", None])
+def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_it_names(
+    redis_url: str, to: str | None
+) -> None:
+    async def work(store: Store) -> None:
+        wanted = send(store, route="viber-only")
+        assert await outcome(store, wanted) == ("accepted", wanted.id)
+        receipt = Receipt("delivered", ref=f"{wanted.id}.0", to=to)
+        for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
+            await store.apply([Item(wanted.id, happening)], T0)
+        home = keys_of(store.shard_of_phone(PHONE))
+        for key in (home.phone(PHONE), USER_KEYS.user(USER)):
+            (record,) = await store.link.call([("GET", key)])
+            assert isinstance(record, bytes)
+            claim = decode_person(record).claims["autumn"]
+            assert (claim.message, claim.until_ms > T0) == (wanted.id, True)
+        assert await store.link.call([("EXISTS", home.phone("79000000000"))]) == [0]
 
     in_store(redis_url, work)
