@@ -108,8 +108,9 @@ NOT_COVERED = """## What is not in it
   dies with writes its replica does not have yet loses them, and Kaskad with it.
   `min-replicas-to-write` and `min-replicas-max-lag` bound how long that may go on unnoticed; they
   do not close the gap.
-- Redis Cluster, and the loss of power: a kill leaves with the system what was written, and no disk
-  is asked to prove its fsync.
+- Redis Cluster, which has a storm of its own: see [scaling.md](scaling.md).
+- The loss of power: a kill leaves with the system what was written, and no disk is asked to prove
+  its fsync.
 - A receipt that comes after its message's record has lapsed (`retention.messages`), or after that
   of a provider's own id (seven days): the providers of this bench echo our reference. Such a
   receipt is parked and then dropped as one for an unknown id is, and those are in it.
