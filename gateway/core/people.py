@@ -155,7 +155,10 @@ def copy_state(person: Person, message: Message, policy: Policy, now_ms: int) ->
         give_back([person], message)
         return
     step = message.steps[message.delivered_step if message.delivered_step >= 0 else message.current]
-    since_ms = step.done_ms if message.delivered_step >= 0 else message.updated_ms
+    since_ms = message.updated_ms
+    if message.delivered_step >= 0:
+        # What a provider's wrong clock says must not shorten or lengthen them.
+        since_ms = min(max(step.done_ms, step.started_ms), now_ms)
     if message.category in policy.slot_ms and not any(
         s.message == message.id and s.channel == step.channel and _counts(s, policy, now_ms)
         for s in person.slots
