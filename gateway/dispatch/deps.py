@@ -66,6 +66,12 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     def link(self) -> Link:
         return self.store.link
 
+    async def until(self, at: float) -> None:
+        """Waits for a moment (trio's seconds), or the stop."""
+        if at > trio.current_time():
+            with trio.move_on_at(at):
+                await self.stopping.wait()
+
     def watchdog(self, loop: str) -> Watchdog:
         return Watchdog(loop, self.metrics.retry)
 

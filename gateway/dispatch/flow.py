@@ -79,6 +79,17 @@ class Flow:
         """How many messages the connections that are free take."""
         return ((1 if alone else self._connections) - self.requests) * self._batch
 
+    def whole(self, room: int, now: float) -> int:
+        """How many of `room` messages go now: whole requests where there are tokens for one and the
+        rest of it is being claimed. A part costs as much as the whole: without this, 30,000 messages
+        of a stream went in up to 429 requests instead of 300 (2026-11-22). A code waits for
+        nothing."""
+        tokens = self._ready.tokens(now)
+        if tokens < self._batch or self._ready.codes() or not self.picking + self.claiming:
+            return room
+        fitting = min(room, tokens, len(self._ready))
+        return fitting - fitting % self._batch
+
     def tokenless(self, now: float, *, alone: bool) -> int:
         """Claimed messages that lack nothing but tokens: theirs lapsed, or they came late."""
         return min(len(self._ready), self.free(alone=alone)) - self.tokens(now)

@@ -37,6 +37,7 @@ from ratelimit.limiter import Lease, Limiter, RunScript
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
 BUSY_MAX = 10_000  # entries somebody else is sending, kept to look at again
 CLAIM_TOGETHER = 32  # messages leased for and claimed together, however few a request takes
+SCARCE_US = 2_000  # tokens are scarce when those asked for come so much later
 UNUSED_S = 0.5  # what was claimed and found no token for so long goes back to its lane
 
 
@@ -80,7 +81,7 @@ class Lane:
             connections=config.connections,
             claim_max=deps.terms.claim_max,
         )
-        self._starts: deque[float] = deque()  # the moments of tokens that have not come
+        self._starts: deque[float] = deque()  # of tokens to come that had to be waited for
         self._changed = trio.Event()
         self._code_came = trio.Event()
         self._owed = (0, 0)
@@ -122,7 +123,6 @@ class Lane:
                 continue
             self._watchdog.back()
             self._flow.ahead += lease.granted
-            self._starts.append(start)
             self._tasks.start_soon(self._serve, lease, start, turn.probe)
 
     async def _gate(self) -> Turn:
@@ -186,9 +186,12 @@ class Lane:
         began = trio.current_time()
         while True:
             lead_s = 0.0 if wanted <= self._flow.claimed_already(began) else self._flow.lead_s()
-            lease = await self.limiter.lease(wanted, round(lead_s * 1e6))
+            lead_us = round(lead_s * 1e6)
+            lease = await self.limiter.lease(wanted, lead_us)
             start = trio.current_time() + lease.wait_us / 1e6
             if lease.granted:
+                if lease.wait_us > lead_us + SCARCE_US:
+                    self._starts.append(start)
                 self._tokens.inc(lease.granted)
                 self._token_wait.inc(start - began)
                 return lease, start
@@ -199,7 +202,7 @@ class Lane:
     async def _serve(self, lease: Lease, start: float, probe: bool) -> None:
         """The life of one lease's tokens: messages are claimed for them, and go at `start`."""
         try:
-            await self._until(start - self._flow.lead_s())
+            await self._deps.until(start - self._flow.lead_s())
         finally:
             self._flow.ahead -= lease.granted
         self._flow.near += lease.granted
@@ -210,10 +213,11 @@ class Lane:
                 await self._fetch(wanted)  # it goes alone, and only from here
             elif wanted:
                 self._tasks.start_soon(self._fetch, wanted)
-            await self._until(start)
+            await self._deps.until(start)
         finally:
             self._flow.near -= lease.granted
-            self._starts.remove(start)
+            while self._starts and self._starts[0] <= start:
+                self._starts.popleft()
             self._changed.set()
         if self._stopped():
             await self._give_back(lease, lease.granted)
@@ -225,12 +229,6 @@ class Lane:
         if unused and not len(self._ready) and not self._flow.picking + self._flow.claiming:
             self._ready.waive()
             await self._give_back(lease, unused)
-
-    async def _until(self, at: float) -> None:
-        """Waits for a moment, or the stop."""
-        if at > trio.current_time():
-            with trio.move_on_at(at):
-                await self._deps.stopping.wait()
 
     def _stopped(self) -> bool:
         return self._deps.stopping.is_set() or not self._heartbeat.fresh
@@ -291,6 +289,7 @@ class Lane:
         Whatever the end, entries are known for what they are, and what is still to be claimed goes
         back to the buffers."""
         if not entries:
+            self._send_ready()
             return
         if self._stopped():
             self._flow.claiming -= len(entries)
@@ -344,8 +343,9 @@ class Lane:
             return
         if self._pauses.of(self.name) is not None and not probe:
             return
-        room = 1 if probe else self._flow.free(alone=self._alone)
-        held = self._ready.take(room, trio.current_time())
+        now = trio.current_time()
+        room = 1 if probe else self._flow.whole(self._flow.free(alone=self._alone), now)
+        held = self._ready.take(room, now)
         for first in range(0, len(held), self._batch):
             self._flow.requests += 1
             self._tasks.start_soon(self._send, held[first : first + self._batch], probe)

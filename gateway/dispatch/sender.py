@@ -205,8 +205,7 @@ class Sender:
         async with self._recording:
             if gathered.done:
                 return
-            with trio.move_on_at(self._recorded_at + RECORD_PACE_S):
-                await self._deps.stopping.wait()
+            await self._deps.until(self._recorded_at + RECORD_PACE_S)
             if gathered is self._gathered:
                 self._gathered = Gathered()
             await self._watchdog.until_done(
@@ -230,9 +229,7 @@ class Sender:
 
     async def _may_go(self, start: float, since: float, probe: bool) -> bool:
         """Waits for the start; whether then everything still speaks for sending."""
-        if start > trio.current_time():
-            with trio.move_on_at(start):
-                await self._deps.stopping.wait()
+        await self._deps.until(start)
         return (
             not self._deps.stopping.is_set()
             and self._heartbeat.fresh
