@@ -81,9 +81,9 @@ class Flow:
 
     def whole(self, room: int, now: float) -> int:
         """How many of `room` messages go now: whole requests where there are tokens for one and the
-        rest of it is being claimed. A part costs as much as the whole: without this, 30,000 messages
-        of a stream went in up to 429 requests instead of 300 (2026-11-22). A code waits for
-        nothing."""
+        rest of it is being claimed. A part costs as much as the whole: without this, 30,000
+        messages of a stream went in up to 429 requests instead of 300 (2026-11-22). A code waits
+        for nothing."""
         tokens = self._ready.tokens(now)
         if tokens < self._batch or self._ready.codes() or not self.picking + self.claiming:
             return room
