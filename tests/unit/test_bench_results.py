@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from bench.targets import TARGETS, verdicts
 from bench.world import Cpu, Plan, books_agree, config_text, epoch_ms
 from gateway.settings import load
 
+ROOT = Path(__file__).parents[2]
 SECRETS = {
     "BENCH_APP_KEY": "a" * 32,
     "BENCH_PROVIDER_KEY": "p" * 32,
@@ -247,3 +249,18 @@ def test_a_scenario_runs_from_end_to_end(tmp_path: Path) -> None:
     assert row["cpu_us"]["total"] > 0
     assert row["to_provider_ms"]["p99"] > 0
     assert "stream, whole life: at least 6,000/s" in ended.stdout
+
+
+def test_the_figures_that_the_guides_quote_stand_in_the_result_they_name() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8").partition("## How fast it is")[2]
+    guide = (ROOT / "bench" / "README.md").read_text("utf-8").partition("## What falls short")[2]
+    for text in (readme.partition("\n## ")[0], guide.partition("\n| target")[0]):
+        named = re.search(r"results/([\w-]+\.md)", text)
+        assert named
+        table = (ROOT / "bench" / "results" / named[1]).read_text("utf-8")
+        quoted = re.findall(r"(\d[\d,.]*)(?=/s| µs| ms| single posts)", text)
+        assert len(quoted) >= 5
+        rows = re.sub(r"[|%]", " ", table)
+        for figure in quoted:
+            known = re.search(rf"(?<![\d,.]){re.escape(figure)}(?![\d,.]*\d)", rows)
+            assert known, f"{figure} is not in {named[1]}"
