@@ -1,15 +1,18 @@
 """The real store against a plain model of it.
 
 Any sequence of requests and happenings leaves Redis as the pure rules say, and ledger, totals,
-timers, lanes and persons' records agree with the messages.
+timers, lanes and persons' records agree with the messages. Of batches that are committed at the
+same time there is an order which explains all answers and all that is in Redis.
 """
 
 from __future__ import annotations
 
+import copy
 import datetime
+import itertools
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,13 @@ import redis
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from cascade_world import DAY, T0, policy, request
@@ -28,9 +37,17 @@ from test_cascade_properties import HAPPENINGS
 from gateway.core import admission, cascade
 from gateway.core import events as ev
 from gateway.core.effects import Post
-from gateway.core.model import Message, Person, Send, decode_person, shard_of_id, unpack_message
+from gateway.core.model import (
+    Message,
+    Person,
+    Send,
+    decode_person,
+    new_id,
+    shard_of_id,
+    unpack_message,
+)
 from gateway.core.people import prune
-from gateway.store import reserve
+from gateway.store import noise, reserve
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.link_trio import open_link
@@ -52,6 +69,9 @@ REQUESTS = st.lists(
     min_size=1,
     max_size=4,
 )
+# Few messages, so that committers meet on them.
+HAPPENED = st.lists(st.tuples(st.integers(0, 1), HAPPENINGS), min_size=1, max_size=4)
+TOGETHER = st.lists(st.one_of(REQUESTS, HAPPENED), min_size=2, max_size=3)
 decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
 
 
@@ -86,10 +106,21 @@ class Model:
         if effects.lane:
             self.lanes[(*effects.lane, message_id)] += 1
 
+    def do(self, batch: Sequence[Send | Item], now_ms: int) -> list[str]:
+        """One batch; the outcomes of its requests."""
+        told = []
+        for one in batch:
+            if isinstance(one, Item):
+                self.apply(one.message_id, one.happening, now_ms)
+            else:
+                told.append(self.admit(one, now_ms))
+        return told
+
 
 class StoreAgainstModel(RuleBasedStateMachine):
     url = ""
     shards = 1
+    conflicts = 0  # commits that another one of the same moment made void
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,6 +189,58 @@ class StoreAgainstModel(RuleBasedStateMachine):
         for item in items:
             self.model.apply(item.message_id, item.happening, self.now_ms)
 
+    @precondition(lambda self: self.shards == 1)  # a request may be several commits with more
+    @rule(jobs=TOGETHER, wait_ms=st.sampled_from([0, 1, 20_000, DAY]))
+    def at_once(self, jobs: list[list[Any]], wait_ms: int) -> None:
+        self.now_ms += wait_ms
+        ids = list(self.model.messages)
+        batches = [batch for job in jobs if (batch := self._batch(job, ids))]
+        told: list[list[str]] = [[] for _ in batches]
+
+        async def commit(store: Store, number: int) -> None:
+            batch = batches[number]
+            if isinstance(batch[0], Item):
+                await store.apply(batch, self.now_ms)
+            else:
+                answers = await store.admit(0, batch, self.now_ms)
+                told[number] = [answer.outcome for answer in answers]
+
+        async def work(store: Store) -> None:
+            async with trio.open_nursery() as committers:
+                for number in range(len(batches)):
+                    committers.start_soon(commit, store, number)
+            type(self).conflicts += store.counts.conflicts
+
+        self.run(work)
+        before = self.model
+        for order in itertools.permutations(range(len(batches))):
+            self.model = copy.deepcopy(before)
+            if all(self.model.do(batches[n], self.now_ms) == told[n] for n in order):
+                try:
+                    self.redis_is_as_the_model()
+                except AssertionError:
+                    continue
+                return
+        pytest.fail(f"no order explains {told} and what is in Redis after {batches}")
+
+    def _batch(self, job: list[Any], ids: list[str]) -> list[Any]:
+        if isinstance(job[0][1], str | None):
+            return [
+                request(
+                    id=new_id(self.now_ms, 0, noise.bits(45)),
+                    to=to,
+                    user=user,
+                    campaign=campaign,
+                    category=category,
+                )
+                for to, user, campaign, category in job
+            ]
+        return [
+            Item(ids[i % len(ids)], happening)
+            for i, happening in job
+            if ids and not (isinstance(happening, ev.Claimed) and happening.opt_out)
+        ]
+
     @invariant()
     def redis_is_as_the_model(self) -> None:
         self._messages()
@@ -216,8 +299,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("shards", [1, 5])
 def test_the_store_is_as_its_model(redis_url: str, shards: int) -> None:
+    machine = type("Machine", (StoreAgainstModel,), {"url": redis_url, "shards": shards})
     run_state_machine_as_test(
-        type("Machine", (StoreAgainstModel,), {"url": redis_url, "shards": shards}),
+        machine,
         settings=settings(
             max_examples=40,
             stateful_step_count=12,
@@ -226,6 +310,7 @@ def test_the_store_is_as_its_model(redis_url: str, shards: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert machine.conflicts > 0 or shards > 1, "no two committers ever met"
 
 
 def test_the_model_notices_a_difference(redis_url: str) -> None:
@@ -235,4 +320,13 @@ def test_the_model_notices_a_difference(redis_url: str) -> None:
     machine.client.zadd(HOME.timers, {"somebody": 1})
     with pytest.raises(AssertionError):
         machine.redis_is_as_the_model()
+    machine.teardown()
+
+
+def test_two_that_commit_on_one_message_do_it_one_after_the_other(redis_url: str) -> None:
+    machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
+    machine.post([("79160000001", None, "a", "marketing")], 0)
+    machine.happen([(0, ev.Claimed(0))], 0)
+    machine.at_once([[(0, ev.Accepted(0))], [(0, ev.LostAnswer(0))]], 0)
+    assert machine.conflicts == 1
     machine.teardown()
