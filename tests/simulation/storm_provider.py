@@ -48,6 +48,7 @@ class Book:
         self.storm = storm
         self.weights = weights
         self.letters: dict[str, Letter] = {}
+        self.refused: dict[str, Fault] = {}  # by reference: it takes none of these again
         self.broke = False  # its account has no credit
         self.starts: list[tuple[int, int]] = []  # microseconds, messages: for the rate
 
@@ -165,12 +166,17 @@ class StormProvider:
 
     def _take(self, submission: Submission) -> Outcome:
         draw = self.chance.random()
-        if draw < self.fault_share / 4 and submission.ref not in self.book.letters:
-            fault = BROKEN if draw < self.fault_share / 6 else REFUSED
-            self.storm.note(f"{self.book.name} refuses {submission.ref}: {fault.name}")
-            return contract.Refused(submission.ref, fault)
-        self.book.accept(submission)
-        return contract.Submitted(submission.ref)
+        book, ref = self.book, submission.ref
+        if ref in book.refused:
+            self.storm.note(f"{book.name} had {ref} before")
+            return contract.Submitted(ref, again=True)
+        known = ref in book.letters
+        if draw < self.fault_share / 4 and not known:
+            book.refused[ref] = BROKEN if draw < self.fault_share / 6 else REFUSED
+            self.storm.note(f"{book.name} refuses {ref}: {book.refused[ref].name}")
+            return contract.Refused(ref, book.refused[ref])
+        book.accept(submission)
+        return contract.Submitted(ref, again=known)
 
     def _answer(self, batch: Sequence[Submission], fate: str) -> list[Outcome]:
         """Does what is asked, or not, and answers, or not."""
@@ -199,6 +205,11 @@ class StormProvider:
         if self.chance.random() < self.fault_share:
             raise contract.Unknown("error", "It cannot say.")
         known = [Receipt(status="sent", ref=ref) for ref in refs if ref in self.book.letters]
+        known += [
+            Receipt(status="rejected", ref=ref, fault=fault)
+            for ref in refs
+            if (fault := self.book.refused.get(ref)) is not None
+        ]
         self.storm.note(f"{self.book.name} knows {len(known)} of {' '.join(refs)}")
         return known
 
