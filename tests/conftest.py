@@ -1,5 +1,5 @@
-"""A real Redis for every test that asks for one, and logs as they are before anybody sets them
-up."""
+"""A real Redis for every test that asks for one, logs as they are before anybody sets them up, and
+properties that take the time they take: how fast a machine is belongs in benchmarks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 import structlog
+from hypothesis import HealthCheck, settings
 
 from gateway.store.embedded import EmbeddedRedis
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,6 @@ class Both:
 
 @settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.tuples(st.integers(0, 1), COMMANDS), min_size=5, max_size=40))

@@ -20,7 +20,6 @@ from ingress_world import settings as configured
 
 QUICK = settings(
     max_examples=12,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 GOOD = json.dumps(OTP).encode()

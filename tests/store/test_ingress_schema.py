@@ -95,7 +95,6 @@ def test_every_answer_is_one_the_document_names(
     @bounded(
         max_examples=EXAMPLES,
         database=None,
-        deadline=None,
         derandomize=True,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -305,7 +305,6 @@ def test_the_store_is_as_its_model(redis_url: str, shards: int) -> None:
         settings=settings(
             max_examples=40,
             stateful_step_count=12,
-            deadline=None,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),

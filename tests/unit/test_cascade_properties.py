@@ -98,7 +98,7 @@ def check(world: World) -> None:
 
 
 @given(WORLDS, LIVES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_invariants_hold_after_every_happening(
     world: World, life: list[tuple[events.Happening, int]]
 ) -> None:
@@ -106,7 +106,7 @@ def test_the_invariants_hold_after_every_happening(
 
 
 @given(WORLDS, LIVES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_timers_alone_bring_every_message_to_its_end(
     world: World, life: list[tuple[events.Happening, int]]
 ) -> None:
@@ -125,7 +125,7 @@ def test_timers_alone_bring_every_message_to_its_end(
     st.sampled_from(["delivered", "sent"]),
     st.sampled_from(["undelivered", "expired", "rejected"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_order_and_number_of_receipts_do_not_matter(
     receipts: list[Receipt], order: random.Random, charged_on: str, failure: str
 ) -> None:

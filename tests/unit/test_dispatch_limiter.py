@@ -23,7 +23,7 @@ def most_in_a_second(sends: list[tuple[int, int]]) -> int:
     return most
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([1, 2, 7, 39, 40, 100, 500, 3_000]),
     st.sampled_from([1, 10, 100]),
@@ -57,7 +57,7 @@ def test_no_second_holds_more_than_the_rate(
     assert most_in_a_second(sends) <= rate
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.sampled_from([(1, 1), (3, 100), (10, 20), (77, 1), (500, 100), (500, 1), (4_000, 100)]),
     st.lists(st.integers(0, 20_000), min_size=50, max_size=50),

@@ -39,7 +39,7 @@ def is_a_sentence_a_line(error: Exception) -> None:
     assert "Traceback" not in str(error)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(WAYS)
 def test_a_spoiled_configuration_is_read_or_refused(ways: list[tuple[int, int, str]]) -> None:
     try:
@@ -48,7 +48,7 @@ def test_a_spoiled_configuration_is_read_or_refused(ways: list[tuple[int, int, s
         is_a_sentence_a_line(error)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(WAYS)
 def test_a_spoiled_price_file_is_read_or_refused(ways: list[tuple[int, int, str]]) -> None:
     try:
@@ -57,7 +57,7 @@ def test_a_spoiled_price_file_is_read_or_refused(ways: list[tuple[int, int, str]
         is_a_sentence_a_line(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=200))
 def test_any_text_at_all_is_read_or_refused(text: str) -> None:
     for read, refusal in (
