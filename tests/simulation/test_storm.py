@@ -39,6 +39,7 @@ FOUND = {
     # Mistakes of the simulation itself, kept because their worlds are bad ones.
     641: "sent again, refused, and then read after all",
     698: "a long pause in a storm",
+    5822: "a day skipped while a note waited to be copied",
     # A repeated request took a claim for a message that was over: its person was kept out for ever.
     2111: "a claim for a message that is over",
 }
