@@ -14,6 +14,7 @@ from loops import Loop
 
 from bench.redis_cluster import RedisCluster, until
 from gateway.store import cluster_link, link_sync, meta, transaction
+from gateway.store.cluster_slots import masters_of, slot_of
 from gateway.store.inspect import examine
 from gateway.store.keys import keys_of
 from gateway.store.link import (
@@ -165,6 +166,31 @@ def test_a_slot_that_has_moved_is_followed_and_nothing_is_done_twice(
 
     loop.run(main)
     assert (counter.commits, counter.unknown) == (2, 0)
+
+
+def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_older(
+    loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = slot_of(HERE + "sum")
+
+    async def main() -> None:
+        async with loop.open_link(cluster.url) as link:
+            assert isinstance(link, cluster_link.ClusterLink)
+            await link.call([("SET", HERE + "sum", 1)])
+            place = link._map[slot].place
+            old = masters_of(await link._dialler.ask_node(place, ("CLUSTER", "SLOTS")), place)
+            cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
+            assert await link.call([("GET", HERE + "sum")]) == [b"1"]
+            now_at = link._map[slot].place
+            assert now_at != place
+            link._take(old)
+            assert link._map[slot].place == now_at
+            monkeypatch.setattr(cluster_link, "HINT_HOLDS_S", 0.0)
+            link._take(old)
+            assert link._map[slot].place == place
+            assert await link.call([("GET", HERE + "sum")]) == [b"1"], "it is told again"
+
+    loop.run(main)
 
 
 def test_a_key_is_found_where_it_is_while_its_slot_moves(loop: Loop, cluster: RedisCluster) -> None:
