@@ -128,7 +128,8 @@ class StreamCommands:
         count, key, after = int(args[1]), args[3], args[4]
         stream, group = self._group(key, name)
         now_ms = self.now_us() // 1000
-        group.consumers[consumer] = now_ms
+        if after != b">" or (stream.entries and stream.last > group.after):
+            group.consumers[consumer] = now_ms  # one that finds nothing is not noted
         if after != b">":
             low = read_id(after)
             mine = [i for i, (owner, *_) in sorted(group.pending.items()) if owner == consumer]
@@ -163,10 +164,10 @@ class StreamCommands:
     ) -> Value:
         stream, group = self._group(key, name)
         now_ms = self.now_us() // 1000
-        group.consumers[consumer] = now_ms
         reply: list[Value] = []
         for id_ in map(read_id, ids):
             if id_ in group.pending:
+                group.consumers[consumer] = now_ms
                 group.pending[id_] = [consumer, now_ms, group.pending[id_][2] + 1]
                 reply.append(entry(stream, id_) if id_ in stream.entries else None)
         return reply
