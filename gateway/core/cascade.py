@@ -153,7 +153,7 @@ def _accepted(turn: Turn, accepted: ev.Accepted) -> None:
         turn.effects.changed = True
         turn.set_timer(accepted.step, timing.unknown_due_ms(step, turn.policy, turn.now_ms))
         return
-    turn.take_as_sent(accepted.step, step)
+    turn.take_as_sent(accepted.step, step, accepted.sent_ms or turn.now_ms)
 
 
 def _refused(turn: Turn, refused: ev.Refused) -> None:
@@ -230,7 +230,7 @@ def _reported(turn: Turn, reported: ev.Reported) -> None:
     if receipt.provider_id is not None and step.provider_id is None:
         step.provider_id = receipt.provider_id
         turn.effects.changed = True
-    turn.take_as_sent(index, step)
+    turn.take_as_sent(index, step, step.claimed_ms)  # the answer, if one comes, is late
     price = settlement.price_in(receipt, step, turn.policy)
     if receipt.status != "sent":
         status = _RECEIPT_STATUS[receipt.status]

@@ -22,12 +22,14 @@ class Claimed(msgspec.Struct, frozen=True):
 
 class Accepted(msgspec.Struct, frozen=True):
     """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
-    the reference already, and what it said of it then was lost, so it may have refused it."""
+    the reference already, and what it said of it then was lost, so it may have refused it.
+    `sent_ms` is when its request began: what the provider says happened later by its clock too."""
 
     step: int
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
+    sent_ms: int | None = None  # None: now
 
 
 class Refused(msgspec.Struct, frozen=True):

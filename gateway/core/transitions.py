@@ -55,12 +55,13 @@ class Turn:
         """Whether a step that is not out at its provider must not be tried again."""
         return self.message.status in FINAL or index != self.message.current
 
-    def take_as_sent(self, index: int, step: Step) -> None:
-        """The provider has the step: booked once, by its answer or by a receipt that outran it."""
+    def take_as_sent(self, index: int, step: Step, sent_ms: int) -> None:
+        """The provider has the step, which was sent at `sent_ms`: booked once, by its answer or by
+        a receipt that outran it."""
         if step.sent_ms:
             return
         self.effects.changed = True
-        step.sent_ms = self.now_ms
+        step.sent_ms = min(sent_ms, self.now_ms)
         self.book(settlement.sent(self.message, index, step, self.policy))
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
         if still_open and step.done_ms == 0:

@@ -62,8 +62,10 @@ class Answer:
             self.add(held, became, happening(held))
 
 
-def read_outcomes(piece: Sequence[Held], outcomes: Sequence[Outcome]) -> Answer:
-    """An answer that speaks of single messages; one it does not mention has lost its answer."""
+def read_outcomes(piece: Sequence[Held], outcomes: Sequence[Outcome], sent_ms: int) -> Answer:
+    """An answer that speaks of single messages; one it does not mention has lost its answer.
+
+    `sent_ms` is when the request began."""
     answer = Answer(piece)
     by_ref = {outcome.ref: outcome for outcome in outcomes}
     for held in piece:
@@ -73,7 +75,9 @@ def read_outcomes(piece: Sequence[Held], outcomes: Sequence[Outcome]) -> Answer:
         elif isinstance(outcome, contract.Submitted):
             if outcome.provider_id is not None:
                 answer.provider_ids.append((outcome.provider_id, held.submission.ref))
-            accepted = Accepted(held.step, outcome.provider_id, outcome.parts, outcome.again)
+            accepted = Accepted(
+                held.step, outcome.provider_id, outcome.parts, outcome.again, sent_ms
+            )
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             answer.items.append(Item(held.entry.message_id, accepted, held.entry.at))
             answer.counts["accepted"] += 1
@@ -257,12 +261,13 @@ class Sender:
         return answer
 
     async def _ask(self, piece: Sequence[Held]) -> Answer:
+        sent_ms = self._deps.clock()
         try:
             # Not `fail_after`: its generator is a tenth of what a single message costs here.
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([held.submission for held in piece])
                 self._breaker.went_well()
-                return read_outcomes(piece, outcomes)
+                return read_outcomes(piece, outcomes, sent_ms)
         except contract.SendFault as fault:
             answer = read_fault(piece, fault)
             if isinstance(fault, contract.NotSent):

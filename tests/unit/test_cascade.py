@@ -238,6 +238,20 @@ def test_a_receipt_that_outruns_the_answer_counts() -> None:
     assert (world.sums()["sent"], world.sums()["delivered"]) == (1, 1)
 
 
+def test_a_step_was_sent_when_its_request_began_however_late_that_is_recorded() -> None:
+    world = World()
+    world.now_ms = T0 + 40
+    world.happen(events.Claimed(0))
+    world.now_ms = T0 + 90
+    world.happen(events.Accepted(0, sent_ms=T0 + 50))
+    assert world.message.steps[0].sent_ms == T0 + 50
+    outrun = World()
+    outrun.happen(events.Claimed(0))
+    outrun.now_ms = T0 + 90
+    outrun.report("delivered", at_ms=T0 + 3)
+    assert (outrun.message.steps[0].sent_ms, outrun.message.steps[0].done_ms) == (T0, T0 + 3)
+
+
 def test_seen_without_delivered_delivers_and_delivered_after_seen_changes_nothing() -> None:
     world = World()
     world.send()

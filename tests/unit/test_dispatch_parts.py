@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from cascade_world import ID, World
+from cascade_world import ID, T0, World
 from trio.testing import MockClock
 
 from gateway.core import events as ev
@@ -166,9 +166,10 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
             Refused(f"{ID}.1", fault),
             Submitted(f"{ID}.0", provider_id="P", parts=2, again=True),
         ],
+        T0 + 7,
     )
     assert [item.happening for item in answer.items] == [
-        ev.Accepted(0, "P", 2, again=True),
+        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),
