@@ -15,8 +15,10 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 START_S_MAX = 60.0
 STOP_S_MAX = 40.0
@@ -109,6 +111,28 @@ class Child:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         last = lines[-1][:500] if lines else "it logged nothing"
         return BenchFailed(f"{self.name} {what}: {last}")
+
+
+class Started(ABC):
+    """A context manager that ends what it started, also when the start goes wrong half way."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ends what there is of it."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def role(arguments: Sequence[str]) -> list[str]:

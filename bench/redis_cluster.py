@@ -2,8 +2,8 @@
 
 Owns the nodes' processes and files, the making of the cluster, and what an operator does to one:
 move a slot, kill a node, start it again. The first nodes are the masters, each with a third (or so)
-of the slots; the replicas follow in their order. Waiting on real processes is allowed here: `until`
-polls, with a deadline.
+of the slots; the replicas follow in their order. A node that does not serve or follow in time is a
+BenchFailed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,10 +24,10 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 from redis.crc import key_slot
 from redis.retry import Retry
 
+from bench.processes import Started
 from bench.redis_server import find_binary
+from bench.waiting import until
 
-FORM_S = 30.0
-POLL_S = 0.02
 NODE_TIMEOUT_MS = 1_000  # a node that is silent for so long is held for dead
 MIGRATE_KEYS = 100
 BUS_OFFSET = 10_000  # of the port on which nodes talk to each other
@@ -124,9 +123,7 @@ class Node:
             self.kill()
 
 
-class RedisCluster:
-    """A context manager that ends what it started."""
-
+class RedisCluster(Started):
     def __init__(
         self, folder: Path, *, masters: int = 3, replicas: int = 0, **settings: object
     ) -> None:
@@ -141,20 +138,12 @@ class RedisCluster:
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
-    def __enter__(self) -> Self:
-        try:
-            for node in self.nodes:
-                node.start()
-            for node in self.nodes:
-                until("the node serves", node.answers)
-            self._form()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            until("the node serves", node.answers)
+        self._form()
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -261,15 +250,6 @@ class RedisCluster:
         """Moves the slot of a key with all that is in it."""
         with self.half_moved(key, target):
             pass
-
-
-def until(what: str, look: Callable[[], object], within_s: float = FORM_S) -> None:
-    """Returns once `look` is true. Raises AssertionError at the deadline."""
-    deadline = time.monotonic() + within_s
-    while not look():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s: {what}")
-        time.sleep(POLL_S)
 
 
 def _peers(node: Node) -> int:

@@ -17,11 +17,11 @@ import urllib.request
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s, role
+from bench.processes import BenchFailed, Child, Started, cpu_s, free_port, reaped_s, role
 from bench.redis_server import RedisServer
 
 APP_KEY = "bench-key-0123456789abcdef"
@@ -66,7 +66,7 @@ class Cpu(NamedTuple):
     simulator: float
 
 
-class World:
+class World(Started):
     """The processes of one scenario; a context manager that stops what it started."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -84,19 +84,8 @@ class World:
             "KASKAD_LOG_FORMAT": "json",
         }
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self.folder.mkdir(parents=True)
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _start(self) -> None:
         (self.folder / "prices.csv").write_text(PRICES)
         self.redis = RedisServer(self.folder / "redis", self._env)
         self._children.append(self.redis)

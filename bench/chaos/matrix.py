@@ -20,8 +20,8 @@ import msgspec
 from bench.chaos import audience, storm
 from bench.chaos.audit import Audit
 from bench.chaos.stage import Plan, Stage
-from bench.chaos.waiting import until
 from bench.processes import BenchFailed
+from bench.waiting import until
 
 VARIABLE = "KASKAD_FAULT_POINT"
 WAIT_S = 6

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import redis
 
-from bench.chaos.waiting import until
 from bench.processes import BenchFailed, Child, free_port
 from bench.redis_server import find_binary
+from bench.waiting import until
 
 START_S = 60.0  # also to load a large append-only file
 FOLLOW_S = 60.0  # until a replica has everything and its own append-only file

@@ -25,7 +25,7 @@ import msgspec
 
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
-from bench.processes import BenchFailed, Child, free_port, role
+from bench.processes import BenchFailed, Child, Started, free_port, role
 
 APP_KEY = "chaos-key-0123456789abcdef"
 PROVIDER_KEY = "chaos-provider-key"
@@ -59,8 +59,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     viber_share: float = 0.7
 
 
-class Stage:
-    """A context manager that ends what it started. Roles are named i0, i1, d0 and d1."""
+class Stage(Started):
+    """Roles are named i0, i1, d0 and d1."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
@@ -88,17 +88,9 @@ class Stage:
         self.clocks = Clocks(self.folder, [self.plan.skew_ms * n for n in self.machines])
         self.nodes = RedisNodes(self.folder / "redis", self._env)
         self.redis = self.nodes.client
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _start(self) -> None:
+    def start(self) -> None:
         (self.folder / "prices.csv").write_text(PRICES)
         self.nodes.begin()
         self._provider = provider = free_port()

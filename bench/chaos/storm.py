@@ -26,6 +26,7 @@ from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, SOON_MS, Fault
 from bench.chaos.script import Script
 from bench.chaos.stage import APP_KEY, Plan, Stage
 from bench.processes import BenchFailed
+from bench.waiting import POLL_S
 
 BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next
 AT_ONCE_MAX = 3
@@ -184,13 +185,13 @@ class Storm:
                 if now >= progress_s:
                     self._progress((now - began) / self._order.seconds)
                     progress_s = now + PROGRESS_S
-                time.sleep(0.02)
+                time.sleep(POLL_S)
         finally:
             for each in list(self._running):
                 self._end(each)
             stage.heal()
             while self._ended:
-                time.sleep(0.02)
+                time.sleep(POLL_S)
                 self._judge(time.monotonic())
 
     def _begin(self) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 from uvicorn.config import Config
@@ -28,7 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.ingress.problems import KINDS, RETRY_AFTER_S, problem
-from gateway.ingress.wire import JSON, Field, Headers, ShortWay, Start, to_json
+from gateway.ingress.wire import JSON, Field, Headers, Scope, ShortWay, Start, to_json
 from gateway.settings import Server
 
 HEADERS_MAX = 100
@@ -184,7 +184,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = head
         self.scope["headers"] = self.headers
-        self.scope["kaskad.guard"] = self  # type: ignore[typeddict-unknown-key]
+        cast("Scope", self.scope)["kaskad.guard"] = self  # uvicorn's type knows only ASGI's keys
         super().on_headers_complete()  # raises for a target that is none
         self._asked = True
         for part in body:
@@ -194,8 +194,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held = False
         self._held_body.clear()
         self._asked = True
-        cycle = ShortCycle(self)
-        self.cycle = cycle  # type: ignore[assignment]  # as much of one as uvicorn looks at
+        cycle: Any = ShortCycle(self)  # as much of a cycle as uvicorn looks at
+        self.cycle = cycle
         self._begin = partial(start, cycle.reply)
 
     # --- what the application may ask for, as `scope["kaskad.guard"]` ---

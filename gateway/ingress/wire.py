@@ -39,7 +39,6 @@ ShortWay = Callable[[bytes, Sequence[Field], bytes], Start | None]
 
 JSON = (b"content-type", b"application/json")
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
-NO_STORE = (b"cache-control", b"no-store")
 
 # What msgspec raises for text that is not JSON. Bytes that are not UTF-8 are told apart by it, and
 # only where a value of them is used.

@@ -27,15 +27,14 @@ from gateway.store.cluster_slots import (
     SLOTS,
     Unit,
     batch_of,
+    in_full,
     masters_of,
-    replies_of,
     share_out,
     slot_of,
-    units_of,
 )
 from gateway.store.dial import Dialler, Driver
 from gateway.store.errors import Moved, StoreError, StoreUnavailable
-from gateway.store.link import MOVES_MAX, Limits, Link, Session, Statistics, add_up, move_delay_s
+from gateway.store.link import Limits, Link, Session, Statistics, add_up, move_delay_s
 from gateway.store.resp import Command, Outcome, Reply, Tally, Waiter
 from gateway.store.shared_link import SharedLink
 
@@ -91,17 +90,7 @@ class ClusterLink:
                 f"A call of {len(commands)} commands is larger than the link allows "
                 f"({self._limits.commands_in_flight_max}); split it."
             )
-        units = refused = units_of(commands)
-        tries = 0
-        while refused:
-            await self._round(refused)
-            refused = [unit for unit in refused if unit.refused]
-            if tries == MOVES_MAX:
-                break
-            if refused:
-                tries += 1
-                await self.wait_for_move(tries)
-        return replies_of(units)
+        return await in_full(commands, self._round, self.wait_for_move)
 
     async def wait_for_move(self, tries: int) -> None:
         """See `gateway.store.link.Link.wait_for_move`."""

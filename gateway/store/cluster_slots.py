@@ -1,14 +1,15 @@
 """Which slot of a Redis Cluster a command belongs to, and who serves which slot.
 
 Owns the place of the key in each command Kaskad uses, the cutting of a call into what must stay
-together, the putting together of its answers, and the reading of CLUSTER SLOTS. Pure; it must not
-know a connection. A command it does not know is a ValueError: a bug of ours, found by the tests.
+together, the putting together of its answers, and the reading of CLUSTER SLOTS. Pure, but for
+`in_full`, which awaits what it is given; it must not know a connection. A command it does not know
+is a ValueError: a bug of ours, found by the tests.
 """
 
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.store.errors import (
     StoreUnavailable,
     judge,
 )
+from gateway.store.link import MOVES_MAX
 from gateway.store.resp import Command, Outcome, Reply
 
 SLOTS = 16_384
@@ -154,6 +156,26 @@ def batch_of(units: Sequence[Unit]) -> list[Command]:
             batch.append(ASKING)
         batch += unit.commands
     return batch
+
+
+async def in_full(
+    commands: Sequence[Command],
+    once: Callable[[Sequence[Unit]], Awaitable[None]],
+    wait: Callable[[int], Awaitable[None]],
+) -> list[Reply]:
+    """A whole call: `once` asks the nodes, and what was refused because a slot moves is asked
+    again, at most MOVES_MAX times, after `wait` (given the number of the try, from 1)."""
+    units = refused = units_of(commands)
+    tries = 0
+    while refused:
+        await once(refused)
+        refused = [unit for unit in refused if unit.refused]
+        if tries == MOVES_MAX:
+            break
+        if refused:
+            tries += 1
+            await wait(tries)
+    return replies_of(units)
 
 
 def replies_of(units: Sequence[Unit]) -> list[Reply]:

@@ -10,6 +10,7 @@ sentence.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -26,11 +27,10 @@ from redis.exceptions import RedisError as ClientError
 
 from gateway.errors import ConfigurationError
 from gateway.store.address import Address, AddressError, Endpoint, parse_address
-from gateway.store.cluster_slots import Unit, batch_of, replies_of, share_out, units_of
+from gateway.store.cluster_slots import Unit, batch_of, in_full, share_out
 from gateway.store.errors import Moved, RedisError, StoreError, StoreUnavailable, judge
 from gateway.store.inspect import connect, masters_now
 from gateway.store.link import (
-    MOVES_MAX,
     Command,
     Link,
     Reply,
@@ -74,14 +74,14 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("the coroutine waits for something that is no SyncLink")
 
 
-class _OfOneCaller:
+class _OfOneCaller(ABC):
     """What both kinds of link have in common."""
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
-        raise NotImplementedError
+    @abstractmethod
+    async def call(self, commands: Sequence[Command]) -> list[Reply]: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     @asynccontextmanager
     async def session(self, _key: str, /) -> AsyncIterator[Session]:
@@ -158,18 +158,11 @@ class SyncClusterLink(_OfOneCaller):
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         """One round trip a node. Raises StoreUnavailable, OutcomeUnknown or StoreReplyError."""
-        units = refused = units_of(commands)
-        tries = 0
-        while refused:
-            await self._round(refused)
-            refused = [unit for unit in refused if unit.refused]
-            if tries == MOVES_MAX:
-                break
-            if refused:
-                tries += 1
-                await self.wait_for_move(tries)
-                self._masters = {}
-        return replies_of(units)
+        return await in_full(commands, self._round, self._map_again)
+
+    async def _map_again(self, tries: int) -> None:
+        await self.wait_for_move(tries)
+        self._masters = {}
 
     async def _round(self, units: Sequence[Unit]) -> None:
         try:

@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "system")]
 from stack import Process, Stack, phone, stack, until  # noqa: E402
 
 from bench.redis_cluster import Node, RedisCluster  # noqa: E402
-from bench.redis_cluster import until as until_redis  # noqa: E402
+from bench.waiting import until as until_redis  # noqa: E402
 from gateway.store.keys import keys_of  # noqa: E402
 
 SHARDS = 16

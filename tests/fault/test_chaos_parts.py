@@ -22,7 +22,7 @@ from bench.chaos.faults import Fault
 from bench.chaos.redis_nodes import RedisNodes
 from bench.chaos.script import PARTS, Script
 from bench.chaos.storm import Outcome
-from bench.chaos.waiting import until
+from bench.waiting import until
 
 NAMES = {fault.name for fault in faults.every()}
 

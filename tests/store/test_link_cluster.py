@@ -12,8 +12,9 @@ import pytest
 import redis
 from loops import Loop
 
-from bench.redis_cluster import RedisCluster, until
-from gateway.store import cluster_link, link_sync, meta, transaction
+from bench.redis_cluster import RedisCluster
+from bench.waiting import until
+from gateway.store import cluster_link, cluster_slots, link_sync, meta, transaction
 from gateway.store.cluster_slots import masters_of, slot_of
 from gateway.store.inspect import examine
 from gateway.store.keys import keys_of
@@ -243,7 +244,7 @@ def test_a_transaction_waits_until_its_slot_has_moved(loop: Loop, cluster: Redis
 def test_a_transaction_on_a_slot_that_stays_half_moved_is_given_up_and_nothing_is_applied(
     loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (cluster_link, transaction):
+    for module in (cluster_slots, transaction):
         monkeypatch.setattr(module, "MOVES_MAX", 3)
 
     async def main() -> None:
@@ -331,7 +332,7 @@ def test_what_was_applied_unheard_stays_unknown_while_its_slot_is_half_moved(
 def test_a_slot_that_nobody_serves_is_told_and_the_others_are_served(
     loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_link, "MOVES_MAX", 3)
+    monkeypatch.setattr(cluster_slots, "MOVES_MAX", 3)
     slot, node = cluster_link.slot_of(HERE), cluster.master_of(HERE)
 
     async def main() -> None:

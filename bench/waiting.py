@@ -8,9 +8,10 @@ from collections.abc import Callable
 from bench.processes import BenchFailed
 
 POLL_S = 0.02
+WITHIN_S = 30.0
 
 
-def until(what: str, look: Callable[[], bool], within_s: float) -> None:
+def until(what: str, look: Callable[[], object], within_s: float = WITHIN_S) -> None:
     """Polls until `look` is true. Raises BenchFailed at the deadline."""
     deadline = time.monotonic() + within_s
     while not look():
