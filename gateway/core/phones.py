@@ -114,6 +114,11 @@ def parse_by_library(raw: str) -> Phone:
             f"no number after +{number.country_code} has this length."
         )
     digits = f"{number.country_code}{phonenumbers.national_significant_number(number)}"
+    if _e164("+" + digits) is None:
+        raise PhoneError(
+            f"{mask(raw)} cannot be a phone number: without its national prefix it has "
+            f"{len(digits)} digits, and 7 to 15 are needed."
+        )
     if digits != raw[1:] and _read("+" + digits) != number:
         raise PhoneError(
             f"{mask(raw)} can be read as more than one phone number: leave the national prefix out."

@@ -137,6 +137,11 @@ def test_reading_twice_changes_nothing_more(code: int, national: str) -> None:
         assert phones.parse(phone.e164) == phone
 
 
+def test_a_number_that_is_too_short_without_its_national_prefix_is_refused() -> None:
+    with pytest.raises(phones.PhoneError, match="without its national prefix it has 6 digits"):
+        phones.parse("+4905115")
+
+
 @given(st.text("0123456789", min_size=1, max_size=15))
 def test_a_mask_hides_at_least_four_digits_of_a_number(digits: str) -> None:
     shown = [c for c in phones.mask("+" + digits) if c.isdigit()]
