@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import asdict, astuple
 
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
+from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.finance import formats, ledger
 from gateway.finance import verify as books
@@ -25,7 +27,7 @@ from gateway.store.sync_driver import finish, open_link
 
 FORMATS = ("table", "json", "csv")
 DIFFERENCES_SHOWN = 20
-AMOUNTS = ("cost", "billed", "sms_only_cost")
+AMOUNTS = ("cost", "billed", BASELINE_COLUMN)
 
 
 class CostQuestion(msgspec.Struct, frozen=True):
@@ -106,7 +108,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def _difference_line(difference: Difference) -> str:
-    group = ", ".join(value for value in difference.group if value)
+    group = ", ".join(value for value in astuple(difference.group) if value)
     booked, kept = (_figure(difference.measure, n) for n in (difference.ledger, difference.totals))
     return f"  {difference.day} {group}: {difference.measure} is {booked} booked, {kept} in total"
 
@@ -124,7 +126,7 @@ def _verdict_json(verdict: Verdict) -> bytes:
             "differences": [
                 {
                     "day": each.day,
-                    **each.group._asdict(),
+                    **asdict(each.group),
                     "measure": each.measure,
                     "ledger": _figure(each.measure, each.ledger),
                     "totals": _figure(each.measure, each.totals),

@@ -60,6 +60,7 @@ class Books(msgspec.Struct, frozen=True):
     by_channel: Report
     verdict: Verdict
     checks: list[Check]
+    channels: tuple[str, ...]  # of the campaign's route
 
     @property
     def agree(self) -> bool:
@@ -146,7 +147,7 @@ def _books(place: Stage, audience: Audience) -> Books:
                 *audit.against_answers(total.total, audience.figures()),
                 *audit.against_bill(by_channel, place.simulator.bill()),
             ]
-            books = Books(total, by_channel, finish(verify(link, shards)), checks)
+            books = Books(total, by_channel, finish(verify(link, shards)), checks, place.channels)
             if books.agree or time.monotonic() > deadline:
                 return books
             time.sleep(LOOK_EVERY_S)

@@ -14,19 +14,19 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.effects import MEASURES, Group
+from gateway.core.channels import BASELINE_DEFAULT
+from gateway.core.effects import MEASURES
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.entries import LedgerEntry, ledger_codec, total_codec
 from gateway.finance.report import Query, Report, Tally, TotalRow
 from gateway.redis.client import Command, Link, Reply
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of
-from gateway.store.writes import BLOB_FIELD, LEDGER_SCHEMA, LedgerEntry
+from gateway.store.writes import BLOB_FIELD
 
 FIELDS_A_PAGE = 1_000  # of one day's totals
 HASHES_AT_ONCE = 16  # days (times shards) that one round trip reads a page of
 ENTRIES_A_PAGE = 100  # of the ledger; each is one commit's bookings
-
-_decode_field = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, str, str]).decode
-_decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
 
 EntryId = tuple[int, int]  # milliseconds and sequence: the order of a stream
 
@@ -35,11 +35,13 @@ class LedgerFault(Exception):
     """A record of the ledger or its totals cannot be read; the sentence says which."""
 
 
-async def cost_report(link: Link, shards: int, query: Query, currency: str) -> Report:
+async def cost_report(
+    link: Link, shards: int, query: Query, currency: str, baseline: str = BASELINE_DEFAULT
+) -> Report:
     """The report of everything booked in the question's days. Raises ReportFault,
     StoreUnavailable.
     """
-    tally = Tally(query, currency)
+    tally = Tally(query, currency, baseline)
     async for rows in pages_of_totals(link, shards, query.from_day, query.to_day):
         tally.add(rows)
     return tally.report()
@@ -108,15 +110,15 @@ def total_rows(
     rows = []
     for field, amount in fields:
         try:
-            *group, measure = _decode_field(field)
-        except msgspec.DecodeError as error:
-            raise LedgerFault(f"{keys.totals(day.isoformat())} holds {field!r}: {error}.") from None
-        if measure not in MEASURES:
+            total = total_codec.decode(field)
+        except (msgspec.DecodeError, NewerRecordError) as error:
+            raise LedgerFault(f"{keys.totals(day.isoformat())} holds {field!r}: {error}") from None
+        if total.measure not in MEASURES:
             raise LedgerFault(
-                f"{keys.totals(day.isoformat())} holds the measure {measure!r}, which this version "
-                "does not know: read it with the version that wrote it."
+                f"{keys.totals(day.isoformat())} holds the measure {total.measure!r}, which this "
+                "version does not know: read it with the version that wrote it."
             )
-        rows.append(TotalRow(day, Group(*group), measure, int(amount)))
+        rows.append(TotalRow(day, total.group, total.measure, int(amount)))
     return rows
 
 
@@ -139,15 +141,11 @@ async def read_ledger(
 def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:
     place = f"Entry {id_.decode()} of {keys.ledger}"
     try:
-        entry = _decode_entry(unpack(dict(pairs(fields))[BLOB_FIELD]))
+        return ledger_codec.decode(unpack(dict(pairs(fields))[BLOB_FIELD]))
     except (msgspec.DecodeError, KeyError) as error:
         raise LedgerFault(f"{place} cannot be read: {error!r}.") from None
-    if entry.schema != LEDGER_SCHEMA:
-        raise LedgerFault(
-            f"{place} has schema {entry.schema}, this version reads {LEDGER_SCHEMA}: read it with "
-            "the version that wrote it."
-        )
-    return entry
+    except NewerRecordError as error:
+        raise LedgerFault(f"{place} cannot be read. {error}") from None
 
 
 def entry_id(id_: bytes) -> EntryId:

@@ -14,7 +14,8 @@ import datetime
 
 import msgspec
 
-from gateway.core.effects import MEASURES, Group
+from gateway.core.effects import MEASURES
+from gateway.core.records.entries import Group
 from gateway.finance.ledger import (
     EntryId,
     as_list,

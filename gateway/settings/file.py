@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.channels import ChannelOrAny
 from gateway.errors import ConfigurationError
 from gateway.settings import checks as settings_checks
 from gateway.settings import decoder as strict
@@ -145,7 +146,7 @@ class Cap(Table, frozen=True, kw_only=True):
     limit: Count
     window_ms: Annotated[Duration, AtLeast(1_000)]
     category: Category | None = None
-    channel: Literal["any", "viber", "sms"] = "any"
+    channel: ChannelOrAny = "any"
 
 
 class Dedupe(Table, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from gateway.core import model
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.api.messages import Intake, idempotency_key
 from gateway.ingress.api.ndjson import Line, LineSplitter, TooLong
 from gateway.ingress.api.results import Result, failure, result_of
@@ -30,7 +30,6 @@ from gateway.ingress.http.asgi import Receive, Scope, Send, refuse_encoded, to_j
 from gateway.ingress.http.auth import Authority
 from gateway.ingress.http.problems import Problem, Refusal, problem
 from gateway.settings.file import Server
-from gateway.store.admit import Answer
 
 WINDOW = 1_024  # lines between being read and being answered
 ANSWER_BYTES_MAX = 64 * 1024  # of answers in one write
@@ -197,7 +196,7 @@ class _Stream:
             self._room.clear()
             await self._room.wait()
 
-    async def _when_lane_has_room(self, message: model.Send) -> Problem | None:
+    async def _when_lane_has_room(self, message: MessageRequest) -> Problem | None:
         """Waits while the message's lane is full; the problem when it stays so."""
         crowded = self._intake.backlog_problem(message)
         if crowded is None:

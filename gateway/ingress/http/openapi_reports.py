@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.core.channels import BASELINE_COLUMN
 from gateway.finance.report import FILTERS, KEYS
 from gateway.ingress.http.openapi_parts import Doc, problems
 
@@ -17,7 +18,7 @@ _COUNTS = (
     "undelivered",
     "parts",
 )
-_AMOUNTS = ("cost", "billed", "cost_per_delivered", "sms_only_cost", "saved", "saved_pct")
+_AMOUNTS = ("cost", "billed", "cost_per_delivered", BASELINE_COLUMN, "saved", "saved_pct")
 
 
 def cost() -> Doc:
