@@ -8,16 +8,10 @@ import pytest
 
 from gateway.core import events
 from gateway.core import persons as people
-from gateway.core.model import (
-    Claim,
-    Content,
-    MessageStatus,
-    Person,
-    StepStatus,
-    read_ref,
-    step_ref,
-)
+from gateway.core.ids import read_ref, step_ref
 from gateway.core.policy import LOOK_UP_DELAYS_MS
+from gateway.core.records.message import Content, MessageStatus, StepStatus
+from gateway.core.records.person import Claim, Person
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, ID, MINUTE, T0, World, policy, request
@@ -80,7 +74,7 @@ def test_a_refusal_for_good_falls_back_and_one_that_may_pass_is_tried_again() ->
     other.happen(events.Claimed(0))
     other.happen(events.Refused(0, NOT_ON_VIBER))
     assert other.statuses() == ["rejected", "queued"]
-    assert other.message.steps[0].fault == NOT_ON_VIBER
+    assert other.message.steps[0].latest_fault == NOT_ON_VIBER
 
 
 def test_when_every_step_failed_claim_and_slot_are_free_again() -> None:
@@ -235,7 +229,7 @@ def test_a_receipt_that_outruns_the_answer_counts() -> None:
     world.report("delivered")
     world.happen(events.Accepted(0, provider_id="abc"))
     assert world.statuses() == ["delivered", "skipped"]
-    assert world.message.steps[0].provider_id == "abc"
+    assert world.message.steps[0].attempts[0].provider_id == "abc"
     assert (world.sums()["sent"], world.sums()["delivered"]) == (1, 1)
 
 
@@ -245,12 +239,15 @@ def test_a_step_was_sent_when_its_request_began_however_late_that_is_recorded() 
     world.happen(events.Claimed(0))
     world.now_ms = T0 + 90
     world.happen(events.Accepted(0, sent_ms=T0 + 50))
-    assert world.message.steps[0].sent_ms == T0 + 50
+    assert world.message.steps[0].attempts[0].sent_ms == T0 + 50
     outrun = World()
     outrun.happen(events.Claimed(0))
     outrun.now_ms = T0 + 90
     outrun.report("delivered", at_ms=T0 + 3)
-    assert (outrun.message.steps[0].sent_ms, outrun.message.steps[0].done_ms) == (T0, T0 + 3)
+    assert (outrun.message.steps[0].attempts[0].sent_ms, outrun.message.steps[0].done_ms) == (
+        T0,
+        T0 + 3,
+    )
 
 
 def test_seen_without_delivered_delivers_and_delivered_after_seen_changes_nothing() -> None:
@@ -258,7 +255,7 @@ def test_seen_without_delivered_delivers_and_delivered_after_seen_changes_nothin
     world.send()
     world.report("seen")
     assert world.message.status == MessageStatus.SEEN
-    assert [e.status for e in world.events] == ["queued", "sent", "delivered", "seen"]
+    assert [e.status for e in world.status_changes] == ["queued", "sent", "delivered", "seen"]
     world.report("delivered")
     world.report("expired")
     assert world.statuses() == ["seen", "skipped"]
@@ -308,7 +305,7 @@ def test_what_was_put_back_costs_no_attempt() -> None:
     world.happen(events.Claimed(0))
     world.happen(events.PutBack(0))
     assert world.statuses()[0] == "queued"
-    assert world.message.steps[0].attempts == 0
+    assert world.message.steps[0].tries == 0
 
 
 def test_what_could_not_be_sent_waits_no_longer_than_its_step_may() -> None:
@@ -417,7 +414,7 @@ def test_a_refusal_that_is_learnt_after_a_lost_answer_is_a_refusal() -> None:
     assert world.statuses()[0] == "unknown"
     world.happen(events.Refused(0, NOT_ON_VIBER))
     assert world.statuses() == ["rejected", "queued"]
-    assert world.message.steps[0].sent_ms == 0
+    assert world.message.steps[0].attempts[0].sent_ms == 0
 
 
 def test_a_reference_that_was_known_already_may_have_been_refused_so_it_is_looked_up() -> None:

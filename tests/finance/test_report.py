@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from gateway.core.effects import MEASURES, Group
+from gateway.core.effects import MEASURES
+from gateway.core.records.entries import Group
 from gateway.finance import report as module
 from gateway.finance.report import (
     KEYS,
@@ -28,7 +30,8 @@ AMOUNTS = ("cost", "billed", "sms_only_cost")
 
 
 def group(**changes: str) -> Group:
-    return Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")._replace(**changes)
+    whole = Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")
+    return replace(whole, **changes)
 
 
 def booked(measure: str, amount: int, day: datetime.date = TODAY, **changes: str) -> TotalRow:

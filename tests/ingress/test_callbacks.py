@@ -77,7 +77,7 @@ async def test_an_unknown_message_is_parked_and_never_an_error(world: World) -> 
     unknown = (await world.send(OTP)).json["id"][:-4] + "ZZZZ.0"
     answer = await world.call("POST", VIBER, report("not-ours", unknown), key="")
     assert (answer.status, answer.json) == (200, {"applied": 0, "parked": 2, "faults": 0})
-    assert await world.link.call([("ZCARD", keys_of(0).parked)]) == [2]
+    assert await world.link.call([("ZCARD", keys_of(0).unmatched_receipts)]) == [2]
 
 
 @with_ingress()

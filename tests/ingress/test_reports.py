@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.effects import Post
+from gateway.core.records.entries import Post
 from gateway.finance.report import ReportFault
 from gateway.ingress.api import reports as web
 from gateway.ingress.api.reports import FinanceDeps, endpoints

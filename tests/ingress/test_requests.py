@@ -14,7 +14,7 @@ from gateway.core.prices import Price
 from gateway.ingress.api.requests import Malformed, Read, body_hash, content_of, read
 from gateway.ingress.http.problems import Fault
 
-BOTH = (RouteStep("v", 1, 1), RouteStep("s", 1, 1))
+BOTH = (RouteStep(("v",), 1, 1), RouteStep(("s",), 1, 1))
 POLICY = Policy(
     routes={"both": BOTH, "viber": BOTH[:1], "sms": BOTH[1:]},
     categories={

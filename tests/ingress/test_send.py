@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.records.request import Answer
 from gateway.ingress.http import auth
 from gateway.store import api_keys, keys, reads
-from gateway.store.admit import Answer
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
 
@@ -24,7 +24,7 @@ async def test_an_accepted_message_is_in_redis_when_it_is_answered(world: World)
     assert answer.json | {"id": ""} == {"id": "", "outcome": "accepted", "status": "queued"}
     message = await reads.message(world.store, answer.json["id"])
     assert message is not None
-    assert (message.app, message.to, message.created_ms) == ("shop", PHONE[1:], T0)
+    assert (message.app, message.addresses.phone, message.created_ms) == ("shop", PHONE[1:], T0)
 
 
 @with_ingress()

@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from gateway.core import events as ev
-from gateway.core.model import Send, decode_person, unpack_message
 from gateway.core.policy import Policy
+from gateway.core.records.message import unpack_message
+from gateway.core.records.person import person_codec
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, Link, Session
 from gateway.redis.errors import OutcomeUnknown
 from gateway.redis.trio_driver import open_link
-from gateway.store.admit import Answer
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -35,7 +36,7 @@ def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) 
     trio.run(main)
 
 
-def sends(store: Store, count: int, **changes: Any) -> list[Send]:
+def sends(store: Store, count: int, **changes: Any) -> list[MessageRequest]:
     return [
         request(**({"id": store.new_message_id("79161234567", T0)} | changes)) for _ in range(count)
     ]
@@ -198,7 +199,7 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
         key = KEYS.phone(send.to)
         (value, ttl) = await store.link.call([("GET", key), ("PTTL", key)])
         assert isinstance(value, bytes)
-        assert decode_person(value).claims["autumn"].message == send.id
+        assert person_codec.decode(value).claims["autumn"].message == send.id
         assert ttl == -1, "a live claim must not lapse"
         await report(store, send.id, "undelivered")
         assert await store.link.call([("EXISTS", key)]) == [0]

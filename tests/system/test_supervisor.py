@@ -18,7 +18,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from gateway import supervisor
-from gateway.supervisor import Crew, Ended, Happening, Ready, Role
+from gateway.supervisor import Crew, Ended, Event, Ready, Role
 
 WAIT_S = 10.0
 STOP_S = 5.0
@@ -40,7 +40,7 @@ def role(code: str, name: str = "worker", stop_within_s: float = STOP_S) -> Role
     return Role(name, (sys.executable, "-c", textwrap.dedent(code)), stop_within_s)
 
 
-def next_of(crew: Crew) -> Happening:
+def next_of(crew: Crew) -> Event:
     return crew.happenings.get(timeout=WAIT_S)
 
 
