@@ -213,9 +213,10 @@ class Audit:
         claims, slots = set(), set()
         for kind in ("p", "u"):
             for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
-                _, held, taken = decode(blob)
-                claims |= {(kind, who, name, claim[0]) for name, claim in held.items()}
-                slots |= {(kind, who, slot[0]) for slot in taken}
+                person = decode(blob)
+                held = person.get("c", {})
+                claims |= {(kind, who, name, claim["m"]) for name, claim in held.items()}
+                slots |= {(kind, who, slot["m"]) for slot in person.get("s", [])}
         wanted_claims, wanted_slots = set(), set()
         held_for = {claim[:3] for claim in claims}
         for message in messages.values():

@@ -8,7 +8,7 @@ adapter in `providers`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -172,13 +172,10 @@ CHANNELS: Mapping[str, Channel] = {
     )
 }
 
-_NAMES = "|".join(CHANNELS)
-ChannelOrAny = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=f"^(any|{_NAMES})$", description=f"any, {', '.join(CHANNELS)}: one of these."
-    ),
-]
+if TYPE_CHECKING:
+    ChannelOrAny = str
+else:
+    ChannelOrAny = Literal[("any", *CHANNELS)]
 ChannelName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(CHANNELS)})]
 
 BASELINE_DEFAULT = "sms"  # what reports compare with where `prices.baseline` names no channel

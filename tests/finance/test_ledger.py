@@ -123,7 +123,7 @@ def test_a_large_day_is_read_in_pages_without_loss_or_repetition(
     expected = {f"campaign-{n}": n for n in range(1, 1_201)}
 
     async def main(link: Link) -> list[TotalRow]:
-        posts = [Post(GROUP._replace(campaign=c), {"sent": n}) for c, n in expected.items()]
+        posts = [Post(replace(GROUP, campaign=c), {"sent": n}) for c, n in expected.items()]
         await book(link, 0, posts)
         return await read_totals(link, 1, TODAY, TODAY)
 

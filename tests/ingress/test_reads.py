@@ -24,10 +24,15 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
     assert answer.status == 200
     step = {
         "status": "queued",
+        "until": "delivered",
         "provider_id": None,
         "attempts": 0,
         "sent_at": None,
+        "delivered_at": None,
+        "seen_at": None,
         "done_at": None,
+        "billed": None,
+        "cost": None,
         "error": None,
     }
     assert answer.json == {
@@ -39,6 +44,7 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
         "category": "transactional",
         "route": "both",
         "status": "queued",
+        "final": False,
         "reason": None,
         "created_at": "2026-11-18T11:06:40.000Z",
         "updated_at": "2026-11-18T11:06:40.000Z",

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
 from gateway.finance.report import ReportFault
@@ -71,8 +72,8 @@ async def ask(
 
 
 async def fill(link: Link) -> None:
-    requests = GROUP._replace(channel="", provider="")
-    sms = GROUP._replace(channel="sms", provider="infobip-sms")
+    requests = replace(GROUP, channel="", provider="")
+    sms = replace(GROUP, channel="sms", provider="infobip-sms")
     await book(link, 0, [Post(requests, {"accepted": 3, "duplicates": 1, "suppressed": 2})])
     await book(
         link, 0, [money(sent=3, delivered=2, undelivered=1, cost=10_000, sms_only_cost=80_000)]
@@ -210,7 +211,7 @@ def test_a_campaign_named_like_markup_is_only_text(loop: Loop, redis_url: str) -
     name = '"><script>alert(1)</script>'
 
     async def main(link: Link) -> Answer:
-        await book(link, 0, [Post(GROUP._replace(campaign=name), {"sent": 1})])
+        await book(link, 0, [Post(replace(GROUP, campaign=name), {"sent": 1})])
         return await ask(link, page.PATH, "campaign=" + '"><script>alert(1)</script>')
 
     body = on(loop, redis_url, main).body
@@ -235,7 +236,7 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
 
     async def main(link: Link) -> Answer:
         for n in range(5):
-            await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1_000})])
+            await book(link, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1_000})])
         return await ask(link, page.PATH)
 
     body = on(loop, redis_url, main).body
@@ -251,7 +252,7 @@ def test_suggestions_are_bounded(
 
     async def main(link: Link) -> Answer:
         for n in range(5):
-            await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1})])
+            await book(link, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1})])
         return await ask(link, page.PATH)
 
     assert on(loop, redis_url, main).body.count("<option value=") == len(["all", "c0", "c1"])

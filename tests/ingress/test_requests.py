@@ -182,7 +182,7 @@ def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> 
     found = told(bare | {"route": "both", "viber": {"text": "V"}, "sms": {"text": "S"}})
     assert isinstance(found, Read)
     content = content_of(found.request)
-    assert (content.for_channel("viber"), content.for_channel("sms")) == ("V", "S")
+    assert (content.text_for("viber"), content.text_for("sms")) == ("V", "S")
 
 
 def test_the_hash_of_a_body_is_of_what_it_means() -> None:

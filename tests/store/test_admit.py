@@ -196,7 +196,7 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
     async def work(store: Store) -> None:
         (send,) = sends(store, 1, route="viber-only")
         await store.admit(0, [send], T0)
-        key = KEYS.phone(send.to)
+        key = KEYS.phone(send.home)
         (value, ttl) = await store.link.call([("GET", key), ("PTTL", key)])
         assert isinstance(value, bytes)
         assert person_codec.decode(value).claims["autumn"].message == send.id

@@ -74,7 +74,7 @@ def test_a_note_left_by_a_dead_process_is_carried_out_by_another(redis_url: str)
     async def work(store: Store) -> None:
         wanted = send(store, route="viber-only")
         await outcome(store, wanted)
-        home = keys_of(store.shard_of_phone(PHONE))
+        home = keys_of(store.shard_of_home(PHONE))
         real = reserve.copy_states
 
         async def dies(*_: object) -> int:
@@ -100,7 +100,7 @@ def test_an_idempotency_key_in_another_shard_answers_as_one_at_home(redis_url: s
     async def work(store: Store) -> None:
         plain = {"campaign": None, "category": "otp", "idempotency_key": KEY, "user": None}
         first = send(store, body_hash=b"a", **plain)
-        shard = store.shard_of_phone(PHONE)
+        shard = store.shard_of_home(PHONE)
         (accepted,) = await store.admit(shard, [first], T0)
         (again,) = await store.admit(shard, [send(store, body_hash=b"a", **plain)], T0)
         (other,) = await store.admit(shard, [send(store, body_hash=b"b", **plain)], T0)
@@ -155,7 +155,7 @@ def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_
         receipt = Receipt("delivered", ref=f"{wanted.id}.0", to=to)
         for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
             await store.apply([Item(wanted.id, happening)], T0)
-        home = keys_of(store.shard_of_phone(PHONE))
+        home = keys_of(store.shard_of_home(PHONE))
         for key in (home.phone(PHONE), USER_KEYS.user(USER)):
             (record,) = await store.link.call([("GET", key)])
             assert isinstance(record, bytes)

@@ -150,7 +150,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 by_shard.setdefault(store.shard_of_home(send.home), []).append(send)
             for shard, members in by_shard.items():
                 if self.shards > 1:
-                    members.sort(key=lambda s: reserve.foreign_user(store, s) is None)
+                    members.sort(key=lambda s: not reserve.foreign_identities(store, s))
                 answers = await store.admit(shard, members, self.now_ms)
                 expected = [self.model.admit(send, self.now_ms) for send in members]
                 assert [a.outcome for a in answers] == expected

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from gateway.core.channels import BASELINE_DEFAULT
 from gateway.finance.formats import CSV_TYPE, JSON_TYPE, csv_name, to_csv, to_json
 from gateway.finance.ledger import cost_report, pages_of_totals
 from gateway.finance.report import Query, ReportFault, Tally, parse_query
@@ -69,6 +70,7 @@ class FinanceDeps(msgspec.Struct, frozen=True):
     link: Link
     shards: int
     currency: str
+    baseline: str = BASELINE_DEFAULT
     authorise: Callable[[Headers], Awaitable[object]]
     refusals: tuple[type[Exception], ...]
     now_ms: Callable[[], int]
@@ -94,7 +96,7 @@ async def _cost(deps: FinanceDeps, scope: Scope, send: Send) -> None:
 async def _answer_data(deps: FinanceDeps, parameters: Parameters, send: Send) -> None:
     others, chosen = _format(parameters)
     query = parse_query(others, day_of(deps.now_ms()))
-    report = await cost_report(deps.link, deps.shards, query, deps.currency)
+    report = await cost_report(deps.link, deps.shards, query, deps.currency, deps.baseline)
     if chosen == "json":
         await _answer(send, 200, JSON_TYPE, to_json(report))
         return
@@ -134,7 +136,7 @@ async def _answer_page(deps: FinanceDeps, given: Parameters, send: Send) -> None
 async def _read(deps: FinanceDeps, query: Query) -> tuple[Answers, Choices]:
     """Everything on the page, from one reading of the totals."""
     rows, summary, channels = (
-        Tally(msgspec.structs.replace(query, group_by=keys), deps.currency)
+        Tally(msgspec.structs.replace(query, group_by=keys), deps.currency, deps.baseline)
         for keys in (query.group_by, (), ("channel",))
     )
     apps: set[str] = set()

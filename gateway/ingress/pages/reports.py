@@ -171,7 +171,6 @@ def _view(query: Query, answers: Answers) -> Mapping[str, object]:
     labels = _COLUMNS | {BASELINE_COLUMN: f"{label_of(answers.rows.baseline)} only"}
     return {
         "currency": answers.rows.currency,
-        "baseline": label_of(answers.rows.baseline),
         "tiles": _tiles(answers.summary),
         "bars": bars,
         "bar_height": _BAR_HEIGHT,
