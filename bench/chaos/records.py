@@ -31,7 +31,8 @@ class Step(NamedTuple):
     channel: str
     status: int
     attempts: int
-    look_ups: int
+    look_ups: int  # since its answer was lost last
+    lost: int
     sent_ms: int
     charged: int
 
@@ -91,6 +92,7 @@ def _step(fields: dict[str, Any]) -> Step:
         fields.get("s", 0),
         sum(a.get("n", 0) - a.get("b", 0) for a in attempts),
         last.get("q", 0),
+        last.get("l", 0),
         last.get("w", 0),
         sum(a.get("c", 0) for a in attempts),
     )

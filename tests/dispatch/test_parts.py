@@ -189,7 +189,7 @@ def test_pictures_and_buttons_are_for_viber_alone() -> None:
         "text", {"viber": ViberContent(None, "https://example.com/a.png", button)}
     )
     viber = submission_of(world.message, content, "Shop", world.now_ms)
-    assert (viber.image_url, viber.button) == (content.image_url, button)
+    assert (viber.image_url, viber.button) == ("https://example.com/a.png", button)
     world.message.current = 1
     sms = submission_of(world.message, content, "Shop", world.now_ms)
     assert (sms.image_url, sms.button) == (None, None)

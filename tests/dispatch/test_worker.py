@@ -145,7 +145,7 @@ async def test_a_step_that_a_look_up_finds_rejected_was_never_sent_and_costs_not
             await w.until([id_], "rejected", "rejected")
         step = (await w.message(id_)).steps[1]
         assert (step.attempts[0].sent_ms, step.charged) == (0, None)
-        assert step.fault == Fault("6", "network", True)
+        assert step.latest_fault == Fault("6", "network", True)
 
 
 @under_trio

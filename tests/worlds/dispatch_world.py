@@ -138,7 +138,7 @@ class DispatchWorld:
             to = str(next(self._people))
             id_ = self.store.new_message_id(to, self.clock())
             send = request(**({"id": id_, "to": to} | changes))
-            by_shard.setdefault(self.store.shard_of_phone(to), []).append(send)
+            by_shard.setdefault(self.store.shard_of_home(to), []).append(send)
             ids.append(id_)
         for shard, sends in by_shard.items():
             answers = await self.store.admit(shard, sends, self.clock())

@@ -70,10 +70,10 @@ class FinanceDeps(msgspec.Struct, frozen=True):
     link: Link
     shards: int
     currency: str
-    baseline: str = BASELINE_DEFAULT
     authorise: Callable[[Headers], Awaitable[object]]
     refusals: tuple[type[Exception], ...]
     now_ms: Callable[[], int]
+    baseline: str = BASELINE_DEFAULT
 
 
 def endpoints(deps: FinanceDeps) -> dict[str, App]:

@@ -107,6 +107,7 @@ class Ingress:
                     authorise=self._authorise_report,
                     refusals=(Refusal,),
                     now_ms=now_ms,
+                    baseline=store.policy.baseline,
                 )
             )
         )
