@@ -473,3 +473,54 @@ def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
 )
 def test_what_is_no_reference_of_ours_is_not_read_as_one(other: str) -> None:
     assert read_ref(other) is None
+
+
+def test_what_was_put_back_keeps_its_whole_time_for_look_ups_when_it_is_really_sent() -> None:
+    world = World()
+    world.happen(events.Claimed(0))
+    world.happen(events.PutBack(0))
+    world.now_ms += 16 * MINUTE  # longer than the step may take
+    world.send("lost")
+    attempt = world.message.steps[0].attempts[0]
+    assert (attempt.claims, attempt.put_backs, attempt.lost) == (2, 1, 1)
+    for asked in range(1, len(LOOK_UP_DELAYS_MS) + 1):
+        assert world.timer().look_up
+        assert attempt.look_ups == asked
+    assert world.message.due_ms == T0 + 31 * MINUTE + 10_000, "its time runs from what was sent"
+    world.timer()
+    assert world.statuses() == ["unknown", "queued"]
+
+
+def test_connections_that_failed_use_up_no_try_of_an_answer_that_is_lost_later() -> None:
+    world = World(policy(attempts_max=3))
+    for _ in range(3):
+        world.happen(events.Claimed(0))
+        world.happen(events.NotSent(0, Fault("connect", "connection refused", False)))
+        world.timer()
+    world.send("lost")
+    attempt = world.message.steps[0].attempts[0]
+    assert (attempt.claims, attempt.unreachable, attempt.lost) == (4, 3, 1)
+    for _ in range(2):
+        world.timer()
+        world.happen(events.NotKnown(0))
+    assert world.statuses()[0] == "queued", "it was never sent: it is sent now"
+    for _ in range(2):
+        world.happen(events.Claimed(0))
+        world.happen(events.Refused(0, BUSY))
+        world.timer()
+    assert world.statuses()[0] == "queued", "a lost answer is no refusal"
+    world.happen(events.Claimed(0))
+    world.happen(events.Refused(0, BUSY))
+    assert world.statuses() == ["rejected", "queued"], "three refusals are the limit"
+
+
+def test_lost_answers_are_bounded_by_themselves_and_each_is_asked_about_anew() -> None:
+    world = World(policy(attempts_max=2))
+    for lost in (1, 2):
+        world.send("lost")
+        attempt = world.message.steps[0].attempts[0]
+        assert (attempt.lost, attempt.look_ups) == (lost, 0)
+        for _ in range(2):
+            assert world.timer().look_up
+            world.happen(events.NotKnown(0))
+    assert world.statuses()[0] == "unknown", "two lost answers are the limit"

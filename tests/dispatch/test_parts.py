@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from gateway.core import events as ev
-from gateway.core.channels import ViberContent
+from gateway.core.channels import Button, ViberContent
 from gateway.core.records.message import Content, content_with
 from gateway.dispatch.backoff import Backoff, Watchdog
 from gateway.dispatch.pauses import PAUSE_MAX_MS, PAUSE_MIN_MS, Pause
@@ -23,7 +23,6 @@ from gateway.store.apply import LaneEntry
 from providers.contract import (
     AccountFault,
     BadRequest,
-    Button,
     Fault,
     NotSent,
     Refused,

@@ -246,7 +246,9 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(self, channel: str) -> ChannelContent:
         """What is said on a channel, with the message's own text where it has none."""
         row, raw = CHANNELS[channel], self.overrides.get(channel)
-        said = row.content() if raw is None else _decode_as(raw, row.content)
+        if raw is None:
+            return row.content(text=self.text)
+        said = msgspec.msgpack.decode(raw, type=row.content)
         return said if said.text is not None else msgspec.structs.replace(said, text=self.text)
 
     def text_for(self, channel: str) -> str:
@@ -255,24 +257,16 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     def lacks(self, channel: str) -> tuple[str, ...]:
         """The fields of which one is missing for anything to be sent; empty: nothing is."""
         said = self.of(channel)
-        return next(
-            (
-                group
-                for group in CHANNELS[channel].needs
-                if not any(getattr(said, name) for name in group)
-            ),
-            (),
-        )
+        for group in CHANNELS[channel].needs:
+            if not any(getattr(said, name) for name in group):
+                return group
+        return ()
 
 
 def content_with(text: str, overrides: dict[str, ChannelContent]) -> Content:
     """The content of a text and each channel's own words."""
     raw = {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()}
     return Content(text, raw)
-
-
-def _decode_as(raw: msgspec.Raw, kind: type[ChannelContent]) -> ChannelContent:
-    return msgspec.msgpack.decode(raw, type=kind)
 
 
 _encode = msgspec.msgpack.Encoder().encode

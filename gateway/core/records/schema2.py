@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from providers import contract
 from providers.contract import Category
@@ -208,6 +209,6 @@ def content_parts(record: bytes) -> tuple[str, dict[str, dict[str, Any]]]:
 def receipt_of(old: bytes) -> contract.Receipt:
     """A receipt as it was kept: a map, but for its fault."""
     fields = _decode_any(old)
-    if fields.get("fault") is not None:
-        fields["fault"] = dict(zip(("code", "name", "permanent"), fields["fault"], strict=True))
-    return msgspec.convert(fields, contract.Receipt)
+    fault = fields.pop("fault", None)
+    receipt = msgspec.convert(fields, contract.Receipt)
+    return receipt if fault is None else replace(receipt, fault=contract.Fault(*fault))

@@ -10,9 +10,11 @@ not have been made, and `resolve` tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
+from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
@@ -30,8 +32,13 @@ from gateway.store.apply import Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
 
-# What content may say of a submission; where it says nothing the configured sender stands.
-_SAID = frozenset(Submission.__struct_fields__)
+# What a channel's content says of a submission: the fields of both that are called the same.
+_SAID = {
+    row.name: tuple(
+        name for name in row.content.__struct_fields__ if name in Submission.__struct_fields__
+    )
+    for row in CHANNELS.values()
+}
 
 NO_CONTENT = Fault("no_content", "no_content", True)
 
@@ -112,17 +119,17 @@ def submission_of(message: Message, content: Content, sender: str, now_ms: int) 
     """What the provider of the current step is asked to send; `sender` is the configured one."""
     step = message.step
     said = content.of(step.channel)
-    fields = {
-        name: value
-        for name in said.__struct_fields__
-        if name in _SAID and (value := getattr(said, name)) is not None
-    }
+    fields: dict[str, Any] = {"sender": sender, "text": ""}
+    for name in _SAID[step.channel]:
+        value = getattr(said, name)
+        if value is not None:
+            fields[name] = value
     return Submission(
         ref=step_ref(message.id, message.current, step.series),
         to=f"+{message.addresses.phone}",
         category=message.category,
         validity_ms=patience_ms(message, step, now_ms),
-        **({"sender": sender, "text": content.text} | fields),
+        **fields,
     )
 
 
