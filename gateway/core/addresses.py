@@ -23,7 +23,7 @@ PUSH_MAX = 5
 EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 LOCAL_BYTES_MAX = 64
 PHONE_RULE = "A phone number in E.164, such as +79161234567."
-EMAIL_RULE = "An e-mail address, such as anna@shop.example."
+MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
 PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
 TO_RULE = "Give at least one address: phone, email or push."
 
@@ -79,7 +79,7 @@ class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         ]
         | None
     ) = None
-    email: Annotated[str, msgspec.Meta(description=EMAIL_RULE)] | None = None
+    email: Annotated[str, msgspec.Meta(description=MAILBOX_RULE)] | None = None
     push: (
         Annotated[
             list[PushAddress],
@@ -157,9 +157,9 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
         except PhoneError as error:
             faults.append(AddressFault("/phone", str(error)))
     if to.email is not None:
-        mailbox = email_address(to.email)
+        mailbox = mailbox_of(to.email)
         if mailbox is None:
-            faults.append(AddressFault("/email", EMAIL_RULE))
+            faults.append(AddressFault("/email", MAILBOX_RULE))
     if to.phone is None and to.email is None and not to.push:
         faults.append(AddressFault("", TO_RULE))
     if faults:
@@ -167,7 +167,7 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
     return Destination(Addresses(digits, mailbox, tuple(to.push or ())), country)
 
 
-def email_address(text: str) -> str | None:
+def mailbox_of(text: str) -> str | None:
     """The one spelling of an e-mail address: NFC, lower case, its domain in IDNA's ASCII form.
 
     None: it cannot be one."""

@@ -178,6 +178,14 @@ else:
     ChannelOrAny = Literal[("any", *CHANNELS)]
 ChannelName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(CHANNELS)})]
 
+# What a documented request says differently on one channel.
+EXAMPLE: Mapping[str, object] = {
+    "viber": {
+        "image_url": "https://shop.example/autumn.png",
+        "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
+    },
+}
+
 BASELINE_DEFAULT = "sms"  # what reports compare with where `prices.baseline` names no channel
 BASELINE_COLUMN = "sms_only_cost"  # ... and its public name, whatever channel that is
 

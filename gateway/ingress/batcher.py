@@ -66,9 +66,9 @@ class Batcher(Generic[Item, Result]):
         """Queues one item; `done` is called once, from the loop. Raises Busy."""
         if len(self._shards[shard].queue) >= self._queue_max:
             raise Busy
-        self._push(shard, item, done)
+        self._append(shard, item, done)
 
-    def _push(self, shard: int, item: Item, done: Done[Result]) -> None:
+    def _append(self, shard: int, item: Item, done: Done[Result]) -> None:
         state = self._shards[shard]
         state.queue.append((item, done))
         if not state.woken and state.in_flight == 0:
@@ -119,7 +119,7 @@ class Batcher(Generic[Item, Result]):
             raise Busy
         together = _Together(len(items), done)
         for index, item in enumerate(items):
-            self._push(shard, item, partial(together.take, index))
+            self._append(shard, item, partial(together.take, index))
 
     def waiting(self) -> int:
         """Items that no transaction has taken yet."""

@@ -288,7 +288,7 @@ def _message_of_2(record: bytes) -> Message:
         current=old.current,
         due_ms=old.due_ms,
         finished=old.status > MessageStatus.SENT,
-        baseline_cost=old.sms_cost,
+        baseline_cost=old.baseline_cost,
         billed=old.billed,
         delivered_step=old.delivered_step,
         user=old.user,

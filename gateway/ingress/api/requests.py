@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.core import addresses
-from gateway.core.addresses import EMAIL_RULE, PHONE_RULE, Destination, Recipient
+from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipient
 from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import Policy
@@ -266,8 +266,8 @@ def _override_faults(
             yield Fault(f"/{channel}/{name}", URL_RULE)
     for key, name in _MAILBOX_FIELDS:
         value = getattr(said, name, None)
-        if value is not None and addresses.email_address(value) is None:
-            yield Fault(f"/{channel}/{key}", EMAIL_RULE)
+        if value is not None and addresses.mailbox_of(value) is None:
+            yield Fault(f"/{channel}/{key}", MAILBOX_RULE)
     html = getattr(said, "html", None)
     if html is not None and len(html.encode()) > HTML_BYTES_MAX:
         yield Fault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")

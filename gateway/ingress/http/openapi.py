@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import msgspec
 
+from gateway.core import channels
 from gateway.ingress.api.callbacks import CallbackResult
 from gateway.ingress.api.events import EventData
 from gateway.ingress.api.health import Health, Readiness
@@ -273,9 +274,6 @@ EXAMPLE = {
     "campaign": "autumn-sale",
     "category": "marketing",
     "text": "Autumn sale: 20% off until Sunday.",
-    "viber": {
-        "image_url": "https://shop.example/autumn.png",
-        "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
-    },
+    **channels.EXAMPLE,
     "metadata": {"segment": "b"},
 }
