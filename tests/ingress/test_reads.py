@@ -9,9 +9,11 @@ import pytest
 
 from gateway import telemetry
 from gateway.core import events as ev
+from gateway.core.records.codec import SCHEMA
 from gateway.ingress.http.problems import KINDS
 from gateway.store import keys
 from gateway.store.apply import Item
+from gateway.store.keys import keys_of
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
@@ -266,3 +268,25 @@ async def test_a_log_line_of_a_request_has_no_phone_number(
     output = capsys.readouterr()
     assert "get_opt_out" in output.out + output.err
     assert PHONE[1:] not in output.out + output.err
+
+
+@with_ingress()
+async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_not(
+    world: World,
+) -> None:
+    id_ = (await world.send(SALE)).json["id"]
+    key = keys_of(0).message(id_)
+    (record,) = await world.link.call([("GET", key)])
+    newer = bytes((SCHEMA + 1,)) + record[1:]
+    await world.link.call([("SET", key, newer)])
+    for method in ("GET", "DELETE"):
+        answer = await world.call(method, f"/v1/messages/{id_}")
+        assert answer.status == 503
+        assert "newer Kaskad" in answer.json["detail"]
+    person = keys_of(0).phone(PHONE[1:])
+    await world.link.call([("SET", person, bytes((SCHEMA + 1, 0x80)))])
+    other = SALE | {"to": "+79160000002"}
+    told = (await world.send([SALE, other])).json
+    assert [item["outcome"] for item in told] == ["error", "accepted"]
+    assert told[0]["error"]["status"] == 503
+    assert await world.link.call([("GET", key)]) == [newer]
