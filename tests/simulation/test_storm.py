@@ -76,7 +76,7 @@ def test_a_transaction_done_twice_is_noticed() -> None:
 def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
     def dearer(*args: Any, **kwargs: Any) -> Any:
         booking = delivered(*args, **kwargs)
-        post.measures["cost"] += 1
+        booking.post.measures["cost"] += 1
         return booking
 
     delivered = settlement.delivered
