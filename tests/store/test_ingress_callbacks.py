@@ -85,10 +85,11 @@ async def test_each_proof_suffices_and_without_one_nothing_changes(world: World)
     id_ = await sent(world)
     body = json.dumps(report(f"{id_}.0")).encode()
     signature = hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+    forged = f"{int(signature, 16) ^ 1:064x}"
     refused = [
         ("/v1/callbacks/sms", {}),
         ("/v1/callbacks/sms", {"authorization": "Basic " + base64.b64encode(b"a:b").decode()}),
-        ("/v1/callbacks/sms", {"x-signature": signature[:-1] + "0"}),
+        ("/v1/callbacks/sms", {"x-signature": forged}),
         ("/v1/callbacks/sms?token=tok", {}),
         ("/v1/callbacks/viber", BASIC),
         ("/v1/callbacks/viber?token=", {}),
