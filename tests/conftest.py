@@ -3,9 +3,11 @@ properties that take the time they take: how fast a machine is belongs in benchm
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -13,9 +15,44 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from gateway.store.embedded import EmbeddedRedis
+from gateway.store.redis_server import find_binary
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# The shared server, and the place for a server of a test's own.
+STARTING_REDIS = {"redis_server", "short_dir"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis-server", type=Path, help="the redis-server that the tests must use")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Puts the wanted redis-server first on PATH, for child processes as well."""
+    wanted: Path | None = config.getoption("redis_server")
+    if wanted is not None:
+        os.environ["PATH"] = f"{wanted.absolute().parent}:{os.environ['PATH']}"
+        chosen, _version = find_binary()
+        if not chosen.samefile(wanted):
+            raise pytest.UsageError(f"Kaskad prefers {chosen}, which is newer than {wanted}.")
+
+
+def pytest_report_header() -> str:
+    binary, version = find_binary()
+    return f"redis-server: {'.'.join(map(str, version))}, {binary}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what starts a Redis: by a fixture, or as a part of the system. The rest says so itself.
+
+    Runs last, when the folders below have set their own marks.
+    """
+    for item in items:
+        fixtures: set[str] = set(getattr(item, "fixturenames", ()))
+        if fixtures & STARTING_REDIS or item.get_closest_marker("system"):
+            item.add_marker(pytest.mark.redis)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from loops import AsyncioLoop, Loop, TrioLoop
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """A directory whose path leaves room for the name of a socket."""
+    """Where a test's own Redis may be: the path leaves room for the name of a socket."""
     with tempfile.TemporaryDirectory(prefix="kaskad-") as directory:
         yield Path(directory)
 

@@ -32,6 +32,7 @@ from gateway.store.link_sync import finish
 from gateway.store.script import Script
 from gateway.store.transaction import CommitCounts, commit
 
+pytestmark = pytest.mark.redis
 SHARDS = 16
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 HERE = "{k1}"

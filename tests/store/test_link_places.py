@@ -17,6 +17,7 @@ from gateway.store.embedded import EmbeddedRedis
 from gateway.store.link import Limits, StoreUnavailable
 from gateway.store.redis_server import find_binary
 
+pytestmark = pytest.mark.redis
 IMPATIENT = Limits(down_wait_s=0.2, reconnect_delay_min_s=0.01, reconnect_delay_max_s=0.02)
 PATIENT = Limits(down_wait_s=10.0, reconnect_delay_min_s=0.01, reconnect_delay_max_s=0.02)
 

@@ -169,6 +169,7 @@ def test_the_configuration_keeps_everything_on(tmp_path: Path) -> None:
     assert settings.warnings == ()
 
 
+@pytest.mark.redis
 def test_the_floor_of_redis_is_the_same_writes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +237,7 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.system
+@pytest.mark.redis
 def test_a_scenario_runs_from_end_to_end(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     command = [sys.executable, "bench/lifecycle.py", "--quick", "--messages", "300"]
