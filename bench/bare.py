@@ -4,7 +4,8 @@
 
 It reads the whole body and sends a body as long as an acceptance, so that only the work differs. It
 goes through ASGI, as every application on this server; that the gateway answers a whole request
-below that (`gateway.ingress.guard`, the short way) is part of what is measured, not of the floor.
+below that (`gateway.ingress.http.protocol`, the short way) is part of what is measured, not of the
+floor.
 """
 
 from __future__ import annotations
