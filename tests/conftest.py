@@ -45,11 +45,10 @@ def pytest_report_header() -> str:
     return f"redis-server: {'.'.join(map(str, version))}, {binary}"
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what starts a Redis: by a fixture, or as a part of the system. The rest says so itself.
 
-    Runs last, when the folders below have set their own marks.
+    The folders below have set their own marks by now: pytest calls the innermost hook first.
     """
     for item in items:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
