@@ -143,30 +143,37 @@ def test_however_the_bytes_are_cut_the_answers_are_the_same(
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=6).map(sorted))
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if a < b]
 
-    async def answers(*chunks: bytes) -> list[str]:
-        server = Server()
-        for chunk in chunks:
-            await server.feed(chunk)
-        assert len(server.seen) == len(requests)
-        return server.wire.answers()
-
     async def both() -> None:
-        one_by_one = await answers(*requests)
-        assert len(one_by_one) == len(requests)
-        assert await answers(*chunks) == one_by_one
+        calm, hasty = Server(), Server()
+        for request in requests:
+            await calm.feed(request)
+        await hasty.feed(*chunks)
+        assert len(calm.seen) == len(hasty.seen) == len(calm.wire.answers()) == len(requests)
+        assert hasty.wire.answers() == calm.wire.answers()
 
     asyncio.run(both())
 
 
 @on_a_loop
-async def test_the_last_request_of_a_client_is_answered_and_the_connection_closed() -> None:
+async def test_a_connection_is_kept_until_its_client_asks_for_its_end() -> None:
     server = Server()
-    await server.feed(post(b"first"))
+    await server.feed(post(b"whole"))
+    await server.feed(post(b"cut")[:-2], b"ut")
+    await server.feed(post(b"asks", b"Expect: 100-continue"))
     assert not server.wire.closed
     await server.feed(post(b"last", b"Connection: close"))
-    assert server.seen == [b"first", b"last"]
-    assert server.wire.answers() == ["202 <first>", "202 <last>"]
+    assert server.seen == [b"whole", b"cut", b"asks", b"last"]
     assert server.wire.closed
+
+
+@on_a_loop
+async def test_an_answer_has_the_servers_headers_and_its_own() -> None:
+    server = Server()
+    await server.feed(post(b"s"))
+    assert server.wire.written == (
+        b"HTTP/1.1 202 Accepted\r\ndate: today\r\ncontent-type: application/json\r\n"
+        b"content-length: 3\r\n\r\n<s>"
+    )
 
 
 @on_a_loop
@@ -304,7 +311,7 @@ async def test_a_stopping_server_answers_what_is_under_way_and_closes() -> None:
 
 
 @on_a_loop
-async def test_a_client_that_does_not_read_its_answers_goes_through_asgi_which_waits() -> None:
+async def test_a_client_that_does_not_read_its_answers_is_waited_for() -> None:
     server = Server()
     server.connection.pause_writing()
     await server.feed(post(b"one"))
