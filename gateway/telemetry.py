@@ -27,8 +27,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from gateway.redis.client import Link
 from gateway.store import keys as k
-from gateway.store.link import Link
 
 Role = Literal["ingress", "dispatch", "cli", "simulator"]
 

@@ -3,8 +3,8 @@
 An adapter is pure. It turns a batch of submissions into one HTTP request, the answer into one
 outcome a submission, and a callback's body into receipts. It opens no socket, reads no clock and
 keeps no state, so the same object serves dispatch (trio), ingress (uvloop), the conformance suite
-and the simulator's tests. All I/O is in `providers.http`; what an outcome means for a message is
-decided in `gateway.core.cascade`.
+and the simulator's tests. All I/O is in `providers.http.client`; what an outcome means for a
+message is decided in `gateway.core.cascade`.
 
 Failures keep their stage, because the stage decides whether a retry could reach the person twice:
 

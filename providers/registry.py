@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from providers.contract import Adapter, ProviderConfig
-from providers.infobip_sms import InfobipSms
-from providers.infobip_viber import InfobipViber
+from providers.infobip.sms import InfobipSms
+from providers.infobip.viber import InfobipViber
 
 ADAPTERS: Mapping[str, Callable[[ProviderConfig], Adapter]] = MappingProxyType(
     {

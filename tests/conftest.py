@@ -1,18 +1,21 @@
-"""A real Redis for every test that asks for one, logs as they are before anybody sets them up, and
-properties that take the time they take: how fast a machine is belongs in benchmarks."""
+"""What every test may ask for: a real Redis, the two loops a Redis client runs on, a directory with
+room for a socket. Logs are as they are before anybody sets them up, and properties take the time
+they take: how fast a machine is belongs in benchmarks."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 import structlog
 from hypothesis import HealthCheck, settings
 
-from gateway.store.embedded import EmbeddedRedis
+from gateway.redis.server.embedded import EmbeddedRedis
+from tests.worlds.loops import AsyncioLoop, Loop, TrioLoop
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -48,3 +51,16 @@ def logs_as_they_were() -> Iterator[None]:
     for name, module in list(sys.modules.items()):
         if name.startswith(("gateway", "providers")) and hasattr(module, "_log"):
             vars(module._log).pop("bind", None)  # where structlog keeps what it made
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path leaves room for the name of a socket."""
+    with tempfile.TemporaryDirectory(prefix="kaskad-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(params=[AsyncioLoop, TrioLoop], ids=["asyncio", "trio"])
+def loop(request: pytest.FixtureRequest) -> Loop:
+    made: Loop = request.param()
+    return made

@@ -14,12 +14,13 @@ from typing import Literal
 
 import msgspec
 
-from gateway import bootstrap
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.core.prices import PricesError
-from gateway.settings import Settings, SettingsError, load
-from gateway.store import meta, redis_server
-from gateway.store.redis_server import EmbeddedRedisError
+from gateway.redis.server import binary as redis_server
+from gateway.redis.server.binary import EmbeddedRedisError
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings, SettingsError, load
+from gateway.store import installation as meta
 
 Level = Literal["error", "warning"]
 

@@ -48,8 +48,8 @@ def _sentence(fault: BaseException) -> str:
     # Imported only now: the store takes its time, and most commands do not fail.
     from gateway.demo.api import CampaignFailed
     from gateway.finance.ledger import LedgerFault
-    from gateway.store.embedded import EmbeddedRedisError
-    from gateway.store.errors import StoreError
+    from gateway.redis.errors import StoreError
+    from gateway.redis.server.embedded import EmbeddedRedisError
 
     if isinstance(fault, CommandFailed | ConfigurationError | CallerFault | TryAgain):
         return str(fault)

@@ -17,10 +17,10 @@ import msgspec
 
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_command
-from gateway.settings import load
+from gateway.settings.file import load
 from gateway.store import api_keys
 from gateway.store.api_keys import Scope
-from gateway.store.link_sync import finish, open_link
+from gateway.store.sync_driver import finish, open_link
 
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from gateway.cli.failures import UsageFault
-from gateway.settings import Settings
-from gateway.store import meta, redis_server
-from gateway.store.embedded import EmbeddedRedis
-from gateway.store.meta import StoreUnfitError
+from gateway.redis.server import binary as redis_server
+from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.settings.file import Settings
+from gateway.store import installation as meta
+from gateway.store.installation import StoreUnfitError
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from gateway.finance import formats, ledger
 from gateway.finance import verify as books
 from gateway.finance.report import FILTERS, Report, parse_query
 from gateway.finance.verify import Difference, Verdict
-from gateway.settings import load
-from gateway.store.link_sync import finish, open_link
+from gateway.settings.file import load
+from gateway.store.sync_driver import finish, open_link
 
 FORMATS = ("table", "json", "csv")
 DIFFERENCES_SHOWN = 20

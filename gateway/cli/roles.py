@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from gateway import supervisor
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
-from gateway.settings import Settings, load
-from gateway.store import meta
+from gateway.settings.file import Settings, load
+from gateway.store import installation as meta
 from gateway.telemetry import Role, configure_logs
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -62,7 +62,7 @@ def serve(
             port=server.port if port is None else port,
         ),
     )
-    from gateway.ingress import server as ingress
+    from gateway.ingress.http import server as ingress
 
     ingress.run(settings, ready=supervisor.announce)
     return DONE
@@ -71,7 +71,7 @@ def serve(
 def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
     """Runs a dispatcher until it is told to stop."""
     settings = _start("dispatch", "dispatch", config, environment)
-    from gateway.dispatch import supervisor as dispatcher
+    from gateway.dispatch import dispatcher as dispatcher
 
     dispatcher.run(settings, ready=supervisor.announce)
     return DONE

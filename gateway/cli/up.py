@@ -20,9 +20,9 @@ import structlog
 
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
-from gateway.settings import Settings, load
-from gateway.store import meta
-from gateway.store.embedded import EmbeddedRedis
+from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.settings.file import Settings, load
+from gateway.store import installation as meta
 from gateway.supervisor import Crew, Ended, Happening, Ready, Role, Told, role_command
 
 STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core import people, segments
+from gateway.core import persons as people
+from gateway.core import segments
 from gateway.core.effects import Event, Group, Post, group_of, status_event
 from gateway.core.model import SCHEMA, Message, Person, Send, Step, StepStatus, encode
 from gateway.core.policy import Policy, RouteStep

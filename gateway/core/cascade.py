@@ -13,7 +13,7 @@ The shape of it:
       |  +-- RETRYING <---+ +--refused for good--> REJECTED: next
       +--too late, cancelled, opted out--> SKIPPED, and the message is final
 
-What holds whatever happens, in whatever order (tests/unit/test_cascade_properties.py):
+What holds whatever happens, in whatever order (tests/core/test_cascade_properties.py):
 
   - a step's status only moves up in rank, so repeated and reordered receipts change nothing; the
     one way back is from SENDING or UNKNOWN to QUEUED, and only where the provider is known not to

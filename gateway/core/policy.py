@@ -1,8 +1,8 @@
 """The business rules' parameters, as one frozen value: what `admit` and `advance` consult beside
 the records.
 
-Built once from the settings at start-up (`gateway.bootstrap`), passed down, never changed. It knows
-nothing of files, secrets or addresses.
+Built once from the settings at start-up (`gateway.settings.bootstrap`), passed down, never changed.
+It knows nothing of files, secrets or addresses.
 """
 
 from __future__ import annotations

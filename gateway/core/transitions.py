@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import people, settlement, timing
+from gateway.core import persons as people
+from gateway.core import settlement, timing
 from gateway.core.effects import Effects, Post, status_event
 from gateway.core.model import (
     ARRIVED,

@@ -19,7 +19,6 @@ from types import FrameType
 
 import msgspec
 
-from gateway import settings as settings_file
 from gateway.demo import audit, campaign
 from gateway.demo.api import CampaignFailed
 from gateway.demo.audience import Audience
@@ -30,7 +29,8 @@ from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.finance.ledger import cost_report
 from gateway.finance.report import Query, Report
 from gateway.finance.verify import Verdict, verify
-from gateway.store.link_sync import finish, open_link
+from gateway.settings import file as settings_file
+from gateway.store.sync_driver import finish, open_link
 from gateway.telemetry import configure_logs
 
 KEEP_PORT = 8080

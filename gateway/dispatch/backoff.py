@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 import trio
 
-from gateway.store.errors import StoreUnavailable
+from gateway.redis.errors import StoreUnavailable
 from gateway.store.transaction import ConflictError
 
 T = TypeVar("T")

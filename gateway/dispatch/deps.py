@@ -15,8 +15,8 @@ import trio
 from gateway.dispatch.backoff import Watchdog
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.metrics import Metrics
-from gateway.settings import Lanes
-from gateway.store.link import Link
+from gateway.redis.client import Link
+from gateway.settings.file import Lanes
 from gateway.store.store import Store
 from providers.contract import Category, Outcome, ProviderConfig, Receipt, Submission
 
@@ -32,7 +32,7 @@ class Wire(Protocol):
 
 
 class Provider(Protocol):
-    """A provider as dispatch uses it: `providers.http.Provider`, or a scripted one."""
+    """A provider as dispatch uses it: `providers.http.client.Provider`, or a scripted one."""
 
     config: ProviderConfig
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import trio
 
 from gateway.dispatch.backoff import Watchdog
+from gateway.redis.client import Link
 from gateway.store import lanes
-from gateway.store.link import Link
 
 MARGIN_PERCENT = (
     20  # of the lease: room for a clock that runs differently and for a write in flight

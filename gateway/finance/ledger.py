@@ -16,9 +16,9 @@ import msgspec
 
 from gateway.core.effects import MEASURES, Group
 from gateway.finance.report import Query, Report, Tally, TotalRow
+from gateway.redis.client import Command, Link, Reply
+from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of
-from gateway.store.link import Command, Link, Reply
-from gateway.store.packed import unpack
 from gateway.store.writes import BLOB_FIELD, LEDGER_SCHEMA, LedgerEntry
 
 FIELDS_A_PAGE = 1_000  # of one day's totals

@@ -23,8 +23,8 @@ from gateway.finance.ledger import (
     read_ledger,
     total_rows,
 )
+from gateway.redis.client import Command, Link
 from gateway.store.keys import Keys, keys_of
-from gateway.store.link import Command, Link
 from gateway.store.writes import day_of
 
 Sums = dict[tuple[datetime.date, Group, str], int]

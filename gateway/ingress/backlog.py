@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.bootstrap import lanes_of
 from gateway.core.model import Send
-from gateway.settings import Settings
+from gateway.redis.errors import StoreError
+from gateway.settings.bootstrap import lanes_of
+from gateway.settings.file import Settings
 from gateway.store import lanes
-from gateway.store.errors import StoreError
 from gateway.store.keys import keys_of
 from gateway.store.lanes import LaneState
 from gateway.store.store import Store

@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from gateway.store.errors import StoreError, StoreUnavailable
+from gateway.redis.errors import StoreError, StoreUnavailable
 from gateway.store.transaction import ConflictError
 
 QUEUE_MAX = 8_192  # items waiting a shard: about two seconds of a full load

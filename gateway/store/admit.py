@@ -4,7 +4,7 @@ commits the lot.
 Requests of one batch see each other's claims and slots, so a hundred copies of one request in one
 batch give one accepted and ninety-nine duplicates naming it. A request with an idempotency key is
 answered from its first answer when the key is known. Everything a request touches lies in the shard
-of its phone number, but for an identity or key whose own shard differs: `gateway.store.reserve`
+of its phone number, but for an identity or key whose own shard differs: `gateway.store.cross_shard`
 takes those first.
 """
 
@@ -29,8 +29,8 @@ from gateway.core.model import (
     unpack_message,
 )
 from gateway.core.policy import Policy
+from gateway.redis.client import Command, Session
 from gateway.store.keys import Keys, shard_of
-from gateway.store.link import Command, Session
 from gateway.store.transaction import values_in
 from gateway.store.writes import Retention, Writes, day_of
 from ratelimit.caps import Full

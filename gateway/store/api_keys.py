@@ -14,8 +14,8 @@ from typing import Literal
 
 import msgspec
 
+from gateway.redis.client import Link
 from gateway.store import keys
-from gateway.store.link import Link
 
 Scope = Literal["send", "read", "report"]
 

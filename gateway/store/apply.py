@@ -27,9 +27,9 @@ from gateway.core.model import (
     unpack_message,
 )
 from gateway.core.policy import Policy
+from gateway.redis.client import Command, Link, Reply, Session
 from gateway.store.admit import OPT_OUTS
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.link import Command, Link, Reply, Session
 from gateway.store.transaction import values_in
 from gateway.store.writes import Retention, Writes
 

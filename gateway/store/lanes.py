@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.model import shard_of_id
+from gateway.redis.client import Command, Link, Reply
+from gateway.redis.errors import StoreReplyError
 from gateway.store import keys as k
 from gateway.store.apply import LaneEntry
-from gateway.store.errors import StoreReplyError
 from gateway.store.keys import keys_of
-from gateway.store.link import Command, Link, Reply
 from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once

@@ -15,9 +15,9 @@ import msgspec
 
 from gateway.core.events import Reported
 from gateway.core.model import read_ref
+from gateway.redis.client import Command, Link
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.link import Command, Link
 from gateway.store.store import Store
 from providers.contract import Receipt
 

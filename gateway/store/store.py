@@ -14,11 +14,12 @@ from typing import Protocol, TypeVar
 
 from gateway.core.model import Send, new_id, shard_of_id
 from gateway.core.policy import Policy
-from gateway.store import noise, reserve
+from gateway.redis.client import Command, Link, Session
+from gateway.store import cross_shard as reserve
+from gateway.store import randomness as noise
 from gateway.store.admit import Admission, Answer
 from gateway.store.apply import Application, Applied, Item
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.link import Command, Link, Session
 from gateway.store.transaction import CommitCounts, ConflictError, commit
 from gateway.store.writes import Retention
 

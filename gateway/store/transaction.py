@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.store.errors import OutcomeUnknown, StoreUnavailable
-from gateway.store.link import MOVES_MAX, Command, Link, Reply, Session
+from gateway.redis.client import MOVES_MAX, Command, Link, Reply, Session
+from gateway.redis.errors import OutcomeUnknown, StoreUnavailable
 
 TOKEN_MS = 60_000
 CONFLICTS_MAX = (

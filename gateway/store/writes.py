@@ -15,11 +15,11 @@ import msgspec
 
 from gateway.core.effects import Effects, Event, Group, Post
 from gateway.core.model import Message, Person, encode, pack_message
-from gateway.core.people import prune
+from gateway.core.persons import prune
 from gateway.core.policy import Policy
+from gateway.redis.client import Command
+from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
-from gateway.store.link import Command
-from gateway.store.packed import pack
 
 LEDGER_SCHEMA = 1
 LANE_FIELD = b"m"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Chromium
-from report_site import Site
 
-from gateway.store.embedded import EmbeddedRedis
+from gateway.redis.server.embedded import EmbeddedRedis
+from tests.worlds.chromium import Chromium
+from tests.worlds.report_site import Site
 
 
 @pytest.fixture(scope="session")

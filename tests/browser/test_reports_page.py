@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from chromium import Chromium
-from report_site import CAMPAIGNS, Site
+
+from tests.worlds.chromium import Chromium
+from tests.worlds.report_site import CAMPAIGNS, Site
 
 pytestmark = pytest.mark.browser
 

@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "system")]
-
-from stack import Process, Stack, phone, stack, until  # noqa: E402
 
 from bench.redis_cluster import Node, RedisCluster  # noqa: E402
 from bench.waiting import until as until_redis  # noqa: E402
 from gateway.store.keys import keys_of  # noqa: E402
+from tests.worlds.stack import Process, Stack, phone, stack, until  # noqa: E402
 
 SHARDS = 16
 SENDERS = 3

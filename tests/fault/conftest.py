@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "system"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,16 +21,16 @@ from typing import Any
 
 import pytest
 import trio
-from cluster_storm import storm
-from http_client import Answer
-from stack import COMMAND_S, Stack, phone, stack, until
 
 from bench.redis_cluster import Node, RedisCluster
-from gateway.store.address import parse_address
+from gateway.redis.address import parse_address
+from gateway.redis.client import Command, Link, Session
+from gateway.redis.trio_driver import open_link
 from gateway.store.keys import keys_of, shard_of
-from gateway.store.link import Command, Link, Session
-from gateway.store.link_trio import open_link
 from gateway.store.transaction import CommitCounts, commit
+from tests.fault.cluster_storm import storm
+from tests.worlds.http_client import Answer
+from tests.worlds.stack import COMMAND_S, Stack, phone, stack, until
 
 SHARDS = 16
 MESSAGES = 160

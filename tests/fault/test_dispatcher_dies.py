@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from stack import Stack, phone, stack, until
+from tests.worlds.stack import Stack, phone, stack, until
 
 RECOVERED_S = 60.0  # leases lapse, and the provider is asked twice what became of lost answers
 STOP_WITHIN_S = 5.0

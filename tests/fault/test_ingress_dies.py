@@ -12,7 +12,7 @@ import json
 import threading
 from typing import Any
 
-from stack import Stack, phone, stack
+from tests.worlds.stack import Stack, phone, stack
 
 LINES = 2_000
 CHUNK = 50

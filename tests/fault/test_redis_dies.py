@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from http_client import Answer
-from stack import Stack, phone, stack, until
+from tests.worlds.http_client import Answer
+from tests.worlds.stack import Stack, phone, stack, until
 
 CAMPAIGN = 400
 BATCH = 40

@@ -7,16 +7,11 @@ against the promises in `gateway.core.cascade`'s docstring while it is made.
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import trio
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from cascade_world import DAY, PRICES, T0, policy, request
 
 from gateway.core import admission, cascade
 from gateway.core import events as ev
@@ -29,10 +24,11 @@ from gateway.core.model import (
     new_id,
     step_ref,
 )
-from gateway.dispatch.allotment import allot
+from gateway.dispatch.worker.fair_share import allot
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from ratelimit.limiter import Schedule
+from tests.worlds.cascade_world import DAY, PRICES, T0, policy, request
 
 CATEGORIES = ("otp", "transactional", "marketing")
 RATES = {"viber": 40, "sms": 20}

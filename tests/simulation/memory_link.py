@@ -1,7 +1,8 @@
 """A link to the Redis in memory whose weather is bad: slow, cut, late, and away for a while.
 
-Implements `gateway.store.link.Link` under trio. What a cut connection had sent may be done, not be
-done, or be done later; a caller that is cancelled never knows either. All chance is the weather's.
+Implements `gateway.redis.client.Link` under trio. What a cut connection had sent may be done, not
+be done, or be done later; a caller that is cancelled never knows either. All chance is the
+weather's.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from memory_redis import Connection, MemoryRedis, octets
 
-from gateway.store.errors import OutcomeUnknown, StoreUnavailable, judge
-from gateway.store.link import Command, Reply, Session, Statistics
+from gateway.redis.client import Command, Reply, Session, Statistics
+from gateway.redis.errors import OutcomeUnknown, StoreUnavailable, judge
+from tests.simulation.memory_redis import Connection, MemoryRedis, octets
 
 DOWN_WAIT_S = 1.0
 LATE_MAX_S = 20.0  # bytes of a cut connection arrive by then, or never

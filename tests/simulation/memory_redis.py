@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from memory_streams import StreamCommands
-
-from gateway.store.errors import RedisError
-from gateway.store.script import Script
+from gateway.redis.errors import RedisError
+from gateway.redis.script import Script
 from ratelimit.limiter import SCRIPTS, Schedule
+from tests.simulation.memory_streams import StreamCommands
 
 Value = Any
 Args = Sequence[bytes]

@@ -98,7 +98,7 @@ class StreamCommands:
     # --- groups
 
     def _group(self, key: bytes, name: bytes) -> tuple[Stream, Group]:
-        from memory_redis import Refusal
+        from tests.simulation.memory_redis import Refusal
 
         stream: Stream | None = self.value(key)
         if stream is None or name not in stream.groups:
@@ -106,7 +106,7 @@ class StreamCommands:
         return stream, stream.groups[name]
 
     def do_xgroup(self, what: bytes, key: bytes, name: bytes, *args: bytes) -> Value:
-        from memory_redis import Refusal
+        from tests.simulation.memory_redis import Refusal
 
         if what == b"CREATE":
             stream: Stream = self.make(key, Stream)
@@ -173,7 +173,7 @@ class StreamCommands:
         return reply
 
     def do_xinfo(self, what: bytes, key: bytes, *name: bytes) -> Value:
-        from memory_redis import Refusal
+        from tests.simulation.memory_redis import Refusal
 
         stream: Stream | None = self.value(key)
         if stream is None:

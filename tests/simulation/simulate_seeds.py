@@ -17,10 +17,9 @@ from typing import Any
 import msgspec
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "unit")]
 
-from storm import Plan, Storm, lived  # noqa: E402
-from storm_rules import judge  # noqa: E402
+from tests.simulation.storm import Plan, Storm, lived  # noqa: E402
+from tests.simulation.storm_rules import judge  # noqa: E402
 
 SIMPLER: tuple[dict[str, Any], ...] = (
     {"shards": 1},

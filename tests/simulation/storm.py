@@ -17,22 +17,16 @@ from typing import Any, ClassVar
 
 import msgspec
 import trio
-from cascade_world import DAY, T0, policy
-from memory_link import MemoryLink, Weather
-from memory_redis import MemoryRedis
 from prometheus_client import CollectorRegistry
-from storm_callers import Callers
-from storm_provider import Book, StormProvider
-from storm_seams import seams
 from trio.testing import MockClock
 
 from gateway.core.model import unpack_message
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
-from gateway.dispatch.supervisor import dispatch
-from gateway.settings import Lanes
+from gateway.redis.errors import StoreUnavailable
+from gateway.settings.file import Lanes
 from gateway.store import keys as k
-from gateway.store.errors import StoreUnavailable
 from gateway.store.keys import keys_of
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
@@ -40,6 +34,12 @@ from gateway.store.transaction import ConflictError
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from ratelimit.caps import Cap
+from tests.simulation.memory_link import MemoryLink, Weather
+from tests.simulation.memory_redis import MemoryRedis
+from tests.simulation.storm_callers import Callers
+from tests.simulation.storm_provider import Book, StormProvider
+from tests.simulation.storm_seams import seams
+from tests.worlds.cascade_world import DAY, T0, policy
 
 HOUR_S = 3_600.0
 PARKED_MS = 1_200_000

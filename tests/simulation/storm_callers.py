@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import trio
-from cascade_world import request
-from memory_link import MemoryLink
-from storm_provider import POISON
 
 from gateway.core.events import Cancelled
 from gateway.core.model import Content, Send
+from gateway.redis.errors import StoreUnavailable
 from gateway.store import reads
 from gateway.store.admit import Answer
 from gateway.store.apply import Item
-from gateway.store.errors import StoreUnavailable
 from gateway.store.transaction import ConflictError
+from tests.simulation.memory_link import MemoryLink
+from tests.simulation.storm_provider import POISON
+from tests.worlds.cascade_world import request
 
 if TYPE_CHECKING:
-    from storm import Storm
+    from tests.simulation.storm import Storm
 
 TRIES_MAX = 6
 GIVE_UP_S = 12.0  # an ingress process that dies in the middle of a request

@@ -20,7 +20,7 @@ from providers import contract
 from providers.contract import Fault, Outcome, ProviderConfig, Receipt, Submission
 
 if TYPE_CHECKING:
-    from storm import Storm
+    from tests.simulation.storm import Storm
 
 POISON = "poison"  # a text this provider refuses the whole request for
 LATE_READ_MAX_S = 6.0  # a request nobody waits for any more is read by then

@@ -10,17 +10,17 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
-from cascade_world import PRICES
-from test_dispatch_limiter import most_in_a_second
 
 from gateway.core.effects import Post
 from gateway.core.model import Message, Person, StepStatus, decode_person
+from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.packed import unpack
 from gateway.store.writes import LedgerEntry, add_up
+from tests.worlds.cascade_world import PRICES
+from tests.worlds.dispatch_limiter import most_in_a_second
 
 if TYPE_CHECKING:
-    from storm import Storm
+    from tests.simulation.storm import Storm
 
 _decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
 NEVER = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.SENDING, StepStatus.SENT))

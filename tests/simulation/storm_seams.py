@@ -18,8 +18,12 @@ import structlog
 import trio
 
 from gateway import telemetry
-from gateway.dispatch import intake, parked, pauses, timers
-from gateway.store import lanes, noise
+from gateway.dispatch import pauses
+from gateway.dispatch.jobs import timers
+from gateway.dispatch.jobs import unmatched_receipts as parked
+from gateway.dispatch.worker import intake
+from gateway.store import lanes
+from gateway.store import randomness as noise
 
 
 @contextmanager

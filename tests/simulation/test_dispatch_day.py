@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-sys.path.insert(0, str(Path(__file__).parent))
-from day import RATES, Day, cost_of, live
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from test_dispatch_limiter import most_in_a_second
-
 from gateway.core.model import StepStatus
+from tests.simulation.day import RATES, Day, cost_of, live
+from tests.worlds.dispatch_limiter import most_in_a_second
 
 
 def lived(seed: int, messages: int = 200, days: float = 6.0) -> Day:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-from memory_redis import Connection, MemoryRedis
-
-from gateway.store.errors import StoreReplyError
-from gateway.store.link_sync import finish, open_link
-from gateway.store.script import Script
+from gateway.redis.errors import StoreReplyError
+from gateway.redis.script import Script
+from gateway.store.sync_driver import finish, open_link
 from ratelimit.limiter import SCRIPTS
+from tests.simulation.memory_redis import Connection, MemoryRedis
 
 STRINGS = st.sampled_from(["a", "b"])
 MEMBERS = st.sampled_from(["x", "y", "z"])

@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import msgspec
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from simulate_seeds import broken, smallest, tell
-from storm import Plan, lived
-
 from gateway.core import settlement
 from gateway.store import transaction
+from tests.simulation.simulate_seeds import broken, smallest, tell
+from tests.simulation.storm import Plan, lived
 
 SEEDS = 24
 
@@ -32,7 +28,7 @@ FOUND = {
     # A read whose connection was cut was done after the recount: its entry stayed unknown to the
     # living dispatcher it was pending for, and its message waited until its time was over. What had
     # been taken over before Redis went away in the middle of a round was forgotten the same way.
-    # Both are shown step by step in tests/store/test_dispatch_intake.py.
+    # Both are shown step by step in tests/dispatch/test_intake.py.
     47: "a read that was done late",
     54: "a take-over that was cut",
     147: "a late read again",

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from cascade_world import DAY, T0, policy, request
-
 from gateway.core import events as ev
 from gateway.core.model import Send, decode_person, unpack_message
 from gateway.core.policy import Policy
+from gateway.redis.client import Command, Link, Session
+from gateway.redis.errors import OutcomeUnknown
+from gateway.redis.trio_driver import open_link
 from gateway.store.admit import Answer
 from gateway.store.apply import Item
-from gateway.store.errors import OutcomeUnknown
 from gateway.store.keys import keys_of
-from gateway.store.link import Command, Link, Session
-from gateway.store.link_trio import open_link
 from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap
+from tests.worlds.cascade_world import DAY, T0, policy, request
 
 ONE_A_DAY = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
 KEYS = keys_of(0)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import copy
 import datetime
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,10 +28,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from cascade_world import DAY, T0, policy, request
-from test_cascade_properties import HAPPENINGS
-
 from gateway.core import admission, cascade
 from gateway.core import events as ev
 from gateway.core.effects import Post
@@ -46,15 +40,18 @@ from gateway.core.model import (
     shard_of_id,
     unpack_message,
 )
-from gateway.core.people import prune
-from gateway.store import noise, reserve
+from gateway.core.persons import prune
+from gateway.redis.trio_driver import open_link
+from gateway.store import cross_shard as reserve
+from gateway.store import randomness as noise
 from gateway.store.apply import Item
+from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.link_trio import open_link
-from gateway.store.packed import unpack
 from gateway.store.store import Store
 from gateway.store.writes import LedgerEntry, add_up
 from ratelimit.caps import Cap
+from tests.core.test_cascade_properties import HAPPENINGS
+from tests.worlds.cascade_world import DAY, T0, policy, request
 
 HOME = keys_of(0)
 RULES = policy(

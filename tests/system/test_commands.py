@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from gateway.store import meta
-from gateway.store.embedded import EmbeddedRedis
+from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.store import installation as meta
 
 pytestmark = pytest.mark.system
 

@@ -6,7 +6,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from stack import KEYS, PROVIDER_KEY, TOKEN, Stack, phone, stack
+
+from tests.worlds.stack import KEYS, PROVIDER_KEY, TOKEN, Stack, phone, stack
 
 MESSAGES = 30
 PAGES = ("/metrics", "/openapi.json", "/docs", "/readyz", "/healthz")

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from stack import Stack, phone, stack, until
+
+from tests.worlds.stack import Stack, phone, stack, until
 
 DELIVERED = {"ending": "delivered"}
 WAIT_S, GRACE_S = 2.0, 0.3

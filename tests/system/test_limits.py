@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import fake_provider
 import pytest
-from fake_provider import FakeProvider, Turn, push, report
-from stack import PROVIDER_KEY, Stack, phone, stack, until
+
+from tests.worlds import fake_provider
+from tests.worlds.fake_provider import FakeProvider, Turn, push, report
+from tests.worlds.stack import PROVIDER_KEY, Stack, phone, stack, until
 
 RATE = 40
 CAMPAIGN = 150

@@ -16,7 +16,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stack import Stack, phone, stack
+
+from tests.worlds.stack import Stack, phone, stack
 
 MESSAGES = 300
 COUNTS = [

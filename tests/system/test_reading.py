@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from stack import KEYS, Stack, phone, stack
+
+from tests.worlds.stack import KEYS, Stack, phone, stack
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 AMOUNT = re.compile(r"\d+\.\d{4,6}")

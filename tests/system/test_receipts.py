@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import fake_provider
 import pytest
-from fake_provider import FakeProvider, Taken, Turn, push, report, seen
-from stack import PROVIDER_KEY, Stack, phone, stack, until
+
+from tests.worlds import fake_provider
+from tests.worlds.fake_provider import FakeProvider, Taken, Turn, push, report, seen
+from tests.worlds.stack import PROVIDER_KEY, Stack, phone, stack, until
 
 DELIVERED, OPERATOR, UNDELIVERED, EXPIRED, REJECTED = 5, 2, 9, 15, 6
 OK, UNAUTHORIZED = 200, 401

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from http_client import Answer
-from stack import KEYS, Stack, phone, stack
+
+from tests.worlds.http_client import Answer
+from tests.worlds.stack import KEYS, Stack, phone, stack
 
 CONFIG: dict[str, Any] = {
     "server": {"body_bytes_max": 400_000},

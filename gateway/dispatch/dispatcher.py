@@ -1,0 +1,228 @@
+"""Starts a dispatcher, keeps its parts together, and stops it in order.
+
+Owns the opening of links and providers, the tree of tasks, signals and the deadline of a stop. A
+part that fails for a reason nobody foresaw ends the dispatcher, loudly: what it held is taken over
+by the others or by its next start. Redis being away ends nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+import trio
+
+from gateway import memory, telemetry
+from gateway.core.model import Message
+from gateway.dispatch.backoff import AWAY
+from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.dispatch.heartbeat import Heartbeat
+from gateway.dispatch.jobs import identities, recovery, timers
+from gateway.dispatch.jobs import unmatched_receipts as parked
+from gateway.dispatch.jobs.look_ups import LookUps
+from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.pauses import Pauses
+from gateway.dispatch.worker.worker import Lane
+from gateway.redis.client import LIMITS_DEFAULT, Limits
+from gateway.redis.script import Script
+from gateway.redis.trio_driver import open_link
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings
+from gateway.store import lanes
+from gateway.store.store import Store
+from providers.http.client import Provider
+from ratelimit.limiter import SCRIPTS
+
+LAST_WORDS_S = 1.0  # for what Redis is told at the end
+BELLS_A_SHARD = 2  # sessions of a provider's lanes that wait for something new
+SESSIONS_EXTRA = 16  # beside those that wait at lanes
+
+_log = structlog.get_logger("dispatch")
+
+
+def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
+    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on.
+
+    Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
+    that cannot be used; a second signal ends the wait for what is under way.
+    """
+    trio.run(_run, settings, ready)
+
+
+async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    shards = settings.redis.shards
+    registry = telemetry.new_registry()
+    process = telemetry.process_name("dispatch")
+    bells = Limits(sessions_max=max(len(settings.providers) * shards * BELLS_A_SHARD, 1))
+    sessions = sum(provider.connections for provider in settings.providers.values())
+    limits = Limits(sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max) + SESSIONS_EXTRA)
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(open_link(settings.redis.url, limits))
+        bell = await stack.enter_async_context(open_link(settings.redis.url, bells))
+        providers = {}
+        for name in settings.providers:
+            providers[name] = Provider.from_config(settings.provider_config(name))
+            stack.push_async_callback(providers[name].aclose)
+        deps = DispatchDeps(
+            store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
+            bell=bell,
+            providers=providers,
+            clock=lambda: time.time_ns() // 1_000_000,
+            # A restart under the same process id must not pass for the one that died.
+            consumer=f"{process}-{secrets.token_hex(4)}",
+            metrics=Metrics(registry),
+            terms=settings.lanes,
+            stopping=trio.Event(),
+            publish=lambda: telemetry.publish(link, process, registry, time.time_ns() // 1_000_000),
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
+            async with trio.open_nursery() as working:
+                await working.start(dispatch, deps)
+                memory.settle()
+                if ready is not None and not deps.stopping.is_set():
+                    ready()
+            nursery.cancel_scope.cancel()
+        await _last_words(telemetry.withdraw(link, process))
+
+
+async def _hear_signals(
+    stopping: trio.Event,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """The first signal asks for an orderly stop, the second for one at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            if stopping.is_set():
+                _log.warning("stopping at once", signal=signal.Signals(number).name)
+                scope.cancel()
+                return
+            _log.info("stopping", signal=signal.Signals(number).name)
+            stopping.set()
+
+
+async def dispatch(
+    deps: DispatchDeps, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Works until `deps.stopping` is set and what was under way is recorded, or its deadline
+    passed.
+
+    Started once Redis has answered. Cancelled it stops like a process that is killed: nothing is
+    put back, and the next dispatcher takes over.
+    """
+    scripts = {name: Script(source) for name, source in SCRIPTS.items()}
+
+    async def run_script(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
+        return await scripts[name].call(deps.link, keys, args)
+
+    heartbeat, pauses = deps.heartbeat(), Pauses(deps)
+    if not await _reach_redis(deps, heartbeat, pauses):
+        task_status.started()
+        return
+    look_ups = {
+        name: LookUps(deps, provider)
+        for name, provider in deps.providers.items()
+        if provider.adapter.can_look_up
+    }
+    working = [
+        Lane(deps, provider, run_script, pauses, heartbeat) for provider in deps.providers.values()
+    ]
+    async with trio.open_nursery() as background:
+        _start_background(background, deps, working, look_ups, heartbeat, pauses)
+        task_status.started()
+        _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
+        await _work(deps, working)
+        background.cancel_scope.cancel()
+    await _last_words(lanes.retire(deps.link, deps.consumer))
+
+
+def _start_background(
+    nursery: trio.Nursery,
+    deps: DispatchDeps,
+    working: Sequence[Lane],
+    look_ups: dict[str, LookUps],
+    heartbeat: Heartbeat,
+    pauses: Pauses,
+) -> None:
+    def ask(message: Message) -> None:
+        asked = look_ups.get(message.steps[message.current].provider)
+        if asked is not None:
+            asked.add(message)
+
+    nursery.start_soon(heartbeat.run)
+    nursery.start_soon(pauses.run)
+    nursery.start_soon(_publish, deps, working)
+    for lane in working:
+        nursery.start_soon(recovery.run, deps, lane)
+    for asked in look_ups.values():
+        nursery.start_soon(asked.run)
+    for shard in range(deps.store.shards):
+        nursery.start_soon(timers.run, deps, shard, ask)
+        nursery.start_soon(parked.run, deps, shard)
+        if deps.store.shards > 1:
+            nursery.start_soon(identities.run, deps, shard)
+
+
+async def _work(deps: DispatchDeps, working: Sequence[Lane]) -> None:
+    """Runs the lanes; once stopping, for `stop_within_ms` at most."""
+    async with trio.open_nursery() as nursery:
+        for lane in working:
+            nursery.start_soon(lane.run)
+        await deps.stopping.wait()
+        nursery.cancel_scope.deadline = trio.current_time() + deps.terms.stop_within_ms / 1000
+    if nursery.cancel_scope.cancelled_caught:
+        _log.warning("stopped with requests unanswered: others will ask what became of them")
+
+
+async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses) -> bool:
+    """Proves life, then makes what must be there; False when told to stop before Redis answered."""
+    wanted = [(name, category) for name in deps.providers for category in CATEGORIES]
+    watchdog = deps.watchdog("start")
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            await deps.stopping.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        await watchdog.until_done(heartbeat.beat)
+        await watchdog.until_done(lambda: lanes.ensure_groups(deps.link, wanted, deps.store.shards))
+        await watchdog.until_done(pauses.refresh)
+        nursery.cancel_scope.cancel()
+    return not deps.stopping.is_set()
+
+
+async def _last_words(said: Awaitable[None]) -> None:
+    with trio.move_on_after(LAST_WORDS_S):
+        try:
+            await said
+        except AWAY as error:
+            _log.warning("redis is away at the end: what it holds of us lapses", reason=str(error))
+
+
+async def _publish(deps: DispatchDeps, working: Sequence[Lane]) -> None:
+    """Measures and publishes all figures. Redis away: counted, and the next one comes."""
+
+    async def turn() -> float:
+        await measure(deps, working)
+        if deps.publish is not None:
+            await deps.publish()
+        return telemetry.PUBLISH_EVERY_S
+
+    await deps.watchdog("figures").for_ever(turn)
+
+
+async def measure(deps: DispatchDeps, working: Sequence[Lane]) -> None:
+    """What is read when it is published: the store's counts, and what the rate limits have left."""
+    deps.metrics.count_commits(deps.store.counts)
+    for lane in working:
+        deps.metrics.tokens_left.labels(lane.name).set(await lane.limiter.left())

@@ -1,0 +1,57 @@
+"""Due timers become happenings: a retry's delay is over, a step's time is up, a look-up is due.
+
+Owns the looking and nothing of what a timer means. Several dispatchers look at the same timers: the
+first one's commit moves the timer, the others find nothing to do, and a spread of the waits keeps
+them apart. Redis away: tried again. A timer whose message is gone is forgotten.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import structlog
+
+from gateway.core.events import TimerDue
+from gateway.core.model import Message
+from gateway.dispatch.deps import DispatchDeps
+from gateway.failpoints import point
+from gateway.store import lanes
+from gateway.store.apply import Item
+
+LOOK_S = 0.2  # at most, between two looks at a shard that has nothing due
+
+_log = structlog.get_logger("dispatch")
+
+
+async def run(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> None:
+    """Looks after one shard's timers until cancelled. `ask` is given messages whose current step
+    is to be looked up; it must not wait."""
+
+    async def turn() -> float:
+        full = await fire(deps, shard, ask)
+        return 0.0 if full else LOOK_S * (1.0 - random.random() / 2)
+
+    await deps.watchdog("timers").for_ever(turn)
+
+
+async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> bool:
+    """Fires what is due now; whether there may be more. Raises StoreUnavailable."""
+    now_ms = deps.clock()
+    due = await lanes.due_timers(deps.link, shard, now_ms)
+    if not due:
+        return False
+    point("timer_due")
+    changed = 0
+    for applied in await deps.store.apply([Item(id_, TimerDue()) for id_ in due], now_ms):
+        if applied.message is None:
+            await lanes.drop_timer(deps.link, shard, applied.item.message_id)
+            _log.warning("a timer's message is gone", message=applied.item.message_id)
+            continue
+        changed += applied.effects.changed
+        if applied.effects.look_up:
+            ask(applied.message)
+        if applied.effects.lane is not None:
+            point("fallback_queued")
+    deps.metrics.timers.inc(changed)
+    return changed > 0 and len(due) >= lanes.TIMERS_COUNT

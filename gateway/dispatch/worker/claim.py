@@ -1,0 +1,174 @@
+"""From lane entries to submissions: the claim, and what becomes of entries whose claim is in doubt.
+
+A claim makes the step SENDING in the store before a byte leaves, so a crash afterwards is seen and
+becomes a lost answer, never a second send. Owns that transaction, the submission it allows, and the
+judgement of entries somebody else held (or we ourselves, when Redis did not say whether our claim
+was made). It must not know providers or limits. Raises StoreUnavailable: then the claims may or may
+not have been made, and `resolve` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.events import CURRENT, Claimed, Happening, LostAnswer, PutBack, Refused
+from gateway.core.model import (
+    Content,
+    Message,
+    StepStatus,
+    decode_content,
+    step_ref,
+    unpack_message,
+)
+from gateway.core.policy import SENDING_LIMIT_MS
+from gateway.core.timing import patience_ms
+from gateway.failpoints import point
+from gateway.store.apply import Item, LaneEntry, is_sent_by_another
+from gateway.store.store import Store
+from providers.contract import Category, Fault, Submission
+
+NO_CONTENT = Fault("no_content", "no_content", True)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A lane entry this dispatcher has read: pending under its name until it is acknowledged."""
+
+    message_id: str
+    at: LaneEntry
+    category: Category
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A claimed step, ready to be sent. `since` is trio's time of the claim."""
+
+    entry: Entry
+    step: int
+    claimed_ms: int
+    since: float
+    submission: Submission
+
+    def became(self, happening: Happening) -> Item:
+        """The item that records what became of it: of this claim alone."""
+        return Item(self.entry.message_id, happening, self.entry.at, self.claimed_ms)
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """`held` may be sent. `busy` entries are of steps somebody else is sending right now: still
+    ours, to look at again. `broken` items are to be committed. All others are acknowledged."""
+
+    held: list[Held]
+    busy: list[Entry]
+    broken: list[Item]
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """`queued` entries are to be claimed, `busy` ones looked at again; all others are acknowledged.
+
+    `lost` and `put_back` count."""
+
+    queued: list[Entry]
+    busy: list[Entry]
+    lost: int = 0
+    put_back: int = 0
+
+
+async def claim(
+    store: Store, provider: str, sender: str, entries: Sequence[Entry], now_ms: int, since: float
+) -> Claims:
+    """Claims the current steps of entries of different messages, all of one provider's lanes."""
+    by_id = {entry.message_id: entry for entry in entries}
+    assert len(by_id) == len(entries), "a message stands twice in one batch"
+    happening = Claimed(CURRENT, provider=provider)
+    claims = Claims([], [], [])
+    for applied in await store.apply(
+        [Item(entry.message_id, happening, entry.at) for entry in entries], now_ms
+    ):
+        message, entry = applied.message, by_id[applied.item.message_id]
+        if message is None:
+            continue
+        if not applied.effects.submit:
+            if is_sent_by_another(applied.item, message):
+                claims.busy.append(entry)
+        elif not message.content:
+            refusal = Refused(message.current, NO_CONTENT)
+            claims.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
+        else:
+            content = decode_content(message.content)
+            submission = submission_of(message, content, sender, now_ms)
+            claims.held.append(Held(entry, message.current, now_ms, since, submission))
+    point("claimed")
+    return claims
+
+
+def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
+    """What the provider of the current step is asked to send; `sender` is the configured one."""
+    step = message.steps[message.current]
+    viber = step.channel == "viber"
+    return Submission(
+        ref=step_ref(message.id, message.current, step.series),
+        to="+" + message.to,
+        sender=sender if viber else content.sms_sender or sender,
+        category=message.category,
+        text=content.for_channel(step.channel),
+        validity_ms=patience_ms(message, step, now_ms),
+        image_url=content.image_url if viber else None,
+        button=content.button if viber else None,
+    )
+
+
+async def resolve(
+    store: Store,
+    provider: str,
+    entries: Sequence[Entry],
+    now_ms: int,
+    *,
+    dead: bool = False,
+    ours_ms: int | None = None,
+) -> Resolved:
+    """Judges entries by their messages' records. May be repeated.
+
+    `dead`: their holder is, so a step that is being sent has lost its answer. `ours_ms`: when we
+    tried to claim them and did not hear; such a claim was never used and is put back.
+    """
+    resolved = Resolved([], [])
+    items: list[Item] = []
+    lost = put_back = 0
+    for entry, message in zip(entries, await _load(store, entries), strict=True):
+        if message is None:
+            items.append(Item(entry.message_id, LostAnswer(0), entry.at))
+            continue
+        step = message.steps[message.current]
+        ours = step.provider == provider
+        if ours and step.status == StepStatus.QUEUED:
+            resolved.queued.append(entry)
+            continue
+        happening: Happening = LostAnswer(message.current)
+        if ours and step.status == StepStatus.SENDING:
+            if step.claimed_ms == ours_ms:
+                happening = PutBack(message.current)
+                put_back += 1
+            elif dead or now_ms - step.claimed_ms >= SENDING_LIMIT_MS:
+                lost += 1
+            else:
+                resolved.busy.append(entry)
+                continue
+        # For a step that is not being sent this changes nothing and acknowledges the entry.
+        items.append(Item(entry.message_id, happening, entry.at, step.claimed_ms))
+    await store.apply(items, now_ms)
+    return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)
+
+
+async def _load(store: Store, entries: Sequence[Entry]) -> list[Message | None]:
+    """One GET each, in one round trip: the entries may be of several shards."""
+    commands = []
+    for entry in entries:
+        keys = store.keys_for_message(entry.message_id)
+        assert keys is not None, f"{entry.message_id} is no message of this installation"
+        commands.append(("GET", keys.message(entry.message_id)))
+    replies = await store.link.call(commands)
+    return [
+        None if reply is None else unpack_message(entry.message_id, reply)
+        for entry, reply in zip(entries, replies, strict=True)
+    ]

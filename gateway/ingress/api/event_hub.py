@@ -1,0 +1,145 @@
+"""One reader of event streams a worker, and what it hands to many clients.
+
+Owns the positions in Redis, the polling, and a bounded queue a client. All apps that have clients
+are read in one round trip, again at once while there is more and every POLL_S otherwise. A client
+that is too slow for its queue loses the queue, not events: it is told to read for itself from where
+it is. While Redis is away nothing comes; reading goes on by itself. It must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+import structlog
+
+from gateway.redis.client import Link
+from gateway.redis.errors import StoreError
+from gateway.store import reads
+from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+
+POLL_S = 0.1
+AWAY_WAIT_S = 1.0
+QUEUE_ENTRIES_MAX = 256  # a client; an entry is what one transaction changed for the app
+
+_log = structlog.get_logger("ingress")
+
+
+class Position(NamedTuple):
+    """How far one shard's stream was told: entry (milliseconds, sequence), and event in it."""
+
+    ms: int
+    sequence: int
+    nth: int
+
+    @property
+    def entry(self) -> str:
+        return f"{self.ms}-{self.sequence}"
+
+
+def position_at(entry: str, index: int) -> Position:
+    ms, _, sequence = entry.partition("-")
+    return Position(int(ms), int(sequence), index)
+
+
+class Subscription:
+    """One client's queue. `overflowed`: entries are missing, read from Redis and go on."""
+
+    def __init__(self, app: str, joined_at: list[str]) -> None:
+        self.app = app
+        self.joined_at = joined_at  # entry ids a shard: everything after them is queued
+        self.overflowed = False
+        self.closing = False
+        self.news = asyncio.Event()
+        self._entries: deque[EventEntry] = deque()
+
+    def push(self, entry: EventEntry) -> None:
+        if len(self._entries) >= QUEUE_ENTRIES_MAX:
+            self._entries.clear()
+            self.overflowed = True
+        self._entries.append(entry)
+        self.news.set()
+
+    def take(self) -> list[EventEntry]:
+        """All that came since the last call."""
+        entries = list(self._entries)
+        self._entries.clear()
+        self.news.clear()
+        return entries
+
+
+class _Feed:
+    """One app's stream, in each shard, and who listens."""
+
+    def __init__(self, positions: list[str]) -> None:
+        self.positions = positions
+        self.subscriptions: set[Subscription] = set()
+
+
+class EventHub:
+    """Reads for all clients of this worker; `run` must run beside it."""
+
+    def __init__(self, link: Link, shards: int) -> None:
+        self._link = link
+        self._shards = shards
+        self._feeds: dict[str, _Feed] = {}
+        self._wanted = asyncio.Event()
+        self._closing = False
+
+    async def join(self, app: str) -> Subscription:
+        """A queue of all that comes from now on. Raises StoreUnavailable."""
+        if app not in self._feeds:
+            positions = await reads.last_event_entry(self._link, app, self._shards)
+            # Another client of the app may have joined meanwhile: then its feed is the one.
+            self._feeds.setdefault(app, _Feed(positions))
+        feed = self._feeds[app]
+        subscription = Subscription(app, list(feed.positions))
+        subscription.closing = self._closing
+        feed.subscriptions.add(subscription)
+        self._wanted.set()
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        feed = self._feeds[subscription.app]
+        feed.subscriptions.discard(subscription)
+        if not feed.subscriptions:
+            del self._feeds[subscription.app]
+
+    def close(self) -> None:
+        """Tells every client to end: the worker is about to stop."""
+        self._closing = True
+        for feed in self._feeds.values():
+            for subscription in feed.subscriptions:
+                subscription.closing = True
+                subscription.news.set()
+
+    async def run(self) -> None:
+        """Reads until it is cancelled."""
+        while True:
+            if not self._feeds:
+                self._wanted.clear()
+                await self._wanted.wait()
+            try:
+                full = await self._read_once()
+            except StoreError as error:
+                _log.debug("events_not_read", reason=str(error))
+                await asyncio.sleep(AWAY_WAIT_S)
+                continue
+            if not full:
+                await asyncio.sleep(POLL_S)
+
+    async def _read_once(self) -> bool:
+        """Hands out what is new; returns whether a stream may have more already."""
+        positions = {app: feed.positions for app, feed in self._feeds.items()}
+        asked = dict(self._feeds)
+        news = await reads.events_after(self._link, positions)
+        full = False
+        for app, entries in news.items():
+            feed = asked[app]
+            for entry in entries:
+                feed.positions[entry.shard] = entry.entry
+                for subscription in feed.subscriptions:
+                    subscription.push(entry)
+            full = full or len(entries) >= EVENT_ENTRIES_MAX
+        return full

@@ -1,0 +1,209 @@
+"""`GET /v1/events`: an app's status changes as Server-Sent Events, resumable.
+
+Owns one client's stream: where it stands, the catching up after `Last-Event-ID` (or after having
+been too slow), the heartbeat, and its end. An event's id is the position after it in every shard,
+`<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
+dropped meanwhile are gone.
+
+A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
+a worker refuses with 503. While Redis is away a stream stays open and brings heartbeats only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import msgspec
+
+from gateway.core.effects import Event
+from gateway.ingress.api.event_hub import EventHub, Position, Subscription, position_at
+from gateway.ingress.api.results import Status, Time
+from gateway.ingress.http.asgi import Receive, Scope, Send, header, rfc3339, to_json
+from gateway.ingress.http.auth import Authority
+from gateway.ingress.http.problems import refuse
+from gateway.redis.client import Link
+from gateway.redis.errors import StoreError
+from gateway.settings.file import Server
+from gateway.store import reads
+from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from providers.contract import Channel
+
+HEARTBEAT_S = 15.0
+RECONNECT_MS = 2_000  # what a browser is told to wait
+AWAY_WAIT_S = 1.0  # before catching up is tried again
+EVENT_BYTES_MAX = 64 * 1024  # of events in one write
+
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+    ],
+}
+_HELLO = b"retry: %d\n: status changes follow\n\n" % RECONNECT_MS
+_HEARTBEAT = b": still here\n\n"
+_LAST_EVENT_ID_BYTES_MAX = 48 * 1024
+_position = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\.([0-9]{1,6})").fullmatch
+
+
+class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One status change. `metadata` only where the message has some."""
+
+    id: str
+    campaign: str | None
+    status: Status
+    channel: Channel | None
+    reason: str | None
+    at: Time
+    metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class EventsEndpoint:
+    """Answers every client of this worker."""
+
+    def __init__(self, link: Link, hub: EventHub, authority: Authority, limits: Server) -> None:
+        self.clients = 0
+        self._link = link
+        self._hub = hub
+        self._authority = authority
+        self._clients_max = limits.sse_clients_max
+        self._patience_s = limits.request_timeout_ms / 1000
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = await self._authority.require(scope["headers"], "read")
+        if self.clients >= self._clients_max:
+            raise refuse("unavailable", "Too many event streams are open here: try again later.")
+        resumed = header(scope, b"last-event-id")
+        subscription = await self._hub.join(principal.app)
+        self.clients += 1
+        try:
+            positions = _start_at(resumed, subscription)
+            stream = _Stream(self._link, subscription, positions, self._patience_s)
+            stream.behind = bool(resumed)
+            async with asyncio.TaskGroup() as tasks:
+                watcher = tasks.create_task(_until_gone(receive))
+                await stream.run(send)
+                watcher.cancel()
+        except* (TimeoutError, _ClientGone):
+            if (guard := scope.get("kaskad.guard")) is not None:
+                guard.abort()
+        finally:
+            self.clients -= 1
+            self._hub.leave(subscription)
+
+
+class _ClientGone(Exception):
+    """Ends the stream: there is nobody to write to."""
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise _ClientGone
+
+
+def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Position]:
+    """The position in each shard. Raises Refusal for an id that is none of ours."""
+    if not resumed:
+        # A whole entry was told when no index of it can follow.
+        return [position_at(entry, 999_999) for entry in subscription.joined_at]
+    positions = []
+    if len(resumed) <= _LAST_EVENT_ID_BYTES_MAX:
+        for part in resumed.decode("latin-1").split(","):
+            match = _position(part.strip())
+            if match is not None:
+                positions.append(Position(*map(int, match.groups())))
+    if len(positions) != len(subscription.joined_at):
+        raise refuse("malformed", "The header Last-Event-ID is not an id of this stream.")
+    return positions
+
+
+class _Stream:
+    def __init__(
+        self,
+        link: Link,
+        subscription: Subscription,
+        positions: list[Position],
+        patience_s: float,
+    ) -> None:
+        self.behind = False  # what is missing is read from Redis
+        self._link = link
+        self._subscription = subscription
+        self._positions = positions
+        self._patience_s = patience_s
+        self._unsent: list[bytes] = []
+
+    async def run(self, send: Send) -> None:
+        """Writes events until told to close. Raises TimeoutError when nobody takes them."""
+        await send(_START)
+        await self._write(send, _HELLO)
+        while not self._subscription.closing:
+            if self.behind or self._subscription.overflowed:
+                await self._catch_up(send)
+            for entry in self._subscription.take():
+                await self._tell(send, entry)
+            await self._flush(send)
+            if self.behind or self._subscription.overflowed:
+                continue
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._subscription.news.wait()
+            except TimeoutError:
+                await self._write(send, _HEARTBEAT)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _catch_up(self, send: Send) -> None:
+        """Reads each shard from where this client stands to its end. What is queued meanwhile and
+        was read here too is skipped by its position."""
+        self._subscription.overflowed = False
+        try:
+            for shard in range(len(self._positions)):
+                page = EVENT_ENTRIES_MAX
+                while page >= EVENT_ENTRIES_MAX:
+                    start = self._positions[shard].entry
+                    app = self._subscription.app
+                    entries = await reads.events_from(self._link, app, shard, start)
+                    for entry in entries:
+                        await self._tell(send, entry)
+                    page = len(entries)
+            self.behind = False
+        except StoreError:
+            self.behind = True
+            await self._write(send, _HEARTBEAT)
+            await asyncio.sleep(AWAY_WAIT_S)
+
+    async def _tell(self, send: Send, entry: EventEntry) -> None:
+        for index, event in enumerate(entry.events):
+            position = position_at(entry.entry, index)
+            if position <= self._positions[entry.shard]:
+                continue
+            self._positions[entry.shard] = position
+            id_ = ",".join(f"{p.entry}.{p.nth}" for p in self._positions)
+            data = to_json(_data(event))
+            self._unsent.append(b"event: status\nid: %s\ndata: %s\n\n" % (id_.encode(), data))
+        if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
+            await self._flush(send)
+
+    async def _flush(self, send: Send) -> None:
+        if self._unsent:
+            body, self._unsent = b"".join(self._unsent), []
+            await self._write(send, body)
+
+    async def _write(self, send: Send, body: bytes) -> None:
+        async with asyncio.timeout(self._patience_s):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _data(event: Event) -> EventData:
+    return EventData(
+        id=event.id,
+        campaign=event.campaign,
+        status=event.status,  # type: ignore[arg-type]  # the same names
+        channel=event.channel,  # type: ignore[arg-type]  # the same names
+        reason=event.reason,
+        at=rfc3339(event.at_ms),
+        metadata=event.metadata or msgspec.UNSET,
+    )

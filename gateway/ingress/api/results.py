@@ -1,0 +1,118 @@
+"""What a caller is told about each message it sent: the Structs of CONTRACT.md section 3's results.
+
+Owns the translation of the store's `Answer` and of every failure into the wire's words, the same
+for a single message, an item of an array and a line of a stream. It must not know how answers
+travel.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Literal, cast
+
+import msgspec
+import structlog
+
+from gateway.ingress.batcher import Busy
+from gateway.ingress.http.asgi import rfc3339
+from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, problem, unavailable
+from gateway.redis.errors import StoreUnavailable
+from gateway.store.admit import Answer
+
+UNSET = msgspec.UNSET
+
+_log = structlog.get_logger("ingress")
+
+Time = Annotated[
+    str,
+    msgspec.Meta(
+        description="RFC 3339, UTC, with milliseconds.",
+        extra_json_schema={"format": "date-time", "examples": ["2026-11-21T10:00:00.000Z"]},
+    ),
+]
+Status = Literal[
+    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
+]
+
+
+class CapHit(msgspec.Struct, frozen=True):
+    """The cap that refused: `count` messages of at most `limit` in `window`, free at `retry_at`."""
+
+    name: str
+    limit: int
+    window: str
+    count: int
+    retry_at: Time
+
+
+class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What became of one message. `index` in an array's answer, `line` in a stream's.
+
+    accepted: it will reach a final status. duplicate: `id` is the message that was there before.
+    suppressed: a cap or an opt-out, `reason` says which. rejected: the request is at fault, `error`
+    says why. error: we could not take it now, and the same message can be sent again.
+    """
+
+    index: int | msgspec.UnsetType = UNSET
+    line: int | msgspec.UnsetType = UNSET
+    id: str | msgspec.UnsetType = UNSET
+    outcome: Literal["accepted", "duplicate", "suppressed", "rejected", "error"]
+    status: Status | msgspec.UnsetType = UNSET
+    reason: Literal["frequency_cap", "opted_out"] | msgspec.UnsetType = UNSET
+    cap: CapHit | msgspec.UnsetType = UNSET
+    error: Problem | msgspec.UnsetType = UNSET
+
+
+def result_of(answer: Answer | Exception) -> Result:
+    """The result of what the store said, or of why it could not say anything."""
+    if isinstance(answer, Exception):
+        return failure(refusal_of(answer).problem)
+    outcome = answer.outcome
+    if outcome in ("accepted", "duplicate"):
+        return Result(
+            outcome=outcome,
+            id=cast("str", answer.id),
+            status=cast("Status", answer.status),
+        )
+    if outcome == "suppressed":
+        return _suppressed(answer)
+    if outcome == "conflict":
+        return failure(conflict())
+    return failure(invalid([Fault(answer.pointer, answer.detail)]))
+
+
+def failure(why: Problem) -> Result:
+    """One message that was not taken, by the caller's fault or for now by ours."""
+    caller = why.status < 500 and why.status != 429
+    return Result(outcome="rejected" if caller else "error", error=why)
+
+
+def conflict() -> Problem:
+    return problem(
+        "idempotency-conflict",
+        "This idempotency key came with another body within the last 24 hours: "
+        "repeat that body, or take a new key.",
+    )
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What a caller is told of an exception; a bug is logged with the incident that is told."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, StoreUnavailable):
+        _log.debug("store_away", reason=str(error))
+        return unavailable()
+    if isinstance(error, Busy):
+        return Refusal(problem("unavailable", "Too many requests wait already: send it again."))
+    incident = secrets.token_hex(6)
+    _log.error("incident", incident=incident, exc_info=error)
+    told = problem("internal", "This is a fault of ours and was logged. Name the incident.")
+    return Refusal(msgspec.structs.replace(told, incident=incident))
+
+
+def _suppressed(answer: Answer) -> Result:
+    if answer.cap is None:
+        return Result(outcome="suppressed", reason="opted_out")
+    hit = answer.cap
+    cap = CapHit(hit.name, hit.limit, hit.window, hit.count, rfc3339(hit.retry_at_ms))
+    return Result(outcome="suppressed", reason="frequency_cap", cap=cap)

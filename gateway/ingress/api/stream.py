@@ -1,0 +1,293 @@
+"""`POST /v1/messages` as application/x-ndjson: a stream of any length, answered line by line.
+
+Owns one stream: reading, the window, and answering in order, both at the same time. A line is
+answered once its message is durable. Blank lines are counted and not answered.
+
+Back-pressure goes both ways. At most WINDOW lines are between being read and being answered: while
+the store is slow, or the client does not read, nothing more is received and memory stays flat. A
+full lane stops the reading too, until it has room again.
+
+How a stream ends before its input does: a line that cannot be taken for now (Redis away, a lane
+that stays full for `request_timeout`, a line that does not arrive within it) is answered
+`{"line", "outcome": "error", "error": {...}}` with the problem's status, nothing after it is read,
+all lines read before it get their own answers, and the answer ends cleanly. What has no answer was
+not taken: the client goes on from the first line that is unanswered or an error. While nothing is
+written yet, a store that is away is told as for any other request: 503 with Retry-After. A client
+that does not read its answers for `request_timeout` is disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from gateway.core import model
+from gateway.ingress.api.messages import Intake, idempotency_key
+from gateway.ingress.api.ndjson import Line, LineSplitter, TooLong
+from gateway.ingress.api.results import Result, failure, result_of
+from gateway.ingress.batcher import Busy
+from gateway.ingress.http.asgi import Receive, Scope, Send, refuse_encoded, to_json
+from gateway.ingress.http.auth import Authority
+from gateway.ingress.http.problems import Problem, Refusal, problem
+from gateway.settings.file import Server
+from gateway.store.admit import Answer
+
+WINDOW = 1_024  # lines between being read and being answered
+ANSWER_BYTES_MAX = 64 * 1024  # of answers in one write
+BUSY_WAIT_S = 0.01  # before a line is offered again to a full queue
+START_WITHIN_S = 2.0  # the answer begins with the first line's, or then: some clients wait for it
+
+_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")],
+}
+
+
+class StreamEndpoint:
+    """Answers bodies that come as a stream."""
+
+    def __init__(self, intake: Intake, authority: Authority, limits: Server) -> None:
+        self._intake = intake
+        self._authority = authority
+        self._limits = limits
+        self._open: set[_Stream] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = await self._authority.require(scope["headers"], "send")
+        key = idempotency_key(scope)
+        refuse_encoded(scope)
+        guard = scope.get("kaskad.guard")
+        if guard is not None:
+            guard.leave_body_to_app()
+        stream = _Stream(self._intake, self._limits, principal.app, key)
+        self._open.add(stream)
+        refused: Problem | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(stream.read(receive))
+                refused = await stream.write(send)
+                reader.cancel()
+        except* (TimeoutError, _ClientGone):
+            # Only writing raises TimeoutError: nobody takes the answers.
+            if guard is not None:
+                guard.abort()
+        finally:
+            self._open.discard(stream)
+        if refused is not None:
+            raise Refusal(refused)
+
+    def stop(self) -> None:
+        """Ends every stream after the lines that were read: the worker is about to stop."""
+        for stream in self._open:
+            stream.stop()
+
+
+class _ClientGone(Exception):
+    """Ends the group: there is nobody to write to."""
+
+
+class _Slot:
+    """One line on its way: `answer` is bytes once it may be written."""
+
+    __slots__ = ("answer", "away", "line")
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        self.answer: bytes | None = None
+        self.away: Problem | None = None  # why it could not be taken, where that is a 503
+
+
+class _Stream:
+    def __init__(self, intake: Intake, limits: Server, app: str, key: str | None) -> None:
+        self._intake = intake
+        self._app = app
+        self._key = key
+        self._patience_s = limits.request_timeout_ms / 1000
+        self._bytes_max = limits.line_bytes_max
+        self._splitter = LineSplitter(limits.line_bytes_max)
+        self._slots: deque[_Slot] = deque()
+        self._line = 0
+        self._ended = False  # nothing more is read
+        self._answered = asyncio.Event()  # the first slot has its answer, or the last line was read
+        self._room = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    # --- reading ---
+
+    async def read(self, receive: Receive) -> None:
+        """Takes lines until the input or the stream ends. Raises _ClientGone.
+
+        After each wait it looks whether the stream ended meanwhile: a line that the writer will not
+        answer must not be taken.
+        """
+        while not self._ended:
+            chunk, more = await self._next_chunk(receive)
+            for line in self._splitter.feed(chunk):
+                await self._take(line)
+            if not more:
+                for line in self._splitter.end():
+                    await self._take(line)
+                self.stop()
+
+    def _over(self) -> bool:
+        """Whether the stream ended; asked again after each wait."""
+        return self._ended
+
+    async def _next_chunk(self, receive: Receive) -> tuple[bytes, bool]:
+        """The next bytes that bring a line on. A line has so long in all, not each of its bytes."""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while True:
+                    event = await receive()
+                    if event["type"] != "http.request":
+                        raise _ClientGone
+                    body: bytes = event.get("body", b"")
+                    chunks.append(body)
+                    more: bool = event.get("more_body", False)
+                    size += len(body)
+                    if not more or b"\n" in body or size > self._bytes_max:
+                        return b"".join(chunks), more
+        except TimeoutError:
+            seconds = f"{self._patience_s:g} s"
+            late = problem("timeout", f"No complete line arrived within {seconds}.")
+            self._answer_at_once(late, ends=True)
+            return b"", False
+
+    async def _take(self, line: Line) -> None:
+        if self._over():
+            return
+        if len(self._slots) >= WINDOW:
+            await self._wait_for_room()
+            if self._over():
+                return
+        if isinstance(line, TooLong):
+            long = f"A line may have {self._bytes_max} bytes; this one was skipped."
+            self._answer_at_once(problem("too-large", long))
+            return
+        if not line.strip():
+            self._line += 1
+            return
+        key = f"{self._key}#{self._line + 1}" if self._key is not None else None
+        message = self._intake.prepare(line, self._app, key)
+        if isinstance(message, Problem):
+            self._answer_at_once(message)
+            return
+        crowded = await self._when_lane_has_room(message)
+        if self._over():
+            return
+        if crowded is not None:
+            self._answer_at_once(crowded, ends=True)
+            return
+        self._line += 1
+        slot = _Slot(self._line)
+        self._slots.append(slot)
+        while True:
+            try:
+                self._intake.submit(message, lambda answer: self._tell(slot, answer))
+            except Busy:
+                await asyncio.sleep(BUSY_WAIT_S)
+            else:
+                return
+
+    async def _wait_for_room(self) -> None:
+        while len(self._slots) >= WINDOW:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _when_lane_has_room(self, message: model.Send) -> Problem | None:
+        """Waits while the message's lane is full; the problem when it stays so."""
+        crowded = self._intake.backlog_problem(message)
+        if crowded is None:
+            return None
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while crowded is not None:
+                    await self._intake.backlog.next_sample()
+                    crowded = self._intake.backlog_problem(message)
+        except TimeoutError:
+            return crowded
+        return None
+
+    def stop(self) -> None:
+        """No more lines are taken: the writer ends once all that were have their answers."""
+        self._ended = True
+        self._answered.set()
+
+    # --- answering ---
+
+    def _answer_at_once(self, why: Problem, *, ends: bool = False) -> None:
+        self._line += 1
+        slot = _Slot(self._line)
+        self._slots.append(slot)
+        result = failure(why)
+        if ends:
+            result.outcome = "error"
+        self._finish(slot, result)
+        self._ended = self._ended or ends
+
+    def _tell(self, slot: _Slot, answer: Answer | Exception) -> None:
+        result = result_of(answer)
+        if result.outcome == "error":
+            self._ended = True
+        self._finish(slot, result)
+
+    def _finish(self, slot: _Slot, result: Result) -> None:
+        result.line = slot.line
+        slot.answer = to_json(result)
+        if isinstance(result.error, Problem) and result.error.status == 503:
+            slot.away = result.error
+        if slot is self._slots[0] or self._ended:
+            self._answered.set()
+
+    async def write(self, send: Send) -> Problem | None:
+        """Writes answers in order until the last. Raises TimeoutError when nobody takes them.
+
+        Returns why, with nothing written, when no line could be taken because the store is away."""
+        refused = await self._refused_at_once()
+        if refused is not None:
+            return refused
+        await send(_START)
+        while True:
+            await self._answered.wait()
+            self._answered.clear()
+            answers = self._ready()
+            while answers:
+                body = b"\n".join(answers) + b"\n"
+                async with asyncio.timeout(self._patience_s):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                self._room.set()
+                answers = self._ready()
+            if self._ended and not self._slots:
+                await send({"type": "http.response.body", "body": b""})
+                return None
+
+    async def _refused_at_once(self) -> Problem | None:
+        """Waits for the first answer, and where the store is away for all lines that were read."""
+        slots = self._slots
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await self._answered.wait()
+                while slots and slots[0].answer is None:  # the end of the input was told
+                    self._answered.clear()
+                    await self._answered.wait()
+        except TimeoutError:
+            return None
+        while slots and slots[0].away is not None:
+            if all(slot.answer is not None for slot in slots):
+                return slots[0].away if all(slot.away for slot in slots) else None
+            self._answered.clear()
+            await self._answered.wait()
+        return None
+
+    def _ready(self) -> list[bytes]:
+        answers: list[bytes] = []
+        size = 0
+        slots = self._slots
+        while slots and (answer := slots[0].answer) is not None and size < ANSWER_BYTES_MAX:
+            answers.append(answer)
+            size += len(answer)
+            slots.popleft()
+        return answers

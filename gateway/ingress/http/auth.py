@@ -1,0 +1,94 @@
+"""Who is asking, and may they: bearer keys, their apps and scopes.
+
+Owns the look-up of keys: those of the configuration, hashed at start, and those made with
+`kaskad key new`, read from Redis and remembered for a few seconds, so that a withdrawn key stops
+working soon and a busy one costs nothing. Both memories are bounded. It must not know what a scope
+opens. No or an unknown key is a 401, a missing scope a 403 that names it; when Redis is away, a key
+that is not remembered raises StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gateway.ingress.http.asgi import Headers, first_header
+from gateway.ingress.http.problems import Refusal, refuse
+from gateway.redis.client import Link
+from gateway.settings.file import Settings
+from gateway.store import api_keys
+from gateway.store.api_keys import Scope, digest_of
+
+KNOWN_MS = 5_000  # how long a key of Redis is believed without asking again
+UNKNOWN_MS = 2_000  # ... and that there is no such key
+REMEMBERED_MAX = 10_000  # keys, known and unknown together
+KEY_BYTES_MAX = 512
+
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="kaskad"')
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The app behind a request."""
+
+    app: str
+    scopes: frozenset[Scope]
+    digest: bytes
+
+
+class Authority:
+    """Knows every key's principal. `now_ms` is the edge's clock."""
+
+    def __init__(self, settings: Settings, link: Link, now_ms: Callable[[], int]) -> None:
+        self._configured = configured_keys(settings)
+        self._link = link
+        self._now_ms = now_ms
+        self._remembered: dict[bytes, tuple[Principal | None, int]] = {}
+
+    async def require(self, headers: Headers, scope: Scope) -> Principal:
+        """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
+        value = first_header(headers, b"authorization")
+        if value is None or value[:7].lower() != b"bearer ":
+            raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
+        key = value[7:].strip()
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            raise _unauthorized("The API key is not one of ours.")
+        digest = digest_of(key)
+        principal = self._configured.get(digest) or await self._of_redis(digest)
+        if principal is None or not hmac.compare_digest(principal.digest, digest):
+            raise _unauthorized("The API key is not known; it may have been withdrawn.")
+        if scope not in principal.scopes:
+            held = ", ".join(sorted(principal.scopes)) or "none"
+            raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
+        return principal
+
+    async def _of_redis(self, digest: bytes) -> Principal | None:
+        now_ms = self._now_ms()
+        remembered = self._remembered.get(digest)
+        if remembered is not None and remembered[1] > now_ms:
+            return remembered[0]
+        found = await api_keys.find(self._link, digest)
+        principal = None if found is None else Principal(found.app, frozenset(found.scopes), digest)
+        if len(self._remembered) >= REMEMBERED_MAX:
+            # The oldest goes: dictionaries keep the order in which keys came.
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered.pop(digest, None)
+        stays_ms = UNKNOWN_MS if principal is None else KNOWN_MS
+        self._remembered[digest] = (principal, now_ms + stays_ms)
+        return principal
+
+
+def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:
+    """The principals of the keys that the configuration's environment variables hold."""
+    keys = settings.app_keys()
+    found = {}
+    for app in settings.apps:
+        if app.name in keys:
+            digest = digest_of(keys[app.name].encode())
+            found[digest] = Principal(app.name, frozenset(app.scopes), digest)
+    return found
+
+
+def _unauthorized(detail: str) -> Refusal:
+    return refuse("unauthorized", detail, _CHALLENGE)

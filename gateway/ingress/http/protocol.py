@@ -1,0 +1,221 @@
+"""What stands between the network and uvicorn: limits on connections, headers and time.
+
+Owns the connection as far as uvicorn leaves it open to abuse: how many there are, how large the
+headers may be, how long a request may take to arrive, how long a closed connection may keep what
+its peer does not read. One look at all connections a second costs nothing a request. It must not
+know what is served. Each refusal is a problem document, written here because the application never
+saw the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import msgspec
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway.ingress.http.asgi import Scope, to_json
+from gateway.ingress.http.problems import KINDS, RETRY_AFTER_S, problem
+from gateway.settings.file import Server
+
+HEADERS_MAX = 100
+SWEEP_EVERY_S = 1.0
+CLOSE_WAIT_S = 10.0  # for the peer of a closed connection to read what was written to it
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Of one worker; times in seconds."""
+
+    connections_max: int
+    header_bytes_max: int
+    request_timeout_s: float
+    idle_timeout_s: float
+
+
+def limits_of(server: Server) -> Limits:
+    return Limits(
+        connections_max=server.connections_max,
+        header_bytes_max=server.header_bytes_max,
+        request_timeout_s=server.request_timeout_ms / 1000,
+        idle_timeout_s=server.idle_timeout_ms / 1000,
+    )
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. Subclassed a worker by `guarded`, because uvicorn makes it by its class."""
+
+    limits: Limits
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._since = self.loop.time()  # the state below began
+        self._in_headers = False  # a request has begun and its headers are not complete
+        self._in_trailers = False  # a chunk has begun and has no body: the last one, maybe
+        self._fed = 0  # bytes since either began, at most: what came in one piece is counted whole
+        self._running: RequestResponseCycle | None = None  # what the application was given last
+        self._refused = False
+        self._body_is_apps = False
+        self._closing_since = 0.0
+
+    # --- what uvicorn calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        if len(self.connections) > self.limits.connections_max:
+            self._refuse("unavailable", "Too many connections are open: try again later.")
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._fed += len(data)
+        super().data_received(data)
+        if self._fed > self.limits.header_bytes_max and (self._in_headers or self._in_trailers):
+            self._refuse_headers()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast("Scope", self.scope)["kaskad.guard"] = self  # uvicorn's type knows only ASGI's keys
+        self._in_headers = True
+        self._body_is_apps = False
+        self._since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        if self._refused:  # it came behind what was refused, in the same read
+            return
+        if len(self.headers) > HEADERS_MAX or (
+            self._fed > self.limits.header_bytes_max
+            and self._header_bytes() > self.limits.header_bytes_max
+        ):
+            self._refuse_headers()
+            return
+        super().on_headers_complete()  # raises for a target that is none
+
+    def on_chunk_header(self) -> None:
+        self._in_trailers = True
+        self._fed = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._in_trailers = False
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._fed = 0
+        self._in_trailers = False
+        if not self._refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        # As uvicorn does, but for a timer a request: `look` ends a connection that is idle.
+        self._since = self.loop.time()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle  # `self.cycle` may be of a request behind it
+        super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
+        self._refuse("malformed", "This is not an HTTP/1.1 request.")
+
+    # --- what the application may ask for, as `scope["kaskad.guard"]` ---
+
+    def leave_body_to_app(self) -> None:
+        """This request's body has no end: its timing is the application's work."""
+        self._body_is_apps = True
+
+    def abort(self) -> None:
+        """Closes the connection at once; what was not read by the peer is lost."""
+        if self._running is not None:
+            _disconnect(self._running)
+        self.transport.abort()
+
+    # --- once a second ---
+
+    def look(self, now: float) -> None:
+        """Ends what has taken too long. `now` is of the loop's clock."""
+        if self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+            if now - self._closing_since > CLOSE_WAIT_S:
+                self.abort()
+        elif self._in_headers:
+            if now - self._since > self.limits.request_timeout_s:
+                self._refuse("timeout", "The headers did not arrive in time.")
+        elif self._running is None or (self.cycle.response_complete and not self.cycle.more_body):
+            if now - self._since > self.limits.idle_timeout_s:
+                self.transport.close()
+        elif self.cycle.more_body and now - self._since > self.limits.request_timeout_s:
+            if self.cycle.response_complete:
+                # It was answered early and is still sending.
+                self.transport.close()
+            elif not self._body_is_apps and not self.cycle.response_started:
+                self._refuse("timeout", "The body did not arrive in time.")
+
+    def _header_bytes(self) -> int:
+        # A name, a value, a colon, a space and a line end.
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse_headers(self) -> None:
+        most = self.limits.header_bytes_max
+        detail = f"The headers may have {most} bytes and {HEADERS_MAX} lines."
+        self._refuse("headers-too-large", detail)
+
+    def _refuse(self, code: str, detail: str) -> None:
+        """Answers in the place of the application and closes."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        if self._in_trailers and self.cycle.response_complete:  # it was answered early
+            self.transport.close()
+            return
+        if self._running is not None and not self._running.response_complete:
+            _disconnect(self._running)
+            if self._running.response_started:
+                self.transport.close()
+                return
+        body = to_json(problem(code, detail))
+        retry = b"retry-after: %d\r\n" % RETRY_AFTER_S if code == "unavailable" else b""
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\n%s"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (KINDS[code][0], KINDS[code][1].encode(), retry, len(body), body)
+        )
+        self.transport.close()
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    """The application is told that the client has gone; what it answers is written nowhere."""
+    cycle.disconnected = True
+    cycle.message_event.set()
+
+
+def guarded(limits: Limits) -> type[GuardedProtocol]:
+    """The protocol class of a worker with these limits."""
+    return type("Guarded", (GuardedProtocol,), {"limits": limits})
+
+
+async def keep_looking(state: ServerState) -> None:
+    """Looks at every connection of a server until it is cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_S)
+        now = loop.time()
+        for connection in list(state.connections):
+            if isinstance(connection, GuardedProtocol):
+                connection.look(now)

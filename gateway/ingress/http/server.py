@@ -1,0 +1,188 @@
+"""The ingress role as processes: one worker here, or several below a process that watches them.
+
+Owns sockets, signals and the order of starting and stopping. With several workers each has a
+listening socket of its own (SO_REUSEPORT, so the kernel spreads connections evenly), which the
+watching process opened before and keeps open: while a worker is away its callers wait in the
+socket's queue, and its successor serves them.
+
+SIGTERM or SIGINT: no new connections, event streams and NDJSON streams end, requests finish, what
+was taken becomes durable; after `server.stop_within` what is left is cut off. A worker that dies is
+started again, for ever, with a growing, bounded delay. Workers end when the process that watches
+them does. An address that cannot be bound is a ConfigurationError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import structlog
+import uvicorn
+import uvloop
+from msgspec.structs import replace
+
+from gateway import memory, telemetry
+from gateway.core.policy import Policy
+from gateway.errors import ConfigurationError
+from gateway.ingress.http.app import Ingress, open_ingress
+from gateway.ingress.http.protocol import guarded, keep_looking, limits_of
+from gateway.ingress.http.workers import Workers
+from gateway.redis.asyncio_driver import open_link
+from gateway.redis.client import LIMITS_DEFAULT
+from gateway.settings.bootstrap import load_prices, policy_of, retention_of
+from gateway.settings.file import Settings
+from gateway.store.store import Store
+
+LISTEN_BACKLOG = 2_048  # connections the kernel keeps until they are accepted
+SESSIONS_A_SHARD = 4  # two of admission, two for receipts and cancels
+SESSIONS_MAX = 128
+PARENT_LOOK_S = 1.0
+
+Ready = Callable[[str, int], None]
+
+_log = structlog.get_logger("ingress")
+
+
+def run(settings: Settings, *, ready: Ready | None = None) -> None:
+    """Serves until SIGTERM or SIGINT. `ready(host, port)` is called once, when all workers serve.
+
+    Raises ConfigurationError: no `redis.url` (an embedded Redis is started by the caller, who then
+    gives its URL), an unusable price file, or an address that cannot be bound.
+    """
+    if not settings.redis.url:
+        raise ConfigurationError(
+            "redis.url is empty and this command starts no Redis: set redis.url or "
+            "KASKAD_REDIS_URL, or use `kaskad up`."
+        )
+    policy = policy_of(settings, load_prices(settings))
+    sockets = listen(settings.server.host, settings.server.port, settings.server.workers)
+    host, port = sockets[0].getsockname()[:2]
+    told = (lambda: ready(host, port)) if ready is not None else (lambda: None)
+    if len(sockets) == 1:
+        uvloop.run(serve(settings, policy, sockets[0], told))
+        return
+
+    def worker(index: int, up: Callable[[], None]) -> None:
+        for other in sockets[:index] + sockets[index + 1 :]:
+            other.close()
+        uvloop.run(serve(settings, policy, sockets[index], up))
+
+    Workers(len(sockets), worker, settings.server.stop_within_ms / 1000).run(told)
+
+
+def listen(host: str, port: int, count: int) -> list[socket.socket]:
+    """`count` listening sockets on one address; port 0: the one that the first is given.
+
+    Raises ConfigurationError.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sockets: list[socket.socket] = []
+    for _ in range(count):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sockets.append(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if count > 1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind((host, port))
+            sock.listen(LISTEN_BACKLOG)
+        except (OSError, OverflowError) as error:
+            for opened in sockets:
+                opened.close()
+            raise ConfigurationError(
+                f"{host}:{port} cannot be listened on ({error}): correct server.host and "
+                "server.port, or stop what uses the port."
+            ) from None
+        sock.setblocking(False)
+        port = sock.getsockname()[1]
+    return sockets
+
+
+async def serve(
+    settings: Settings, policy: Policy, sock: socket.socket, up: Callable[[], None]
+) -> None:
+    """One worker, until SIGTERM or SIGINT, or until its parent is gone."""
+    shards = settings.redis.shards
+    sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
+    limits = replace(LIMITS_DEFAULT, sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max))
+    process = telemetry.process_name("ingress")
+    async with open_link(settings.redis.url, limits) as link:
+        store = Store(link, policy, shards=shards, retention=retention_of(settings))
+        async with open_ingress(settings, store, now_ms=now_ms, process=process) as app:
+            memory.settle()
+            await _serve_http(app, settings, sock, up)
+
+
+async def _serve_http(
+    app: Ingress, settings: Settings, sock: socket.socket, up: Callable[[], None]
+) -> None:
+    limits = settings.server
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=guarded(limits_of(limits)),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=max(limits.stop_within_ms // 1000, 1),
+        ),
+        up,
+    )
+
+    def stop() -> None:
+        server.should_exit = True
+        app.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    watchers = [
+        asyncio.create_task(keep_looking(server.server_state)),
+        asyncio.create_task(_watch_parent(stop)),
+    ]
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server; the signals are ours, and `up` is called once it serves."""
+
+    def __init__(self, config: uvicorn.Config, up: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._up = up
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with nullcontext():
+            yield
+
+
+async def _watch_parent(stop: Callable[[], None]) -> None:
+    parent = os.getppid()
+    while True:
+        await asyncio.sleep(PARENT_LOOK_S)
+        if os.getppid() != parent:
+            break
+    _log.warning("parent_gone", advice="the worker stops")
+    stop()
+
+
+def now_ms() -> int:
+    """The edge's clock: epoch milliseconds, UTC."""
+    return time.time_ns() // 1_000_000

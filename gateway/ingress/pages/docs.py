@@ -1,0 +1,143 @@
+"""`/docs`: the OpenAPI document as one page for people.
+
+Owns the page's data and its template; everything it says comes from the document itself. The page
+needs no script and nothing from elsewhere, and its policy says so to the browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+from markupsafe import Markup, escape
+
+from gateway.ingress.http.problems import KINDS
+
+_templates = Path(__file__).parent / "templates"
+_CSS = (_templates / "docs.css").read_text()
+_hash = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_hash}'; base-uri 'none'; frame-ancestors 'none'"
+)
+_code = re.compile(r"`([^`]+)`")
+
+
+def _with_code(text: str) -> Markup:
+    """Escapes a description and sets what stands between backticks as code."""
+    return Markup(_code.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
+_environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_templates),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters["with_code"] = _with_code
+_template = _environment.get_template("docs.html")
+
+
+def page(document: dict[str, Any], public_url: str) -> bytes:
+    """The page of an OpenAPI document; `public_url` stands in its examples."""
+    tags = [
+        {**tag, "operations": [o for o in _operations(document) if tag["name"] in o["tags"]]}
+        for tag in document["tags"]
+    ]
+    schemas = [
+        {"name": name, "about": schema.get("description", ""), "keys": list(_keys(schema))}
+        for name, schema in document["components"]["schemas"].items()
+        if schema.get("type") == "object"
+    ]
+    example = next(
+        body["content"]["application/json"]["examples"]["one"]["value"]
+        for operation in _operations(document)
+        if operation["id"] == "send" and (body := operation["body"])
+    )
+    text = _template.render(
+        css=_CSS,
+        info=document["info"],
+        tags=[tag for tag in tags if tag["operations"]],
+        schemas=schemas,
+        problems=[(code, status, title) for code, (status, title) in KINDS.items()],
+        example=msgspec.json.format(msgspec.json.encode(example), indent=2).decode(),
+        public_url=public_url,
+    )
+    return text.encode()
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path, item in document["paths"].items():
+        for method in ("get", "put", "post", "delete"):
+            if method not in item:
+                continue
+            operation = item[method]
+            yield {
+                "id": operation["operationId"],
+                "tags": operation["tags"],
+                "method": method.upper(),
+                "path": path,
+                "summary": operation["summary"],
+                "about": operation.get("description", ""),
+                "scopes": [s for need in operation.get("security", ()) for s in need["key"]],
+                "parameters": [*item.get("parameters", ()), *operation.get("parameters", ())],
+                "body": operation.get("requestBody"),
+                "takes": _content(operation.get("requestBody") or {}),
+                "responses": [
+                    (status, response["description"], _content(response))
+                    for status, response in operation["responses"].items()
+                ],
+            }
+
+
+def _content(holder: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(media type, words, name of the schema to link to or empty) of a body."""
+    return [
+        (kind, _words(media["schema"]), _linked(media["schema"]))
+        for kind, media in holder.get("content", {}).items()
+    ]
+
+
+def _keys(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    required = schema.get("required", ())
+    for name, key in schema.get("properties", {}).items():
+        yield {
+            "name": name,
+            "required": name in required,
+            "type": _words(key),
+            "link": _linked(key),
+            "about": _about(key),
+        }
+
+
+def _about(schema: dict[str, Any]) -> str:
+    own = schema.get("description", "")
+    if own:
+        return str(own)
+    return next((text for part in schema.get("anyOf", ()) if (text := _about(part))), "")
+
+
+def _words(schema: dict[str, Any]) -> str:
+    """A schema's type in a few words."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(_words(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(str(value) for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"array of {_words(schema.get('items', {}))}"
+    return str(schema.get("type", "any"))
+
+
+def _linked(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    parts = [*schema.get("anyOf", ()), schema.get("items", {})]
+    return next((name for part in parts if part and (name := _linked(part))), "")

@@ -1,0 +1,168 @@
+"""Making one connection to Redis: find the master, connect, log in, and see that it serves.
+
+Owns `Driver`, the port to a loop, and the order of set-up; what happens on a connection afterwards
+is `resp`'s, when to make one is `shared_link`'s. It awaits only its driver, so it must not import
+asyncio or trio. Every failure is a `StoreUnavailable` whose sentence says where and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from gateway.redis.address import Address, Endpoint
+from gateway.redis.client import Limits
+from gateway.redis.connection import Command, Exchange, Reply, Tally, Waiter, pack
+from gateway.redis.errors import StoreError, StoreUnavailable
+
+T = TypeVar("T")
+
+
+class Slots(Protocol):
+    """A counting semaphore."""
+
+    async def take(self, seconds: float) -> None:
+        """Takes a slot, at once when one is free. Raises TimeoutError after so long."""
+
+    def give(self) -> None: ...
+
+
+class Driver(Protocol):
+    """A loop, as far as a link needs one. Times are seconds of the driver's own clock."""
+
+    def now(self) -> float: ...
+
+    def waiter(self) -> Waiter: ...
+
+    def slots(self, count: int) -> Slots: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    async def wait(self, waiter: Waiter, seconds: float) -> bool:
+        """Waits for a waiter without consuming or cancelling it; whether it is done."""
+
+    async def within(self, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
+        """Runs a step, cancelled with TimeoutError after so long."""
+
+    async def dial(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        """Connects and sets `exchange.wire`. Raises OSError."""
+
+    async def settle(self) -> None:
+        """Waits until closed sockets are gone."""
+
+
+async def call_on(driver: Driver, exchange: Exchange, commands: Sequence[Command]) -> list[Reply]:
+    """One call on one connection, without a line to wait in. Raises as `Link.call`."""
+    if not exchange.usable:
+        raise StoreUnavailable(f"The connection to Redis at {exchange.label} is lost.")
+    waiter = driver.waiter()
+    exchange.submit(commands, pack(commands), waiter, driver.now())
+    outcome = await waiter
+    if isinstance(outcome, list):
+        return outcome
+    raise outcome
+
+
+class Dialler:
+    """Makes connections to one address."""
+
+    def __init__(self, address: Address, limits: Limits, driver: Driver, tally: Tally) -> None:
+        self._address = address
+        self._limits = limits
+        self._driver = driver
+        self._tally = tally
+        self._sentinels = list(address.endpoints)
+
+    async def open(self) -> Exchange:
+        """A connection that is logged in and serves. Raises StoreUnavailable."""
+        endpoint = self._address.endpoints[0]
+        if self._address.service is not None:
+            endpoint = await self._find_master(self._address.service)
+        return await self._dial(endpoint, self._limits.connect_timeout_s, self._log_in)
+
+    async def _dial(
+        self, endpoint: Endpoint, seconds: float, greet: Callable[[Exchange], Awaitable[None]]
+    ) -> Exchange:
+        exchange = Exchange(endpoint.label, self._limits.timeout_s, self._tally)
+
+        async def connect() -> None:
+            await self._driver.dial(endpoint, exchange)
+            await greet(exchange)
+
+        done = False
+        try:
+            await self._driver.within(seconds, connect)
+            done = True
+            return exchange
+        except TimeoutError as fault:
+            reason = f"no answer within {seconds:g} s"
+            raise StoreUnavailable(_unusable(endpoint, reason)) from fault
+        except OSError as fault:
+            raise StoreUnavailable(_unusable(endpoint, fault.strerror or str(fault))) from fault
+        except StoreError as fault:
+            raise StoreUnavailable(_unusable(endpoint, str(fault))) from fault
+        finally:
+            if not done:
+                exchange.drop("it could not be set up")
+
+    async def _log_in(self, exchange: Exchange) -> None:
+        address = self._address
+        commands = _auth(address.username, address.password)
+        if address.db:
+            commands.append(("SELECT", address.db))
+        if address.service is not None:
+            commands.append(("ROLE",))
+        # PING is refused while the server loads its data or its master is away, unlike the others.
+        commands.append(("PING",))
+        replies = await call_on(self._driver, exchange, commands)
+        if address.service is not None and replies[-2][0] != b"master":
+            raise StoreUnavailable("the sentinel named it, but it is not a master (yet)")
+
+    async def _find_master(self, service: str) -> Endpoint:
+        reasons: list[str] = []
+        for sentinel in list(self._sentinels):
+            try:
+                endpoint = await self._ask(sentinel, service)
+            except StoreUnavailable as fault:
+                reasons.append(str(fault))
+                continue
+            # The one that knew is asked first next time.
+            self._sentinels.remove(sentinel)
+            self._sentinels.insert(0, sentinel)
+            return endpoint
+        raise StoreUnavailable(f"no sentinel names the master of {service!r}: {'; '.join(reasons)}")
+
+    async def _ask(self, sentinel: Endpoint, service: str) -> Endpoint:
+        commands = _auth(None, self._address.sentinel_password)
+        commands.append(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service))
+        answer = await self._answer(sentinel, commands)
+        if answer is None:
+            raise StoreUnavailable(f"{sentinel.label} does not know that service")
+        host, port = answer
+        return Endpoint(host=host.decode(), port=int(port))
+
+    async def ask_node(self, endpoint: Endpoint, command: Command) -> Reply:
+        """One answer of one node, on a connection of its own. Raises StoreUnavailable."""
+        commands = _auth(self._address.username, self._address.password)
+        return await self._answer(endpoint, [*commands, command])
+
+    async def _answer(self, endpoint: Endpoint, commands: Sequence[Command]) -> Reply:
+        """What the last of the commands is answered."""
+        answers: list[Reply] = []
+
+        async def ask(exchange: Exchange) -> None:
+            answers.append((await call_on(self._driver, exchange, commands))[-1])
+
+        exchange = await self._dial(endpoint, self._limits.sentinel_timeout_s, ask)
+        exchange.drop("it has answered")
+        return answers[0]
+
+
+def _auth(username: str | None, password: str | None) -> list[Command]:
+    if password is None:
+        return []
+    return [("AUTH", password) if username is None else ("AUTH", username, password)]
+
+
+def _unusable(endpoint: Endpoint, reason: str) -> str:
+    return f"Redis at {endpoint.label} cannot be used: {reason}"

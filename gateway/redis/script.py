@@ -1,0 +1,61 @@
+"""A Lua script called by its digest, and sent whole where a server does not know it yet.
+
+Owns the EVALSHA, NOSCRIPT, EVAL dance, which works on every node of a cluster by itself; it must
+not know what a script does. A script must be safe to run twice, since a caller that got
+`OutcomeUnknown` may call again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from gateway.redis.client import Command, Link, Reply, Session
+from gateway.redis.errors import RedisError, StoreReplyError
+
+Value: TypeAlias = bytes | str | int
+
+
+class Script:
+    """One script; `digest` is the SHA-1 that names it in Redis."""
+
+    def __init__(self, source: str | bytes) -> None:
+        self._source = source.encode() if isinstance(source, str) else source
+        # Redis fixes the algorithm; nothing secret rests on it.
+        self.digest = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
+
+    def command(self, keys: Sequence[Value], args: Sequence[Value]) -> Command:
+        """The EVALSHA command, for a call of one's own, which may raise with code NOSCRIPT."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *args)
+
+    async def call(
+        self, link: Link | Session, keys: Sequence[Value], args: Sequence[Value]
+    ) -> Reply:
+        """Runs the script once and returns its reply. Raises as `Link.call`."""
+        return (await self.call_many(link, [(keys, args)]))[0]
+
+    async def call_many(
+        self, link: Link | Session, runs: Sequence[tuple[Sequence[Value], Sequence[Value]]]
+    ) -> list[Reply]:
+        """Runs the script for each (keys, args) in one round trip, two if the server must learn it.
+
+        Only the runs that met NOSCRIPT are sent again, so none takes effect twice.
+        """
+        commands = [self.command(keys, args) for keys, args in runs]
+        try:
+            return await link.call(commands)
+        except StoreReplyError as fault:
+            missing = [i for i, reply in enumerate(fault.replies) if _is_noscript(reply)]
+            failed = [i for i, reply in enumerate(fault.replies) if isinstance(reply, RedisError)]
+            if missing != failed:
+                raise
+            replies = fault.replies
+        whole: list[Command] = [("EVAL", self._source, *commands[i][2:]) for i in missing]
+        for i, reply in zip(missing, await link.call(whole), strict=True):
+            replies[i] = reply
+        return replies
+
+
+def _is_noscript(reply: Reply) -> bool:
+    return isinstance(reply, RedisError) and reply.code == "NOSCRIPT"

@@ -1,0 +1,112 @@
+"""From the settings to what a running role works with: policy, store, providers, lanes.
+
+Owns the one translation of configured words into the core's and the store's values, so that
+ingress, dispatch, the command line and the tests cannot each do it their own way. It must know
+neither loop: it opens no connection and starts nothing. A price file that cannot be used raises
+PricesError; everything else was checked when the settings were loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.core import prices as price_files
+from gateway.core.policy import CategoryRule, Policy, ProviderRule, Quote, RouteStep
+from gateway.core.prices import PriceBook
+from gateway.settings.file import Settings, unrouted
+from gateway.store.writes import Retention
+from providers.contract import Adapter, Category
+from providers.http.callback_proofs import CallbackAuth
+from providers.registry import make_adapter
+from ratelimit.caps import Cap, window_max_ms
+
+# In the order in which they are sent: a code never waits behind a campaign.
+CATEGORIES: tuple[Category, ...] = ("otp", "transactional", "marketing")
+
+
+def load_prices(settings: Settings) -> PriceBook:
+    """The configured price list. Raises PricesError with every fault of the file."""
+    return price_files.load_prices(settings.prices.file, settings.prices.currency)
+
+
+def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
+    """The business rules' parameters. `prices` is a price list, or its `quote` alone."""
+    caps = caps_of(settings)
+    slots_ms = {category: window_max_ms(caps, category) for category in CATEGORIES}
+    return Policy(
+        routes={
+            name: tuple(
+                RouteStep(step.provider, int(step.wait_ms), int(step.last_receipt_ms))
+                for step in route.steps
+            )
+            for name, route in settings.routes.items()
+        },
+        categories={name: _category_rule(settings, name) for name in CATEGORIES},
+        providers={
+            name: _provider_rule(settings, name, adapter)
+            for name, adapter in adapters_of(settings).items()
+        },
+        caps=caps,
+        dedupe_ms=int(settings.dedupe.window_ms),
+        slot_ms={category: ms for category, ms in slots_ms.items() if ms},
+        currency=settings.prices.currency,
+        quote=prices.quote if isinstance(prices, PriceBook) else prices,
+    )
+
+
+def _category_rule(settings: Settings, category: Category) -> CategoryRule:
+    rule = settings.categories.get(category) or unrouted(category)
+    return CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown)
+
+
+def caps_of(settings: Settings) -> tuple[Cap, ...]:
+    """The frequency caps as the pure rules read them: no channel stands for any."""
+    return tuple(
+        Cap(
+            name=cap.name,
+            limit=cap.limit,
+            window_ms=int(cap.window_ms),
+            window=cap.window_ms.text,
+            category=cap.category,
+            channel=None if cap.channel == "any" else cap.channel,
+        )
+        for cap in settings.caps
+    )
+
+
+def retention_of(settings: Settings) -> Retention:
+    """How long the store keeps closed messages, and how many events an app."""
+    return Retention(
+        message_ms=int(settings.retention.messages_ms),
+        parked_ms=int(settings.retention.parked_receipts_ms),
+        events_max=settings.retention.events_max,
+    )
+
+
+def adapters_of(settings: Settings) -> dict[str, Adapter]:
+    """Each provider's wire format, by its configured name."""
+    return {name: make_adapter(settings.provider_config(name)) for name in settings.providers}
+
+
+def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
+    """What each provider's callbacks must carry, by its configured name."""
+    return {name: settings.callback_auth(name) for name in settings.providers}
+
+
+def lanes_of(
+    settings: Settings, categories: Iterable[Category] = CATEGORIES
+) -> list[tuple[str, Category]]:
+    """Every (provider, category) lane there is, the most urgent of each provider first."""
+    wanted = tuple(categories)
+    return [(provider, category) for provider in settings.providers for category in wanted]
+
+
+def _provider_rule(settings: Settings, name: str, adapter: Adapter) -> ProviderRule:
+    provider = settings.providers[name]
+    return ProviderRule(
+        channel=adapter.channel,
+        charged_on=provider.charged_on,
+        attempts_max=provider.attempts_max,
+        retry_ms=int(provider.retry_delay_ms),
+        can_look_up=adapter.can_look_up,
+    )

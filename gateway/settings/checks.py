@@ -1,0 +1,214 @@
+"""What a configuration must mean beside being well-formed: names that exist, limits that fit.
+
+Owns the checks that need more than one key, and their sentences. Must not know files: the
+environment is an argument. What is wrong is returned, and no check stops another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from gateway.settings.decoder import Fault
+from providers.registry import ADAPTERS
+
+if TYPE_CHECKING:
+    from gateway.settings.file import Document, Provider
+
+STEPS_MAX = 8
+HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
+
+# Names stand in URLs, Redis keys, metrics and report columns.
+_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
+_NAME_RULE = "use up to 64 letters, digits, dots, dashes and underscores."
+
+
+def faults(document: Document, table: Mapping[str, Any]) -> list[Fault]:
+    """Everything that cannot work.
+
+    `table` is the file as it was read: a provider with a fault of its own is left out of
+    `document`, and a route that names it is not at fault for that.
+    """
+    return [
+        *_names(document, table),
+        *_server(document),
+        *_providers(document),
+        *_routes(document, table),
+        *_categories(document, table),
+        *_lanes(document),
+    ]
+
+
+def missing_secrets(document: Document, env: Mapping[str, str]) -> list[Fault]:
+    """The variables that providers need and the environment does not set."""
+    return [
+        Fault(
+            f"providers.{name}.{key}",
+            f"names the environment variable {variable}, which is not set: set it to the secret.",
+        )
+        for name, provider in document.providers.items()
+        for key, variable in _provider_variables(provider)
+        if not env.get(variable)
+    ]
+
+
+def warnings(document: Document, env: Mapping[str, str]) -> list[str]:
+    """What works, but perhaps not as it was meant."""
+    found = [
+        f"apps.{app.name} has no key from the environment: set {app.key_env}, "
+        "or make one with `kaskad key new`."
+        for app in document.apps
+        if app.key_env is not None and not env.get(app.key_env)
+    ]
+    for name, category in document.categories.items():
+        route = document.routes.get(category.route)
+        if route is None:
+            continue
+        start_ms = sum(step.wait_ms + step.last_receipt_ms for step in route.steps[:-1])
+        if len(route.steps) > 1 and start_ms >= category.ttl_ms:
+            found.append(
+                f"categories.{name}: after silent steps the last one of {category.route} would "
+                f"start after {start_ms // 1000} s, but a message lives for "
+                f"{category.ttl_ms // 1000} s: shorten the waits or set a longer ttl."
+            )
+    return found
+
+
+def variables(document: Document) -> list[str]:
+    """Every environment variable the file names."""
+    keys = [app.key_env for app in document.apps if app.key_env is not None]
+    return keys + [
+        variable
+        for provider in document.providers.values()
+        for _, variable in _provider_variables(provider)
+    ]
+
+
+def _provider_variables(provider: Provider) -> Iterator[tuple[str, str]]:
+    for key in (
+        "api_key_env",
+        "callback_token_env",
+        "callback_basic_password_env",
+        "callback_hmac_secret_env",
+    ):
+        variable = getattr(provider, key)
+        if variable is not None:
+            yield key, variable
+
+
+def _names(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
+    for group in ("providers", "routes"):
+        for name in _table_of(table, group):
+            if _name(name) is None:
+                yield Fault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
+    for group, names in (
+        ("apps", [app.name for app in document.apps]),
+        ("caps", [cap.name for cap in document.caps]),
+    ):
+        for name, times in Counter(names).items():
+            if times > 1:
+                yield Fault(group, f"has {times} entries named {name!r}: give each its own name.")
+            if _name(name) is None:
+                yield Fault(group, f"has an entry named {name!r}: {_NAME_RULE}")
+    for i, app in enumerate(document.apps):
+        if not app.scopes:
+            yield Fault(f"apps[{i}].scopes", "is empty: name what the app may do.")
+
+
+def _server(document: Document) -> Iterator[Fault]:
+    url = document.server.public_url
+    if url:
+        yield from _url("server.public_url", url)
+    elif document.server.port == 0:
+        yield Fault("server.public_url", "is needed when server.port is 0, which means any port.")
+
+
+def _providers(document: Document) -> Iterator[Fault]:
+    for name, provider in document.providers.items():
+        path = f"providers.{name}"
+        if provider.kind not in ADAPTERS:
+            known = ", ".join(sorted(ADAPTERS))
+            yield Fault(f"{path}.kind", f"is {provider.kind!r}: there are adapters for {known}.")
+        yield from _url(f"{path}.base_url", provider.base_url)
+        yield from _callback_proof(path, provider)
+
+
+def _callback_proof(path: str, provider: Provider) -> Iterator[Fault]:
+    user, password = provider.callback_basic_user, provider.callback_basic_password_env
+    secret, header = provider.callback_hmac_secret_env, provider.callback_hmac_header
+    if not (provider.callback_token_env or password or secret):
+        yield Fault(
+            path,
+            "has no proof for its callbacks: set callback_token_env, or callback_basic_user with "
+            "callback_basic_password_env, or callback_hmac_secret_env with callback_hmac_header.",
+        )
+    for key, value, needs, other in (
+        ("callback_basic_user", user, "callback_basic_password_env", password),
+        ("callback_basic_password_env", password, "callback_basic_user", user),
+        ("callback_hmac_secret_env", secret, "callback_hmac_header", header),
+        ("callback_hmac_header", header, "callback_hmac_secret_env", secret),
+    ):
+        if value is not None and other is None:
+            yield Fault(f"{path}.{needs}", f"is missing: {key} needs it.")
+    if user is not None and ":" in user:
+        yield Fault(f"{path}.callback_basic_user", "has a colon, which HTTP basic cannot carry.")
+
+
+def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
+    providers = _table_of(table, "providers")
+    for name, route in document.routes.items():
+        path = f"routes.{name}.steps"
+        # Steps with a fault of their own are left out: only as many as were written count.
+        if not 1 <= len(_table_of(table, "routes")[name]["steps"]) <= STEPS_MAX:
+            yield Fault(path, f"needs 1 to {STEPS_MAX} steps.")
+        names = Counter(step.provider for step in route.steps)
+        for provider, times in names.items():
+            if provider not in providers:
+                yield Fault(path, f"names the provider {provider!r}, {_none_such(providers)}")
+            if times > 1:
+                yield Fault(path, f"names the provider {provider!r} {times} times: once is enough.")
+
+
+def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
+    routes = _table_of(table, "routes")
+    for name, category in document.categories.items():
+        if category.route not in routes:
+            yield Fault(
+                f"categories.{name}.route",
+                f"names the route {category.route!r}, {_none_such(routes)}",
+            )
+
+
+def _lanes(document: Document) -> Iterator[Fault]:
+    lanes = document.lanes
+    if lanes.lease_ms < HEARTBEATS_A_LEASE_MIN * lanes.heartbeat_ms:
+        yield Fault(
+            "lanes.lease",
+            f"must be at least {HEARTBEATS_A_LEASE_MIN} times lanes.heartbeat, "
+            "so that one lost heartbeat does not give the work away.",
+        )
+
+
+def _url(key: str, url: str) -> Iterator[Fault]:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    else:
+        usable = usable and not (parts.query or parts.fragment or parts.username)
+    if not usable:
+        yield Fault(key, f'is {url!r}: write an address such as "https://gateway.example.com".')
+
+
+def _table_of(table: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    value = table.get(group)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _none_such(known: Iterable[str]) -> str:
+    names = ", ".join(sorted(known))
+    return f"but there is only {names}." if names else "but there is none."

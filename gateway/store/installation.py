@@ -1,0 +1,143 @@
+"""What an installation says about itself in Redis: schema version and shards, checked at start.
+
+Owns the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
+because another number of shards would look for people in the wrong places and send twice, and an
+older program would misread newer records. Synchronous, by redis-py, before any loop runs. It must
+not know settings or roles. What forbids a start is `StoreUnfitError` with one sentence a line; a
+Redis that is merely away is StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+from redis.exceptions import RedisError
+
+from gateway.core.model import SCHEMA
+from gateway.errors import ConfigurationError
+from gateway.redis.address import Address, AddressError, parse_address
+from gateway.redis.errors import StoreUnavailable
+from gateway.redis.server.checks import Finding, connect, examine, masters_now
+from gateway.store import keys as k
+
+SCHEMA_FIELD = "schema"
+SHARDS_FIELD = "shards"
+AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
+
+
+class StoreUnfitError(ConfigurationError):
+    """Kaskad must not run on this Redis; `findings` are the errors, each a sentence."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(finding.sentence for finding in findings))
+
+
+def open_client(url: str) -> redis.Redis:
+    """A client that gives bytes, for the records of the installation; in a cluster, of the node
+    that has them. Raises ConfigurationError for a URL that is none, StoreUnavailable when nobody
+    answers."""
+    try:
+        return connect(parse_address(url), decode=False, key=k.META)
+    except AddressError as fault:
+        raise ConfigurationError(str(fault)) from None
+    except RedisError as fault:
+        raise StoreUnavailable(f"Redis cannot be reached: {fault}".rstrip(".") + ".") from None
+
+
+def look(url: str, shards: int) -> list[Finding]:
+    """Everything wrong with the Redis at `url` for `shards` shards. Changes nothing."""
+    return _check(url, shards, write=False)
+
+
+def prepare(url: str, shards: int) -> list[Finding]:
+    """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
+
+    Returns the warnings. Raises StoreUnfitError with every error, StoreUnavailable when the only
+    one is that nobody answers: that is no fault of the configuration, and may pass.
+    """
+    findings = _check(url, shards, write=True)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if is_away(errors):
+        raise StoreUnavailable(errors[0].sentence)
+    if errors:
+        raise StoreUnfitError(errors)
+    return findings
+
+
+def is_away(errors: Sequence[Finding]) -> bool:
+    """Whether all that is wrong is that Redis does not answer."""
+    return bool(errors) and all(error.code in AWAY_CODES for error in errors)
+
+
+def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
+    """What is wrong with a record that says `schema` and `shards`. Pure."""
+    findings = []
+    if schema < SCHEMA:
+        sentence = (
+            f"The data in Redis was written by a Kaskad before its first release (schema {schema}, "
+            f"this one reads {SCHEMA}): let that one finish, then point redis.url at an empty "
+            "Redis, or its data directory at an empty one."
+        )
+        findings.append(Finding("error", "schema_older", sentence))
+    if schema > SCHEMA:
+        sentence = (
+            f"The data in Redis was written by a newer Kaskad (schema {schema}, this one knows "
+            f"{SCHEMA}): upgrade this Kaskad, or point redis.url at another Redis."
+        )
+        findings.append(Finding("error", "schema_newer", sentence))
+    if shards != wanted_shards:
+        sentence = (
+            f"The data in Redis is spread over {shards} shard{'s' if shards != 1 else ''}, but "
+            f"redis.shards is {wanted_shards}: set redis.shards = {shards}, or use an empty Redis."
+        )
+        findings.append(Finding("error", "shards_differ", sentence))
+    return findings
+
+
+def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
+    findings = examine(url)
+    if any(finding.level == "error" for finding in findings):
+        return findings
+    try:
+        findings += _check_spread(parse_address(url), shards)
+        with open_client(url) as client:
+            return findings + _check_record(client, shards, write=write)
+    except (RedisError, ConfigurationError, StoreUnavailable) as fault:
+        return [
+            *findings,
+            Finding("error", "redis_unreachable", f"Redis stopped to answer: {fault}."),
+        ]
+
+
+def _check_spread(address: Address, shards: int) -> list[Finding]:
+    """Whether every master of a cluster can have a shard: later it is too late to say so."""
+    if not address.cluster:
+        return []
+    masters = len(set(masters_now(address).values()))
+    if shards >= masters:
+        return []
+    sentence = (
+        f"The cluster at {address.label} has {masters} masters and redis.shards is {shards}: some "
+        "can hold nothing. Set more shards, such as 16, before the first start fixes them."
+    )
+    return [Finding("warning", "shards_few", sentence)]
+
+
+def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Finding]:
+    with client.pipeline(transaction=True) as pipe:
+        if write:
+            # Two roles may start first at the same moment: one of them wins, the other reads it.
+            pipe.hsetnx(k.META, SCHEMA_FIELD, str(SCHEMA))
+            pipe.hsetnx(k.META, SHARDS_FIELD, str(shards))
+        pipe.hmget(k.META, [SCHEMA_FIELD, SHARDS_FIELD])
+        found = pipe.execute()[-1]
+    if None in found:
+        return []
+    try:
+        schema, stored_shards = (int(value) for value in found)
+    except ValueError:
+        sentence = f"The record {k.META} in Redis holds {found!r}: this is no data of Kaskad."
+        return [Finding("error", "meta_unreadable", sentence)]
+    return judge(schema, stored_shards, shards)

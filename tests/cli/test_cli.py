@@ -1,0 +1,277 @@
+"""The command line's words: exit codes, sentences, help, and nothing heavy loaded for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import app, failures
+from gateway.cli.check import faults_of
+from gateway.cli.failures import CommandFailed, UsageFault
+from gateway.cli.keys import scopes_of
+from gateway.cli.reports import CostQuestion
+from gateway.errors import TryAgain
+from gateway.redis.errors import StoreUnavailable
+from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.settings.file import load
+from gateway.store import installation as meta
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = {
+    "KASKAD_SHOP_KEY": "shop-key",
+    "INFOBIP_API_KEY": "provider-key",
+    "INFOBIP_CALLBACK_TOKEN": "callback-token",
+}
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a configuration of its own, whose embedded Redis has a short path."""
+    with tempfile.TemporaryDirectory(prefix="kaskad-") as name:
+        folder = Path(name)
+        for file in ("kaskad.toml", "prices.csv"):
+            (folder / file).write_text((ROOT / "config" / file).read_text())
+        monkeypatch.setenv("KASKAD_CONFIG", str(folder / "kaskad.toml"))
+        monkeypatch.delenv("KASKAD_REDIS_URL", raising=False)
+        monkeypatch.delenv(failures.DEBUG, raising=False)
+        for variable, value in SECRETS.items():
+            monkeypatch.setenv(variable, value)
+        yield folder
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    file = folder / "kaskad.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+# --- misuse ---
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nothing"], "No such command 'nothing'. See `kaskad --help`."),
+        (["serve", "--prot", "1"], "No such option: --prot"),
+        (["serve", "--port", "many"], "Invalid value for '--port'"),
+        (["demo", "--messages", "0"], "Invalid value for '--messages'"),
+        (["key", "new"], "Missing option '--app'. See `kaskad key new --help`."),
+        (["report", "cost", "--format", "xml"], "use table, json, csv"),
+        (["report", "cost", "--from", "yesterday"], "write it as in 2026-11-30"),
+        (["report", "cost", "--group-by", "moon"], "its keys are: day, app"),
+        (["report", "cost", "--where", "moon"], "write KEY=VALUE"),
+        (["key", "new", "--app", "shop", "--scope", "fly"], "name some of send, read, report"),
+        (["key", "new", "--app", "a b"], "cannot be an app's name"),
+        (["dispatch"], "or run `kaskad up`"),
+        (["simulate", "--knob", "loud"], "write it as name=value"),
+        (["simulate", "--knob", "loud=1"], "There is no such knob"),
+        (["simulate", "--knob", "seen_share=2"], "seen_share"),
+        (["check", "--config", "/nowhere.toml"], "/nowhere.toml"),
+        (["up", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
+        (["demo", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_usage_is_one_sentence_and_exit_code_2(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert app.run(words) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err.replace("\n", " ")
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (CommandFailed("It differs."), 1, "It differs."),
+        (UsageFault("Say more."), 2, "Say more."),
+        (TryAgain("Later.", retry_after_ms=1), 1, "Later."),
+        (StoreUnavailable("Redis is away."), 1, "Redis is away."),
+        (KeyboardInterrupt(), 1, "Interrupted."),
+        (OSError(98, "Address already in use", "1.2.3.4"), 1, "Address already in use (1.2.3.4)."),
+        (ZeroDivisionError("by zero"), 1, "unexpected happened (ZeroDivisionError: by zero)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_a_failure_becomes_a_sentence_and_a_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: BaseException,
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.delenv(failures.DEBUG, raising=False)
+    assert failures.tell(fault) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_a_traceback_is_shown_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(failures.DEBUG, "1")
+    try:
+        raise ZeroDivisionError("by zero")
+    except ZeroDivisionError as fault:
+        failures.tell(fault)
+    assert "Traceback" in capsys.readouterr().err
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("command", ["demo", "up", "serve", "dispatch", "simulate", "check"])
+def test_every_command_has_help_and_takes_a_configuration(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert app.run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Usage" in shown
+    assert "--config" in shown
+
+
+@pytest.mark.parametrize("group", ["report", "key"])
+def test_a_group_alone_shows_its_help_and_is_misuse(
+    capsys: pytest.CaptureFixture[str], group: str
+) -> None:
+    assert app.run([group]) == 2
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_help_loads_neither_a_loop_nor_the_settings() -> None:
+    program = (
+        "import sys; from gateway.cli import app; app.run(['--help']);"
+        "heavy = {'asyncio', 'trio', 'redis', 'uvicorn', 'phonenumbers', 'gateway.settings.file'};"
+        "sys.exit(', '.join(sorted(heavy & sys.modules.keys())) or None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- check ---
+
+
+def test_check_says_that_all_is_well(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["check"]) == 0
+    assert "is good" in capsys.readouterr().out.replace("\n", " ")
+    assert not (place / ".kaskad").exists(), "checking changes nothing"
+
+
+def test_check_lists_every_fault_with_file_key_and_reason(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INFOBIP_API_KEY")
+    edit(place, 'route = "viber-then-sms-fast"', 'route = "by-pigeon"')
+    edit(place, "[lanes]", '[lanes]\nspeed = "high"')
+    assert app.run(["check", "--json"]) == 2
+    shape = json.loads(capsys.readouterr().out)
+    assert not shape["ok"]
+    found = {fault["key"]: fault for fault in shape["faults"]}
+    assert set(found) == {
+        "categories.otp.route",
+        "lanes.speed",
+        "providers.infobip-viber.api_key_env",
+        "providers.infobip-sms.api_key_env",
+    }
+    assert {fault["file"] for fault in shape["faults"]} == {str(place / "kaskad.toml")}
+    assert "by-pigeon" in found["categories.otp.route"]["reason"]
+
+
+def test_check_names_the_line_of_a_faulty_price(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (place / "prices.csv").open("a") as prices:
+        prices.write("\ninfobip-sms,99,,cheap,0.1,EUR,2026-01-01\n")
+    assert app.run(["check", "--json"]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert fault["file"] == str(place / "prices.csv")
+    assert "cost" in fault["key"]
+
+
+def test_check_warns_of_a_provider_without_prices(place: Path) -> None:
+    (place / "prices.csv").write_text(
+        "provider,prefix,category,cost,sell,currency,valid_from\n"
+        "infobip-viber,,,0.0150,0.0188,EUR,2026-01-01\n"
+    )
+    (fault,) = faults_of(load(place / "kaskad.toml", SECRETS))
+    assert fault.level == "warning"
+    assert "infobip-sms" in fault.reason
+
+
+def test_check_names_a_redis_that_is_away(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", f"unix://{place}/nothing.sock")
+    assert app.run(["check"]) == 1, "no fault of the configuration"
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_check_names_a_data_directory_that_cannot_be_made(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(place, 'data_dir = ".kaskad/redis"', 'data_dir = "prices.csv/redis"')
+    assert app.run(["check", "--json"]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert fault["key"] == "redis.data_dir"
+
+
+# --- report and key, with an embedded Redis of their own ---
+
+
+def test_a_report_needs_no_running_server(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    days = ["--from", "2026-11-01", "--to", "2026-11-30"]
+    assert app.run(["report", "cost", *days, "--group-by", "campaign,channel", "--json"]) == 0
+    shape = json.loads(capsys.readouterr().out)
+    assert (shape["from"], shape["to"]) == ("2026-11-01", "2026-11-30")
+    assert shape["group_by"] == ["campaign", "channel"]
+    assert shape["rows"] == []
+    assert app.run(["report", "verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agrees"]
+
+
+def test_a_key_is_printed_alone_on_stdout_and_only_its_hash_is_kept(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(["key", "new", "--app", "crm", "--scope", "send"]) == 0
+    told = capsys.readouterr()
+    key = told.out.strip()
+    assert key.startswith("kk_")
+    assert "has no app crm" in told.err
+    stored = b"".join(p.read_bytes() for p in (place / ".kaskad/redis").iterdir() if p.is_file())
+    assert key.encode() not in stored
+    assert b"crm" in stored
+
+
+def test_a_report_over_the_wrong_number_of_shards_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with EmbeddedRedis(place / ".kaskad/redis") as redis:
+        meta.prepare(redis.url, 1)
+    edit(place, "# shards = 1", "shards = 4")
+    assert app.run(["report", "cost"]) == 2
+    assert "set redis.shards = 1" in capsys.readouterr().err
+
+
+def test_scopes_are_read_in_any_order() -> None:
+    assert scopes_of("report, send,send") == ("send", "report")
+
+
+def test_a_cost_question_is_asked_as_over_http() -> None:
+    question = CostQuestion("2026-11-01", None, "day,app", ("campaign=", "app=shop"))
+    assert question.parameters() == [
+        ("from", "2026-11-01"),
+        ("group_by", "day,app"),
+        ("campaign", ""),
+        ("app", "shop"),
+    ]

@@ -1,0 +1,127 @@
+"""Which request becomes a message, and what it is worth."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import msgspec
+
+from gateway.core.admission import Accepted, Decision, Duplicate, Rejected, Suppressed, admit
+from gateway.core.model import Content, Person, Send, StepStatus
+from gateway.core.policy import CategoryRule, Policy
+from ratelimit.caps import Cap
+from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, policy, request
+
+TODAY = datetime.date(2100, 1, 1)
+
+
+def decide(
+    send: Send,
+    *persons: Person,
+    rules: Policy | None = None,
+    opt_out: Any = None,
+    now_ms: int = T0,
+) -> Decision:
+    return admit(send, persons or [Person()], opt_out, rules or policy(), now_ms, TODAY)
+
+
+def test_an_accepted_message_stands_in_its_first_steps_lane_with_prices_and_parts_fixed() -> None:
+    long_text = "я" * 71
+    accepted = decide(request(content=Content(long_text)))
+    assert isinstance(accepted, Accepted)
+    message = accepted.message
+    assert accepted.lane == ("viber", "marketing")
+    assert [s.status for s in message.steps] == [StepStatus.QUEUED, StepStatus.PLANNED]
+    assert [(s.cost, s.sell, s.parts) for s in message.steps] == [
+        (5_000, 9_000, 1),
+        (40_000, 70_000, 2),
+    ]
+    assert message.sms_cost == 80_000
+    assert message.expires_ms == message.due_ms == T0 + 3 * DAY
+    assert accepted.post.measures == {"accepted": 1}
+
+
+def test_the_sms_text_decides_the_parts_where_it_differs() -> None:
+    accepted = decide(request(content=Content("я" * 71, sms_text="short")))
+    assert isinstance(accepted, Accepted)
+    assert accepted.message.steps[1].parts == 1
+
+
+def test_what_sms_alone_would_cost_is_known_for_a_route_without_sms() -> None:
+    accepted = decide(request(route="viber-only", content=Content("я" * 71)))
+    assert isinstance(accepted, Accepted)
+    assert accepted.message.sms_cost == 80_000
+
+
+def test_ttl_is_the_callers_or_the_categorys() -> None:
+    own = decide(request(ttl_ms=MINUTE))
+    code = decide(request(category="otp", campaign=None))
+    assert isinstance(own, Accepted)
+    assert isinstance(code, Accepted)
+    assert own.message.expires_ms == T0 + MINUTE
+    assert code.message.expires_ms == T0 + 5 * MINUTE
+
+
+def test_a_message_without_a_price_an_unknown_route_or_category_is_rejected_by_its_key() -> None:
+    rules = policy()
+    no_price = msgspec.structs.replace(
+        rules, quote=lambda provider, *_: None if provider == "sms" else PRICES[provider]
+    )
+    for decision, pointer in (
+        (decide(request(), rules=no_price), "/to"),
+        (decide(request(route="pigeon")), "/route"),
+        (decide(request(), rules=msgspec.structs.replace(rules, categories={})), "/category"),
+    ):
+        assert isinstance(decision, Rejected)
+        assert decision.pointer == pointer
+    assert isinstance(decide(request(route="viber-only"), rules=no_price), Accepted)
+
+
+def test_a_category_without_a_route_takes_messages_that_name_one() -> None:
+    rules = msgspec.structs.replace(policy(), categories={"marketing": CategoryRule("", MINUTE)})
+    named = decide(request(route="sms-only"), rules=rules)
+    assert isinstance(named, Accepted)
+    assert (named.message.route, named.message.expires_ms) == ("sms-only", T0 + MINUTE)
+    unnamed = decide(request(), rules=rules)
+    assert isinstance(unnamed, Rejected)
+    assert (unnamed.pointer, "name one in `route`" in unnamed.detail) == ("/category", True)
+
+
+def test_an_opted_out_person_gets_nothing_in_that_scope() -> None:
+    assert isinstance(decide(request(), opt_out="marketing"), Suppressed)
+    assert isinstance(decide(request(category="otp"), opt_out="marketing"), Accepted)
+    assert isinstance(decide(request(category="otp"), opt_out="all"), Suppressed)
+
+
+def test_a_claim_under_either_identity_makes_a_duplicate_that_names_the_winner() -> None:
+    phone, user = Person(), Person()
+    first = decide(request(user="u1"), phone, user)
+    assert isinstance(first, Accepted)
+    for persons in ((phone,), (Person(), user)):
+        again = decide(request(id="1M7Q5CQG0000000000ZZ"), *persons)
+        assert isinstance(again, Duplicate)
+        assert again.message == first.message.id
+        assert again.post.measures == {"duplicates": 1}
+    assert isinstance(decide(request(id="1M7Q5CQG0000000000ZZ", campaign="b"), phone), Accepted)
+
+
+def test_a_refused_request_leaves_the_persons_as_they_were() -> None:
+    rules = policy(caps=(Cap("one", 1, DAY, "1d", None, "viber"),))
+    person = Person()
+    assert isinstance(decide(request(), person, rules=rules), Accepted)
+    before = msgspec.msgpack.encode(person)
+    other = request(id="1M7Q5CQG0000000000ZZ", campaign="winter")
+    refused = decide(other, person, rules=rules)
+    assert isinstance(refused, Suppressed)
+    assert refused.full is not None
+    assert refused.full.cap.name == "one"
+    assert msgspec.msgpack.encode(person) == before
+
+
+def test_a_duplicate_is_named_before_a_full_cap() -> None:
+    rules = policy(caps=(Cap("one", 1, DAY, "1d"),))
+    person = Person()
+    decide(request(), person, rules=rules)
+    again = decide(request(id="1M7Q5CQG0000000000ZZ"), person, rules=rules)
+    assert isinstance(again, Duplicate)

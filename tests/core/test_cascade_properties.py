@@ -1,0 +1,154 @@
+"""What holds for a message whatever happens to it, in whatever order, as properties."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core import events
+from gateway.core.model import FINAL, OPEN, StepStatus
+from providers.contract import Fault, Receipt
+from ratelimit.caps import Cap
+from tests.worlds.cascade_world import DAY, T0, World, policy, request
+
+CAPS = (Cap("day", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
+FAULT = Fault("9", "SOMETHING", False)
+STEPS = st.integers(0, 1)
+RECEIPTS = st.builds(
+    Receipt,
+    status=st.sampled_from(["sent", "delivered", "seen", "undelivered", "expired", "rejected"]),
+    cost=st.sampled_from([None, Decimal("0.03"), Decimal("0.061")]),
+    currency=st.just("EUR"),
+    # Right or wrong, it changes nothing but how many looks the store needs.
+    to=st.sampled_from([None, "79160000001", "79160000002", "70000000000"]),
+)
+HAPPENINGS = st.one_of(
+    st.builds(events.Claimed, STEPS, st.sampled_from([None, None, None, "all"])),
+    st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
+    st.builds(events.Refused, STEPS, st.sampled_from([FAULT, Fault("7002", "NOBODY", True)])),
+    st.builds(events.NotSent, STEPS, st.just(FAULT)),
+    st.builds(events.PutBack, STEPS),
+    st.builds(events.LostAnswer, STEPS),
+    st.builds(events.NotKnown, STEPS),
+    st.builds(
+        lambda step, receipt: events.Reported(step, receipt, ("viber", "sms")[step]),
+        STEPS,
+        RECEIPTS,
+    ),
+    st.just(events.TimerDue()),
+    st.just(events.Cancelled()),
+)
+WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
+LIVES = st.lists(st.tuples(HAPPENINGS, WAITS), max_size=25)
+WORLDS = st.builds(
+    lambda charged_on, resend, route, ttl: World(
+        policy(caps=CAPS, charged_on=charged_on, resend_unknown=resend),
+        request(route=route, ttl_ms=ttl),
+    ),
+    st.sampled_from(["delivered", "sent"]),
+    st.booleans(),
+    st.sampled_from([None, "sms-only", "viber-only"]),
+    st.sampled_from([None, 5_000, 3_600_000]),
+)
+BACK = {StepStatus.QUEUED, StepStatus.RETRYING}
+
+
+def live(world: World, life: list[tuple[events.Happening, int]]) -> None:
+    for happening, wait_ms in life:
+        world.now_ms += wait_ms
+        before = [step.status for step in world.message.steps]
+        final = world.message.status in FINAL
+        delivered = world.message.delivered_step
+        effects = world.happen(happening)
+        for was, step in zip(before, world.message.steps, strict=True):
+            went_back = was in (StepStatus.SENDING, StepStatus.UNKNOWN) and step.status in BACK
+            recovered = was == StepStatus.UNKNOWN and step.status == StepStatus.SENT
+            again = was == StepStatus.RETRYING and step.status == StepStatus.QUEUED
+            assert step.status >= was or went_back or recovered or again
+        if effects.submit:
+            assert not final
+            assert delivered < 0
+            assert world.now_ms < world.message.expires_ms
+        if final:
+            assert world.message.status in FINAL
+        check(world)
+
+
+def check(world: World) -> None:
+    message, sums = world.message, world.sums()
+    assert sums["delivered"] == (message.delivered_step >= 0)
+    assert sums["billed"] == (message.billed or 0)
+    assert sums["cost"] == sum(step.charged or 0 for step in message.steps)
+    arrived = sum(step.status >= StepStatus.DELIVERED for step in message.steps)
+    assert sums["delivered"] + sums["double_delivered"] == arrived
+    ended = sum(bool(s.done_ms) and s.status < StepStatus.DELIVERED for s in message.steps)
+    capped = sum(
+        s.status == StepStatus.SKIPPED and bool(s.fault) and s.started_ms == 0
+        for s in message.steps
+    )
+    assert sums["undelivered"] == ended - capped
+    assert message.status in FINAL or message.due_ms > 0, "a live message always has a timer"
+    current = message.steps[message.current]
+    out = current.status in OPEN and not current.done_ms
+    assert world.held == (message.status not in FINAL or message.delivered_step >= 0 or out)
+    assert message.holds == world.held
+
+
+@given(WORLDS, LIVES)
+@settings(max_examples=400)
+def test_the_invariants_hold_after_every_happening(
+    world: World, life: list[tuple[events.Happening, int]]
+) -> None:
+    live(world, life)
+
+
+@given(WORLDS, LIVES)
+@settings(max_examples=200)
+def test_timers_alone_bring_every_message_to_its_end(
+    world: World, life: list[tuple[events.Happening, int]]
+) -> None:
+    live(world, life)
+    for _ in range(40):
+        if not world.message.due_ms:
+            break
+        world.timer()
+    assert world.message.closed
+    check(world)
+
+
+@given(
+    st.lists(RECEIPTS, min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["delivered", "sent"]),
+    st.sampled_from(["undelivered", "expired", "rejected"]),
+)
+@settings(max_examples=200)
+def test_the_order_and_number_of_receipts_do_not_matter(
+    receipts: list[Receipt], order: random.Random, charged_on: str, failure: str
+) -> None:
+    kinds = {"undelivered": failure, "expired": failure, "rejected": failure}
+    known = [
+        Receipt(status=kinds.get(r.status, r.status), cost=r.cost, currency=r.currency)  # type: ignore[arg-type]
+        for r in receipts
+    ]
+    outcomes = []
+    shuffled = known * 2
+    order.shuffle(shuffled)
+    for sequence in (known, shuffled):
+        world = World(policy(charged_on=charged_on), request(route="sms-only"))
+        world.send()
+        for receipt in sequence:
+            world.happen(events.Reported(0, receipt, "sms"))
+        step = world.message.steps[0]
+        booked = {k: v for k, v in world.sums().items() if v}
+        outcomes.append((step.status, step.charged, world.message.status, booked))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_life_starts_at_the_first_moment() -> None:
+    world = World()
+    assert world.message.created_ms == T0
+    check(world)

@@ -1,0 +1,70 @@
+"""The proof of life: when it stands, and that everybody who waits for it goes on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from gateway.dispatch.backoff import Watchdog
+from gateway.dispatch.heartbeat import Heartbeat
+from gateway.redis.client import Link
+
+LEASE_MS, EVERY_MS = 1_000, 200
+WAITERS = 3
+
+
+class GoodLink:
+    """A Redis that takes every proof."""
+
+    async def call(self, commands: list[Any]) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        return ["OK" for _ in commands]
+
+
+def heartbeat() -> Heartbeat:
+    return Heartbeat(
+        cast("Link", GoodLink()),
+        "dispatch-1",
+        lease_ms=LEASE_MS,
+        every_ms=EVERY_MS,
+        watchdog=Watchdog("heartbeat", lambda loop: None),
+    )
+
+
+@pytest.mark.trio
+async def test_a_proof_stands_for_the_lease_less_a_margin(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    life = heartbeat()
+    assert not life.fresh
+    await life.beat()
+    assert life.fresh
+    await trio.sleep(0.79)
+    assert life.fresh
+    await trio.sleep(0.02)
+    assert not life.fresh
+
+
+@pytest.mark.trio
+async def test_everybody_who_waits_for_the_proof_goes_on_when_it_stands_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As after an outage of Redis, for which every lane of a dispatcher waits."""
+    life = heartbeat()
+    woken: list[int] = []
+
+    async def wait(number: int) -> None:
+        await life.wait_fresh()
+        woken.append(number)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for number in range(WAITERS):
+                nursery.start_soon(wait, number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert woken == []
+            await life.beat()
+    assert sorted(woken) == list(range(WAITERS))

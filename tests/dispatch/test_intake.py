@@ -1,0 +1,82 @@
+"""What a dispatcher holds without having heard of it: it is found, and its messages are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.dispatch.worker.intake import Intake
+from gateway.redis.client import Command, Link, Reply
+from gateway.redis.errors import StoreUnavailable
+from gateway.store.keys import GROUP, keys_of
+from gateway.store.lanes import ensure_groups
+from gateway.store.store import Store
+from tests.worlds.dispatch_world import under_trio, world
+
+LANES = [("viber", c) for c in ("otp", "transactional", "marketing")]
+
+
+class CutAfterFirstClaim:
+    """A link that goes away once the first entries of a dead dispatcher were taken over."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.cut = False
+
+    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+        if self.cut:
+            raise StoreUnavailable("Redis is away.")
+        replies = await self._link.call(commands)
+        self.cut = commands[0][0] == "XCLAIM"
+        return replies
+
+
+async def read_by(link: Link, consumer: str, category: str) -> None:
+    lane = keys_of(0).lane("viber", category)
+    await link.call([("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 10, "STREAMS", lane, ">")])
+
+
+@under_trio
+async def test_a_read_that_was_done_after_the_recount_is_found(url: str) -> None:
+    async with world(url) as w:
+        await ensure_groups(w.link, LANES, 1)
+        (id_,) = await w.admit()
+        deps = w.deps()
+        intake = Intake(deps, "viber")
+        await read_by(w.link, deps.consumer, "marketing")  # its connection was cut long ago
+        await intake.fill(1)
+        assert not any(intake.waiting())
+        assert await intake.take_over() == []  # the look at the dead, every few seconds
+        await intake.fill(1)
+        assert [entry.message_id for entry in intake.pick((0, 0, 1))] == [id_]
+
+
+@under_trio
+async def test_what_was_taken_over_before_redis_went_away_is_not_forgotten(url: str) -> None:
+    async with world(url) as w:
+        await ensure_groups(w.link, LANES, 1)
+        (code,) = await w.admit(category="otp", campaign=None)
+        (offer,) = await w.admit()
+        for category in ("otp", "marketing"):
+            await read_by(w.link, "dead", category)
+        cutting: Any = CutAfterFirstClaim(w.link)
+        intake = Intake(w.deps(store=Store(cutting, w.store.policy)), "viber")
+        assert [entry.message_id for entry in await intake.take_over()] == [code]
+        cutting.cut = False
+        assert [entry.message_id for entry in await intake.take_over()] == [offer]
+
+
+@under_trio
+async def test_a_claim_that_was_not_heard_of_is_found(url: str) -> None:
+    async with world(url) as w:
+        await ensure_groups(w.link, LANES, 1)
+        (id_,) = await w.admit()
+        await read_by(w.link, "dead", "marketing")
+        deps = w.deps()
+        lane = keys_of(0).lane("viber", "marketing")
+        ((_, ((entry, _),)),) = (await w.link.call([("XREAD", "STREAMS", lane, "0")]))[0]
+        await w.link.call([("XCLAIM", lane, GROUP, deps.consumer, 0, entry)])
+        intake = Intake(deps, "viber")
+        assert await intake.take_over() == []
+        await intake.fill(1)
+        assert [found.message_id for found in intake.pick((0, 0, 1))] == [id_]

@@ -1,0 +1,347 @@
+"""What is booked is what is reported: ledger and totals in a real Redis, on both loops."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.core.effects import MEASURES, Group, Post
+from gateway.core.events import Accepted, Claimed, Happening, Reported
+from gateway.core.model import Content, Send, encode
+from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
+from gateway.core.prices import Price
+from gateway.finance import ledger, verify
+from gateway.finance.ledger import LedgerFault, cost_report, read_totals
+from gateway.finance.report import Query, Report, TotalRow, build
+from gateway.finance.verify import Difference, Verdict
+from gateway.redis.client import Command, Link, Reply
+from gateway.store.apply import Item
+from gateway.store.compression import pack
+from gateway.store.keys import keys_of
+from gateway.store.store import Store
+from gateway.store.writes import Retention, Writes
+from providers.contract import Receipt
+from tests.worlds.loops import Loop
+
+NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z
+DAY_MS = 86_400_000
+TODAY = datetime.date(2026, 11, 21)
+GROUP = Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")
+PRICES = {"viber": Price(5_000, 9_000, "EUR"), "sms": Price(40_000, 70_000, "EUR")}
+POLICY = Policy(
+    routes={"viber-then-sms": (RouteStep("viber", 900_000, 0), RouteStep("sms", 900_000, 0))},
+    categories={"marketing": CategoryRule("viber-then-sms", DAY_MS)},
+    providers={"viber": ProviderRule("viber"), "sms": ProviderRule("sms")},
+    caps=(),
+    dedupe_ms=DAY_MS,
+    slot_ms={},
+    currency="EUR",
+    quote=lambda provider, digits, category, day: PRICES.get(provider),
+)
+
+
+def money(**measures: int) -> Post:
+    return Post(GROUP, measures, message="m", step=0)
+
+
+async def book(link: Link, shard: int, posts: Sequence[Post], now_ms: int = NOON) -> None:
+    """Books as every commit does."""
+    writes = Writes(keys_of(shard), POLICY, Retention(), now_ms)
+    for post in posts:
+        writes.post(post)
+    await link.call([("MULTI",), *writes.commands(), ("EXEC",)])
+
+
+def random_post(random: Random, message: str | None = None) -> Post:
+    group = Group(
+        random.choice(("shop", "bank")),
+        random.choice(("", "autumn", "=winter")),
+        "marketing",
+        *random.choice((("viber", "infobip-viber"), ("sms", "infobip-sms"), ("", ""))),
+        random.choice(("RU", "DE")),
+    )
+    chosen = random.sample(MEASURES, random.randint(1, 4))
+    measures = {measure: random.randint(-2, 10**9) for measure in chosen}
+    return Post(group, measures, message=message)
+
+
+def on(loop: Loop, url: str, main: Any) -> Any:
+    async def with_link() -> Any:
+        async with loop.open_link(url) as link:
+            return await main(link)
+
+    return loop.run(with_link)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_a_report_is_the_sum_of_everything_booked_over_days_and_shards(
+    loop: Loop, redis_url: str
+) -> None:
+    random = Random(7)
+    booked: list[TotalRow] = []
+
+    async def main(link: Link) -> Report:
+        for shard in (0, 1, 2):
+            for back in (0, 1, 20):
+                posts = [random_post(random) for _ in range(20)]
+                await book(link, shard, posts, NOON - back * DAY_MS)
+                day = TODAY - datetime.timedelta(days=back)
+                booked.extend(
+                    TotalRow(day, post.group, measure, amount)
+                    for post in posts
+                    for measure, amount in post.measures.items()
+                )
+        return await cost_report(link, 3, query, "EUR")
+
+    query = Query(TODAY - datetime.timedelta(days=5), TODAY, ("day", "campaign", "country"))
+    found = on(loop, redis_url, main)
+    assert found == build(booked, query, "EUR")
+    assert len({line.keys[0] for line in found.lines}) == 2
+
+
+def test_a_large_day_is_read_in_pages_without_loss_or_repetition(
+    loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "FIELDS_A_PAGE", 50)
+    expected = {f"campaign-{n}": n for n in range(1, 1_201)}
+
+    async def main(link: Link) -> list[TotalRow]:
+        posts = [Post(GROUP._replace(campaign=c), {"sent": n}) for c, n in expected.items()]
+        await book(link, 0, posts)
+        return await read_totals(link, 1, TODAY, TODAY)
+
+    rows = on(loop, redis_url, main)
+    assert len(rows) == len(expected)
+    assert {row.group.campaign: row.amount for row in rows} == expected
+
+
+def test_a_year_of_empty_days_is_an_empty_report(loop: Loop, redis_url: str) -> None:
+    query = Query(TODAY - datetime.timedelta(days=365), TODAY, ("app",))
+
+    async def main(link: Link) -> Report:
+        return await cost_report(link, 4, query, "EUR")
+
+    assert on(loop, redis_url, main).lines == ()
+
+
+def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:
+    foreign = [b"no msgpack", encode((*GROUP, "bonus"))]
+
+    async def main(link: Link) -> list[str]:
+        sentences = []
+        for field in foreign:
+            await link.call([("DEL", "{k0}totals:2026-11-21")])
+            await link.call([("HSET", "{k0}totals:2026-11-21", field, 1)])
+            with pytest.raises(LedgerFault) as caught:
+                await read_totals(link, 1, TODAY, TODAY)
+            sentences.append(str(caught.value))
+        return sentences
+
+    unreadable, newer = on(loop, redis_url, main)
+    assert "{k0}totals:2026-11-21 holds b'no msgpack'" in unreadable
+    assert "'bonus', which this version does not know" in newer
+
+
+# --- the life of a message, to its bill -----------------------------------------------------------
+
+
+def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: str) -> None:
+    async def main(link: Link) -> tuple[Report, Verdict]:
+        store = Store(link, POLICY)
+        ids = []
+        for n in range(3):
+            send = Send(
+                id=store.new_message_id(f"7916123456{n}", NOON),
+                app="shop",
+                to=f"7916123456{n}",
+                country="RU",
+                category="marketing",
+                content=Content("Привет"),
+                campaign="autumn",
+            )
+            again = replace(send, id=store.new_message_id(send.to, NOON))
+            answers = await store.admit(0, [send, again], NOON)
+            assert [a.outcome for a in answers] == ["accepted", "duplicate"]
+            ids.append(send.id)
+
+        async def happen(id_: str, happening: Happening) -> None:
+            await store.apply([Item(id_, happening)], NOON)
+
+        async def report(id_: str, step: int, provider: str, status: Any) -> None:
+            await happen(id_, Reported(step, Receipt(status, f"{id_}.{step}"), provider))
+
+        for id_ in ids:
+            await happen(id_, Claimed(0))
+            await happen(id_, Accepted(0))
+        await report(ids[0], 0, "viber", "delivered")
+        for id_ in ids[1:]:
+            await report(id_, 0, "viber", "undelivered")
+            await happen(id_, Claimed(1))
+            await happen(id_, Accepted(1))
+        await report(ids[1], 1, "sms", "delivered")
+        await report(ids[1], 1, "sms", "delivered")
+        await report(ids[1], 0, "viber", "delivered")  # late, after the SMS
+        await report(ids[2], 1, "sms", "undelivered")
+        query = Query(TODAY, TODAY, ("campaign",))
+        return await cost_report(link, 1, query, "EUR"), await verify.verify(link, 1)
+
+    found, verdict = on(loop, redis_url, main)
+    assert found.rows() == [
+        {
+            "campaign": "autumn",
+            "accepted": 3,
+            "duplicates": 3,
+            "suppressed": 0,
+            "sent": 5,
+            "delivered": 2,
+            "double_delivered": 1,
+            "undelivered": 2,
+            "parts": 1,
+            "cost": "0.0500",
+            "billed": "0.0790",
+            "currency": "EUR",
+            "cost_per_delivered": "0.025000",
+            "sms_only_cost": "0.0800",
+            "saved": "0.0300",
+            "saved_pct": "37.50",
+        }
+    ]
+    assert verdict.agrees
+    assert verdict.entries > 0
+
+
+# --- verifying ------------------------------------------------------------------------------------
+
+
+def test_whatever_was_booked_ledger_and_totals_agree(
+    loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "ENTRIES_A_PAGE", 3)
+    random = Random(11)
+
+    async def main(link: Link) -> Verdict:
+        for n in range(21):
+            posts = [random_post(random, "m") for _ in range(4)]
+            await book(link, n % 2, posts, NOON - n * DAY_MS // 3)
+        return await verify.verify(link, 2)
+
+    verdict = on(loop, redis_url, main)
+    assert (verdict.entries, verdict.posts, verdict.differences) == (21, 84, ())
+
+
+TAMPERED: list[tuple[str, list[Command], list[tuple[str, int, int, int]]]] = [
+    (
+        "a total is too high",
+        [("HINCRBY", "{k1}totals:2026-11-21", encode((*GROUP, "cost")), 1)],
+        [("cost", 5_000, 5_001, 1)],
+    ),
+    (
+        "a total is gone",
+        [("HDEL", "{k0}totals:2026-11-21", encode((*GROUP, "delivered")))],
+        [("delivered", 1, 0, 0)],
+    ),
+    (
+        "a total was never booked",
+        [("HSET", "{k0}totals:2026-11-21", encode((*GROUP, "billed")), 7)],
+        [("billed", 0, 7, 0)],
+    ),
+    (
+        "a booking is gone",
+        [("DEL", "{k0}ledger")],
+        [("delivered", 0, 1, 0), ("cost", 0, 5_000, 0)],
+    ),
+    (
+        "a day is gone",
+        [("DEL", "{k1}totals:2026-11-21"), ("DEL", "{k1}days")],
+        [("delivered", 1, 0, 1), ("cost", 5_000, 0, 1)],
+    ),
+    (
+        "two shards are wrong by opposite amounts",
+        [
+            ("HINCRBY", "{k0}totals:2026-11-21", encode((*GROUP, "cost")), 3),
+            ("HINCRBY", "{k1}totals:2026-11-21", encode((*GROUP, "cost")), -3),
+        ],
+        [("cost", 5_000, 5_003, 0), ("cost", 5_000, 4_997, 1)],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("commands", "found"), [t[1:] for t in TAMPERED], ids=[t[0] for t in TAMPERED]
+)
+def test_every_kind_of_difference_is_found(
+    redis_url: str, loop: Loop, commands: list[Command], found: list[tuple[str, int, int, int]]
+) -> None:
+    async def main(link: Link) -> Verdict:
+        for shard in (0, 1):
+            await book(link, shard, [money(delivered=1, cost=5_000)])
+        assert (await verify.verify(link, 2)).agrees
+        await link.call(commands)
+        return await verify.verify(link, 2)
+
+    verdict = on(loop, redis_url, main)
+    assert not verdict.agrees
+    assert verdict.differences == tuple(Difference(TODAY, GROUP, *parts) for parts in found)
+
+
+class BusyLink:
+    """A link on which somebody else's commit is done just before each of our calls."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.commits = 0
+
+    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+        self.commits += 1
+        # The day changes while we look, too.
+        now_ms = NOON + (self.commits > 2) * DAY_MS
+        await book(self._link, 0, [money(delivered=1, cost=5_000)], now_ms)
+        return await self._link.call(commands)
+
+
+def test_commits_between_our_reads_are_no_difference(
+    loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "ENTRIES_A_PAGE", 1)
+
+    async def main(link: Link) -> tuple[Verdict, int]:
+        await book(link, 0, [money(delivered=1, cost=5_000)], NOON - DAY_MS)
+        busy: Any = BusyLink(link)
+        found = await verify.verify(busy, 1)
+        await link.call([("HINCRBY", "{k0}totals:2026-11-20", encode((*GROUP, "cost")), 1)])
+        assert len((await verify.verify(busy, 1)).differences) == 1
+        return found, busy.commits
+
+    verdict, commits = on(loop, redis_url, main)
+    assert verdict.agrees
+    assert 2 < verdict.entries < commits
+
+
+def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:
+    async def main(link: Link) -> str:
+        await link.call([("XADD", "{k0}ledger", "5-1", "d", encode((2, NOON, [])))])
+        with pytest.raises(LedgerFault) as caught:
+            await verify.verify(link, 1)
+        return str(caught.value)
+
+    sentence = on(loop, redis_url, main)
+    assert sentence.startswith("Entry 5-1 of {k0}ledger has schema 2, this version reads 1")
+
+
+def test_a_damaged_ledger_entry_is_named_and_never_added_up(loop: Loop, redis_url: str) -> None:
+    async def main(link: Link) -> str:
+        entry = bytearray(pack([1, NOON, ["spring-sale"] * 100]))
+        entry[10] ^= 0x40
+        await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes(entry))])
+        with pytest.raises(LedgerFault) as caught:
+            await verify.verify(link, 1)
+        return str(caught.value)
+
+    assert "Entry 5-1 of {k0}ledger cannot be read" in on(loop, redis_url, main)

@@ -1,0 +1,203 @@
+"""`POST /v1/callbacks/{provider}`: who may, what is answered, and what is durable then."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+
+from gateway.core import events as ev
+from gateway.ingress.api import callbacks
+from gateway.redis.errors import StoreReplyError
+from gateway.store import reads
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from gateway.store.receipts import Taken
+from tests.worlds.ingress_world import OTP, T0, World, with_ingress
+
+VIBER = "/v1/callbacks/viber?token=tok"
+BASIC = {"authorization": "Basic " + base64.b64encode(b"infobip:pass").decode()}
+
+
+def report(*refs: str, price: float = 0.004) -> dict[str, Any]:
+    return {
+        "results": [
+            {
+                "messageId": ref,
+                "status": {"groupId": 3, "groupName": "DELIVERED", "id": 5, "name": "DELIVERED"},
+                "error": {"groupId": 0, "id": 0, "name": "NO_ERROR", "permanent": False},
+                "doneAt": "2026-11-18T10:00:01.000+0000",
+                "messageCount": 1,
+                "price": {"pricePerMessage": price, "currency": "EUR"},
+            }
+            for ref in refs
+        ]
+    }
+
+
+async def sent(world: World, **changes: Any) -> str:
+    """A message whose first step its provider took."""
+    id_: str = (await world.send(OTP | changes)).json["id"]
+    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    return id_
+
+
+async def status(world: World, id_: str) -> Any:
+    return (await world.call("GET", f"/v1/messages/{id_}")).json["status"]
+
+
+@with_ingress()
+async def test_a_receipt_is_durable_when_it_is_answered(world: World) -> None:
+    id_ = await sent(world)
+    answer = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert (answer.status, answer.json) == (200, {"applied": 1, "parked": 0, "faults": 0})
+    assert await status(world, id_) == "delivered"
+
+
+@with_ingress()
+@pytest.mark.parametrize("echo", ["campaign-7", "", None, "1M804C4XY006GWET111R", 42])
+async def test_our_id_is_enough_whatever_stands_in_the_callback_data(
+    world: World, echo: object
+) -> None:
+    id_ = await sent(world)
+    body = report(f"{id_}.0")
+    body["results"][0]["callbackData"] = echo
+    answer = await world.call("POST", "/v1/callbacks/sms", body, BASIC, key="")
+    assert answer.json == {"applied": 1, "parked": 0, "faults": 0}
+    assert await status(world, id_) == "delivered"
+
+
+@with_ingress()
+async def test_an_unknown_message_is_parked_and_never_an_error(world: World) -> None:
+    unknown = (await world.send(OTP)).json["id"][:-4] + "ZZZZ.0"
+    answer = await world.call("POST", VIBER, report("not-ours", unknown), key="")
+    assert (answer.status, answer.json) == (200, {"applied": 0, "parked": 2, "faults": 0})
+    assert await world.link.call([("ZCARD", keys_of(0).parked)]) == [2]
+
+
+@with_ingress()
+async def test_each_proof_suffices_and_without_one_nothing_changes(world: World) -> None:
+    id_ = await sent(world)
+    body = json.dumps(report(f"{id_}.0")).encode()
+    signature = hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+    refused = [
+        ("/v1/callbacks/sms", {}),
+        ("/v1/callbacks/sms", {"authorization": "Basic " + base64.b64encode(b"a:b").decode()}),
+        ("/v1/callbacks/sms", {"x-signature": signature[:-1] + "0"}),
+        ("/v1/callbacks/sms?token=tok", {}),
+        ("/v1/callbacks/viber", BASIC),
+        ("/v1/callbacks/viber?token=", {}),
+    ]
+    for path, headers in refused:
+        answer = await world.call("POST", path, body, headers, key="")
+        assert (answer.status, answer.json["status"]) == (401, 401), path
+    assert await status(world, id_) == "sent"
+    signed = await world.call("POST", "/v1/callbacks/sms", body, {"x-signature": signature}, key="")
+    assert signed.json == {"applied": 1, "parked": 0, "faults": 0}
+    assert (await world.call("POST", VIBER, body, key="")).status == 200
+
+
+@with_ingress()
+async def test_only_the_steps_own_provider_may_speak_for_it(world: World) -> None:
+    id_ = await sent(world)
+    assert (await world.call("POST", VIBER, report(f"{id_}.0"), key="")).status == 200
+    assert await status(world, id_) == "sent"
+
+
+@with_ingress()
+async def test_a_receipt_fifty_times_at_once_bills_once(world: World) -> None:
+    id_ = await sent(world)
+    answers = await asyncio.gather(
+        *(
+            world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+            for _ in range(50)
+        )
+    )
+    assert all(a.json == {"applied": 1, "parked": 0, "faults": 0} for a in answers)
+    view = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert view["billing"] == {"billed": "0.0080", "cost": "0.0040", "currency": "EUR"}
+    totals = (await world.call("GET", "/v1/reports/cost")).json["total"]
+    assert (totals["delivered"], totals["billed"]) == (1, "0.0080")
+
+
+@with_ingress()
+async def test_callbacks_that_come_together_are_counted_apart(world: World) -> None:
+    id_ = await sent(world)
+    bodies = [report(f"{id_}.0", "stranger"), report("stranger-2"), report(f"{id_}.0")]
+    answers = await asyncio.gather(
+        *(world.call("POST", "/v1/callbacks/sms", body, BASIC, key="") for body in bodies)
+    )
+    assert [(a.json["applied"], a.json["parked"]) for a in answers] == [(1, 1), (0, 1), (1, 0)]
+    assert world.app.callbacks.batcher.batches == 1
+
+
+@with_ingress()
+async def test_an_item_that_cannot_be_read_is_a_fault_beside_its_neighbours(world: World) -> None:
+    id_ = await sent(world)
+    body = report(f"{id_}.0")
+    body["results"].append({"messageId": 7, "status": "none"})
+    answer = await world.call("POST", "/v1/callbacks/sms", body, BASIC, key="")
+    assert (answer.status, answer.json) == (200, {"applied": 1, "parked": 0, "faults": 1})
+
+
+@with_ingress()
+async def test_a_receipt_that_breaks_us_is_a_fault_beside_its_neighbours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = callbacks.take_receipts
+
+    async def allergic(store: Any, provider: str, receipts: Any, now_ms: int) -> Taken:
+        if any(receipt.ref == "poison" for receipt in receipts):
+            raise RuntimeError("allergic")
+        return await take(store, provider, receipts, now_ms)
+
+    monkeypatch.setattr(callbacks, "take_receipts", allergic)
+    id_ = await sent(world)
+    answer = await world.call(
+        "POST", "/v1/callbacks/sms", report("poison", f"{id_}.0", "x"), BASIC, key=""
+    )
+    assert (answer.status, answer.json) == (200, {"applied": 1, "parked": 1, "faults": 1})
+
+
+@with_ingress("body_bytes_max = 1024")
+async def test_what_is_no_report_or_no_provider_is_refused(world: World) -> None:
+    assert (await world.call("POST", VIBER, b"nonsense", key="")).status == 400
+    assert (await world.call("POST", "/v1/callbacks/nobody?token=tok", {}, key="")).status == 404
+    assert (await world.call("POST", "/v1/callbacks/", {}, key="")).status == 404
+    assert (await world.call("POST", VIBER, b"x" * 1025, key="")).status == 413
+    assert (await world.call("GET", VIBER, key="")).headers["allow"] == "POST"
+    empty = await world.call("POST", VIBER, {"results": []}, key="")
+    assert (empty.status, empty.json) == (200, {"applied": 0, "parked": 0, "faults": 0})
+
+
+@with_ingress()
+async def test_redis_away_is_a_503_so_that_the_provider_tries_again(world: World) -> None:
+    id_ = await sent(world)
+    world.link.away = True
+    answer = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert (answer.status, "retry-after" in answer.headers) == (503, True)
+    world.link.away = False
+    again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert again.json["applied"] == 1
+    assert await reads.message(world.store, id_) is not None
+
+
+@with_ingress()
+async def test_a_receipt_that_the_store_refused_is_not_answered_as_durable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any) -> Taken:
+        raise StoreReplyError("SET", "WRONGTYPE of another kind")
+
+    id_ = await sent(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "take_receipts", refused)
+        answer = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert answer.status == 500, "the provider must repeat it"
+    again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    assert again.json["applied"] == 1

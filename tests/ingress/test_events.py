@@ -1,0 +1,183 @@
+"""`GET /v1/events`: what an app sees of its messages, live and after an interruption."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gateway.core.events import Cancelled
+from gateway.ingress.api import event_hub, events
+from gateway.store import reads
+from gateway.store.apply import Item
+from tests.worlds.ingress_world import OTP, T0, Exchange, World, with_ingress
+
+
+def follow(world: World, last: str = "", key: str = "shop-key") -> Exchange:
+    exchange = world.begin("GET", "/v1/events", {"last-event-id": last} if last else {}, key)
+    exchange.feed(b"", more=False)
+    return exchange
+
+
+async def opened(world: World, last: str = "", key: str = "shop-key") -> Exchange:
+    """A stream that follows from now on."""
+    exchange = follow(world, last, key)
+    await exchange.until(b"follow\n\n")
+    return exchange
+
+
+async def next_event(exchange: Exchange) -> tuple[str, Any]:
+    """The next event's id and data; heartbeats are passed over."""
+    while True:
+        block = (await exchange.until(b"\n\n")).decode()
+        if not block.startswith(":"):
+            break
+    kind, id_, data = block.strip().split("\n")
+    assert kind == "event: status"
+    return id_.removeprefix("id: "), json.loads(data.removeprefix("data: "))
+
+
+async def leave(exchange: Exchange) -> None:
+    exchange.hang_up()
+    await exchange.answer()
+
+
+@with_ingress()
+async def test_a_status_change_reaches_every_client_of_its_app_only(world: World) -> None:
+    shop, shop_too = await opened(world), await opened(world)
+    bank = await opened(world, key="bank-key")
+    id_ = (await world.send(OTP | {"campaign": "c", "metadata": {"a": "b"}})).json["id"]
+    for exchange in (shop, shop_too):
+        _, data = await next_event(exchange)
+        assert data == {
+            "id": id_,
+            "campaign": "c",
+            "status": "queued",
+            "channel": None,
+            "reason": None,
+            "at": "2026-11-18T11:06:40.000Z",
+            "metadata": {"a": "b"},
+        }
+    other = (await world.call("POST", "/v1/messages", OTP, key="bank-key")).json["id"]
+    _, data = await next_event(bank)
+    assert data["id"] == other
+    assert "metadata" not in data
+    for exchange in (shop, shop_too, bank):
+        await leave(exchange)
+
+
+@with_ingress(shards=3)
+async def test_a_client_resumes_behind_the_last_event_it_saw(world: World) -> None:
+    exchange = await opened(world)
+    items = [OTP | {"to": f"+7916123{n:04d}"} for n in range(30)]
+    wanted = [r["id"] for r in (await world.send(items)).json]
+    seen = [await next_event(exchange) for _ in range(11)]
+    await leave(exchange)
+    more = (await world.send(OTP)).json["id"]
+    again = follow(world, last=seen[-1][0])
+    await again.until(b"follow\n\n")
+    rest = [await next_event(again) for _ in range(20)]
+    told = [data["id"] for _, data in seen + rest]
+    assert sorted(told) == sorted([*wanted, more])
+    # ... and it goes on live from there.
+    last = (await world.send(OTP)).json["id"]
+    assert (await next_event(again))[1]["id"] == last
+    await leave(again)
+
+
+@with_ingress()
+async def test_a_client_that_is_too_slow_for_its_queue_misses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_hub, "QUEUE_ENTRIES_MAX", 2)
+    monkeypatch.setattr(event_hub, "POLL_S", 0.001)
+    monkeypatch.setattr(reads, "EVENT_ENTRIES_MAX", 3)
+    monkeypatch.setattr(events, "EVENT_ENTRIES_MAX", 3)
+    exchange = await opened(world)
+    exchange.reading.clear()
+    wanted = [(await world.send(OTP)).json["id"] for _ in range(10)]
+    exchange.reading.set()
+    assert [(await next_event(exchange))[1]["id"] for _ in range(10)] == wanted
+    await leave(exchange)
+
+
+@with_ingress()
+async def test_one_transactions_events_have_ids_of_their_own(world: World) -> None:
+    exchange = await opened(world)
+    ids = [r["id"] for r in (await world.send([OTP, OTP])).json]
+    await world.store.apply([Item(id_, Cancelled()) for id_ in ids], T0)
+    seen = [await next_event(exchange) for _ in range(4)]
+    await leave(exchange)
+    assert len({event_id for event_id, _ in seen}) == 4
+    for position in range(4):
+        again = follow(world, last=seen[position][0])
+        await again.until(b"follow\n\n")
+        rest = [await next_event(again) for _ in range(3 - position)]
+        assert rest == seen[position + 1 :]
+        await leave(again)
+
+
+@with_ingress()
+async def test_a_silent_stream_has_a_heartbeat(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.02)
+    exchange = await opened(world)
+    for _ in range(2):
+        assert await exchange.until(b"\n\n") == b": still here\n\n"
+    await leave(exchange)
+
+
+@with_ingress()
+async def test_redis_away_leaves_the_stream_open_and_nothing_is_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (events, event_hub):
+        monkeypatch.setattr(module, "AWAY_WAIT_S", 0.01)
+    exchange = await opened(world)
+    world.link.away = True
+    calls = world.link.calls
+    while world.link.calls < calls + 3:  # noqa: ASYNC110 - the reader has tried and failed
+        await asyncio.sleep(0.005)
+    world.link.away = False
+    id_ = (await world.send(OTP)).json["id"]
+    assert (await next_event(exchange))[1]["id"] == id_
+    await leave(exchange)
+
+
+@with_ingress("sse_clients_max = 1")
+async def test_more_clients_than_a_worker_takes_are_refused(world: World) -> None:
+    exchange = await opened(world)
+    refused = await follow(world).answer()
+    assert (refused.status, "retry-after" in refused.headers) == (503, True)
+    await leave(exchange)
+    await leave(await opened(world))
+
+
+@with_ingress(shards=2)
+async def test_an_id_of_no_stream_of_ours_is_refused(world: World) -> None:
+    for last in ("nonsense", "1-1.0", "1-1.0,2-2", "1-1.0,1-1.0,1-1.0"):
+        answer = await follow(world, last=last).answer()
+        assert (answer.status, answer.json["type"]) == (400, "/docs#malformed")
+    assert (await world.call("GET", "/v1/events", key="")).status == 401
+    assert (await world.call("POST", "/v1/events")).status == 405
+
+
+@with_ingress('request_timeout = "100ms"')
+async def test_a_client_that_never_reads_is_disconnected(world: World) -> None:
+    exchange = await opened(world)
+    exchange.reading.clear()
+    await world.send(OTP)
+    await exchange.answer()
+    assert exchange.guard.aborted
+
+
+@with_ingress()
+async def test_a_worker_that_stops_ends_its_streams(world: World) -> None:
+    exchange = await opened(world)
+    world.app.stop()
+    assert (await exchange.answer()).body == b""
+    late = await follow(world).answer()
+    assert late.status == 200

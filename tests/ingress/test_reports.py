@@ -1,0 +1,257 @@
+"""The report's two addresses, asked as ASGI asks them, over totals in a real Redis, both loops."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.core.effects import Post
+from gateway.finance.report import ReportFault
+from gateway.ingress.api import reports as web
+from gateway.ingress.api.reports import FinanceDeps, endpoints
+from gateway.ingress.pages import reports as page
+from gateway.redis.client import Link
+from tests.finance.test_ledger import GROUP, NOON, book, money, on
+from tests.worlds.loops import Loop
+
+KEY = "ksk_finance"
+TODAY = "from=2026-11-21&to=2026-11-21"
+
+
+class Refused(Exception):
+    pass
+
+
+class Answer(msgspec.Struct):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+async def authorise(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    if dict(headers).get(b"authorization") != b"Bearer " + KEY.encode():
+        raise Refused
+    return "shop"
+
+
+def basic(password: str) -> bytes:
+    return b"Basic " + base64.b64encode(f"anyone:{password}".encode())
+
+
+BEARER = f"Bearer {KEY}".encode()
+
+
+async def ask(
+    link: Link, path: str, query: str = "", authorization: bytes | None = BEARER
+) -> Answer:
+    deps = FinanceDeps(link, 2, "EUR", authorise, (Refused,), lambda: NOON)
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def receive() -> Any:
+        raise AssertionError("a report has no body to read")
+
+    headers = [] if authorization is None else [(b"authorization", authorization)]
+    scope = {"type": "http", "headers": headers, "query_string": query.encode()}
+    await endpoints(deps)[path](scope, receive, send)
+    start, body = sent
+    told = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert told["content-length"] == str(len(body["body"]))
+    return Answer(start["status"], told, body["body"].decode())
+
+
+async def fill(link: Link) -> None:
+    requests = GROUP._replace(channel="", provider="")
+    sms = GROUP._replace(channel="sms", provider="infobip-sms")
+    await book(link, 0, [Post(requests, {"accepted": 3, "duplicates": 1, "suppressed": 2})])
+    await book(
+        link, 0, [money(sent=3, delivered=2, undelivered=1, cost=10_000, sms_only_cost=80_000)]
+    )
+    await book(
+        link, 1, [Post(sms, {"sent": 1, "delivered": 1, "cost": 40_000, "sms_only_cost": 40_000})]
+    )
+
+
+def asked(
+    loop: Loop, url: str, path: str, query: str = "", authorization: bytes | None = BEARER
+) -> Answer:
+    async def main(link: Link) -> Answer:
+        await fill(link)
+        return await ask(link, path, query, authorization)
+
+    answer: Answer = on(loop, url, main)
+    return answer
+
+
+# --- for programs ---------------------------------------------------------------------------------
+
+
+def test_json_is_the_default(loop: Loop, redis_url: str) -> None:
+    answer = asked(loop, redis_url, web.API_PATH, TODAY + "&group_by=channel,country")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    document = json.loads(answer.body)
+    assert [row["channel"] for row in document["rows"]] == ["sms", "viber"]
+    assert document["total"]["cost"] == "0.0500"
+    assert document["total"]["cost_per_delivered"] == "0.016667"
+
+
+def test_csv_is_a_file_with_the_same_rows(loop: Loop, redis_url: str) -> None:
+    answer = asked(loop, redis_url, web.API_PATH, TODAY + "&group_by=campaign&format=csv")
+    assert answer.headers["content-type"].startswith("text/csv; charset=utf-8")
+    assert "cost-2026-11-21-to-2026-11-21.csv" in answer.headers["content-disposition"]
+    (row,) = csv.DictReader(io.StringIO(answer.body, newline=""))
+    assert (row["campaign"], row["accepted"], row["cost"]) == ("autumn", "3", "0.0500")
+
+
+def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
+    answer = asked(loop, redis_url, web.API_PATH, TODAY + "&channel=sms")
+    assert json.loads(answer.body)["total"]["delivered"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("format=xml", "format"),
+        ("format=csv&format=json", "format"),
+        ("group_by=colour", "group_by"),
+        ("from=2026-13-01", "from"),
+        ("key=" + KEY, "key"),
+        ("&".join(f"a{n}=1" for n in range(40)), ""),
+    ],
+)
+def test_what_cannot_be_answered_is_raised_for_the_ingress(
+    loop: Loop, redis_url: str, query: str, parameter: str
+) -> None:
+    with pytest.raises(ReportFault) as caught:
+        asked(loop, redis_url, web.API_PATH, query)
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize("authorization", [None, b"Bearer wrong", basic("wrong"), b"Basic ?"])
+def test_without_a_good_key_there_is_no_report(
+    loop: Loop, redis_url: str, authorization: bytes | None
+) -> None:
+    with pytest.raises(Refused):
+        asked(loop, redis_url, web.API_PATH, TODAY, authorization)
+
+
+@pytest.mark.parametrize("path", [web.API_PATH, page.PATH])
+def test_a_key_in_the_address_opens_nothing(loop: Loop, redis_url: str, path: str) -> None:
+    async def main(link: Link) -> int:
+        try:
+            return (await ask(link, path, f"key={KEY}&token={KEY}", None)).status
+        except Refused:
+            return 401
+
+    assert on(loop, redis_url, main) == 401
+
+
+@pytest.mark.parametrize("scheme", [b"Basic", b"BASIC", b"basic"])
+def test_the_page_takes_the_key_as_a_basic_password_and_the_api_does_not(
+    loop: Loop, redis_url: str, scheme: bytes
+) -> None:
+    authorization = basic(KEY).replace(b"Basic", scheme)
+    assert asked(loop, redis_url, page.PATH, "", authorization).status == 200
+    assert asked(loop, redis_url, page.PATH, "", BEARER).status == 200
+    with pytest.raises(Refused):
+        asked(loop, redis_url, web.API_PATH, "", authorization)
+
+
+@pytest.mark.parametrize("chosen", ["json", "csv"])
+def test_the_page_gives_the_same_data_as_the_api(loop: Loop, redis_url: str, chosen: str) -> None:
+    query = TODAY + "&group_by=campaign,channel&format=" + chosen
+
+    async def main(link: Link) -> tuple[Answer, Answer]:
+        await fill(link)
+        for_browsers = await ask(link, page.PATH, query, basic(KEY))
+        return for_browsers, await ask(link, web.API_PATH, query)
+
+    for_browsers, for_programs = on(loop, redis_url, main)
+    assert for_browsers == for_programs
+
+
+# --- for people -----------------------------------------------------------------------------------
+
+
+def test_a_browser_without_a_good_key_is_asked_for_one(loop: Loop, redis_url: str) -> None:
+    for authorization in (None, basic("wrong")):
+        answer = asked(loop, redis_url, page.PATH, "", authorization)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+        assert "0.0500" not in answer.body
+
+
+def test_nothing_of_a_report_is_kept_by_caches_or_framed_or_loaded_from_elsewhere(
+    loop: Loop, redis_url: str
+) -> None:
+    answer = asked(loop, redis_url, page.PATH)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert re.findall(r"""(?:src|href|action)="(?!/|data:image)""", answer.body) == []
+    assert "<script" not in answer.body
+    assert 'style="' not in answer.body
+
+
+def test_a_campaign_named_like_markup_is_only_text(loop: Loop, redis_url: str) -> None:
+    name = '"><script>alert(1)</script>'
+
+    async def main(link: Link) -> Answer:
+        await book(link, 0, [Post(GROUP._replace(campaign=name), {"sent": 1})])
+        return await ask(link, page.PATH, "campaign=" + '"><script>alert(1)</script>')
+
+    body = on(loop, redis_url, main).body
+    assert "<script" not in body
+    assert body.count("&lt;script&gt;alert(1)") >= 2
+
+
+def test_a_question_that_cannot_be_answered_keeps_the_form_as_it_was(
+    loop: Loop, redis_url: str
+) -> None:
+    answer = asked(loop, redis_url, page.PATH, "from=2026-11-22&to=2026-11-21&campaign=autumn")
+    assert answer.status == 422
+    assert "swap them" in answer.body
+    assert 'name="from" value="2026-11-22"' in answer.body
+    assert 'name="campaign" list="campaigns" value="autumn"' in answer.body
+
+
+def test_a_page_shows_some_rows_and_the_total_of_all(
+    loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "ROWS_SHOWN_MAX", 3)
+
+    async def main(link: Link) -> Answer:
+        for n in range(5):
+            await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1_000})])
+        return await ask(link, page.PATH)
+
+    body = on(loop, redis_url, main).body
+    assert re.findall(r'<th scope="row">(c\d)', body) == ["c0", "c1", "c2"]
+    assert "2 more rows are in the CSV" in body
+    assert "5,000" in body
+
+
+def test_suggestions_are_bounded(
+    loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "CHOICES_MAX", 2)
+
+    async def main(link: Link) -> Answer:
+        for n in range(5):
+            await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1})])
+        return await ask(link, page.PATH)
+
+    assert on(loop, redis_url, main).body.count("<option value=") == len(["all", "c0", "c1"])

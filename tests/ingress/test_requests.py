@@ -1,0 +1,227 @@
+"""What a send request may look like, and that every fault of one that may not is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
+from gateway.core.prices import Price
+from gateway.ingress.api.requests import Malformed, Read, body_hash, content_of, read
+from gateway.ingress.http.problems import Fault
+
+BOTH = (RouteStep("v", 1, 1), RouteStep("s", 1, 1))
+POLICY = Policy(
+    routes={"both": BOTH, "viber": BOTH[:1], "sms": BOTH[1:]},
+    categories={
+        "otp": CategoryRule("sms", 1),
+        "transactional": CategoryRule("both", 1),
+        "marketing": CategoryRule("viber", 1),
+    },
+    providers={"v": ProviderRule("viber"), "s": ProviderRule("sms")},
+    caps=(),
+    dedupe_ms=1,
+    slot_ms={},
+    currency="EUR",
+    quote=lambda *_: Price(1, 1, "EUR"),
+)
+GOOD: dict[str, Any] = {"to": "+79161234567", "category": "transactional", "text": "Hello"}
+BUTTON = {"caption": "Go", "url": "https://shop.example/x"}
+
+
+def told(request: Any) -> Read | Malformed | list[Fault]:
+    return read(json.dumps(request).encode(), POLICY)
+
+
+def pointers(request: Any) -> list[str]:
+    found = told(request)
+    assert isinstance(found, list), found
+    assert all(fault.detail.endswith(".") for fault in found)
+    return [fault.pointer for fault in found]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"text": "x" * 1000},
+        {"text": "\N{GRINNING FACE}" * 1000},
+        {"user": "u" * 128, "campaign": "c" * 128, "route": "sms", "ttl": 1},
+        {"ttl": 2_592_000},
+        {"campaign": None, "user": None, "viber": None, "metadata": None},
+        {"viber": {"image_url": "http://shop.example/a b.png".replace(" ", "%20")}},
+        {"viber": {"text": "V", "button": BUTTON}, "sms": {"text": "S", "sender": "Shop"}},
+        {"metadata": {"a": "x" * 1014}},
+        {"metadata": {}},
+        {"category": "marketing", "campaign": "c"},
+        {"idempotency_key": "k" * 255},
+        {"to": "+447700900123"},
+    ],
+)
+def test_a_good_request_passes(changes: dict[str, Any]) -> None:
+    assert isinstance(told(GOOD | changes), Read)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"to": "89161234567"}, ["/to"]),
+        ({"to": 79161234567}, ["/to"]),
+        ({"to": "+7916123456"}, ["/to"]),
+        ({"category": "spam"}, ["/category"]),
+        ({"category": None}, ["/category"]),
+        ({"text": ""}, ["/text"]),
+        ({"text": "x" * 1001}, ["/text"]),
+        ({"user": ""}, ["/user"]),
+        ({"user": "u" * 129}, ["/user"]),
+        ({"user": "a\nb"}, ["/user"]),
+        ({"user": "a\n"}, ["/user"]),
+        ({"campaign": "a\x00"}, ["/campaign"]),
+        ({"campaign": "a\x85"}, ["/campaign"]),
+        ({"route": "a\tb"}, ["/route"]),
+        ({"ttl": 0}, ["/ttl"]),
+        ({"ttl": 2_592_001}, ["/ttl"]),
+        ({"ttl": "60"}, ["/ttl"]),
+        ({"ttl": True}, ["/ttl"]),
+        ({"ttl": 1.5}, ["/ttl"]),
+        ({"idempotency_key": "k" * 256}, ["/idempotency_key"]),
+        ({"idempotency_key": "\x7f"}, ["/idempotency_key"]),
+        ({"metadata": {"a": 1}}, ["/metadata"]),
+        ({"metadata": {"a": "x" * 1100}}, ["/metadata"]),
+        ({"metadata": []}, ["/metadata"]),
+        ({"category": "marketing"}, ["/campaign"]),
+        ({"colour": 1}, ["/colour"]),
+        ({"a/b~c": 1}, ["/a~1b~0c"]),
+        ({"viber": {"colour": 1}}, ["/viber/colour"]),
+        ({"viber": []}, ["/viber"]),
+        ({"viber": {"text": ""}}, ["/viber/text"]),
+        (
+            {"viber": {"button": {"caption": "x" * 31, "url": "https://a.b"}}},
+            ["/viber/button/caption"],
+        ),
+        ({"viber": {"button": {"caption": "x"}}}, ["/viber/button/url"]),
+        ({"sms": {"sender": "a\x01"}}, ["/sms/sender"]),
+        ({"sms": {"sender": "x" * 17}}, ["/sms/sender"]),
+        (
+            {"text": None, "viber": {"button": BUTTON}, "sms": {"text": "S"}},
+            ["/viber/button", "/text"],
+        ),
+        ({"text": None, "viber": {"text": "V"}}, ["/text"]),
+    ],
+)
+def test_a_fault_is_told_at_its_key(changes: dict[str, Any], wanted: list[str]) -> None:
+    assert pointers(GOOD | changes) == wanted
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://shop.example/a",
+        "javascript:alert(1)",
+        "https://",
+        "https://shop.example/a b",
+        "https://shop.example/a\n",
+        "https://shop.example:0/",
+        "https://shop.example:99999/",
+        "https://[::1/",
+        "//shop.example/a",
+        "https://shop.example/" + "a" * 980,
+    ],
+)
+def test_only_absolute_web_addresses_pass(url: str) -> None:
+    assert pointers(GOOD | {"viber": {"image_url": url}}) == ["/viber/image_url"]
+
+
+def test_all_faults_are_told_at_once() -> None:
+    request = {
+        "to": "12",
+        "category": "marketing",
+        "text": "",
+        "ttl": 0,
+        "viber": {"button": {"caption": "", "url": "x", "more": 1}, "image_url": "ftp://a.b/c"},
+        "unknown": 1,
+    }
+    assert sorted(pointers(request)) == [
+        "/campaign",
+        "/text",
+        "/to",
+        "/ttl",
+        "/unknown",
+        "/viber/button/caption",
+        "/viber/button/more",
+        "/viber/button/url",
+    ]
+
+
+def test_missing_keys_are_told_with_their_rule() -> None:
+    found = told({})
+    assert isinstance(found, list)
+    assert [fault.pointer for fault in found] == ["/to", "/category"]
+    assert "E.164" in found[0].detail
+
+
+@pytest.mark.parametrize("request_", [[], None, 1, "text", True])
+def test_a_message_is_an_object(request_: Any) -> None:
+    assert pointers(request_) == [""]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b'{"to":}', b"\xff", b'{"to":"\xff"}', b"[" * 10_000])
+def test_what_is_not_json_is_malformed(raw: bytes) -> None:
+    assert isinstance(read(raw, POLICY), Malformed)
+
+
+def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> None:
+    bare = {"to": GOOD["to"], "category": "otp"}
+    assert isinstance(told(bare | {"sms": {"text": "S"}}), Read)
+    assert isinstance(told(bare | {"route": "viber", "viber": {"text": "V"}}), Read)
+    assert pointers(bare | {"viber": {"text": "V"}}) == ["/text"]
+    found = told(bare | {"route": "both", "viber": {"text": "V"}, "sms": {"text": "S"}})
+    assert isinstance(found, Read)
+    content = content_of(found.request)
+    assert (content.for_channel("viber"), content.for_channel("sms")) == ("V", "S")
+
+
+def test_the_hash_of_a_body_is_of_what_it_means() -> None:
+    def hash_of(raw: str) -> bytes:
+        found = read(raw.encode(), POLICY)
+        assert isinstance(found, Read), found
+        return body_hash(found.request)
+
+    meta = '"metadata":{"a":"1","b":"2"}'
+    plain = hash_of('{"to":"+79161234567","category":"otp","text":"Hi",' + meta + "}")
+    same = (
+        '{ "text":"\\u0048i","metadata":{"b":"2","a":"1"},"category":"otp","to":"+79161234567",'
+        '"idempotency_key":"k","user":null }'
+    )
+    assert hash_of(same) == plain
+    assert len(plain) == 16
+    assert hash_of(same.replace('"2"', '"3"')) != plain
+    assert hash_of(same.replace('"user":null', '"user":"u"')) != plain
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+keys = st.sampled_from([*GOOD, "viber", "sms", "ttl", "metadata", "user", "campaign", "x"])
+
+
+@given(st.dictionaries(keys, json_values))
+def test_any_json_is_read_or_told_why_not(changes: dict[str, Any]) -> None:
+    found = read(json.dumps(GOOD | changes).encode(), POLICY)
+    if isinstance(found, list):
+        assert found
+        known = {fault.pointer.split("/")[1] for fault in found if fault.pointer}
+        assert known <= {*GOOD, *changes, "campaign", "text"}
+    elif isinstance(found, Malformed):
+        assert found.detail
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_reader(raw: bytes) -> None:
+    assert read(raw, POLICY) is not None

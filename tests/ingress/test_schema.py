@@ -1,0 +1,133 @@
+"""The OpenAPI document held against the application: requests that fit it and requests that do not
+are all answered as it says, and never by a fault of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import requests
+import schemathesis
+import urllib3
+import uvloop
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from gateway.ingress.http.openapi import EXAMPLE, document
+from tests.worlds.ingress_world import Clock, World, opened_world, settings
+
+EXAMPLES = 20  # an operation and mode
+BASE = "http://gateway.example"
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+DOCUMENT = document(["viber", "sms"], 1_000)
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+# An event stream has no end; its own tests are in test_ingress_events.py.
+OPERATIONS = {
+    operation.ok().label: operation.ok()
+    for operation in SCHEMA.exclude(path="/v1/events").get_all_operations()
+}
+
+Call = Callable[[requests.PreparedRequest], requests.Response]
+
+
+@pytest.fixture
+def call(redis_url: str) -> Iterator[Call]:
+    """Sends a request to a worker that lives as long as the test."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        opening = opened_world(redis_url, settings(), Clock())
+        world: World = runner.run(opening.__aenter__())
+
+        def send(request: requests.PreparedRequest) -> requests.Response:
+            return runner.run(_answered(world, request))
+
+        yield send
+        runner.run(opening.__aexit__(None, None, None))
+
+
+async def _answered(world: World, request: requests.PreparedRequest) -> requests.Response:
+    parts = urlsplit(request.url or "")
+    headers = {name: _latin(value) for name, value in request.headers.items()}
+    body = request.body or b""
+    exchange = world.begin(
+        request.method or "", f"{unquote(parts.path)}?{parts.query}", headers, key=""
+    )
+    exchange.feed(body.encode() if isinstance(body, str) else body, more=False)
+    answer = await exchange.answer()
+    raw = urllib3.HTTPResponse(
+        io.BytesIO(answer.body), answer.headers, answer.status, preload_content=False
+    )
+    return requests.adapters.HTTPAdapter().build_response(request, raw)
+
+
+def _latin(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_every_answer_is_one_the_document_names(
+    label: str, mode: GenerationMode, call: Call
+) -> None:
+    operation = OPERATIONS[label]
+    if mode is GenerationMode.NEGATIVE and not _has_input(operation):
+        return
+
+    @bounded(
+        max_examples=EXAMPLES,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def each(data: st.DataObject) -> None:
+        case = data.draw(operation.as_strategy(generation_mode=mode))
+        key = data.draw(st.sampled_from(["shop-key"] * 6 + ["reader-key", "wrong"]))
+        case.headers["Authorization"] = f"Bearer {key}"
+        request = requests.Request(**case.as_transport_kwargs(base_url=BASE)).prepare()
+        case.validate_response(call(request), checks=CHECKS)
+
+    each()
+
+
+def _has_input(operation: Any) -> bool:
+    return bool(operation.body) or any(
+        len(list(container))
+        for container in (operation.path_parameters, operation.query, operation.headers)
+    )
+
+
+def test_every_operation_but_the_endless_one_is_looked_at() -> None:
+    methods = {"get", "put", "post", "delete"}
+    count = sum(len(methods & item.keys()) for item in DOCUMENT["paths"].values())
+    assert len(OPERATIONS) == count - 1
+
+
+def test_the_documents_example_is_accepted(call: Call) -> None:
+    request = requests.Request(
+        "POST",
+        f"{BASE}/v1/messages",
+        headers={"Authorization": "Bearer shop-key"},
+        json=EXAMPLE,
+    )
+    assert call(request.prepare()).status_code == 202

@@ -1,0 +1,294 @@
+"""The worker on real sockets: limits that uvicorn leaves open, stopping, and several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from msgspec.structs import replace
+
+from gateway.errors import ConfigurationError
+from gateway.ingress.http import protocol as guard
+from gateway.ingress.http import server
+from gateway.settings.bootstrap import policy_of
+from tests.worlds.ingress_world import CONFIG, ENV, OTP, TEST_WAIT_S, quote, settings
+
+KEY = "Authorization: Bearer shop-key\r\n"
+JSON = "Content-Type: application/json\r\n"
+Talk = Callable[[int], Awaitable[None]]
+
+
+def serving(redis_url: str, table: str, talk: Talk) -> None:
+    """Runs `talk(port)` against a worker, then stops it by SIGTERM."""
+    config = settings(table)
+    config = replace(config, redis=replace(config.redis, url=redis_url))
+
+    async def main() -> None:
+        (sock,) = server.listen("127.0.0.1", 0, 1)
+        port = sock.getsockname()[1]
+        up = asyncio.Event()
+        worker = asyncio.create_task(server.serve(config, policy_of(config, quote), sock, up.set))
+        async with asyncio.timeout(TEST_WAIT_S):
+            await up.wait()
+            try:
+                await talk(port)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                await worker
+
+    uvloop.run(main())
+
+
+class Connection:
+    """A client that says what it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> Connection:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    def say(self, text: str) -> None:
+        self.writer.write(text.encode())
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """One answer with a length."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.strip().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return int(first.split()[1]), headers, body
+
+    async def closed(self) -> bool:
+        """Whether the server closed it, all else having been read."""
+        try:
+            return await self.reader.read() == b""
+        except ConnectionError:
+            return True
+        finally:
+            self.writer.close()
+
+
+def post(body: str, headers: str = JSON) -> str:
+    length = f"Content-Length: {len(body)}\r\n"
+    return f"POST /v1/messages HTTP/1.1\r\nHost: x\r\n{KEY}{headers}{length}\r\n{body}"
+
+
+def test_requests_on_one_connection_are_answered_one_after_the_other(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        connection = await Connection.open(port)
+        connection.say(post(json.dumps(OTP)) + post(json.dumps(OTP)))
+        assert (await connection.answer())[0] == 202
+        assert (await connection.answer())[0] == 202
+        connection.writer.close()
+
+    serving(redis_url, "", talk)
+
+
+def test_large_headers_are_refused_however_they_come(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        for text in (
+            f"GET /healthz HTTP/1.1\r\nX: {'a' * 3000}\r\n\r\n",
+            f"GET /{'a' * 3000} HTTP/1.1\r\n\r\n",
+            f"GET /healthz HTTP/1.1\r\nX: {'a' * 3000}",
+            "GET /healthz HTTP/1.1\r\n" + "X: a\r\n" * (guard.HEADERS_MAX + 1) + "\r\n",
+        ):
+            connection = await Connection.open(port)
+            connection.say(text)
+            status, headers, body = await connection.answer()
+            assert (status, json.loads(body)["status"]) == (431, 431)
+            assert headers["content-type"] == "application/problem+json"
+            assert await connection.closed()
+        # A large body beside small headers is none of it.
+        connection = await Connection.open(port)
+        connection.say(post(json.dumps(OTP | {"text": "y" * 900, "metadata": {"a": "x" * 900}})))
+        assert (await connection.answer())[0] == 202
+        connection.writer.close()
+
+    serving(redis_url, "header_bytes_max = 1024", talk)
+
+
+def test_what_is_not_http_is_refused(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        for text in ("nonsense\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
+            connection = await Connection.open(port)
+            connection.say(text)
+            status, _, body = await connection.answer()
+            assert (status, json.loads(body)["type"]) == (400, "/docs#malformed")
+            assert await connection.closed()
+
+    serving(redis_url, "", talk)
+
+
+def test_slow_requests_are_ended(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SWEEP_EVERY_S", 0.05)
+
+    async def talk(port: int) -> None:
+        head = "POST /v1/messages HTTP/1.1\r\n"
+        body = f"{head}{KEY}{JSON}Content-Length: 99\r\n\r\n{{"
+        for text in (head, body):
+            connection = await Connection.open(port)
+            connection.say(text)
+            status, _, problem = await connection.answer()
+            assert (status, json.loads(problem)["type"]) == (408, "/docs#timeout")
+            assert await connection.closed()
+        # One that says nothing at all is closed without a word, one that was answered early too.
+        assert await (await Connection.open(port)).closed()
+        early = await Connection.open(port)
+        early.say(body.replace("shop-key", "wrong"))
+        assert (await early.answer())[0] == 401
+        assert await early.closed()
+
+    serving(redis_url, 'request_timeout = "200ms"\nidle_timeout = "200ms"', talk)
+
+
+def test_more_connections_than_allowed_are_refused(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        first = await Connection.open(port)
+        first.say("GET /healthz HTTP/1.1\r\n\r\n")
+        assert (await first.answer())[0] == 200
+        second = await Connection.open(port)
+        status, headers, _ = await second.answer()
+        assert (status, "retry-after" in headers) == (503, True)
+        assert await second.closed()
+        first.writer.close()
+
+    serving(redis_url, "connections_max = 1", talk)
+
+
+def test_a_client_that_waits_to_be_asked_for_its_body(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        expect = JSON + "Expect: 100-continue\r\n"
+        head, _, body = post(json.dumps(OTP), expect).partition("{")
+        connection = await Connection.open(port)
+        connection.say(head)
+        assert (await connection.answer())[0] == 100
+        connection.say("{" + body)
+        assert (await connection.answer())[0] == 202
+        # Refused before it is asked, it will not send the body: the connection ends.
+        connection.say(head.replace("shop-key", "wrong"))
+        status, headers, _ = await connection.answer()
+        assert (status, headers["connection"]) == (401, "close")
+        assert await connection.closed()
+
+    serving(redis_url, "", talk)
+
+
+def test_a_stream_is_answered_while_it_is_sent(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        connection = await Connection.open(port)
+        kind = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"
+        connection.say(f"POST /v1/messages HTTP/1.1\r\n{KEY}{kind}\r\n")
+        line = json.dumps(OTP) + "\n"
+        for number in (1, 2, 3):
+            connection.say(f"{len(line):x}\r\n{line}\r\n")
+            text = await connection.reader.readuntil(b"}\n")
+            result = json.loads(text[text.index(b"{") :])
+            assert (result["line"], result["outcome"]) == (number, "accepted")
+        connection.say("0\r\n\r\n")
+        await connection.reader.readuntil(b"0\r\n\r\n")
+        connection.writer.close()
+
+    serving(redis_url, "", talk)
+
+
+def test_sigterm_lets_what_was_taken_finish(redis_url: str) -> None:
+    async def talk(port: int) -> None:
+        stream = await Connection.open(port)
+        kind = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"
+        line = json.dumps(OTP) + "\n"
+        stream.say(f"POST /v1/messages HTTP/1.1\r\n{KEY}{kind}\r\n{len(line):x}\r\n{line}\r\n")
+        await stream.reader.readuntil(b"}\n")
+        events = await Connection.open(port)
+        events.say(f"GET /v1/events HTTP/1.1\r\n{KEY}\r\n")
+        await events.reader.readuntil(b"follow\n\n")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert b"0\r\n\r\n" in await stream.reader.read()
+        assert b"0\r\n\r\n" in await events.reader.read()
+        stream.writer.close()
+        events.writer.close()
+        with pytest.raises(ConnectionError):
+            await Connection.open(port)
+
+    serving(redis_url, "", talk)
+
+
+def test_a_port_in_use_is_told_in_a_sentence() -> None:
+    (sock,) = server.listen("127.0.0.1", 0, 1)
+    with sock, pytest.raises(ConfigurationError, match="cannot be listened on"):
+        server.listen("127.0.0.1", sock.getsockname()[1], 1)
+
+
+def test_without_a_redis_the_role_says_what_to_do() -> None:
+    config = settings()
+    with pytest.raises(ConfigurationError, match="kaskad up"):
+        server.run(replace(config, redis=replace(config.redis, url="")))
+
+
+_ROLE = """
+import sys
+from pathlib import Path
+from gateway.settings import file as settings
+from gateway.ingress.http import server
+path = Path(sys.argv[1])
+config = settings.load(path, settings_env := dict(pair.split("=") for pair in sys.argv[2:]))
+server.run(config, ready=lambda host, port: print(port, flush=True))
+"""
+
+
+def _healthz(port: int) -> int:
+    """The status of one request on a connection of its own."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TEST_WAIT_S) as sock:
+        sock.sendall(b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        return int(sock.recv(100).split()[1])
+
+
+def _workers_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def test_workers_share_a_port_are_started_again_and_stop_together(
+    redis_url: str, tmp_path: Path
+) -> None:
+    table = 'port = 0\nworkers = 2\npublic_url = "http://127.0.0.1:1"'
+    prices = "provider,prefix,category,cost,sell,currency,valid_from\n"
+    (tmp_path / "prices.csv").write_text(prices + "sms,,,0.01,0.02,EUR,2026-01-01\n")
+    (tmp_path / "kaskad.toml").write_text(CONFIG.format(server=table, shards=1))
+    env: dict[str, Any] = ENV | {"KASKAD_REDIS_URL": redis_url}
+    pairs = [f"{name}={value}" for name, value in env.items()]
+    with subprocess.Popen(
+        [sys.executable, "-c", _ROLE, str(tmp_path / "kaskad.toml"), *pairs],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            before = _workers_of(process.pid)
+            assert len(before) == 2
+            assert {_healthz(port) for _ in range(20)} == {200}
+            os.kill(before[0], signal.SIGKILL)
+            # Callers of the dead worker's socket wait for its successor.
+            assert {_healthz(port) for _ in range(20)} == {200}
+            deadline = time.monotonic() + TEST_WAIT_S
+            while before[0] in (after := _workers_of(process.pid)) or len(after) < 2:
+                assert time.monotonic() < deadline
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TEST_WAIT_S) == 0
+            assert all(not Path(f"/proc/{pid}").exists() for pid in after)
+        finally:
+            process.kill()

@@ -1,0 +1,141 @@
+"""A provider as dispatch uses it, over real HTTP; and the steps of docs/adding-a-provider.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from providers.contract import Refused, Submitted, Throttled, Unknown
+from providers.http.client import Provider
+from providers.registry import make_adapter
+from tests.worlds.provider_examples import (
+    ROWS,
+    Row,
+    config,
+    infobip_answer,
+    infobip_log,
+    reply,
+    submission,
+)
+from tests.worlds.raw_server import Peer, ok, serving
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "adding-a-provider.md"
+every_provider = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
+
+
+@asynccontextmanager
+async def provider(row: Row, *answers: bytes, **changes: object) -> AsyncIterator[Provider]:
+    left = list(answers)
+
+    async def script(peer: Peer) -> None:
+        while await peer.request():
+            await peer.say(left.pop(0))
+
+    async with serving(script) as server:
+        made = Provider.from_config(config(row.kind, base_url=server.base_url, **changes))
+        yield made
+        await made.aclose()
+        assert left == []
+
+
+@every_provider
+async def test_a_batch_is_delivered_and_its_outcomes_come_back(row: Row) -> None:
+    batch = [submission("a"), submission("b")]
+    answer = row.answer([(batch[0], "accepted"), (batch[1], "permanent")])
+    async with provider(row, ok(answer)) as made:
+        first, second = await made.deliver(batch)
+        assert isinstance(first, Submitted)
+        assert isinstance(second, Refused)
+
+
+@every_provider
+async def test_a_refusal_of_the_whole_is_raised(row: Row) -> None:
+    busy = b"HTTP/1.1 429 Slow down\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
+    async with provider(row, busy, ok(b"not a good answer")) as made:
+        with pytest.raises(Throttled) as raised:
+            await made.deliver([submission("a")])
+        assert raised.value.retry_after_ms == 2000
+        with pytest.raises(Unknown):
+            await made.deliver([submission("a")])
+
+
+@every_provider
+def test_the_smaller_of_the_two_batch_limits_counts(row: Row) -> None:
+    for batch in (50, 10**9):
+        made = Provider.from_config(config(row.kind, batch=batch))
+        assert made.batch_max == min(batch, made.adapter.batch_max)
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 31, 65])
+async def test_a_look_up_of_any_size_is_asked_in_steps(count: int) -> None:
+    refs = [f"m-{i}" for i in range(count)]
+    asked: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        while request := await peer.request():
+            ids = parse_qs(urlsplit(request.split(b" ")[1].decode()).query)["messageId"]
+            asked.extend(ids)
+            assert len(ids) <= 30
+            await peer.say(ok(infobip_log([(ref, "delivered") for ref in ids])))
+
+    async with serving(script) as server:
+        made = Provider.from_config(config("infobip-sms", base_url=server.base_url))
+        found = await made.look_up(refs)
+        await made.aclose()
+    assert asked == refs
+    assert [receipt.ref for receipt in found] == refs
+
+
+def test_an_unknown_kind_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="infobip-sms, infobip-viber"):
+        make_adapter(config("smoke-signals"))
+
+
+def test_a_batch_of_the_maximum_is_read_within_the_bounds_of_an_answer() -> None:
+    from providers.http.transport import BODY_BYTES_MAX
+
+    batch = [submission(f"{i:064d}") for i in range(ROWS[0].adapter().batch_max)]
+    answer = infobip_answer([(sent, "accepted") for sent in batch])
+    assert len(answer) < BODY_BYTES_MAX
+    assert len(ROWS[0].adapter().outcomes(batch, reply(200, answer))) == len(batch)
+
+
+def test_the_guides_adapter_works_as_printed() -> None:
+    """The code block is run as it stands, with one message there and one receipt back."""
+    (source,) = re.findall(r"```python\n(# providers/.*?)```", GUIDE.read_text(), re.DOTALL)
+    module: dict[str, object] = {"__name__": "guide"}
+    exec(compile(source, str(GUIDE), "exec"), module)  # noqa: S102
+    adapter = module["ExampleSms"](config("example-sms"))  # type: ignore[operator]
+    sent = submission("m-1.1", to="+15550101")
+    request = adapter.submit([sent])
+    assert json.loads(request.body)["to"] == "15550101"
+    outcomes = adapter.outcomes([sent], reply(200, b'{"id": 17, "status": "queued"}'))
+    assert outcomes == [Submitted("m-1.1", "17")]
+    (refused,) = adapter.outcomes([sent], reply(200, b'{"status": "blocked"}'))
+    assert isinstance(refused, Refused)
+    with pytest.raises(Unknown):
+        adapter.outcomes([sent], reply(200, b"busy"))
+    read = adapter.receipts(b'{"id": 17, "client_id": "m-1.1", "state": "DELIVRD"}', "")
+    assert [(r.status, r.ref, r.provider_id) for r in read.receipts] == [
+        ("delivered", "m-1.1", "17")
+    ]
+    assert adapter.receipts(b'{"id": 17, "state": "?"}', "").faults != []
+    with pytest.raises(ValueError, match="JSON"):
+        adapter.receipts(b"<xml/>", "")
+
+
+def test_every_name_the_guide_mentions_exists() -> None:
+    root = GUIDE.parents[1]
+    for path in re.findall(r"`((?:providers|tests|docs|config)/[\w./-]+)`", GUIDE.read_text()):
+        if "example" not in path:
+            assert (root / path).exists(), path
+    import providers.contract as contract
+
+    for name in re.findall(r"`([A-Z][A-Za-z]+)`", GUIDE.read_text()):
+        assert hasattr(contract, name) or name in {"ROWS", "ADAPTERS", "Row"}, name

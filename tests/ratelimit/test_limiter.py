@@ -1,0 +1,151 @@
+"""The limiter's scripts in a real Redis: the decisions of their twin, under one shared clock."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.redis.client import Link
+from gateway.redis.script import Script
+from gateway.redis.trio_driver import open_link
+from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, Schedule, key_of
+from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
+
+Run = Callable[[str, Sequence[str], Sequence[int]], Awaitable[Any]]
+
+
+def runner(link: Link) -> Run:
+    scripts = {name: Script(source) for name, source in SCRIPTS.items()}
+
+    async def run(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
+        return await scripts[name].call(link, keys, args)
+
+    return run
+
+
+def with_redis(url: str, work: Callable[[Link], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with open_link(url) as link:
+            await work(link)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(("rate", "batch"), [(1, 1), (7, 5), (39, 100), (333, 100), (90_000, 999)])
+def test_the_script_leases_what_its_twin_leases(redis_url: str, rate: int, batch: int) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=rate, batch=batch)
+        twin = Schedule(rate, batch)
+        for wanted in (1, 2, 100, 3, 1_000, 1, 1):
+            lease = await limiter.lease(wanted)
+            if not lease.granted:
+                assert lease.wait_us > 0
+                continue
+            # Redis's clock at the lease, in which the twin is asked the same.
+            (free,) = await link.call([("HGET", key_of("sms"), "free_us")])
+            assert int(free) == lease.end_us
+            start_us = twin_start(twin, lease.end_us, lease.granted)
+            assert twin.lease(wanted, start_us).granted == lease.granted
+            assert twin.free_us == lease.end_us
+
+    def twin_start(twin: Schedule, end_us: int, granted: int) -> int:
+        fresh = Schedule(rate, batch)
+        return end_us - fresh.lease(granted, 0).end_us
+
+    with_redis(redis_url, work)
+
+
+def test_unused_tokens_are_given_back_once_and_only_by_the_latest_lease(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        first = await limiter.lease(10)
+        second = await limiter.lease(10)
+        assert not await limiter.give_back(first, 10)
+        assert await limiter.give_back(second, 10)
+        assert not await limiter.give_back(second, 10)
+        third = await limiter.lease(10)
+        assert abs(third.end_us - second.end_us) <= 1
+
+    with_redis(redis_url, work)
+
+
+def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        other = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        await limiter.lease(1)
+        await limiter.hold_off(60_000)
+        lease = await other.lease(1)
+        assert lease.granted == 0
+        assert 59_000_000 < lease.wait_us <= 60_000_000 - HORIZON_US
+        await limiter.hold_off(1_000)
+        assert (await other.lease(1)).wait_us > 58_000_000, "a shorter one does not shorten it"
+
+    with_redis(redis_url, work)
+
+
+def test_a_lease_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        assert (await limiter.lease(10, 30_000)).wait_us == 30_000
+        assert 30_000 < (await limiter.lease(10)).wait_us <= 40_300
+        assert (await limiter.lease(1, 10**9)).wait_us == HORIZON_US
+
+    with_redis(redis_url, work)
+
+
+def test_what_is_left_is_what_can_be_leased_at_once(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        assert await limiter.left() == 98
+        for _ in range(5):
+            await limiter.lease(10)
+        assert 48 <= await limiter.left() < 98
+        while (await limiter.lease(10)).granted:
+            pass
+        assert await limiter.left() < 10
+        await limiter.hold_off(60_000)
+        assert await limiter.left() == 0
+
+    with_redis(redis_url, work)
+
+
+def test_a_limit_that_is_not_used_leaves_nothing_behind(redis_url: str) -> None:
+    async def work(link: Link) -> None:
+        await Limiter(runner(link), "sms", rate_per_s=10, batch=10).lease(1)
+        (ms,) = await link.call([("PTTL", key_of("sms"))])
+        assert 0 < ms < 2_000
+
+    with_redis(redis_url, work)
+
+
+def test_four_dispatchers_together_use_the_rate_and_never_more(redis_url: str) -> None:
+    rate, seconds = 400, 1.5
+    sends: list[tuple[int, int]] = []
+
+    async def work(link: Link) -> None:
+        began = trio.current_time()
+
+        async def dispatcher() -> None:
+            limiter = Limiter(runner(link), "sms", rate_per_s=rate, batch=100)
+            while True:
+                lease = await limiter.lease(100)
+                start = trio.current_time() + lease.wait_us / SECOND
+                if start - began > seconds:
+                    return
+                if lease.granted:
+                    (us,) = await link.call([("TIME",)])
+                    sends.append((lease.end_us, lease.granted))
+                    assert int(us[0]) > 0
+                await trio.sleep_until(start)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(dispatcher)
+
+    with_redis(redis_url, work)
+    assert most_in_a_second(sends) <= rate
+    assert sum(count for _, count in sends) >= 0.97 * rate * seconds - 6

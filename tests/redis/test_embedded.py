@@ -1,0 +1,206 @@
+"""The embedded server: its life, its directory, and what survives whom. Real processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from gateway.redis.server import binary as redis_server
+from gateway.redis.server.binary import find_binary, socket_path, stop_orphan
+from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
+
+
+def client_of(server: EmbeddedRedis) -> redis.Redis:
+    return redis.Redis(unix_socket_path=str(server.socket_path), decode_responses=True)
+
+
+def gone(pid: int, within_s: float = 0) -> bool:
+    """Whether a process has ended, collected or not (as it is where nothing adopts orphans)."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], within_s)[0])
+    finally:
+        os.close(process)
+
+
+def test_it_serves_on_a_private_socket_only_with_durable_settings(short_dir: Path) -> None:
+    with EmbeddedRedis(short_dir) as server, client_of(server) as client:
+        assert server.url == f"unix://{short_dir}/redis.sock"
+        settings = client.config_get("*")
+        wanted = {
+            "port": "0",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "aof-use-rdb-preamble": "yes",
+            "dir": str(short_dir),
+        }
+        assert {key: settings[key] for key in wanted} == wanted
+        assert server.socket_path.stat().st_mode & 0o777 == 0o700
+        assert client.info("server")["process_id"] == server.pid
+
+
+def test_data_survives_a_restart_and_nothing_is_left_running(short_dir: Path) -> None:
+    with EmbeddedRedis(short_dir, "everysec") as server, client_of(server) as client:
+        client.set("kept", "yes")
+        pid = server.pid
+    assert pid is not None
+    assert gone(pid)
+    assert server.pid is None
+    assert not server.socket_path.exists()
+    with EmbeddedRedis(short_dir) as again, client_of(again) as client:
+        assert client.get("kept") == "yes"
+
+
+def test_a_killed_server_comes_back_at_the_same_place_with_what_it_had_promised(
+    short_dir: Path,
+) -> None:
+    with EmbeddedRedis(short_dir) as server:
+        for turn in range(2):
+            with client_of(server) as client:
+                client.set(f"turn-{turn}", "promised")
+            killed = server.pid
+            assert killed is not None
+            os.kill(killed, signal.SIGKILL)
+            server.ensure_running()
+            with client_of(server) as client:
+                assert client.get(f"turn-{turn}") == "promised"
+            assert server.pid != killed
+        assert server.restarts == 2
+
+
+def test_a_second_instance_on_the_directory_is_refused_with_the_owner_s_pid(
+    short_dir: Path,
+) -> None:
+    with EmbeddedRedis(short_dir) as server:
+        for _ in range(2):
+            with pytest.raises(EmbeddedRedisError, match=f"in use by process {os.getpid()}: stop"):
+                EmbeddedRedis(short_dir).start()
+        with client_of(server) as client:
+            assert client.ping()
+    EmbeddedRedis(short_dir).start()
+
+
+OWNER = """
+import sys
+from gateway.redis.server import binary as redis_server
+from gateway.redis.server.embedded import EmbeddedRedis
+if sys.argv[2] == "left":
+    redis_server.shutil.which = lambda name: None
+server = EmbeddedRedis(sys.argv[1])
+server.start()
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def killed_owner(directory: Path, kind: str) -> int:
+    """Starts a server in another process, writes a key, kills that process; the server's pid."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(directory), kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        with redis.Redis(unix_socket_path=str(directory / "redis.sock")) as client:
+            client.set("kept", "yes")
+        owner.kill()
+    return pid
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, of util-linux")
+def test_a_killed_owner_s_server_stops_by_itself(short_dir: Path) -> None:
+    assert gone(killed_owner(short_dir, "told by the kernel"), within_s=10)
+
+
+@pytest.mark.parametrize("kind", ["told by the kernel", "left"])
+def test_a_killed_owner_s_server_does_not_stand_in_the_way(short_dir: Path, kind: str) -> None:
+    orphan = killed_owner(short_dir, kind)
+    with EmbeddedRedis(short_dir) as server, client_of(server) as client:
+        assert client.info("server")["process_id"] == server.pid != orphan
+        assert client.get("kept") == "yes"
+        assert gone(orphan)
+
+
+def test_an_orphan_that_does_not_answer_is_stopped_too(short_dir: Path) -> None:
+    orphan = killed_owner(short_dir, "left")
+    (short_dir / "redis.sock").unlink()
+    stop_orphan(short_dir, short_dir / "redis.sock")
+    assert gone(orphan)
+
+
+def test_a_pid_file_that_names_another_program_harms_nobody(short_dir: Path) -> None:
+    (short_dir / "redis.pid").write_text(f"{os.getpid()}\n")
+    with EmbeddedRedis(short_dir) as server:
+        assert server.pid is not None
+
+
+def test_a_path_too_long_for_a_socket_gets_a_private_short_one(short_dir: Path) -> None:
+    long = short_dir / ("x" * 60) / ("y" * 60)
+    with EmbeddedRedis(long) as server, client_of(server) as client:
+        assert client.ping()
+        assert len(str(server.socket_path)) <= redis_server.SOCKET_PATH_BYTES_MAX
+        assert server.socket_path == socket_path(long)
+        assert (long / "socket.txt").read_text().strip() == str(server.socket_path)
+        assert server.socket_path.parent.stat().st_mode & 0o777 == 0o700
+    assert not server.socket_path.parent.exists()
+
+
+def test_a_short_socket_directory_that_others_could_use_is_refused(short_dir: Path) -> None:
+    long = short_dir / ("x" * 60) / ("y" * 60)
+    taken = socket_path(long).parent
+    taken.mkdir(mode=0o755)
+    try:
+        with pytest.raises(EmbeddedRedisError, match="not private"):
+            EmbeddedRedis(long).start()
+    finally:
+        if taken.exists():
+            taken.rmdir()
+
+
+def test_a_server_that_cannot_start_says_why_and_frees_the_directory(short_dir: Path) -> None:
+    (short_dir / "appendonly.aof").mkdir()
+    with pytest.raises(EmbeddedRedisError, match=r"does not serve: .*Is a directory"):
+        EmbeddedRedis(short_dir).start()
+    (short_dir / "appendonly.aof").rmdir()
+    with EmbeddedRedis(short_dir) as server:
+        assert server.pid is not None
+
+
+def fake_binary(directory: Path, version: str) -> Path:
+    binary = directory / "redis-server"
+    binary.write_text(f"#!/bin/sh\necho 'Redis server v={version} sha=0 malloc=libc bits=64'\n")
+    binary.chmod(0o755)
+    return binary
+
+
+@pytest.mark.parametrize(("version", "chosen"), [("8.0.1", True), ("6.0.9", False)])
+def test_a_newer_server_on_the_path_is_preferred(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch, version: str, chosen: bool
+) -> None:
+    binary = fake_binary(short_dir, version)
+    monkeypatch.setenv("PATH", str(short_dir), prepend=":")
+    found, number = find_binary()
+    assert (found == binary) is chosen
+    assert number >= (6, 2, 14)
+
+
+def test_files_of_a_newer_server_are_not_silently_ignored(short_dir: Path) -> None:
+    (short_dir / "appendonlydir").mkdir()
+    with pytest.raises(EmbeddedRedisError, match="written by Redis 7 or later"):
+        redis_server.check_files(short_dir, (6, 2, 14))
+    redis_server.check_files(short_dir, (7, 0, 0))

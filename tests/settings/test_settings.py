@@ -1,0 +1,477 @@
+"""The configuration: what a file means, every fault at once, and the file and docs that show it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.prices import load_prices
+from gateway.errors import ConfigurationError
+from gateway.settings import file as settings
+from gateway.settings.file import Settings, SettingsError
+from gateway.settings.units import Duration, Rate
+from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "config" / "kaskad.toml"
+SHIPPED = FILE.read_text()
+DOCS = (ROOT / "docs" / "configuration.md").read_text()
+ENV = {"INFOBIP_API_KEY": "api-secret", "INFOBIP_CALLBACK_TOKEN": "to/ken&", "KASKAD_SHOP_KEY": "k"}
+
+# Only what the contract fixes, and of that only what has no default.
+SMALL = """
+[[apps]]
+name = "shop"
+key_env = "KASKAD_SHOP_KEY"
+scopes = ["send"]
+[providers.v]
+kind = "infobip-viber"
+base_url = "https://example.api.infobip.com/"
+api_key_env = "INFOBIP_API_KEY"
+sender = "Shop"
+callback_token_env = "INFOBIP_CALLBACK_TOKEN"
+[routes.r]
+steps = [{ provider = "v" }]
+[categories.marketing]
+route = "r"
+[categories.otp]
+route = "r"
+[[caps]]
+name = "c"
+limit = 2
+window = "36h"
+"""
+
+
+def read(text: str, env: Mapping[str, str] = ENV, *, secrets_required: bool = True) -> Settings:
+    path = Path("/etc/kaskad/k.toml")
+    return settings.parse(text, path, env, secrets_required=secrets_required)
+
+
+def faults(text: str, env: Mapping[str, str] = ENV) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        read(text, env)
+    assert {fault.file for fault in caught.value.faults} == {"/etc/kaskad/k.toml"}
+    return {fault.key: fault.reason for fault in caught.value.faults}
+
+
+def with_provider(lines: str) -> str:
+    return SMALL.replace('callback_token_env = "INFOBIP_CALLBACK_TOKEN"', lines)
+
+
+# ---- what a file means ---------------------------------------------------------------------------
+
+
+def test_a_file_with_contract_keys_alone_has_every_default() -> None:
+    read_small = read(SMALL)
+    assert read_small.server.public_url == "http://127.0.0.1:8080"
+    assert read_small.redis.url == ""
+    assert read_small.dedupe.window_ms == 30 * 86_400_000
+    step = read_small.routes["r"].steps[0]
+    assert (step.wait_ms, step.last_receipt_ms) == (86_400_000, 10_000)
+    assert read_small.categories["otp"].ttl_ms == 300_000
+    assert read_small.categories["marketing"].ttl_ms == 72 * 3_600_000
+    assert set(read_small.categories) == {"otp", "marketing"}
+    cap = read_small.caps[0]
+    assert (cap.category, cap.channel, cap.window_ms, cap.window_ms.text) == (
+        None,
+        "any",
+        36 * 3_600_000,
+        "36h",
+    )
+    assert read_small.warnings == ()
+
+
+def test_an_otp_ttl_that_is_set_stays() -> None:
+    text = SMALL.replace(
+        '[categories.otp]\nroute = "r"', '[categories.otp]\nroute = "r"\nttl = "1m"'
+    )
+    assert read(text).categories["otp"].ttl_ms == 60_000
+
+
+def test_an_empty_file_is_a_configuration_that_serves_nobody() -> None:
+    assert read("").providers == {}
+
+
+def test_paths_are_relative_to_the_file() -> None:
+    assert read("").redis.data_dir == Path("/etc/kaskad/.kaskad/redis")
+    text = '[redis]\ndata_dir = "/var/lib/kaskad"\n[prices]\nfile = "eu/prices.csv"'
+    assert read(text).redis.data_dir == Path("/var/lib/kaskad")
+    assert read(text).prices.file == Path("/etc/kaskad/eu/prices.csv")
+
+
+def test_the_environment_decides_which_redis() -> None:
+    text = '[redis]\nurl = "redis://a"'
+    assert read(text).redis.url == "redis://a"
+    assert read(text, {"KASKAD_REDIS_URL": "rediss://b"}).redis.url == "rediss://b"
+    assert read(text, {"KASKAD_REDIS_URL": ""}).redis.url == "redis://a"
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        ('host = "0.0.0.0"\nport = 81', "http://127.0.0.1:81"),
+        ('host = "10.0.0.1"', "http://10.0.0.1:8080"),
+        ('host = "::1"', "http://[::1]:8080"),
+        ('public_url = "https://k.example.com/a/"', "https://k.example.com/a"),
+    ],
+)
+def test_the_public_address_is_the_one_that_is_set_or_host_and_port(server: str, url: str) -> None:
+    assert read(f"[server]\n{server}").server.public_url == url
+
+
+def test_an_adapter_is_told_all_it_needs() -> None:
+    config = read(SMALL).provider_config("v")
+    assert (config.name, config.kind, config.sender) == ("v", "infobip-viber", "Shop")
+    assert config.base_url == "https://example.api.infobip.com"
+    assert config.api_key == "api-secret"
+    assert (config.rate_per_s, config.batch, config.timeout_ms) == (100, 100, 10_000)
+    assert config.callback_url == "http://127.0.0.1:8080/v1/callbacks/v?token=to%2Fken%26"
+    assert read(SMALL).channel("v") == "viber"
+    assert read(SMALL.replace("infobip-viber", "infobip-sms")).channel("v") == "sms"
+
+
+def test_a_callback_is_proved_by_any_configured_way() -> None:
+    assert read(SMALL).callback_auth("v") == CallbackAuth(token="to/ken&")
+    text = with_provider(
+        'callback_basic_user = "u"\ncallback_basic_password_env = "P"\n'
+        'callback_hmac_secret_env = "S"\ncallback_hmac_header = "X-S"\n'
+        'callback_hmac_algorithm = "sha1"\ncallback_hmac_encoding = "base64"'
+    )
+    both = read(text, {**ENV, "P": "pass", "S": "secret"})
+    assert both.callback_auth("v") == CallbackAuth(
+        basic=BasicAuth("u", "pass"), hmac=HmacAuth("secret", "X-S", "sha1", "base64")
+    )
+    assert both.callback_url("v") == "http://127.0.0.1:8080/v1/callbacks/v"
+
+
+def test_no_secret_is_ever_shown() -> None:
+    shown = repr(read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://:pass-word@h"}))
+    assert "INFOBIP_API_KEY" in shown
+    assert not [secret for secret in ("api-secret", "to/ken", "pass-word") if secret in shown]
+
+
+# ---- secrets -------------------------------------------------------------------------------------
+
+
+def test_a_provider_without_its_secret_is_a_fault_that_names_the_variable() -> None:
+    found = faults(SMALL, {"INFOBIP_CALLBACK_TOKEN": ""})
+    assert "INFOBIP_API_KEY" in found["providers.v.api_key_env"]
+    assert "INFOBIP_CALLBACK_TOKEN" in found["providers.v.callback_token_env"]
+
+
+def test_a_command_that_reaches_no_provider_is_only_warned_about_secrets() -> None:
+    lenient = read(SMALL, {}, secrets_required=False)
+    assert any("INFOBIP_API_KEY" in warning for warning in lenient.warnings)
+    assert lenient.provider_config("v").api_key == ""
+    assert lenient.callback_auth("v") == CallbackAuth()
+
+
+def test_an_app_without_its_key_is_only_a_warning() -> None:
+    assert read(SMALL).app_keys() == {"shop": "k"}
+    without = read(SMALL, {**ENV, "KASKAD_SHOP_KEY": ""})
+    assert without.app_keys() == {}
+    assert "KASKAD_SHOP_KEY" in without.warnings[0]
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ("[server]\nprot = 1", "server.prot", "unknown key; did you mean port"),
+        ("[sevrer]", "sevrer", "did you mean server"),
+        ("zzzz = 1", "zzzz", "is an unknown key."),
+        ("[redis]\nurl = 5", "redis.url", "expected `str`, got `int`"),
+        ("server = 5", "server", "table"),
+        ("apps = 5", "apps", "list"),
+        ("providers = 5", "providers", "table"),
+        ("categories = 5", "categories", "table"),
+        ('[redis]\nfsync = "no"', "redis.fsync", '"always" or "everysec"'),
+        ("[redis]\nshards = 0", "redis.shards", ">= 1"),
+        ("[redis]\ndata_dir = ''", "redis.data_dir", "path"),
+        ("[server]\nport = 65536", "server.port", "<= 65535"),
+        ("[server]\nport = 0", "server.public_url", "port is 0"),
+        ("[server]\nport = true", "server.port", "expected `int`"),
+        ('[server]\npublic_url = "k.example.com"', "server.public_url", "write an address"),
+        ('[server]\npublic_url = "http://h:x"', "server.public_url", "write an address"),
+        ('[server]\nidle_timeout = "0s"', "server.idle_timeout", "at least 1 ms"),
+        ('[server]\nidle_timeout = 30', "server.idle_timeout", "no duration"),
+        ('[prices]\ncurrency = "eur"', "prices.currency", "matching"),
+        ('[lanes]\nlease = "3s"', "lanes.lease", "2 times lanes.heartbeat"),
+        ("[[apps]]\nscopes = ['send']", "apps[0].name", "is missing"),
+        ("[[apps]]\nname = 'a'\nscopes = []", "apps[0].scopes", "is empty"),
+        ("[[apps]]\nname = 'a'\nscopes = ['rule']", "apps[0].scopes[0]", '"report"'),
+        ("[[apps]]\nname = 'a'\n[[apps]]\nname = 'a'", "apps", "2 entries named 'a'"),
+        ("[[apps]]\nname = 'a b'", "apps", "letters"),
+        ("[providers.'a/b']", "providers.a/b", "name that cannot be used"),
+        ("[categories.sport]\nroute = 'r'", "categories.sport", "unknown key"),
+        ("[categories.otp]\nroute = 'r'", "categories.otp.route", "there is none"),
+        ("[routes.r]\nsteps = []", "routes.r.steps", "1 to 8"),
+        ("[routes.r]\nsteps = [{ provider = 'x' }]", "routes.r.steps", "'x', but there is none"),
+    ],
+)  # fmt: skip
+def test_a_fault_names_its_key_and_says_what_to_do(text: str, key: str, says: str) -> None:
+    found = faults(text)
+    assert says in found[key]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "says"),
+    [
+        ('"infobip-viber"', '"viber"', "providers.v.kind", "infobip-sms, infobip-viber"),
+        ("https://example", "ftp://example", "providers.v.base_url", "write an address"),
+        ('sender = "Shop"', "", "providers.v.sender", "is missing"),
+        ('sender = "Shop"', 'sender = "S"\nrate = "90/m"', "providers.v.rate", "whole number"),
+        ('sender = "Shop"', 'sender = "S"\ntimeout = "1 s"', "providers.v.timeout", "no duration"),
+        ('{ provider = "v" }', '{ provider = "w" }', "routes.r.steps", "'w', but there is only"),
+        ('{ provider = "v" }', '{ provider = "v" }, { provider = "v" }', "routes.r.steps", "times"),
+        ('"v" }', '"v", wait = "99ms" }', "routes.r.steps[0].wait", "at least 100 ms"),
+        ('"v" }', '"v", pause = 1 }', "routes.r.steps[0].pause", "unknown"),
+        ("limit = 2", "limit = 0", "caps[0].limit", ">= 1"),
+        ("limit = 2", 'limit = 2\nchannel = "fax"', "caps[0].channel", '"any", "viber" or "sms"'),
+        ("limit = 2", 'limit = 2\ncategory = "all"', "caps[0].category", '"marketing"'),
+        ('"36h"', '"3650d1h"', "caps[0].window", "no duration"),
+        ('"36h"', '"3651d"', "caps[0].window", "ten years"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_table_names_the_table(old: str, new: str, key: str, says: str) -> None:
+    assert old in SMALL
+    found = faults(SMALL.replace(old, new))
+    assert says in found[key]
+    assert len(found) == 1, "one fault causes no other"
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "says"),
+    [
+        ("", "providers.v", "callback_token_env, or callback_basic_user"),
+        ('callback_basic_password_env = "P"', "providers.v.callback_basic_user", "is missing"),
+        ('callback_hmac_secret_env = "P"', "providers.v.callback_hmac_header", "is missing"),
+        (
+            'callback_token_env = "P"\ncallback_basic_user = "u"',
+            "providers.v.callback_basic_password_env",
+            "is missing",
+        ),
+        (
+            'callback_token_env = "P"\ncallback_hmac_header = "u"',
+            "providers.v.callback_hmac_secret_env",
+            "is missing",
+        ),
+        (
+            'callback_basic_user = "a:b"\ncallback_basic_password_env = "P"',
+            "providers.v.callback_basic_user",
+            "colon",
+        ),
+    ],
+)
+def test_a_provider_needs_one_whole_proof_for_its_callbacks(
+    lines: str, key: str, says: str
+) -> None:
+    found = faults(with_provider(lines), {**ENV, "P": "p"})
+    assert says in found[key]
+    assert len(found) == 1
+
+
+def test_every_fault_is_told_at_once_and_each_is_a_line() -> None:
+    text = SMALL.replace("limit", "limmit").replace('"Shop"', "7") + "[lanes]\nclaim_max = 0\n"
+    with pytest.raises(ConfigurationError) as caught:
+        read(text)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert all(
+        line.startswith("/etc/kaskad/k.toml: ") and line.endswith((".", "?")) for line in lines
+    )
+    for key in ("caps[0].limmit", "caps[0].limit", "providers.v.sender", "lanes.claim_max"):
+        assert sum(f" {key} " in line for line in lines) == 1
+
+
+def test_what_is_not_toml_says_where() -> None:
+    assert "line 2" in faults("[server]\nport = = 1")[""]
+
+
+def test_a_ttl_that_ends_before_the_last_step_could_start_is_a_warning() -> None:
+    text = SMALL.replace('{ provider = "v" }', '{ provider = "v" }, { provider = "s" }')
+    text += SMALL[SMALL.index("[providers.v]") : SMALL.index("[routes")].replace(".v]", ".s]")
+    (warning,) = read(text).warnings
+    assert warning.startswith("categories.otp")
+
+
+# ---- which file ----------------------------------------------------------------------------------
+
+
+def test_the_named_file_comes_before_the_variable_and_that_before_the_default(
+    tmp_path: Path,
+) -> None:
+    named, variable = tmp_path / "named.toml", tmp_path / "variable.toml"
+    named.write_text("[server]\nport = 1")
+    variable.write_text("[server]\nport = 2")
+    env = {**ENV, "KASKAD_CONFIG": str(variable)}
+    assert settings.load(named, env).server.port == 1
+    assert settings.load(None, env).server.port == 2
+    assert settings.load(None, ENV).path == FILE
+    assert settings.load(named, env).redis.data_dir == tmp_path / ".kaskad" / "redis"
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read"):
+        settings.load(tmp_path / "none.toml", ENV)
+    (tmp_path / "latin.toml").write_bytes(b"# \xff")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        settings.load(tmp_path / "latin.toml", ENV)
+    (tmp_path / "large.toml").write_text("#" * (settings.CONFIG_BYTES_MAX + 1))
+    with pytest.raises(SettingsError, match="larger"):
+        settings.load(tmp_path / "large.toml", ENV)
+
+
+# ---- the shipped file and the documentation ------------------------------------------------------
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "server": settings.Server,
+    "redis": settings.Redis,
+    "apps": settings.App,
+    "providers": settings.Provider,
+    "routes": settings.Route,
+    "categories": settings.CategorySettings,
+    "caps": settings.Cap,
+    "dedupe": settings.Dedupe,
+    "prices": settings.Prices,
+    "retention": settings.Retention,
+    "lanes": settings.Lanes,
+}
+
+
+def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
+    for name, kind in TABLES.items():
+        for field in msgspec.structs.fields(settings.Step if name == "routes" else kind):
+            yield name, field
+
+
+def written(field: msgspec.structs.FieldInfo) -> str:
+    """A field's default as a person writes it."""
+    match field.default:
+        case _ if field.required:
+            return "required"
+        case None:
+            return "none"
+        case Duration() as duration:
+            return f'`"{duration.text}"`'
+        case Rate() as rate:
+            return f'`"{rate}/s"`'
+        case bool() | int() as number:
+            return f"`{str(number).lower()}`"
+        case tuple() as items:
+            return "`[" + ", ".join(f'"{item}"' for item in items) + "]`"
+        case text:
+            return f'`"{text}"`'
+
+
+def section(text: str, name: str, heading: str) -> str:
+    """Everything below the headings of a table, up to the next heading."""
+    found = re.findall(rf"(?ms)^{heading}\[+{name}\b.*?(?=^{heading}\[|^## |\Z)", text)
+    assert found, name
+    return "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("table", "field"), [*keys()], ids=lambda value: getattr(value, "name", value)
+)
+def test_every_key_is_in_the_shipped_file_with_a_comment_and_in_the_docs_with_its_default(
+    table: str, field: msgspec.structs.FieldInfo
+) -> None:
+    key = field.encode_name
+    explained = rf"(?m)^(# )?{key} = .+? # \S|^ +# {key}: \S"
+    assert re.search(explained, section(SHIPPED, table, "")), "explain it in config/kaskad.toml"
+    row = f"| `{key}` | {written(field)} | "
+    assert row in section(DOCS, table, "### `"), "list it in docs/configuration.md"
+
+
+def test_every_table_is_covered() -> None:
+    assert set(TABLES) == set(settings.Document.__struct_fields__)
+    documented = set(re.findall(r"(?m)^### `\[+(\w+)", DOCS))
+    assert documented == set(TABLES)
+
+
+def test_what_the_shipped_file_shows_as_a_default_is_the_default() -> None:
+    optional = {field.encode_name for _, field in keys() if field.default is None}
+    uncommented = re.sub(
+        r"(?m)^# (?=([a-z_]+) = )", lambda m: m[0] if m[1] in optional else "", SHIPPED
+    )
+    assert len(tomllib.loads(uncommented)["server"]) == len(settings.Server.__struct_fields__)
+    shown, plain = (settings.parse(text, FILE, ENV) for text in (uncommented, SHIPPED))
+    for table in settings.Document.__struct_fields__:
+        assert getattr(shown, table) == getattr(plain, table)
+
+
+def test_the_shipped_configuration_is_sound_and_every_route_has_a_price_everywhere() -> None:
+    shipped = settings.load(None, ENV)
+    assert shipped.warnings == ()
+    book = load_prices(shipped.prices.file, shipped.prices.currency)
+    day = max(row.valid_from for row in book.rows)
+    for provider in shipped.providers:
+        for category in shipped.categories:
+            price = book.quote(provider, "0", category, day)
+            assert price is not None
+            assert 0 < price.cost <= price.sell
+    assert {row.provider for row in book.rows} == set(shipped.providers)
+
+
+def test_viber_is_cheaper_than_sms_wherever_both_have_a_price() -> None:
+    shipped = settings.load(None, ENV)
+    book = load_prices(shipped.prices.file, shipped.prices.currency)
+    day = max(row.valid_from for row in book.rows)
+    for row in book.rows:
+        for category in shipped.categories:
+            viber = book.quote("infobip-viber", row.prefix, category, day)
+            sms = book.quote("infobip-sms", row.prefix, category, day)
+            assert viber is not None
+            assert sms is not None
+            assert viber.cost < sms.cost
+
+
+# ---- durations and rates -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [("500ms", 500), ("10s", 10_000), ("15m", 900_000), ("24h", 86_400_000), ("30d", 2_592_000_000),
+     ("0s", 0)],
+)  # fmt: skip
+def test_a_duration_is_milliseconds_and_keeps_its_text(text: str, ms: int) -> None:
+    duration = Duration.parse(text)
+    assert duration == ms
+    assert duration.text == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "s", "-1s", "1.5h", "1h30m", "10 s", "10S", "1w", "10s\n", 10, None, "٣s"]
+)
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="no duration"):
+        Duration.parse(text)
+
+
+@given(st.integers(1, 1000))
+def test_a_rate_is_the_same_in_every_unit(messages: int) -> None:
+    units = (f"{messages}/s", f"{messages * 60}/m", f"{messages * 3600}/h")
+    assert [Rate.parse(text) for text in units] == [messages] * 3
+
+
+@pytest.mark.parametrize("text", ["0/s", "59/m", "90/m", "3601/h", "100001/s"])
+def test_a_rate_that_is_not_whole_a_second_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a whole number of messages a second"):
+        Rate.parse(text)
+
+
+@pytest.mark.parametrize("text", ["500", "500/d", "/s", "-1/s", "1.5/s", "500 /s", 500])
+def test_what_is_no_rate_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="no rate"):
+        Rate.parse(text)

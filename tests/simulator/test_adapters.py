@@ -1,0 +1,113 @@
+"""Our own adapters against the simulator: what one writes, the other reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from providers.contract import (
+    Adapter,
+    ProviderConfig,
+    Refused,
+    Reply,
+    Request,
+    Submission,
+    Submitted,
+)
+from providers.registry import make_adapter
+from providers.simulator import Knobs, Settings, child
+from tests.worlds.simulator_webhook import Webhook, call
+
+KNOBS = Knobs(answer_ms_min=0, answer_ms_max=0, receipt_ms_min=60_000, receipt_ms_max=60_000)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[child.Child]:
+    with child.running(Settings(knobs=KNOBS)) as running:
+        yield running
+
+
+@pytest.fixture
+def webhook(simulator: child.Child) -> Iterator[Webhook]:
+    simulator.reset()
+    webhook = Webhook()
+    yield webhook
+    webhook.close()
+
+
+def adapter(kind: str, simulator: child.Child, webhook: Webhook) -> Adapter:
+    return make_adapter(
+        ProviderConfig(
+            name=kind,
+            kind=kind,
+            base_url=simulator.base_url,
+            api_key=simulator.api_key,
+            sender="Shop",
+            rate_per_s=100,
+            batch=100,
+            timeout_ms=10_000,
+            callback_url=webhook.url + "/callback?token=t",
+        )
+    )
+
+
+def exchange(simulator: child.Child, request: Request) -> Reply:
+    key = {name.lower(): value for name, value in request.headers}["authorization"]
+    answer = call(
+        simulator.port,
+        request.method,
+        request.path,
+        request.body or None,
+        key=key.removeprefix("App "),
+    )
+    return Reply(answer.status, answer.headers, answer.body)
+
+
+def submission(number: int) -> Submission:
+    return Submission(
+        ref=f"01J-{number}",
+        to=f"+7916000000{number}",
+        sender="Shop",
+        category="marketing",
+        text="я" * 71,
+        validity_ms=900_000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel", "cost"),
+    [("infobip-viber", "viber", "0.0100"), ("infobip-sms", "sms", "0.0800")],
+)
+def test_an_adapter_sends_looks_up_and_reads_its_receipts(
+    simulator: child.Child, webhook: Webhook, kind: str, channel: str, cost: str
+) -> None:
+    ends = ["delivered", "undelivered", "expired", "rejected"]
+    simulator.turn(
+        by_phone={
+            submission(number).to: {channel: {"ending": ending, "seen": False}}
+            for number, ending in enumerate(ends)
+        }
+    )
+    spoken = adapter(kind, simulator, webhook)
+    batch = [submission(number) for number in range(len(ends))]
+    outcomes = spoken.outcomes(batch, exchange(simulator, spoken.submit(batch)))
+    assert [type(outcome) for outcome in outcomes] == [Submitted] * 3 + [Refused]
+
+    refs = [item.ref for item in batch]
+    found = spoken.looked_up(exchange(simulator, spoken.look_up([*refs[:3], "unknown"])))
+    assert {receipt.ref: receipt.status for receipt in found} == dict.fromkeys(refs[:3], "sent")
+
+    simulator.flush(everything=True)
+    receipts = [
+        receipt
+        for post in webhook.posts
+        for receipt in spoken.receipts(post.body, post.headers["content-type"]).receipts
+    ]
+    assert {receipt.ref: receipt.status for receipt in receipts} == dict(
+        zip(refs, ends[:3], strict=False)
+    )
+    [delivered] = [receipt for receipt in receipts if receipt.status == "delivered"]
+    assert (delivered.cost, delivered.currency) == (Decimal(cost), "EUR")
+    assert simulator.bill().messages[refs[0]].charge == cost

@@ -1,0 +1,215 @@
+"""A dispatcher with scripted providers on a real Redis, and ways to look at what became."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import trio
+from prometheus_client import CollectorRegistry
+
+from gateway.core.model import Message, MessageStatus, Send, StepStatus, unpack_message
+from gateway.core.policy import Policy
+from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.dispatcher import dispatch
+from gateway.dispatch.metrics import Metrics
+from gateway.redis.client import Link
+from gateway.redis.trio_driver import open_link
+from gateway.settings.file import Lanes
+from gateway.store.keys import keys_of
+from gateway.store.store import Store
+from providers.contract import Outcome, ProviderConfig, Receipt, SendFault, Submission, Submitted
+from tests.worlds.cascade_world import T0, policy, request
+
+Reply = Callable[[Sequence[Submission]], Awaitable[list[Outcome]]]
+WAIT_S = 10.0  # for what must happen; a test that waits this long fails
+
+
+class Wire(msgspec.Struct):
+    can_look_up: bool = True
+    look_up_max: int = 100
+
+
+async def accept(batch: Sequence[Submission]) -> list[Outcome]:
+    return [Submitted(s.ref) for s in batch]
+
+
+def fail(fault: SendFault) -> Reply:
+    async def reply(batch: Sequence[Submission]) -> list[Outcome]:
+        raise fault
+
+    return reply
+
+
+class ScriptedProvider:
+    """Answers with the script's replies in turn, then with `otherwise`; keeps what it was sent."""
+
+    def __init__(self, name: str, rate: int = 1_000, batch: int = 100, **changes: Any) -> None:
+        fields = {
+            "name": name,
+            "kind": "scripted",
+            "base_url": "",
+            "api_key": "",
+            "sender": "Shop",
+            "rate_per_s": rate,
+            "batch": batch,
+            "timeout_ms": 5_000,
+            "callback_url": "",
+        }
+        self.config = ProviderConfig(**(fields | changes))
+        self.adapter = Wire()
+        self.batch_max = batch
+        self.script: list[Reply] = []
+        self.otherwise: Reply = accept
+        self.batches: list[list[Submission]] = []
+        self.asked: list[str] = []
+        self.knows: dict[str, Receipt] = {}
+        self.look_up_fault: SendFault | None = None
+
+    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+        self.batches.append(list(batch))
+        reply = self.script.pop(0) if self.script else self.otherwise
+        await trio.lowlevel.checkpoint()
+        return await reply(batch)
+
+    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
+        self.asked += refs
+        if self.look_up_fault is not None:
+            raise self.look_up_fault
+        return [self.knows[ref] for ref in refs if ref in self.knows]
+
+    @property
+    def refs(self) -> list[str]:
+        return [s.ref for batch in self.batches for s in batch]
+
+    @property
+    def sent(self) -> Counter[str]:
+        """How often each message was put on the wire."""
+        return Counter(ref.split(".")[0] for ref in self.refs)
+
+
+class DispatchWorld:
+    """`now_ms` moves with trio's clock, and ahead when told."""
+
+    consumers = itertools.count()
+
+    def __init__(self, link: Link, url: str, rules: Policy, shards: int) -> None:
+        self.url = url
+        self.link = link
+        self.store = Store(link, rules, shards=shards)
+        self.viber = ScriptedProvider("viber")
+        self.sms = ScriptedProvider("sms")
+        self.terms = Lanes()
+        self.registry = CollectorRegistry()
+        self._began = trio.current_time()
+        self._ahead_ms = 0
+        self._people = itertools.count(79_160_000_000)
+
+    def clock(self) -> int:
+        return T0 + round((trio.current_time() - self._began) * 1000) + self._ahead_ms
+
+    def go_ahead(self, ms: int) -> None:
+        self._ahead_ms += ms
+
+    def deps(self, **changes: Any) -> DispatchDeps:
+        providers: dict[str, Provider] = {"viber": self.viber, "sms": self.sms}
+        fields: dict[str, Any] = {
+            "store": self.store,
+            "bell": self.link,
+            "providers": providers,
+            "clock": self.clock,
+            "consumer": f"dispatch-{next(self.consumers)}",
+            "metrics": Metrics(CollectorRegistry()),
+            "terms": self.terms,
+            "stopping": trio.Event(),
+        }
+        return DispatchDeps(**(fields | changes))
+
+    async def admit(self, count: int = 1, **changes: Any) -> list[str]:
+        """Accepts messages to as many people; returns their ids."""
+        ids = []
+        by_shard: dict[int, list[Send]] = {}
+        for _ in range(count):
+            to = str(next(self._people))
+            id_ = self.store.new_message_id(to, self.clock())
+            send = request(**({"id": id_, "to": to} | changes))
+            by_shard.setdefault(self.store.shard_of_phone(to), []).append(send)
+            ids.append(id_)
+        for shard, sends in by_shard.items():
+            answers = await self.store.admit(shard, sends, self.clock())
+            assert {a.outcome for a in answers} == {"accepted"}, answers
+        return ids
+
+    async def message(self, id_: str) -> Message:
+        keys = self.store.keys_for_message(id_)
+        assert keys is not None
+        (record,) = await self.link.call([("GET", keys.message(id_))])
+        return unpack_message(id_, record)
+
+    async def steps(self, id_: str) -> list[str]:
+        return [StepStatus(s.status).name.lower() for s in (await self.message(id_)).steps]
+
+    async def until(self, ids: Sequence[str], *statuses: str) -> None:
+        """Waits until the messages' steps have these statuses."""
+        for id_ in ids:
+
+            async def arrived(id_: str = id_) -> bool:
+                return await self.steps(id_) == list(statuses)
+
+            await self.until_asked(arrived)
+
+    async def until_true(self, what: Callable[[], bool]) -> None:
+        async def ask() -> bool:
+            return what()
+
+        await self.until_asked(ask)
+
+    async def until_asked(self, ask: Callable[[], Awaitable[bool]]) -> None:
+        """Asks again and again, because Redis and a dispatcher at work tell nobody."""
+        with trio.fail_after(WAIT_S):
+            while not await ask():  # noqa: ASYNC110
+                await trio.sleep(0.003)
+
+    async def status(self, id_: str) -> str:
+        return MessageStatus((await self.message(id_)).status).name.lower()
+
+    async def lane_entries(self, provider: str = "viber") -> int:
+        """Entries of the provider's lanes, sent or not, whose outcome is not recorded."""
+        total = 0
+        for shard in range(self.store.shards):
+            for category in ("otp", "transactional", "marketing"):
+                lane = keys_of(shard).lane(provider, category)
+                (length,) = await self.link.call([("XLEN", lane)])
+                total += length
+        return total
+
+
+@asynccontextmanager
+async def world(url: str, *, shards: int = 1, **rules: Any) -> AsyncIterator[DispatchWorld]:
+    async with open_link(url) as link:
+        yield DispatchWorld(link, url, policy(**rules), shards)
+
+
+@asynccontextmanager
+async def dispatching(world: DispatchWorld, **changes: Any) -> AsyncIterator[DispatchDeps]:
+    """A dispatcher that works for the length of the block and is stopped in order at its end."""
+    deps = world.deps(**changes)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(dispatch, deps)
+        yield deps
+        deps.stopping.set()
+
+
+def under_trio(test: Callable[..., Awaitable[None]]) -> Callable[[str], None]:
+    """Runs an async test under trio; it gets the URL of an empty Redis."""
+
+    def run(redis_url: str) -> None:
+        trio.run(test, redis_url)
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run

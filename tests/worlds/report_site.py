@@ -1,0 +1,157 @@
+"""The report page served by uvicorn over a real Redis that lived through a month of messages."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+from msgspec.structs import replace
+
+from gateway.core.events import Accepted, Claimed, Happening, Reported
+from gateway.core.model import Content, Send
+from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
+from gateway.core.prices import Price
+from gateway.ingress.api.reports import FinanceDeps, endpoints
+from gateway.redis.asyncio_driver import open_link
+from gateway.store.apply import Item
+from gateway.store.store import Store
+from providers.contract import Receipt
+
+NOW_MS = 1_795_262_400_000  # 2026-11-21T12:00:00Z
+DAY_MS = 86_400_000
+KEY = "ksk_finance"
+START_WAIT_S = 20.0
+
+PRICES = {"viber": Price(5_200, 9_000, "EUR"), "sms": Price(41_000, 70_000, "EUR")}
+POLICY = Policy(
+    routes={"viber-then-sms": (RouteStep("viber", 900_000, 0), RouteStep("sms", 900_000, 0))},
+    categories={
+        "marketing": CategoryRule("viber-then-sms", DAY_MS),
+        "otp": CategoryRule("viber-then-sms", DAY_MS),
+    },
+    providers={"viber": ProviderRule("viber"), "sms": ProviderRule("sms")},
+    caps=(),
+    dedupe_ms=30 * DAY_MS,
+    slot_ms={},
+    currency="EUR",
+    quote=lambda provider, digits, category, day: PRICES.get(provider),
+)
+# app, campaign, messages, how many of them Viber delivers, how many then SMS delivers, days ago
+CAMPAIGNS = (
+    ("shop", "autumn-sale", 120, 70, 40, 2),
+    ("shop", "Осенняя распродажа", 40, 25, 10, 9),
+    ("bank", "=limit-offer", 30, 12, 18, 0),
+    ("bank", None, 25, 20, 4, 0),
+)
+
+
+async def send_all(store: Store) -> None:
+    """Every campaign's messages through acceptance and cascade to their end; one in ten is sent
+    twice.
+    """
+    for position, (app, campaign, count, by_viber, by_sms, days_ago) in enumerate(CAMPAIGNS):
+        now_ms = NOW_MS - days_ago * DAY_MS
+        first = [
+            Send(
+                id=store.new_message_id(to, now_ms),
+                app=app,
+                to=to,
+                country="RU" if n % 3 else "DE",
+                category="marketing" if campaign else "otp",
+                content=Content("Скидки начались"),
+                campaign=campaign,
+            )
+            for n in range(count)
+            if (to := f"79{position}{n:08}")
+        ]
+        again = [replace(s, id=store.new_message_id(s.to, now_ms)) for s in first[::10] if campaign]
+        await store.admit(0, first + again, now_ms)
+
+        async def happen(ids: Sequence[str], happening: Happening, now_ms: int = now_ms) -> None:
+            await store.apply([Item(id_, happening) for id_ in ids], now_ms)
+
+        async def end(
+            ids: Sequence[str], step: int, provider: str, status: Any, now_ms: int = now_ms
+        ) -> None:
+            receipts = [(id_, Receipt(status, f"{id_}.{step}")) for id_ in ids]
+            items = [Item(id_, Reported(step, receipt, provider)) for id_, receipt in receipts]
+            await store.apply(items, now_ms)
+
+        ids = [s.id for s in first]
+        reached, fallen = ids[:by_viber], ids[by_viber:]
+        await happen(ids, Claimed(0))
+        await happen(ids, Accepted(0))
+        await end(reached, 0, "viber", "delivered")
+        await end(fallen, 0, "viber", "undelivered")
+        await happen(fallen, Claimed(1))
+        await happen(fallen, Accepted(1))
+        await end(fallen[:by_sms], 1, "sms", "delivered")
+        await end(fallen[by_sms:], 1, "sms", "undelivered")
+
+
+class Refused(Exception):
+    pass
+
+
+async def authorise(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    if dict(headers).get(b"authorization") != b"Bearer " + KEY.encode():
+        raise Refused
+
+
+class Site:
+    """The two addresses of the report on a port of this machine, served by a thread of its own."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._served = threading.Event()
+        self._stop: Any = None
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="report-site")
+        port = self._socket.getsockname()[1]
+        self.origin = f"http://127.0.0.1:{port}"
+        self.with_key = f"http://finance:{KEY}@127.0.0.1:{port}"
+
+    def __enter__(self) -> Site:
+        self._thread.start()
+        assert self._served.wait(START_WAIT_S)
+        if self._fault is not None:
+            raise self._fault
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._thread.join(START_WAIT_S)
+        self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as fault:
+            self._fault = fault
+            self._stop = lambda: None
+            self._served.set()
+
+    async def _serve(self) -> None:
+        async with open_link(self._redis_url) as link:
+            await send_all(Store(link, POLICY))
+            deps = FinanceDeps(link, 1, "EUR", authorise, (Refused,), lambda: NOW_MS)
+            apps = endpoints(deps)
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                await apps[scope["path"]](scope, receive, send)
+
+            server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error"))
+            loop = asyncio.get_running_loop()
+
+            def stop() -> None:
+                loop.call_soon_threadsafe(setattr, server, "should_exit", True)
+
+            self._stop = stop
+            # The socket listens already: whoever connects from now on waits at most for the loop.
+            self._served.set()
+            await server.serve([self._socket])
