@@ -171,7 +171,7 @@ def mailbox_of(text: str) -> str | None:
     """The one spelling of an e-mail address: NFC, lower case, its domain in IDNA's ASCII form.
 
     None: it cannot be one."""
-    local, at, domain = unicodedata.normalize("NFC", text.strip()).lower().rpartition("@")
+    local, at, domain = unicodedata.normalize("NFC", text).lower().rpartition("@")
     if not at or _local(local) is None or len(local.encode()) > LOCAL_BYTES_MAX:
         return None
     try:

@@ -310,3 +310,26 @@ async def test_with_several_shards_each_person_has_one(world: World) -> None:
     assert len({id_[9:11] for id_ in ids}) == 4
     again = (await world.send(items)).json
     assert [(r["outcome"], r["id"]) for r in again] == [("duplicate", id_) for id_ in ids]
+
+
+@with_ingress()
+async def test_a_message_to_addresses_of_several_kinds_shows_them_as_it_was_asked(
+    world: World,
+) -> None:
+    to = {"phone": PHONE, "email": "anna@shop.example"}
+    told = await world.send(OTP | {"to": to | {"email": "Anna@Shop.example"}})
+    assert told.status == 202
+    view = (await world.call("GET", f"/v1/messages/{told.json['id']}")).json
+    assert view["to"] == to
+    again = await world.send(SALE | {"to": PHONE})
+    assert again.status == 202
+    same_person = await world.send(SALE | {"to": {"email": "ANNA@shop.example", "phone": PHONE}})
+    assert same_person.json["outcome"] == "duplicate"
+
+
+@with_ingress()
+async def test_a_message_that_no_step_has_an_address_for_is_refused_at_to(world: World) -> None:
+    answer = await world.send(OTP | {"to": {"email": "anna@shop.example"}})
+    assert answer.status == 422
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/to"]
+    assert "no address" in answer.json["errors"][0]["detail"]

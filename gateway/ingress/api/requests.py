@@ -313,7 +313,7 @@ def read_keys(
     kind: type[msgspec.Struct], table: Mapping[str, Any], pointer: str, faults: list[Fault]
 ) -> dict[str, Any]:
     """The keys that can be read, each as its field's type; appends a fault for every other."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key in table:
         if key not in fields:
             known = ", ".join(fields)
@@ -331,10 +331,10 @@ def read_keys(
             count = len(faults)
             inner = read_keys(nested, table[name], at, faults)
             if len(faults) == count:
-                values[name] = nested(**inner)
+                values[field.name] = nested(**inner)
             continue
         try:
-            values[name] = msgspec.convert(table[name], field.type)
+            values[field.name] = msgspec.convert(table[name], field.type)
         except msgspec.ValidationError as error:
             reason = str(error).partition(" - at")[0]
             faults.append(Fault(at, f"{reason}. {rule_of(field.type)}".rstrip()))
