@@ -99,7 +99,7 @@ def check(world: World) -> None:
 
 @given(WORLDS, LIVES)
 @settings(max_examples=400)
-def test_the_invariants_hold_after_every_happening(
+def test_the_invariants_hold_after_every_event(
     world: World, life: list[tuple[events.Event, int]]
 ) -> None:
     live(world, life)

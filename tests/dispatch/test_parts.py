@@ -128,7 +128,7 @@ def test_a_pause_doubles_and_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "happening", "halts"),
+    ("fault", "event", "halts"),
     [
         (NotSent("connect_failed", ""), ev.NotSent, True),
         (Throttled("429", ""), ev.PutBack, True),
@@ -138,10 +138,10 @@ def test_a_pause_doubles_and_is_bounded() -> None:
     ],
 )
 def test_a_failed_request_is_judged_by_its_stage(
-    fault: SendFault, happening: type, halts: bool
+    fault: SendFault, event: type, halts: bool
 ) -> None:
     answer = read_fault(held(3), fault)
-    assert [type(item.event) for item in answer.items] == [happening] * 3
+    assert [type(item.event) for item in answer.items] == [event] * 3
     assert answer.halt is halts
     assert {item.claimed_ms for item in answer.items} == {1}
     assert all(item.entry is not None for item in answer.items)

@@ -33,7 +33,7 @@ LANE = keys_of(0).lane("viber", "marketing")
 
 
 class AwkwardStore(Store):
-    """A store whose commits of one kind of happening stop before or after they are made."""
+    """A store whose commits of one kind of event stop before or after they are made."""
 
     def __init__(self, store: Store, kind: type, *, made: bool) -> None:
         super().__init__(store.link, store.policy, shards=store.shards)

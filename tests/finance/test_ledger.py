@@ -181,8 +181,8 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             assert [a.outcome for a in answers] == ["accepted", "duplicate"]
             ids.append(send.id)
 
-        async def happen(id_: str, happening: Event) -> None:
-            await store.apply([Item(id_, happening)], NOON)
+        async def happen(id_: str, event: Event) -> None:
+            await store.apply([Item(id_, event)], NOON)
 
         async def report(id_: str, step: int, provider: str, status: Any) -> None:
             await happen(id_, Reported(step, Receipt(status, f"{id_}.{step}"), provider))

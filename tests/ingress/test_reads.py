@@ -65,7 +65,7 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
     id_ = (await world.send(request)).json["id"]
     fault = Fault("7", "EC_NO_VIBER", permanent=True)
     delivered = Receipt(status="delivered", ref=f"{id_}.1", at_ms=T0 + 61_234)
-    for happening in (
+    for event in (
         ev.Claimed(0),
         ev.Refused(0, fault),
         ev.Claimed(1),
@@ -73,7 +73,7 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
         ev.Reported(1, delivered, "sms"),
     ):
         world.clock.now_ms += 1_000
-        await world.store.apply([Item(id_, happening)], world.clock.now_ms)
+        await world.store.apply([Item(id_, event)], world.clock.now_ms)
     view = (await world.call("GET", f"/v1/messages/{id_}")).json
     viber, sms = view["steps"]
     assert viber["status"] == "rejected"
@@ -90,8 +90,8 @@ async def test_a_step_its_provider_knows_by_our_id_shows_that_id_once_it_was_sen
     world: World,
 ) -> None:
     id_ = (await world.send(OTP | {"route": "both"})).json["id"]
-    for happening in (ev.Claimed(0), ev.Accepted(0)):
-        await world.store.apply([Item(id_, happening)], world.clock.now_ms)
+    for event in (ev.Claimed(0), ev.Accepted(0)):
+        await world.store.apply([Item(id_, event)], world.clock.now_ms)
     view = (await world.call("GET", f"/v1/messages/{id_}")).json
     assert [step["provider_id"] for step in view["steps"]] == [f"{id_}.0", None]
 

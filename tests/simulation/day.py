@@ -76,13 +76,13 @@ class Day:
         self.posts.append(decision.post)
         self._carry_out(decision.message, 0, Effects(lane=decision.lane))
 
-    def happen(self, id_: str, happening: ev.Event) -> Effects:
+    def happen(self, id_: str, event: ev.Event) -> Effects:
         message = self.messages[id_]
         person = self.persons[message.home]
         before = [step.status for step in message.steps]
         billed, due, was_final = message.billed, message.due_ms, message.finished
         arrived = message.status in ARRIVED
-        effects = cascade.advance(message, happening, [person], self.policy, self.now_ms)
+        effects = cascade.advance(message, event, [person], self.policy, self.now_ms)
         self._check_steps(message, before)
         assert billed is None or message.billed == billed, "billed once, at the first delivery"
         if effects.submit:

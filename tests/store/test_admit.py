@@ -46,8 +46,8 @@ async def report(store: Store, message_id: str, status: Any, now_ms: int = T0) -
     """Claims and sends the first step, and lets its provider report."""
     receipt = Receipt(status=status, ref=message_id + ".0")
     steps = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
-    for happening in steps:
-        await store.apply([Item(message_id, happening)], now_ms)
+    for event in steps:
+        await store.apply([Item(message_id, event)], now_ms)
 
 
 def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicates(

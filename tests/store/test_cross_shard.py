@@ -153,8 +153,8 @@ def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_
         wanted = send(store, route="viber-only")
         assert await outcome(store, wanted) == ("accepted", wanted.id)
         receipt = Receipt("delivered", ref=f"{wanted.id}.0", to=to)
-        for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
-            await store.apply([Item(wanted.id, happening)], T0)
+        for event in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
+            await store.apply([Item(wanted.id, event)], T0)
         home = keys_of(store.shard_of_home(PHONE))
         for key in (home.phone(PHONE), USER_KEYS.user(USER)):
             (record,) = await store.link.call([("GET", key)])

@@ -1,6 +1,6 @@
 """The real store against a plain model of it.
 
-Any sequence of requests and happenings leaves Redis as the pure rules say, and ledger, totals,
+Any sequence of requests and events leaves Redis as the pure rules say, and ledger, totals,
 timers, lanes and persons' records agree with the messages. Of batches that are committed at the
 same time there is an order which explains all answers and all that is in Redis.
 """
@@ -66,7 +66,7 @@ TOGETHER = st.lists(st.one_of(REQUESTS, HAPPENED), min_size=2, max_size=3)
 
 
 class Model:
-    """The same rules over dictionaries, one request or happening at a time."""
+    """The same rules over dictionaries, one request or event at a time."""
 
     def __init__(self) -> None:
         self.messages: dict[str, Message] = {}
@@ -88,10 +88,10 @@ class Model:
             self.lanes[(*decision.lane, send.id)] += 1
         return type(decision).__name__.lower()
 
-    def apply(self, message_id: str, happening: ev.Event, now_ms: int) -> None:
+    def apply(self, message_id: str, event: ev.Event, now_ms: int) -> None:
         message = self.messages[message_id]
         persons = self.people(message)
-        effects = cascade.advance(message, happening, persons, RULES, now_ms)
+        effects = cascade.advance(message, event, persons, RULES, now_ms)
         self.posts += effects.posts
         if effects.lane:
             self.lanes[(*effects.lane, message_id)] += 1
@@ -158,18 +158,18 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.run(work)
 
     @rule(
-        happenings=st.lists(st.tuples(st.integers(0, 50), EVENTS), min_size=1, max_size=8),
+        happened=st.lists(st.tuples(st.integers(0, 50), EVENTS), min_size=1, max_size=8),
         wait_ms=st.sampled_from([0, 1, 20_000, 16 * 60_000, DAY]),
     )
-    def happen(self, happenings: list[tuple[int, ev.Event]], wait_ms: int) -> None:
+    def happen(self, happened: list[tuple[int, ev.Event]], wait_ms: int) -> None:
         ids = list(self.model.messages)
         if not ids:
             return
         self.now_ms += wait_ms
         items = [
-            Item(ids[i % len(ids)], h)
-            for i, h in happenings
-            if not (isinstance(h, ev.Claimed) and h.opt_out)
+            Item(ids[i % len(ids)], event)
+            for i, event in happened
+            if not (isinstance(event, ev.Claimed) and event.opt_out)
         ]
 
         async def work(store: Store) -> None:
@@ -226,9 +226,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 for to, user, campaign, category in job
             ]
         return [
-            Item(ids[i % len(ids)], happening)
-            for i, happening in job
-            if ids and not (isinstance(happening, ev.Claimed) and happening.opt_out)
+            Item(ids[i % len(ids)], event)
+            for i, event in job
+            if ids and not (isinstance(event, ev.Claimed) and event.opt_out)
         ]
 
     @invariant()

@@ -75,8 +75,8 @@ async def send_all(store: Store) -> None:
         ]
         await store.admit(0, first + again, now_ms)
 
-        async def happen(ids: Sequence[str], happening: Event, now_ms: int = now_ms) -> None:
-            await store.apply([Item(id_, happening) for id_ in ids], now_ms)
+        async def happen(ids: Sequence[str], event: Event, now_ms: int = now_ms) -> None:
+            await store.apply([Item(id_, event) for id_ in ids], now_ms)
 
         async def end(
             ids: Sequence[str], step: int, provider: str, status: Any, now_ms: int = now_ms
