@@ -36,9 +36,9 @@ from gateway.redis.client import (
     add_up,
     move_delay_s,
 )
-from gateway.redis.cluster_slots import Unit, batch_of, in_full, share_out
+from gateway.redis.cluster_slots import Unit, batch_of, in_full, split_replies
 from gateway.redis.connection import Outcome
-from gateway.redis.errors import Moved, RedisError, StoreError, StoreUnavailable, judge
+from gateway.redis.errors import ErrorReply, Moved, StoreError, StoreUnavailable, judge
 from gateway.redis.server.checks import connect, masters_now
 from gateway.store.installation import open_client
 
@@ -177,7 +177,7 @@ class SyncClusterLink(_OfOneCaller):
                 outcome = await self._link(node).call(batch_of(theirs))
             except StoreError as fault:
                 outcome = fault
-            share_out(theirs, outcome)
+            split_replies(theirs, outcome)
             for unit in theirs:
                 moved = unit.fault
                 if isinstance(moved, Moved) and moved.asking:
@@ -228,13 +228,13 @@ def _as_errors(reply: Any) -> Any:
     return reply
 
 
-def _as_error(refused: ResponseError) -> RedisError:
+def _as_error(refused: ResponseError) -> ErrorReply:
     """The words of the server, of which the client has taken some away."""
     words = str(refused)
     if isinstance(refused, AskError):
         moved = "MOVED" if isinstance(refused, MovedError) else "ASK"
-        return RedisError(f"{moved} {refused.slot_id} {refused.host}:{refused.port}")
+        return ErrorReply(f"{moved} {refused.slot_id} {refused.host}:{refused.port}")
     for kind, code in ((TryAgainError, "TRYAGAIN"), (ClusterDownError, "CLUSTERDOWN")):
         if isinstance(refused, kind):
-            return RedisError(f"{code} {words}")
-    return RedisError(words)
+            return ErrorReply(f"{code} {words}")
+    return ErrorReply(words)

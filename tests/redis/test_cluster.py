@@ -1,4 +1,4 @@
-"""The link over a real cluster of three masters: each command goes to its node, once."""
+"""The client over a real cluster of three masters: each command goes to its node, once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import redis
 
 from bench.redis_cluster import RedisCluster
 from bench.waiting import until
-from gateway.redis import cluster as cluster_link
+from gateway.redis import cluster as cluster_module
 from gateway.redis import cluster_slots
 from gateway.redis.client import (
     Command,
@@ -118,7 +118,7 @@ def test_a_refused_command_is_named_by_its_place_and_the_others_are_done(
             assert caught.value.index == 7
             others = caught.value.replies[:7] + caught.value.replies[8:]
             assert others == [1] * (SHARDS - 1)
-            with pytest.raises(ValueError, match="larger than the link allows"):
+            with pytest.raises(ValueError, match="larger than the client allows"):
                 await link.call([counting(0)] * 20_001)
 
     loop.run(main)
@@ -180,7 +180,7 @@ def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_ol
 
     async def main() -> None:
         async with loop.open_link(cluster.url) as link:
-            assert isinstance(link, cluster_link.ClusterLink)
+            assert isinstance(link, cluster_module.ClusterClient)
             await link.call([("SET", HERE + "sum", 1)])
             place = link._map[slot].place
             old = masters_of(await link._dialler.ask_node(place, ("CLUSTER", "SLOTS")), place)
@@ -190,7 +190,7 @@ def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_ol
             assert now_at != place
             link._take(old)
             assert link._map[slot].place == now_at
-            monkeypatch.setattr(cluster_link, "HINT_HOLDS_S", 0.0)
+            monkeypatch.setattr(cluster_module, "HINT_HOLDS_S", 0.0)
             link._take(old)
             assert link._map[slot].place == place
             assert await link.call([("GET", HERE + "sum")]) == [b"1"], "it is told again"
@@ -337,7 +337,7 @@ def test_a_slot_that_nobody_serves_is_told_and_the_others_are_served(
     loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_slots, "MOVES_MAX", 3)
-    slot, node = cluster_link.slot_of(HERE), cluster.master_of(HERE)
+    slot, node = cluster_module.slot_of(HERE), cluster.master_of(HERE)
 
     async def main() -> None:
         async with loop.open_link(cluster.url) as link:

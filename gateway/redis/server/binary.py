@@ -1,7 +1,7 @@
 """What a redis-server of our own is: binary, configuration, socket and what a killed owner left.
 
-Owns the knowledge of Redis the program; `embedded` owns the life of one. Functions only, no state.
-Whatever makes a start impossible is an `EmbeddedRedisError` that says what to do.
+Functions only; the life of a server is in `embedded`. Whatever makes a start impossible is an
+`EmbeddedRedisError` that says what to do.
 """
 
 from __future__ import annotations

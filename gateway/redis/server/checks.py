@@ -1,10 +1,9 @@
 """Start-up checks of a Redis: would it keep what it is given?
 
-Owns the judgement of a server's version and settings, or of every master's of a cluster; used by
-`kaskad check` and by every role when it starts. Synchronous, by redis-py. It must not know keys or
-records (the number of shards is checked elsewhere) and it changes nothing. It never raises for a
-faulty or absent Redis: that is a finding like the others. What a server hides from us (CONFIG is
-refused on some managed ones) is read from INFO where it is there too.
+It looks at a server's version and settings, or at every master's of a cluster. Synchronous, by
+redis-py; it changes nothing. It never raises for a faulty or absent Redis: that is a finding like
+the others. What a server hides (CONFIG is refused on some managed ones) is read from INFO where it
+is there too.
 """
 
 from __future__ import annotations
@@ -190,7 +189,7 @@ def _client(
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "decode_responses": decode,
-        "protocol": 2,  # the replies the rest of the store reads
+        "protocol": 2,  # the replies our own client gives
         "retry": Retry(NoBackoff(), 0),
     }
     if endpoint.path is not None:
