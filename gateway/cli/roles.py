@@ -20,7 +20,7 @@ from gateway import supervisor
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
 from gateway.settings.file import Settings, load
-from gateway.store import installation as meta
+from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -143,7 +143,10 @@ def _start(
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
-    warnings = [*settings.warnings, *(f.sentence for f in meta.prepare(url, settings.redis.shards))]
+    warnings = [
+        *settings.warnings,
+        *(f.sentence for f in installation.prepare(url, settings.redis.shards)),
+    ]
     if supervisor.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

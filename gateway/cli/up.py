@@ -22,7 +22,7 @@ from gateway.cli.failures import DONE, FAILED
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings.file import Settings, load
-from gateway.store import installation as meta
+from gateway.store import installation
 from gateway.supervisor import Crew, Ended, Happening, Ready, Role, Told, role_command
 
 STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline
@@ -41,7 +41,7 @@ def up(config: Path | None, environment: Mapping[str, str]) -> int:
             server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
-        warnings = [f.sentence for f in meta.prepare(url, settings.redis.shards)]
+        warnings = [f.sentence for f in installation.prepare(url, settings.redis.shards)]
         for warning in (*settings.warnings, *warnings):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())

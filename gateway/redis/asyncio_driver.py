@@ -32,6 +32,21 @@ from gateway.redis.connection import Connection, Future
 T = TypeVar("T")
 
 CLOSE_WAIT_S = 1.0
+COMMAND_LIMITS = Limits(down_wait_s=LIMITS_DEFAULT.connect_timeout_s)
+
+
+def run(url: str, work: Callable[[Link], Awaitable[T]]) -> T:
+    """Does one piece of work with a client, on a loop of its own: for commands, which have none.
+
+    Waits for Redis as long as a connection may take to be made. Raises as `open_link` and as the
+    work; KeyboardInterrupt once the client is closed.
+    """
+
+    async def main() -> T:
+        async with open_link(url, COMMAND_LIMITS) as client:
+            return await work(client)
+
+    return asyncio.run(main())
 
 
 @asynccontextmanager

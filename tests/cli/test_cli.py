@@ -20,7 +20,7 @@ from gateway.errors import TryAgain
 from gateway.redis.errors import StoreUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings.file import load
-from gateway.store import installation as meta
+from gateway.store import installation
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
@@ -257,7 +257,7 @@ def test_a_report_over_the_wrong_number_of_shards_is_refused(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with EmbeddedRedis(place / ".kaskad/redis") as redis:
-        meta.prepare(redis.url, 1)
+        installation.prepare(redis.url, 1)
     edit(place, "# shards = 1", "shards = 4")
     assert app.run(["report", "cost"]) == 2
     assert "set redis.shards = 1" in capsys.readouterr().err
