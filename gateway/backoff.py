@@ -24,13 +24,13 @@ class Backoff:
 
     def __init__(self, least_s: float, most_s: float) -> None:
         self._least_s = least_s
-        self._most_s = most_s
+        self.most_s = most_s
         self.failures = 0
 
     def next_s(self) -> float:
         """Counts a failure and draws the wait after it."""
         self.failures += 1
-        return delay_s(self.failures, self._least_s, self._most_s, random.random())
+        return delay_s(self.failures, self._least_s, self.most_s, random.random())
 
     def reset(self) -> None:
         self.failures = 0

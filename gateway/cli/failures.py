@@ -19,10 +19,6 @@ UNUSABLE = 2  # bad usage or configuration
 DEBUG = "KASKAD_DEBUG"
 
 
-class CommandFailed(Exception):
-    """A command could not do what it was asked, or found what it looked for: the sentence."""
-
-
 class UsageFault(CallerFault):
     """The command was called in a way that cannot work; the sentence says how it can."""
 
@@ -51,7 +47,7 @@ def _sentence(fault: BaseException) -> str:
     from gateway.redis.server.embedded import EmbeddedRedisError
     from gateway.store.totals import LedgerFault
 
-    if isinstance(fault, CommandFailed | ConfigurationError | CallerFault):
+    if isinstance(fault, ConfigurationError | CallerFault):
         return str(fault)
     if isinstance(fault, CampaignFailed | StoreError | EmbeddedRedisError | LedgerFault):
         return str(fault)

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from gateway import supervisor
+from gateway import crew
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
 from gateway.settings.file import Settings, load
@@ -64,7 +64,7 @@ def serve(
     )
     from gateway.ingress.http import server as ingress
 
-    ingress.run(settings, ready=supervisor.announce)
+    ingress.run(settings, ready=crew.announce)
     return DONE
 
 
@@ -73,13 +73,13 @@ def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
     settings = _start("dispatch", "dispatch", config, environment)
     from gateway.dispatch import dispatcher as dispatcher
 
-    dispatcher.run(settings, ready=supervisor.announce)
+    dispatcher.run(settings, ready=crew.announce)
     return DONE
 
 
 def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simulation) -> int:
     """Runs the simulator until it is told to stop."""
-    supervisor.follow_parent()
+    crew.follow_parent()
     settings = load(config, environment, secrets_required=False)
     set_up_logs("simulator", environment)
     from providers import simulator
@@ -97,7 +97,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
 
     def ready(port: int) -> None:
         _log.info("simulator_ready", url=f"http://{wanted.host}:{port}", prices=len(prices))
-        supervisor.announce(port)
+        crew.announce(port)
 
     chosen = simulator.Settings(
         api_key=wanted.api_key or _api_key(settings),
@@ -139,7 +139,7 @@ def _start(
     role: Role, command: str, config: Path | None, environment: Mapping[str, str]
 ) -> Settings:
     """What every role does first. Raises ConfigurationError."""
-    supervisor.follow_parent()
+    crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
@@ -147,7 +147,7 @@ def _start(
         *settings.warnings,
         *(f.sentence for f in installation.prepare(url, settings.redis.shards)),
     ]
-    if supervisor.READY_FD not in os.environ:
+    if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:
             _log.warning("start_check", warning=warning)

@@ -20,10 +20,10 @@ import structlog
 
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
+from gateway.crew import Crew, Ended, Happening, Ready, Role, Told, role_command
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings.file import Settings, load
 from gateway.store import installation
-from gateway.supervisor import Crew, Ended, Happening, Ready, Role, Told, role_command
 
 STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline
 START_WAIT_S = 60.0
