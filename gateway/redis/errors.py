@@ -56,7 +56,7 @@ class ErrorReply(hiredis.ReplyError):
 
 
 class StoreError(Exception):
-    """Base of all failures of the store."""
+    """Base of everything that a call to Redis can fail with."""
 
 
 class StoreUnavailable(StoreError):

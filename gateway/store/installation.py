@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import redis
-from redis.exceptions import RedisError
 
 from gateway.core.model import SCHEMA
 from gateway.errors import ConfigurationError
@@ -93,7 +92,7 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
         findings += _check_spread(address, shards)
         with connect(address, decode=False, key=k.META) as client:
             return findings + _check_record(client, shards, write=write)
-    except RedisError as fault:
+    except redis.RedisError as fault:
         return [
             *findings,
             Finding("error", "redis_unreachable", f"Redis stopped to answer: {fault}."),
