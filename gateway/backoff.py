@@ -1,36 +1,39 @@
-"""Waiting that grows: how long to leave something alone that does not work."""
+"""How long to wait before something that failed is tried again: longer each time, up to a limit.
+
+One rule for loops that wait for Redis, for requests a provider did not take and for processes that
+end. The functions are pure; `Backoff` draws how much of a delay is cut off.
+"""
 
 from __future__ import annotations
 
 import random
 
-DOUBLINGS_MAX = 30
+DOUBLINGS_MAX = 30  # beyond it every limit is reached
 
 
-def delay_s(failures: int, least_s: float, most_s: float, fraction: float = 0.0) -> float:
-    """How long to wait after so many failures in a row: twice as long after each, within bounds.
+def delay_s(failures: int, least: float, most: float) -> float:
+    """The delay after so many failures in a row before this one: `least`, doubled with each."""
+    return min(least * 2.0 ** min(failures, DOUBLINGS_MAX), most)
 
-    After none there is no wait. `fraction`, a random number in [0, 1), shortens it by up to a half,
-    so that many who failed together do not come back together.
-    """
-    if failures == 0:
-        return 0.0
-    full = min(least_s * 2.0 ** min(failures - 1, DOUBLINGS_MAX), most_s)
-    return full * (1.0 - fraction / 2.0)
+
+def delay_by_age_ms(age_ms: int, least: int, most: int) -> int:
+    """As long as it has lasted already, so about doubled with each try and no try is counted."""
+    return min(max(age_ms, least), most)
 
 
 class Backoff:
-    """The waits of one thing that is tried again; `failures` counts those since the last reset."""
+    """Delays in seconds from `least` to `most`, each shortened by up to a half so that many who
+    wait do not come back in step."""
 
-    def __init__(self, least_s: float, most_s: float) -> None:
-        self._least_s = least_s
-        self.most_s = most_s
+    def __init__(self, least: float, most: float) -> None:
+        self._least = least
+        self._most = most
         self.failures = 0
 
     def next_s(self) -> float:
-        """Counts a failure and draws the wait after it."""
+        full = delay_s(self.failures, self._least, self._most)
         self.failures += 1
-        return delay_s(self.failures, self._least_s, self.most_s, random.random())
+        return full * (1.0 - random.random() / 2.0)
 
     def reset(self) -> None:
         self.failures = 0

@@ -22,6 +22,7 @@ import structlog
 
 from gateway.backoff import Backoff
 
+STEADY_S = 60.0  # a process that ran this long starts again without having been punished before
 KILL_WAIT_S = 5.0
 LOOK_EVERY_S = 0.05  # while stopping, and where the kernel does not tell of an end
 CANNOT_START = 1  # the exit code of a process that could not be started
@@ -190,7 +191,7 @@ class Supervisor:
         if self.stopping or child.given_up:
             return
         now = time.monotonic()
-        if now - child.started_at > child.backoff.most_s:
+        if now - child.started_at > STEADY_S:
             child.backoff.reset()
         delay_s = child.backoff.next_s()
         child.start_at = now + delay_s

@@ -80,7 +80,7 @@ MOVE_DELAY_MAX_S = 0.5
 def move_delay_s(tries: int) -> float:
     """How long to wait before try number `tries`, from 1; the first follows what was just learnt,
     so it need not wait."""
-    return delay_s(tries - 1, MOVE_DELAY_MIN_S, MOVE_DELAY_MAX_S)
+    return delay_s(tries - 2, MOVE_DELAY_MIN_S, MOVE_DELAY_MAX_S) if tries > 1 else 0.0
 
 
 class Statistics(msgspec.Struct, frozen=True):
