@@ -1,7 +1,7 @@
 """`kaskad check`: would Kaskad start, and what is in the way?
 
-Owns the collecting of findings from where they are known (settings, price file, Redis) and their
-printing. It changes nothing: an embedded Redis is not started, only its directory is tried.
+Findings are collected from where they are known (settings, price file, Redis) and printed. Nothing
+is changed: an embedded Redis is not started, only its directory is tried.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`kaskad key new`: an API key made, shown once, and kept as a hash.
 
-Owns the command; the key's form and record are `gateway.store.api_keys`. An unusable name or scope
-is a UsageFault.
+The key's form and record are in `gateway.store.api_keys`. An unusable name or scope is a
+UsageFault.
 """
 
 from __future__ import annotations

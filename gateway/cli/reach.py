@@ -1,7 +1,7 @@
 """How a command comes to Redis: the configured one, the one of a running `kaskad up`, or its own.
 
-Owns that choice. It must not know what the command does there. A Redis that cannot be had is an
-EmbeddedRedisError, or a UsageFault where the role must not have one of its own.
+A Redis that cannot be had is an EmbeddedRedisError, or a UsageFault where the role must not have
+one of its own.
 """
 
 from __future__ import annotations

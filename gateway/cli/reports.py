@@ -1,7 +1,7 @@
 """`kaskad report`: finance's answers on the terminal.
 
-Owns where the answer goes and in which notation; what it says is `gateway.finance`. A question that
-cannot be answered is a ReportFault (exit 2), books that disagree are exit 1.
+What they say is in `gateway.finance`. A question that cannot be answered is a ReportFault (exit 2),
+books that disagree are exit 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The roles as commands: settings read, Redis checked, logs set up, then the role itself runs.
 
-Owns what comes before a role's own `run`, the same for each; the role's module is imported last,
-with its loop. Warnings about settings and Redis are logged, errors end the start: they raise
+What comes before a role's own `run` is the same for each; the role's module is imported last, with
+its loop. Warnings about settings and Redis are logged, errors end the start: they raise
 ConfigurationError.
 """
 

@@ -1,7 +1,7 @@
 """`kaskad up`: all roles of one machine in the foreground, and Redis when none is configured.
 
-Owns the order: Redis first, its checks, then ingress and dispatcher together; on the way down the
-roles first, so that they can still write down what they did. A role that cannot start at all ends
+Redis and its checks come first, then ingress and dispatcher together; on the way down the roles
+first, so that they can still write down what they did. A role that cannot start at all ends
 everything with its exit code; one that dies later is started again by its crew. The second ctrl-C
 does not wait.
 """

@@ -1,9 +1,9 @@
 """What the demo starts, so that nothing of it is left behind: Redis, simulator, roles.
 
-Owns a temporary directory with a configuration made from the shipped one (or the one named),
-secrets that live as long as the demo, and the processes. Leaving the stage stops all of them,
-however it is left. What cannot be started is a CampaignFailed (or the error of the part itself)
-with the last lines of its log.
+A temporary directory holds Redis's data and a configuration made from the shipped one (or the one
+named); secrets live as long as the demo. Leaving the stage stops all processes, however it is left.
+What cannot be started is a CampaignFailed (or the error of the part itself) with the last lines of
+its log.
 """
 
 from __future__ import annotations

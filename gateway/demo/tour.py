@@ -1,7 +1,7 @@
 """`kaskad demo`: the order of the tour, from starting things to the last figure.
 
-Owns what happens when and what counts as success: every message final within a deadline, the ledger
-equal to its totals and to the simulator's bill. What it looks like is `gateway.demo.show`. Whatever
+Success is every message final within a deadline, and the ledger equal to its totals and to the
+simulator's bill. What it looks like is `gateway.demo.show`. Whatever
 goes wrong is one sentence and exit code 1, and the stage is cleared all the same.
 """
 
