@@ -75,6 +75,11 @@ def test_a_ctrl_c_ends_the_work_and_closes_the_client(redis_url: str) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(redis_url, work)
+    # A shell starts what runs in its background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(redis_url, work)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not clients[0].statistics().connected
