@@ -1,9 +1,9 @@
 """What the demo starts, so that nothing of it is left behind: Redis, simulator, roles.
 
-Owns a temporary directory with a configuration made from the shipped one (or the one named),
-secrets that live as long as the demo, and the processes. Leaving the stage stops all of them,
-however it is left. What cannot be started is a CampaignFailed (or the error of the part itself)
-with the last lines of its log.
+A temporary directory holds Redis's data and a configuration made from the shipped one (or the one
+named); secrets live as long as the demo. Leaving the stage stops all processes, however it is left.
+What cannot be started is a CampaignFailed (or the error of the part itself) with the last lines of
+its log.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
 from gateway.demo.campaign import CLUB, SHOP
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
-from gateway.supervisor import Crew, Ended, Ready, Role, role_command
 from providers.simulator import Knobs, Override, Overrides, load_prices
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running

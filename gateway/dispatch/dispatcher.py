@@ -33,7 +33,7 @@ from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_link
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
-from gateway.store import lanes
+from gateway.store import lanes, snapshots
 from gateway.store.store import Store
 from providers.http.client import Provider
 from ratelimit.limiter import SCRIPTS
@@ -69,6 +69,11 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
         for name in settings.providers:
             providers[name] = Provider.from_config(settings.provider_config(name))
             stack.push_async_callback(providers[name].aclose)
+
+        async def publish() -> None:
+            now_ms = time.time_ns() // 1_000_000
+            await snapshots.publish(link, process, telemetry.snapshot(registry, process), now_ms)
+
         deps = DispatchDeps(
             store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             bell=bell,
@@ -79,7 +84,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             metrics=Metrics(registry),
             terms=settings.lanes,
             stopping=trio.Event(),
-            publish=lambda: telemetry.publish(link, process, registry, time.time_ns() // 1_000_000),
+            publish=publish,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
@@ -89,7 +94,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()
-        await _last_words(telemetry.withdraw(link, process))
+        await _last_words(snapshots.withdraw(link, process))
 
 
 async def _hear_signals(

@@ -1,5 +1,4 @@
-"""A report as JSON, as CSV and as words for people. Owns the notations and nothing of what the
-numbers mean; it cannot fail.
+"""A report as JSON, as CSV and as words for people. It cannot fail.
 
 CSV is RFC 4180 in UTF-8 without a byte order mark: a header, a row a line, no total, since a sum
 among the rows would be added up again. Names come from callers, and a spreadsheet would run one

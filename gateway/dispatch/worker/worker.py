@@ -32,6 +32,7 @@ from gateway.dispatch.worker.intake import Intake
 from gateway.dispatch.worker.ready import Ready
 from gateway.dispatch.worker.send import Sender
 from gateway.redis.errors import StoreUnavailable
+from gateway.store.keys import limit
 from ratelimit.limiter import Lease, Limiter, RunScript
 
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
@@ -67,12 +68,8 @@ class Lane:
         self._heartbeat = heartbeat
         self._breaker = Breaker()
         self._batch = provider.batch_max
-        self.limiter = Limiter(
-            run_script,
-            config.name,
-            rate_per_s=config.rate_per_s,
-            batch=max(self._batch, CLAIM_TOGETHER),
-        )
+        key, batch = limit(config.name), max(self._batch, CLAIM_TOGETHER)
+        self.limiter = Limiter(run_script, key, rate_per_s=config.rate_per_s, batch=batch)
         self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._ready = Ready(deps.terms.floor_percent)
         self._flow = Flow(

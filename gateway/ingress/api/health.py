@@ -19,7 +19,7 @@ from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.redis.client import Link
 from gateway.redis.errors import StoreError
-from gateway.store import reads
+from gateway.store import reads, snapshots
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -82,14 +82,14 @@ class StateEndpoints:
 
     async def metrics(self, _request: Request) -> Response:
         try:
-            snapshots = await telemetry.gather(self._link, self._now_ms())
+            others = await snapshots.gather(self._link, self._now_ms())
         except StoreError:
-            snapshots = []
-        return Response(self._collect(snapshots), headers={"content-type": telemetry.CONTENT_TYPE})
+            others = []
+        return Response(self._collect(others), headers={"content-type": telemetry.CONTENT_TYPE})
 
     async def _readiness(self) -> Readiness:
         try:
-            names = await telemetry.processes(self._link, self._now_ms())
+            names = await snapshots.processes(self._link, self._now_ms())
             paused = await reads.paused(self._link)
         except StoreError:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])

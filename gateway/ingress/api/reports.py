@@ -23,8 +23,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from gateway.finance.formats import CSV_TYPE, JSON_TYPE, csv_name, to_csv, to_json
-from gateway.finance.ledger import cost_report, pages_of_totals
-from gateway.finance.report import Query, ReportFault, Tally, parse_query
+from gateway.finance.report import Query, ReportFault, Tally, cost_report, parse_query
 from gateway.ingress.pages.reports import (
     CONTENT_SECURITY_POLICY,
     GROUP_BY_DEFAULT,
@@ -35,6 +34,7 @@ from gateway.ingress.pages.reports import (
     report_page,
 )
 from gateway.redis.client import Link
+from gateway.store.totals import pages_of_totals
 from gateway.store.writes import day_of
 
 API_PATH = "/v1/reports/cost"
@@ -94,7 +94,8 @@ async def _cost(deps: FinanceDeps, scope: Scope, send: Send) -> None:
 async def _answer_data(deps: FinanceDeps, parameters: Parameters, send: Send) -> None:
     others, chosen = _format(parameters)
     query = parse_query(others, day_of(deps.now_ms()))
-    report = await cost_report(deps.link, deps.shards, query, deps.currency)
+    pages = pages_of_totals(deps.link, deps.shards, query.from_day, query.to_day)
+    report = await cost_report(pages, query, deps.currency)
     if chosen == "json":
         await _answer(send, 200, JSON_TYPE, to_json(report))
         return

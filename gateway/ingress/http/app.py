@@ -53,6 +53,7 @@ from gateway.ingress.pages import docs
 from gateway.redis.errors import StoreError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
+from gateway.store import snapshots
 from gateway.store.store import Store
 
 MESSAGES = "/v1/messages"
@@ -222,8 +223,8 @@ class Ingress:
             redirect_slashes=False,
         )
 
-    def _render(self, snapshots: list[bytes]) -> bytes:
-        return telemetry.render(snapshots, self.metrics.registry, self._process)
+    def _render(self, others: list[bytes]) -> bytes:
+        return telemetry.render(others, self.metrics.registry, self._process)
 
     async def _authorise_report(self, headers: Headers) -> object:
         return await self.authority.require(headers, "report")
@@ -234,8 +235,8 @@ class Ingress:
         """Publishes this worker's figures until it is cancelled."""
         while True:
             try:
-                registry, now_ms = self.metrics.registry, self._now_ms()
-                await telemetry.publish(self._link, self._process, registry, now_ms)
+                snapshot = telemetry.snapshot(self.metrics.registry, self._process)
+                await snapshots.publish(self._link, self._process, snapshot, self._now_ms())
             except StoreError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
@@ -280,7 +281,7 @@ async def open_ingress(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await telemetry.withdraw(store.link, process)
+            await snapshots.withdraw(store.link, process)
         except StoreError as error:
             _log.debug("not_withdrawn", reason=str(error))
 
