@@ -16,7 +16,8 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from providers.contract import AccountFault, BadRequest, Reply, SendFault, Throttled, Unknown
+from providers.contract import AccountFault, BadRequest, SendFault, Throttled, Unknown
+from providers.http.adapter import Reply
 
 RETRY_AFTER_MS_MAX = 3_600_000  # an hour; a longer wish is a mistake or an outage to look at
 DETAIL_CHARS_MAX = 300

@@ -24,16 +24,13 @@ from providers.contract import (
     Channel,
     Fault,
     Outcome,
-    ProviderConfig,
     Receipt,
-    Receipts,
     Refused,
-    Reply,
-    Request,
     Submission,
     Submitted,
     Unknown,
 )
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.infobip.reports import read_envelope, read_good, read_reports
 from providers.infobip.wire import (
@@ -77,7 +74,7 @@ class Infobip:
     send_path: ClassVar[str]
     logs_path: ClassVar[str]
 
-    def __init__(self, config: ProviderConfig) -> None:
+    def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be a header's value."""
         if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
             raise ValueError(

@@ -16,7 +16,8 @@ from decimal import Decimal
 
 import msgspec
 
-from providers.contract import Fault, Receipt, Receipts, ReceiptStatus
+from providers.contract import Fault, Receipt, ReceiptStatus
+from providers.http.adapter import Receipts
 from providers.infobip.wire import (
     PARTS_MAX,
     PERMANENT_ERRORS,

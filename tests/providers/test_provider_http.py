@@ -12,7 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from providers.contract import NotSent, Reply, Request, Unknown
+from providers.contract import NotSent, Unknown
+from providers.http.adapter import Reply, Request
 from providers.http.client import ProviderClient
 from providers.http.transport import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_S_MAX
 from tests.worlds.provider_examples import config

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import trio
 
 from gateway.dispatch.backoff import AWAY
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker import claim as claims
@@ -32,6 +32,7 @@ from gateway.dispatch.worker.intake import Intake
 from gateway.dispatch.worker.ready import Ready
 from gateway.dispatch.worker.send import Sender
 from gateway.redis.errors import StoreUnavailable
+from providers.contract import Provider
 from ratelimit.limiter import Lease, Limiter, RunScript
 
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
