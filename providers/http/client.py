@@ -107,6 +107,7 @@ class ProviderClient:
 
     async def aclose(self) -> None:
         self._transport.close()
+        await self._client.aclose()
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
