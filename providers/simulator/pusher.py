@@ -151,7 +151,7 @@ class Pusher:
         return [
             _Post(
                 url,
-                b'{"results":[' + b",".join(push.report for push in part) + b"]}",
+                part[0].twin.post([push.report for push in part]),
                 [push.item for push in part],
             )
             for part in parts

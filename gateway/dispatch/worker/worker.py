@@ -1,9 +1,8 @@
 """One provider's lane: lease tokens, pick messages, claim them, send them, record what became.
 
-Owns the order of these steps. Tokens are leased first, and ahead of their moment, so none is lost
-to a late waker; what to send is picked just before that moment, so that a code that arrived
-meanwhile goes first; messages and tokens meet in `Ready`. A code that comes while a campaign goes
-out is claimed at once. It must not know wire formats or the cascade's rules.
+Tokens are leased first, and ahead of their moment, so none is lost to a late waker; what to send is
+picked just before that moment, so that a code that arrived meanwhile goes first; messages and
+tokens meet in `Ready`. A code that comes while a campaign goes out is claimed at once.
 
 Stopping: nothing new is taken, requests in flight are waited for, claimed messages whose request
 has not begun go back to their lane; what was only read stays pending and is taken over by others.
