@@ -290,6 +290,8 @@ def check(knobs: Knobs) -> Knobs:
     for phone, overrides in knobs.by_phone.items():
         _check_overrides(f"by_phone.{phone}", phone, overrides)
     for index, price in enumerate(knobs.prices):
+        if price.channel not in CHANNELS:
+            raise KnobFault(f"prices[{index}]", f"There is no channel {price.channel!r}.")
         problem = price_problem(price)
         if problem:
             raise KnobFault(f"prices[{index}]", problem)
