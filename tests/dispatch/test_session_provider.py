@@ -18,9 +18,12 @@ import pytest
 import trio
 
 from gateway.cli import app
+from gateway.dispatch.jobs import receipts as receipts_job
 from gateway.redis.trio_driver import open_link
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, parse
+from gateway.store.receipts import Taken, take_receipts
+from gateway.store.store import Store
 from providers.contract import (
     NotSent,
     Outcome,
@@ -29,13 +32,14 @@ from providers.contract import (
     Receipt,
     Receive,
     Submission,
+    Submitted,
 )
-from providers.contract import Submitted as Taken
 from providers.notation import Text
 from providers.registry import KINDS, Kind
 from providers.settings import Configured, Fault, ProviderSettings
 from tests.worlds.cascade_world import PRICES
-from tests.worlds.dispatch_world import DispatchWorld, dispatching
+from tests.worlds.dispatch_world import DispatchWorld, ScriptedProvider, dispatching
+from tests.worlds.dispatch_world import world as dispatch_world
 
 HOST = "127.0.0.1"
 LINE_BYTES = 4096
@@ -86,7 +90,7 @@ class SessionProvider:
         for sent in batch:
             await self._answered[sent.ref].wait()
             del self._answered[sent.ref]
-        return [Taken(sent.ref) for sent in batch]
+        return [Submitted(sent.ref) for sent in batch]
 
     async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
         raise NotImplementedError
@@ -209,7 +213,8 @@ def test_it_has_a_channel_and_no_callback() -> None:
     settings = read(1)
     rules = bootstrap.policy_of(settings, lambda *_: None)
     assert (rules.providers["wire"].channel, rules.providers["wire"].can_look_up) == ("sms", False)
-    assert bootstrap.adapters_of(settings) == bootstrap.callback_auths_of(settings) == {}
+    assert bootstrap.adapters_of(settings) == {}
+    assert bootstrap.callback_auths_of(settings) == {}
 
 
 def test_check_knows_it(
@@ -263,4 +268,34 @@ def test_messages_go_out_and_receipts_come_in_over_its_session(
             applied = deps.metrics.receipts.labels("wire", "applied")
             assert applied._value.get() == len(ids)
 
+    trio.run(deliver)
+
+
+def test_a_receipt_that_cannot_be_applied_fails_no_other(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def take(store: Store, provider: str, found: Sequence[Receipt], now_ms: int) -> Taken:
+        if any(receipt.ref == "broken" for receipt in found):
+            raise ZeroDivisionError
+        return await take_receipts(store, provider, found, now_ms)
+
+    async def deliver() -> None:
+        async with dispatch_world(redis_url) as w:
+            (id_,) = await w.admit()
+
+            class Bringing(ScriptedProvider):
+                async def run(self, receive: Receive) -> None:
+                    await w.until([id_], "sent", "planned")
+                    await receive(
+                        [Receipt("delivered", "broken"), Receipt("delivered", f"{id_}.0")]
+                    )
+
+            providers = {"viber": Bringing("viber"), "sms": w.sms}
+            async with dispatching(w, providers=providers) as deps:
+                await w.until([id_], "delivered", "skipped")
+            results = ("applied", "fault")
+            counted = [deps.metrics.receipts.labels("viber", each) for each in results]
+            assert [counter._value.get() for counter in counted] == [1, 1]
+
+    monkeypatch.setattr(receipts_job, "take_receipts", take)
     trio.run(deliver)

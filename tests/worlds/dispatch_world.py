@@ -52,7 +52,7 @@ class ScriptedProvider:
     """Answers with the script's replies in turn, then with `otherwise`; keeps what it was sent."""
 
     def __init__(self, name: str, rate: int = 1_000, batch: int = 100, **changes: Any) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "name": name,
             "kind": "scripted",
             "sender": "Shop",

@@ -1,7 +1,8 @@
 """Runs the task that brings a provider's receipts, and puts them where callbacks put theirs.
 
-Redis unavailable: the provider's task waits, and tells its provider nothing meanwhile. A task that
-fails is logged and started again after a growing pause; sends go on.
+Redis unavailable: the provider's task waits, and tells its provider nothing meanwhile. A receipt
+that cannot be applied is logged and counted, and fails no other. A task that fails is logged and
+started again after a growing pause; sends go on.
 """
 
 from __future__ import annotations
@@ -29,16 +30,27 @@ async def run(deps: DispatchDeps, provider: Provider) -> None:
     watchdog = deps.watchdog("receipts")
     backoff = Backoff(RESTART_S_MIN, RESTART_S_MAX)
 
-    async def take(receipts: Sequence[Receipt]) -> None:
-        taken = await watchdog.until_done(
-            lambda: take_receipts(deps.store, name, receipts, deps.clock())
-        )
+    async def take(receipts: Sequence[Receipt]) -> bool:
+        """False when one of several cannot be applied; a single one is then given up."""
+        try:
+            taken = await watchdog.until_done(
+                lambda: take_receipts(deps.store, name, receipts, deps.clock())
+            )
+        except Exception:
+            if len(receipts) == 1:
+                _log.exception("a receipt cannot be applied", provider=name)
+                deps.metrics.receipts.labels(name, "fault").inc()
+            return len(receipts) == 1
         deps.metrics.receipts.labels(name, "applied").inc(taken.applied)
         deps.metrics.receipts.labels(name, "parked").inc(taken.parked)
+        return True
 
     async def receive(receipts: Sequence[Receipt]) -> None:
         for start in range(0, len(receipts), BATCH_MAX):
-            await take(receipts[start : start + BATCH_MAX])
+            together = receipts[start : start + BATCH_MAX]
+            if not await take(together):
+                for receipt in together:  # what was applied before is not applied twice
+                    await take([receipt])
         backoff.reset()
 
     while True:
