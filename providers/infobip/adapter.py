@@ -1,9 +1,8 @@
 """The adapter that Infobip's two channels share: requests, answers, look-ups.
 
-Owns how the v2 Viber and v3 SMS endpoints are spoken to; shapes and tables are in `infobip_wire`,
-reports in `infobip_reports`. Must not know which channel it serves (that is the two small files
-beside it), nor what an outcome does to a message. An answer that cannot be read is Unknown, because
-Infobip may have accepted what it answers.
+It speaks to the v2 Viber and v3 SMS endpoints; shapes and tables are in `wire`, receipts in
+`reports`, and what differs between the channels in the two small files beside it. An answer that
+cannot be read is Unknown, because Infobip may have accepted what it answers.
 
 Three traps of this provider are handled here. Status 2, "delivered to operator", sits in the group
 DELIVERED and is not a delivery. Id 87 exists in two groups, charged in one and free in the other.

@@ -1,8 +1,7 @@
-"""What becomes of a message and of a request: pure functions of the seed, the id and the knobs.
+"""How a message and a request will fare: pure functions of the seed, the id and the knobs.
 
 Every feature draws from its own word of one hash, so turning one knob never changes what another
-one decides, and neither time nor order enters. Knows nothing of HTTP, prices or clocks. Total: it
-never fails.
+one decides, and neither time nor order enters. It never fails.
 """
 
 from __future__ import annotations

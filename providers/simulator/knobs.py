@@ -1,7 +1,7 @@
 """Every knob of the simulator: its unit, its range and a sentence on what it does.
 
-A frozen Struct, so a change is a new whole that was checked as a whole. Knows nothing of HTTP or of
-messages. A value out of range raises KnobFault, which names the key and says what to write.
+A frozen Struct, so a change is a new whole that was checked as a whole. A value out of range raises
+KnobFault, which names the key and says what to write.
 """
 
 from __future__ import annotations
