@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
+import orjson
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -28,6 +29,7 @@ PREFIX = "kaskad"
 PUBLISH_EVERY_S = 1.0
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SCHEMA = 1
+_LOG_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 # --- logs ---
@@ -94,7 +96,15 @@ class _Stderr(io.TextIOWrapper):
 
 
 def _to_json(event: EventDict, **_options: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    """A log line never fails: what JSON cannot hold (half a surrogate, a huge number) is shown."""
+    try:
+        return orjson.dumps(event, default=_plain, option=_LOG_OPTIONS).decode()
+    except orjson.JSONEncodeError:
+        return orjson.dumps({key: repr(value) for key, value in event.items()}).decode()
+
+
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
 
 
 def process_name(role: Role) -> str:

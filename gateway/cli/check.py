@@ -15,11 +15,11 @@ from typing import Literal
 import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
-from gateway.core.prices import PricesError
 from gateway.redis.server import binary
 from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
+from gateway.settings.price_file import PricesError
 from gateway.store import installation
 
 Level = Literal["error", "warning"]

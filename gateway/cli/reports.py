@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import orjson
 
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
@@ -123,7 +124,7 @@ def _figure(measure: str, amount: int) -> str:
 
 
 def _verdict_json(verdict: Verdict) -> bytes:
-    return msgspec.json.encode(
+    return orjson.dumps(
         {
             "agrees": verdict.agrees,
             "entries": verdict.entries,

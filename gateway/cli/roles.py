@@ -22,6 +22,7 @@ from gateway.cli.reach import redis_for_role
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
+from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
 LOG_FORMAT = "KASKAD_LOG_FORMAT"  # json or text; default: text on a terminal
@@ -166,7 +167,8 @@ def _knob(text: str) -> tuple[str, object]:
 
 def _api_key(settings: Settings) -> str:
     """The one key that all configured providers are called with. Raises UsageFault."""
-    names = {provider.api_key_env for provider in settings.providers.values()}
+    providers = settings.providers.values()
+    names = {each.api_key_env for each in providers if isinstance(each, HttpSettings)}
     keys = {key for name in names if (key := settings.secrets.get(name))}
     if len(keys) == 1:
         return keys.pop()

@@ -28,6 +28,7 @@ from gateway.demo.campaign import CLUB, SHOP
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
+from providers.http.settings import HttpSettings
 from providers.simulator import Knobs, Override, Overrides, load_prices
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running
@@ -192,13 +193,9 @@ def _secrets(base: Settings) -> tuple[str, dict[str, str]]:
     api_key = secrets.token_urlsafe(24)
     own = {name: secrets.token_urlsafe(24) for name in KEY_ENVS.values()}
     for provider in base.providers.values():
-        proofs = (
-            provider.callback_token_env,
-            provider.callback_basic_password_env,
-            provider.callback_hmac_secret_env,
-        )
-        own |= {name: secrets.token_urlsafe(24) for name in proofs if name is not None}
-        own[provider.api_key_env] = api_key
+        own |= {name: secrets.token_urlsafe(24) for _, name in provider.variables()}
+        if isinstance(provider, HttpSettings):
+            own[provider.api_key_env] = api_key
     return api_key, own
 
 
@@ -215,8 +212,9 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]
-    for provider in document["providers"].values():
-        provider["base_url"] = provider_url
+    for name, provider in base.providers.items():
+        if isinstance(provider, HttpSettings):
+            document["providers"][name]["base_url"] = provider_url
     for route in document["routes"].values():
         for step in route["steps"]:
             step["wait"], step["grace"] = WAITS[base.channel(step["provider"])]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 
-import msgspec
+import orjson
 
 from gateway.finance.report import Cell, Report
 
@@ -25,7 +25,7 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the full-width ones count a
 def to_json(report: Report) -> bytes:
     """`{"from", "to", "group_by", "rows", "total"}`, as CONTRACT.md section 7 fixed it."""
     query = report.query
-    return msgspec.json.encode(
+    return orjson.dumps(
         {
             "from": query.from_day,
             "to": query.to_day,

@@ -34,7 +34,8 @@ from gateway.redis.errors import StoreError
 from gateway.store.receipts import take_receipts
 from gateway.store.store import BATCH_MAX, Store
 from gateway.store.transaction import ConflictError
-from providers.contract import Adapter, Receipt
+from providers.contract import Receipt
+from providers.http.adapter import Adapter
 from providers.http.callback_proofs import CallbackAuth, verify
 
 PREFIX = "/v1/callbacks/"

@@ -24,7 +24,7 @@ from gateway.ingress.http.auth import Authority
 from gateway.ingress.http.problems import refuse
 from gateway.redis.client import Link
 from gateway.redis.errors import StoreError
-from gateway.settings.file import Server
+from gateway.settings.tables import Server
 from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from providers.contract import Channel

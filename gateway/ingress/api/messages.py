@@ -35,7 +35,7 @@ from gateway.ingress.http.asgi import (
 from gateway.ingress.http.auth import Authority
 from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, problem, refuse
 from gateway.ingress.metrics import Metrics
-from gateway.settings.file import Server
+from gateway.settings.tables import Server
 from gateway.store.admit import Answer
 from gateway.store.store import BATCH_MAX, Store
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gateway.core import phones
 from gateway.core.phones import Phone, PhoneError
-from gateway.ingress.api.requests import read_keys
+from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON, media_type, read_body, to_json
 from gateway.ingress.http.auth import Authority
 from gateway.ingress.http.problems import Fault, Refusal, invalid, refuse
@@ -83,8 +83,7 @@ def _read(body: bytes) -> OptOutRequest:
         raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
     if not isinstance(table, dict):
         raise Refusal(invalid([Fault("", 'Send an object such as {"scope": "marketing"}.')]))
-    faults: list[Fault] = []
-    values = read_keys(OptOutRequest, table, "", faults)
+    values, faults = read_keys(OptOutRequest, table)
     if faults:
         raise Refusal(invalid(faults))
     return OptOutRequest(**values)

@@ -29,7 +29,7 @@ from gateway.ingress.batcher import Busy
 from gateway.ingress.http.asgi import Receive, Scope, Send, refuse_encoded, to_json
 from gateway.ingress.http.auth import Authority
 from gateway.ingress.http.problems import Problem, Refusal, problem
-from gateway.settings.file import Server
+from gateway.settings.tables import Server
 from gateway.store.admit import Answer
 
 WINDOW = 1_024  # lines between being read and being answered

@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from gateway.ingress.http.asgi import Scope, to_json
 from gateway.ingress.http.problems import KINDS, RETRY_AFTER_S, problem
-from gateway.settings.file import Server
+from gateway.settings.tables import Server
 
 HEADERS_MAX = 100
 SWEEP_EVERY_S = 1.0
