@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from gateway.ingress.http import protocol as guard
+from gateway.ingress.http import protocol
 from gateway.ingress.http.asgi import Reply, Start, respond
 from gateway.ingress.http.protocol import GuardedProtocol
 
-LIMITS = guard.Limits(
+LIMITS = protocol.Limits(
     connections_max=10, header_bytes_max=4096, request_timeout_s=5.0, idle_timeout_s=3.0
 )
 GARBAGE = b"\x00 garbage\r\n\r\n"
@@ -72,9 +72,9 @@ class Server:
         )
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        protocol = guard.guarded(LIMITS, self._short_way if short else lambda *_: None)
+        kind = protocol.guarded(LIMITS, self._short_way if short else lambda *_: None)
         self.wire = Wire()
-        self.connection: GuardedProtocol = protocol(config, self.state, {})
+        self.connection: GuardedProtocol = kind(config, self.state, {})
         self.connection.connection_made(self.wire)
 
     async def feed(self, *chunks: bytes) -> None:
@@ -315,7 +315,7 @@ async def test_a_body_in_chunks_is_none_of_the_headers() -> None:
 @on_a_loop
 async def test_what_comes_behind_a_refused_request_is_not_begun() -> None:
     server = Server()
-    too_many = [b"X-%d: y" % number for number in range(guard.HEADERS_MAX)]
+    too_many = [b"X-%d: y" % number for number in range(protocol.HEADERS_MAX)]
     await server.feed(post(b"large", *too_many) + post(b"long") + post(b"s"))
     assert server.wire.written.startswith(b"HTTP/1.1 431 ")
     assert (server.begun, server.seen, server.state.tasks) == ([], [], set())

@@ -1,10 +1,10 @@
 """`POST /v1/callbacks/{provider}`: a provider's receipts.
 
-Owns the proof of who is calling, the reading by the provider's adapter, and the batching of many
-callbacks into few transactions. It must not know what a receipt does to a message. The answer is
-sent once everything is durable, applied or parked. A receipt that cannot be read or applied is a
-fault that is counted and logged; it never fails its neighbours, and never the callback, because the
-provider would only send the same again. Redis away is a 503: providers retry.
+The caller proves itself as the provider's configuration says, the provider's adapter reads the
+body, and the receipts of many callbacks share few transactions. The answer is sent once everything
+is durable, applied or parked. A receipt that cannot be read or applied is a fault that is counted
+and logged; it never fails its neighbours, and never the callback, because the provider would only
+send the same again. Redis unavailable is a 503: providers retry.
 """
 
 from __future__ import annotations
@@ -24,16 +24,12 @@ from gateway.ingress.http.asgi import (
     Begin,
     Fail,
     Field,
-    Receive,
+    Headers,
     Reply,
-    Scope,
-    Send,
-    header,
-    read_body,
-    respond,
     to_json,
 )
 from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import StoreError
 from gateway.store.receipts import take_receipts
@@ -50,7 +46,7 @@ _log = structlog.get_logger("ingress")
 
 
 class CallbackResult(msgspec.Struct, frozen=True):
-    """What became of a callback's receipts: `applied` to messages, `parked` until their message is
+    """A callback's receipts: `applied` to messages, `parked` until their message is
     known, `faults` that could not be read."""
 
     applied: int
@@ -87,20 +83,18 @@ class CallbackEndpoint:
             len(self._providers), self._take, batch_max=BATCH_MAX
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path"][len(PREFIX) :]
+    async def take(self, request: Request) -> None:
+        name = request.parameters["provider"]
         adapter, auth = self._adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        query = _query(scope["query_string"])
-        proven = verify(auth, headers, query, b"")
+        proven = _is_proven(auth, request.headers, request.query, b"")
         if not proven and auth.hmac is None:
             raise _unproven(auth)
-        body = await read_body(scope, receive, self._body_bytes_max)
-        if auth.hmac is not None and not verify(auth, headers, query, body):
+        body = await request.body(self._body_bytes_max)
+        if auth.hmac is not None and not _is_proven(auth, request.headers, request.query, body):
             raise _unproven(auth)
-        content_type = (header(scope, b"content-type") or b"").decode("latin-1")
+        content_type = (request.header(b"content-type") or b"").decode("latin-1")
         try:
             read = adapter.receipts(body, content_type)
         except ValueError as error:
@@ -108,7 +102,7 @@ class CallbackEndpoint:
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
-        await respond(send, 200, to_json(self._taken(name, read.faults, results)))
+        await request.respond(200, to_json(self._taken(name, read.faults, results)))
 
     def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Begin | None:
         """Good receipts of a proven caller, whole: what is left to do. None for all else; nothing
@@ -142,7 +136,7 @@ class CallbackEndpoint:
     def _taken(
         self, name: str, unread: Sequence[str], results: Sequence[bool | Exception]
     ) -> CallbackResult:
-        """What became of one callback, durable by now: counted and logged.
+        """The result of one callback, durable by now; counts and logs it.
 
         Raises StoreError when a receipt of it is not: repeating the others does no harm.
         """
@@ -176,7 +170,7 @@ class CallbackEndpoint:
         return [id(receipt) not in parked for receipt in receipts]
 
 
-def _is_proven(auth: CallbackAuth, headers: Sequence[Field], query: bytes, body: bytes) -> bool:
+def _is_proven(auth: CallbackAuth, headers: Headers, query: bytes, body: bytes) -> bool:
     texts = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers}
     return verify(auth, texts, _query(query), body)
 

@@ -1,12 +1,12 @@
 """`GET /v1/events`: an app's status changes as Server-Sent Events, resumable.
 
-Owns one client's stream: where it stands, the catching up after `Last-Event-ID` (or after having
-been too slow), the heartbeat, and its end. An event's id is the position after it in every shard,
-`<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
-dropped meanwhile are gone.
+A stream catches up after `Last-Event-ID`, or after having been too slow, and sends a heartbeat
+while nothing happens. An event's id is the position after it in every shard, `<entry>.<index>`
+joined by commas, so that any worker can resume it. Events that the retention has dropped meanwhile
+are gone.
 
 A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
-a worker refuses with 503. While Redis is away a stream stays open and brings heartbeats only.
+a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import msgspec
 from gateway.core.effects import Event
 from gateway.ingress.api.event_hub import EventHub, Position, Subscription, position_at
 from gateway.ingress.api.results import Status, Time
-from gateway.ingress.http.asgi import Receive, Scope, Send, header, rfc3339, to_json
-from gateway.ingress.http.auth import Authority
+from gateway.ingress.http.asgi import AsgiReceive, AsgiSend, ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.request import Request
 from gateway.redis.client import Link
 from gateway.redis.errors import StoreError
 from gateway.settings.file import Server
@@ -31,7 +31,7 @@ from providers.contract import Channel
 
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000  # what a browser is told to wait
-AWAY_WAIT_S = 1.0  # before catching up is tried again
+RETRY_S = 1.0  # until catching up is tried again
 EVENT_BYTES_MAX = 64 * 1024  # of events in one write
 
 _START = {
@@ -64,45 +64,38 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, link: Link, hub: EventHub, authority: Authority, limits: Server) -> None:
+    def __init__(self, link: Link, hub: EventHub, limits: Server) -> None:
         self.clients = 0
         self._link = link
         self._hub = hub
-        self._authority = authority
         self._clients_max = limits.sse_clients_max
         self._patience_s = limits.request_timeout_ms / 1000
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = await self._authority.require(scope["headers"], "read")
+    async def follow(self, request: Request) -> None:
         if self.clients >= self._clients_max:
             raise refuse("unavailable", "Too many event streams are open here: try again later.")
-        resumed = header(scope, b"last-event-id")
-        subscription = await self._hub.join(principal.app)
+        resumed = request.header(b"last-event-id")
+        subscription = await self._hub.join(request.principal.app)
         self.clients += 1
         try:
             positions = _start_at(resumed, subscription)
-            stream = _Stream(self._link, subscription, positions, self._patience_s)
+            stream = _EventStream(self._link, subscription, positions, self._patience_s)
             stream.behind = bool(resumed)
             async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(_until_gone(receive))
-                await stream.run(send)
+                watcher = tasks.create_task(_until_gone(request.receive))
+                await stream.run(request.send)
                 watcher.cancel()
-        except* (TimeoutError, _ClientGone):
-            if (guard := scope.get("kaskad.guard")) is not None:
-                guard.abort()
+        except* (TimeoutError, ClientGone):
+            request.abort()
         finally:
             self.clients -= 1
             self._hub.leave(subscription)
 
 
-class _ClientGone(Exception):
-    """Ends the stream: there is nobody to write to."""
-
-
-async def _until_gone(receive: Receive) -> None:
+async def _until_gone(receive: AsgiReceive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    raise _ClientGone
+    raise ClientGone
 
 
 def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Position]:
@@ -121,7 +114,7 @@ def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Positio
     return positions
 
 
-class _Stream:
+class _EventStream:
     def __init__(
         self,
         link: Link,
@@ -136,7 +129,7 @@ class _Stream:
         self._patience_s = patience_s
         self._unsent: list[bytes] = []
 
-    async def run(self, send: Send) -> None:
+    async def run(self, send: AsgiSend) -> None:
         """Writes events until told to close. Raises TimeoutError when nobody takes them."""
         await send(_START)
         await self._write(send, _HELLO)
@@ -155,7 +148,7 @@ class _Stream:
                 await self._write(send, _HEARTBEAT)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _catch_up(self, send: Send) -> None:
+    async def _catch_up(self, send: AsgiSend) -> None:
         """Reads each shard from where this client stands to its end. What is queued meanwhile and
         was read here too is skipped by its position."""
         self._subscription.overflowed = False
@@ -173,9 +166,9 @@ class _Stream:
         except StoreError:
             self.behind = True
             await self._write(send, _HEARTBEAT)
-            await asyncio.sleep(AWAY_WAIT_S)
+            await asyncio.sleep(RETRY_S)
 
-    async def _tell(self, send: Send, entry: EventEntry) -> None:
+    async def _tell(self, send: AsgiSend, entry: EventEntry) -> None:
         for index, event in enumerate(entry.events):
             position = position_at(entry.entry, index)
             if position <= self._positions[entry.shard]:
@@ -187,12 +180,12 @@ class _Stream:
         if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
             await self._flush(send)
 
-    async def _flush(self, send: Send) -> None:
+    async def _flush(self, send: AsgiSend) -> None:
         if self._unsent:
             body, self._unsent = b"".join(self._unsent), []
             await self._write(send, body)
 
-    async def _write(self, send: Send, body: bytes) -> None:
+    async def _write(self, send: AsgiSend, body: bytes) -> None:
         async with asyncio.timeout(self._patience_s):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 

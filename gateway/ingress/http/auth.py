@@ -1,14 +1,18 @@
-"""Who is asking, and may they: bearer keys, their apps and scopes.
+"""Who is asking, and may they: API keys, their apps and scopes.
 
-Owns the look-up of keys: those of the configuration, hashed at start, and those made with
-`kaskad key new`, read from Redis and remembered for a few seconds, so that a withdrawn key stops
-working soon and a busy one costs nothing. Both memories are bounded. It must not know what a scope
-opens. No or an unknown key is a 401, a missing scope a 403 that names it; when Redis is away, a key
-that is not remembered raises StoreUnavailable.
+A key is one of the configuration, hashed at start, or one made with `kaskad key new`, read from
+Redis and remembered for a few seconds, so that a withdrawn key stops working soon and a busy one
+costs nothing. Both memories are bounded. Programs send the key as a bearer token, browsers as the
+password of HTTP Basic.
+
+No key or an unknown one is a 401, a missing scope a 403 that names it; a browser is asked for a key
+in both cases. While Redis is unavailable, a key that is not remembered raises StoreUnavailable.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Callable, Mapping
 
@@ -27,6 +31,10 @@ REMEMBERED_MAX = 10_000  # keys, known and unknown together
 KEY_BYTES_MAX = 512
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="kaskad"')
+LOGIN_CHALLENGE = (b"www-authenticate", b'Basic realm="Kaskad reports", charset="UTF-8"')
+LOGIN_HINT = (
+    b"Give an API key with the scope report as the password; the user name does not matter.\n"
+)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -35,6 +43,13 @@ class Principal(msgspec.Struct, frozen=True):
     app: str
     scopes: frozenset[Scope]
     digest: bytes
+
+
+NOBODY = Principal("", frozenset(), b"")  # of what needs no key
+
+
+class LoginNeeded(Exception):
+    """A browser sent no key that opens this page: it is to ask for one."""
 
 
 class Authority:
@@ -48,9 +63,15 @@ class Authority:
 
     async def require(self, headers: Headers, scope: Scope) -> Principal:
         """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
-        digest = _digest_in(first_header(headers, b"authorization"))
-        principal = self._configured.get(digest) or await self._of_redis(digest)
-        return _checked(principal, digest, scope)
+        return await self._require(first_header(headers, b"authorization"), scope)
+
+    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
+        """The same for a page. Raises LoginNeeded and StoreUnavailable."""
+        authorization = first_header(headers, b"authorization")
+        try:
+            return await self._require(_as_bearer(authorization), scope)
+        except Refusal:
+            raise LoginNeeded from None
 
     def known(self, authorization: bytes | None, scope: Scope) -> Principal | None:
         """The principal of that header, where no question to Redis is needed. Raises Refusal."""
@@ -61,6 +82,11 @@ class Authority:
             if remembered is None or remembered[1] <= self._now_ms():
                 return None
             principal = remembered[0]
+        return _checked(principal, digest, scope)
+
+    async def _require(self, authorization: bytes | None, scope: Scope) -> Principal:
+        digest = _digest_in(authorization)
+        principal = self._configured.get(digest) or await self._of_redis(digest)
         return _checked(principal, digest, scope)
 
     async def _of_redis(self, digest: bytes) -> Principal | None:
@@ -77,6 +103,20 @@ class Authority:
         stays_ms = UNKNOWN_MS if principal is None else KNOWN_MS
         self._remembered[digest] = (principal, now_ms + stays_ms)
         return principal
+
+
+def _as_bearer(authorization: bytes | None) -> bytes | None:
+    """HTTP Basic turned into the bearer key that its password is; anything else as it is."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return authorization
+    try:
+        _, _, key = base64.b64decode(token.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return authorization
+    return b"Bearer " + key
 
 
 def _digest_in(authorization: bytes | None) -> bytes:

@@ -27,7 +27,16 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.ingress.http.asgi import JSON, Field, Headers, Scope, ShortWay, Start, to_json
+from gateway.ingress.http.asgi import (
+    CONNECTION,
+    JSON,
+    AsgiScope,
+    Field,
+    Headers,
+    ShortWay,
+    Start,
+    to_json,
+)
 from gateway.ingress.http.problems import KINDS, RETRY_AFTER_S, problem
 from gateway.settings.file import Server
 
@@ -184,7 +193,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = head
         self.scope["headers"] = self.headers
-        cast("Scope", self.scope)["kaskad.guard"] = self  # uvicorn's type knows only ASGI's keys
+        cast("AsgiScope", self.scope)[CONNECTION] = self  # uvicorn's type knows only ASGI's keys
         super().on_headers_complete()  # raises for a target that is none
         self._asked = True
         for part in body:
@@ -198,7 +207,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.cycle = cycle
         self._begin = partial(start, cycle.reply)
 
-    # --- what the application may ask for, as `scope["kaskad.guard"]` ---
+    # --- what the application may ask for: it is the scope's CONNECTION ---
 
     def leave_body_to_app(self) -> None:
         """This request's body has no end: its timing is the application's work."""

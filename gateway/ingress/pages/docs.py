@@ -1,7 +1,7 @@
-"""`/docs`: the OpenAPI document as one page for people.
+"""`/docs`: the OpenAPI document as one page for people. Everything it says is in the document.
 
-Owns the page's data and its template; everything it says comes from the document itself. The page
-needs no script and nothing from elsewhere, and its policy says so to the browser.
+The page needs no script and nothing from elsewhere; `CONTENT_SECURITY_POLICY` says so to the
+browser. Pure; it cannot fail on a document of ours.
 """
 
 from __future__ import annotations
