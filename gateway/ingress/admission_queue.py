@@ -95,5 +95,5 @@ class AdmissionQueue:
         began = time.perf_counter()
         answers = await self.store.admit(shard, sends, self._now_ms())
         point("accepted")
-        self.metrics.admitted(list(sends), answers, time.perf_counter() - began)
+        self.metrics.count_admission(list(sends), answers, time.perf_counter() - began)
         return answers

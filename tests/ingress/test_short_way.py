@@ -17,7 +17,7 @@ from gateway.ingress.http import protocol
 from gateway.ingress.http.asgi import Reply, Start, respond
 from gateway.ingress.http.protocol import GuardedProtocol
 
-LIMITS = protocol.Limits(
+LIMITS = protocol.ConnectionLimits(
     connections_max=10, header_bytes_max=4096, request_timeout_s=5.0, idle_timeout_s=3.0
 )
 GARBAGE = b"\x00 garbage\r\n\r\n"

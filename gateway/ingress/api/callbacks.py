@@ -80,7 +80,7 @@ class CallbackEndpoint:
         }
         # One queue a provider, in the place of shards: a receipt's shard is found by the store.
         self.batcher: Batcher[Receipt, bool] = Batcher(
-            len(self._providers), self._take, batch_max=BATCH_MAX
+            len(self._providers), self._apply, batch_max=BATCH_MAX
         )
 
     async def take(self, request: Request) -> None:
@@ -102,7 +102,7 @@ class CallbackEndpoint:
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
-        await request.respond(200, to_json(self._taken(name, read.faults, results)))
+        await request.respond(200, to_json(self._result_of(name, read.faults, results)))
 
     def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Begin | None:
         """Good receipts of a proven caller, whole: what is left to do. None for all else; nothing
@@ -125,7 +125,7 @@ class CallbackEndpoint:
     def _begin(self, name: str, read: Receipts, reply: Reply, fail: Fail) -> None:
         def done(results: list[bool | Exception]) -> None:
             try:
-                result = self._taken(name, read.faults, results)
+                result = self._result_of(name, read.faults, results)
             except Exception as error:
                 fail(error)
             else:
@@ -133,7 +133,7 @@ class CallbackEndpoint:
 
         self.batcher.submit_all(self._providers.index(name), read.receipts, done)
 
-    def _taken(
+    def _result_of(
         self, name: str, unread: Sequence[str], results: Sequence[bool | Exception]
     ) -> CallbackResult:
         """The result of one callback, durable by now; counts and logs it.
@@ -154,14 +154,14 @@ class CallbackEndpoint:
                 parked += 1
         for what, number in (("applied", applied), ("parked", parked), ("fault", faults)):
             if number:
-                self._metrics.took(name, what, number)
+                self._metrics.count_receipts(name, what, number)
         point("settled")
         for fault in unread:
             _log.warning("receipt_unreadable", provider=name, reason=fault)
         _log.debug("callback", provider=name, applied=applied, parked=parked, faults=faults)
         return CallbackResult(applied, parked, faults)
 
-    async def _take(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
+    async def _apply(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
         """Whether each receipt was applied; parked otherwise."""
         point("receipt_read")
         name = self._providers[provider]

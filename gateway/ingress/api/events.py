@@ -69,7 +69,7 @@ class EventsEndpoint:
         self._link = link
         self._hub = hub
         self._clients_max = limits.sse_clients_max
-        self._patience_s = limits.request_timeout_ms / 1000
+        self._timeout_s = limits.request_timeout_ms / 1000
 
     async def follow(self, request: Request) -> None:
         if self.clients >= self._clients_max:
@@ -79,7 +79,7 @@ class EventsEndpoint:
         self.clients += 1
         try:
             positions = _start_at(resumed, subscription)
-            stream = _EventStream(self._link, subscription, positions, self._patience_s)
+            stream = _EventStream(self._link, subscription, positions, self._timeout_s)
             stream.behind = bool(resumed)
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(_until_gone(request.receive))
@@ -120,13 +120,13 @@ class _EventStream:
         link: Link,
         subscription: Subscription,
         positions: list[Position],
-        patience_s: float,
+        timeout_s: float,
     ) -> None:
         self.behind = False  # what is missing is read from Redis
         self._link = link
         self._subscription = subscription
         self._positions = positions
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._unsent: list[bytes] = []
 
     async def run(self, send: AsgiSend) -> None:
@@ -186,7 +186,7 @@ class _EventStream:
             await self._write(send, body)
 
     async def _write(self, send: AsgiSend, body: bytes) -> None:
-        async with asyncio.timeout(self._patience_s):
+        async with asyncio.timeout(self._timeout_s):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

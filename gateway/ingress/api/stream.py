@@ -78,13 +78,13 @@ class StreamEndpoint:
             stream.stop()
 
 
-class _Slot:
+class _PendingLine:
     """One line on its way: `answer` is bytes once it may be written."""
 
-    __slots__ = ("answer", "line", "unavailable")
+    __slots__ = ("answer", "number", "unavailable")
 
-    def __init__(self, line: int) -> None:
-        self.line = line
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.answer: bytes | None = None
         self.unavailable: Problem | None = None  # why it could not be taken, where that is a 503
 
@@ -94,15 +94,14 @@ class _MessageStream:
         self._queue = queue
         self._app = app
         self._key = key
-        self._patience_s = limits.request_timeout_ms / 1000
+        self._timeout_s = limits.request_timeout_ms / 1000
         self._bytes_max = limits.line_bytes_max
         self._splitter = LineSplitter(limits.line_bytes_max)
-        self._slots: deque[_Slot] = deque()
+        self._pending: deque[_PendingLine] = deque()
         self._line = 0
         self._ended = False  # nothing more is read
-        self._answered = asyncio.Event()  # the first slot has its answer, or the last line was read
+        self._answered = asyncio.Event()  # the first has its answer, or the last was read
         self._room = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
 
     # --- reading ---
 
@@ -130,7 +129,7 @@ class _MessageStream:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 while True:
                     event = await receive()
                     if event["type"] != "http.request":
@@ -142,7 +141,7 @@ class _MessageStream:
                     if not more or b"\n" in body or size > self._bytes_max:
                         return b"".join(chunks), more
         except TimeoutError:
-            seconds = f"{self._patience_s:g} s"
+            seconds = f"{self._timeout_s:g} s"
             late = problem("timeout", f"No complete line arrived within {seconds}.")
             self._answer_at_once(late, ends=True)
             return b"", False
@@ -150,7 +149,7 @@ class _MessageStream:
     async def _take(self, line: NdjsonLine) -> None:
         if self._over():
             return
-        if len(self._slots) >= WINDOW:
+        if len(self._pending) >= WINDOW:
             await self._wait_for_room()
             if self._over():
                 return
@@ -172,19 +171,17 @@ class _MessageStream:
         if crowded is not None:
             self._answer_at_once(crowded, ends=True)
             return
-        self._line += 1
-        slot = _Slot(self._line)
-        self._slots.append(slot)
+        pending = self._begin_line()
         while True:
             try:
-                self._queue.submit(message, lambda answer: self._tell(slot, answer))
+                self._queue.submit(message, lambda answer: self._answer(pending, answer))
             except Busy:
                 await asyncio.sleep(BUSY_WAIT_S)
             else:
                 return
 
     async def _wait_for_room(self) -> None:
-        while len(self._slots) >= WINDOW:
+        while len(self._pending) >= WINDOW:
             self._room.clear()
             await self._room.wait()
 
@@ -194,7 +191,7 @@ class _MessageStream:
         if crowded is None:
             return None
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 while crowded is not None:
                     await self._queue.backlog.next_sample()
                     crowded = self._queue.backlog_problem(message)
@@ -209,28 +206,32 @@ class _MessageStream:
 
     # --- answering ---
 
-    def _answer_at_once(self, why: Problem, *, ends: bool = False) -> None:
+    def _begin_line(self) -> _PendingLine:
         self._line += 1
-        slot = _Slot(self._line)
-        self._slots.append(slot)
+        line = _PendingLine(self._line)
+        self._pending.append(line)
+        return line
+
+    def _answer_at_once(self, why: Problem, *, ends: bool = False) -> None:
+        line = self._begin_line()
         result = failure(why)
         if ends:
             result.outcome = "error"
-        self._finish(slot, result)
+        self._finish(line, result)
         self._ended = self._ended or ends
 
-    def _tell(self, slot: _Slot, answer: Answer | Exception) -> None:
+    def _answer(self, line: _PendingLine, answer: Answer | Exception) -> None:
         result = result_of(answer)
         if result.outcome == "error":
             self._ended = True
-        self._finish(slot, result)
+        self._finish(line, result)
 
-    def _finish(self, slot: _Slot, result: Result) -> None:
-        result.line = slot.line
-        slot.answer = to_json(result)
+    def _finish(self, line: _PendingLine, result: Result) -> None:
+        result.line = line.number
+        line.answer = to_json(result)
         if isinstance(result.error, Problem) and result.error.status == 503:
-            slot.unavailable = result.error
-        if slot is self._slots[0] or self._ended:
+            line.unavailable = result.error
+        if line is self._pending[0] or self._ended:
             self._answered.set()
 
     async def write(self, send: AsgiSend) -> Problem | None:
@@ -247,28 +248,28 @@ class _MessageStream:
             answers = self._ready()
             while answers:
                 body = b"\n".join(answers) + b"\n"
-                async with asyncio.timeout(self._patience_s):
+                async with asyncio.timeout(self._timeout_s):
                     await send({"type": "http.response.body", "body": body, "more_body": True})
                 self._room.set()
                 answers = self._ready()
-            if self._ended and not self._slots:
+            if self._ended and not self._pending:
                 await send({"type": "http.response.body", "body": b""})
                 return None
 
     async def _refused_at_once(self) -> Problem | None:
         """Waits for the first answer, and for all of them where the store is unavailable."""
-        slots = self._slots
+        pending = self._pending
         try:
             async with asyncio.timeout(START_WITHIN_S):
                 await self._answered.wait()
-                while slots and slots[0].answer is None:  # the end of the input was told
+                while pending and pending[0].answer is None:  # the end of the input was told
                     self._answered.clear()
                     await self._answered.wait()
         except TimeoutError:
             return None
-        while slots and slots[0].unavailable is not None:
-            if all(slot.answer is not None for slot in slots):
-                return slots[0].unavailable if all(slot.unavailable for slot in slots) else None
+        while pending and pending[0].unavailable is not None:
+            if all(line.answer is not None for line in pending):
+                return pending[0].unavailable if all(line.unavailable for line in pending) else None
             self._answered.clear()
             await self._answered.wait()
         return None
@@ -276,9 +277,9 @@ class _MessageStream:
     def _ready(self) -> list[bytes]:
         answers: list[bytes] = []
         size = 0
-        slots = self._slots
-        while slots and (answer := slots[0].answer) is not None and size < ANSWER_BYTES_MAX:
+        pending = self._pending
+        while pending and (answer := pending[0].answer) is not None and size < ANSWER_BYTES_MAX:
             answers.append(answer)
             size += len(answer)
-            slots.popleft()
+            pending.popleft()
         return answers

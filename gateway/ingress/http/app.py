@@ -127,23 +127,23 @@ class Ingress:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        answer = _Answer(send)
+        noting = _NotingSend(send)
         route: Route[Endpoints] | None = None
         failed = None
         try:
             route, parameters = self._router.find(scope["method"], scope["path"])
             principal = await self._principal(route, scope)
-            request = Request(scope, receive, answer.send, principal, parameters)
+            request = Request(scope, receive, noting.send, principal, parameters)
             await self._handlers[route.name](request)
         except ClientGone:
             return
         except Exception as error:
-            failed = await self._answer_failure(scope, answer, error)
+            failed = await self._answer_failure(scope, noting, error)
         name = "none" if route is None else route.name
         if route is None or not route.quiet:
-            self.metrics.requests.labels(name, str(answer.status)).inc()
+            self.metrics.requests.labels(name, str(noting.status)).inc()
             ms = round((time.perf_counter() - began) * 1000, 1)
-            method, status = scope["method"], answer.status
+            method, status = scope["method"], noting.status
             _log.info("request", endpoint=name, method=method, status=status, ms=ms)
         elif failed is not None:
             self._note_refused(name, failed)
@@ -155,14 +155,14 @@ class Ingress:
         require = self.authority.require_login if route.login else self.authority.require
         return await require(scope["headers"], route.scope)
 
-    async def _answer_failure(self, scope: AsgiScope, answer: _Answer, error: Exception) -> int:
+    async def _answer_failure(self, scope: AsgiScope, noting: _NotingSend, error: Exception) -> int:
         """Answers, unless an answer had begun; returns the status that the failure has."""
         if isinstance(error, LoginNeeded):
-            await respond(answer.send, 401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
+            await respond(noting.send, 401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
             return 401
         refusal = refusal_of(error)
-        if not answer.status:
-            await respond_refusal(scope, answer.send, refusal)
+        if not noting.status:
+            await respond_refusal(scope, noting.send, refusal)
         elif (connection := scope.get(CONNECTION)) is not None:
             # The answer had begun: all that is left is to end it where it is.
             connection.abort()
@@ -267,7 +267,7 @@ def _log_death(task: asyncio.Task[None]) -> None:
         _log.error("background_task_died", task=task.get_name(), exc_info=error)
 
 
-class _Answer:
+class _NotingSend:
     """The way to answer one request, which notes the status of the answer once it has begun."""
 
     __slots__ = ("_send", "status")

@@ -1,15 +1,14 @@
 """What stands between the network and uvicorn: limits on connections, headers and time, and the
-short way of a request that arrived in one piece.
+fast path of a request that arrived in one piece.
 
-Owns the connection as far as uvicorn leaves it open to abuse: how many there are, how large the
-headers may be, how long a request may take to arrive, how long a closed connection may keep what
-its peer does not read. One look at all connections a second costs nothing a request. It must not
-know what is served. Each refusal is a problem document, written here because the application never
-saw the request.
+Uvicorn leaves a connection open to abuse: how many there are, how large the headers may be, how
+long a request may take to arrive, how long a closed connection may keep what its peer does not
+read. One look at all connections a second costs nothing a request. Each refusal is a problem
+document, written here because the application never saw the request.
 
-The short way: a POST whose last byte came in the same read as its first, with no other under way on
+The fast path: a POST whose last byte came in the same read as its first, with no other under way on
 its connection, is offered to `short_way` before uvicorn makes a request of it. What that declines,
-and all else, goes uvicorn's way through ASGI, so the short way holds no refusal and no odd case of
+and all else, goes uvicorn's way through ASGI, so the fast path holds no refusal and no odd case of
 HTTP. It saves a task, an event, a timer, five coroutines and two messages a request. Measured
 2026-11-22, two busy cores, 32 connections, both ways in turn, CPU of the worker: a single post 112
 to 80 µs (7,800 to 9,900 a second), one receipt a request 139 to 105 µs.
@@ -45,7 +44,7 @@ SWEEP_EVERY_S = 1.0
 CLOSE_WAIT_S = 10.0  # for the peer of a closed connection to read what was written to it
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ConnectionLimits(msgspec.Struct, frozen=True):
     """Of one worker; times in seconds."""
 
     connections_max: int
@@ -54,8 +53,8 @@ class Limits(msgspec.Struct, frozen=True):
     idle_timeout_s: float
 
 
-def limits_of(server: Server) -> Limits:
-    return Limits(
+def limits_of(server: Server) -> ConnectionLimits:
+    return ConnectionLimits(
         connections_max=server.connections_max,
         header_bytes_max=server.header_bytes_max,
         request_timeout_s=server.request_timeout_ms / 1000,
@@ -66,7 +65,7 @@ def limits_of(server: Server) -> Limits:
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. Subclassed a worker by `guarded`, because uvicorn makes it by its class."""
 
-    limits: Limits
+    limits: ConnectionLimits
     short_way: ShortWay
 
     def __init__(
@@ -85,7 +84,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._body_is_apps = False
         self._closing_since = 0.0
-        self._held = False  # this request may yet go the short way: uvicorn has not seen its head
+        self._held = False  # this request may yet take the fast path: uvicorn has not seen its head
         self._held_body: list[bytes] = []
         self._begin: Callable[[], None] | None = None  # a whole request, of which nothing happened
 
@@ -170,7 +169,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse("malformed", "This is not an HTTP/1.1 request.")
 
-    # --- the short way ---
+    # --- the fast path ---
 
     def _is_plain_post(self) -> bool:
         parser = self.parser
@@ -282,7 +281,7 @@ class _NobodyWaits:
 
 
 class ShortCycle:
-    """A request on the short way; what uvicorn looks at in a request of its own is here too."""
+    """A request on the fast path; what uvicorn looks at in a request of its own is here too."""
 
     __slots__ = ("_connection", "disconnected", "keep_alive", "response_complete")
 
@@ -316,7 +315,7 @@ class ShortCycle:
         connection.on_response_complete()
 
 
-def guarded(limits: Limits, short_way: ShortWay) -> type[GuardedProtocol]:
+def guarded(limits: ConnectionLimits, short_way: ShortWay) -> type[GuardedProtocol]:
     """The protocol class of a worker with these limits."""
     parts = {"limits": limits, "short_way": staticmethod(short_way)}
     return type("Guarded", (GuardedProtocol,), parts)
