@@ -14,12 +14,10 @@ from typing import cast
 import msgspec
 
 from gateway.core import model
-from gateway.core.phones import Phone
 from gateway.failpoints import point
 from gateway.ingress.api.requests import (
     Malformed,
     Read,
-    SendRequest,
     body_hash,
     content_of,
     read,
@@ -54,10 +52,6 @@ class AdmissionQueue:
             self.metrics.refused.labels("malformed" if why else "invalid").inc()
             return why or invalid(cast("list[Fault]", found))
         request, phone = found.request, found.phone
-        return self.send_of(request, phone, app, key)
-
-    def send_of(self, request: SendRequest, phone: Phone, app: str, key: str | None) -> model.Send:
-        """What admission decides on; `key` as in `prepare`."""
         key = request.idempotency_key or key
         return model.Send(
             id=self.store.new_message_id(phone.digits, self._now_ms()),

@@ -10,29 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import msgspec
 
-from gateway.core import model
 from gateway.core.events import Cancelled
 from gateway.core.model import MESSAGE_NAMES, Message
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.message_view import view_of
-from gateway.ingress.api.requests import Read, key_fault, read
+from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, result_of
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.batcher import Busy
-from gateway.ingress.http.asgi import (
-    NOT_JSON,
-    Begin,
-    Fail,
-    Field,
-    Reply,
-    media_type_in,
-    to_json,
-)
-from gateway.ingress.http.auth import Authority
+from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.settings.file import Server
@@ -48,18 +37,11 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class SendEndpoint:
-    """Takes messages. `authority` is asked on the fast path only; elsewhere the app asked it."""
+    """Takes messages."""
 
-    def __init__(
-        self,
-        queue: AdmissionQueue,
-        stream: StreamEndpoint,
-        authority: Authority,
-        limits: Server,
-    ) -> None:
+    def __init__(self, queue: AdmissionQueue, stream: StreamEndpoint, limits: Server) -> None:
         self._queue = queue
         self._stream = stream
-        self._authority = authority
         self._limits = limits
 
     async def send(self, request: Request) -> None:
@@ -86,40 +68,12 @@ class SendEndpoint:
         crowded = self._queue.backlog_problem(message)
         if crowded is not None:
             raise Refusal(crowded)
-        await request.respond(*_answered(await self._queue.ask(message)))
-
-    def short_way(self, headers: Sequence[Field], body: bytes) -> Begin | None:
-        """One good message of a known key, whole: what is left to do. None, or a Refusal raised,
-        for all else; nothing has changed then."""
-        fields = dict(reversed(headers))  # the first of a name stands
-        if media_type_in(fields.get(b"content-type")) != "application/json" or body[:1] != b"{":
-            return None
-        if b"content-encoding" in fields or len(body) > self._limits.body_bytes_max:
-            return None
-        principal = self._authority.known(fields.get(b"authorization"), "send")
-        if principal is None:
-            return None
-        key = idempotency_key(fields.get(b"idempotency-key"))
-        found = read(body, self._queue.store.policy)
-        if not isinstance(found, Read):
-            return None
-        message = self._queue.send_of(found.request, found.phone, principal.app, key)
-        if self._queue.backlog.full(message) is not None:
-            return None
-        return partial(self._begin, message)
-
-    def _begin(self, message: model.Send, reply: Reply, fail: Fail) -> None:
-        def done(answer: Answer | Exception) -> None:
-            try:
-                if isinstance(answer, Exception):
-                    raise answer
-                status, document, headers = _answered(answer)
-            except Exception as error:
-                fail(error)
-            else:
-                reply(status, document, headers)
-
-        self._queue.submit(message, done)
+        answer = await self._queue.ask(message)
+        result = result_of(answer)
+        if isinstance(result.error, Problem):
+            raise Refusal(result.error)
+        headers = (REPLAYED,) if answer.replayed else ()
+        await request.respond(_STATUS[result.outcome], to_json(result), headers)
 
     async def _many(self, request: Request, body: bytes, key: str | None) -> None:
         items = self._items(body)
@@ -219,14 +173,6 @@ class MessageEndpoints:
 
 def _no_message() -> Refusal:
     return refuse("not-found", "Your app has no message of this id; it may have been forgotten.")
-
-
-def _answered(answer: Answer) -> tuple[int, bytes, Sequence[Field]]:
-    """Status, body and headers for one message. Raises Refusal."""
-    result = result_of(answer)
-    if isinstance(result.error, Problem):
-        raise Refusal(result.error)
-    return _STATUS[result.outcome], to_json(result), (REPLAYED,) if answer.replayed else ()
 
 
 def idempotency_key(value: bytes | None) -> str | None:

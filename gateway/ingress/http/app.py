@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import structlog
 
@@ -36,20 +35,14 @@ from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     CONNECTION,
     PRIVATE,
-    PROBLEM_JSON,
     TEXT,
     AsgiMessage,
     AsgiReceive,
     AsgiScope,
     AsgiSend,
-    Begin,
     ClientGone,
-    Field,
-    Reply,
-    Start,
     respond,
     respond_refusal,
-    to_json,
 )
 from gateway.ingress.http.auth import (
     LOGIN_CHALLENGE,
@@ -61,15 +54,12 @@ from gateway.ingress.http.auth import (
 )
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Configured, Route, Router
-from gateway.ingress.http.routes import CALLBACK, ROUTES, SEND, Endpoints
+from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import StoreError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
 from gateway.store.store import Store
-
-_SEND_TARGET = SEND.path.encode()
-_CALLBACK_TARGET = CALLBACK.path.partition("{")[0].encode()
 
 _log = structlog.get_logger("ingress")
 
@@ -90,7 +80,7 @@ class Ingress:
         self.queue = AdmissionQueue(store, self.backlog, self.metrics, now_ms)
         self.hub = EventHub(store.link, store.shards)
         self.stream = StreamEndpoint(self.queue, limits)
-        self.sends = SendEndpoint(self.queue, self.stream, self.authority, limits)
+        self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
             store,
             adapters_of(settings),
@@ -146,7 +136,8 @@ class Ingress:
             method, status = scope["method"], noting.status
             _log.info("request", endpoint=name, method=method, status=status, ms=ms)
         elif failed is not None:
-            self._note_refused(name, failed)
+            self.metrics.requests.labels(name, str(failed)).inc()
+            _log.debug("refused", endpoint=name, status=failed)
 
     async def _principal(self, route: Route[Endpoints], scope: AsgiScope) -> Principal:
         """Who asks, and may. Raises Refusal, LoginNeeded and StoreUnavailable."""
@@ -167,39 +158,6 @@ class Ingress:
             # The answer had begun: all that is left is to end it where it is.
             connection.abort()
         return refusal.problem.status
-
-    def _note_refused(self, endpoint: str, status: int) -> None:
-        self.metrics.requests.labels(endpoint, str(status)).inc()
-        _log.debug("refused", endpoint=endpoint, status=status)
-
-    def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Start | None:
-        """What is left to do for a whole POST to a hot address; None: it goes through ASGI.
-
-        Whatever is wrong with it is told there, and it changes nothing here."""
-        try:
-            if target == _SEND_TARGET:
-                begin, name = self.sends.short_way(headers, body), SEND.name
-            elif target.startswith(_CALLBACK_TARGET):
-                begin, name = self.callbacks.short_way(target, headers, body), CALLBACK.name
-            else:
-                return None
-        except Exception:
-            return None  # through ASGI it is raised again, answered and logged
-        return None if begin is None else partial(self._begin, begin, name)
-
-    def _begin(self, begin: Begin, name: str, reply: Reply) -> None:
-        """Does what is left; a failure, now or later, is answered as it is through ASGI."""
-
-        def fail(error: Exception) -> None:
-            refusal = refusal_of(error)
-            problem = refusal.problem
-            self._note_refused(name, problem.status)
-            reply(problem.status, to_json(problem), refusal.headers, PROBLEM_JSON)
-
-        try:
-            begin(reply, fail)
-        except Exception as error:
-            fail(error)
 
     def _render(self, snapshots: list[bytes]) -> bytes:
         return telemetry.render(snapshots, self.metrics.registry, self._process)

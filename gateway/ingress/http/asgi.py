@@ -6,8 +6,8 @@ No framework: its request and response objects would cost more than the work of 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
 
 import msgspec
 
@@ -22,20 +22,6 @@ Headers = Iterable[Field]
 
 CONNECTION = "kaskad.connection"  # in an ASGI scope: the connection that the request came over
 
-
-class Reply(Protocol):
-    """Writes the one complete answer of a request on the fast path."""
-
-    def __call__(
-        self, status: int, body: bytes, headers: Headers = (), content_type: Field = ...
-    ) -> None: ...
-
-
-Fail = Callable[[Exception], None]  # answers a failure
-Begin = Callable[[Reply, Fail], None]  # does what is left; one of the two is called, once
-Start = Callable[[Reply], None]
-# Of a whole POST: its target, its headers with names in lower case, its body. Changes nothing.
-ShortWay = Callable[[bytes, Sequence[Field], bytes], Start | None]
 
 JSON = (b"content-type", b"application/json")
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
@@ -66,13 +52,6 @@ def first_header(headers: Headers, name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
-
-
-def media_type_in(value: bytes | None) -> str:
-    """The type in a Content-Type header, in lower case without parameters; empty for none."""
-    if value == JSON[1]:
-        return "application/json"
-    return "" if value is None else value.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 async def respond(

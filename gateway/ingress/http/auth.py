@@ -73,21 +73,20 @@ class Authority:
         except Refusal:
             raise LoginNeeded from None
 
-    def known(self, authorization: bytes | None, scope: Scope) -> Principal | None:
-        """The principal of that header, where no question to Redis is needed. Raises Refusal."""
-        digest = _digest_in(authorization)
-        principal = self._configured.get(digest)
-        if principal is None:
-            remembered = self._remembered.get(digest)
-            if remembered is None or remembered[1] <= self._now_ms():
-                return None
-            principal = remembered[0]
-        return _checked(principal, digest, scope)
-
     async def _require(self, authorization: bytes | None, scope: Scope) -> Principal:
-        digest = _digest_in(authorization)
+        if authorization is None or authorization[:7].lower() != b"bearer ":
+            raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
+        key = authorization[7:].strip()
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            raise _unauthorized("The API key is not one of ours.")
+        digest = digest_of(key)
         principal = self._configured.get(digest) or await self._of_redis(digest)
-        return _checked(principal, digest, scope)
+        if principal is None or not hmac.compare_digest(principal.digest, digest):
+            raise _unauthorized("The API key is not known; it may have been withdrawn.")
+        if scope not in principal.scopes:
+            held = ", ".join(sorted(principal.scopes)) or "none"
+            raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
+        return principal
 
     async def _of_redis(self, digest: bytes) -> Principal | None:
         now_ms = self._now_ms()
@@ -117,26 +116,6 @@ def _as_bearer(authorization: bytes | None) -> bytes | None:
     except binascii.Error:
         return authorization
     return b"Bearer " + key
-
-
-def _digest_in(authorization: bytes | None) -> bytes:
-    """Raises Refusal for what carries no key."""
-    if authorization is None or authorization[:7].lower() != b"bearer ":
-        raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
-    key = authorization[7:].strip()
-    if not 0 < len(key) <= KEY_BYTES_MAX:
-        raise _unauthorized("The API key is not one of ours.")
-    return digest_of(key)
-
-
-def _checked(principal: Principal | None, digest: bytes, scope: Scope) -> Principal:
-    """Raises Refusal for a key that is not known or may not do this."""
-    if principal is None or not hmac.compare_digest(principal.digest, digest):
-        raise _unauthorized("The API key is not known; it may have been withdrawn.")
-    if scope not in principal.scopes:
-        held = ", ".join(sorted(principal.scopes)) or "none"
-        raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
-    return principal
 
 
 def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:

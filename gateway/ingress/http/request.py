@@ -19,7 +19,6 @@ from gateway.ingress.http.asgi import (
     Field,
     Headers,
     first_header,
-    media_type_in,
     respond,
 )
 from gateway.ingress.http.auth import Principal
@@ -68,7 +67,10 @@ class Request:
     @property
     def media_type(self) -> str:
         """The content type in lower case without parameters; empty when there is none."""
-        return media_type_in(self.header(b"content-type"))
+        value = self.header(b"content-type")
+        if value == JSON[1]:
+            return "application/json"
+        return "" if value is None else value.partition(b";")[0].strip().lower().decode("latin-1")
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower case) name."""

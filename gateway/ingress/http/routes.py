@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from gateway.ingress.api.callbacks import PREFIX, CallbackEndpoint, CallbackResult
+from gateway.ingress.api.callbacks import CallbackEndpoint, CallbackResult
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventData, EventsEndpoint
 from gateway.ingress.api.health import Health, HealthEndpoints, Readiness
@@ -83,69 +83,50 @@ _PHONE = Parameter(
     {"type": "string", "pattern": "^\\+[1-9][0-9]{6,14}$", "examples": ["+79161234567"]},
 )
 
-SEND = Route[Endpoints](
-    method="POST",
-    path="/v1/messages",
-    name="send",
-    handler=lambda endpoints: endpoints.sends.send,
-    scope="send",
-    quiet=True,
-    tag="Messages",
-    summary="Send one message, an array, or a stream",
-    text="Answered once durable. A stream is answered while it is read, one line "
-    "for each line, in order; a client must read while it writes. A line that is an "
-    "`error` is the last one that was read: go on from it.",
-    parameters=[
-        Parameter(
-            "Idempotency-Key",
-            "header",
-            "The same key and body within 24 hours give the first answer "
-            "again. Items of an array have `key#index`, lines of a stream `key#line`.",
-            {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
-        )
-    ],
-    body=Body(
-        media={"application/json": _one_or_many, "application/x-ndjson": {"type": "string"}},
-        example=EXAMPLE,
-    ),
-    answers={
-        200: Body(
-            text="One message that was a duplicate or suppressed; or the results of an "
-            "array, in order, with `index`; or of a stream, line by line, with `line`.",
-            media={
-                "application/json": (Result, list[Result]),
-                "application/x-ndjson": {"type": "string"},
-            },
-            headers=_REPLAYED,
-        ),
-        202: Body(
-            text="Accepted: it will reach a final status.",
-            media={"application/json": Result},
-            headers=_REPLAYED,
-        ),
-    },
-    problems=[422, 429],
-)
-CALLBACK = Route[Endpoints](
-    method="POST",
-    path=PREFIX + "{provider}",
-    name="callback",
-    handler=lambda endpoints: endpoints.callbacks.take,
-    quiet=True,
-    tag="Providers",
-    summary="A provider's receipts, in its own format",
-    text="Proven by HTTP basic, `?token=` or an HMAC header, as configured. "
-    "Answered once durable; a receipt of an unknown message is parked.",
-    parameters=[
-        Parameter("provider", "path", "The provider's name in the configuration.", _provider_name),
-        Parameter("token", "query", ""),
-    ],
-    body=Body(media={"application/json": {}}, required=False),
-    answers={200: _json("What became of the receipts.", CallbackResult)},
-    problems=[400, 401, 404, 503],
-)
 ROUTES: tuple[Route[Endpoints], ...] = (
-    SEND,
+    Route(
+        method="POST",
+        path="/v1/messages",
+        name="send",
+        handler=lambda endpoints: endpoints.sends.send,
+        scope="send",
+        quiet=True,
+        tag="Messages",
+        summary="Send one message, an array, or a stream",
+        text="Answered once durable. A stream is answered while it is read, one line "
+        "for each line, in order; a client must read while it writes. A line that is an "
+        "`error` is the last one that was read: go on from it.",
+        parameters=[
+            Parameter(
+                "Idempotency-Key",
+                "header",
+                "The same key and body within 24 hours give the first answer "
+                "again. Items of an array have `key#index`, lines of a stream `key#line`.",
+                {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
+            )
+        ],
+        body=Body(
+            media={"application/json": _one_or_many, "application/x-ndjson": {"type": "string"}},
+            example=EXAMPLE,
+        ),
+        answers={
+            200: Body(
+                text="One message that was a duplicate or suppressed; or the results of an "
+                "array, in order, with `index`; or of a stream, line by line, with `line`.",
+                media={
+                    "application/json": (Result, list[Result]),
+                    "application/x-ndjson": {"type": "string"},
+                },
+                headers=_REPLAYED,
+            ),
+            202: Body(
+                text="Accepted: it will reach a final status.",
+                media={"application/json": Result},
+                headers=_REPLAYED,
+            ),
+        },
+        problems=[422, 429],
+    ),
     Route(
         method="GET",
         path="/v1/messages/{id}",
@@ -251,7 +232,26 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         scope="report",
         login=True,
     ),
-    CALLBACK,
+    Route(
+        method="POST",
+        path="/v1/callbacks/{provider}",
+        name="callback",
+        handler=lambda endpoints: endpoints.callbacks.take,
+        quiet=True,
+        tag="Providers",
+        summary="A provider's receipts, in its own format",
+        text="Proven by HTTP basic, `?token=` or an HMAC header, as configured. "
+        "Answered once durable; a receipt of an unknown message is parked.",
+        parameters=[
+            Parameter(
+                "provider", "path", "The provider's name in the configuration.", _provider_name
+            ),
+            Parameter("token", "query", ""),
+        ],
+        body=Body(media={"application/json": {}}, required=False),
+        answers={200: _json("What became of the receipts.", CallbackResult)},
+        problems=[400, 401, 404, 503],
+    ),
     Route(
         method="GET",
         path="/healthz",

@@ -29,7 +29,7 @@ from gateway import memory, telemetry
 from gateway.core.policy import Policy
 from gateway.errors import ConfigurationError
 from gateway.ingress.http.app import Ingress, open_ingress
-from gateway.ingress.http.protocol import guarded, keep_looking, limits_of
+from gateway.ingress.http.protocol import keep_looking, limited, limits_of
 from gateway.ingress.http.workers import Workers
 from gateway.redis.asyncio_driver import open_link
 from gateway.redis.client import LIMITS_DEFAULT
@@ -126,7 +126,7 @@ async def _serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http=guarded(limits_of(limits), app.short_way),
+            http=limited(limits_of(limits)),
             ws="none",
             lifespan="off",
             log_config=None,
