@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from gateway.ingress.http import protocol
-from gateway.ingress.http.asgi import respond
 from gateway.ingress.http.protocol import LimitedProtocol
+from gateway.ingress.http.request import Request
 
 LIMITS = protocol.ConnectionLimits(
     connections_max=10, header_bytes_max=4096, request_timeout_s=5.0, idle_timeout_s=3.0
@@ -89,7 +89,7 @@ class Server:
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/early":
-            await respond(send, 202, b"<early>")
+            await Request(scope, receive, send).respond(202, b"<early>")
             return
         body = b""
         while True:
@@ -102,7 +102,7 @@ class Server:
         self.seen.append(body)
         if body.startswith(b"h"):
             await self._may_go.wait()
-        await respond(send, 202, b"<%b>" % body)
+        await Request(scope, receive, send).respond(202, b"<%b>" % body)
 
 
 def post(body: bytes, *more: bytes, target: bytes = b"/x") -> bytes:

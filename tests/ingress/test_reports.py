@@ -16,7 +16,6 @@ import pytest
 from gateway.core.effects import Post
 from gateway.ingress.api import reports as endpoint
 from gateway.ingress.api.reports import ReportEndpoints
-from gateway.ingress.http.auth import NOBODY
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import reports as page
@@ -52,9 +51,9 @@ async def ask(link: Link, path: str, query: str = "") -> Answer:
     async def receive() -> Any:
         raise AssertionError("a report has no body to read")
 
-    scope = {"type": "http", "headers": [], "query_string": query.encode()}
+    scope = {"method": "GET", "path": path, "headers": [], "query_string": query.encode()}
     handler = endpoints.cost if path == API else endpoints.page
-    await handler(Request(scope, receive, send, NOBODY, {}))
+    await handler(Request(scope, receive, send))
     start, body = sent
     told = {name.decode(): value.decode() for name, value in start["headers"]}
     assert told["content-length"] == str(len(body["body"]))

@@ -19,7 +19,7 @@ import msgspec
 from gateway.core.effects import Event
 from gateway.ingress.api.event_hub import EventHub, Position, Subscription, position_at
 from gateway.ingress.api.results import Status, Time
-from gateway.ingress.http.asgi import AsgiReceive, AsgiSend, ClientGone, rfc3339, to_json
+from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.redis.client import Link
@@ -34,15 +34,11 @@ RECONNECT_MS = 2_000  # what a browser is told to wait
 RETRY_S = 1.0  # until catching up is tried again
 EVENT_BYTES_MAX = 64 * 1024  # of events in one write
 
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream"),
-        (b"cache-control", b"no-store"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
+_HEADERS = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
 _HELLO = b"retry: %d\n: status changes follow\n\n" % RECONNECT_MS
 _HEARTBEAT = b": still here\n\n"
 _LAST_EVENT_ID_BYTES_MAX = 48 * 1024
@@ -79,23 +75,18 @@ class EventsEndpoint:
         self.clients += 1
         try:
             positions = _start_at(resumed, subscription)
-            stream = _EventStream(self._link, subscription, positions, self._timeout_s)
-            stream.behind = bool(resumed)
+            stream = _EventStream(
+                request, self._link, subscription, positions, self._timeout_s, behind=bool(resumed)
+            )
             async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(_until_gone(request.receive))
-                await stream.run(request.send)
+                watcher = tasks.create_task(request.until_gone())
+                await stream.run()
                 watcher.cancel()
         except* (TimeoutError, ClientGone):
             request.abort()
         finally:
             self.clients -= 1
             self._hub.leave(subscription)
-
-
-async def _until_gone(receive: AsgiReceive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    raise ClientGone
 
 
 def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Position]:
@@ -117,38 +108,42 @@ def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Positio
 class _EventStream:
     def __init__(
         self,
+        request: Request,
         link: Link,
         subscription: Subscription,
         positions: list[Position],
         timeout_s: float,
+        *,
+        behind: bool,
     ) -> None:
-        self.behind = False  # what is missing is read from Redis
+        self._behind = behind  # what is missing is read from Redis
+        self._request = request
         self._link = link
         self._subscription = subscription
         self._positions = positions
         self._timeout_s = timeout_s
         self._unsent: list[bytes] = []
 
-    async def run(self, send: AsgiSend) -> None:
+    async def run(self) -> None:
         """Writes events until told to close. Raises TimeoutError when nobody takes them."""
-        await send(_START)
-        await self._write(send, _HELLO)
+        await self._request.begin(200, _HEADERS)
+        await self._write(_HELLO)
         while not self._subscription.closing:
-            if self.behind or self._subscription.overflowed:
-                await self._catch_up(send)
+            if self._behind or self._subscription.overflowed:
+                await self._catch_up()
             for entry in self._subscription.take():
-                await self._tell(send, entry)
-            await self._flush(send)
-            if self.behind or self._subscription.overflowed:
+                await self._tell(entry)
+            await self._flush()
+            if self._behind or self._subscription.overflowed:
                 continue
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._subscription.news.wait()
             except TimeoutError:
-                await self._write(send, _HEARTBEAT)
-        await send({"type": "http.response.body", "body": b""})
+                await self._write(_HEARTBEAT)
+        await self._request.end()
 
-    async def _catch_up(self, send: AsgiSend) -> None:
+    async def _catch_up(self) -> None:
         """Reads each shard from where this client stands to its end. What is queued meanwhile and
         was read here too is skipped by its position."""
         self._subscription.overflowed = False
@@ -160,15 +155,15 @@ class _EventStream:
                     app = self._subscription.app
                     entries = await reads.events_from(self._link, app, shard, start)
                     for entry in entries:
-                        await self._tell(send, entry)
+                        await self._tell(entry)
                     page = len(entries)
-            self.behind = False
+            self._behind = False
         except StoreError:
-            self.behind = True
-            await self._write(send, _HEARTBEAT)
+            self._behind = True
+            await self._write(_HEARTBEAT)
             await asyncio.sleep(RETRY_S)
 
-    async def _tell(self, send: AsgiSend, entry: EventEntry) -> None:
+    async def _tell(self, entry: EventEntry) -> None:
         for index, event in enumerate(entry.events):
             position = position_at(entry.entry, index)
             if position <= self._positions[entry.shard]:
@@ -178,16 +173,16 @@ class _EventStream:
             data = to_json(_data(event))
             self._unsent.append(b"event: status\nid: %s\ndata: %s\n\n" % (id_.encode(), data))
         if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
-            await self._flush(send)
+            await self._flush()
 
-    async def _flush(self, send: AsgiSend) -> None:
+    async def _flush(self) -> None:
         if self._unsent:
             body, self._unsent = b"".join(self._unsent), []
-            await self._write(send, body)
+            await self._write(body)
 
-    async def _write(self, send: AsgiSend, body: bytes) -> None:
+    async def _write(self, body: bytes) -> None:
         async with asyncio.timeout(self._timeout_s):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._request.write(body)
 
 
 def _data(event: Event) -> EventData:

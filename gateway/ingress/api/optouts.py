@@ -61,7 +61,7 @@ class OptOutEndpoints:
 
     async def delete(self, request: Request) -> None:
         await reads.drop_opt_out(self._store, _phone(request).digits)
-        await request.respond_nothing()
+        await request.respond(204)
 
 
 def _phone(request: Request) -> Phone:

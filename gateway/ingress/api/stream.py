@@ -26,7 +26,7 @@ from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.ndjson import LineSplitter, NdjsonLine, TooLong
 from gateway.ingress.api.results import Result, failure, result_of
 from gateway.ingress.batcher import Busy
-from gateway.ingress.http.asgi import NDJSON, AsgiReceive, AsgiSend, ClientGone, to_json
+from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
 from gateway.ingress.http.problems import Problem, Refusal, problem
 from gateway.ingress.http.request import Request
 from gateway.settings.file import Server
@@ -37,11 +37,7 @@ ANSWER_BYTES_MAX = 64 * 1024  # of answers in one write
 BUSY_WAIT_S = 0.01  # before a line is offered again to a full queue
 START_WITHIN_S = 2.0  # the answer begins with the first line's, or then: some clients wait for it
 
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [NDJSON, (b"cache-control", b"no-store")],
-}
+_HEADERS = (NDJSON, (b"cache-control", b"no-store"))
 
 
 class StreamEndpoint:
@@ -56,13 +52,13 @@ class StreamEndpoint:
         """Answers one stream; line n of it has the idempotency key `key#n`. Raises Refusal."""
         request.refuse_encoded()
         request.leave_body_to_handler()
-        stream = _MessageStream(self._queue, self._limits, request.principal.app, key)
+        stream = _MessageStream(request, self._queue, self._limits, key)
         self._open.add(stream)
         refused: Problem | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(stream.read(request.receive))
-                refused = await stream.write(request.send)
+                reader = tasks.create_task(stream.read())
+                refused = await stream.write()
                 reader.cancel()
         except* (TimeoutError, ClientGone):
             # Only writing raises TimeoutError: nobody takes the answers.
@@ -90,9 +86,11 @@ class _PendingLine:
 
 
 class _MessageStream:
-    def __init__(self, queue: AdmissionQueue, limits: Server, app: str, key: str | None) -> None:
+    def __init__(
+        self, request: Request, queue: AdmissionQueue, limits: Server, key: str | None
+    ) -> None:
+        self._request = request
         self._queue = queue
-        self._app = app
         self._key = key
         self._timeout_s = limits.request_timeout_ms / 1000
         self._bytes_max = limits.line_bytes_max
@@ -105,14 +103,14 @@ class _MessageStream:
 
     # --- reading ---
 
-    async def read(self, receive: AsgiReceive) -> None:
+    async def read(self) -> None:
         """Takes lines until the input or the stream ends. Raises ClientGone.
 
         After each wait it looks whether the stream ended meanwhile: a line that the writer will not
         answer must not be taken.
         """
         while not self._ended:
-            chunk, more = await self._next_chunk(receive)
+            chunk, more = await self._next_chunk()
             for line in self._splitter.feed(chunk):
                 await self._take(line)
             if not more:
@@ -124,19 +122,15 @@ class _MessageStream:
         """Whether the stream ended; asked again after each wait."""
         return self._ended
 
-    async def _next_chunk(self, receive: AsgiReceive) -> tuple[bytes, bool]:
+    async def _next_chunk(self) -> tuple[bytes, bool]:
         """The next bytes that bring a line on. A line has so long in all, not each of its bytes."""
         chunks: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
-                    event = await receive()
-                    if event["type"] != "http.request":
-                        raise ClientGone
-                    body: bytes = event.get("body", b"")
+                    body, more = await self._request.next_chunk()
                     chunks.append(body)
-                    more: bool = event.get("more_body", False)
                     size += len(body)
                     if not more or b"\n" in body or size > self._bytes_max:
                         return b"".join(chunks), more
@@ -161,7 +155,7 @@ class _MessageStream:
             self._line += 1
             return
         key = f"{self._key}#{self._line + 1}" if self._key is not None else None
-        message = self._queue.prepare(line, self._app, key)
+        message = self._queue.prepare(line, self._request.principal.app, key)
         if isinstance(message, Problem):
             self._answer_at_once(message)
             return
@@ -234,14 +228,14 @@ class _MessageStream:
         if line is self._pending[0] or self._ended:
             self._answered.set()
 
-    async def write(self, send: AsgiSend) -> Problem | None:
+    async def write(self) -> Problem | None:
         """Writes answers in order until the last. Raises TimeoutError when nobody takes them.
 
         Where the store is unavailable for every line, nothing is written and why is returned."""
         refused = await self._refused_at_once()
         if refused is not None:
             return refused
-        await send(_START)
+        await self._request.begin(200, _HEADERS)
         while True:
             await self._answered.wait()
             self._answered.clear()
@@ -249,11 +243,11 @@ class _MessageStream:
             while answers:
                 body = b"\n".join(answers) + b"\n"
                 async with asyncio.timeout(self._timeout_s):
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                    await self._request.write(body)
                 self._room.set()
                 answers = self._ready()
             if self._ended and not self._pending:
-                await send({"type": "http.response.body", "body": b""})
+                await self._request.end()
                 return None
 
     async def _refused_at_once(self) -> Problem | None:

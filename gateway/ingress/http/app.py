@@ -33,27 +33,21 @@ from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
-    CONNECTION,
     PRIVATE,
     TEXT,
-    AsgiMessage,
     AsgiReceive,
     AsgiScope,
     AsgiSend,
     ClientGone,
-    respond,
-    respond_refusal,
 )
 from gateway.ingress.http.auth import (
     LOGIN_CHALLENGE,
     LOGIN_HINT,
-    NOBODY,
     Authority,
     LoginNeeded,
-    Principal,
 )
 from gateway.ingress.http.request import Request
-from gateway.ingress.http.route import Configured, Route, Router
+from gateway.ingress.http.route import Configured, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import StoreError
@@ -117,46 +111,39 @@ class Ingress:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        noting = _NotingSend(send)
-        route: Route[Endpoints] | None = None
-        failed = None
+        request = Request(scope, receive, send)
+        name, quiet, failed = "none", False, 0
         try:
-            route, parameters = self._router.find(scope["method"], scope["path"])
-            principal = await self._principal(route, scope)
-            request = Request(scope, receive, noting.send, principal, parameters)
-            await self._handlers[route.name](request)
+            route, request.parameters = self._router.find(request.method, request.path)
+            name, quiet = route.name, route.quiet
+            if route.scope is not None:
+                require = self.authority.require_login if route.login else self.authority.require
+                request.principal = await require(request.headers, route.scope)
+            await self._handlers[name](request)
         except ClientGone:
             return
         except Exception as error:
-            failed = await self._answer_failure(scope, noting, error)
-        name = "none" if route is None else route.name
-        if route is None or not route.quiet:
-            self.metrics.requests.labels(name, str(noting.status)).inc()
+            failed = await self._answer_failure(request, error)
+        if quiet and not failed:
+            return
+        status = failed or request.status
+        self.metrics.requests.labels(name, str(status)).inc()
+        if quiet:
+            _log.debug("refused", endpoint=name, status=status)
+        else:
             ms = round((time.perf_counter() - began) * 1000, 1)
-            method, status = scope["method"], noting.status
-            _log.info("request", endpoint=name, method=method, status=status, ms=ms)
-        elif failed is not None:
-            self.metrics.requests.labels(name, str(failed)).inc()
-            _log.debug("refused", endpoint=name, status=failed)
+            _log.info("request", endpoint=name, method=request.method, status=status, ms=ms)
 
-    async def _principal(self, route: Route[Endpoints], scope: AsgiScope) -> Principal:
-        """Who asks, and may. Raises Refusal, LoginNeeded and StoreUnavailable."""
-        if route.scope is None:
-            return NOBODY
-        require = self.authority.require_login if route.login else self.authority.require
-        return await require(scope["headers"], route.scope)
-
-    async def _answer_failure(self, scope: AsgiScope, noting: _NotingSend, error: Exception) -> int:
+    async def _answer_failure(self, request: Request, error: Exception) -> int:
         """Answers, unless an answer had begun; returns the status that the failure has."""
         if isinstance(error, LoginNeeded):
-            await respond(noting.send, 401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
+            await request.respond(401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
             return 401
         refusal = refusal_of(error)
-        if not noting.status:
-            await respond_refusal(scope, noting.send, refusal)
-        elif (connection := scope.get(CONNECTION)) is not None:
-            # The answer had begun: all that is left is to end it where it is.
-            connection.abort()
+        if request.status:
+            request.abort()  # an answer had begun: all that is left is to end it where it is
+        else:
+            await request.refuse(refusal)
         return refusal.problem.status
 
     def _render(self, snapshots: list[bytes]) -> bytes:
@@ -223,18 +210,3 @@ def _log_death(task: asyncio.Task[None]) -> None:
     """A background task never ends by itself: that it did is a bug, and must not pass unseen."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("background_task_died", task=task.get_name(), exc_info=error)
-
-
-class _NotingSend:
-    """The way to answer one request, which notes the status of the answer once it has begun."""
-
-    __slots__ = ("_send", "status")
-
-    def __init__(self, send: AsgiSend) -> None:
-        self._send = send
-        self.status = 0
-
-    async def send(self, message: AsgiMessage) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        await self._send(message)

@@ -1,7 +1,4 @@
-"""ASGI and the little of HTTP around it: its types, headers, and one complete answer.
-
-No framework: its request and response objects would cost more than the work of a request.
-"""
+"""The types of ASGI, the headers that several answers have, and the notations of their bodies."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import msgspec
-
-from gateway.ingress.http.problems import Refusal
 
 AsgiScope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -52,30 +47,6 @@ def first_header(headers: Headers, name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
-
-
-async def respond(
-    send: AsgiSend, status: int, body: bytes, headers: Headers = (), content_type: Field = JSON
-) -> None:
-    """One complete answer."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [content_type, (b"content-length", b"%d" % len(body)), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-async def respond_refusal(scope: AsgiScope, send: AsgiSend, refusal: Refusal) -> None:
-    """The problem document. A client that waits for "100 Continue" will not send its body any
-    more, so that its connection cannot be used again."""
-    headers = refusal.headers
-    if first_header(scope["headers"], b"expect") is not None:
-        headers = [*headers, (b"connection", b"close")]
-    problem = refusal.problem
-    await respond(send, problem.status, to_json(problem), headers, PROBLEM_JSON)
 
 
 def rfc3339(at_ms: int) -> str:

@@ -63,20 +63,10 @@ class Authority:
 
     async def require(self, headers: Headers, scope: Scope) -> Principal:
         """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
-        return await self._require(first_header(headers, b"authorization"), scope)
-
-    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
-        """The same for a page. Raises LoginNeeded and StoreUnavailable."""
-        authorization = first_header(headers, b"authorization")
-        try:
-            return await self._require(_as_bearer(authorization), scope)
-        except Refusal:
-            raise LoginNeeded from None
-
-    async def _require(self, authorization: bytes | None, scope: Scope) -> Principal:
-        if authorization is None or authorization[:7].lower() != b"bearer ":
+        value = first_header(headers, b"authorization")
+        if value is None or value[:7].lower() != b"bearer ":
             raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
-        key = authorization[7:].strip()
+        key = value[7:].strip()
         if not 0 < len(key) <= KEY_BYTES_MAX:
             raise _unauthorized("The API key is not one of ours.")
         digest = digest_of(key)
@@ -87,6 +77,14 @@ class Authority:
             held = ", ".join(sorted(principal.scopes)) or "none"
             raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
         return principal
+
+    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
+        """The same for a page. Raises LoginNeeded and StoreUnavailable."""
+        value = first_header(headers, b"authorization") or b""
+        try:
+            return await self.require([(b"authorization", _as_bearer(value))], scope)
+        except Refusal:
+            raise LoginNeeded from None
 
     async def _of_redis(self, digest: bytes) -> Principal | None:
         now_ms = self._now_ms()
@@ -104,10 +102,8 @@ class Authority:
         return principal
 
 
-def _as_bearer(authorization: bytes | None) -> bytes | None:
+def _as_bearer(authorization: bytes) -> bytes:
     """HTTP Basic turned into the bearer key that its password is; anything else as it is."""
-    if authorization is None:
-        return None
     scheme, _, token = authorization.partition(b" ")
     if scheme.lower() != b"basic":
         return authorization

@@ -7,11 +7,12 @@ a body may take is the connection's matter, see `protocol`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Never, Protocol, cast
 
 from gateway.ingress.http.asgi import (
     CONNECTION,
     JSON,
+    PROBLEM_JSON,
     AsgiReceive,
     AsgiScope,
     AsgiSend,
@@ -19,9 +20,9 @@ from gateway.ingress.http.asgi import (
     Field,
     Headers,
     first_header,
-    respond,
+    to_json,
 )
-from gateway.ingress.http.auth import Principal
+from gateway.ingress.http.auth import NOBODY
 from gateway.ingress.http.problems import Refusal, refuse
 
 
@@ -36,33 +37,35 @@ class Connection(Protocol):
 
 
 class Request:
-    """One request at its endpoint."""
+    """One request at its endpoint. `status` is the answer's, once it has begun."""
 
-    __slots__ = ("parameters", "principal", "receive", "scope", "send")
+    __slots__ = (
+        "_receive",
+        "_scope",
+        "_send",
+        "headers",
+        "method",
+        "parameters",
+        "path",
+        "principal",
+        "status",
+    )
 
-    def __init__(
-        self,
-        scope: AsgiScope,
-        receive: AsgiReceive,
-        send: AsgiSend,
-        principal: Principal,
-        parameters: Mapping[str, str],
-    ) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.send = send
-        self.principal = principal
-        self.parameters = parameters  # of the path, decoded
+    def __init__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Headers = scope["headers"]  # names in lower case
+        self._receive = receive
+        self.principal = NOBODY
+        self.parameters: Mapping[str, str] = {}  # of the path, decoded
+        self.status = 0
+        self._scope = scope
+        self._send = send
 
     @property
     def query(self) -> bytes:
         """What stands behind the question mark, as it came."""
-        return cast("bytes", self.scope["query_string"])
-
-    @property
-    def headers(self) -> Headers:
-        """All headers, names in lower case."""
-        return cast("Headers", self.scope["headers"])
+        return cast("bytes", self._scope["query_string"])
 
     @property
     def media_type(self) -> str:
@@ -82,20 +85,30 @@ class Request:
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
-        chunks: list[bytes] = []
-        size = 0
-        more = True
-        while more:
-            event = await self.receive()
-            if event["type"] != "http.request":
-                raise ClientGone
-            chunk: bytes = event.get("body", b"")
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            more = event.get("more_body", False)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body, more = await self.next_chunk()
+        if more:
+            chunks, size = [body], len(body)
+            while more and size <= limit:
+                chunk, more = await self.next_chunk()
+                chunks.append(chunk)
+                size += len(chunk)
+            body = b"".join(chunks)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+
+    async def next_chunk(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether there are more. Raises ClientGone."""
+        event = await self._receive()
+        if event["type"] != "http.request":
+            raise ClientGone
+        return event.get("body", b""), event.get("more_body", False)
+
+    async def until_gone(self) -> Never:
+        """For a request whose body is over: raises ClientGone once its client hangs up."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        raise ClientGone
 
     def refuse_encoded(self) -> None:
         """A compressed body could be a thousand times what its limit says. Raises Refusal."""
@@ -104,15 +117,36 @@ class Request:
             raise refuse("media-type", "Send the body without Content-Encoding.")
 
     async def respond(
-        self, status: int, body: bytes, headers: Headers = (), content_type: Field = JSON
+        self, status: int, body: bytes = b"", headers: Headers = (), content_type: Field = JSON
     ) -> None:
-        """One complete answer."""
-        await respond(self.send, status, body, headers, content_type)
+        """One complete answer. A 204 has no body and says nothing of one."""
+        if status != 204:
+            headers = [content_type, (b"content-length", b"%d" % len(body)), *headers]
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
 
-    async def respond_nothing(self) -> None:
-        """204: it is done, and there is nothing to show."""
-        await self.send({"type": "http.response.start", "status": 204, "headers": []})
-        await self.send({"type": "http.response.body", "body": b""})
+    async def refuse(self, refusal: Refusal) -> None:
+        """The problem document. A client that waits for "100 Continue" will not send its body any
+        more, so that its connection cannot be used again."""
+        headers = refusal.headers
+        if self.header(b"expect") is not None:
+            headers = [*headers, (b"connection", b"close")]
+        problem = refusal.problem
+        await self.respond(problem.status, to_json(problem), headers, PROBLEM_JSON)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """The head of an answer; its body follows by `write`, until `end`."""
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, body: bytes) -> None:
+        """The next piece of the answer's body."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self) -> None:
+        """The answer is whole."""
+        await self._send({"type": "http.response.body", "body": b""})
 
     def leave_body_to_handler(self) -> None:
         """This body has no end: from now on its timing is the handler's."""
@@ -125,7 +159,7 @@ class Request:
             connection.abort()
 
     def _connection(self) -> Connection | None:
-        return self.scope.get(CONNECTION)
+        return self._scope.get(CONNECTION)
 
 
 def _too_large(limit: int) -> Refusal:
