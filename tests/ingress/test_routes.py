@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.ingress.http.problems import Refusal
-from gateway.ingress.http.route import Route, Router
+from gateway.ingress.http.route import HttpRoute, Router
 from gateway.ingress.http.routes import ROUTES
 from tests.worlds.ingress_world import World, with_ingress
 
@@ -26,7 +26,7 @@ def test_a_name_and_an_address_stand_in_one_row() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
-def test_a_row_is_found_by_its_address(route: Route[Any]) -> None:
+def test_a_row_is_found_by_its_address(route: HttpRoute[Any]) -> None:
     path = re.sub(r"[{}]", "", route.path)
     found, parameters = Router(ROUTES).find(route.method, path)
     assert found is route

@@ -23,7 +23,7 @@ from gateway.finance.report import FILTERS, KEYS, Query, ReportFault, Tally, par
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
 from gateway.ingress.http.problems import Fault, Refusal, invalid
 from gateway.ingress.http.request import Request
-from gateway.ingress.http.route import Body, Doc, Parameter
+from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
     CONTENT_SECURITY_POLICY,
     GROUP_BY_DEFAULT,
@@ -168,7 +168,7 @@ _ROW: Doc = {
         "currency": {"type": "string"},
     },
 }
-COST_REPORT = Body(
+COST_REPORT = Payload(
     text="The report.",
     media={
         "application/json": {

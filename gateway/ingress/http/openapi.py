@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.ingress.http.problems import KINDS, Problem
-from gateway.ingress.http.route import Body, Configured, Doc, Parameter, Route, Schema
+from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
 
 _REF = "#/components/schemas/{name}"
 _ABOUT = (
@@ -35,7 +35,7 @@ _OF_A_BODY = (408, 413, 415)
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
 
 
-def document(routes: Sequence[Route[Any]], configured: Configured) -> Doc:
+def document(routes: Sequence[HttpRoute[Any]], configured: Configured) -> Doc:
     """The whole document."""
     described = [route for route in routes if route.tag is not None]
     paths: dict[str, Doc] = {}
@@ -57,11 +57,12 @@ def document(routes: Sequence[Route[Any]], configured: Configured) -> Doc:
     }
 
 
-def _operation(route: Route[Any], configured: Configured) -> Doc:
+def _operation(route: HttpRoute[Any], configured: Configured) -> Doc:
     responses = _problems(route, configured)
-    for status, body in route.answers.items():
-        headers = {"headers": body.headers} if body.headers else {}
-        responses[status] = {"description": body.text, **headers, **_content(body, configured)}
+    for status, payload in route.answers.items():
+        headers = {"headers": payload.headers} if payload.headers else {}
+        content = _content(payload, configured)
+        responses[status] = {"description": payload.text, **headers, **content}
     found: Doc = {"operationId": route.name, "tags": [route.tag], "summary": route.summary}
     if route.text:
         found["description"] = route.text
@@ -86,12 +87,12 @@ def _parameter(parameter: Parameter, configured: Configured) -> Doc:
     return {**found, "schema": _schema(parameter.schema, configured)}
 
 
-def _content(body: Body, configured: Configured) -> Doc:
+def _content(payload: Payload, configured: Configured) -> Doc:
     content: Doc = {
-        kind: {"schema": _schema(schema, configured)} for kind, schema in body.media.items()
+        kind: {"schema": _schema(schema, configured)} for kind, schema in payload.media.items()
     }
-    if body.example is not None:
-        content["application/json"]["examples"] = {"one": {"value": body.example}}
+    if payload.example is not None:
+        content["application/json"]["examples"] = {"one": {"value": payload.example}}
     return {"content": content} if content else {}
 
 
@@ -109,7 +110,7 @@ def _resolved(schema: Schema, configured: Configured) -> Any:
     return schema(configured) if isinstance(schema, FunctionType) else schema
 
 
-def _problems(route: Route[Any], configured: Configured) -> dict[int, Doc]:
+def _problems(route: HttpRoute[Any], configured: Configured) -> dict[int, Doc]:
     """What a route answers when it does not do what was asked, by status."""
     statuses = {*route.problems, *_OF_ALL}
     if route.scope is not None:
@@ -130,11 +131,11 @@ def _problems(route: Route[Any], configured: Configured) -> dict[int, Doc]:
     return responses
 
 
-def _types(route: Route[Any], configured: Configured) -> Iterator[Any]:
+def _types(route: HttpRoute[Any], configured: Configured) -> Iterator[Any]:
     """The types that a row names, for the document's schemas."""
-    for body in (route.body, *route.answers.values()):
-        if body is not None:
-            for schema in (*body.media.values(), *body.shown):
+    for payload in (route.body, *route.answers.values()):
+        if payload is not None:
+            for schema in (*payload.media.values(), *payload.shown):
                 resolved = _resolved(schema, configured)
                 several = resolved if isinstance(resolved, tuple) else (resolved,)
                 yield from (each for each in several if not isinstance(each, dict))

@@ -26,7 +26,7 @@ from gateway.ingress.http.auth import NOBODY
 from gateway.ingress.http.problems import Refusal, refuse
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What a request may ask of the connection that it came over."""
 
     def leave_body_to_app(self) -> None:
@@ -158,7 +158,7 @@ class Request:
         if (connection := self._connection()) is not None:
             connection.abort()
 
-    def _connection(self) -> Connection | None:
+    def _connection(self) -> ClientConnection | None:
         return self._scope.get(CONNECTION)
 
 

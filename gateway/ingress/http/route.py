@@ -17,7 +17,7 @@ from gateway.ingress.http.problems import Refusal, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.api_keys import Scope
 
-Endpoints = TypeVar("Endpoints")
+EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
@@ -47,7 +47,7 @@ class Parameter(msgspec.Struct, frozen=True):
     schema: Schema = msgspec.field(default_factory=lambda: {"type": "string"})
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True):
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
     """What a request or an answer carries: the schema of each media type."""
 
     text: str = ""
@@ -58,14 +58,14 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     shown: Sequence[type[msgspec.Struct]] = ()  # what a text holds: described, but no schema here
 
 
-class Route(msgspec.Struct, Generic[Endpoints], frozen=True, kw_only=True):
+class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     """One row: a method at an address. `name` is the endpoint's name everywhere: the label of its
     metrics, its log lines, and the document's operationId."""
 
     method: Method
     path: str  # `{name}` stands for one segment
     name: str
-    handler: Callable[[Endpoints], Handler]
+    handler: Callable[[EndpointsT], Handler]
     scope: Scope | None = None  # None: no key is asked for
     login: bool = False  # a page: the key comes as the password of HTTP Basic
     endless: bool = False  # its answer is a stream: there is no HEAD of it
@@ -74,18 +74,18 @@ class Route(msgspec.Struct, Generic[Endpoints], frozen=True, kw_only=True):
     summary: str = ""
     text: str = ""
     parameters: Sequence[Parameter] = ()
-    body: Body | None = None
-    answers: Mapping[int, Body] = msgspec.field(default_factory=dict)
+    body: Payload | None = None
+    answers: Mapping[int, Payload] = msgspec.field(default_factory=dict)
     # Statuses of its problems, beside those that scope and body bring.
     problems: Sequence[int] = ()
 
 
-class Router(Generic[Endpoints]):
+class Router(Generic[EndpointsT]):
     """Finds the row of a request."""
 
-    def __init__(self, routes: Sequence[Route[Endpoints]]) -> None:
-        self._plain: dict[str, dict[str, Route[Endpoints]]] = {}
-        patterns: dict[str, dict[str, Route[Endpoints]]] = {}
+    def __init__(self, routes: Sequence[HttpRoute[EndpointsT]]) -> None:
+        self._plain: dict[str, dict[str, HttpRoute[EndpointsT]]] = {}
+        patterns: dict[str, dict[str, HttpRoute[EndpointsT]]] = {}
         for route in routes:
             place = patterns if "{" in route.path else self._plain
             methods = place.setdefault(route.path, {})
@@ -94,7 +94,7 @@ class Router(Generic[Endpoints]):
                 methods["HEAD"] = route
         self._patterns = [(_pattern(path), methods) for path, methods in patterns.items()]
 
-    def find(self, method: str, path: str) -> tuple[Route[Endpoints], Mapping[str, str]]:
+    def find(self, method: str, path: str) -> tuple[HttpRoute[EndpointsT], Mapping[str, str]]:
         """The row, and the parameters in its path. Raises Refusal (404, 405)."""
         methods, parameters = self._plain.get(path), _NO_PARAMETERS
         if methods is None:
@@ -105,7 +105,7 @@ class Router(Generic[Endpoints]):
             raise refuse("method-not-allowed", f"Use {allowed}.", (b"allow", allowed.encode()))
         return route, parameters
 
-    def _match(self, path: str) -> tuple[dict[str, Route[Endpoints]], Mapping[str, str]]:
+    def _match(self, path: str) -> tuple[dict[str, HttpRoute[EndpointsT]], Mapping[str, str]]:
         for pattern, methods in self._patterns:
             if (match := pattern.fullmatch(path)) is not None:
                 return methods, match.groupdict()

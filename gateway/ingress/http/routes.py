@@ -20,7 +20,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutVi
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
 from gateway.ingress.api.results import Result
-from gateway.ingress.http.route import Body, Configured, Doc, Parameter, Route, Schema
+from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
 
 
@@ -37,12 +37,12 @@ class Endpoints(NamedTuple):
     docs: DocsEndpoints
 
 
-def _json(text: str, schema: Schema) -> Body:
-    return Body(text=text, media={"application/json": schema})
+def _json(text: str, schema: Schema) -> Payload:
+    return Payload(text=text, media={"application/json": schema})
 
 
-def _text(text: str, media_type: str) -> Body:
-    return Body(text=text, media={media_type: {"type": "string"}})
+def _text(text: str, media_type: str) -> Payload:
+    return Payload(text=text, media={media_type: {"type": "string"}})
 
 
 def _one_or_many(configured: Configured) -> Schema:
@@ -83,8 +83,8 @@ _PHONE = Parameter(
     {"type": "string", "pattern": "^\\+[1-9][0-9]{6,14}$", "examples": ["+79161234567"]},
 )
 
-ROUTES: tuple[Route[Endpoints], ...] = (
-    Route(
+ROUTES: tuple[HttpRoute[Endpoints], ...] = (
+    HttpRoute(
         method="POST",
         path="/v1/messages",
         name="send",
@@ -105,12 +105,12 @@ ROUTES: tuple[Route[Endpoints], ...] = (
                 {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
             )
         ],
-        body=Body(
+        body=Payload(
             media={"application/json": _one_or_many, "application/x-ndjson": {"type": "string"}},
             example=EXAMPLE,
         ),
         answers={
-            200: Body(
+            200: Payload(
                 text="One message that was a duplicate or suppressed; or the results of an "
                 "array, in order, with `index`; or of a stream, line by line, with `line`.",
                 media={
@@ -119,7 +119,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
                 },
                 headers=_REPLAYED,
             ),
-            202: Body(
+            202: Payload(
                 text="Accepted: it will reach a final status.",
                 media={"application/json": Result},
                 headers=_REPLAYED,
@@ -127,7 +127,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         },
         problems=[422, 429],
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/v1/messages/{id}",
         name="getMessage",
@@ -139,7 +139,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         answers=_MESSAGE,
         problems=[404],
     ),
-    Route(
+    HttpRoute(
         method="DELETE",
         path="/v1/messages/{id}",
         name="cancelMessage",
@@ -151,7 +151,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         answers=_MESSAGE,
         problems=[404, 409],
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/v1/optouts/{phone}",
         name="getOptOut",
@@ -163,7 +163,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         answers=_OPT_OUT,
         problems=[404, 422],
     ),
-    Route(
+    HttpRoute(
         method="PUT",
         path="/v1/optouts/{phone}",
         name="putOptOut",
@@ -176,7 +176,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         answers=_OPT_OUT,
         problems=[422],
     ),
-    Route(
+    HttpRoute(
         method="DELETE",
         path="/v1/optouts/{phone}",
         name="deleteOptOut",
@@ -185,10 +185,10 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         tag="Opt-outs",
         summary="Somebody may be sent messages again",
         parameters=[_PHONE],
-        answers={204: Body(text="There is no opt-out now.")},
+        answers={204: Payload(text="There is no opt-out now.")},
         problems=[422],
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/v1/events",
         name="followEvents",
@@ -203,14 +203,14 @@ ROUTES: tuple[Route[Endpoints], ...] = (
             Parameter("Last-Event-ID", "header", "The id of the last event that was received.")
         ],
         answers={
-            200: Body(
+            200: Payload(
                 text="The stream; it does not end.",
                 media={"text/event-stream": {"type": "string"}},
                 shown=[EventData],
             )
         },
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/v1/reports/cost",
         name="costReport",
@@ -224,7 +224,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         answers={200: COST_REPORT},
         problems=[422],
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path=REPORT_PAGE,
         name="reportPage",
@@ -232,7 +232,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         scope="report",
         login=True,
     ),
-    Route(
+    HttpRoute(
         method="POST",
         path="/v1/callbacks/{provider}",
         name="callback",
@@ -248,11 +248,11 @@ ROUTES: tuple[Route[Endpoints], ...] = (
             ),
             Parameter("token", "query", ""),
         ],
-        body=Body(media={"application/json": {}}, required=False),
+        body=Payload(media={"application/json": {}}, required=False),
         answers={200: _json("What became of the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/healthz",
         name="health",
@@ -261,7 +261,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         summary="Alive",
         answers={200: _json("It answers.", Health)},
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/readyz",
         name="readiness",
@@ -270,7 +270,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         summary="Ready: Redis can be reached",
         answers={200: _json("Ready.", Readiness), 503: _json("Not ready.", Readiness)},
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/metrics",
         name="metrics",
@@ -279,7 +279,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         summary="Metrics for Prometheus",
         answers={200: _text("The metrics.", "text/plain")},
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/openapi.json",
         name="openapi",
@@ -288,7 +288,7 @@ ROUTES: tuple[Route[Endpoints], ...] = (
         summary="This document",
         answers={200: _json("OpenAPI 3.1.", {"type": "object"})},
     ),
-    Route(
+    HttpRoute(
         method="GET",
         path="/docs",
         name="docs",
