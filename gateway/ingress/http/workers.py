@@ -1,8 +1,9 @@
 """Several copies of this process: forked, watched, started again, stopped together.
 
-The children inherit listening sockets and settings as they are. So `Workers` runs in a process with
-no other threads of work, before any loop. A child that dies is started again, for ever, with a
-delay that doubles up to RESTART_DELAY_MAX_S; one that does not stop in time is killed.
+Owns child processes and the signals to them; it must not know what they do, and no event loop. It
+forks, because the children inherit listening sockets and settings as they are; so it must run in a
+process without other threads of work and before any loop. A child that dies is started again, for
+ever, with a delay that doubles up to RESTART_DELAY_MAX_S; one that does not stop in time is killed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LOOK_EVERY_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _UP = b"u"
 
-Serve = Callable[[int, Callable[[], None]], None]
+Body = Callable[[int, Callable[[], None]], None]
 
 _log = structlog.get_logger("ingress")
 
@@ -44,11 +45,11 @@ class _Child:
 
 
 class Workers:
-    """`count` children that each run `serve(index, up)`; `up` says that the child serves."""
+    """`count` children that each run `body(index, up)`; `up` says that the child serves."""
 
-    def __init__(self, count: int, serve: Serve, stop_within_s: float) -> None:
+    def __init__(self, count: int, body: Body, stop_within_s: float) -> None:
         self._children = [_Child(index) for index in range(count)]
-        self._serve = serve
+        self._body = body
         self._stop_within_s = stop_within_s
         self._stopping = False
         self._up_read, self._up_write = os.pipe()
@@ -114,7 +115,7 @@ class Workers:
             os.close(self._up_read)
             self._bell_read.close()
             self._bell_write.close()
-            self._serve(index, self._say_up)
+            self._body(index, self._say_up)
             code = 0
         except BaseException:
             traceback.print_exc()
