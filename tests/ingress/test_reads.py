@@ -262,5 +262,5 @@ async def test_a_log_line_of_a_request_has_no_phone_number(
 ) -> None:
     await world.call("GET", f"/v1/optouts/{PHONE}")
     output = capsys.readouterr()
-    assert "get_opt_out" in output.out + output.err
+    assert "getOptOut" in output.out + output.err
     assert PHONE[1:] not in output.out + output.err
