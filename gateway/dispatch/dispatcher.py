@@ -22,7 +22,13 @@ from gateway.core.records.message import Message
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import identities, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import (
+    identities,
+    receipts,
+    recovery,
+    timers,
+    unmatched_receipts,
+)
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -32,9 +38,8 @@ from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_link
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
-from gateway.store import lanes
+from gateway.store import lanes, snapshots
 from gateway.store.store import Store
-from providers.http.client import Provider
 from ratelimit.limiter import SCRIPTS
 
 LAST_WORDS_S = 1.0  # for what Redis is told at the end
@@ -66,8 +71,13 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
         bell = await stack.enter_async_context(open_link(settings.redis.url, bells))
         providers = {}
         for name in settings.providers:
-            providers[name] = Provider.from_config(settings.provider_config(name))
+            providers[name] = bootstrap.connect_provider(settings, name)
             stack.push_async_callback(providers[name].aclose)
+
+        async def publish() -> None:
+            now_ms = time.time_ns() // 1_000_000
+            await snapshots.publish(link, process, telemetry.snapshot(registry, process), now_ms)
+
         deps = DispatchDeps(
             store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             bell=bell,
@@ -78,7 +88,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             metrics=Metrics(registry),
             terms=settings.lanes,
             stopping=trio.Event(),
-            publish=lambda: telemetry.publish(link, process, registry, time.time_ns() // 1_000_000),
+            publish=publish,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
@@ -88,7 +98,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()
-        await _last_words(telemetry.withdraw(link, process))
+        await _last_words(snapshots.withdraw(link, process))
 
 
 async def _hear_signals(
@@ -130,7 +140,7 @@ async def dispatch(
     look_ups = {
         name: LookUps(deps, provider)
         for name, provider in deps.providers.items()
-        if provider.adapter.can_look_up
+        if provider.can_look_up
     }
     working = [
         Lane(deps, provider, run_script, pauses, heartbeat) for provider in deps.providers.values()
@@ -162,6 +172,8 @@ def _start_background(
     nursery.start_soon(_publish, deps, working)
     for lane in working:
         nursery.start_soon(recovery.run, deps, lane)
+    for provider in deps.providers.values():
+        nursery.start_soon(receipts.run, deps, provider)
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):

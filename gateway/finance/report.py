@@ -1,7 +1,7 @@
 """The cost report: from the ledger's totals to rows and their sum, pure.
 
-Owns CONTRACT.md section 7's columns, what may be asked, and every ratio. It must not know Redis,
-HTTP or a format; `gateway.finance.formats` and `gateway.finance.table` write a report down.
+Here are CONTRACT.md section 7's columns, what may be asked, and every ratio;
+`gateway.finance.formats` and `gateway.finance.table` write a report down.
 Amounts are integers of 1e-6 currency units until `Figures.cells`. A question that cannot be
 answered raises `ReportFault`, which names the parameter.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 
 import msgspec
 
@@ -20,6 +20,7 @@ from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
+from gateway.store.totals import TotalRow
 
 FILTERS = Group.__struct_fields__
 KEYS = ("day", *FILTERS)  # what a report may be grouped by
@@ -47,15 +48,6 @@ class ReportFault(CallerFault):
         super().__init__(detail)
         self.parameter = parameter
         self.detail = detail
-
-
-class TotalRow(NamedTuple):
-    """One running total: what a measure came to on one UTC day in one finest group."""
-
-    day: datetime.date
-    group: Group
-    measure: str
-    amount: int
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -240,6 +232,20 @@ def build(
     """
     tally = Tally(query, currency, baseline)
     tally.add(rows)
+    return tally.report()
+
+
+async def cost_report(
+    pages: AsyncGenerator[list[TotalRow], None],
+    query: Query,
+    currency: str,
+    baseline: str = BASELINE_DEFAULT,
+) -> Report:
+    """As `build`, for totals that come a page at a time."""
+    tally = Tally(query, currency, baseline)
+    async with aclosing(pages):
+        async for rows in pages:
+            tally.add(rows)
     return tally.report()
 
 

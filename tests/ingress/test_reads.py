@@ -11,7 +11,7 @@ from gateway import telemetry
 from gateway.core import events as ev
 from gateway.core.records.codec import SCHEMA
 from gateway.ingress.http.problems import KINDS
-from gateway.store import keys
+from gateway.store import keys, snapshots
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from providers.contract import Fault, Receipt
@@ -165,7 +165,9 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
     assert (await world.call("GET", "/healthz", key="")).json == {"status": "ok"}
     pause = {"code": "NO_CREDIT", "detail": "Top up.", "since": T0, "until": T0 + 5_000}
     registry = telemetry.new_registry()
-    await telemetry.publish(world.link, "dispatch-here-7", registry, T0)
+    await snapshots.publish(
+        world.link, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
+    )
     await world.link.call(
         [
             ("HSET", keys.PAUSED, "sms", json.dumps(pause)),
@@ -183,7 +185,7 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
         "until": "2026-11-18T11:06:45.000Z",
     }
     assert viber["provider"] == "viber"
-    world.clock.now_ms += telemetry.SNAPSHOT_MS + 1
+    world.clock.now_ms += snapshots.SNAPSHOT_MS + 1
     assert (await world.call("GET", "/readyz")).json["dispatchers"] == 0
 
 
@@ -203,7 +205,9 @@ async def test_metrics_show_every_process(world: World) -> None:
     await world.call("POST", "/v1/messages", OTP, key="wrong")
     await world.app.backlog.sample()
     registry = telemetry.new_registry()
-    await telemetry.publish(world.link, "dispatch-here-7", registry, T0)
+    await snapshots.publish(
+        world.link, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
+    )
     text = (await world.call("GET", "/metrics", key="")).body.decode()
     own = 'process="ingress-test-1"'
     assert f'kaskad_ingress_messages_total{{category="otp",outcome="accepted",{own}}} 1.0' in text
@@ -266,7 +270,7 @@ async def test_a_log_line_of_a_request_has_no_phone_number(
 ) -> None:
     await world.call("GET", f"/v1/optouts/{PHONE}")
     output = capsys.readouterr()
-    assert "get_opt_out" in output.out + output.err
+    assert "getOptOut" in output.out + output.err
     assert PHONE[1:] not in output.out + output.err
 
 

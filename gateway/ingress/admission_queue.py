@@ -1,0 +1,95 @@
+"""From the bytes of one message to its place in a batch, the same for every way of sending.
+
+A message is read and checked, held against the backlog, and queued for its shard's next admission.
+What is wrong with it comes back as a Problem. A full queue raises Busy; while Redis is unavailable
+each message that waits gets StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from gateway.core.records.request import Answer, MessageRequest
+from gateway.failpoints import point
+from gateway.ingress.api.requests import (
+    Malformed,
+    Read,
+    body_hash,
+    content_of,
+    read,
+)
+from gateway.ingress.backlog import Backlog
+from gateway.ingress.batcher import Batcher, Done
+from gateway.ingress.http.problems import Fault, Problem, invalid, problem
+from gateway.ingress.metrics import Metrics
+from gateway.store.store import BATCH_MAX, Store
+
+
+class AdmissionQueue:
+    """Reads messages and has them admitted in batches. `now_ms` is the edge's clock."""
+
+    def __init__(
+        self, store: Store, backlog: Backlog, metrics: Metrics, now_ms: Callable[[], int]
+    ) -> None:
+        self.store = store
+        self.backlog = backlog
+        self.metrics = metrics
+        self._now_ms = now_ms
+        self.batcher: Batcher[MessageRequest, Answer] = Batcher(
+            store.shards, self._admit, batch_max=BATCH_MAX
+        )
+
+    def prepare(
+        self, raw: bytes | msgspec.Raw, app: str, key: str | None
+    ) -> MessageRequest | Problem:
+        """Reads one message; `key` is its idempotency key if it names none itself."""
+        found = read(raw, self.store.policy)
+        if not isinstance(found, Read):
+            why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
+            self.metrics.refused.labels("malformed" if why else "invalid").inc()
+            return why or invalid(cast("list[Fault]", found))
+        request, destination = found.request, found.destination
+        home = destination.addresses.home(request.user)
+        key = request.idempotency_key or key
+        return MessageRequest(
+            id=self.store.new_message_id(home, self._now_ms()),
+            app=app,
+            addresses=destination.addresses,
+            country=destination.country,
+            category=request.category,
+            content=content_of(request),
+            route=request.route,
+            user=request.user,
+            campaign=request.campaign,
+            ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
+            metadata=request.metadata or None,
+            idempotency_key=key,
+            body_hash=body_hash(request) if key is not None else b"",
+        )
+
+    def backlog_problem(self, request: MessageRequest) -> Problem | None:
+        """Why the message may not come in now."""
+        sentence = self.backlog.full(request)
+        if sentence is None:
+            return None
+        self.metrics.refused.labels("backlog").inc()
+        return problem("backlog", sentence)
+
+    def submit(self, request: MessageRequest, done: Done[Answer]) -> None:
+        """Hands a message to its shard's batch. Raises Busy."""
+        self.batcher.submit(self.store.shard_of_home(request.home), request, done)
+
+    async def ask(self, request: MessageRequest) -> Answer:
+        """The store's answer. Raises Busy, StoreUnavailable and bugs."""
+        return await self.batcher.ask(self.store.shard_of_home(request.home), request)
+
+    async def _admit(self, shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
+        began = time.perf_counter()
+        answers = await self.store.admit(shard, requests, self._now_ms())
+        point("accepted")
+        self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
+        return answers
