@@ -27,6 +27,8 @@ from typing import NamedTuple, Self
 import msgspec
 import structlog
 
+from gateway.backoff import delay_s
+
 READY_FD = "KASKAD_READY_FD"
 PARENT_PID = "KASKAD_PARENT_PID"
 
@@ -168,7 +170,7 @@ class _Keeper:
         return False
 
     def _keep(self) -> None:
-        name, delay_s = self._role.name, RESTART_DELAY_MIN_S
+        name, failures = self._role.name, 0
         while True:
             started = time.monotonic()
             code = self._run()
@@ -181,10 +183,11 @@ class _Keeper:
                 if not self._served:
                     return
                 if time.monotonic() - started > STEADY_S:
-                    delay_s = RESTART_DELAY_MIN_S
-                _log.warning("role_ended", role=name, exit_code=code, restart_in_s=delay_s)
-                self._changed.wait_for(lambda: self._stopping, delay_s)
-                delay_s = min(2 * delay_s, RESTART_DELAY_MAX_S)
+                    failures = 0
+                wait_s = delay_s(failures, RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S)
+                _log.warning("role_ended", role=name, exit_code=code, restart_in_s=wait_s)
+                self._changed.wait_for(lambda: self._stopping, wait_s)
+                failures += 1
 
     def _run(self) -> int | None:
         """One process from start to end; its exit code, or None when it must not start any more."""

@@ -43,7 +43,9 @@ MIB = 1024 * 1024
 
 Scope = Literal["send", "read", "report"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
-Percent = Annotated[int, msgspec.Meta(ge=0, le=50)]
+# Of a grant, for each of the two lower lanes: with more they would leave otp less than their share.
+FLOOR_PERCENT_MAX = 33
+FloorPercent = Annotated[int, msgspec.Meta(ge=0, le=FLOOR_PERCENT_MAX)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
 Milliseconds = Annotated[Duration, AtLeast(1)]
 Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
@@ -164,7 +166,7 @@ class Retention(Table, frozen=True, kw_only=True):
 
 
 class Lanes(Table, frozen=True, kw_only=True):
-    floor_percent: Percent = 10
+    floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
     lease_ms: Milliseconds = _ms("10s")
     heartbeat_ms: Milliseconds = _ms("2s")

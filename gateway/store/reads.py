@@ -15,7 +15,6 @@ from gateway.core.admission import OptOut
 from gateway.core.effects import Event
 from gateway.core.model import Message, unpack_message
 from gateway.redis.client import Command, Link, Reply
-from gateway.store import keys as k
 from gateway.store.admit import OPT_OUTS
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of, shard_of
@@ -23,7 +22,6 @@ from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 
 EVENT_ENTRIES_MAX = 200  # of one stream in one read
-PAUSED_MAX = 1_000
 
 _decode_events = msgspec.msgpack.Decoder(list[Event]).decode
 
@@ -35,6 +33,18 @@ async def message(store: Store, message_id: str) -> Message | None:
         return None
     (value,) = await store.link.call([("GET", keys.message(message_id))])
     return None if value is None else unpack_message(message_id, value)
+
+
+async def messages(store: Store, shard: int, ids: Sequence[str]) -> list[Message | None]:
+    """The messages of one shard, in the order of their ids; None where there is none (any more)."""
+    if not ids:
+        return []
+    keys = keys_of(shard)
+    (values,) = await store.link.call([("MGET", *(keys.message(id_) for id_ in ids))])
+    return [
+        None if value is None else unpack_message(id_, value)
+        for id_, value in zip(ids, cast("list[bytes | None]", values), strict=True)
+    ]
 
 
 # --- opt-outs ---
@@ -118,13 +128,3 @@ def _entries(shard: int, reply: Reply) -> list[EventEntry]:
 def _blob(fields: list[bytes]) -> bytes:
     assert fields[0] == BLOB_FIELD, f"an event stream holds the field {fields[0]!r}"
     return unpack(fields[1])
-
-
-# --- the state of the installation ---
-
-
-async def paused(link: Link) -> dict[str, bytes]:
-    """Provider: why dispatch paused it, as dispatch wrote it (JSON)."""
-    (reply,) = await link.call([("HGETALL", k.PAUSED)])
-    pairs = cast("list[bytes]", reply)[: 2 * PAUSED_MAX]
-    return {name.decode(): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}

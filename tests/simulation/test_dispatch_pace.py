@@ -67,7 +67,7 @@ class Pace:
     def deps(self, name: str) -> DispatchDeps:
         return DispatchDeps(
             store=self.store,
-            bell=MemoryLink(self.weather),
+            wake_up_link=MemoryLink(self.weather),
             providers={"viber": self.provider},
             clock=self.clock,
             consumer=name,

@@ -29,7 +29,7 @@ Reply = Callable[[Sequence[Submission]], Awaitable[list[Outcome]]]
 WAIT_S = 10.0  # for what must happen; a test that waits this long fails
 
 
-class Wire(msgspec.Struct):
+class ScriptedTerms(msgspec.Struct):
     can_look_up: bool = True
     look_up_max: int = 100
 
@@ -61,7 +61,7 @@ class ScriptedProvider:
             "callback_url": "",
         }
         self.config = ProviderConfig(**(fields | changes))
-        self.adapter = Wire()
+        self.adapter = ScriptedTerms()
         self.batch_max = batch
         self.script: list[Reply] = []
         self.otherwise: Reply = accept
@@ -119,7 +119,7 @@ class DispatchWorld:
         providers: dict[str, Provider] = {"viber": self.viber, "sms": self.sms}
         fields: dict[str, Any] = {
             "store": self.store,
-            "bell": self.link,
+            "wake_up_link": self.link,
             "providers": providers,
             "clock": self.clock,
             "consumer": f"dispatch-{next(self.consumers)}",

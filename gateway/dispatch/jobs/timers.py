@@ -1,8 +1,8 @@
-"""Due timers become happenings: a retry's delay is over, a step's time is up, a look-up is due.
+"""Fires due timers: a retry's delay is over, a step's time is up, a look-up is due.
 
-Owns the looking and nothing of what a timer means. Several dispatchers look at the same timers: the
-first one's commit moves the timer, the others find nothing to do, and a spread of the waits keeps
-them apart. Redis away: tried again. A timer whose message is gone is forgotten.
+What a timer means is the cascade's. Several dispatchers look at the same timers: the first one's
+commit moves the timer, the others find nothing to do, and a spread of the waits keeps them apart. A
+timer whose message is gone is forgotten. While its shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 from gateway.core.events import TimerDue
 from gateway.core.model import Message
 from gateway.dispatch.deps import DispatchDeps
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
 from gateway.store import lanes
 from gateway.store.apply import Item
 
@@ -32,7 +32,7 @@ async def run(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) ->
         full = await fire(deps, shard, ask)
         return 0.0 if full else LOOK_S * (1.0 - random.random() / 2)
 
-    await deps.watchdog("timers").for_ever(turn)
+    await deps.redis_retry("timers").for_ever(turn)
 
 
 async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> bool:
@@ -41,7 +41,7 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
     due = await lanes.due_timers(deps.link, shard, now_ms)
     if not due:
         return False
-    point("timer_due")
+    failpoint("timer_due")
     changed = 0
     for applied in await deps.store.apply([Item(id_, TimerDue()) for id_ in due], now_ms):
         if applied.message is None:
@@ -52,6 +52,6 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
         if applied.effects.look_up:
             ask(applied.message)
         if applied.effects.lane is not None:
-            point("fallback_queued")
+            failpoint("fallback_queued")
     deps.metrics.timers.inc(changed)
     return changed > 0 and len(due) >= lanes.TIMERS_COUNT

@@ -1,30 +1,24 @@
-"""From lane entries to submissions: the claim, and what becomes of entries whose claim is in doubt.
+"""From lane entries to submissions: the claim, and the judgement of entries in doubt.
 
 A claim makes the step SENDING in the store before a byte leaves, so a crash afterwards is seen and
-becomes a lost answer, never a second send. Owns that transaction, the submission it allows, and the
-judgement of entries somebody else held (or we ourselves, when Redis did not say whether our claim
-was made). It must not know providers or limits. Raises StoreUnavailable: then the claims may or may
-not have been made, and `resolve` tells.
+becomes a lost answer, never a second send. All entries of one call are of one shard. A call raises
+StoreUnavailable when the shard did not answer: then the claims may or may not have been made, and
+`resolve` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from gateway.core.events import CURRENT, Claimed, Happening, LostAnswer, PutBack, Refused
-from gateway.core.model import (
-    Content,
-    Message,
-    StepStatus,
-    decode_content,
-    step_ref,
-    unpack_message,
-)
+from gateway.core.model import Content, Message, StepStatus, decode_content, step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.timing import patience_ms
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
+from gateway.store import reads
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
@@ -38,27 +32,29 @@ class Entry(msgspec.Struct, frozen=True):
     message_id: str
     at: LaneEntry
     category: Category
+    shard: int = 0
 
 
-class Held(msgspec.Struct, frozen=True):
-    """A claimed step, ready to be sent. `since` is trio's time of the claim."""
+class ClaimedStep(msgspec.Struct, frozen=True):
+    """A message's step, by its index, that we alone may send. `since` is trio's time of the
+    claim."""
 
     entry: Entry
-    step: int
+    index: int
     claimed_ms: int
     since: float
     submission: Submission
 
     def became(self, happening: Happening) -> Item:
-        """The item that records what became of it: of this claim alone."""
+        """The item that records how it ended: of this claim alone."""
         return Item(self.entry.message_id, happening, self.entry.at, self.claimed_ms)
 
 
-class Claims(msgspec.Struct, frozen=True):
-    """`held` may be sent. `busy` entries are of steps somebody else is sending right now: still
+class ClaimResult(msgspec.Struct, frozen=True):
+    """`claimed` may be sent. `busy` entries are of steps somebody else is sending right now: still
     ours, to look at again. `broken` items are to be committed. All others are acknowledged."""
 
-    held: list[Held]
+    claimed: list[ClaimedStep]
     busy: list[Entry]
     broken: list[Item]
 
@@ -74,14 +70,22 @@ class Resolved(msgspec.Struct, frozen=True):
     put_back: int = 0
 
 
+def by_shard(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
+    """The entries of each shard, in their order."""
+    found: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        found[entry.shard].append(entry)
+    return found
+
+
 async def claim(
     store: Store, provider: str, sender: str, entries: Sequence[Entry], now_ms: int, since: float
-) -> Claims:
+) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     happening = Claimed(CURRENT, provider=provider)
-    claims = Claims([], [], [])
+    result = ClaimResult([], [], [])
     for applied in await store.apply(
         [Item(entry.message_id, happening, entry.at) for entry in entries], now_ms
     ):
@@ -90,16 +94,16 @@ async def claim(
             continue
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
-                claims.busy.append(entry)
+                result.busy.append(entry)
         elif not message.content:
             refusal = Refused(message.current, NO_CONTENT)
-            claims.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
+            result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
             content = decode_content(message.content)
             submission = submission_of(message, content, sender, now_ms)
-            claims.held.append(Held(entry, message.current, now_ms, since, submission))
-    point("claimed")
-    return claims
+            result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
+    failpoint("claimed")
+    return result
 
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
@@ -135,7 +139,10 @@ async def resolve(
     resolved = Resolved([], [])
     items: list[Item] = []
     lost = put_back = 0
-    for entry, message in zip(entries, await _load(store, entries), strict=True):
+    shard = entries[0].shard
+    messages = await reads.messages(store, shard, [entry.message_id for entry in entries])
+    for entry, message in zip(entries, messages, strict=True):
+        assert entry.shard == shard
         if message is None:
             items.append(Item(entry.message_id, LostAnswer(0), entry.at))
             continue
@@ -158,17 +165,3 @@ async def resolve(
         items.append(Item(entry.message_id, happening, entry.at, step.claimed_ms))
     await store.apply(items, now_ms)
     return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)
-
-
-async def _load(store: Store, entries: Sequence[Entry]) -> list[Message | None]:
-    """One GET each, in one round trip: the entries may be of several shards."""
-    commands = []
-    for entry in entries:
-        keys = store.keys_for_message(entry.message_id)
-        assert keys is not None, f"{entry.message_id} is no message of this installation"
-        commands.append(("GET", keys.message(entry.message_id)))
-    replies = await store.link.call(commands)
-    return [
-        None if reply is None else unpack_message(entry.message_id, reply)
-        for entry, reply in zip(entries, replies, strict=True)
-    ]

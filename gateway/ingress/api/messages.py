@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.core import model
 from gateway.core.phones import Phone
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
     Malformed,
     Read,
@@ -122,7 +122,7 @@ class Intake:
     async def _admit(self, shard: int, sends: Sequence[model.Send]) -> Sequence[Answer]:
         began = time.perf_counter()
         answers = await self.store.admit(shard, sends, self._now_ms())
-        point("accepted")
+        failpoint("accepted")
         self.metrics.admitted(list(sends), answers, time.perf_counter() - began)
         return answers
 

@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 import structlog
 
+from gateway.backoff import delay_s
+
 RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 10.0
 STEADY_S = 60.0  # a child that lived this long starts again without having been punished before
@@ -41,7 +43,7 @@ class _Child:
         self.pid: int | None = None
         self.started = 0.0
         self.start_at = 0.0
-        self.delay_s = RESTART_DELAY_MIN_S
+        self.failures = 0
 
 
 class Workers:
@@ -138,11 +140,12 @@ class Workers:
             if self._stopping:
                 continue
             if now - child.started > STEADY_S:
-                child.delay_s = RESTART_DELAY_MIN_S
-            child.start_at = now + child.delay_s
+                child.failures = 0
+            wait_s = delay_s(child.failures, RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S)
+            child.failures += 1
+            child.start_at = now + wait_s
             code = os.waitstatus_to_exitcode(status)
-            _log.error("worker_died", pid=pid, code=code, started_again_in_s=child.delay_s)
-            child.delay_s = min(2 * child.delay_s, RESTART_DELAY_MAX_S)
+            _log.error("worker_died", pid=pid, code=code, started_again_in_s=wait_s)
 
     def _end(self) -> None:
         self._signal(signal.SIGTERM)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.dispatch.worker.intake import Intake
+from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.worker.entry_reader import EntryReader
+from gateway.dispatch.worker.shards import Shards
 from gateway.redis.client import Command, Link, Reply
 from gateway.redis.errors import StoreUnavailable
 from gateway.store.keys import GROUP, keys_of
@@ -25,10 +27,15 @@ class CutAfterFirstClaim:
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         if self.cut:
-            raise StoreUnavailable("Redis is away.")
+            raise StoreUnavailable("Redis is unavailable.")
         replies = await self._link.call(commands)
         self.cut = commands[0][0] == "XCLAIM"
         return replies
+
+
+def reader_of(deps: DispatchDeps) -> EntryReader:
+    shards = Shards(deps.store.shards, lambda: deps.redis_retry("worker"))
+    return EntryReader(deps, "viber", shards)
 
 
 async def read_by(link: Link, consumer: str, category: str) -> None:
@@ -39,44 +46,44 @@ async def read_by(link: Link, consumer: str, category: str) -> None:
 @under_trio
 async def test_a_read_that_was_done_after_the_recount_is_found(url: str) -> None:
     async with world(url) as w:
-        await ensure_groups(w.link, LANES, 1)
+        await ensure_groups(w.link, 0, LANES)
         (id_,) = await w.admit()
         deps = w.deps()
-        intake = Intake(deps, "viber")
+        reader = reader_of(deps)
         await read_by(w.link, deps.consumer, "marketing")  # its connection was cut long ago
-        await intake.fill(1)
-        assert not any(intake.waiting())
-        assert await intake.take_over() == []  # the look at the dead, every few seconds
-        await intake.fill(1)
-        assert [entry.message_id for entry in intake.pick((0, 0, 1))] == [id_]
+        await reader.fill(1)
+        assert not any(reader.waiting())
+        assert await reader.take_over(0) == []  # the look at the dead, every few seconds
+        await reader.fill(1)
+        assert [entry.message_id for entry in reader.pick((0, 0, 1))] == [id_]
 
 
 @under_trio
-async def test_what_was_taken_over_before_redis_went_away_is_not_forgotten(url: str) -> None:
+async def test_what_was_taken_over_before_redis_went_down_is_not_forgotten(url: str) -> None:
     async with world(url) as w:
-        await ensure_groups(w.link, LANES, 1)
-        (code,) = await w.admit(category="otp", campaign=None)
+        await ensure_groups(w.link, 0, LANES)
+        (otp,) = await w.admit(category="otp", campaign=None)
         (offer,) = await w.admit()
         for category in ("otp", "marketing"):
             await read_by(w.link, "dead", category)
         cutting: Any = CutAfterFirstClaim(w.link)
-        intake = Intake(w.deps(store=Store(cutting, w.store.policy)), "viber")
-        assert [entry.message_id for entry in await intake.take_over()] == [code]
+        reader = reader_of(w.deps(store=Store(cutting, w.store.policy)))
+        assert [entry.message_id for entry in await reader.take_over(0)] == [otp]
         cutting.cut = False
-        assert [entry.message_id for entry in await intake.take_over()] == [offer]
+        assert [entry.message_id for entry in await reader.take_over(0)] == [offer]
 
 
 @under_trio
 async def test_a_claim_that_was_not_heard_of_is_found(url: str) -> None:
     async with world(url) as w:
-        await ensure_groups(w.link, LANES, 1)
+        await ensure_groups(w.link, 0, LANES)
         (id_,) = await w.admit()
         await read_by(w.link, "dead", "marketing")
         deps = w.deps()
         lane = keys_of(0).lane("viber", "marketing")
         ((_, ((entry, _),)),) = (await w.link.call([("XREAD", "STREAMS", lane, "0")]))[0]
         await w.link.call([("XCLAIM", lane, GROUP, deps.consumer, 0, entry)])
-        intake = Intake(deps, "viber")
-        assert await intake.take_over() == []
-        await intake.fill(1)
-        assert [found.message_id for found in intake.pick((0, 0, 1))] == [id_]
+        reader = reader_of(deps)
+        assert await reader.take_over(0) == []
+        await reader.fill(1)
+        assert [found.message_id for found in reader.pick((0, 0, 1))] == [id_]
