@@ -19,7 +19,7 @@ What follows from that, for `rate` messages a second:
     would let a later grant start beside one that was promised the same moment.
 
 Pure but for `run`, which the caller provides: it runs one of `SCRIPTS` in Redis, whose clock is the
-only one. What `run` raises (Redis is away) passes unchanged; a grant that was made unheard
+only one. What `run` raises (Redis is unavailable) passes unchanged; a grant that was made unheard
 lapses. `Schedule` is the same arithmetic in Python, for simulations and to test the scripts with.
 """
 

@@ -84,7 +84,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             async with trio.open_nursery() as working:
                 await working.start(dispatch, deps)
-                memory.settle()
+                memory.freeze()
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()

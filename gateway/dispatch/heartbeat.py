@@ -13,9 +13,8 @@ from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import Link
 from gateway.store import lanes
 
-MARGIN_PERCENT = (
-    20  # of the lease: room for a clock that runs differently and for a write in flight
-)
+# Of the lease: room for a clock that runs differently and for a write in flight.
+MARGIN_PERCENT = 20
 
 
 class Heartbeat:

@@ -55,7 +55,7 @@ async def test_a_read_that_was_done_after_the_recount_is_found(url: str) -> None
         assert not any(reader.waiting())
         assert await reader.take_over(0) == []  # the look at the dead, every few seconds
         await reader.fill(1)
-        assert [entry.message_id for entry in reader.pick((0, 0, 1))] == [id_]
+        assert [entry.message_id for entry in reader.select((0, 0, 1))] == [id_]
 
 
 @under_trio
@@ -86,4 +86,4 @@ async def test_a_claim_that_was_not_heard_of_is_found(url: str) -> None:
         reader = reader_of(deps)
         assert await reader.take_over(0) == []
         await reader.fill(1)
-        assert [found.message_id for found in reader.pick((0, 0, 1))] == [id_]
+        assert [found.message_id for found in reader.select((0, 0, 1))] == [id_]

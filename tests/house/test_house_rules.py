@@ -32,6 +32,13 @@ CLOCKS_AND_CHANCE = re.compile(
     r"|trio\.current_time|asyncio\..+"
 )
 MONEY = ("gateway/finance/", "gateway/core/money")
+SPEAK_REDIS = ("gateway/store/", "gateway/redis/")
+# Places that still build commands of their own: how many.
+SPEAK_REDIS_TOO = {
+    "gateway/finance/ledger.py": 2,
+    "gateway/finance/verify.py": 1,
+    "gateway/telemetry.py": 4,
+}
 NAMELESS_FILES = ("utils.py", "util.py", "helpers.py", "misc.py", "common.py")
 UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 
@@ -106,6 +113,18 @@ def floats(source: str) -> list[str]:
         if (isinstance(node, ast.Constant) and isinstance(node.value, float))
         or (isinstance(node, ast.Name) and node.id == "float")
         or (isinstance(node, ast.Import) and any(alias.name == "math" for alias in node.names))
+    ]
+
+
+def redis_calls(source: str) -> list[str]:
+    """Every call of a Redis link or session: what is passed is a command built there."""
+    return [
+        f"line {node.lineno}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "call"
+        and ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") in ("link", "session")
     ]
 
 
@@ -186,6 +205,12 @@ def test_money_knows_no_float() -> None:
     )
 
 
+def test_only_the_store_builds_redis_commands() -> None:
+    others = [path for path in sources(*PACKAGES) if not name_of(path).startswith(SPEAK_REDIS)]
+    found = {name: len(lines) for name, lines in complaints(others, redis_calls).items()}
+    assert found == SPEAK_REDIS_TOO, "read and write records in gateway/store"
+
+
 def test_the_benchmarks_import_nothing_of_ours() -> None:
     assert complaints(sources("bench"), of_ours) == {}, (
         "locust patches the library: speak HTTP to us"
@@ -204,6 +229,8 @@ def test_the_benchmarks_import_nothing_of_ours() -> None:
         (floats, "price = 0.012"),
         (floats, "price = float('0.012')"),
         (floats, "import math"),
+        (redis_calls, "await self._deps.link.call([('GET', key)])"),
+        (redis_calls, "await session.call(commands)"),
         (of_ours, "from gateway.core import model"),
         (of_ours, "import providers.http.client as http"),
     ],
@@ -221,6 +248,7 @@ def test_a_rule_sees_the_line_that_breaks_it(rule: Callable[[str], list[str]], s
         ),
         (clocks_and_chance, "def due(time):\n    return time.time"),
         (floats, "price = 12_000"),
+        (redis_calls, "await script.call(link, keys, args)"),
         (of_ours, "import gateways"),
     ],
 )

@@ -48,7 +48,7 @@ async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> boo
     taken = await worker.reader.take_over(shard)
     if not taken:
         return False
-    # From here on they are ours: not to be dropped when Redis goes away now.
+    # From here on they are ours: not to be dropped when Redis goes down now.
     resolved = await worker.shards.until_done(
         shard, lambda: claim.resolve(deps.store, worker.name, taken, deps.clock(), dead=True)
     )

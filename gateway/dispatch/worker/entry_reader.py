@@ -50,7 +50,7 @@ class EntryReader:
         self._buffers: list[dict[Category, deque[Entry]]] = [
             {category: deque() for category in CATEGORIES} for _ in every
         ]
-        self._turn = 0  # whose shard's entries are picked first
+        self._turn = 0  # whose shard's entries are selected first
         self._known: set[tuple[str, bytes]] = set()
         self._reading = trio.Lock()
         # What is taken over must be known before pending entries are counted, and nothing else.
@@ -66,10 +66,10 @@ class EntryReader:
         )
         return otp, transactional, marketing
 
-    def pick(self, counts: Sequence[int]) -> list[Entry]:
+    def select(self, counts: Sequence[int]) -> list[Entry]:
         """Takes up to the given number of each category, from all shards alike; never two entries
         of one message."""
-        picked: dict[str, Entry] = {}
+        selected: dict[str, Entry] = {}
         self._turn += 1
         for category, count in zip(CATEGORIES, counts, strict=True):
             buffers = deque(
@@ -79,10 +79,10 @@ class EntryReader:
             again = []
             while buffers and count > 0:
                 entry = buffers[0].popleft()
-                if entry.message_id in picked:
+                if entry.message_id in selected:
                     again.append(entry)
                 else:
-                    picked[entry.message_id] = entry
+                    selected[entry.message_id] = entry
                     count -= 1
                 if buffers[0]:
                     buffers.rotate(-1)
@@ -90,7 +90,7 @@ class EntryReader:
                     buffers.popleft()
             for entry in again:
                 self._buffers[entry.shard][category].append(entry)
-        return list(picked.values())
+        return list(selected.values())
 
     def give(self, entries: Iterable[Entry]) -> None:
         """Entries that are ours already go first in their buffers."""
@@ -141,7 +141,7 @@ class EntryReader:
         """What dead dispatchers held of a shard's lanes and is now ours, of one round. Raises
         StoreUnavailable.
 
-        When Redis goes away in the middle, what was taken until then is returned: it is ours."""
+        When Redis goes down in the middle, what was taken until then is returned: it is ours."""
         taken: list[Entry] = []
         async with self._pending[shard]:
             for lane in await self._survey(shard):

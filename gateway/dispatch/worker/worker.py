@@ -170,7 +170,7 @@ class ProviderWorker:
         """Chooses what tokens are used for, as late as a claim allows, and claims it."""
         with selection:
             await self.reader.fill(selection.count)
-            entries = self.reader.pick(self._share_out(selection.count))
+            entries = self.reader.select(self._share_out(selection.count))
             claims = self._begin_claims(entries)
         await self._claim_all(claims)
 
@@ -194,7 +194,7 @@ class ProviderWorker:
             await self.reader.fill(CLAIM_TOGETHER, now=True, otp=True)
             room = self._capacity.express_room(trio.current_time(), self.limiter.quantum)
             if room > 0 and not self._token_source.alone and self._breaker.rest_s == 0.0:
-                entries = self.reader.pick((room, 0, 0))
+                entries = self.reader.select((room, 0, 0))
                 self._expressed += len(entries)
                 claims = self._begin_claims(entries, express=True)
                 self._tasks.start_soon(self._claim_all, claims)
