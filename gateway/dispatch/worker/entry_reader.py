@@ -67,29 +67,27 @@ class EntryReader:
         return otp, transactional, marketing
 
     def select(self, counts: Sequence[int]) -> list[Entry]:
-        """Takes up to the given number of each category, from all shards alike; never two entries
-        of one message."""
-        selected: dict[str, Entry] = {}
+        """Takes up to the given number of each category; never two entries of one message.
+
+        What one shard has goes before the next one's, because each shard costs a claim and a record
+        of its own; which shard is first goes round, so that none waits for long."""
+        shards = deque(self._shards.open)
+        shards.rotate(-self._turn)
         self._turn += 1
+        selected: dict[str, Entry] = {}
         for category, count in zip(CATEGORIES, counts, strict=True):
-            buffers = deque(
-                b for shard in self._shards.open if (b := self._buffers[shard][category])
-            )
-            buffers.rotate(-self._turn)
-            again = []
-            while buffers and count > 0:
-                entry = buffers[0].popleft()
-                if entry.message_id in selected:
-                    again.append(entry)
-                else:
+            left = count
+            for shard in shards:
+                buffer = self._buffers[shard][category]
+                again = []
+                while buffer and left > 0:
+                    entry = buffer.popleft()
+                    if entry.message_id in selected:
+                        again.append(entry)
+                        continue
                     selected[entry.message_id] = entry
-                    count -= 1
-                if buffers[0]:
-                    buffers.rotate(-1)
-                else:
-                    buffers.popleft()
-            for entry in again:
-                self._buffers[entry.shard][category].append(entry)
+                    left -= 1
+                buffer.extend(again)
         return list(selected.values())
 
     def give(self, entries: Iterable[Entry]) -> None:
@@ -112,8 +110,10 @@ class EntryReader:
             return
         async with self._reading:
             shards = self._shards.open
+            # Each shard has what one selection takes; a single one has it twice.
+            enough = max(soon, 2 * soon // max(len(shards), 1))
             wanted = [
-                (lane, -(-2 * soon // len(shards)) - len(self._buffers[shard][category]))
+                (lane, enough - len(self._buffers[shard][category]))
                 for shard in shards
                 for lane, category in self._lanes[shard].items()
                 if not otp or category == CATEGORIES[0]
