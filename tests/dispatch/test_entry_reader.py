@@ -87,3 +87,26 @@ async def test_a_claim_that_was_not_heard_of_is_found(url: str) -> None:
         assert await reader.take_over(0) == []
         await reader.fill(1)
         assert [found.message_id for found in reader.select((0, 0, 1))] == [id_]
+
+
+@under_trio
+async def test_what_one_shard_has_is_selected_before_the_next_ones_and_each_is_first_in_turn(
+    url: str,
+) -> None:
+    async with world(url, shards=3) as w:
+        ids = await w.admit(60)
+        deps = w.deps()
+        shards = Shards(3, lambda: deps.redis_retry("worker"))
+        reader = EntryReader(deps, "viber", shards)
+        for shard in range(3):
+            await ensure_groups(w.link, shard, LANES)
+        await reader.fill(30)
+        assert sum(reader.waiting()) == 60
+        first, second = reader.select((0, 0, 10)), reader.select((0, 0, 10))
+        assert [{e.shard for e in found} for found in (first, second)] == [{0}, {1}]
+        shards.suspect([2], StoreUnavailable("Redis is unavailable."))
+        rest = reader.select((0, 0, 100))
+        assert {entry.shard for entry in rest} == {0, 1}, "the third shard's stay where they are"
+        assert sum(reader.waiting()) == 0
+        found = [*first, *second, *rest]
+        assert len({entry.message_id for entry in found}) == len(found) < len(ids)
