@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -97,29 +97,23 @@ class Batcher(Generic[Item, Result]):
         Items that are more than a queue holds are taken all the same while it is half empty, for
         they are in memory already.
         """
-        answered: asyncio.Future[list[Result | Exception]] = self._loop.create_future()
-
-        def done(results: list[Result | Exception]) -> None:
-            if not answered.done():
-                answered.set_result(results)
-
-        self.submit_all(shard, items, done)
-        return await answered
-
-    def submit_all(
-        self, shard: int, items: Sequence[Item], done: Callable[[list[Result | Exception]], None]
-    ) -> None:
-        """As `ask_all`; `done` is called once with all results, at once when there are no items.
-        Raises Busy."""
         if not items:
-            done([])
-            return
+            return []
         waiting = len(self._shards[shard].queue)
         if waiting + len(items) > self._queue_max and 2 * waiting > self._queue_max:
             raise Busy
-        together = _Together(len(items), done)
+        results: dict[int, Result | Exception] = {}
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def done(index: int, result: Result | Exception) -> None:
+            results[index] = result
+            if len(results) == len(items) and not answered.done():
+                answered.set_result(None)
+
         for index, item in enumerate(items):
-            self._push(shard, item, partial(together.take, index))
+            self._push(shard, item, partial(done, index))
+        await answered
+        return [results[index] for index in range(len(items))]
 
     def waiting(self) -> int:
         """Items that no transaction has taken yet."""
@@ -172,23 +166,6 @@ class Batcher(Generic[Item, Result]):
                 return [error]
             _log.exception("batch_failed", items=len(items))
         return [(await self._outcomes(shard, [item]))[0] for item in items]
-
-
-class _Together(Generic[Result]):
-    """Items that came together, until the last of them has its result."""
-
-    __slots__ = ("_done", "_missing", "_results")
-
-    def __init__(self, count: int, done: Callable[[list[Result | Exception]], None]) -> None:
-        self._done = done
-        self._missing = count
-        self._results: list[Any] = [None] * count
-
-    def take(self, index: int, result: Result | Exception) -> None:
-        self._results[index] = result
-        self._missing -= 1
-        if not self._missing:
-            self._done(self._results)
 
 
 class _Shard(Generic[Item, Result]):

@@ -36,6 +36,7 @@ from gateway.store.sync_driver import finish
 from gateway.store.transaction import CommitCounts, commit
 from tests.worlds.loops import Loop
 
+pytestmark = pytest.mark.redis
 SHARDS = 16
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 HERE = "{k1}"

@@ -29,7 +29,7 @@ from gateway.store.keys import keys_of
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
 OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING"}  # sent beside commands that have a key
-WITHOUT_ROUTING = {"dial.py", "cluster_link.py", "openapi.py"}  # of one node, or of HTTP
+WITHOUT_ROUTING = {"connect.py", "cluster.py", "openapi.py"}  # of one node, or of HTTP
 EXAMPLES = {
     "EVAL": ("EVAL", "return 1", 2, "{a}1", "{a}2", "x"),
     "EVALSHA": ("EVALSHA", "0" * 40, 2, "{a}1", "{a}2", "x"),

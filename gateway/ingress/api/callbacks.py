@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -21,11 +20,7 @@ from gateway.failpoints import failpoint
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.batcher import Batcher
 from gateway.ingress.http.asgi import (
-    Begin,
-    Fail,
-    Field,
     Receive,
-    Reply,
     Scope,
     Send,
     header,
@@ -39,7 +34,7 @@ from gateway.redis.errors import StoreError
 from gateway.store.receipts import take_receipts
 from gateway.store.store import BATCH_MAX, Store
 from gateway.store.transaction import ConflictError
-from providers.contract import Adapter, Receipt, Receipts
+from providers.contract import Adapter, Receipt
 from providers.http.callback_proofs import CallbackAuth, verify
 
 PREFIX = "/v1/callbacks/"
@@ -92,13 +87,12 @@ class CallbackEndpoint:
         adapter, auth = self._adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        query = _query(scope["query_string"])
-        proven = verify(auth, headers, query, b"")
-        if not proven and auth.hmac is None:
+        usual = self._queries.get(name)  # the query as we wrote it into the callback's address
+        proven = usual is not None and hmac.compare_digest(usual, scope["query_string"])
+        if not proven and auth.hmac is None and not _is_proven(auth, scope, b""):
             raise _unproven(auth)
         body = await read_body(scope, receive, self._body_bytes_max)
-        if auth.hmac is not None and not verify(auth, headers, query, body):
+        if not proven and auth.hmac is not None and not _is_proven(auth, scope, body):
             raise _unproven(auth)
         content_type = (header(scope, b"content-type") or b"").decode("latin-1")
         try:
@@ -109,35 +103,6 @@ class CallbackEndpoint:
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
         await respond(send, 200, to_json(self._taken(name, read.faults, results)))
-
-    def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Begin | None:
-        """Good receipts of a proven caller, whole: what is left to do. None for all else; nothing
-        has changed then. Raises ValueError for what cannot be read."""
-        path, _, query = target.partition(b"?")
-        name = path[len(PREFIX) :].decode("latin-1")
-        adapter, auth = self._adapters.get(name), self._auths.get(name)
-        fields = dict(reversed(headers))  # the first of a name stands
-        if adapter is None or auth is None or b"content-encoding" in fields:
-            return None
-        if len(body) > self._body_bytes_max:
-            return None
-        usual = self._queries.get(name)  # the query as we wrote it into the callback's address
-        proven = usual is not None and hmac.compare_digest(usual, query)
-        if not proven and not _is_proven(auth, headers, query, body):
-            return None
-        content_type = fields.get(b"content-type", b"").decode("latin-1")
-        return partial(self._begin, name, adapter.receipts(body, content_type))
-
-    def _begin(self, name: str, read: Receipts, reply: Reply, fail: Fail) -> None:
-        def done(results: list[bool | Exception]) -> None:
-            try:
-                result = self._taken(name, read.faults, results)
-            except Exception as error:
-                fail(error)
-            else:
-                reply(200, to_json(result))
-
-        self.batcher.submit_all(self._providers.index(name), read.receipts, done)
 
     def _taken(
         self, name: str, unread: Sequence[str], results: Sequence[bool | Exception]
@@ -176,9 +141,9 @@ class CallbackEndpoint:
         return [id(receipt) not in parked for receipt in receipts]
 
 
-def _is_proven(auth: CallbackAuth, headers: Sequence[Field], query: bytes, body: bytes) -> bool:
-    texts = {k.decode("latin-1"): v.decode("latin-1") for k, v in headers}
-    return verify(auth, texts, _query(query), body)
+def _is_proven(auth: CallbackAuth, scope: Scope, body: bytes) -> bool:
+    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+    return verify(auth, headers, _query(scope["query_string"]), body)
 
 
 def _query(raw: bytes) -> dict[str, str]:

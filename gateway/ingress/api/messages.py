@@ -11,38 +11,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import cast
 
 import msgspec
 
 from gateway.core import model
-from gateway.core.phones import Phone
 from gateway.failpoints import failpoint
-from gateway.ingress.api.requests import (
-    Malformed,
-    Read,
-    SendRequest,
-    body_hash,
-    content_of,
-    key_fault,
-    read,
-)
+from gateway.ingress.api.requests import Malformed, Read, body_hash, content_of, key_fault, read
 from gateway.ingress.api.results import Result, failure, result_of
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Busy, Done
 from gateway.ingress.http.asgi import (
     NOT_JSON,
-    Begin,
-    Fail,
-    Field,
     Receive,
-    Reply,
     Scope,
     Send,
     header,
     media_type,
-    media_type_in,
     read_body,
     respond,
     to_json,
@@ -82,10 +67,6 @@ class Intake:
             self.metrics.refused.labels("malformed" if why else "invalid").inc()
             return why or invalid(cast("list[Fault]", found))
         request, phone = found.request, found.phone
-        return self.send_of(request, phone, app, key)
-
-    def send_of(self, request: SendRequest, phone: Phone, app: str, key: str | None) -> model.Send:
-        """What admission decides on; `key` as in `prepare`."""
         key = request.idempotency_key or key
         return model.Send(
             id=self.store.new_message_id(phone.digits, self._now_ms()),
@@ -156,41 +137,12 @@ class SendEndpoint:
         crowded = self._intake.backlog_problem(message)
         if crowded is not None:
             raise Refusal(crowded)
-        status, document, headers = _told(await self._intake.ask(message))
-        await respond(send, status, document, headers)
-
-    def short_way(self, headers: Sequence[Field], body: bytes) -> Begin | None:
-        """One good message of a known key, whole: what is left to do. None, or a Refusal raised,
-        for all else; nothing has changed then."""
-        fields = dict(reversed(headers))  # the first of a name stands
-        if media_type_in(fields.get(b"content-type")) != "application/json" or body[:1] != b"{":
-            return None
-        if b"content-encoding" in fields or len(body) > self._limits.body_bytes_max:
-            return None
-        principal = self._authority.known(fields.get(b"authorization"), "send")
-        if principal is None:
-            return None
-        key = idempotency_key_in(fields.get(b"idempotency-key"))
-        found = read(body, self._intake.store.policy)
-        if not isinstance(found, Read):
-            return None
-        message = self._intake.send_of(found.request, found.phone, principal.app, key)
-        if self._intake.backlog.full(message) is not None:
-            return None
-        return partial(self._begin, message)
-
-    def _begin(self, message: model.Send, reply: Reply, fail: Fail) -> None:
-        def done(answer: Answer | Exception) -> None:
-            try:
-                if isinstance(answer, Exception):
-                    raise answer
-                status, document, headers = _told(answer)
-            except Exception as error:
-                fail(error)
-            else:
-                reply(status, document, headers)
-
-        self._intake.submit(message, done)
+        answer = await self._intake.ask(message)
+        result = result_of(answer)
+        if isinstance(result.error, Problem):
+            raise Refusal(result.error)
+        headers = (REPLAYED,) if answer.replayed else ()
+        await respond(send, _STATUS[result.outcome], to_json(result), headers)
 
     async def _many(self, send: Send, body: bytes, app: str, key: str | None) -> None:
         items = self._items(body)
@@ -257,21 +209,9 @@ class SendEndpoint:
             tell(index, busy)
 
 
-def _told(answer: Answer) -> tuple[int, bytes, Sequence[Field]]:
-    """Status, body and headers for one message. Raises Refusal."""
-    result = result_of(answer)
-    if isinstance(result.error, Problem):
-        raise Refusal(result.error)
-    return _STATUS[result.outcome], to_json(result), (REPLAYED,) if answer.replayed else ()
-
-
 def idempotency_key(scope: Scope) -> str | None:
     """The header's key. Raises Refusal."""
-    return idempotency_key_in(header(scope, b"idempotency-key"))
-
-
-def idempotency_key_in(value: bytes | None) -> str | None:
-    """The key in the header's value. Raises Refusal."""
+    value = header(scope, b"idempotency-key")
     if value is None:
         return None
     try:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -37,17 +36,12 @@ from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
-    PROBLEM_JSON,
     AsgiMessage,
-    Begin,
     ClientGone,
-    Field,
     Headers,
     Receive,
-    Reply,
     Scope,
     Send,
-    Start,
     media_type,
     respond_refusal,
     to_json,
@@ -63,8 +57,6 @@ from gateway.store.store import Store
 
 MESSAGES = "/v1/messages"
 EVENTS = "/v1/events"
-_MESSAGES_TARGET = MESSAGES.encode()
-_CALLBACKS_TARGET = CALLBACKS.encode()
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -141,36 +133,6 @@ class Ingress:
             name = "send" if path == MESSAGES else "callback"
             self.metrics.requests.labels(name, str(status)).inc()
             _log.debug("refused", endpoint=name, status=status)
-
-    def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Start | None:
-        """What is left to do for a whole POST to a hot address; None: it goes through ASGI.
-
-        Whatever is wrong with it is told there, and it changes nothing here."""
-        try:
-            if target == _MESSAGES_TARGET:
-                begin, name = self.sends.short_way(headers, body), "send"
-            elif target.startswith(_CALLBACKS_TARGET):
-                begin, name = self.callbacks.short_way(target, headers, body), "callback"
-            else:
-                return None
-        except Exception:
-            return None  # the long way raises it again, answers it and logs it
-        return None if begin is None else partial(self._begin, begin, name)
-
-    def _begin(self, begin: Begin, name: str, reply: Reply) -> None:
-        """Does what is left; a failure, now or later, is answered as it is through ASGI."""
-
-        def fail(error: Exception) -> None:
-            refusal = _refusal_of(error)
-            problem = refusal.problem
-            self.metrics.requests.labels(name, str(problem.status)).inc()
-            _log.debug("refused", endpoint=name, status=problem.status)
-            reply(problem.status, to_json(problem), refusal.headers, PROBLEM_JSON)
-
-        try:
-            begin(reply, fail)
-        except Exception as error:
-            fail(error)
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """A request off the hot path: one line in the log when it is over, whatever became of it.

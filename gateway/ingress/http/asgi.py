@@ -8,8 +8,8 @@ ClientGone; nothing here retries.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
 
 import msgspec
 
@@ -21,21 +21,6 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 Field = tuple[bytes, bytes]
 Headers = Iterable[Field]
-
-
-class Reply(Protocol):
-    """Writes the one complete answer of a request on the short way."""
-
-    def __call__(
-        self, status: int, body: bytes, headers: Headers = (), content_type: Field = ...
-    ) -> None: ...
-
-
-Fail = Callable[[Exception], None]  # answers a failure
-Begin = Callable[[Reply, Fail], None]  # does what is left; one of the two is called, once
-Start = Callable[[Reply], None]
-# Of a whole POST: its target, its headers with names in lower case, its body. Changes nothing.
-ShortWay = Callable[[bytes, Sequence[Field], bytes], Start | None]
 
 JSON = (b"content-type", b"application/json")
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
@@ -66,11 +51,7 @@ def first_header(headers: Headers, name: bytes) -> bytes | None:
 
 def media_type(scope: Scope) -> str:
     """The content type in lower case without parameters; empty when there is none."""
-    return media_type_in(header(scope, b"content-type"))
-
-
-def media_type_in(value: bytes | None) -> str:
-    """As `media_type`, of the header's value."""
+    value = header(scope, b"content-type")
     if value == JSON[1]:
         return "application/json"
     return "" if value is None else value.partition(b";")[0].strip().lower().decode("latin-1")

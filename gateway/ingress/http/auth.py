@@ -48,20 +48,20 @@ class Authority:
 
     async def require(self, headers: Headers, scope: Scope) -> Principal:
         """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
-        digest = _digest_in(first_header(headers, b"authorization"))
+        value = first_header(headers, b"authorization")
+        if value is None or value[:7].lower() != b"bearer ":
+            raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
+        key = value[7:].strip()
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            raise _unauthorized("The API key is not one of ours.")
+        digest = digest_of(key)
         principal = self._configured.get(digest) or await self._of_redis(digest)
-        return _checked(principal, digest, scope)
-
-    def known(self, authorization: bytes | None, scope: Scope) -> Principal | None:
-        """The principal of that header, where no question to Redis is needed. Raises Refusal."""
-        digest = _digest_in(authorization)
-        principal = self._configured.get(digest)
-        if principal is None:
-            remembered = self._remembered.get(digest)
-            if remembered is None or remembered[1] <= self._now_ms():
-                return None
-            principal = remembered[0]
-        return _checked(principal, digest, scope)
+        if principal is None or not hmac.compare_digest(principal.digest, digest):
+            raise _unauthorized("The API key is not known; it may have been withdrawn.")
+        if scope not in principal.scopes:
+            held = ", ".join(sorted(principal.scopes)) or "none"
+            raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
+        return principal
 
     async def _of_redis(self, digest: bytes) -> Principal | None:
         now_ms = self._now_ms()
@@ -77,26 +77,6 @@ class Authority:
         stays_ms = UNKNOWN_MS if principal is None else KNOWN_MS
         self._remembered[digest] = (principal, now_ms + stays_ms)
         return principal
-
-
-def _digest_in(authorization: bytes | None) -> bytes:
-    """Raises Refusal for what carries no key."""
-    if authorization is None or authorization[:7].lower() != b"bearer ":
-        raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
-    key = authorization[7:].strip()
-    if not 0 < len(key) <= KEY_BYTES_MAX:
-        raise _unauthorized("The API key is not one of ours.")
-    return digest_of(key)
-
-
-def _checked(principal: Principal | None, digest: bytes, scope: Scope) -> Principal:
-    """Raises Refusal for a key that is not known or may not do this."""
-    if principal is None or not hmac.compare_digest(principal.digest, digest):
-        raise _unauthorized("The API key is not known; it may have been withdrawn.")
-    if scope not in principal.scopes:
-        held = ", ".join(sorted(principal.scopes)) or "none"
-        raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
-    return principal
 
 
 def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:

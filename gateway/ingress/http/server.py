@@ -125,7 +125,7 @@ async def _serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http=guarded(limits_of(limits), app.short_way),
+            http=guarded(limits_of(limits)),
             ws="none",
             lifespan="off",
             log_config=None,
