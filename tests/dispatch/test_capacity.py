@@ -92,11 +92,15 @@ def test_otp_are_express_only_where_they_can_go() -> None:
 def test_what_an_unavailable_shard_holds_up_takes_no_room_from_the_others() -> None:
     worker = books(shards=2, batch=10, claim_max=20)
     with ExitStack() as stack:
-        doubted = stack.enter_context(worker.in_flight.claim(1, 18))
+        silent, doubted = (stack.enter_context(worker.in_flight.claim(1, 9)) for _ in range(2))
         doubted.fall_into_doubt()
         assert worker.capacity.room(0.0, alone=False) == 2
+        assert worker.capacity.coming() == 9
         worker.shards.suspect([1])
         assert worker.capacity.room(0.0, alone=False) == 20
         assert worker.capacity.unserved(5, 0.0) == 5, "no tokens are to wait for them"
+        assert (worker.capacity.coming(), worker.in_flight.messages) == (0, 18)
+        silent.succeed(9)
         assert worker.in_flight.messages == 18
+    worker.in_flight.put_back(1, 9).leave()
     assert worker.in_flight.messages == 0

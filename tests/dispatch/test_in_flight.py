@@ -164,6 +164,9 @@ class Everything(RuleBasedStateMachine):
             held += sum(count for where, count, _, _ in claims if where == shard)
             held += sum(count for where, count in self.recorded.values() if where == shard)
             assert account.messages_of([shard]) == held
+            assert account.claiming_of([shard]) == sum(
+                count for where, count, _, doubt in claims if where == shard and not doubt
+            )
 
     def teardown(self) -> None:
         for under_way in (

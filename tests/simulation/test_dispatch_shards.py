@@ -40,8 +40,9 @@ SICK = 1
 TAG = keys_of(SICK).tag
 RATE = 30
 CLAIM_MAX = 20
-OUTAGE_S = 20.0
-FOUND_OUT_S = 6.0  # a shard that says nothing is known to be unavailable by then
+OUTAGE_S = 10.0
+FOUND_OUT_S = 2.0  # a shard that says nothing is known to be unavailable by then
+RECOVERED_S = 12.0  # a call that hangs ends, a delay passes, and what was held up is sent
 How = Literal["refuses", "refuses its part", "hangs"]
 
 
@@ -175,17 +176,16 @@ def test_the_other_shard_goes_on_and_this_one_follows(how: How) -> None:
         ids.extend(await world.admit(3 * RATE, SICK))
         ids.extend(await world.admit(14 * RATE, 0))
         await trio.sleep(1.0)
-        began, world.link.how = trio.current_time(), how
+        world.link.how = how
         await trio.sleep(FOUND_OUT_S)
-        assert world.sent(0, began, began + FOUND_OUT_S) > RATE / 2
         found_out = trio.current_time()
-        await trio.sleep(OUTAGE_S - 2 * FOUND_OUT_S)
+        await trio.sleep(OUTAGE_S - FOUND_OUT_S)
         now = trio.current_time()
         assert world.sent(SICK, found_out, now) == 0
         assert world.sent(0, found_out, now) >= 0.95 * RATE * (now - found_out)
         assert world.claimed() <= 2 * CLAIM_MAX
         world.link.how = None
-        await trio.sleep(10.0)
+        await trio.sleep(RECOVERED_S)
 
     world.run(work)
     assert Counter(id_ for _, id_ in world.arrived) == dict.fromkeys(ids, 1)
@@ -204,7 +204,7 @@ def test_a_dispatcher_begins_with_the_shards_that_answer(how: How) -> None:
         await trio.sleep(FOUND_OUT_S)
         assert {id_ for _, id_ in world.arrived} == set(here)
         world.link.how = None
-        await trio.sleep(2 * FOUND_OUT_S)
+        await trio.sleep(RECOVERED_S)
 
     world.run(work)
     assert Counter(id_ for _, id_ in world.arrived) == dict.fromkeys(ids, 1)
@@ -257,10 +257,10 @@ def test_what_the_dead_held_of_the_other_shard_is_taken_over_meanwhile() -> None
             await lanes.ensure_groups(world.store.link, shard, [("viber", "marketing")])
             await lanes.read(world.store.link, "dead", [(lane, 1)])
         world.link.how = "hangs"
-        await trio.sleep(2 * FOUND_OUT_S)
+        await trio.sleep(RECOVERED_S)
         assert [id_ for _, id_ in world.arrived] == ids[:1]
         world.link.how = None
-        await trio.sleep(2 * FOUND_OUT_S)
+        await trio.sleep(RECOVERED_S)
 
     world.run(work)
     assert [id_ for _, id_ in world.arrived] == ids

@@ -1,9 +1,8 @@
 """How much more one provider's worker may take on, read from what is in flight and in the queue.
 
-The bounds are `connections` requests, and `claim_max` messages granted for and not recorded. For
-the latter only open shards count: what an outage of one shard holds up takes no room from the
-others. It keeps how long a claim and a request take of late, and changes nothing else. Times are
-trio's seconds.
+The bounds are `connections` requests, and `claim_max` messages granted for and not recorded. Only
+open shards count: what an outage holds up takes no room and no tokens from the others. How long a
+claim and a request take of late is kept here; nothing else is changed. Times are trio's seconds.
 """
 
 from __future__ import annotations
@@ -44,6 +43,10 @@ class Capacity:
     def request_took(self, seconds: float) -> None:
         self._send_s += (seconds - self._send_s) / 8 if self._send_s else seconds
 
+    def _claiming(self) -> int:
+        """Messages whose claim is expected soon."""
+        return self._in_flight.claiming_of(self._shards.open)
+
     def lead_s(self) -> float:
         """How long before its tokens' moment a batch is claimed: half as long again as a claim
         takes of late, so most are made by then and none waits much for its tokens."""
@@ -58,7 +61,7 @@ class Capacity:
         request."""
         flight = self._in_flight
         requests = 1 if alone else self._connections + self._requests_ahead()
-        waiting = max(flight.granted + flight.imminent, flight.claiming + len(self._queue))
+        waiting = max(flight.granted + flight.imminent, self._claiming() + len(self._queue))
         room = (requests - flight.requests) * self._batch - waiting
         return max(min(room, self.claimable()), self.tokenless(now, alone=alone))
 
@@ -95,11 +98,15 @@ class Capacity:
         messages of a stream went in up to 429 requests instead of 300 (2026-11-22). An otp waits
         for nothing."""
         tokens = self._queue.tokens(now)
-        coming = self._in_flight.selecting + self._in_flight.claiming
+        coming = self.coming()
         if tokens < self._batch or self._queue.otp() or not coming:
             return room
         fitting = min(room, tokens, len(self._queue))
         return fitting - fitting % self._batch
+
+    def coming(self) -> int:
+        """Messages that are about to be ready, or may be."""
+        return self._in_flight.selecting + self._claiming()
 
     def tokenless(self, now: float, *, alone: bool) -> int:
         """Claimed messages that lack nothing but tokens: theirs lapsed, or they came late."""
@@ -107,7 +114,7 @@ class Capacity:
 
     def claimed_already(self, now: float) -> int:
         """Messages that are claimed, or nearly, and there are no tokens for."""
-        return self._in_flight.claiming + len(self._queue) - self.tokens(now)
+        return self._claiming() + len(self._queue) - self.tokens(now)
 
     def unserved(self, waiting: int, now: float) -> int:
         """Messages there are no tokens for, `waiting` being those that are not selected."""
@@ -115,6 +122,5 @@ class Capacity:
 
     def lacking(self, now: float) -> int:
         """How many messages are to be selected for the tokens that are about to be used."""
-        flight = self._in_flight
-        tokens = flight.imminent + self._queue.tokens(now)
-        return tokens - flight.selecting - flight.claiming - len(self._queue)
+        tokens = self._in_flight.imminent + self._queue.tokens(now)
+        return tokens - self.coming() - len(self._queue)

@@ -27,7 +27,6 @@ class InFlight:
         self.granted = 0
         self.imminent = 0
         self.selecting = 0
-        self.claiming = 0
         self.express = 0  # of those being claimed: otp that was not selected for tokens
         self.in_doubt = 0
         self.ready = 0
@@ -35,7 +34,15 @@ class InFlight:
         self.recording = 0
         self.requests = 0
         self._of_shard = [0] * shards
+        self._claiming_of = [0] * shards
         self._freed = trio.Event()
+
+    @property
+    def claiming(self) -> int:
+        return sum(self._claiming_of)
+
+    def claiming_of(self, shards: Iterable[int]) -> int:
+        return sum(self._claiming_of[shard] for shard in shards)
 
     @property
     def messages(self) -> int:
@@ -71,8 +78,9 @@ class InFlight:
         self._freed = trio.Event()
         await self._freed.wait()
 
-    def change_shard(self, shard: int, change: int) -> None:
+    def change_shard(self, shard: int, change: int, *, claiming: int = 0) -> None:
         """For the moves of this module alone."""
+        self._claiming_of[shard] += claiming
         self._of_shard[shard] += change
         assert self.messages == sum(self._of_shard), "a message is at two stages, or at none"
 
@@ -83,6 +91,7 @@ class InFlight:
         assert self.selecting >= 0
         assert 0 <= self.express <= self.claiming
         assert min(self.in_doubt, self.ready, self.sending, self.recording, self.requests) >= 0
+        assert min(self._claiming_of) >= 0
         assert min(self._of_shard) >= 0
 
 
@@ -159,44 +168,40 @@ class Claim(_Leaves):
         self._count = count
         self._express = count if express else 0
         self._in_doubt = False
-        account.claiming += count
         account.express += self._express
-        account.change_shard(shard, count)
+        account.change_shard(shard, count, claiming=count)
 
     def fall_into_doubt(self) -> None:
         """Nobody heard whether the claim was made: no tokens are to wait for these messages."""
         assert not self._in_doubt
         self._in_doubt = True
-        self._end_claiming()
         self._account.in_doubt += self._count
-        self._account.check()
+        self._end_claiming(0)
 
     def succeed(self, claimed: int) -> None:
         """So many were claimed and may be sent; the others leave."""
         assert not self._in_doubt
         assert claimed <= self._count
-        self._end_claiming()
         self._account.ready += claimed
-        self._account.change_shard(self._shard, claimed - self._count)
+        self._end_claiming(claimed - self._count)
         self._count = 0
-        self._account.check()
         self._account.freed()
 
     def leave(self) -> None:
         if self._count:
             if self._in_doubt:
                 self._account.in_doubt -= self._count
+                self._account.change_shard(self._shard, -self._count)
             else:
-                self._end_claiming()
-            self._account.change_shard(self._shard, -self._count)
+                self._end_claiming(-self._count)
             self._count = 0
-            self._account.check()
             self._account.freed()
 
-    def _end_claiming(self) -> None:
-        self._account.claiming -= self._count
+    def _end_claiming(self, change: int) -> None:
         self._account.express -= self._express
         self._express = 0
+        self._account.change_shard(self._shard, change, claiming=-self._count)
+        self._account.check()
 
 
 class Request(_Leaves):

@@ -30,7 +30,7 @@ class Shards:
         self._suspects: set[int] = set()
         self._unchecked: list[tuple[int, Exception | None]] = []
         self._suspected = trio.Event()
-        self._on_open: Callable[[], None] = lambda: None
+        self._on_change: Callable[[], None] = lambda: None
 
     async def until_done(
         self, shard: int, work: Callable[[], Awaitable[T]], *, failed: Exception | None = None
@@ -60,10 +60,10 @@ class Shards:
             await self._opened[shard].wait()
 
     async def run(
-        self, check: Callable[[int], Awaitable[None]], on_open: Callable[[], None]
+        self, check: Callable[[int], Awaitable[None]], on_change: Callable[[], None]
     ) -> None:
-        """Checks suspects until cancelled; `on_open` is called whenever a shard opens again."""
-        self._on_open = on_open
+        """Checks suspects until cancelled; `on_change` is called when a shard closed or opened."""
+        self._on_change = on_change
         async with trio.open_nursery() as nursery:
             while True:
                 while self._unchecked:
@@ -90,9 +90,13 @@ class Shards:
             self._change(shard, -1)
 
     def _change(self, shard: int, held_up: int) -> None:
+        was_open = not self._held_up[shard]
         self._held_up[shard] += held_up
+        is_open = not self._held_up[shard]
+        if is_open == was_open:
+            return
         self.open = tuple(n for n, work in enumerate(self._held_up) if not work)
-        if not self._held_up[shard]:
+        if is_open:
             self._opened[shard].set()
             self._opened[shard] = trio.Event()
-            self._on_open()
+        self._on_change()

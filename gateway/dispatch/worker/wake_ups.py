@@ -44,7 +44,7 @@ class WakeUps:
         self._work.set()
 
     def wake_all(self) -> None:
-        """Ends both waits: a shard may be read again."""
+        """Ends both waits: there may be more to read."""
         self._work.set()
         self._otp.set()
 

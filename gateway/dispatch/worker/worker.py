@@ -108,9 +108,7 @@ class ProviderWorker:
             with trio.CancelScope() as taking:
                 async with trio.open_nursery() as loops:
                     self.shards.suspect(range(self._deps.store.shards))  # until they are there
-                    loops.start_soon(
-                        self.shards.run, self.reader.check, self.reader.wake_ups.wake_all
-                    )
+                    loops.start_soon(self.shards.run, self.reader.check, self._shards_changed)
                     loops.start_soon(self.reader.wake_ups.run)
                     loops.start_soon(self._cancel_when_stopping, taking)
                     loops.start_soon(self._claim_express)
@@ -121,6 +119,11 @@ class ProviderWorker:
     async def _cancel_when_stopping(self, scope: trio.CancelScope) -> None:
         await self._deps.stopping.wait()
         scope.cancel()
+
+    def _shards_changed(self) -> None:
+        """A shard that closed makes room for the others, one that opened can be read."""
+        self._in_flight.freed()
+        self.reader.wake_ups.wake_all()
 
     def _stopped(self) -> bool:
         return self._deps.stopping.is_set() or not self._heartbeat.fresh
@@ -153,8 +156,7 @@ class ProviderWorker:
         self._queue.add_tokens(grant.tokens, at, self._token_source.next_start())
         self._send_ready(probe=probe)
         unused = min(self._queue.tokens(trio.current_time()), grant.tokens)
-        coming = self._in_flight.selecting + self._in_flight.claiming
-        if unused and not len(self._queue) and not coming:
+        if unused and not len(self._queue) and not self._capacity.coming():
             self._queue.drop_tokens()
             await self._give_back(grant, unused)
 
