@@ -92,8 +92,8 @@ def test_otp_are_express_only_where_they_can_go() -> None:
 def test_what_an_unavailable_shard_holds_up_takes_no_room_from_the_others() -> None:
     worker = books(shards=2, batch=10, claim_max=20)
     with ExitStack() as stack:
-        silent, doubted = (stack.enter_context(worker.in_flight.claim(1, 9)) for _ in range(2))
-        doubted.fall_into_doubt()
+        silent, claim = (stack.enter_context(worker.in_flight.claim(1, 9)) for _ in range(2))
+        stack.enter_context(claim.fall_into_doubt())
         assert worker.capacity.room(0.0, alone=False) == 2
         assert worker.capacity.coming() == 9
         worker.shards.suspect([1])

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, mult
 
 from gateway.dispatch.worker.in_flight import (
     Claim,
+    Doubt,
     InFlight,
     Recording,
     Request,
@@ -38,7 +39,8 @@ class Everything(RuleBasedStateMachine):
         self.account = InFlight(SHARDS)
         self.tokens: dict[Tokens, bool] = {}  # whether they are imminent
         self.selected: dict[Selection, int] = {}
-        self.claimed: dict[Claim, tuple[int, int, bool, bool]] = {}
+        self.claimed: dict[Claim, tuple[int, int, bool]] = {}
+        self.doubts: dict[Doubt, tuple[int, int]] = {}
         self.ready = [0] * SHARDS
         self.sending: dict[Request, list[int]] = {}
         self.recorded: dict[Recording, tuple[int, int]] = {}
@@ -74,18 +76,20 @@ class Everything(RuleBasedStateMachine):
     @rule(target=claims, shard=SHARD, count=COUNTS, express=st.booleans())
     def claim(self, shard: int, count: int, express: bool) -> Claim:
         claim = self.account.claim(shard, count, express=express)
-        self.claimed[claim] = shard, count, express, False
+        self.claimed[claim] = shard, count, express
         return claim
 
     @rule(target=doubted, claim=consumes(claims))
-    def fall_into_doubt(self, claim: Claim) -> Claim:
-        claim.fall_into_doubt()
-        self.claimed[claim] = *self.claimed[claim][:2], False, True
-        return claim
+    def fall_into_doubt(self, claim: Claim) -> Doubt:
+        shard, count, _ = self.claimed.pop(claim)
+        with claim:
+            doubt = claim.fall_into_doubt()
+        self.doubts[doubt] = shard, count
+        return doubt
 
     @rule(claim=consumes(claims), share=st.integers(0, 100))
     def succeed(self, claim: Claim, share: int) -> None:
-        shard, count, _, _ = self.claimed.pop(claim)
+        shard, count, _ = self.claimed.pop(claim)
         with claim:
             claim.succeed(count * share // 100)
         self.ready[shard] += count * share // 100
@@ -95,10 +99,10 @@ class Everything(RuleBasedStateMachine):
         claim.leave()
         del self.claimed[claim]
 
-    @rule(claim=consumes(doubted))
-    def end_doubt(self, claim: Claim) -> None:
-        claim.leave()
-        del self.claimed[claim]
+    @rule(doubt=consumes(doubted))
+    def end_doubt(self, doubt: Doubt) -> None:
+        doubt.leave()
+        del self.doubts[doubt]
 
     @rule(target=requests, share=st.integers(1, 100))
     def request(self, share: int) -> Any:
@@ -152,20 +156,21 @@ class Everything(RuleBasedStateMachine):
         )
         assert account.imminent == sum(t.count for t, imminent in self.tokens.items() if imminent)
         assert account.selecting == sum(self.selected.values())
-        assert account.claiming == sum(count for _, count, _, doubt in claims if not doubt)
-        assert account.express == sum(count for _, count, express, _ in claims if express)
-        assert account.in_doubt == sum(count for _, count, _, doubt in claims if doubt)
+        assert account.claiming == sum(count for _, count, _ in claims)
+        assert account.express == sum(count for _, count, express in claims if express)
+        assert account.in_doubt == sum(count for _, count in self.doubts.values())
         assert account.ready == sum(self.ready)
         assert account.sending == sum(map(sum, self.sending.values()))
         assert account.requests == len(self.sending)
         assert account.recording == sum(count for _, count in self.recorded.values())
         for shard in range(SHARDS):
             held = self.ready[shard] + sum(left[shard] for left in self.sending.values())
-            held += sum(count for where, count, _, _ in claims if where == shard)
+            held += sum(count for where, count, _ in claims if where == shard)
+            held += sum(count for where, count in self.doubts.values() if where == shard)
             held += sum(count for where, count in self.recorded.values() if where == shard)
             assert account.messages_of([shard]) == held
             assert account.claiming_of([shard]) == sum(
-                count for where, count, _, doubt in claims if where == shard and not doubt
+                count for where, count, _ in claims if where == shard
             )
 
     def teardown(self) -> None:
@@ -173,6 +178,7 @@ class Everything(RuleBasedStateMachine):
             *self.tokens,
             *self.selected,
             *self.claimed,
+            *self.doubts,
             *self.sending,
             *self.recorded,
         ):
@@ -206,6 +212,8 @@ def ready(account: InFlight, count: int) -> None:
         lambda a: [selection := a.select(1), selection.leave(), selection.leave()],
         lambda a: a.claim(0, 2).succeed(3),
         lambda a: [claim := a.claim(0, 1), claim.fall_into_doubt(), claim.succeed(1)],
+        lambda a: [claim := a.claim(0, 1), claim.fall_into_doubt(), claim.fall_into_doubt()],
+        lambda a: [doubt := a.claim(0, 1).fall_into_doubt(), doubt.leave(), doubt.leave()],
         lambda a: a.request([0]),
         lambda a: [ready(a, 1), a.request([0]).answered(0, 2)],
         lambda a: [ready(a, 1), a.request([0]).answered(1, 1)],

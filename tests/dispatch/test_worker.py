@@ -314,17 +314,19 @@ async def test_a_flood_of_otp_leaves_a_campaign_its_floor(redis_url: str) -> Non
 async def test_what_finds_no_token_goes_back_to_its_lane(redis_url: str) -> None:
     async with world(redis_url) as w:
         ids = await w.admit(3)
-        release = trio.Event()
+        begun, release = trio.Event(), trio.Event()
         real = w.store.apply
 
         async def slow_claims(items: Iterable[Item], now_ms: int) -> list[Applied]:
             items = list(items)
             if isinstance(items[0].happening, Claimed) and not release.is_set():
+                begun.set()
                 await release.wait()
             return await real(items, now_ms)
 
         w.store.apply = slow_claims  # type: ignore[method-assign]
         async with dispatching(w):
+            await begun.wait()
             await trio.sleep(0.03)  # the tokens lapse
             await w.link.call([("HSET", "{limit:viber}", "free_us", 9 * 10**15)])
             release.set()

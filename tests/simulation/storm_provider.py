@@ -102,7 +102,7 @@ class Hook(Protocol):
     def __call__(self) -> Awaitable[None]: ...
 
 
-class Wire(msgspec.Struct):
+class StormTerms(msgspec.Struct):
     can_look_up: bool = True
     look_up_max: int = 20
 
@@ -115,7 +115,7 @@ class StormProvider:
         self.storm = book.storm
         self.hook = hook
         self.fault_share = fault_share
-        self.adapter = Wire()
+        self.adapter = StormTerms()
         self.batch_max = batch
         self.config = ProviderConfig(
             name=book.name,

@@ -8,13 +8,12 @@ the ordinary way. Each shard is looked at on its own; while it is unavailable, i
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import structlog
 
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.worker import claim
-from gateway.dispatch.worker.claim import Entry, Resolved
+from gateway.dispatch.worker.claim import Resolved
 from gateway.dispatch.worker.worker import ProviderWorker
 
 LOOK_S = 3.0  # between two looks at a shard, give or take a quarter: dispatchers share the work
@@ -40,9 +39,9 @@ async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> boo
         try:
             resolved = await claim.resolve(deps.store, worker.name, busy, deps.clock())
         except BaseException:
-            worker.note_busy(shard, busy)
+            worker.pass_on(busy, Resolved([], busy))
             raise
-        _pass_on(worker, shard, busy, resolved)
+        worker.pass_on(busy, resolved)
     if sum(worker.reader.waiting()) >= BUFFER_MAX:
         return False
     taken = await worker.reader.take_over(shard)
@@ -52,7 +51,7 @@ async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> boo
     resolved = await worker.shards.until_done(
         shard, lambda: claim.resolve(deps.store, worker.name, taken, deps.clock(), dead=True)
     )
-    _pass_on(worker, shard, taken, resolved)
+    worker.pass_on(taken, resolved)
     _log.warning(
         "took over from a dead dispatcher",
         provider=worker.name,
@@ -63,12 +62,3 @@ async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> boo
     deps.metrics.recovered.labels(worker.name, "queued").inc(len(resolved.queued))
     deps.metrics.recovered.labels(worker.name, "lost_answer").inc(resolved.lost)
     return True
-
-
-def _pass_on(
-    worker: ProviderWorker, shard: int, entries: Sequence[Entry], resolved: Resolved
-) -> None:
-    kept = {entry.at.entry for entry in (*resolved.queued, *resolved.busy)}
-    worker.reader.forget(entry for entry in entries if entry.at.entry not in kept)
-    worker.reader.give(resolved.queued)
-    worker.note_busy(shard, resolved.busy)

@@ -156,10 +156,9 @@ class Selection(_Leaves):
 
 
 class Claim(_Leaves):
-    """Messages of one shard whose claim is being made. Those that were not claimed in the end, and
-    those whose claim stays in doubt, leave with it."""
+    """Messages of one shard whose claim is being made. Those that are not claimed leave with it."""
 
-    __slots__ = ("_account", "_count", "_express", "_in_doubt", "_shard")
+    __slots__ = ("_account", "_count", "_express", "_shard")
 
     def __init__(self, account: InFlight, shard: int, count: int, express: bool) -> None:
         assert count > 0
@@ -167,41 +166,48 @@ class Claim(_Leaves):
         self._shard = shard
         self._count = count
         self._express = count if express else 0
-        self._in_doubt = False
         account.express += self._express
         account.change_shard(shard, count, claiming=count)
 
-    def fall_into_doubt(self) -> None:
-        """Nobody heard whether the claim was made: no tokens are to wait for these messages."""
-        assert not self._in_doubt
-        self._in_doubt = True
-        self._account.in_doubt += self._count
-        self._end_claiming(0)
-
     def succeed(self, claimed: int) -> None:
-        """So many were claimed and may be sent; the others leave."""
-        assert not self._in_doubt
-        assert claimed <= self._count
+        """So many were claimed and may be sent."""
+        assert 0 <= claimed <= self._count
+        self.leave()
         self._account.ready += claimed
-        self._end_claiming(claimed - self._count)
-        self._count = 0
-        self._account.freed()
+        self._account.change_shard(self._shard, claimed)
+
+    def fall_into_doubt(self) -> Doubt:
+        """Nobody heard whether the claim was made: no tokens are to wait for these messages."""
+        count = self._count
+        self.leave()
+        return Doubt(self._account, self._shard, count)
 
     def leave(self) -> None:
-        if self._count:
-            if self._in_doubt:
-                self._account.in_doubt -= self._count
-                self._account.change_shard(self._shard, -self._count)
-            else:
-                self._end_claiming(-self._count)
-            self._count = 0
-            self._account.freed()
-
-    def _end_claiming(self, change: int) -> None:
         self._account.express -= self._express
-        self._express = 0
-        self._account.change_shard(self._shard, change, claiming=-self._count)
+        self._account.change_shard(self._shard, -self._count, claiming=-self._count)
+        self._count = self._express = 0
         self._account.check()
+        self._account.freed()
+
+
+class Doubt(_Leaves):
+    """Messages of one shard that may have been claimed; none of them is sent."""
+
+    __slots__ = ("_account", "_count", "_shard")
+
+    def __init__(self, account: InFlight, shard: int, count: int) -> None:
+        assert count > 0
+        self._account = account
+        self._shard = shard
+        self._count = count
+        account.in_doubt += count
+        account.change_shard(shard, count)
+
+    def leave(self) -> None:
+        self._account.in_doubt -= self._count
+        self._account.change_shard(self._shard, -self._count)
+        self._account.check()
+        self._account.freed()
 
 
 class Request(_Leaves):

@@ -30,10 +30,18 @@ from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker import claim
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import Capacity
-from gateway.dispatch.worker.claim import ClaimedStep, ClaimResult, Entry
+from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.fair_share import divide
-from gateway.dispatch.worker.in_flight import Claim, InFlight, Recording, Request, Selection, Tokens
+from gateway.dispatch.worker.in_flight import (
+    Claim,
+    Doubt,
+    InFlight,
+    Recording,
+    Request,
+    Selection,
+    Tokens,
+)
 from gateway.dispatch.worker.record import Recorder, ShardResult, by_shard
 from gateway.dispatch.worker.send import RequestResult, Sender
 from gateway.dispatch.worker.send_queue import SendQueue
@@ -222,22 +230,28 @@ class ProviderWorker:
         await self._claim(*claims[0])
 
     async def _claim(self, begun: Claim, entries: list[Entry]) -> None:
-        """Whatever the end, entries are known for what they are, and what is still to be claimed
-        goes back to the buffers."""
+        """Claims entries of one shard. Whatever the end, they are known for what they are."""
         shard = entries[0].shard
         with begun:
             if self._stopped():
                 self.reader.give(entries)
                 return
-            made, queued = await self._try_claim(begun, entries)
+            now_ms, now = self._deps.clock(), trio.current_time()
+            try:
+                made = await claim.claim(
+                    self._deps.store, self.name, self._sender_name, entries, now_ms, now
+                )
+            except RETRYABLE as error:
+                doubt = begun.fall_into_doubt()
+                self._tasks.start_soon(self._resolve, doubt, entries, now_ms, error)
+                return
+            self._capacity.claim_took(trio.current_time() - now)
             broken = {item.message_id for item in made.broken}
-            kept = broken | {entry.message_id for entry in (*queued, *made.busy)}
+            kept = broken | {entry.message_id for entry in made.busy}
             kept |= {step.entry.message_id for step in made.claimed}
             self.reader.forget(entry for entry in entries if entry.message_id not in kept)
-            self.reader.give(queued)
-            self.note_busy(shard, made.busy)
-            if made.claimed:
-                begun.succeed(len(made.claimed))
+            self._note_busy(made.busy)
+            begun.succeed(len(made.claimed))
         self._queue.add(made.claimed)
         if self._stopped():
             await self._put_back(math.inf)
@@ -247,38 +261,36 @@ class ProviderWorker:
             await self._recorder.commit(shard, made.broken)
             self.reader.forget(entry for entry in entries if entry.message_id in broken)
 
-    async def _try_claim(
-        self, begun: Claim, entries: list[Entry]
-    ) -> tuple[ClaimResult, list[Entry]]:
-        """The claims, and the entries that are still to be claimed."""
-        now_ms, now = self._deps.clock(), trio.current_time()
-        try:
-            made = await claim.claim(
-                self._deps.store, self.name, self._sender_name, entries, now_ms, now
+    async def _resolve(
+        self, doubt: Doubt, entries: list[Entry], claimed_ms: int, failed: Exception
+    ) -> None:
+        """Nobody said whether a claim was made: the records do, once their shard answers."""
+        with doubt:
+            resolved = await self.shards.until_done(
+                entries[0].shard,
+                lambda: claim.resolve(
+                    self._deps.store, self.name, entries, self._deps.clock(), ours_ms=claimed_ms
+                ),
+                failed=failed,
             )
-        except RETRYABLE as error:
-            failed = error
-        else:
-            self._capacity.claim_took(trio.current_time() - now)
-            return made, []
-        # Nobody said whether our claim was made: asks the records.
-        begun.fall_into_doubt()
-        resolved = await self.shards.until_done(
-            entries[0].shard,
-            lambda: claim.resolve(
-                self._deps.store, self.name, entries, self._deps.clock(), ours_ms=now_ms
-            ),
-            failed=failed,
-        )
-        return ClaimResult([], resolved.busy, []), resolved.queued
+            self.pass_on(entries, resolved)
 
-    def note_busy(self, shard: int, entries: Sequence[Entry]) -> None:
-        """Keeps entries whose step somebody else is sending, for `recovery` to look at again."""
-        self._busy[shard] += entries[: BUSY_MAX - len(self._busy[shard])]
+    def pass_on(self, entries: Sequence[Entry], resolved: Resolved) -> None:
+        """Entries were judged: what is to be claimed goes back to the buffers."""
+        kept = {entry.at.entry for entry in (*resolved.queued, *resolved.busy)}
+        self.reader.forget(entry for entry in entries if entry.at.entry not in kept)
+        self.reader.give(resolved.queued)
+        self._note_busy(resolved.busy)
 
     def take_busy(self, shard: int) -> list[Entry]:
+        """The entries whose step somebody else is sending; `recovery` looks at them again."""
         busy, self._busy[shard] = self._busy[shard], []
         return busy
+
+    def _note_busy(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if len(self._busy[entry.shard]) < BUSY_MAX:
+                self._busy[entry.shard].append(entry)
 
     # Send
 
