@@ -21,7 +21,7 @@ from gateway import memory, telemetry
 from gateway.core.model import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import identities, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import identities, receipts, recovery, timers, unmatched_receipts
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -32,9 +32,8 @@ from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_link
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
-from gateway.store import lanes
+from gateway.store import lanes, snapshots
 from gateway.store.store import Store
-from providers.http.client import Provider
 from ratelimit.limiter import SCRIPTS
 
 FAREWELL_S = 1.0  # for what Redis is told at the end
@@ -66,8 +65,13 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
         wake_up_link = await stack.enter_async_context(open_link(settings.redis.url, wake_ups))
         providers = {}
         for name in settings.providers:
-            providers[name] = Provider.from_config(settings.provider_config(name))
+            providers[name] = bootstrap.connect_provider(settings, name)
             stack.push_async_callback(providers[name].aclose)
+
+        async def publish() -> None:
+            now_ms = time.time_ns() // 1_000_000
+            await snapshots.publish(link, process, telemetry.snapshot(registry, process), now_ms)
+
         deps = DispatchDeps(
             store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             wake_up_link=wake_up_link,
@@ -78,7 +82,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             metrics=Metrics(registry),
             terms=settings.lanes,
             stopping=trio.Event(),
-            publish=lambda: telemetry.publish(link, process, registry, time.time_ns() // 1_000_000),
+            publish=publish,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
@@ -88,7 +92,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()
-        await _say_farewell(telemetry.withdraw(link, process))
+        await _say_farewell(snapshots.withdraw(link, process))
 
 
 async def _hear_signals(
@@ -130,7 +134,7 @@ async def dispatch(
     look_ups = {
         name: LookUps(deps, provider)
         for name, provider in deps.providers.items()
-        if provider.adapter.can_look_up
+        if provider.can_look_up
     }
     working = [
         ProviderWorker(deps, provider, run_script, pauses, heartbeat)
@@ -161,6 +165,8 @@ def _start_background(
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
     nursery.start_soon(_publish, deps, working)
+    for provider in deps.providers.values():
+        nursery.start_soon(receipts.run, deps, provider)
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):

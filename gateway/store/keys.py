@@ -1,4 +1,4 @@
-"""Every Redis key Kaskad writes, with its type, lifetime and owner. Nothing else builds a key.
+"""Every Redis key Kaskad writes, with its type, lifetime and owner. No key is built elsewhere.
 
 All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. A
 person's shard is that of the phone number; a message's shard is written in its id.
@@ -44,6 +44,10 @@ PROCESSES = "{kaskad}processes"
 
 def alive(consumer: str) -> str:
     return "{kaskad}alive:" + consumer
+
+
+def limit(provider: str) -> str:
+    return "{limit:" + provider + "}"
 
 
 def stats(process: str) -> str:

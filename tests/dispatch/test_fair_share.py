@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dispatch.worker.fair_share import OWED_MAX, divide
-from gateway.settings.file import FLOOR_PERCENT_MAX
+from gateway.settings.tables import FLOOR_PERCENT_MAX
 
 waiting = st.tuples(*[st.integers(0, 200)] * 3)
 grants = st.integers(0, 150)

@@ -1,34 +1,45 @@
-"""The one back-off: delays double up to their limit, with and without a count of failures."""
+"""Waits grow, within bounds, and begin anew when it went well."""
 
 from __future__ import annotations
+
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backoff import Backoff, delay_by_age_ms, delay_s
+from gateway.backoff import Backoff
+from gateway.redis.client import MOVE_DELAY_MAX_S, MOVE_DELAY_MIN_S, MOVES_MAX, move_delay_s
 
 
-def test_delays_double_up_to_their_limit() -> None:
-    assert [delay_s(n, 0.5, 3.0) for n in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
-    assert delay_s(10**6, 0.5, 30.0) == 30.0
-
-
-@given(st.integers(0, 100), st.floats(0.001, 1.0), st.floats(1.0, 100.0))
-def test_a_drawn_delay_is_at_least_half_and_within_its_limits(
-    failures: int, least: float, most: float
+@given(
+    failures=st.integers(0, 10_000),
+    fraction=st.floats(0, 1, exclude_max=True),
+    bounds=st.sampled_from([(0.05, 2.0), (0.5, 60.0)]),
+)
+def test_delays_grow_and_are_bounded(
+    failures: int, fraction: float, bounds: tuple[float, float]
 ) -> None:
-    backoff = Backoff(least, most)
+    least_s, most_s = bounds
+    backoff = Backoff(least_s, most_s)
     backoff.failures = failures
-    full = delay_s(failures, least, most)
-    assert least <= full <= most
-    assert full / 2 <= backoff.next_s() <= full
-    assert backoff.failures == failures + 1
+    with mock.patch("random.random", return_value=fraction):
+        delay = backoff.next_s()
+        assert least_s / 2 <= delay <= most_s
+        assert delay <= backoff.next_s()
 
 
-def test_a_delay_by_age_is_about_doubled_with_each_try() -> None:
-    at_ms, tries = 0, []
-    while at_ms < 1_000_000:
-        tries.append(delay_by_age_ms(at_ms, 900, 60_000))
-        at_ms += tries[-1]
-    assert tries[:6] == [900, 900, 1_800, 3_600, 7_200, 14_400]
-    assert max(tries) == 60_000
+def test_a_reset_begins_with_the_shortest_delay() -> None:
+    backoff = Backoff(1.0, 64.0)
+    delays = [backoff.next_s() for _ in range(8)]
+    assert all(2.0**n / 2 <= delay <= 2.0**n for n, delay in enumerate(delays[:7]))
+    assert 32.0 <= delays[7] <= 64.0
+    backoff.reset()
+    assert backoff.failures == 0
+    assert backoff.next_s() <= 1.0
+
+
+def test_the_first_try_after_a_move_is_immediate_and_the_others_take_their_time() -> None:
+    delays = [move_delay_s(tries) for tries in range(1, MOVES_MAX + 1)]
+    assert delays[:2] == [0.0, MOVE_DELAY_MIN_S]
+    assert delays == sorted(delays)
+    assert delays[-1] == MOVE_DELAY_MAX_S

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from gateway.ingress.http import protocol as guard
-from gateway.ingress.http.asgi import respond
-from gateway.ingress.http.protocol import GuardedProtocol
+from gateway.ingress.http import protocol
+from gateway.ingress.http.protocol import LimitedProtocol
+from gateway.ingress.http.request import Request
 
-LIMITS = guard.Limits(
+LIMITS = protocol.ConnectionLimits(
     connections_max=10, header_bytes_max=4096, request_timeout_s=5.0, idle_timeout_s=3.0
 )
 GARBAGE = b"\x00 garbage\r\n\r\n"
@@ -71,7 +71,7 @@ class Server:
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
         self.wire = Wire()
-        self.connection: GuardedProtocol = guard.guarded(LIMITS)(config, self.state, {})
+        self.connection: LimitedProtocol = protocol.limited(LIMITS)(config, self.state, {})
         self.connection.connection_made(self.wire)
 
     async def feed(self, *chunks: bytes) -> None:
@@ -89,7 +89,7 @@ class Server:
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/early":
-            await respond(send, 202, b"<early>")
+            await Request(scope, receive, send).respond(202, b"<early>")
             return
         body = b""
         while True:
@@ -102,7 +102,7 @@ class Server:
         self.seen.append(body)
         if body.startswith(b"h"):
             await self._may_go.wait()
-        await respond(send, 202, b"<%b>" % body)
+        await Request(scope, receive, send).respond(202, b"<%b>" % body)
 
 
 def post(body: bytes, *more: bytes, target: bytes = b"/x") -> bytes:
@@ -293,7 +293,7 @@ async def test_a_body_in_chunks_is_none_of_the_headers() -> None:
 @on_a_loop
 async def test_what_comes_behind_a_refused_request_is_not_begun() -> None:
     server = Server()
-    too_many = [b"X-%d: y" % number for number in range(guard.HEADERS_MAX)]
+    too_many = [b"X-%d: y" % number for number in range(protocol.HEADERS_MAX)]
     await server.feed(post(b"large", *too_many) + post(b"long") + post(b"one"))
     assert server.wire.written.startswith(b"HTTP/1.1 431 ")
     assert (server.seen, server.state.tasks) == ([], set())

@@ -23,7 +23,7 @@ from gateway.redis.cluster_slots import (
     slot_of_command,
     units_of,
 )
-from gateway.redis.errors import OutcomeUnknown, RedisError, StoreReplyError, StoreUnavailable
+from gateway.redis.errors import ErrorReply, OutcomeUnknown, StoreReplyError, StoreUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.keys import keys_of
 
@@ -148,7 +148,7 @@ def test_a_call_of_which_a_part_was_done_is_unknown_and_one_of_which_none_was_is
 
 
 def test_a_refused_command_is_named_by_its_place_in_the_whole_call() -> None:
-    refused = RedisError("WRONGTYPE no")
+    refused = ErrorReply("WRONGTYPE no")
     fault = StoreReplyError("GET", "WRONGTYPE no", 0, [refused])
     with pytest.raises(StoreReplyError, match="Redis refused GET: WRONGTYPE no") as raised:
         replies_of([unit(b"a"), unit(refused, fault), unit(b"c")])

@@ -17,9 +17,9 @@ import trio
 
 from gateway.core.events import NotKnown, Refused, Reported
 from gateway.core.model import Message, read_ref, shard_of_id, step_ref
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.store.apply import Item
-from providers.contract import Fault, Receipt, SendFault
+from providers.contract import Fault, Provider, Receipt, SendFault
 
 REFS_MAX = 100  # in one question
 UNDER_WAY_MAX = 10_000  # references that wait, are asked for, or whose answer is recorded
@@ -71,8 +71,7 @@ class LookUps:
     async def _ask(self, claims: Mapping[str, int]) -> list[Item]:
         """What the provider says of these references, each with the claim it is of."""
         refs = list(claims)
-        step = max(self._provider.adapter.look_up_max, 1)
-        requests = -(-len(refs) // step)
+        requests = -(-len(refs) // self._provider.look_up_max)
         try:
             with trio.fail_after(requests * self._provider.config.timeout_ms / 1000 + 1.0):
                 receipts = await self._provider.look_up(refs)

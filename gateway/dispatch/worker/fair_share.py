@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.settings.file import FLOOR_PERCENT_MAX
+from gateway.settings.tables import FLOOR_PERCENT_MAX
 
 Three = tuple[int, int, int]
 OWED_MAX = 100  # percent of a message: a debt beyond one message is not remembered

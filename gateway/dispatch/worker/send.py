@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from gateway.core.events import Accepted, Happening, LostAnswer, NotSent, PutBack, Refused
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
@@ -26,7 +26,7 @@ from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
 from providers import contract
-from providers.contract import Fault, Outcome
+from providers.contract import Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
 
 CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go back

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import trio
 
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
@@ -48,6 +48,8 @@ from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.dispatch.worker.shards import Shards
 from gateway.dispatch.worker.token_source import CLAIM_TOGETHER, Granted, TokenSource
 from gateway.redis.errors import StoreUnavailable
+from gateway.store.keys import limit
+from providers.contract import Provider
 from ratelimit.limiter import Grant, Limiter, RunScript
 
 BUSY_MAX = 10_000  # entries of a shard somebody else is sending, kept to look at again
@@ -71,12 +73,8 @@ class ProviderWorker:
         self._heartbeat = heartbeat
         self._breaker = Breaker()
         self._batch = provider.batch_max
-        self.limiter = Limiter(
-            run_script,
-            config.name,
-            rate_per_s=config.rate_per_s,
-            batch=max(self._batch, CLAIM_TOGETHER),
-        )
+        key, together = limit(config.name), max(self._batch, CLAIM_TOGETHER)
+        self.limiter = Limiter(run_script, key, rate_per_s=config.rate_per_s, batch=together)
         self._retry = deps.redis_retry(f"worker {config.name}")
         self.shards = Shards(deps.store.shards, lambda: deps.redis_retry(f"worker {config.name}"))
         self.reader = EntryReader(deps, config.name, self.shards)

@@ -1,14 +1,18 @@
-"""Who is asking, and may they: bearer keys, their apps and scopes.
+"""Who is asking, and may they: API keys, their apps and scopes.
 
-Owns the look-up of keys: those of the configuration, hashed at start, and those made with
-`kaskad key new`, read from Redis and remembered for a few seconds, so that a withdrawn key stops
-working soon and a busy one costs nothing. Both memories are bounded. It must not know what a scope
-opens. No or an unknown key is a 401, a missing scope a 403 that names it; when Redis is away, a key
-that is not remembered raises StoreUnavailable.
+A key is one of the configuration, hashed at start, or one made with `kaskad key new`, read from
+Redis and remembered for a few seconds, so that a withdrawn key stops working soon and a busy one
+costs nothing. Both memories are bounded. Programs send the key as a bearer token, browsers as the
+password of HTTP Basic.
+
+No key or an unknown one is a 401, a missing scope a 403 that names it; a browser is asked for a key
+in both cases. While Redis is unavailable, a key that is not remembered raises StoreUnavailable.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Callable, Mapping
 
@@ -27,6 +31,10 @@ REMEMBERED_MAX = 10_000  # keys, known and unknown together
 KEY_BYTES_MAX = 512
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="kaskad"')
+LOGIN_CHALLENGE = (b"www-authenticate", b'Basic realm="Kaskad reports", charset="UTF-8"')
+LOGIN_HINT = (
+    b"Give an API key with the scope report as the password; the user name does not matter.\n"
+)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -35,6 +43,13 @@ class Principal(msgspec.Struct, frozen=True):
     app: str
     scopes: frozenset[Scope]
     digest: bytes
+
+
+NOBODY = Principal("", frozenset(), b"")  # of what needs no key
+
+
+class LoginNeeded(Exception):
+    """A browser sent no key that opens this page: it is to ask for one."""
 
 
 class Authority:
@@ -63,6 +78,14 @@ class Authority:
             raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
         return principal
 
+    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
+        """The same for a page. Raises LoginNeeded and StoreUnavailable."""
+        value = first_header(headers, b"authorization") or b""
+        try:
+            return await self.require([(b"authorization", _as_bearer(value))], scope)
+        except Refusal:
+            raise LoginNeeded from None
+
     async def _of_redis(self, digest: bytes) -> Principal | None:
         now_ms = self._now_ms()
         remembered = self._remembered.get(digest)
@@ -77,6 +100,18 @@ class Authority:
         stays_ms = UNKNOWN_MS if principal is None else KNOWN_MS
         self._remembered[digest] = (principal, now_ms + stays_ms)
         return principal
+
+
+def _as_bearer(authorization: bytes) -> bytes:
+    """HTTP Basic turned into the bearer key that its password is; anything else as it is."""
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return authorization
+    try:
+        _, _, key = base64.b64decode(token.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return authorization
+    return b"Bearer " + key
 
 
 def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:

@@ -1,10 +1,9 @@
 """What stands between the network and uvicorn: limits on connections, headers and time.
 
-Owns the connection as far as uvicorn leaves it open to abuse: how many there are, how large the
-headers may be, how long a request may take to arrive, how long a closed connection may keep what
-its peer does not read. One look at all connections a second costs nothing a request. It must not
-know what is served. Each refusal is a problem document, written here because the application never
-saw the request.
+Uvicorn leaves a connection open to abuse: how many there are, how large the headers may be, how
+long a request may take to arrive, how long a closed connection may keep what its peer does not
+read. One look at all connections a second costs nothing a request. Each refusal is a problem
+document, written here because the application never saw the request.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.ingress.http.asgi import Scope, to_json
+from gateway.ingress.http.asgi import CONNECTION, AsgiScope, to_json
 from gateway.ingress.http.problems import KINDS, RETRY_AFTER_S, problem
-from gateway.settings.file import Server
+from gateway.settings.tables import Server
 
 HEADERS_MAX = 100
 SWEEP_EVERY_S = 1.0
 CLOSE_WAIT_S = 10.0  # for the peer of a closed connection to read what was written to it
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ConnectionLimits(msgspec.Struct, frozen=True):
     """Of one worker; times in seconds."""
 
     connections_max: int
@@ -36,8 +35,8 @@ class Limits(msgspec.Struct, frozen=True):
     idle_timeout_s: float
 
 
-def limits_of(server: Server) -> Limits:
-    return Limits(
+def limits_of(server: Server) -> ConnectionLimits:
+    return ConnectionLimits(
         connections_max=server.connections_max,
         header_bytes_max=server.header_bytes_max,
         request_timeout_s=server.request_timeout_ms / 1000,
@@ -45,10 +44,10 @@ def limits_of(server: Server) -> Limits:
     )
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """One connection. Subclassed a worker by `guarded`, because uvicorn makes it by its class."""
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. Subclassed a worker by `limited`, because uvicorn makes it by its class."""
 
-    limits: Limits
+    limits: ConnectionLimits
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        cast("Scope", self.scope)["kaskad.guard"] = self  # uvicorn's type knows only ASGI's keys
+        cast("AsgiScope", self.scope)[CONNECTION] = self  # uvicorn's type knows only ASGI's keys
         self._in_headers = True
         self._body_is_apps = False
         self._since = self.loop.time()
@@ -134,7 +133,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         self._refuse("malformed", "This is not an HTTP/1.1 request.")
 
-    # --- what the application may ask for, as `scope["kaskad.guard"]` ---
+    # --- what the application may ask for: it is the scope's CONNECTION ---
 
     def leave_body_to_app(self) -> None:
         """This request's body has no end: its timing is the application's work."""
@@ -205,9 +204,9 @@ def _disconnect(cycle: RequestResponseCycle) -> None:
     cycle.message_event.set()
 
 
-def guarded(limits: Limits) -> type[GuardedProtocol]:
+def limited(limits: ConnectionLimits) -> type[LimitedProtocol]:
     """The protocol class of a worker with these limits."""
-    return type("Guarded", (GuardedProtocol,), {"limits": limits})
+    return type("Limited", (LimitedProtocol,), {"limits": limits})
 
 
 async def keep_looking(state: ServerState) -> None:
@@ -217,5 +216,5 @@ async def keep_looking(state: ServerState) -> None:
         await asyncio.sleep(SWEEP_EVERY_S)
         now = loop.time()
         for connection in list(state.connections):
-            if isinstance(connection, GuardedProtocol):
+            if isinstance(connection, LimitedProtocol):
                 connection.look(now)
