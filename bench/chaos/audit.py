@@ -124,13 +124,15 @@ class Audit:
             if len(taken) > 1:
                 twice[f"{id_}.{index}"] = lines
             again = sum(line["requests"] - 1 for line in lines)
-            if step.look_ups >= NOT_KNOWN_MIN and step.attempts > 1 and not again:
+            # Each answer that is lost is asked about anew: a second one was sent as not known.
+            not_known = step.look_ups >= NOT_KNOWN_MIN or step.lost > 1
+            if not_known and step.attempts > 1 and not again:
                 self.counts["asked for, not known, sent again"] += 1
             if not again:
                 continue
             if message.category == "otp":
                 self.counts["sent again by policy (code, answer lost)"] += again
-            elif step.look_ups >= NOT_KNOWN_MIN:
+            elif not_known:
                 self.counts["sent again by policy (provider did not know it)"] += again
             else:
                 twice[f"{id_}.{index}"] = lines
@@ -213,9 +215,10 @@ class Audit:
         claims, slots = set(), set()
         for kind in ("p", "u"):
             for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
-                _, held, taken = decode(blob)
-                claims |= {(kind, who, name, claim[0]) for name, claim in held.items()}
-                slots |= {(kind, who, slot[0]) for slot in taken}
+                person = decode(blob)
+                held = person.get("c", {})
+                claims |= {(kind, who, name, claim["m"]) for name, claim in held.items()}
+                slots |= {(kind, who, slot["m"]) for slot in person.get("s", [])}
         wanted_claims, wanted_slots = set(), set()
         held_for = {claim[:3] for claim in claims}
         for message in messages.values():

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.model import Claim, Message, Person
 from gateway.core.policy import Policy
-from providers.contract import Channel
+from gateway.core.records.message import Message
+from gateway.core.records.person import Claim, Person
 from ratelimit import caps
 from ratelimit.caps import Full, Slot
 
@@ -31,7 +31,7 @@ def full_cap(
     people: Sequence[Person],
     policy: Policy,
     category: str,
-    channel: Channel,
+    channel: str,
     now_ms: int,
     *,
     but: str | None = None,
@@ -53,7 +53,7 @@ def take(
     message_id: str,
     campaign: str | None,
     category: str,
-    channel: Channel,
+    channel: str,
     policy: Policy,
     now_ms: int,
 ) -> bool:
@@ -158,7 +158,7 @@ def copy_state(person: Person, message: Message, policy: Policy, now_ms: int) ->
     since_ms = message.updated_ms
     if message.delivered_step >= 0:
         # What a provider's wrong clock says must not shorten or lengthen them.
-        since_ms = min(max(step.done_ms, step.started_ms), now_ms)
+        since_ms = min(max(step.done_ms, step.first_claimed_ms), now_ms)
     if message.category in policy.slot_ms and not any(
         s.message == message.id and s.channel == step.channel and _counts(s, policy, now_ms)
         for s in person.slots

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from gateway import memory, telemetry
-from gateway.core.model import Message
+from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.jobs import identities, receipts, recovery, timers, unmatched_receipts
@@ -158,7 +158,7 @@ def _start_background(
     pauses: Pauses,
 ) -> None:
     def ask(message: Message) -> None:
-        asked = look_ups.get(message.steps[message.current].provider)
+        asked = look_ups.get(message.step.candidate.provider)
         if asked is not None:
             asked.add(message)
 

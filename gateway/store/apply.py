@@ -1,9 +1,10 @@
-"""Happenings, in batches: loads the messages (and, where needed, their persons), lets
-`core.cascade` decide each in turn, commits the lot. Whoever learns of a happening (sender,
+"""Events, in batches: loads the messages (and, where needed, their persons), lets
+`core.cascade` decide each in turn, commits the lot. Whoever learns of an event (sender,
 callback, timer, API) comes through here.
 
-Happenings of one message in one batch are decided in order on the same record. A lane entry named
-with an item is acknowledged by the same transaction that records what became of it.
+Events of one message in one batch are decided in order on the same record. A lane entry named with
+an item is acknowledged by the same transaction that records its outcome. A message whose record is
+of a newer Kaskad is left alone: its record, its timer and its lane entry stay as they are.
 """
 
 from __future__ import annotations
@@ -15,18 +16,12 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core import cascade
-from gateway.core.admission import OptOut
 from gateway.core.effects import Effects
-from gateway.core.events import CURRENT, Claimed, Happening, Reported
-from gateway.core.model import (
-    Message,
-    Person,
-    Step,
-    StepStatus,
-    decode_person,
-    unpack_message,
-)
-from gateway.core.policy import Policy
+from gateway.core.events import CURRENT, Claimed, Event, Reported
+from gateway.core.policy import OptOut, Policy
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.message import Message, Step, StepStatus, unpack_message
+from gateway.core.records.person import Person, person_codec
 from gateway.redis.client import Command, Link, Reply, Session
 from gateway.store.admit import OPT_OUTS
 from gateway.store.keys import Keys, keys_of, shard_of
@@ -42,29 +37,31 @@ class LaneEntry(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One happening of one message.
+    """One event of one message.
 
     `entry` is acknowledged, unless the claim holds and it is sent now, or the step is being sent by
     somebody: that one's outcome, or the recovery of it, still needs an entry. With `claimed_ms` the
-    happening is of that claim alone: when the step was claimed anew meanwhile it changes nothing,
-    so what a sender says late or twice cannot undo another's claim."""
+    event is of that claim alone: when the step was claimed anew meanwhile it changes nothing, so
+    what a sender says late or twice cannot undo another's claim."""
 
     message_id: str
-    happening: Happening
+    event: Event
     entry: LaneEntry | None = None
     claimed_ms: int | None = None
 
 
 class Applied(msgspec.Struct):
-    """`message` None: there is no such message (any more)."""
+    """`message` None: there is no such message (any more), or with `newer` it is not for this
+    process to read."""
 
     item: Item
     message: Message | None
     effects: Effects
+    newer: bool = False
 
 
 class Application:
-    """One try at deciding a batch of happenings of one shard; made anew for each try."""
+    """One try at deciding a batch of events of one shard; made anew for each try."""
 
     def __init__(
         self,
@@ -86,7 +83,9 @@ class Application:
         self._token = token
         self._writes = Writes(keys, policy, retention, now_ms)
         self._messages: dict[str, Message] = {}
+        self._newer: set[str] = set()  # messages that are left alone
         self._persons: dict[str, Person] = {}
+        self._newer_persons: set[str] = set()
         self._person_keys: dict[str, list[str]] = {}  # by message id
         self._dirty: set[str] = set()
 
@@ -113,8 +112,13 @@ class Application:
         for key, value in zip(hinted, values[len(ids) :], strict=True):
             self._read_person(key, value)
         for id_, value in zip(ids, values, strict=False):
-            if value is not None:
+            if value is None:
+                continue
+            try:
                 message = self._messages[id_] = unpack_message(id_, value)
+            except NewerRecordError:
+                self._newer.add(id_)
+            else:
                 self._person_keys[id_] = self._keys_of_person(message)
 
     def _hinted(self) -> list[str]:
@@ -123,30 +127,33 @@ class Application:
         was read for nothing."""
         return list(
             dict.fromkeys(
-                self._keys.phone(item.happening.receipt.to)
+                self._keys.phone(item.event.receipt.to)
                 for item in self._items
-                if isinstance(item.happening, Reported)
-                and item.happening.receipt.to is not None
-                and item.happening.receipt.status != "sent"
+                if isinstance(item.event, Reported)
+                and item.event.receipt.to is not None
+                and item.event.receipt.status != "sent"
             )
         )
 
     def _read_person(self, key: str, value: object) -> None:
         assert value is None or isinstance(value, bytes)
-        self._persons[key] = Person() if value is None else decode_person(value)
+        try:
+            self._persons[key] = Person() if value is None else person_codec.decode(value)
+        except NewerRecordError:
+            self._newer_persons.add(key)
 
     async def _with_opt_outs(self, session: Session) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
-        phones = {
-            m.to: None
+        homes = {
+            m.home: None
             for i in self._items
-            if isinstance(i.happening, Claimed) and (m := self._messages.get(i.message_id))
+            if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
-        if not phones:
+        if not homes:
             return list(self._items)
-        (scopes,) = await session.call([("HMGET", self._keys.opt_outs, *phones)])
+        (scopes,) = await session.call([("HMGET", self._keys.opt_outs, *homes)])
         out = {
-            p: OPT_OUTS[s] for p, s in zip(phones, values_in(scopes), strict=True) if s is not None
+            h: OPT_OUTS[s] for h, s in zip(homes, values_in(scopes), strict=True) if s is not None
         }
         if not out:
             return list(self._items)
@@ -154,17 +161,17 @@ class Application:
 
     def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
         message = self._messages.get(item.message_id)
-        if message is None or not isinstance(item.happening, Claimed) or message.to not in scopes:
+        if message is None or not isinstance(item.event, Claimed) or message.home not in scopes:
             return item
-        claim = replace(item.happening, opt_out=scopes[message.to])
-        return replace(item, happening=claim)
+        return replace(item, event=replace(item.event, opt_out=scopes[message.home]))
 
     def _keys_of_person(self, message: Message) -> list[str]:
-        keys = [self._keys.phone(message.to)]
-        if message.user is not None:
-            shard = shard_of(message.user, self._shards)
-            keys.append(keys_of(shard).user(message.user))
-        return keys
+        if self._shards == 1:
+            return [self._keys.identity(kind, value) for kind, value in message.identities]
+        return [
+            keys_of(shard_of(value, self._shards)).identity(kind, value)
+            for kind, value in message.identities
+        ]
 
     def _is_here(self, key: str) -> bool:
         return key.startswith(self._keys.tag)
@@ -178,13 +185,13 @@ class Application:
                 if (message := self._messages.get(item.message_id)) is not None
                 and cascade.needs_people(
                     message,
-                    item.happening,
+                    item.event,
                     self._policy,
                     self._now_ms,
                     alone=times[item.message_id] == 1,
                 )
                 for key in self._person_keys[message.id]
-                if key not in self._persons
+                if key not in self._persons and key not in self._newer_persons
             )
         )
         if not keys:
@@ -205,6 +212,8 @@ class Application:
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)
+        if item.message_id in self._newer:
+            return Applied(item, None, Effects(), newer=True)
         if message is None:
             self._acknowledge(item)
             return Applied(item, None, Effects())
@@ -212,8 +221,10 @@ class Application:
             self._acknowledge(item)
             return Applied(item, message, Effects())
         keys = self._person_keys[message.id]
+        if not self._newer_persons.isdisjoint(keys):
+            return Applied(item, None, Effects(), newer=True)
         persons = [p for k in keys if (p := self._persons.get(k)) is not None]
-        effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
+        effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
         if effects.people_changed:
             self._dirty.update(key for key in keys if self._is_here(key))
@@ -231,13 +242,13 @@ class Application:
 def is_sent_by_another(item: Item, message: Message) -> bool:
     """Whether a claim held for nothing because the step is claimed already."""
     return (
-        isinstance(item.happening, Claimed)
+        isinstance(item.event, Claimed)
         and _step_of(item, message).status == StepStatus.SENDING
-        and item.happening.provider in (None, _step_of(item, message).provider)
+        and item.event.provider in (None, _step_of(item, message).provider)
     )
 
 
 def _step_of(item: Item, message: Message) -> Step:
-    """The step a happening names, else the current one."""
-    index = getattr(item.happening, "step", CURRENT)
+    """The step an event names, else the current one."""
+    index = getattr(item.event, "step", CURRENT)
     return message.steps[message.current if index == CURRENT else index]

@@ -1,4 +1,4 @@
-"""What a request needs in a shard that is not its phone number's: the caller's `user` id, the
+"""What a request needs in a shard that is not its home: other identities of the person, the
 idempotency key.
 
 One transaction cannot span shards, so these are taken first, under the id the message will have;
@@ -15,27 +15,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from gateway.core import persons as people
 from gateway.core.admission import request_post
-from gateway.core.model import (
-    MESSAGE_NAMES,
-    SCHEMA,
-    Person,
-    Remembered,
-    Send,
-    born_ms,
-    decode_person,
-    decode_remembered,
-    encode,
-    unpack_message,
+from gateway.core.ids import born_ms
+from gateway.core.plan import Refusal, plan
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.message import MESSAGE_NAMES, Message, unpack_message
+from gateway.core.records.person import Person, person_codec
+from gateway.core.records.request import (
+    Answer,
+    MessageRequest,
+    RememberedAnswer,
+    remembered_codec,
 )
 from gateway.redis.client import Command, Session
 from gateway.store import randomness as noise
-from gateway.store.admit import Answer, cap_hit, decode_answer
+from gateway.store.admit import NOT_REMEMBERED, cap_hit
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import commit, values_in
 from gateway.store.writes import Writes
@@ -47,146 +46,165 @@ HALF_MADE_MS = 60_000
 SYNC_COUNT = 200
 
 
-def foreign_user(store: Store, send: Send) -> Keys | None:
-    """The keys of the shard that holds the caller's id, where it is not the phone's."""
-    if send.user is None:
+class Identity(NamedTuple):
+    """An identity of the person in a shard that is not the message's home."""
+
+    keys: Keys
+    key: str
+
+
+def foreign_identities(store: Store, whose: MessageRequest | Message) -> list[Identity]:
+    """The person's identities whose shard is not the home's."""
+    home = store.shard_of_home(whose.home)
+    found = [
+        (shard, kind, value)
+        for kind, value in whose.identities
+        if (shard := shard_of(value, store.shards)) != home
+    ]
+    return [Identity(k := keys_of(shard), k.identity(kind, value)) for shard, kind, value in found]
+
+
+def foreign_key(store: Store, request: MessageRequest) -> Keys | None:
+    """The keys of the shard that holds the idempotency key, where it is not the home."""
+    if request.idempotency_key is None:
         return None
-    shard = shard_of(send.user, store.shards)
-    return None if shard == store.shard_of_phone(send.to) else keys_of(shard)
+    shard = shard_of(f"{request.app}:{request.idempotency_key}", store.shards)
+    return None if shard == store.shard_of_home(request.home) else keys_of(shard)
 
 
-def foreign_key(store: Store, send: Send) -> Keys | None:
-    """The keys of the shard that holds the idempotency key, where it is not the phone's."""
-    if send.idempotency_key is None:
-        return None
-    shard = shard_of(f"{send.app}:{send.idempotency_key}", store.shards)
-    return None if shard == store.shard_of_phone(send.to) else keys_of(shard)
-
-
-async def admit(store: Store, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
+async def admit(
+    store: Store, shard: int, requests: Sequence[MessageRequest], now_ms: int
+) -> list[Answer]:
     """As `Store.admit`, for requests of one home shard that may need others."""
     answers: dict[int, Answer] = {}
-    plain: list[tuple[int, Send]] = []
-    for index, send in enumerate(sends):
-        if foreign_user(store, send) is None and foreign_key(store, send) is None:
-            plain.append((index, send))
+    plain: list[tuple[int, MessageRequest]] = []
+    for index, request in enumerate(requests):
+        if not foreign_identities(store, request) and foreign_key(store, request) is None:
+            plain.append((index, request))
             continue
         # One at a time: two requests of one batch may meet in the same foreign record.
-        answers[index] = await _admit_reserved(store, shard, send, now_ms)
-    made = await store.admit_at_home(shard, [send for _, send in plain], now_ms)
+        try:
+            answers[index] = await _admit_reserved(store, shard, request, now_ms)
+        except NewerRecordError:
+            answers[index] = Answer("unavailable")
+            store.counts.newer += 1
+    made = await store.admit_at_home(shard, [request for _, request in plain], now_ms)
     answers.update({index: answer for (index, _), answer in zip(plain, made, strict=True)})
-    return [answers[index] for index in range(len(sends))]
+    return [answers[index] for index in range(len(requests))]
 
 
-async def _admit_reserved(store: Store, shard: int, send: Send, now_ms: int) -> Answer:
-    key_keys, user_keys = foreign_key(store, send), foreign_user(store, send)
+async def _admit_reserved(store: Store, shard: int, request: MessageRequest, now_ms: int) -> Answer:
+    key_keys, identities = foreign_key(store, request), foreign_identities(store, request)
     again = made = False
     if key_keys is not None:
-        opened = await _open_key(store, key_keys, send)
+        opened = await _open_key(store, key_keys, request)
         if isinstance(opened, Answer):
             return opened
         # Opened before and never closed: its message may be made, and over by now.
-        again = opened.id != send.id
-        send = opened
-        made = again and (await _records(store, [send.id]))[send.id] is not None
+        again = opened.id != request.id
+        request = opened
+        made = again and (await _records(store, [request.id]))[request.id] is not None
     answer = None
-    if user_keys is not None and not made:
-        answer = await _take_user(store, user_keys, send, now_ms)
+    if not made:
+        for identity in identities:
+            answer = answer or await _take(store, identity, request, now_ms)
     if answer is None:
-        home = msgspec.structs.replace(send, reserved=True)
+        home = msgspec.structs.replace(request, reserved=True)
         (answer,) = await store.admit_at_home(shard, [home], now_ms)
-    if user_keys is not None and answer.id != send.id:
-        await _give_user_back(store, user_keys, send, now_ms)
-    elif user_keys is not None and again:
-        # Somebody else may have made the message and gone on meanwhile: its record says what holds.
-        assert send.user is not None
-        await _copy_to(store, user_keys, send.user, send.id, now_ms)
+    for identity in identities:
+        if answer.id != request.id:
+            await _give_back(store, identity, request, now_ms)
+        elif again:
+            # Somebody else may have made the message and gone on meanwhile: its record says what
+            # holds.
+            await _copy_to(store, identity, request.id, now_ms)
     if key_keys is not None:
-        await _close_key(store, key_keys, send, answer)
+        await _close_key(store, key_keys, request, answer)
     return answer
 
 
-async def _open_key(store: Store, keys: Keys, send: Send) -> Answer | Send:
+async def _open_key(store: Store, keys: Keys, request: MessageRequest) -> Answer | MessageRequest:
     """Claims the idempotency key for this request, or answers from what it holds.
 
     A key that was opened for the same body and never closed gives its message id to this request:
     whichever of the two comes first makes the message, the other finds it made.
     """
-    assert send.idempotency_key is not None
-    key = keys.idempotency(send.app, send.idempotency_key)
+    assert request.idempotency_key is not None
+    key = keys.idempotency(request.app, request.idempotency_key)
     token = keys.token(noise.token())
 
-    async def attempt(session: Session) -> tuple[list[Command], Answer | Send]:
+    async def attempt(session: Session) -> tuple[list[Command], Answer | MessageRequest]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
         if value is None:
-            first = Answer("accepted", id=send.id, status="queued")
-            record = Remembered(SCHEMA, send.body_hash, encode(first), open=True)
+            first = Answer("accepted", id=request.id, status="queued")
+            record = remembered_codec.encode(RememberedAnswer(request.body_hash, first, open=True))
             keep = store.retention.idempotency_ms
-            return [("SET", key, encode(record), "PX", keep)], send
+            return [("SET", key, record, "PX", keep)], request
         assert isinstance(value, bytes)
-        held = decode_remembered(value)
-        if held.body_hash != send.body_hash:
+        held = remembered_codec.decode(value)
+        if held.body_hash != request.body_hash:
             return [], Answer("conflict")
-        answer = decode_answer(held.answer)
+        answer = held.answer
         if not held.open:
-            answer.replayed = True
-            return [], answer
+            return [], msgspec.structs.replace(answer, replayed=True)
         assert answer.id is not None
-        if store.keys_for_message(answer.id) != keys_of(store.shard_of_phone(send.to)):
+        if store.keys_for_message(answer.id) != keys_of(store.shard_of_home(request.home)):
             return [], Answer("conflict")  # another number gives another body: never reached
-        return [], msgspec.structs.replace(send, id=answer.id)
+        return [], msgspec.structs.replace(request, id=answer.id)
 
     return await commit(store.link, token, attempt, store.counts)
 
 
-async def _close_key(store: Store, keys: Keys, send: Send, answer: Answer) -> None:
+async def _close_key(store: Store, keys: Keys, request: MessageRequest, answer: Answer) -> None:
     """Keeps the answer under the key, or frees a key whose request was rejected."""
-    assert send.idempotency_key is not None
-    key = keys.idempotency(send.app, send.idempotency_key)
-    if answer.outcome in ("rejected", "conflict"):
+    assert request.idempotency_key is not None
+    key = keys.idempotency(request.app, request.idempotency_key)
+    if answer.outcome in NOT_REMEMBERED:
         await store.link.call([("DEL", key)])
         return
     first = msgspec.structs.replace(answer, replayed=False)
-    record = encode(Remembered(SCHEMA, send.body_hash, encode(first)))
+    record = remembered_codec.encode(RememberedAnswer(request.body_hash, first))
     await store.link.call([("SET", key, record, "PX", store.retention.idempotency_ms)])
 
 
-async def _take_user(store: Store, keys: Keys, send: Send, now_ms: int) -> Answer | None:
-    """Takes claim and slot under the caller's id; the refusal where it is taken or full."""
-    assert send.user is not None
-    key = keys.user(send.user)
+async def _take(
+    store: Store, identity: Identity, request: MessageRequest, now_ms: int
+) -> Answer | None:
+    """Takes claim and slot under one identity; the refusal where it is taken or full."""
+    keys, key = identity
     token = keys.token(noise.token())
-    rule = store.policy.categories.get(send.category)
-    route = store.policy.routes.get(send.route or rule.route) if rule is not None else None
-    if route is None:
-        return None  # the home shard's decision says what is wrong
-    channel = store.policy.providers[route[0].provider].channel
+    way = plan(request, (), store.policy, now_ms)
+    if isinstance(way, Refusal):
+        return None  # the home shard's decision says so
+    channel = way.channel
 
     async def duplicate(winner: str, writes: Writes) -> tuple[list[Command], Answer]:
-        writes.post(request_post(send, "duplicates"))
+        writes.post(request_post(request, "duplicates"))
         answer = Answer("duplicate", id=winner, status=await _status(store, winner))
         return writes.commands(), answer
 
     async def attempt(session: Session) -> tuple[list[Command], Answer | None]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
         assert value is None or isinstance(value, bytes)
-        person = Person() if value is None else decode_person(value)
+        person = Person() if value is None else person_codec.decode(value)
         await _drop_half_made(store, person, now_ms)
         writes = Writes(keys, store.policy, store.retention, now_ms)
-        if send.campaign is not None:
-            winner = people.claimed_by([person], send.campaign, send.id, now_ms)
+        if request.campaign is not None:
+            winner = people.claimed_by([person], request.campaign, request.id, now_ms)
             if winner is not None:
                 return await duplicate(winner, writes)
-        full = people.full_cap([person], store.policy, send.category, channel, now_ms, but=send.id)
+        full = people.full_cap(
+            [person], store.policy, request.category, channel, now_ms, but=request.id
+        )
         if full is not None:
-            winner = await _winner_at_home(store, send, now_ms)
+            winner = await _winner_at_home(store, request, now_ms)
             if winner is not None:  # named before a full cap, as with one shard
                 return await duplicate(winner, writes)
-            writes.post(request_post(send, "suppressed"))
+            writes.post(request_post(request, "suppressed"))
             answer = Answer("suppressed", reason="frequency_cap", cap=cap_hit(full))
             return writes.commands(), answer
         if not people.take(
-            [person], send.id, send.campaign, send.category, channel, store.policy, now_ms
+            [person], request.id, request.campaign, request.category, channel, store.policy, now_ms
         ):
             return [], None
         writes.person(key, person)
@@ -195,20 +213,23 @@ async def _take_user(store: Store, keys: Keys, send: Send, now_ms: int) -> Answe
     return await commit(store.link, token, attempt, store.counts)
 
 
-async def _winner_at_home(store: Store, send: Send, now_ms: int) -> str | None:
-    """The message that holds (person, campaign) by the phone number."""
-    if send.campaign is None:
+async def _winner_at_home(store: Store, request: MessageRequest, now_ms: int) -> str | None:
+    """The message that holds (person, campaign) by the home identity."""
+    if request.campaign is None:
         return None
-    key = keys_of(store.shard_of_phone(send.to)).phone(send.to)
-    (value,) = await store.link.call([("GET", key)])
-    if value is None:
+    kind, value = request.identities[0]
+    key = keys_of(store.shard_of_home(request.home)).identity(kind, value)
+    (record,) = await store.link.call([("GET", key)])
+    if record is None:
         return None
-    return people.claimed_by([decode_person(_bytes(value))], send.campaign, send.id, now_ms)
+    person = person_codec.decode(_bytes(record))
+    return people.claimed_by([person], request.campaign, request.id, now_ms)
 
 
-async def _give_user_back(store: Store, keys: Keys, send: Send, now_ms: int) -> None:
-    assert send.user is not None
-    key = keys.user(send.user)
+async def _give_back(
+    store: Store, identity: Identity, request: MessageRequest, now_ms: int
+) -> None:
+    keys, key = identity
     token = keys.token(noise.token())
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
@@ -216,8 +237,8 @@ async def _give_user_back(store: Store, keys: Keys, send: Send, now_ms: int) -> 
         if value is None:
             return [], None
         assert isinstance(value, bytes)
-        person = decode_person(value)
-        people.release([person], send.id, send.campaign)
+        person = person_codec.decode(value)
+        people.release([person], request.id, request.campaign)
         writes = Writes(keys, store.policy, store.retention, now_ms)
         writes.person(key, person)
         return writes.commands(), None
@@ -271,7 +292,10 @@ async def copy_states(store: Store, shard: int, now_ms: int) -> int:
     (noted,) = await store.link.call([("SRANDMEMBER", keys.sync, SYNC_COUNT)])
     ids = [id_.decode() for id_ in values_in(noted) if id_ is not None]
     for id_ in ids:
-        await _copy_state(store, keys, id_, now_ms)
+        try:
+            await _copy_state(store, keys, id_, now_ms)
+        except NewerRecordError:
+            store.counts.newer += 1  # its note stays, for the process that wrote it
     return len(ids)
 
 
@@ -280,11 +304,10 @@ async def _copy_state(store: Store, home: Keys, message_id: str, now_ms: int) ->
     (first,) = await store.link.call([("GET", message_key)])
     copied = None
     if first is not None:
-        user = unpack_message(message_id, _bytes(first)).user
-        assert user is not None
-        copied = await _copy_to(
-            store, keys_of(shard_of(user, store.shards)), user, message_id, now_ms
-        )
+        message = unpack_message(message_id, _bytes(first))
+        for identity in foreign_identities(store, message):
+            record = await _copy_to(store, identity, message_id, now_ms)
+            copied = copied or record  # the oldest: what changed after it keeps the note
     token = home.token(noise.token())
 
     async def forget(session: Session) -> tuple[list[Command], None]:
@@ -295,10 +318,10 @@ async def _copy_state(store: Store, home: Keys, message_id: str, now_ms: int) ->
     await commit(store.link, token, forget, store.counts)
 
 
-async def _copy_to(store: Store, keys: Keys, user: str, message_id: str, now_ms: int) -> bytes:
+async def _copy_to(store: Store, identity: Identity, message_id: str, now_ms: int) -> bytes:
     """Copies the message's state to the identity's record; returns the message record that was
     copied."""
-    key = keys.user(user)
+    keys, key = identity
     token = keys.token(noise.token())
     home = store.keys_for_message(message_id)
     assert home is not None
@@ -307,7 +330,7 @@ async def _copy_to(store: Store, keys: Keys, user: str, message_id: str, now_ms:
     async def attempt(session: Session) -> tuple[list[Command], bytes]:
         # The message is read after the WATCH, so a copy of an older state cannot come last.
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
-        person = Person() if value is None else decode_person(_bytes(value))
+        person = Person() if value is None else person_codec.decode(_bytes(value))
         (latest,) = await store.link.call([("GET", message_key)])
         record = _bytes(latest)
         people.copy_state(person, unpack_message(message_id, record), store.policy, now_ms)

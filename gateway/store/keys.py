@@ -6,6 +6,7 @@ person's shard is that of the phone number; a message's shard is written in its 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
     {kN}p:<digits>             string  the last claim or slot is over    admission, cascade
+    {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}o                      hash    for ever: digits -> scope         opt-out calls
@@ -17,7 +18,8 @@ person's shard is that of the phone number; a message's shard is written in its 
     {kN}events:<app>           stream  newest events_max entries         every status change
     {kN}sync                   set     copied (ids, when shards > 1)     cascade
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
-    {kN}parked                 zset    matched, or its retention         callbacks
+    {kN}parked                 zset    unmatched receipts: matched, or   callbacks
+                                       their retention is over
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards          the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
@@ -55,7 +57,7 @@ def stats(process: str) -> str:
 
 
 def shard_of(identity: str, shards: int) -> int:
-    """The shard of a phone number's digits, a user id or an idempotency key."""
+    """The shard of an identity (a phone number's digits, a user id) or an idempotency key."""
     return 0 if shards == 1 else zlib.crc32(identity.encode()) % shards
 
 
@@ -73,6 +75,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def user(self, user: str) -> str:
         return self.tag + "u:" + user
+
+    def identity(self, kind: str, value: str) -> str:
+        """The record of a person by one identity: "phone", "user" or an e-mail address."""
+        return f"{self.tag}{kind[0]}:{value}"
 
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
@@ -113,7 +119,7 @@ class Keys(msgspec.Struct, frozen=True):
         return self.tag + "sync"
 
     @property
-    def parked(self) -> str:
+    def unmatched_receipts(self) -> str:
         return self.tag + "parked"
 
 

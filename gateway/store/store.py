@@ -1,4 +1,4 @@
-"""The store as its users see it: batches of requests in, answers out; batches of happenings in,
+"""The store as its users see it: batches of requests in, answers out; batches of events in,
 effects out.
 
 Loop-neutral: it awaits nothing but the link, so ingress (uvloop) and dispatch (trio) use the same
@@ -12,12 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from gateway.core.model import Send, new_id, shard_of_id
+from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, Link, Session
 from gateway.store import cross_shard as reserve
 from gateway.store import randomness as noise
-from gateway.store.admit import Admission, Answer
+from gateway.store.admit import Admission
 from gateway.store.apply import Application, Applied, Item
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import CommitCounts, ConflictError, commit
@@ -47,38 +48,45 @@ class Store:
         self.retention = retention or Retention()
         self.counts = CommitCounts()
 
-    def shard_of_phone(self, digits: str) -> int:
-        return shard_of(digits, self.shards)
+    def shard_of_home(self, home: str) -> int:
+        """The shard of a request or message whose home is this identity."""
+        return shard_of(home, self.shards)
 
     def keys_for_message(self, message_id: str) -> Keys | None:
         """The keys of the shard named in the id; None when it is no id of this installation."""
         shard = shard_of_id(message_id)
         return None if shard is None or shard >= self.shards else keys_of(shard)
 
-    def new_message_id(self, digits: str, now_ms: int) -> str:
-        return new_id(now_ms, self.shard_of_phone(digits), noise.bits(45))
+    def new_message_id(self, home: str, now_ms: int) -> str:
+        return new_id(now_ms, self.shard_of_home(home), noise.bits(45))
 
-    async def admit(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
-        """Decides requests whose phones are all of `shard`; one answer each, in order, durable."""
+    async def admit(
+        self, shard: int, requests: Sequence[MessageRequest], now_ms: int
+    ) -> list[Answer]:
+        """Decides requests whose homes are all in `shard`; one answer each, in order, durable."""
         if self.shards > 1:
-            return await reserve.admit(self, shard, sends, now_ms)
-        return await self.admit_at_home(shard, sends, now_ms)
+            return await reserve.admit(self, shard, requests, now_ms)
+        return await self.admit_at_home(shard, requests, now_ms)
 
-    async def admit_at_home(self, shard: int, sends: Sequence[Send], now_ms: int) -> list[Answer]:
+    async def admit_at_home(
+        self, shard: int, requests: Sequence[MessageRequest], now_ms: int
+    ) -> list[Answer]:
         """As `admit`, for requests whose needs in other shards are met."""
         keys = keys_of(shard)
 
-        def try_of(piece: Sequence[Send], token: str) -> Admission:
+        def try_of(piece: Sequence[MessageRequest], token: str) -> Admission:
             return Admission(keys, piece, self.policy, self.retention, now_ms, token, self.shards)
 
-        return await self._in_pieces(keys, sends, try_of)
+        answers = await self._in_pieces(keys, requests, try_of)
+        self.counts.newer += sum(answer.outcome == "unavailable" for answer in answers)
+        return answers
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
-        """Decides happenings of any shards' messages. The order of the result is by shard, then as
+        """Decides events of any shards' messages. The order of the result is by shard, then as
         given.
 
         Items of one message keep their order. An id that is none of ours comes back with `message`
-        None.
+        None; so does a message whose record is of a newer Kaskad, which is left alone.
         """
         by_shard: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -104,6 +112,7 @@ class Store:
             applied += await self._in_pieces(keys, members, try_of)
             if self.shards > 1 and any(a.effects.people_changed for a in applied):
                 await reserve.copy_states(self, shard, now_ms)
+        self.counts.newer += sum(a.newer for a in applied)
         return applied
 
     async def _in_pieces(

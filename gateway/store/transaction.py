@@ -39,6 +39,7 @@ class CommitCounts(msgspec.Struct):
     conflicts: int = 0
     unknown: int = 0
     items: int = 0
+    newer: int = 0  # records of a newer Kaskad that were met and left alone
 
 
 Attempt = Callable[[Session], Awaitable[tuple[list[Command], T]]]

@@ -11,7 +11,8 @@ from trio.testing import MockClock
 
 from gateway.backoff import Backoff
 from gateway.core import events as ev
-from gateway.core.model import Content
+from gateway.core.channels import Button, ViberContent
+from gateway.core.records.message import Content, content_with
 from gateway.dispatch.pauses import PAUSE_MAX_MS, PAUSE_MIN_MS, next_delay_ms
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
@@ -24,7 +25,6 @@ from gateway.store.pauses import Pause
 from providers.contract import (
     AccountFault,
     BadRequest,
-    Button,
     Fault,
     NotSent,
     Refused,
@@ -132,7 +132,7 @@ def test_a_pause_doubles_and_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "happening", "halts"),
+    ("fault", "event", "halts"),
     [
         (NotSent("connect_failed", ""), ev.NotSent, True),
         (Throttled("429", ""), ev.PutBack, True),
@@ -142,10 +142,10 @@ def test_a_pause_doubles_and_is_bounded() -> None:
     ],
 )
 def test_a_failed_request_is_judged_by_its_stage(
-    fault: SendFault, happening: type, halts: bool
+    fault: SendFault, event: type, halts: bool
 ) -> None:
     result = read_fault(claimed(3), fault)
-    assert [type(item.happening) for item in result.items] == [happening] * 3
+    assert [type(item.event) for item in result.items] == [event] * 3
     assert result.halt is halts
     assert {item.claimed_ms for item in result.items} == {1}
     assert all(item.entry is not None for item in result.items)
@@ -156,8 +156,8 @@ def test_a_request_refused_as_a_whole_is_split_until_one_is_left() -> None:
     assert result.split
     assert result.items == []
     (item,) = read_fault(claimed(1), BadRequest("E400", "")).items
-    assert isinstance(item.happening, ev.Refused)
-    assert item.happening.fault.permanent
+    assert isinstance(item.event, ev.Refused)
+    assert item.event.fault.permanent
 
 
 def test_each_outcome_finds_its_message_whatever_the_order() -> None:
@@ -172,7 +172,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         ],
         T0 + 7,
     )
-    assert [item.happening for item in result.items] == [
+    assert [item.event for item in result.items] == [
         ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
@@ -188,9 +188,11 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
 def test_pictures_and_buttons_are_for_viber_alone() -> None:
     world = World()
     button = Button("Open", "https://example.com")
-    content = Content("text", image_url="https://example.com/a.png", button=button)
+    content = content_with(
+        "text", {"viber": ViberContent(None, "https://example.com/a.png", button)}
+    )
     viber = submission_of(world.message, content, "Shop", world.now_ms)
-    assert (viber.image_url, viber.button) == (content.image_url, button)
+    assert (viber.image_url, viber.button) == ("https://example.com/a.png", button)
     world.message.current = 1
     sms = submission_of(world.message, content, "Shop", world.now_ms)
     assert (sms.image_url, sms.button) == (None, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.events import LostAnswer
-from gateway.core.model import new_id, shard_of_id
+from gateway.core.ids import new_id, shard_of_id
 from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.record import by_shard
 from gateway.dispatch.worker.send import RequestResult, read_outcomes
@@ -44,7 +44,7 @@ def test_each_shard_gets_its_own_outcomes_and_ids() -> None:
         ["P1", "P3"],
         ["P4"],
     ]
-    assert isinstance(parts[0].items[0].happening, LostAnswer)
+    assert isinstance(parts[0].items[0].event, LostAnswer)
 
 
 def test_a_result_of_one_shard_is_its_only_part() -> None:

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from gateway.core.effects import Post
-from gateway.core.model import Message, Person, StepStatus, decode_person
+from gateway.core.records.entries import Post, ledger_codec
+from gateway.core.records.message import Message, StepStatus
+from gateway.core.records.person import Person, person_codec
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.writes import LedgerEntry, add_up
+from gateway.store.writes import add_up
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_limiter import most_in_a_second
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
 
-_decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
 NEVER = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.SENDING, StepStatus.SENT))
 
 
@@ -66,7 +64,7 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
     totals: Counter[bytes] = Counter()
     for keys in every(storm):
         for _, fields in storm.server.do_xrange(keys.ledger.encode(), b"-", b"+"):
-            posts += _decode_entry(unpack(fields[1])).posts
+            posts += ledger_codec.decode(unpack(fields[1])).posts
         for day in storm.server.do_smembers(keys.days.encode()):
             hash_ = storm.server.value(keys.totals(day.decode()).encode()) or {}
             totals.update({field: int(amount) for field, amount in hash_.items()})
@@ -90,7 +88,7 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
     for key in storm.server.names():
         if b"}p:" not in key and b"}u:" not in key:
             continue
-        person = decode_person(storm.server.data[key])
+        person = person_codec.decode(storm.server.data[key])
         held = [c.message for c in person.claims.values() if not 0 < c.until_ms <= now_ms]
         held += [s.message for s in person.slots]
         for id_ in held:
@@ -104,12 +102,12 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
     for message in messages.values():
         if message.delivered_step < 0 or message.campaign is None:
             continue
-        identities = [keys_of(shard_of(message.to, storm.plan.shards)).phone(message.to)]
+        identities = [keys_of(shard_of(message.home, storm.plan.shards)).phone(message.home)]
         if message.user is not None:
             identities.append(keys_of(shard_of(message.user, storm.plan.shards)).user(message.user))
         for name in identities:
             record = storm.server.value(name.encode())
-            person = decode_person(record) if record is not None else Person()
+            person = person_codec.decode(record) if record is not None else Person()
             assert message.campaign in person.claims, f"{name} has forgotten {message}"
 
 
@@ -118,7 +116,7 @@ def nothing_is_left(storm: Storm) -> None:
     for message in storm.messages().values():
         assert message.content == b"", f"the content of {message.id} is left"
     for keys in every(storm):
-        for name in (keys.timers, keys.parked, keys.sync):
+        for name in (keys.timers, keys.unmatched_receipts, keys.sync):
             assert not server.value(name.encode()), f"{name} holds {server.value(name.encode())}"
     for key in server.names():
         assert b"}t:" not in key or key in server._expires

@@ -19,13 +19,14 @@ import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
-from gateway.core.model import StepStatus, shard_of_id
+from gateway.core.ids import shard_of_id
+from gateway.core.records.message import StepStatus
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
 from gateway.redis.client import Command, Reply, Session, Statistics
 from gateway.redis.errors import OutcomeUnknown, StoreUnavailable
-from gateway.settings.file import Lanes
+from gateway.settings.tables import Lanes
 from gateway.store import lanes, reads
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -124,7 +125,7 @@ class TwoShards:
         """Accepts so many messages of a shard."""
         sends = []
         for to in map(str, self._people):
-            if self.store.shard_of_phone(to) == shard:
+            if self.store.shard_of_home(to) == shard:
                 id_ = self.store.new_message_id(to, self.clock())
                 sends.append(request(id=id_, to=to))
             if len(sends) == count:

@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from gateway.core import events as ev
-from gateway.core.model import Send, decode_person, unpack_message
 from gateway.core.policy import Policy
+from gateway.core.records.message import unpack_message
+from gateway.core.records.person import person_codec
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, Link, Session
 from gateway.redis.errors import OutcomeUnknown
 from gateway.redis.trio_driver import open_link
-from gateway.store.admit import Answer
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -35,7 +36,7 @@ def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) 
     trio.run(main)
 
 
-def sends(store: Store, count: int, **changes: Any) -> list[Send]:
+def sends(store: Store, count: int, **changes: Any) -> list[MessageRequest]:
     return [
         request(**({"id": store.new_message_id("79161234567", T0)} | changes)) for _ in range(count)
     ]
@@ -45,8 +46,8 @@ async def report(store: Store, message_id: str, status: Any, now_ms: int = T0) -
     """Claims and sends the first step, and lets its provider report."""
     receipt = Receipt(status=status, ref=message_id + ".0")
     steps = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
-    for happening in steps:
-        await store.apply([Item(message_id, happening)], now_ms)
+    for event in steps:
+        await store.apply([Item(message_id, event)], now_ms)
 
 
 def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicates(
@@ -195,10 +196,10 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
     async def work(store: Store) -> None:
         (send,) = sends(store, 1, route="viber-only")
         await store.admit(0, [send], T0)
-        key = KEYS.phone(send.to)
+        key = KEYS.phone(send.home)
         (value, ttl) = await store.link.call([("GET", key), ("PTTL", key)])
         assert isinstance(value, bytes)
-        assert decode_person(value).claims["autumn"].message == send.id
+        assert person_codec.decode(value).claims["autumn"].message == send.id
         assert ttl == -1, "a live claim must not lapse"
         await report(store, send.id, "undelivered")
         assert await store.link.call([("EXISTS", key)]) == [0]

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from gateway.core import events as ev
-from gateway.core.model import SCHEMA, Claim, Person, Send, decode_person, encode
+from gateway.core.records.person import Claim, Person, person_codec
+from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_link
 from gateway.store import cross_shard as reserve
 from gateway.store.apply import Item
@@ -35,12 +36,12 @@ def in_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
     trio.run(main)
 
 
-def send(store: Store, to: str = PHONE, now_ms: int = T0, **changes: object) -> Send:
+def send(store: Store, to: str = PHONE, now_ms: int = T0, **changes: object) -> MessageRequest:
     return request(**({"id": store.new_message_id(to, now_ms), "to": to, "user": USER} | changes))
 
 
-async def outcome(store: Store, wanted: Send, now_ms: int = T0) -> tuple[str, str | None]:
-    (answer,) = await store.admit(store.shard_of_phone(wanted.to), [wanted], now_ms)
+async def outcome(store: Store, wanted: MessageRequest, now_ms: int = T0) -> tuple[str, str | None]:
+    (answer,) = await store.admit(store.shard_of_home(wanted.home), [wanted], now_ms)
     return answer.outcome, answer.id
 
 
@@ -49,8 +50,8 @@ def test_a_claim_of_a_message_that_was_never_made_is_believed_for_a_while_and_th
 ) -> None:
     async def work(store: Store) -> None:
         ghost = send(store)
-        person = Person(SCHEMA, {"autumn": Claim(ghost.id, 0)})
-        await store.link.call([("SET", USER_KEYS.user(USER), encode(person))])
+        person = Person({"autumn": Claim(ghost.id, 0)})
+        await store.link.call([("SET", USER_KEYS.user(USER), person_codec.encode(person))])
         assert await outcome(store, send(store)) == ("duplicate", ghost.id)
         later = T0 + reserve.HALF_MADE_MS + 1
         wanted = send(store, now_ms=later)
@@ -73,7 +74,7 @@ def test_a_note_left_by_a_dead_process_is_carried_out_by_another(redis_url: str)
     async def work(store: Store) -> None:
         wanted = send(store, route="viber-only")
         await outcome(store, wanted)
-        home = keys_of(store.shard_of_phone(PHONE))
+        home = keys_of(store.shard_of_home(PHONE))
         real = reserve.copy_states
 
         async def dies(*_: object) -> int:
@@ -85,7 +86,7 @@ def test_a_note_left_by_a_dead_process_is_carried_out_by_another(redis_url: str)
         finally:
             reserve.copy_states = real
         (value,) = await store.link.call([("GET", USER_KEYS.user(USER))])
-        assert decode_person(value).claims
+        assert person_codec.decode(value).claims
         assert await reserve.copy_states(store, home.shard, T0) == 1
         assert await store.link.call([("EXISTS", USER_KEYS.user(USER)), ("EXISTS", home.sync)]) == [
             0,
@@ -99,7 +100,7 @@ def test_an_idempotency_key_in_another_shard_answers_as_one_at_home(redis_url: s
     async def work(store: Store) -> None:
         plain = {"campaign": None, "category": "otp", "idempotency_key": KEY, "user": None}
         first = send(store, body_hash=b"a", **plain)
-        shard = store.shard_of_phone(PHONE)
+        shard = store.shard_of_home(PHONE)
         (accepted,) = await store.admit(shard, [first], T0)
         (again,) = await store.admit(shard, [send(store, body_hash=b"a", **plain)], T0)
         (other,) = await store.admit(shard, [send(store, body_hash=b"b", **plain)], T0)
@@ -152,13 +153,13 @@ def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_
         wanted = send(store, route="viber-only")
         assert await outcome(store, wanted) == ("accepted", wanted.id)
         receipt = Receipt("delivered", ref=f"{wanted.id}.0", to=to)
-        for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
-            await store.apply([Item(wanted.id, happening)], T0)
-        home = keys_of(store.shard_of_phone(PHONE))
+        for event in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
+            await store.apply([Item(wanted.id, event)], T0)
+        home = keys_of(store.shard_of_home(PHONE))
         for key in (home.phone(PHONE), USER_KEYS.user(USER)):
             (record,) = await store.link.call([("GET", key)])
             assert isinstance(record, bytes)
-            claim = decode_person(record).claims["autumn"]
+            claim = person_codec.decode(record).claims["autumn"]
             assert (claim.message, claim.until_ms > T0) == (wanted.id, True)
         assert await store.link.call([("EXISTS", home.phone("79000000000"))]) == [0]
 

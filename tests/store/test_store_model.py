@@ -1,6 +1,6 @@
 """The real store against a plain model of it.
 
-Any sequence of requests and happenings leaves Redis as the pure rules say, and ledger, totals,
+Any sequence of requests and events leaves Redis as the pure rules say, and ledger, totals,
 timers, lanes and persons' records agree with the messages. Of batches that are committed at the
 same time there is an order which explains all answers and all that is in Redis.
 """
@@ -8,13 +8,11 @@ same time there is an order which explains all answers and all that is in Redis.
 from __future__ import annotations
 
 import copy
-import datetime
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 import redis
 import trio
@@ -30,17 +28,13 @@ from hypothesis.stateful import (
 
 from gateway.core import admission, cascade
 from gateway.core import events as ev
-from gateway.core.effects import Post
-from gateway.core.model import (
-    Message,
-    Person,
-    Send,
-    decode_person,
-    new_id,
-    shard_of_id,
-    unpack_message,
-)
+from gateway.core.ids import new_id, shard_of_id
 from gateway.core.persons import prune
+from gateway.core.plan import Refusal
+from gateway.core.records.entries import Post, ledger_codec
+from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.person import Person, person_codec
+from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_link
 from gateway.store import cross_shard as reserve
 from gateway.store import randomness as noise
@@ -48,9 +42,9 @@ from gateway.store.apply import Item
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.store import Store
-from gateway.store.writes import LedgerEntry, add_up
+from gateway.store.writes import add_up
 from ratelimit.caps import Cap
-from tests.core.test_cascade_properties import HAPPENINGS
+from tests.core.test_cascade_properties import EVENTS
 from tests.worlds.cascade_world import DAY, T0, policy, request
 
 HOME = keys_of(0)
@@ -67,13 +61,12 @@ REQUESTS = st.lists(
     max_size=4,
 )
 # Few messages, so that committers meet on them.
-HAPPENED = st.lists(st.tuples(st.integers(0, 1), HAPPENINGS), min_size=1, max_size=4)
+HAPPENED = st.lists(st.tuples(st.integers(0, 1), EVENTS), min_size=1, max_size=4)
 TOGETHER = st.lists(st.one_of(REQUESTS, HAPPENED), min_size=2, max_size=3)
-decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
 
 
 class Model:
-    """The same rules over dictionaries, one request or happening at a time."""
+    """The same rules over dictionaries, one request or event at a time."""
 
     def __init__(self) -> None:
         self.messages: dict[str, Message] = {}
@@ -81,34 +74,34 @@ class Model:
         self.lanes: Counter[tuple[str, str, str]] = Counter()
         self.posts: list[Post] = []
 
-    def people(self, to: str, user: str | None) -> list[Person]:
-        keys = [("p", to), *([("u", user)] if user else [])]
+    def people(self, whose: MessageRequest | Message) -> list[Person]:
+        keys = [(kind[0], value) for kind, value in whose.identities]
         return [self.persons.setdefault(key, Person()) for key in keys]
 
     def admit(self, send: Any, now_ms: int) -> str:
-        persons = self.people(send.to, send.user)
-        decision = admission.admit(send, persons, None, RULES, now_ms, datetime.date(2100, 1, 1))
-        assert not isinstance(decision, admission.Rejected)
+        persons = self.people(send)
+        decision = admission.admit(send, persons, None, RULES, now_ms)
+        assert not isinstance(decision, Refusal)
         self.posts.append(decision.post)
         if isinstance(decision, admission.Accepted):
             self.messages[send.id] = decision.message
             self.lanes[(*decision.lane, send.id)] += 1
         return type(decision).__name__.lower()
 
-    def apply(self, message_id: str, happening: ev.Happening, now_ms: int) -> None:
+    def apply(self, message_id: str, event: ev.Event, now_ms: int) -> None:
         message = self.messages[message_id]
-        persons = self.people(message.to, message.user)
-        effects = cascade.advance(message, happening, persons, RULES, now_ms)
+        persons = self.people(message)
+        effects = cascade.advance(message, event, persons, RULES, now_ms)
         self.posts += effects.posts
         if effects.lane:
             self.lanes[(*effects.lane, message_id)] += 1
 
-    def do(self, batch: Sequence[Send | Item], now_ms: int) -> list[str]:
+    def do(self, batch: Sequence[MessageRequest | Item], now_ms: int) -> list[str]:
         """One batch; the outcomes of its requests."""
         told = []
         for one in batch:
             if isinstance(one, Item):
-                self.apply(one.message_id, one.happening, now_ms)
+                self.apply(one.message_id, one.event, now_ms)
             else:
                 told.append(self.admit(one, now_ms))
         return told
@@ -152,12 +145,12 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 for to, user, campaign, category in people
             ]
             # A batch goes shard by shard, and its requests meet in that order.
-            by_shard: dict[int, list[Send]] = {}
+            by_shard: dict[int, list[MessageRequest]] = {}
             for send in sends:
-                by_shard.setdefault(store.shard_of_phone(send.to), []).append(send)
+                by_shard.setdefault(store.shard_of_home(send.home), []).append(send)
             for shard, members in by_shard.items():
                 if self.shards > 1:
-                    members.sort(key=lambda s: reserve.foreign_user(store, s) is None)
+                    members.sort(key=lambda s: not reserve.foreign_identities(store, s))
                 answers = await store.admit(shard, members, self.now_ms)
                 expected = [self.model.admit(send, self.now_ms) for send in members]
                 assert [a.outcome for a in answers] == expected
@@ -165,18 +158,18 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.run(work)
 
     @rule(
-        happenings=st.lists(st.tuples(st.integers(0, 50), HAPPENINGS), min_size=1, max_size=8),
+        happened=st.lists(st.tuples(st.integers(0, 50), EVENTS), min_size=1, max_size=8),
         wait_ms=st.sampled_from([0, 1, 20_000, 16 * 60_000, DAY]),
     )
-    def happen(self, happenings: list[tuple[int, ev.Happening]], wait_ms: int) -> None:
+    def happen(self, happened: list[tuple[int, ev.Event]], wait_ms: int) -> None:
         ids = list(self.model.messages)
         if not ids:
             return
         self.now_ms += wait_ms
         items = [
-            Item(ids[i % len(ids)], h)
-            for i, h in happenings
-            if not (isinstance(h, ev.Claimed) and h.opt_out)
+            Item(ids[i % len(ids)], event)
+            for i, event in happened
+            if not (isinstance(event, ev.Claimed) and event.opt_out)
         ]
 
         async def work(store: Store) -> None:
@@ -184,7 +177,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
         self.run(work)
         for item in items:
-            self.model.apply(item.message_id, item.happening, self.now_ms)
+            self.model.apply(item.message_id, item.event, self.now_ms)
 
     @precondition(lambda self: self.shards == 1)  # a request may be several commits with more
     @rule(jobs=TOGETHER, wait_ms=st.sampled_from([0, 1, 20_000, DAY]))
@@ -233,9 +226,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 for to, user, campaign, category in job
             ]
         return [
-            Item(ids[i % len(ids)], happening)
-            for i, happening in job
-            if ids and not (isinstance(happening, ev.Claimed) and happening.opt_out)
+            Item(ids[i % len(ids)], event)
+            for i, event in job
+            if ids and not (isinstance(event, ev.Claimed) and event.opt_out)
         ]
 
     @invariant()
@@ -265,7 +258,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         for (kind, identity), person in self.model.persons.items():
             keys = keys_of(shard_of(identity, self.shards))
             value = self.client.get(keys.phone(identity) if kind == "p" else keys.user(identity))
-            stored = decode_person(value) if value else Person()
+            stored = person_codec.decode(value) if value else Person()
             for record in (stored, person):
                 prune(record, RULES, self.now_ms)
                 record.slots.sort(key=lambda slot: slot.message)
@@ -286,7 +279,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         totals: Counter[bytes] = Counter()
         for keys in self._every():
             for _, fields in self.client.xrange(keys.ledger):
-                booked.update(add_up(decode_entry(unpack(fields[b"d"])).posts))
+                booked.update(add_up(ledger_codec.decode(unpack(fields[b"d"])).posts))
             for day in self.client.smembers(keys.days):
                 hash_ = self.client.hgetall(keys.totals(day.decode()))
                 totals.update({field: int(amount) for field, amount in hash_.items()})

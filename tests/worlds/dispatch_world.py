@@ -11,8 +11,9 @@ from typing import Any
 import trio
 from prometheus_client import CollectorRegistry
 
-from gateway.core.model import Message, MessageStatus, Send, StepStatus, unpack_message
 from gateway.core.policy import Policy
+from gateway.core.records.message import Message, MessageStatus, StepStatus, unpack_message
+from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -137,12 +138,12 @@ class DispatchWorld:
     async def admit(self, count: int = 1, **changes: Any) -> list[str]:
         """Accepts messages to as many people; returns their ids."""
         ids = []
-        by_shard: dict[int, list[Send]] = {}
+        by_shard: dict[int, list[MessageRequest]] = {}
         for _ in range(count):
             to = str(next(self._people))
             id_ = self.store.new_message_id(to, self.clock())
             send = request(**({"id": id_, "to": to} | changes))
-            by_shard.setdefault(self.store.shard_of_phone(to), []).append(send)
+            by_shard.setdefault(self.store.shard_of_home(to), []).append(send)
             ids.append(id_)
         for shard, sends in by_shard.items():
             answers = await self.store.admit(shard, sends, self.clock())

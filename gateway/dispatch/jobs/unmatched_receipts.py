@@ -20,12 +20,16 @@ async def run(deps: DispatchDeps, shard: int) -> None:
     """Looks after one shard's unmatched receipts until cancelled."""
 
     async def turn() -> float:
-        taken = await receipts.sweep_parked(deps.store, shard, deps.clock())
-        for ended in ("applied", "parked", "dropped"):
-            deps.metrics.parked.labels(ended).inc(getattr(taken, ended))
+        taken = await receipts.sweep_unmatched(deps.store, shard, deps.clock())
+        for outcome, count in (
+            ("applied", taken.applied),
+            ("parked", taken.kept),
+            ("dropped", taken.dropped),
+        ):
+            deps.metrics.parked.labels(outcome).inc(count)
         if taken.dropped:
             _log.warning("receipts nobody knows were dropped", n=taken.dropped)
-        total = taken.applied + taken.parked + taken.dropped
+        total = taken.applied + taken.kept + taken.dropped
         return 0.0 if total >= receipts.SWEEP_COUNT else LOOK_S
 
     await deps.redis_retry("unmatched receipts").for_ever(turn)

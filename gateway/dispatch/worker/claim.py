@@ -10,18 +10,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
-from gateway.core.events import CURRENT, Claimed, Happening, LostAnswer, PutBack, Refused
-from gateway.core.model import Content, Message, StepStatus, decode_content, step_ref
+from gateway.core.channels import CHANNELS
+from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
+from gateway.core.ids import step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
+from gateway.core.records.message import Content, Message, StepStatus, content_codec
 from gateway.core.timing import patience_ms
 from gateway.failpoints import failpoint
 from gateway.store import reads
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
+
+# What a channel's content says of a submission: the fields of both that are called the same.
+_SAID = {
+    row.name: tuple(
+        name for name in row.content.__struct_fields__ if name in Submission.__struct_fields__
+    )
+    for row in CHANNELS.values()
+}
 
 NO_CONTENT = Fault("no_content", "no_content", True)
 
@@ -45,14 +56,15 @@ class ClaimedStep(msgspec.Struct, frozen=True):
     since: float
     submission: Submission
 
-    def became(self, happening: Happening) -> Item:
-        """The item that records how it ended: of this claim alone."""
-        return Item(self.entry.message_id, happening, self.entry.at, self.claimed_ms)
+    def became(self, event: Event) -> Item:
+        """The item that records its outcome: of this claim alone."""
+        return Item(self.entry.message_id, event, self.entry.at, self.claimed_ms)
 
 
 class ClaimResult(msgspec.Struct, frozen=True):
     """`claimed` may be sent. `busy` entries are of steps somebody else is sending right now: still
-    ours, to look at again. `broken` items are to be committed. All others are acknowledged."""
+    ours, to look at again. `broken` items are to be committed. All others are acknowledged, but
+    for those of a newer Kaskad's messages, which stay pending for it."""
 
     claimed: list[ClaimedStep]
     busy: list[Entry]
@@ -60,7 +72,8 @@ class ClaimResult(msgspec.Struct, frozen=True):
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """`queued` entries are to be claimed, `busy` ones looked at again; all others are acknowledged.
+    """`queued` entries are to be claimed, `busy` ones looked at again; all others are acknowledged,
+    or left pending where their message is a newer Kaskad's.
 
     `lost` and `put_back` count."""
 
@@ -84,10 +97,10 @@ async def claim(
     """Claims the current steps of entries of different messages, all of one provider's lanes."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
-    happening = Claimed(CURRENT, provider=provider)
+    event = Claimed(CURRENT, provider=provider)
     result = ClaimResult([], [], [])
     for applied in await store.apply(
-        [Item(entry.message_id, happening, entry.at) for entry in entries], now_ms
+        [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
     ):
         message, entry = applied.message, by_id[applied.item.message_id]
         if message is None:
@@ -99,7 +112,7 @@ async def claim(
             refusal = Refused(message.current, NO_CONTENT)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
-            content = decode_content(message.content)
+            content = content_codec.decode(message.content)
             submission = submission_of(message, content, sender, now_ms)
             result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
     failpoint("claimed")
@@ -108,17 +121,19 @@ async def claim(
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
     """What the provider of the current step is asked to send; `sender` is the configured one."""
-    step = message.steps[message.current]
-    viber = step.channel == "viber"
+    step = message.step
+    said = content.of(step.channel)
+    fields: dict[str, Any] = {"sender": sender, "text": ""}
+    for name in _SAID[step.channel]:
+        value = getattr(said, name)
+        if value is not None:
+            fields[name] = value
     return Submission(
         ref=step_ref(message.id, message.current, step.series),
-        to="+" + message.to,
-        sender=sender if viber else content.sms_sender or sender,
+        to=f"+{message.addresses.phone}",
         category=message.category,
-        text=content.for_channel(step.channel),
         validity_ms=patience_ms(message, step, now_ms),
-        image_url=content.image_url if viber else None,
-        button=content.button if viber else None,
+        **fields,
     )
 
 
@@ -141,20 +156,23 @@ async def resolve(
     lost = put_back = 0
     shard = entries[0].shard
     messages = await reads.messages(store, shard, [entry.message_id for entry in entries])
-    for entry, message in zip(entries, messages, strict=True):
+    for entry in entries:
         assert entry.shard == shard
+        if entry.message_id not in messages:
+            continue
+        message = messages[entry.message_id]
         if message is None:
             items.append(Item(entry.message_id, LostAnswer(0), entry.at))
             continue
-        step = message.steps[message.current]
+        step = message.step
         ours = step.provider == provider
         if ours and step.status == StepStatus.QUEUED:
             resolved.queued.append(entry)
             continue
-        happening: Happening = LostAnswer(message.current)
+        event: Event = LostAnswer(message.current)
         if ours and step.status == StepStatus.SENDING:
             if step.claimed_ms == ours_ms:
-                happening = PutBack(message.current)
+                event = PutBack(message.current)
                 put_back += 1
             elif dead or now_ms - step.claimed_ms >= SENDING_LIMIT_MS:
                 lost += 1
@@ -162,6 +180,6 @@ async def resolve(
                 resolved.busy.append(entry)
                 continue
         # For a step that is not being sent this changes nothing and acknowledges the entry.
-        items.append(Item(entry.message_id, happening, entry.at, step.claimed_ms))
+        items.append(Item(entry.message_id, event, entry.at, step.claimed_ms))
     await store.apply(items, now_ms)
     return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)

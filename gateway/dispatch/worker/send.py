@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import trio
 
-from gateway.core.events import Accepted, Happening, LostAnswer, NotSent, PutBack, Refused
+from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
@@ -51,19 +51,19 @@ class RequestResult:
         self.halt = False
         self.split = False
 
-    def add(self, step: ClaimedStep, outcome: str, happening: Happening) -> None:
-        self.items.append(step.became(happening))
+    def add(self, step: ClaimedStep, outcome: str, event: Event) -> None:
+        self.items.append(step.became(event))
         self.counts[outcome] += 1
 
-    def add_all(self, outcome: str, happening: Callable[[ClaimedStep], Happening]) -> None:
+    def add_all(self, outcome: str, event: Callable[[ClaimedStep], Event]) -> None:
         for step in self.batch:
-            self.add(step, outcome, happening(step))
+            self.add(step, outcome, event(step))
 
 
 def read_outcomes(
     batch: Sequence[ClaimedStep], outcomes: Sequence[Outcome], sent_ms: int
 ) -> RequestResult:
-    """An answer that speaks of single messages; one it does not mention has lost its result.
+    """An answer that speaks of single messages; one it does not mention has lost its answer.
 
     `sent_ms` is when the request began."""
     result = RequestResult(batch)

@@ -1,0 +1,314 @@
+"""What an event does to the records: the transitions the cascade is made of.
+
+A transition changes the step, its attempt, the message's own status and timer, and the persons'
+claims and slots, and adds to the effects. `settlement` says what is booked; it is applied here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core import persons as people
+from gateway.core import settlement, timing
+from gateway.core.effects import Effects, status_change_of
+from gateway.core.policy import Policy
+from gateway.core.records.message import (
+    ARRIVED,
+    OPEN,
+    REACHED,
+    WAITING,
+    Attempt,
+    Message,
+    MessageStatus,
+    Step,
+    StepStatus,
+)
+from gateway.core.records.person import Person
+from gateway.core.settlement import Booking, Work
+from providers.contract import Fault, Receipt
+
+
+class Change:
+    """One decision: the records, the policy, the moment, and the effects collected so far."""
+
+    __slots__ = ("effects", "message", "now_ms", "persons", "policy")
+
+    def __init__(
+        self, message: Message, persons: Sequence[Person], policy: Policy, now_ms: int
+    ) -> None:
+        self.message = message
+        self.persons = persons
+        self.policy = policy
+        self.now_ms = now_ms
+        self.effects = Effects()
+
+    # --- steps
+
+    def step(self, index: int) -> Step | None:
+        return self.message.steps[index] if 0 <= index < len(self.message.steps) else None
+
+    def current(self, index: int) -> Step | None:
+        return self.step(index) if index == self.message.current else None
+
+    def attempted(self, index: int) -> tuple[Step | None, Attempt | None]:
+        """A step and its latest attempt, without which nothing of it can have been sent."""
+        step = self.step(index)
+        return step, step.attempt if step is not None else None
+
+    def in_time(self) -> bool:
+        return self.now_ms < self.message.expires_ms
+
+    def stopped(self, index: int) -> bool:
+        """Whether a step that is not out at its provider must not be tried again."""
+        return self.message.finished or index != self.message.current
+
+    def take_as_sent(self, index: int, step: Step, attempt: Attempt, sent_ms: int) -> None:
+        """The provider has the step, which was sent at `sent_ms`: booked once, by its answer or by
+        a receipt that outran it."""
+        if attempt.sent_ms:
+            return
+        message = self.message
+        attempt.sent_ms = min(sent_ms, self.now_ms)
+        self.book(attempt, settlement.sent(Work(message, index, attempt, self.policy)))
+        still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
+        if still_open and step.done_ms == 0:
+            step.status = StepStatus.SENT
+            patience = timing.patience_ms(message, step, self.now_ms)
+            self.set_timer(index, self.now_ms + patience + step.grace_ms)
+        if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
+            message.status = MessageStatus.SENT
+            self._tell(step)
+        if not any(later.status in WAITING for later in message.steps[index + 1 :]):
+            message.content = b""
+
+    def deliver(self, work: Work, status: StepStatus, at_ms: int | None, price: int | None) -> None:
+        message, step = self.message, work.step
+        if step.status >= status:
+            return
+        self.effects.changed = True
+        before, step.status = step.status, status
+        moment = at_ms or self.now_ms
+        if status == StepStatus.SEEN:
+            step.seen_ms = moment
+        if before != StepStatus.DELIVERED:
+            self._arrive(work, moment, price)
+        if step.status >= REACHED[step.until] and not message.finished:
+            self.finish("delivered")
+        if message.finished and not self.current_is_open():
+            message.due_ms = 0
+        if before != StepStatus.DELIVERED:
+            self.show(work.index, step, MessageStatus.DELIVERED)
+        if status == StepStatus.SEEN:
+            self.show(work.index, step, MessageStatus.SEEN)
+
+    def _arrive(self, work: Work, moment: int, price: int | None) -> None:
+        """Books the step's first sign of having arrived."""
+        message, step = self.message, work.step
+        given_up = step.done_ms != 0
+        step.done_ms = step.delivered_ms = moment
+        booking = settlement.delivered(work, price, given_up=given_up)
+        if message.delivered_step < 0:
+            message.delivered_step = work.index
+            self.keep_people()
+        self.book(work.attempt, booking)
+
+    def fail(
+        self,
+        index: int,
+        step: Step,
+        attempt: Attempt,
+        status: StepStatus,
+        receipt: Receipt | None = None,
+    ) -> None:
+        """The step ends without delivery; the cascade goes on when it was the current one.
+
+        A step whose answer was lost stays UNKNOWN when its own timer ends it; a receipt says
+        more."""
+        fault = receipt.fault if receipt is not None else None
+        if fault is not None and (attempt.fault is None or step.status < StepStatus.EXPIRED):
+            attempt.fault = fault
+            self.effects.changed = True
+        if step.status >= StepStatus.EXPIRED:
+            return
+        self.effects.changed = True
+        if step.status != StepStatus.UNKNOWN or receipt is not None:
+            step.status = status
+        if step.done_ms:
+            return
+        step.done_ms = (receipt.at_ms if receipt is not None else None) or self.now_ms
+        work = Work(self.message, index, attempt, self.policy)
+        self.book(attempt, settlement.undelivered(work))
+        self.close_step(index)
+
+    def skip(self, step: Step, code: str, name: str | None = None) -> None:
+        """The step does not start (again); `code` says why."""
+        self.effects.changed = True
+        step.status = StepStatus.SKIPPED
+        step.fault = Fault(code, name or code, True)
+
+    def close_step(self, index: int) -> None:
+        """After a step ended without delivery: on to the next, or to the message's end."""
+        message = self.message
+        if index != message.current:
+            return
+        message.due_ms = 0
+        if not message.finished:
+            self.next_step()
+        elif message.delivered_step < 0:
+            self.give_back()
+
+    def next_step(self) -> None:
+        """Queues the next step that may start; without one the message ends."""
+        message = self.message
+        capped = False
+        for index in range(message.current + 1, len(message.steps)):
+            step = message.steps[index]
+            if step.status == StepStatus.SKIPPED:
+                continue
+            if not self.in_time():
+                self.end(MessageStatus.EXPIRED, "ttl")
+                return
+            full = people.full_cap(
+                self.persons,
+                self.policy,
+                message.category,
+                step.channel,
+                self.now_ms,
+                but=message.id,
+            )
+            message.current = index
+            if full is None:
+                self.take_people(step)
+                self.enqueue(step)
+                return
+            capped = True
+            self.skip(step, "frequency_cap", full.cap.name)
+            step.done_ms = self.now_ms
+        if message.delivered_step >= 0:
+            self.finish("delivered")
+            return
+        last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
+        fault = last.latest_fault
+        if capped:
+            self.end(MessageStatus.SUPPRESSED, "frequency_cap")
+        elif last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
+            self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
+        else:
+            self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
+
+    def end(self, status: MessageStatus, reason: str) -> None:
+        """The message ends without a delivery. A step that is out may still be heard of: its timer
+        stays."""
+        message = self.message
+        self.effects.changed = True
+        self.finish(reason)
+        message.status = status
+        message.reason = reason
+        if not self.current_is_open():
+            message.due_ms = 0
+            self.give_back()
+        self._tell(message.step)
+
+    def finish(self, reason: str) -> None:
+        """No further step can start: those that wait are skipped."""
+        message = self.message
+        message.finished = True
+        message.content = b""
+        for step in message.steps:
+            if step.status in WAITING:
+                self.skip(step, reason)
+
+    def current_is_open(self) -> bool:
+        step = self.message.step
+        return step.status in OPEN and step.done_ms == 0
+
+    def show(self, index: int, step: Step, status: MessageStatus) -> None:
+        """Moves the message's own status up, where CONTRACT.md section 4 allows it."""
+        message = self.message
+        if message.status in (MessageStatus.CANCELLED, MessageStatus.SUPPRESSED):
+            return
+        if message.status in ARRIVED and (
+            index != message.delivered_step or message.status >= status
+        ):
+            return
+        message.status = status
+        message.reason = None
+        self._tell(step)
+
+    def _tell(self, step: Step) -> None:
+        change = status_change_of(self.message, step, self.now_ms)
+        self.effects.status_changes.append(change)
+
+    # --- lanes and timers
+
+    def enqueue(self, step: Step) -> None:
+        message = self.message
+        self.effects.changed = True
+        step.status = StepStatus.QUEUED
+        step.chosen = max(step.chosen, 0)
+        self.effects.lane = (step.candidate.provider, message.category)
+        message.due_ms = message.expires_ms
+
+    def retry_later(self, step: Step, attempt: Attempt) -> None:
+        self.effects.changed = True
+        step.status = StepStatus.RETRYING
+        self.message.due_ms = timing.retry_due_ms(
+            self.message, step, attempt, self.policy, self.now_ms
+        )
+
+    def wait_unknown(self, index: int, step: Step, attempt: Attempt) -> None:
+        """Sets the timer of a step whose answer was lost."""
+        self.set_timer(index, timing.unknown_due_ms(step, attempt, self.policy, self.now_ms))
+
+    def unknown_timer(self, index: int, step: Step, attempt: Attempt) -> None:
+        if self.now_ms >= timing.unknown_end_ms(step, attempt):
+            self.fail(index, step, attempt, StepStatus.EXPIRED)
+            return
+        self.effects.look_up = True
+        attempt.look_ups += 1
+        self.wait_unknown(index, step, attempt)
+
+    def set_timer(self, index: int, due_ms: int) -> None:
+        if index == self.message.current:
+            self.message.due_ms = due_ms
+            self.effects.changed = True
+
+    # --- people and money
+
+    def take_people(self, step: Step) -> None:
+        """The slot moves to the step's channel."""
+        message = self.message
+        if message.holds:
+            people.take(
+                self.persons,
+                message.id,
+                message.campaign,
+                message.category,
+                step.channel,
+                self.policy,
+                self.now_ms,
+            )
+            self.effects.people_changed = True
+
+    def keep_people(self) -> None:
+        if self.persons and people.keep(self.persons, self.message, self.policy, self.now_ms):
+            self.message.holds = True
+            self.effects.people_changed = True
+
+    def give_back(self) -> None:
+        if self.message.holds:
+            assert self.persons, "the persons' records were not loaded: needs_people() is wrong"
+            people.give_back(self.persons, self.message)
+            self.message.holds = False
+            self.effects.people_changed = True
+
+    def book(self, attempt: Attempt, booking: Booking) -> None:
+        """Applies what settlement says: the post, the attempt's charge and the app's bill."""
+        self.effects.changed = True
+        if booking.charged is not None:
+            attempt.charged = booking.charged
+            attempt.priced = booking.priced
+        if booking.billed is not None:
+            self.message.billed = booking.billed
+        if booking.post is not None:
+            self.effects.posts.append(booking.post)
