@@ -1,7 +1,8 @@
 """Finishes copying what is known of persons to the shards of their other identities.
 
 A commit that changed a person does it at once; this does it for a process that died in between.
-Owns when to look; what is copied is `gateway.store.cross_shard`'s. Redis away: tried again.
+What is copied is said in `gateway.store.cross_shard`. While Redis is unavailable, it is tried
+again.
 """
 
 from __future__ import annotations
@@ -19,4 +20,4 @@ async def run(deps: DispatchDeps, shard: int) -> None:
         copied = await reserve.copy_states(deps.store, shard, deps.clock())
         return 0.0 if copied >= reserve.SYNC_COUNT else LOOK_S
 
-    await deps.watchdog("identities").for_ever(turn)
+    await deps.redis_retry("identities").for_ever(turn)
