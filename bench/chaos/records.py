@@ -52,6 +52,7 @@ class Record(NamedTuple):
     user: str | None
     campaign: str | None
     content: bytes
+    person: str | None
 
 
 class Booked(NamedTuple):
@@ -83,6 +84,7 @@ def message(id_: str, blob: bytes) -> Record:
         fields[17],
         fields[18],
         fields[22],
+        fields[23],
     )
 
 

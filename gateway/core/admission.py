@@ -64,10 +64,11 @@ def admit(
     now_ms: int,
     day: datetime.date,
 ) -> Decision:
-    """Decides one request. `persons` are the records of all identities of the person, phone first.
+    """Decides one request. `persons` are the person's record and what else it may hold something
+    under.
 
-    On acceptance the claim and the cap slot are taken in `persons` (in place); otherwise nothing is
-    changed.
+    On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
+    otherwise nothing is changed.
     """
     rule = policy.categories.get(send.category)
     if rule is None or not (route_name := send.route or rule.route):
@@ -112,9 +113,7 @@ def admit(
     )
     steps[0].status = StepStatus.QUEUED
     message.due_ms = message.expires_ms
-    message.holds = people.take(
-        persons, send.id, send.campaign, send.category, steps[0].channel, policy, now_ms
-    )
+    message.holds = people.take(persons, message, policy, now_ms)
     return Accepted(
         message=message,
         lane=(steps[0].provider, send.category),

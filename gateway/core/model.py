@@ -3,8 +3,9 @@
     message   one send request that was accepted: one person, one content, one route
     step      one attempt on one channel through one provider; a message's steps are its route
     content   what is said, per channel; freed as soon as no further step can need it
-    person    what one person was sent lately: campaign claims and cap slots, by phone and by the
-              caller's id
+    identity  what a person is known by: "p:" and a phone's digits, "u:" and the caller's id
+    person    what one person was sent lately: cap slots and campaign claims, under one identity,
+              the home; the others are aliases of it
     claim     (person, campaign) belongs to one live or delivered message
     receipt   what a provider says about a step
     settle    to book a delivered step in the ledger
@@ -131,8 +132,14 @@ class Message(msgspec.Struct, array_like=True):
     campaign: str | None = None
     reason: str | None = None
     metadata: dict[str, str] | None = None
-    holds: bool = False  # it holds a claim or a cap slot in its persons' records
+    holds: bool = False  # it holds a claim or a cap slot of its person
     content: bytes = b""  # empty once no further step can need it
+    person: str | None = None  # whose record has its claim and slot; None: its phone number's
+
+    @property
+    def holder(self) -> str:
+        """The identity under which its claim and slot are kept, in its own shard."""
+        return self.person or "p:" + self.to
 
     @property
     def final(self) -> bool:
@@ -166,11 +173,24 @@ class Claim(msgspec.Struct, array_like=True, frozen=True):
     until_ms: int
 
 
-class Person(msgspec.Struct, array_like=True):
-    """One identity of a person: by phone number, or by the caller's `user` id. Pruned whenever it
-    is written."""
+class Person(msgspec.Struct, omit_defaults=True):
+    """What is kept under one identity. Read and written by `unpack_person` and `pack_person`.
 
-    schema: int = SCHEMA
+    A home has no `home`. An alias names its home, or one that became an alias itself; what it holds
+    is from when it was a home. Claims are records of their own, so that a person of ten thousand
+    campaigns is read and written as one of ten: here are those that were loaded."""
+
+    home: str = ""
+    aliases: list[str] = []  # of a home: the other identities of the person
+    former: list[str] = []  # the aliases among them that may hold something still
+    slots: list[Slot] = []
+    keep_ms: int = 0  # nothing is held here after this
+    linked_ms: int = 0  # until when its aliases stand at least; of an alias: it itself
+    claims: dict[str, Claim] = {}
+
+
+class _PersonOfSchema2(msgspec.Struct, array_like=True):
+    schema: int
     claims: dict[str, Claim] = {}
     slots: list[Slot] = []
 
@@ -201,13 +221,18 @@ class Send(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
-    reserved: bool = False  # its id stands in another shard's records: it may exist already
+
+    @property
+    def identities(self) -> list[str]:
+        """What the person is known by in this request, the phone before the rest."""
+        return ["p:" + self.to] if self.user is None else ["p:" + self.to, "u:" + self.user]
 
 
 encode = msgspec.msgpack.Encoder().encode
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 decode_content = msgspec.msgpack.Decoder(Content).decode
-decode_person = msgspec.msgpack.Decoder(Person).decode
+_decode_person = msgspec.msgpack.Decoder(Person).decode
+_decode_person_2 = msgspec.msgpack.Decoder(_PersonOfSchema2).decode
 decode_remembered = msgspec.msgpack.Decoder(Remembered).decode
 
 
@@ -224,6 +249,25 @@ def unpack_message(message_id: str, record: bytes) -> Message:
     message = _decode_message(record)
     message.id = message_id
     return message
+
+
+def pack_person(person: Person) -> bytes:
+    """The record as it is kept under its identity, without the claims."""
+    claims, person.claims = person.claims, {}
+    packed = encode(person)
+    person.claims = claims
+    return packed
+
+
+def unpack_person(record: bytes | None) -> Person:
+    """Reads what `pack_person` made, and records of schema 2, which hold their claims. Raises
+    msgspec.DecodeError."""
+    if record is None:
+        return Person()
+    if record[0] & 0xF0 == 0x90:  # an array
+        old = _decode_person_2(record)
+        return Person(claims=old.claims, slots=old.slots)
+    return _decode_person(record)
 
 
 class Ref(NamedTuple):

@@ -1,7 +1,7 @@
 """What can become of a step and its message: the transitions the cascade is made of. Pure.
 
 `cascade` decides which happening leads to which of these; here is what each does to the records:
-the step, the message's own status, its timer, the persons' claims and slots, and the effects.
+the step, the message's own status, its timer, the person's claims and slots, and the effects.
 Nothing else changes a record.
 """
 
@@ -153,15 +153,7 @@ class Turn:
             message.current = index
             if full is None:
                 if message.holds:
-                    people.take(
-                        self.persons,
-                        message.id,
-                        message.campaign,
-                        message.category,
-                        step.channel,
-                        self.policy,
-                        self.now_ms,
-                    )
+                    people.take(self.persons, message, self.policy, self.now_ms)
                     self.effects.people_changed = True
                 self.enqueue(step)
                 return
@@ -250,7 +242,7 @@ class Turn:
 
     def give_back(self) -> None:
         if self.message.holds:
-            assert self.persons, "the persons' records were not loaded: needs_people() is wrong"
+            assert self.persons, "the person was not loaded: needs_people() is wrong"
             people.give_back(self.persons, self.message)
             self.message.holds = False
             self.effects.people_changed = True

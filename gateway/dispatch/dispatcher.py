@@ -22,7 +22,7 @@ from gateway.core.model import Message
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import identities, recovery, timers
+from gateway.dispatch.jobs import recovery, timers
 from gateway.dispatch.jobs import unmatched_receipts as parked
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
@@ -168,8 +168,6 @@ def _start_background(
     for shard in range(deps.store.shards):
         nursery.start_soon(timers.run, deps, shard, ask)
         nursery.start_soon(parked.run, deps, shard)
-        if deps.store.shards > 1:
-            nursery.start_soon(identities.run, deps, shard)
 
 
 async def _work(deps: DispatchDeps, working: Sequence[Lane]) -> None:

@@ -18,20 +18,13 @@ from gateway.core import cascade
 from gateway.core.admission import OptOut
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Happening, Reported
-from gateway.core.model import (
-    Message,
-    Person,
-    Step,
-    StepStatus,
-    decode_person,
-    unpack_message,
-)
-from gateway.core.policy import Policy
-from gateway.redis.client import Command, Link, Reply, Session
-from gateway.store.admit import OPT_OUTS
-from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.core.model import Message, Person, Step, StepStatus, unpack_message
+from gateway.redis.client import Command, Session
+from gateway.store.base import StoreBase
+from gateway.store.keys import Keys
+from gateway.store.people import People, read_opt_outs, read_others
 from gateway.store.transaction import values_in
-from gateway.store.writes import Retention, Writes
+from gateway.store.writes import Writes
 
 
 class LaneEntry(msgspec.Struct, frozen=True):
@@ -67,32 +60,23 @@ class Application:
     """One try at deciding a batch of happenings of one shard; made anew for each try."""
 
     def __init__(
-        self,
-        keys: Keys,
-        items: Sequence[Item],
-        policy: Policy,
-        retention: Retention,
-        now_ms: int,
-        token: str,
-        link: Link,
-        shards: int = 1,
+        self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
     ) -> None:
         self._keys = keys
-        self._link = link
-        self._shards = shards
+        self._link = store.link
+        self._shards = store.shards
         self._items = items
-        self._policy = policy
+        self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, policy, retention, now_ms)
+        self._writes = Writes(keys, store.policy, store.retention, now_ms)
+        self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
-        self._persons: dict[str, Person] = {}
-        self._person_keys: dict[str, list[str]] = {}  # by message id
-        self._dirty: set[str] = set()
+        self._persons: dict[str, list[Person]] = {}  # by message id: its holder, and the others
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Applied]]:
         await self._load_messages(session)
-        items = await self._with_opt_outs(session)
+        items = await self._with_opt_outs()
         await self._load_persons(session, items)
         due_before = {id_: message.due_ms for id_, message in self._messages.items()}
         applied = [self._decide(item) for item in items]
@@ -100,54 +84,40 @@ class Application:
             a.message.id for a in applied if a.message is not None and a.effects.changed
         ):
             self._writes.message(self._messages[id_], due_before[id_])
-        for key in self._dirty:
-            self._writes.person(key, self._persons[key])
+        self._people.write(self._writes)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
         ids = list(dict.fromkeys(item.message_id for item in self._items))
-        hinted = self._hinted()
+        self._ask_hinted()
+        hinted, _ = self._people.wanted()
         keys = [*(self._keys.message(id_) for id_ in ids), *hinted]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         values = values_in(replies[1])
-        for key, value in zip(hinted, values[len(ids) :], strict=True):
-            self._read_person(key, value)
+        self._people.read(hinted, values[len(ids) :])
         for id_, value in zip(ids, values, strict=False):
             if value is not None:
-                message = self._messages[id_] = unpack_message(id_, value)
-                self._person_keys[id_] = self._keys_of_person(message)
+                self._messages[id_] = unpack_message(id_, value)
 
-    def _hinted(self) -> list[str]:
-        """The persons that receipts name: read with the messages, they save a round trip (an eighth
-        of a commit of ten receipts, 2026-11-22). One that is none of ours, or not this message's,
-        was read for nothing."""
-        return list(
-            dict.fromkeys(
-                self._keys.phone(item.happening.receipt.to)
-                for item in self._items
-                if isinstance(item.happening, Reported)
-                and item.happening.receipt.to is not None
-                and item.happening.receipt.status != "sent"
-            )
-        )
+    def _ask_hinted(self) -> None:
+        """The persons that receipts name: read with the messages, they save a round trip where no
+        claim is to be read (an eighth of a commit of ten receipts, 2026-11-22). One that is none of
+        ours, or not this message's, was read for nothing."""
+        for item in self._items:
+            happening = item.happening
+            if not isinstance(happening, Reported) or happening.receipt.status == "sent":
+                continue
+            if happening.receipt.to is not None:
+                self._people.ask("p:" + happening.receipt.to)
 
-    def _read_person(self, key: str, value: object) -> None:
-        assert value is None or isinstance(value, bytes)
-        self._persons[key] = Person() if value is None else decode_person(value)
-
-    async def _with_opt_outs(self, session: Session) -> list[Item]:
+    async def _with_opt_outs(self) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
         phones = {
             m.to: None
             for i in self._items
             if isinstance(i.happening, Claimed) and (m := self._messages.get(i.message_id))
         }
-        if not phones:
-            return list(self._items)
-        (scopes,) = await session.call([("HMGET", self._keys.opt_outs, *phones)])
-        out = {
-            p: OPT_OUTS[s] for p, s in zip(phones, values_in(scopes), strict=True) if s is not None
-        }
+        out = await read_opt_outs(self._link, self._shards, phones)
         if not out:
             return list(self._items)
         return [self._opted_out(item, out) for item in self._items]
@@ -159,49 +129,32 @@ class Application:
         claim = replace(item.happening, opt_out=scopes[message.to])
         return replace(item, happening=claim)
 
-    def _keys_of_person(self, message: Message) -> list[str]:
-        keys = [self._keys.phone(message.to)]
-        if message.user is not None:
-            shard = shard_of(message.user, self._shards)
-            keys.append(keys_of(shard).user(message.user))
-        return keys
-
-    def _is_here(self, key: str) -> bool:
-        return key.startswith(self._keys.tag)
-
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
-        keys = list(
-            dict.fromkeys(
-                key
-                for item in items
-                if (message := self._messages.get(item.message_id)) is not None
-                and cascade.needs_people(
-                    message,
-                    item.happening,
-                    self._policy,
-                    self._now_ms,
-                    alone=times[item.message_id] == 1,
-                )
-                for key in self._person_keys[message.id]
-                if key not in self._persons
-            )
-        )
-        if not keys:
-            return
-        here = [key for key in keys if self._is_here(key)]
-        values: dict[str, Reply] = {}
-        if here:
-            replies = await session.call([("WATCH", *here), ("MGET", *here)])
-            values = dict(zip(here, values_in(replies[1]), strict=True))
-        elsewhere = [key for key in keys if key not in values]
-        if elsewhere:
-            # Read for the caps only; what changes there is copied after the commit.
-            values |= dict(
-                zip(elsewhere, await self._link.call([("GET", k) for k in elsewhere]), strict=True)
-            )
-        for key, value in values.items():
-            self._read_person(key, value)
+        needing: dict[str, Message] = {}
+        for item in items:
+            message = self._messages.get(item.message_id)
+            if message is not None and cascade.needs_people(
+                message,
+                item.happening,
+                self._policy,
+                self._now_ms,
+                alone=times[item.message_id] == 1,
+            ):
+                needing[message.id] = message
+                self._people.ask(message.holder, [message.campaign])
+        records, claims = self._people.wanted()
+        if wanted := [*records, *claims]:
+            commands: list[Command] = [("WATCH", *records)] if records else []
+            replies = await session.call([*commands, ("MGET", *wanted)])
+            self._people.read(wanted, values_in(replies[-1]))
+        for id_, message in needing.items():
+            person = self._people[message.holder]
+            self._persons[id_] = [person]
+            if (person.home or person.former) and message.category in self._policy.slot_ms:
+                # For the caps of a next step, which count what the person got under any identity.
+                others = await read_others(self._link, self._shards, message.holder, person)
+                self._persons[id_] += others.values()
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)
@@ -211,14 +164,11 @@ class Application:
         if item.claimed_ms is not None and _step_of(item, message).claimed_ms != item.claimed_ms:
             self._acknowledge(item)
             return Applied(item, message, Effects())
-        keys = self._person_keys[message.id]
-        persons = [p for k in keys if (p := self._persons.get(k)) is not None]
+        persons = self._persons.get(message.id, [])
         effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
         if effects.people_changed:
-            self._dirty.update(key for key in keys if self._is_here(key))
-            if not all(self._is_here(key) for key in keys):
-                self._writes.copy_later(message.id)
+            self._people.change(message.holder)
         if not effects.submit and not is_sent_by_another(item, message):
             self._acknowledge(item)
         return Applied(item, message, effects)

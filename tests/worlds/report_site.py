@@ -69,7 +69,7 @@ async def send_all(store: Store) -> None:
             if (to := f"79{position}{n:08}")
         ]
         again = [replace(s, id=store.new_message_id(s.to, now_ms)) for s in first[::10] if campaign]
-        await store.admit(0, first + again, now_ms)
+        await store.admit(first + again, now_ms)
 
         async def happen(ids: Sequence[str], happening: Happening, now_ms: int = now_ms) -> None:
             await store.apply([Item(id_, happening) for id_ in ids], now_ms)

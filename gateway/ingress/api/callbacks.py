@@ -36,8 +36,9 @@ from gateway.ingress.http.asgi import (
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import StoreError
+from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
-from gateway.store.store import BATCH_MAX, Store
+from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Adapter, Receipt, Receipts
 from providers.http.callback_proofs import CallbackAuth, verify

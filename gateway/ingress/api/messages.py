@@ -52,7 +52,8 @@ from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, prob
 from gateway.ingress.metrics import Metrics
 from gateway.settings.file import Server
 from gateway.store.admit import Answer
-from gateway.store.store import BATCH_MAX, Store
+from gateway.store.base import BATCH_MAX
+from gateway.store.store import Store
 
 REPLAYED = (b"idempotent-replayed", b"true")
 _STATUS = {"accepted": 202, "duplicate": 200, "suppressed": 200}
@@ -119,9 +120,9 @@ class Intake:
         """The store's answer. Raises Busy, StoreUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_phone(send.to), send)
 
-    async def _admit(self, shard: int, sends: Sequence[model.Send]) -> Sequence[Answer]:
+    async def _admit(self, _shard: int, sends: Sequence[model.Send]) -> Sequence[Answer]:
         began = time.perf_counter()
-        answers = await self.store.admit(shard, sends, self._now_ms())
+        answers = await self.store.admit(sends, self._now_ms())
         point("accepted")
         self.metrics.admitted(list(sends), answers, time.perf_counter() - began)
         return answers
