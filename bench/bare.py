@@ -1,11 +1,8 @@
-"""The floor of a request: uvicorn with the gateway's options, answering 202 with no work.
+"""The floor of a request: the gateway's own HTTP server and options, answering 202 with no work.
 
     python -m bench.bare        prints one line, {"port": N}, and serves until SIGTERM
 
-It reads the whole body and sends a body as long as an acceptance, so that only the work differs. It
-goes through ASGI, as every application on this server; that the gateway answers a whole request
-below that (`gateway.ingress.http.protocol`, the short way) is part of what is measured, not of the
-floor.
+It reads the whole body and sends a body as long as an acceptance, so that only the work differs.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import msgspec
 
 from bench.load_spec import Result, Spec, percentile
 from bench.processes import BenchFailed
-from bench.world import APP_KEY, Cpu, World
+from bench.stack import APP_KEY
+from bench.world import Cpu, World
 
 COMMANDS_SHOWN = 12
 KINDS = ("ingress", "dispatch", "redis", "rewrite")

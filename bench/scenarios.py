@@ -21,7 +21,8 @@ from bench.measure import Load, Mark, Row, cpu_us, post, require_accepted, row, 
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
-from bench.world import CALLBACK_TOKEN, VIBER, VIBER_COST, Plan, World
+from bench.stack import CALLBACK_TOKEN, VIBER
+from bench.world import VIBER_COST, Plan, World
 
 PROVIDER_POLL_S = 0.02
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it

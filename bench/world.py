@@ -8,11 +8,7 @@ the loopback and in one temporary folder. What does not add up is a BenchFailed.
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from decimal import Decimal
@@ -21,17 +17,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.processes import BenchFailed, Child, Started, cpu_s, free_port, reaped_s, role
+from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s
 from bench.redis_server import RedisServer
+from bench.stack import APP_KEY, PRICES, PROVIDER_KEY, SMS, VIBER, Stack, providers_text
 
-APP_KEY = "bench-key-0123456789abcdef"
-PROVIDER_KEY = "bench-provider-key"
-CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
-VIBER, SMS = "bench-viber", "bench-sms"
-PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
-{VIBER},,,0.0100,0.0125,EUR,2020-01-01
-{SMS},,,0.0400,0.0500,EUR,2020-01-01
-"""
 VIBER_COST = "0.0100"
 SETTLE_S_MAX = 600.0
 STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stuck
@@ -66,36 +55,28 @@ class Cpu(NamedTuple):
     simulator: float
 
 
-class World(Started):
+class World(Stack):
     """The processes of one scenario; a context manager that stops what it started."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.plan = plan
         self.port = free_port()
         self.dispatchers: list[Child] = []
         self._stopped_dispatch_s = 0.0
         self._children: list[Child] = []
         self._config = folder / "kaskad.toml"
-        self._env = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")} | {
-            "BENCH_APP_KEY": APP_KEY,
-            "BENCH_PROVIDER_KEY": PROVIDER_KEY,
-            "BENCH_CALLBACK_TOKEN": CALLBACK_TOKEN,
-            "KASKAD_LOG_FORMAT": "json",
-        }
 
     def start(self) -> None:
         self.folder.mkdir(parents=True)
         (self.folder / "prices.csv").write_text(PRICES)
-        self.redis = RedisServer(self.folder / "redis", self._env)
+        self.redis = RedisServer(self.folder / "redis", self.env)
         self._children.append(self.redis)
-        simulator_port = free_port()
-        self._config.write_text(config_text(self.plan, self.port, simulator_port, self.redis.url))
+        text = config_text(self.plan, self.port, self.provider_url, self.redis.url)
+        self._config.write_text(text)
         self.redis.await_ready()
-        self.simulator = self._role("simulate", *self._simulator_options(simulator_port))
-        self.provider_url = f"http://127.0.0.1:{simulator_port}"
-        serve_options = ("--workers", str(self.plan.workers))
-        self.ingress = self._role("serve", *serve_options)
+        self.simulator = self._simulator()
+        self.ingress = self._role("serve", "--workers", str(self.plan.workers))
         waiting = [self.simulator, self.ingress]
         waiting += [self._dispatcher() for _ in range(self.plan.dispatchers)]
         for child in waiting:
@@ -126,27 +107,18 @@ class World(Started):
         self.dispatchers.append(child)
         return child
 
-    def _simulator_options(self, port: int) -> list[str]:
-        plan = self.plan
-        options = ["--port", str(port), "--seed", str(plan.seed)]
-        options += ["--viber-share", str(plan.viber_share)]
+    def _simulator(self) -> Child:
         # Shares are all or nothing, so that a message is one send and one receipt unless asked.
         knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
         knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": 0.0}
-        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **plan.knobs}
-        for name, value in knobs.items():
-            options += ["--knob", f"{name}={json.dumps(value)}"]
-        return options
+        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **self.plan.knobs}
+        plan = self.plan
+        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs)
+        self._children.append(child)
+        return child
 
-    def _role(self, command: str, *options: str) -> Child:
-        number = len(self._children)
-        child = Child(
-            f"kaskad {command}",
-            role([command, "--config", str(self._config), *options]),
-            self.folder / f"{number}-{command}.log",
-            self._env,
-            announces=True,
-        )
+    def _role(self, *words: str) -> Child:
+        child = self.launch_role(words[0], self._config, list(words))
         self._children.append(child)
         return child
 
@@ -166,19 +138,6 @@ class World(Started):
             rewrite=reaped_s(self.redis.pid),
             simulator=cpu_s(self.simulator.pid),
         )
-
-    def stats(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._json(f"{self.provider_url}/_sim/stats")
-        return found
-
-    def turn(self, **knobs: object) -> None:
-        """Changes knobs of the simulator."""
-        body = json.dumps(knobs).encode()
-        self._json(f"{self.provider_url}/_sim/knobs", method="PUT", body=body)
-
-    def bill(self, *, full: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = self._json(f"{self.provider_url}/_sim/bill?full={int(full)}")
-        return found
 
     def await_provider(self, messages: int, progress: Progress | None = None) -> None:
         """Returns when the provider took `messages` and every receipt of it was taken by us."""
@@ -209,7 +168,7 @@ class World(Started):
         for start in range(0, len(message_ids), LOGS_A_REQUEST):
             part = ",".join(f"{each}.0" for each in message_ids[start : start + LOGS_A_REQUEST])
             query = f"limit={LOGS_A_REQUEST}&messageId={part}"
-            logs = self._json(f"{self.provider_url}/viber/2/logs?{query}", f"App {PROVIDER_KEY}")
+            logs = self.ask(f"{self.provider_url}/viber/2/logs?{query}", f"App {PROVIDER_KEY}")
             for row in logs["results"]:
                 found[row["messageId"].partition(".")[0]] = epoch_ms(row["sentAt"])
         return found
@@ -226,8 +185,8 @@ class World(Started):
     def reconcile(self, accepted: int) -> dict[str, object]:
         """Holds the ledger against the provider's bill. Raises BenchFailed at any difference."""
         base = f"http://127.0.0.1:{self.port}/v1/reports/cost"
-        total = self._json(base, f"Bearer {APP_KEY}")["total"]
-        channels = self._json(f"{base}?group_by=channel", f"Bearer {APP_KEY}")["rows"]
+        total = self.ask(base, f"Bearer {APP_KEY}")["total"]
+        channels = self.ask(f"{base}?group_by=channel", f"Bearer {APP_KEY}")["rows"]
         if total["accepted"] != accepted:
             raise BenchFailed(
                 f"{accepted} messages were accepted, the ledger has {total['accepted']}."
@@ -236,21 +195,6 @@ class World(Started):
         if duplicates:
             raise BenchFailed(f"{duplicates} messages were sent to the provider twice.")
         return books_agree(channels, self.bill()["channels"])
-
-    def _json(
-        self, url: str, authorization: str = "", *, method: str = "GET", body: bytes | None = None
-    ) -> Any:
-        request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - ours
-        if authorization:
-            request.add_header("Authorization", authorization)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as fault:
-            raise BenchFailed(f"{url} answered {fault.code}: {fault.read()[:300]!r}") from None
-        except OSError as fault:
-            self.check()
-            raise BenchFailed(f"{url} cannot be reached: {fault}") from None
 
 
 def books_agree(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, object]:
@@ -275,16 +219,10 @@ def epoch_ms(text: str) -> float:
     return datetime.datetime.fromisoformat(text).timestamp() * 1000
 
 
-def config_text(plan: Plan, port: int, simulator_port: int, redis_url: str) -> str:
+def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str:
     """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
-    providers = "".join(
-        f'[providers.{name}]\nkind = "infobip-{channel}"\n'
-        f'base_url = "http://127.0.0.1:{simulator_port}"\napi_key_env = "BENCH_PROVIDER_KEY"\n'
-        f'sender = "Bench"\nrate = "{plan.rate}/s"\nbatch = {plan.batch}\n'
-        f'connections = {plan.connections}\ncallback_token_env = "BENCH_CALLBACK_TOKEN"\n'
-        f'charged_on = "{charged_on}"\n\n'
-        for name, channel, charged_on in ((VIBER, "viber", "delivered"), (SMS, "sms", "sent"))
-    )
+    connections = f"connections = {plan.connections}"
+    providers = providers_text(provider_url, plan.rate, plan.batch, connections)
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
         f'  {{ provider = "{VIBER}", wait = "{wait}" }},\n'

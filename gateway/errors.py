@@ -1,8 +1,7 @@
-"""The error tree, by what its reader has to do: change the request, wait, or reconfigure.
+"""What its reader has to do about an error: change the request, or reconfigure.
 
-Owns the three bases only; each module derives its own errors from them and words the sentence. The
-boundaries (HTTP, command line) map the base, never the leaf: 4xx and exit 1, 503 with Retry-After,
-exit 2.
+Each module derives its own errors from these bases and words the sentence. The boundaries map the
+base, never the leaf: over HTTP 4xx, on the command line exit 2.
 """
 
 from __future__ import annotations
@@ -10,14 +9,6 @@ from __future__ import annotations
 
 class CallerFault(Exception):
     """The request cannot be served as it is; the sentence says what its sender should change."""
-
-
-class TryAgain(Exception):
-    """Something we need is away; the same request is good later, in about `retry_after_ms`."""
-
-    def __init__(self, sentence: str, *, retry_after_ms: int) -> None:
-        super().__init__(sentence)
-        self.retry_after_ms = retry_after_ms
 
 
 class ConfigurationError(Exception):

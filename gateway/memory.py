@@ -1,6 +1,6 @@
 """How a role's garbage is collected: what it starts with is never looked at again, the rest seldom.
 
-Owns the collector's settings. A role begins with some hundred thousand objects that live as long
+A role begins with some hundred thousand objects that live as long
 as it does (code, settings, prices, number plans), and a full collection walks all of them while
 nothing else happens: 30 to 65 ms each, 630 ms once on two busy cores, several a second under load.
 Frozen they are not walked: the p99 of a code behind a campaign fell from 164 to 17 ms (2026-11-22).

@@ -1,13 +1,8 @@
-"""How processes tell what they do: log lines, and figures any ingress worker can show for all.
+"""How processes tell what they do: log lines, and metrics any ingress worker can show for all.
 
-Owns the shape of a log line, the names of processes, and the way of figures: each process keeps a
-registry of its own and about once a second publishes a snapshot of it to Redis, where it lapses by
-itself; `/metrics` renders the union of all, with a `process` label. Loop-neutral. It must not know
-what is measured.
-
-When Redis is away the figures of the others are missing and publishing raises StoreUnavailable,
-which callers count and forget: the next second brings the next snapshot. Nothing here may ever stop
-the work itself.
+Each process keeps a registry of its own and publishes a snapshot of it every PUBLISH_EVERY_S
+(`store.snapshots`); `/metrics` renders the union of all, with a `process` label. While Redis cannot
+be reached the others' metrics are missing, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,23 +16,20 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
+import orjson
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gateway.redis.client import Link
-from gateway.store import keys as k
-
 Role = Literal["ingress", "dispatch", "cli", "simulator"]
 
 PREFIX = "kaskad"
-SNAPSHOT_MS = 10_000  # how long a snapshot stands for its process
 PUBLISH_EVERY_S = 1.0
-PROCESSES_MAX = 1_000  # shown at once; the ones seen last win
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SCHEMA = 1
+_LOG_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 # --- logs ---
@@ -104,7 +96,15 @@ class _Stderr(io.TextIOWrapper):
 
 
 def _to_json(event: EventDict, **_options: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    """A log line never fails: what JSON cannot hold (half a surrogate, a huge number) is shown."""
+    try:
+        return orjson.dumps(event, default=_plain, option=_LOG_OPTIONS).decode()
+    except orjson.JSONEncodeError:
+        return orjson.dumps({key: repr(value) for key, value in event.items()}).decode()
+
+
+def _plain(value: object) -> object:
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
 
 
 def process_name(role: Role) -> str:
@@ -116,7 +116,7 @@ def role_of(process: str) -> str:
     return process.partition("-")[0]
 
 
-# --- figures ---
+# --- metrics ---
 
 
 class _Sample(msgspec.Struct, array_like=True, frozen=True):
@@ -150,7 +150,7 @@ def new_registry() -> CollectorRegistry:
 
 
 def snapshot(registry: CollectorRegistry, process: str) -> bytes:
-    """All figures of a registry at this moment."""
+    """All metrics of a registry at this moment."""
     return _encode(_Snapshot(_SCHEMA, process, list(_families(registry))))
 
 
@@ -198,39 +198,3 @@ def _families(registry: CollectorRegistry) -> Iterator[_Family]:
             if not s.name.endswith("_created")
         ]
         yield _Family(metric.name, metric.documentation, metric.type, samples)
-
-
-async def publish(link: Link, process: str, registry: CollectorRegistry, now_ms: int) -> None:
-    """Puts the snapshot where every worker finds it, for SNAPSHOT_MS. Raises StoreUnavailable."""
-    await link.call(
-        [
-            ("SET", k.stats(process), snapshot(registry, process), "PX", SNAPSHOT_MS),
-            ("ZADD", k.PROCESSES, now_ms, process),
-            ("ZREMRANGEBYSCORE", k.PROCESSES, "-inf", now_ms - SNAPSHOT_MS),
-        ]
-    )
-
-
-async def withdraw(link: Link, process: str) -> None:
-    """The process stops: it is no longer counted from now on. Raises StoreUnavailable."""
-    await link.call([("DEL", k.stats(process)), ("ZREM", k.PROCESSES, process)])
-
-
-async def processes(link: Link, now_ms: int) -> list[str]:
-    """The processes seen within SNAPSHOT_MS, the latest first. Raises StoreUnavailable."""
-    least = now_ms - SNAPSHOT_MS
-    (names,) = await link.call(
-        [("ZREVRANGEBYSCORE", k.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
-    )
-    assert isinstance(names, list)
-    return [name.decode() for name in names]
-
-
-async def gather(link: Link, now_ms: int) -> list[bytes]:
-    """The latest snapshot of every process seen. Raises StoreUnavailable."""
-    names = await processes(link, now_ms)
-    if not names:
-        return []
-    (values,) = await link.call([("MGET", *(k.stats(name) for name in names))])
-    assert isinstance(values, list)
-    return [value for value in values if value is not None]

@@ -1,10 +1,9 @@
-"""What an adapter is: the one seam between Kaskad and a provider's wire format.
+"""What a provider is to dispatch: a port, and the words that pass through it.
 
-An adapter is pure. It turns a batch of submissions into one HTTP request, the answer into one
-outcome a submission, and a callback's body into receipts. It opens no socket, reads no clock and
-keeps no state, so the same object serves dispatch (trio), ingress (uvloop), the conformance suite
-and the simulator's tests. All I/O is in `providers.http.client`; what an outcome means for a
-message is decided in `gateway.core.cascade`.
+A port takes batches of submissions and gives one outcome a submission; asked about references it
+gives receipts; and it has a task that brings the receipts that come by themselves. How it talks is
+its own affair: `providers.http` is one form (requests, and receipts by callback), a session that
+stays open is another. What an outcome means for a message is decided in `gateway.core.cascade`.
 
 Failures keep their stage, because the stage decides whether a retry could reach the person twice:
 
@@ -17,7 +16,7 @@ Failures keep their stage, because the stage decides whether a retry could reach
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -115,28 +114,6 @@ class Receipt(msgspec.Struct, frozen=True):
     to: str | None = None
 
 
-class Receipts(msgspec.Struct, frozen=True):
-    """What one callback carried: the receipts understood, and a sentence for each flaw met."""
-
-    receipts: list[Receipt]
-    faults: list[str] = []
-
-
-class Request(msgspec.Struct, frozen=True):
-    """One HTTP request; `path` is appended to the provider's base_url and starts with a slash."""
-
-    method: Literal["GET", "POST"]
-    path: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes = b""
-
-
-class Reply(msgspec.Struct, frozen=True):
-    status: int
-    headers: Mapping[str, str]  # names in lower case
-    body: bytes
-
-
 class SendFault(Exception):
     """Base of every way a whole request fails; `code` is short and stable, `detail` a sentence."""
 
@@ -167,63 +144,66 @@ class Unknown(SendFault):
     """Bytes left and no usable answer came: it may or may not have been accepted."""
 
 
-class Adapter(Protocol):
-    """One provider's wire format. Constructed once from its `ProviderConfig`; safe to share."""
-
-    kind: str
-    channel: Channel
-    batch_max: int  # what the wire format takes in one request, whatever the configuration says
-    can_look_up: bool
-    look_up_max: int  # refs in one look-up request, at least 1
-
-    def submit(self, batch: Sequence[Submission]) -> Request:
-        """Builds the request that sends the batch (1..batch_max submissions)."""
-        ...
-
-    def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
-        """Reads the answer: one outcome a submission, in the batch's order whatever the answer's.
-
-        A submission the answer does not mention is absent from the list, and the caller treats it
-        as unknown; an answer that mentions none of them raises Unknown. Raises Throttled,
-        AccountFault, BadRequest or Unknown for the batch as a whole.
-        """
-        ...
-
-    def receipts(self, body: bytes, content_type: str) -> Receipts:
-        """Reads a callback's body.
-
-        Raises ValueError with a plain sentence only when nothing of it can be read.
-        """
-        ...
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        """Builds the request that asks what became of `refs` (1..look_up_max), if `can_look_up`."""
-        ...
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        """Reads the answer: receipts for the refs the provider knows, 'sent' when merely accepted.
-
-        A ref that is not in the list is one the provider does not know. Raises SendFault when the
-        answer is none, and Unknown when an entry of it cannot be read, since that entry might be
-        any of the refs.
-        """
-        ...
-
-
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What an adapter and its HTTP edge are told; secrets are already read from the environment.
+    """What every provider is told; each kind adds its own. Secrets are values here, no names.
 
-    `rate_per_s` counts messages over all dispatchers together; `callback_url` is
-    `{public_url}/v1/callbacks/{name}`, with `?token=` where the callback authentication is a token.
+    `rate_per_s` counts messages over all dispatchers together; `connections` is how many calls of
+    `deliver` may be under way at once, `timeout_ms` how long one may take.
     """
 
     name: str
     kind: str
-    base_url: str
-    api_key: str
     sender: str
     rate_per_s: int
-    batch: int
     timeout_ms: int
-    callback_url: str
     connections: int = 64
+
+
+Receive = Callable[[Sequence[Receipt]], Awaitable[None]]
+
+
+class Provider(Protocol):
+    """One configured provider, as dispatch uses it."""
+
+    can_look_up: bool
+
+    @property
+    def config(self) -> ProviderConfig: ...
+
+    @property
+    def batch_max(self) -> int:
+        """Submissions that one `deliver` takes, at least 1."""
+        ...
+
+    @property
+    def look_up_max(self) -> int:
+        """References that go into one question, at least 1."""
+        ...
+
+    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+        """Sends 1..batch_max submissions.
+
+        Returns outcomes in the batch's order; a submission without one is unknown. Raises NotSent,
+        Throttled, AccountFault, BadRequest or Unknown for the batch as a whole. Cancelled, the
+        caller takes what it was sending for unknown.
+        """
+        ...
+
+    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
+        """Asks about any number of references; only when `can_look_up`.
+
+        A reference without a receipt is one the provider does not know. Raises SendFault when it
+        cannot be asked; then nothing is known of any of them.
+        """
+        ...
+
+    async def run(self, receive: Receive) -> None:
+        """Brings the receipts that come by themselves, until cancelled.
+
+        They are durable when `receive` returns, and only then may the provider be told so. It comes
+        back to its provider by itself when a connection is lost. A kind whose receipts come another
+        way returns at once.
+        """
+        ...
+
+    async def aclose(self) -> None: ...

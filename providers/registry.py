@@ -1,33 +1,58 @@
-"""Which adapters there are: the one table to which a new provider is added.
+"""Which kinds of provider there are: the one table to which a new one is added.
 
-Pure: ingress reads receipts through it without ever importing trio. An unknown kind is a ValueError
-that names the known ones.
+A kind says which keys its table in the configuration has, what the core must know of it, and how
+it is made. Ingress reads callbacks through it without ever importing trio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
-from providers.contract import Adapter, ProviderConfig
+import msgspec
+
+from providers.contract import Channel, Provider
+from providers.http.adapter import Adapter, HttpConfig
+from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
-
-ADAPTERS: Mapping[str, Callable[[ProviderConfig], Adapter]] = MappingProxyType(
-    {
-        InfobipSms.kind: InfobipSms,
-        InfobipViber.kind: InfobipViber,
-    }
-)
+from providers.settings import Configured, ProviderSettings
 
 
-def make_adapter(config: ProviderConfig) -> Adapter:
-    """Builds the adapter of `config.kind`. Raises ValueError when there is none of that kind."""
-    try:
-        make = ADAPTERS[config.kind]
-    except KeyError:
-        known = ", ".join(sorted(ADAPTERS))
-        raise ValueError(
-            f"Provider {config.name} has the unknown kind {config.kind!r}; use one of: {known}."
-        ) from None
-    return make(config)
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of provider.
+
+    `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
+    with a sentence. `adapter` is that of a kind which is spoken to over HTTP and calls back.
+    """
+
+    settings: type[ProviderSettings]
+    channel: Channel
+    can_look_up: bool
+    connect: Callable[[Configured], Provider]
+    adapter: Callable[[HttpConfig], Adapter] | None = None
+
+
+def http_kind(
+    adapter: Callable[[HttpConfig], Adapter], channel: Channel, *, can_look_up: bool
+) -> Kind:
+    """A kind that is spoken to over HTTP: its adapter is all there is to say."""
+
+    def connect(configured: Configured) -> Provider:
+        from providers.http.client import HttpProvider  # and with it trio
+
+        config = http_config(configured)
+        return HttpProvider(config, adapter(config))
+
+    return Kind(
+        settings=HttpSettings,
+        channel=channel,
+        can_look_up=can_look_up,
+        connect=connect,
+        adapter=adapter,
+    )
+
+
+KINDS: dict[str, Kind] = {
+    each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
+    for each in (InfobipSms, InfobipViber)
+}

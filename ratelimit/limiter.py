@@ -69,16 +69,12 @@ def quantum_of(rate_per_s: int, batch: int) -> int:
     return max(1, min(batch, rate_per_s * QUANTUM_MS // 1_000))
 
 
-def key_of(provider: str) -> str:
-    return "{limit:" + provider + "}"
-
-
 class Limiter:
-    """One provider's limit, shared by everybody who names the same provider in the same Redis."""
+    """One provider's limit, shared by everybody who names the same `key` in the same Redis."""
 
-    def __init__(self, run: RunScript, provider: str, *, rate_per_s: int, batch: int) -> None:
+    def __init__(self, run: RunScript, key: str, *, rate_per_s: int, batch: int) -> None:
         self._run = run
-        self._keys = (key_of(provider),)
+        self._keys = (key,)
         self._speed = speed_of(rate_per_s)
         self.quantum = quantum_of(rate_per_s, batch)
 

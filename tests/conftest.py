@@ -4,6 +4,7 @@ they take: how fast a machine is belongs in benchmarks."""
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,45 @@ import redis
 import structlog
 from hypothesis import HealthCheck, settings
 
+from gateway.redis.server.binary import find_binary
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.loops import AsyncioLoop, Loop, TrioLoop
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# The shared server, and the place for a server of a test's own.
+STARTING_REDIS = {"redis_server", "short_dir"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis-server", type=Path, help="the redis-server that the tests must use")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Puts the wanted redis-server first on PATH, for child processes as well."""
+    wanted: Path | None = config.getoption("redis_server")
+    if wanted is not None:
+        os.environ["PATH"] = f"{wanted.absolute().parent}:{os.environ['PATH']}"
+        chosen, _version = find_binary()
+        if not chosen.samefile(wanted):
+            raise pytest.UsageError(f"Kaskad prefers {chosen}, which is newer than {wanted}.")
+
+
+def pytest_report_header() -> str:
+    binary, version = find_binary()
+    return f"redis-server: {'.'.join(map(str, version))}, {binary}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what starts a Redis: by a fixture, or as a part of the system. The rest says so itself.
+
+    The folders below have set their own marks by now: pytest calls the innermost hook first.
+    """
+    for item in items:
+        fixtures: set[str] = set(getattr(item, "fixturenames", ()))
+        if fixtures & STARTING_REDIS or item.get_closest_marker("system"):
+            item.add_marker(pytest.mark.redis)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +90,7 @@ def logs_as_they_were() -> Iterator[None]:
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """A directory whose path leaves room for the name of a socket."""
+    """Where a test's own Redis may be: the path leaves room for the name of a socket."""
     with tempfile.TemporaryDirectory(prefix="kaskad-") as directory:
         yield Path(directory)
 

@@ -101,7 +101,7 @@ class Audit:
     def _bill(self) -> Bill:
         grouped: Bill = defaultdict(list)
         self._foreign = []
-        for ref, line in self._stage.bill()["messages"].items():
+        for ref, line in self._stage.bill(full=True)["messages"].items():
             parts = ref.split(".")
             if len(parts) < 2:
                 self._foreign.append(ref)

@@ -13,8 +13,9 @@ import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.chaos.stage import SMS, VIBER, Stage
+from bench.chaos.stage import Stage
 from bench.processes import BenchFailed
+from bench.stack import SMS, VIBER
 
 MEMORY_ROOM = 20_000  # bytes Redis may still take when it is full
 DISK_ROOM = 8_192  # bytes its disk still has: less than a second's writes

@@ -136,7 +136,7 @@ class RedisNodes:
         place.mkdir(exist_ok=True)
         for file in source.rglob("temp-*"):
             file.unlink()  # of a rewriting that was killed
-        needed = sum(_on_disk(file) for file in source.rglob("*"))
+        needed = sum(_on_disk(file) for file in source.rglob("*") if file.is_file())
         size = str(needed + room)
         self._small = subprocess.Popen(
             [*OWN_MOUNTS, "sh", "-c", SMALL_DISK, "sh", str(place), str(source), size],

@@ -10,7 +10,6 @@ from it at any time.
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -25,16 +24,9 @@ import msgspec
 
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
-from bench.processes import BenchFailed, Child, Started, free_port, role
+from bench.processes import BenchFailed, Child, free_port, role
+from bench.stack import CALLBACK_TOKEN, PRICES, SMS, VIBER, Stack, providers_text
 
-APP_KEY = "chaos-key-0123456789abcdef"
-PROVIDER_KEY = "chaos-provider-key"
-TOKEN = "chaos-callback-token"  # noqa: S105 - of this run on the loopback only
-VIBER, SMS = "chaos-viber", "chaos-sms"
-PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
-{VIBER},,,0.0100,0.0125,EUR,2020-01-01
-{SMS},,,0.0400,0.0500,EUR,2020-01-01
-"""
 KNOBS: dict[str, Any] = {
     "viber_delivered": 0.85,
     "viber_undelivered": 0.1,
@@ -59,62 +51,56 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     viber_share: float = 0.7
 
 
-class Stage(Started):
+class Stage(Stack):
     """Roles are named i0, i1, d0 and d1."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.plan = plan
         self.draw = random.Random(f"storm {plan.seed}")
         self.roles: dict[str, Child] = {}
         self.machines = range(plan.machines)
         self.ports = {f"i{number}": free_port() for number in self.machines}
-        self.logs: list[Path] = []
         self.unexpected: list[str] = []  # processes that ended by themselves
         self.down: set[str] = set()  # what must not be started again yet
         self._knobs: dict[str, Any] = dict(KNOBS)  # as they were turned last
         self.full_disks = 0  # how often Redis has met one
         self._stats: dict[str, Any] = {}
         self._outcomes: Counter[str] = Counter()  # of requests to simulators that were killed
-        self._env = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")} | {
-            "CHAOS_APP_KEY": APP_KEY,
-            "CHAOS_PROVIDER_KEY": PROVIDER_KEY,
-            "CHAOS_CALLBACK_TOKEN": TOKEN,
-            "KASKAD_LOG_FORMAT": "json",
-        }
 
     def __enter__(self) -> Self:
         (self.folder / "redis").mkdir(parents=True)
         self.clocks = Clocks(self.folder, [self.plan.skew_ms * n for n in self.machines])
-        self.nodes = RedisNodes(self.folder / "redis", self._env)
+        self.nodes = RedisNodes(self.folder / "redis", self.env)
         self.redis = self.nodes.client
         return super().__enter__()
 
     def start(self) -> None:
         (self.folder / "prices.csv").write_text(PRICES)
         self.nodes.begin()
-        self._provider = provider = free_port()
-        self.provider_url = f"http://127.0.0.1:{provider}"
         here = "127.0.0.1"
         names = [f"{role}{number}" for number in self.machines for role in "id"]
         ways = {f"redis-{name}": [f"unix:{self.nodes.socket}"] for name in names}
-        ways |= {f"provider-d{number}": [f"{here}:{provider}"] for number in self.machines}
+        ways |= {
+            f"provider-d{number}": [f"{here}:{self.provider_port}"] for number in self.machines
+        }
         ways["callbacks"] = [f"{here}:{port}" for port in self.ports.values()]
         self._proxy = subprocess.Popen(
             [sys.executable, "-m", "bench.chaos.proxy"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=self._env,
+            env=self.env,
         )
         assert self._proxy.stdin is not None
         assert self._proxy.stdout is not None
         self._proxy.stdin.write(json.dumps(ways) + "\n")
         self._proxy.stdin.flush()
         self._ways: dict[str, int] = json.loads(self._proxy.stdout.readline())
-        for name in (f"d{number}" for number in self.machines):
-            text = config_text(self.plan, self._ways["callbacks"], self._ways[f"provider-{name}"])
-            (self.folder / f"{name}.toml").write_text(text)
+        for number in self.machines:
+            provider = f"http://{here}:{self._ways[f'provider-d{number}']}"
+            text = config_text(self.plan, self._ways["callbacks"], provider)
+            self._config(number).write_text(text)
         self._simulator = self._launch_simulator()
         waiting = [self._simulator, *(self.launch(name) for name in names)]
         for child in waiting:
@@ -126,29 +112,20 @@ class Stage(Started):
         """Starts a role, or its successor; `await_ready` tells when it serves."""
         serves = name in self.ports
         words = ["serve", "--port", str(self.ports[name])] if serves else ["dispatch"]
-        self.roles[name] = self._child(name, name, words, **env)
+        own = {"KASKAD_REDIS_URL": f"redis://127.0.0.1:{self._ways[f'redis-{name}']}/0"}
+        own |= self.clocks.environment(int(name[1])) | env
+        self.roles[name] = self.launch_role(name, self._config(name[1]), words, own)
         return self.roles[name]
 
-    def _child(self, name: str, machine: str, words: list[str], **env: str) -> Child:
-        log = self.folder / f"{len(self.logs)}-{name}.log"
-        self.logs.append(log)
-        config = self.folder / f"d{machine[1]}.toml"
-        own = self._env | env
-        if f"redis-{machine}" in self._ways and name != "simulator":
-            own["KASKAD_REDIS_URL"] = f"redis://127.0.0.1:{self._ways[f'redis-{machine}']}/0"
-        if name != "simulator":
-            own |= self.clocks.environment(int(machine[1]))
-        command = role([words[0], "--config", str(config), *words[1:]])
-        return Child(f"kaskad {name}", command, log, own, announces=True)
+    def _config(self, machine: object) -> Path:
+        return self.folder / f"d{machine}.toml"
 
     def _launch_simulator(self) -> Child:
         """With the knobs as they were turned last: they are its operator's, not in its book."""
-        options = ["--port", str(self._provider), "--seed", str(self.plan.seed)]
-        options += ["--viber-share", str(self.plan.viber_share)]
-        options += ["--book", str(self.folder / "provider.book")]
-        for knob, value in self._knobs.items():
-            options += ["--knob", f"{knob}={json.dumps(value)}"]
-        return self._child("simulator", "d0", ["simulate", *options])
+        book = ("--book", str(self.folder / "provider.book"))
+        plan = self.plan
+        config = self._config(0)
+        return self.launch_simulator(config, plan.seed, plan.viber_share, self._knobs, *book)
 
     @property
     def provider_runs(self) -> bool:
@@ -238,10 +215,10 @@ class Stage(Started):
 
     def command(self, *words: str) -> Any:
         """What a `kaskad` command says with --json. Raises BenchFailed."""
-        config = ["--config", str(self.folder / "d0.toml")]
+        config = ["--config", str(self._config(0))]
         done = subprocess.run(
             role([*words, *config]),
-            env=self._env | {"KASKAD_REDIS_URL": f"unix://{self.nodes.socket}"},
+            env=self.env | {"KASKAD_REDIS_URL": f"unix://{self.nodes.socket}"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -255,18 +232,18 @@ class Stage(Started):
     def stats(self) -> dict[str, Any]:
         """The provider's; while it is dead, the last that was heard of it."""
         if self.provider_runs:
-            self._stats = fetch(f"{self.provider_url}/_sim/stats")
+            self._stats = super().stats()
         return self._stats
 
-    def turn(self, **knobs: Any) -> None:
+    def turn(self, **knobs: object) -> None:
         """Changes knobs of the simulator; of one that is down, from its next start on."""
         self._knobs |= knobs
         if self.provider_runs:
-            fetch(f"{self.provider_url}/_sim/knobs", json.dumps(knobs).encode(), "PUT")
+            super().turn(**knobs)
 
     def bring_reports(self) -> None:
         """The provider sends every receipt that is still to come, however late it was to be."""
-        fetch(f"{self.provider_url}/_sim/flush?all=1", b"", "POST")
+        self.ask(f"{self.provider_url}/_sim/flush?all=1", method="POST", body=b"")
 
     def outcomes(self) -> Counter[str]:
         """What became of the requests to send so far, by the provider's own count."""
@@ -279,13 +256,9 @@ class Stage(Started):
                 found.update(outcomes)
         return found
 
-    def bill(self) -> dict[str, Any]:
-        found: dict[str, Any] = fetch(f"{self.provider_url}/_sim/bill?full=1")
-        return found
-
     def callback(self, provider: str, body: bytes) -> int:
         """Posts a callback as the provider would; the status, 0 when there was no answer."""
-        url = f"http://127.0.0.1:{self._ways['callbacks']}/v1/callbacks/{provider}?token={TOKEN}"
+        url = f"http://127.0.0.1:{self._ways['callbacks']}/v1/callbacks/{provider}?token={CALLBACK_TOKEN}"
         request = urllib.request.Request(url, data=body, method="POST")
         request.add_header("Content-Type", "application/json")
         try:
@@ -297,22 +270,10 @@ class Stage(Started):
             return 0
 
 
-def fetch(url: str, body: bytes | None = None, method: str = "GET") -> Any:
-    request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - ours
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-        return json.loads(answer.read())
-
-
-def config_text(plan: Plan, callbacks: int, provider: int) -> str:
+def config_text(plan: Plan, callbacks: int, provider_url: str) -> str:
     """One machine's configuration; Redis' address is in its environment."""
-    providers = "".join(
-        f'[providers.{name}]\nkind = "infobip-{channel}"\n'
-        f'base_url = "http://127.0.0.1:{provider}"\napi_key_env = "CHAOS_PROVIDER_KEY"\n'
-        f'sender = "Chaos"\nrate = "{plan.rate}/s"\nbatch = 50\ntimeout = "2s"\n'
-        'attempts_max = 5\nretry_delay = "200ms"\ncallback_token_env = "CHAOS_CALLBACK_TOKEN"\n'
-        f'charged_on = "{charged_on}"\n\n'
-        for name, channel, charged_on in ((VIBER, "viber", "delivered"), (SMS, "sms", "sent"))
-    )
+    more = 'timeout = "2s"\nattempts_max = 5\nretry_delay = "200ms"'
+    providers = providers_text(provider_url, plan.rate, 50, more)
     steps = ", ".join(
         f'{{ provider = "{name}", wait = "{plan.wait_s}s", grace = "500ms" }}'
         for name in (VIBER, SMS)
@@ -324,7 +285,7 @@ def config_text(plan: Plan, callbacks: int, provider: int) -> str:
     return (
         f'[server]\npublic_url = "http://127.0.0.1:{callbacks}"\nstop_within = "10s"\n\n'
         '[redis]\ndata_dir = "never"\n\n'
-        '[[apps]]\nname = "chaos"\nkey_env = "CHAOS_APP_KEY"\n\n'
+        '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n\n'
         f"{providers}[routes.usual]\nsteps = [{steps}]\n\n"
         f'{categories}[categories.marketing]\nroute = "usual"\nttl = "10m"\n\n'
         '[[caps]]\nname = "one-marketing-a-day"\ncategory = "marketing"\nlimit = 1\n'

@@ -24,8 +24,9 @@ from bench.chaos import audience, faults, records
 from bench.chaos.audit import Audit
 from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, SOON_MS, Fault
 from bench.chaos.script import Script
-from bench.chaos.stage import APP_KEY, Plan, Stage
+from bench.chaos.stage import Plan, Stage
 from bench.processes import BenchFailed
+from bench.stack import APP_KEY
 from bench.waiting import POLL_S
 
 BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next

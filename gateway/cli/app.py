@@ -1,7 +1,7 @@
 """The words of the command line: commands, options, their help, and the parsing of it all.
 
-Owns nothing else: each command imports what it does when it is called. A bad word or value is one
-sentence on stderr and exit code 2, as in `failures`.
+Each command imports what it does when it is called. A bad word or value is one sentence on stderr
+and exit code 2, as in `failures`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`kaskad check`: would Kaskad start, and what is in the way?
 
-Owns the collecting of findings from where they are known (settings, price file, Redis) and their
-printing. It changes nothing: an embedded Redis is not started, only its directory is tried.
+Findings are collected from where they are known (settings, price file, Redis) and printed. Nothing
+is changed: an embedded Redis is not started, only its directory is tried.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Literal
 import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
-from gateway.core.prices import PricesError
-from gateway.redis.server import binary as redis_server
+from gateway.redis.server import binary
 from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
-from gateway.store import installation as meta
+from gateway.settings.price_file import PricesError
+from gateway.store import installation
 
 Level = Literal["error", "warning"]
 
@@ -80,21 +80,21 @@ def faults_of(settings: Settings) -> Iterator[Fault]:
 def _redis_faults(settings: Settings, path: str) -> Iterator[Fault]:
     url = settings.redis.url
     if not url:
-        socket = redis_server.socket_path(settings.redis.data_dir.absolute())
-        if not redis_server.answers(socket):
+        socket = binary.socket_path(settings.redis.data_dir.absolute())
+        if not binary.answers(socket):
             yield from _directory_faults(settings.redis.data_dir, path)
             return
         url = f"unix://{socket}"
-    for finding in meta.look(url, settings.redis.shards):
-        passing = finding.code in meta.AWAY_CODES
+    for finding in installation.look(url, settings.redis.shards):
+        passing = finding.code in installation.AWAY_CODES
         yield Fault(finding.level, path, "redis.url", finding.sentence, passing)
 
 
 def _directory_faults(data_dir: Path, path: str) -> Iterator[Fault]:
     """Whether an embedded Redis could be started here. Makes no directory."""
     try:
-        _binary, version = redis_server.find_binary()
-        redis_server.check_files(data_dir, version)
+        _path, version = binary.find_binary()
+        binary.check_files(data_dir, version)
     except EmbeddedRedisError as error:
         yield Fault("error", path, "redis", str(error))
     existing = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())

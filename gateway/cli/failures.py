@@ -1,7 +1,7 @@
 """What a failed command says and with which code it ends.
 
-Owns the mapping from exceptions to exit codes and sentences: the boundary where errors become text.
-It must not know commands. KASKAD_DEBUG=1 adds the traceback, which is hidden otherwise.
+The boundary where exceptions become exit codes and sentences. KASKAD_DEBUG=1 adds the traceback,
+which is hidden otherwise.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ import os
 import sys
 import traceback
 
-from gateway.errors import CallerFault, ConfigurationError, TryAgain
+from gateway.errors import CallerFault, ConfigurationError
 
 DONE = 0
 FAILED = 1
 UNUSABLE = 2  # bad usage or configuration
 
 DEBUG = "KASKAD_DEBUG"
-
-
-class CommandFailed(Exception):
-    """A command could not do what it was asked, or found what it looked for: the sentence."""
 
 
 class UsageFault(CallerFault):
@@ -47,11 +43,11 @@ def _sentence(fault: BaseException) -> str:
         return f"{fault.strerror}{place}."
     # Imported only now: the store takes its time, and most commands do not fail.
     from gateway.demo.api import CampaignFailed
-    from gateway.finance.ledger import LedgerFault
     from gateway.redis.errors import StoreError
     from gateway.redis.server.embedded import EmbeddedRedisError
+    from gateway.store.totals import LedgerFault
 
-    if isinstance(fault, CommandFailed | ConfigurationError | CallerFault | TryAgain):
+    if isinstance(fault, ConfigurationError | CallerFault):
         return str(fault)
     if isinstance(fault, CampaignFailed | StoreError | EmbeddedRedisError | LedgerFault):
         return str(fault)

@@ -1,7 +1,7 @@
 """`kaskad key new`: an API key made, shown once, and kept as a hash.
 
-Owns the command; the key's form and record are `gateway.store.api_keys`. An unusable name or scope
-is a UsageFault.
+The key's form and record are in `gateway.store.api_keys`. An unusable name or scope is a
+UsageFault.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import msgspec
 
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_command
+from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
 from gateway.store import api_keys
 from gateway.store.api_keys import Scope
-from gateway.store.sync_driver import finish, open_link
 
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
@@ -36,8 +36,9 @@ def new(
             "and underscores."
         )
     settings = load(config, environment, secrets_required=False)
-    with redis_for_command(settings) as url, open_link(url) as link:
-        key = finish(api_keys.create(link, app, scopes, time.time_ns() // 1_000_000))
+    now_ms = time.time_ns() // 1_000_000
+    with redis_for_command(settings) as url:
+        key = run(url, lambda link: api_keys.create(link, app, scopes, now_ms))
     if as_json:
         shape = {"key": key, "app": app, "scopes": scopes}
         sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")

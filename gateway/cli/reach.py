@@ -1,7 +1,7 @@
 """How a command comes to Redis: the configured one, the one of a running `kaskad up`, or its own.
 
-Owns that choice. It must not know what the command does there. A Redis that cannot be had is an
-EmbeddedRedisError, or a UsageFault where the role must not have one of its own.
+A Redis that cannot be had is an EmbeddedRedisError, or a UsageFault where the role must not have
+one of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from gateway.cli.failures import UsageFault
-from gateway.redis.server import binary as redis_server
+from gateway.redis.server import binary
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings.file import Settings
-from gateway.store import installation as meta
+from gateway.store import installation
 from gateway.store.installation import StoreUnfitError
 
 
@@ -28,7 +28,7 @@ def redis_for_command(settings: Settings) -> Iterator[str]:
         if not url:
             server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
             url = stack.enter_context(server).url
-        findings = meta.look(url, settings.redis.shards)
+        findings = installation.look(url, settings.redis.shards)
         errors = [finding for finding in findings if finding.level == "error"]
         if errors:
             raise StoreUnfitError(errors)
@@ -49,5 +49,5 @@ def redis_for_role(settings: Settings, role: str) -> str:
 
 def _url_of_running(settings: Settings) -> str:
     """The embedded Redis that another process keeps running on our data_dir, if any."""
-    socket = redis_server.socket_path(settings.redis.data_dir.absolute())
-    return f"unix://{socket}" if redis_server.answers(socket) else ""
+    socket = binary.socket_path(settings.redis.data_dir.absolute())
+    return f"unix://{socket}" if binary.answers(socket) else ""

@@ -1,7 +1,7 @@
 """`kaskad report`: finance's answers on the terminal.
 
-Owns where the answer goes and in which notation; what it says is `gateway.finance`. A question that
-cannot be answered is a ReportFault (exit 2), books that disagree are exit 1.
+What they say is in `gateway.finance`. A question that cannot be answered is a ReportFault (exit 2),
+books that disagree are exit 1.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import orjson
 
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
 from gateway.core.money import format_amount
-from gateway.finance import formats, ledger
-from gateway.finance import verify as books
-from gateway.finance.report import FILTERS, Report, parse_query
-from gateway.finance.verify import Difference, Verdict
+from gateway.finance import formats
+from gateway.finance.report import FILTERS, Report, cost_report, parse_query
+from gateway.finance.verify import Difference, Verdict, compare_books
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import Link
 from gateway.settings.file import load
-from gateway.store.sync_driver import finish, open_link
+from gateway.store.ledger import read_books
+from gateway.store.totals import pages_of_totals
 
 FORMATS = ("table", "json", "csv")
 DIFFERENCES_SHOWN = 20
@@ -59,9 +62,14 @@ def cost(
         raise UsageFault(f"--format {form!r} is none: use {', '.join(FORMATS)}.")
     settings = load(config, environment, secrets_required=False)
     query = parse_query(question.parameters(), datetime.datetime.now(datetime.UTC).date())
-    with redis_for_command(settings) as url, open_link(url) as link:
-        currency = settings.prices.currency
-        report = finish(ledger.cost_report(link, settings.redis.shards, query, currency))
+    shards, currency = settings.redis.shards, settings.prices.currency
+
+    async def ask(link: Link) -> Report:
+        pages = pages_of_totals(link, shards, query.from_day, query.to_day)
+        return await cost_report(pages, query, currency)
+
+    with redis_for_command(settings) as url:
+        report = run(url, ask)
     _print_report(report, form)
     return DONE
 
@@ -82,8 +90,8 @@ def _print_report(report: Report, form: str) -> None:
 def verify(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
     """Prints whether the ledger agrees with its totals; 1 when it does not."""
     settings = load(config, environment, secrets_required=False)
-    with redis_for_command(settings) as url, open_link(url) as link:
-        verdict = finish(books.verify(link, settings.redis.shards))
+    with redis_for_command(settings) as url:
+        verdict = run(url, lambda link: compare_books(read_books(link, settings.redis.shards)))
     if as_json:
         sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
     else:
@@ -116,7 +124,7 @@ def _figure(measure: str, amount: int) -> str:
 
 
 def _verdict_json(verdict: Verdict) -> bytes:
-    return msgspec.json.encode(
+    return orjson.dumps(
         {
             "agrees": verdict.agrees,
             "entries": verdict.entries,

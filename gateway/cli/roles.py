@@ -1,7 +1,7 @@
 """The roles as commands: settings read, Redis checked, logs set up, then the role itself runs.
 
-Owns what comes before a role's own `run`, the same for each; the role's module is imported last,
-with its loop. Warnings about settings and Redis are logged, errors end the start: they raise
+What comes before a role's own `run` is the same for each; the role's module is imported last, with
+its loop. Warnings about settings and Redis are logged, errors end the start: they raise
 ConfigurationError.
 """
 
@@ -16,12 +16,13 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from gateway import supervisor
+from gateway import crew
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
 from gateway.settings.file import Settings, load
-from gateway.store import installation as meta
+from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
+from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
 LOG_FORMAT = "KASKAD_LOG_FORMAT"  # json or text; default: text on a terminal
@@ -64,7 +65,7 @@ def serve(
     )
     from gateway.ingress.http import server as ingress
 
-    ingress.run(settings, ready=supervisor.announce)
+    ingress.run(settings, ready=crew.announce)
     return DONE
 
 
@@ -73,13 +74,13 @@ def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
     settings = _start("dispatch", "dispatch", config, environment)
     from gateway.dispatch import dispatcher as dispatcher
 
-    dispatcher.run(settings, ready=supervisor.announce)
+    dispatcher.run(settings, ready=crew.announce)
     return DONE
 
 
 def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simulation) -> int:
     """Runs the simulator until it is told to stop."""
-    supervisor.follow_parent()
+    crew.follow_parent()
     settings = load(config, environment, secrets_required=False)
     set_up_logs("simulator", environment)
     from providers import simulator
@@ -97,7 +98,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
 
     def ready(port: int) -> None:
         _log.info("simulator_ready", url=f"http://{wanted.host}:{port}", prices=len(prices))
-        supervisor.announce(port)
+        crew.announce(port)
 
     chosen = simulator.Settings(
         api_key=wanted.api_key or _api_key(settings),
@@ -139,12 +140,15 @@ def _start(
     role: Role, command: str, config: Path | None, environment: Mapping[str, str]
 ) -> Settings:
     """What every role does first. Raises ConfigurationError."""
-    supervisor.follow_parent()
+    crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
-    warnings = [*settings.warnings, *(f.sentence for f in meta.prepare(url, settings.redis.shards))]
-    if supervisor.READY_FD not in os.environ:
+    warnings = [
+        *settings.warnings,
+        *(f.sentence for f in installation.prepare(url, settings.redis.shards)),
+    ]
+    if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:
             _log.warning("start_check", warning=warning)
@@ -163,7 +167,8 @@ def _knob(text: str) -> tuple[str, object]:
 
 def _api_key(settings: Settings) -> str:
     """The one key that all configured providers are called with. Raises UsageFault."""
-    names = {provider.api_key_env for provider in settings.providers.values()}
+    providers = settings.providers.values()
+    names = {each.api_key_env for each in providers if isinstance(each, HttpSettings)}
     keys = {key for name in names if (key := settings.secrets.get(name))}
     if len(keys) == 1:
         return keys.pop()

@@ -1,7 +1,7 @@
 """`kaskad up`: all roles of one machine in the foreground, and Redis when none is configured.
 
-Owns the order: Redis first, its checks, then ingress and dispatcher together; on the way down the
-roles first, so that they can still write down what they did. A role that cannot start at all ends
+Redis and its checks come first, then ingress and dispatcher together; on the way down the roles
+first, so that they can still write down what they did. A role that cannot start at all ends
 everything with its exit code; one that dies later is started again by its crew. The second ctrl-C
 does not wait.
 """
@@ -20,10 +20,10 @@ import structlog
 
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
+from gateway.crew import Crew, Ended, Happening, Ready, Role, Told, role_command
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings.file import Settings, load
-from gateway.store import installation as meta
-from gateway.supervisor import Crew, Ended, Happening, Ready, Role, Told, role_command
+from gateway.store import installation
 
 STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline
 START_WAIT_S = 60.0
@@ -41,7 +41,7 @@ def up(config: Path | None, environment: Mapping[str, str]) -> int:
             server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
-        warnings = [f.sentence for f in meta.prepare(url, settings.redis.shards)]
+        warnings = [f.sentence for f in installation.prepare(url, settings.redis.shards)]
         for warning in (*settings.warnings, *warnings):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())

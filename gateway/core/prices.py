@@ -1,9 +1,8 @@
 """The price list: what one part of a step costs us and what the app is billed for it.
 
-Owns the price file's form and the choice among its rows: the longest phone prefix, then a named
-category over an empty one, then the latest `valid_from` not in the future. Knows nothing of
-messages, parts or ledgers. Reading a file collects every fault with its line and column and raises
-them together; no price is an answer (None), which admission turns into a refusal.
+Among the rows that fit the longest phone prefix counts, then a named category over an empty one,
+then the latest `valid_from` not in the future. No price is an answer (None), which admission turns
+into a refusal.
 
 `PriceBook.quote` is on the path of every acceptance, once a step: the rows that count on one day
 are laid out by prefix and kept, so that a quote is a few dictionary look-ups from the longest
@@ -12,28 +11,17 @@ prefix down.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
-from gateway.core.money import AmountError, parse_amount
-from gateway.errors import ConfigurationError
 from providers.contract import Category
 
-COLUMNS = ("provider", "prefix", "category", "cost", "sell", "currency", "valid_from")
-PREFIX_DIGITS_MAX = 15
-PRICE_ROWS_MAX = 200_000
 DAYS_KEPT_MAX = 8  # days whose layout is kept; a process asks for today, around midnight for two
 
 _CATEGORIES: tuple[str, ...] = get_args(Category)
-_prefix = re.compile(rf"[0-9]{{0,{PREFIX_DIGITS_MAX}}}").fullmatch
-_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -52,28 +40,6 @@ class PriceRow(msgspec.Struct, frozen=True):
     category: str
     price: Price
     valid_from: date
-
-
-class PriceFault(msgspec.Struct, frozen=True):
-    """What is wrong in one place of the price file; `column` is empty when it is the whole line."""
-
-    line: int
-    column: str
-    reason: str
-
-
-class PricesError(ConfigurationError):
-    """The price file cannot be used; `faults` are all of them, in the file's order."""
-
-    def __init__(self, source: str, faults: Iterable[PriceFault]) -> None:
-        self.source = source
-        self.faults = tuple(faults)
-        super().__init__(
-            "\n".join(
-                f"{source}, line {f.line}{f', {f.column}' if f.column else ''}: {f.reason}"
-                for f in self.faults
-            )
-        )
 
 
 class _Layout(msgspec.Struct, frozen=True):
@@ -123,123 +89,3 @@ class PriceBook:
             self._days.clear()
         self._days[on] = layouts
         return layouts
-
-
-def load_prices(path: Path, currency: str) -> PriceBook:
-    """Reads a price file (UTF-8 CSV with a header). Raises PricesError, also when it cannot be
-    read.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror}): set prices.file to the price list."
-        raise PricesError(str(path), [PriceFault(1, "", reason)]) from None
-    except UnicodeDecodeError:
-        raise PricesError(str(path), [PriceFault(1, "", "is not UTF-8 text.")]) from None
-    return parse_prices(text, currency, str(path))
-
-
-def parse_prices(text: str, currency: str, source: str = "prices.csv") -> PriceBook:
-    """Reads a price list whose every row is in `currency`. Raises PricesError with every fault."""
-    faults: list[PriceFault] = []
-    rows: list[PriceRow] = []
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(lines, [])
-        faults += _header_faults(header)
-        if not faults:
-            rows = _rows(header, lines, currency, faults)
-    except csv.Error as error:
-        faults.append(PriceFault(lines.line_num, "", f"is not CSV: {error}."))
-    if faults:
-        raise PricesError(source, faults)
-    return PriceBook(rows)
-
-
-def _rows(header: list[str], lines: Any, currency: str, faults: list[PriceFault]) -> list[PriceRow]:
-    """All rows after the header, without those whose faults were appended."""
-    rows: list[PriceRow] = []
-    first_seen: dict[tuple[str, str, str, date], int] = {}
-    for cells in lines:
-        if not cells:
-            continue
-        line = lines.line_num
-        if len(rows) == PRICE_ROWS_MAX:
-            faults.append(PriceFault(line, "", f"is beyond the {PRICE_ROWS_MAX} rows of a list."))
-            break
-        row = _row(dict(zip(header, cells, strict=False)), len(cells), currency, line, faults)
-        if row is None:
-            continue
-        earlier = first_seen.setdefault(
-            (row.provider, row.prefix, row.category, row.valid_from), line
-        )
-        if earlier != line:
-            faults.append(PriceFault(line, "", f"prices the same as line {earlier}: keep one."))
-        rows.append(row)
-    return rows
-
-
-def _header_faults(header: list[str]) -> list[PriceFault]:
-    expected = ",".join(COLUMNS)
-    faults = [
-        PriceFault(1, name, f"is no column of a price file: the header is {expected}.")
-        for name in header
-        if name not in COLUMNS
-    ]
-    faults += [
-        PriceFault(1, name, f"is missing: the header is {expected}.")
-        for name in COLUMNS
-        if name not in header
-    ]
-    faults += [
-        PriceFault(1, name, "is there twice: keep one.")
-        for name in COLUMNS
-        if header.count(name) > 1
-    ]
-    return faults
-
-
-def _row(
-    cells: Mapping[str, str], width: int, currency: str, line: int, faults: list[PriceFault]
-) -> PriceRow | None:
-    """One row, or None with its faults appended."""
-    if width != len(COLUMNS):
-        faults.append(PriceFault(line, "", f"has {width} cells instead of {len(COLUMNS)}."))
-        return None
-    found: list[PriceFault] = []
-
-    def fault(column: str, reason: str) -> None:
-        found.append(PriceFault(line, column, f"{cells[column][:40]!r} {reason}"))
-
-    def amount(column: str) -> int:
-        try:
-            return parse_amount(cells[column])
-        except AmountError:
-            fault(column, "is not an amount: write it with at most six decimals, such as 0.0120.")
-            return 0
-
-    price = Price(amount("cost"), amount("sell"), currency)
-    if not cells["provider"]:
-        fault("provider", "names no provider.")
-    if _prefix(cells["prefix"]) is None:
-        fault("prefix", f"is not up to {PREFIX_DIGITS_MAX} digits (no plus), or empty for all.")
-    if cells["category"] not in ("", *_CATEGORIES):
-        fault("category", f"is none of {', '.join(_CATEGORIES)}, or empty for all.")
-    if cells["currency"] != currency:
-        fault("currency", f"is not {currency}, in which prices.currency says all prices are.")
-    valid_from = _date(cells["valid_from"])
-    if valid_from is None:
-        fault("valid_from", "is not a date such as 2026-01-31.")
-    faults += sorted(found, key=lambda f: COLUMNS.index(f.column))
-    if found or valid_from is None:
-        return None
-    return PriceRow(cells["provider"], cells["prefix"], cells["category"], price, valid_from)
-
-
-def _date(text: str) -> date | None:
-    if _day(text) is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None

@@ -1,6 +1,6 @@
 """Kaskad's API as an app uses it: single posts, an NDJSON stream, and the stream of events.
 
-Owns HTTP with the standard library, one connection a call of it; made to be read, not to be fast.
+HTTP with the standard library, one connection a call: made to be read, not to be fast.
 Anything but the expected status is a CampaignFailed with what the server said.
 """
 

@@ -1,6 +1,6 @@
 """What is known about the demo's messages while they travel: answers of the API, and events.
 
-Owns the counting, safe for several threads. It must not know where the news come from.
+Safe for several threads.
 """
 
 from __future__ import annotations

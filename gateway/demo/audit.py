@@ -1,6 +1,6 @@
 """Our ledger against the provider's bill, and against what the API answered: to the last unit.
 
-Pure. Owns which figure must equal which; the two sides come from programs that share no code.
+Pure. The two sides come from programs that share no code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the demo sends: the campaign file's messages, spread over as many people as asked for.
 
-Pure: the same seed gives the same traffic. Owns the mix: who gets a campaign twice, over another
+Pure: the same seed gives the same traffic. The mix is who gets a campaign twice, over another
 app, under another phone with the same user id, over a cap, or against an opt-out, and how many
-codes and receipts of payment travel in between. It must not know how a message is sent.
+codes and receipts of payment travel in between.
 """
 
 from __future__ import annotations

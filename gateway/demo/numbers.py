@@ -1,6 +1,6 @@
 """Phone numbers that belong to nobody, by country, in an order that a seed decides.
 
-Pure. Owns the ranges that regulators keep free for films, books and tests:
+Pure. These are the ranges that regulators keep free for films, books and tests:
 
     US  NPA 555-0100 to 0199    NANPA
     GB  07700 900000 to 900999  Ofcom

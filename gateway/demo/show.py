@@ -1,6 +1,6 @@
 """What the tour looks like: a story with bars and tables, or one JSON document.
 
-Owns words and layout. It must not decide anything; it is told what happened.
+It decides nothing: it is told what happened.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What the demo starts, so that nothing of it is left behind: Redis, simulator, roles.
 
-Owns a temporary directory with a configuration made from the shipped one (or the one named),
-secrets that live as long as the demo, and the processes. Leaving the stage stops all of them,
-however it is left. What cannot be started is a CampaignFailed (or the error of the part itself)
-with the last lines of its log.
+A temporary directory holds Redis's data and a configuration made from the shipped one (or the one
+named); secrets live as long as the demo. Leaving the stage stops all processes, however it is left.
+What cannot be started is a CampaignFailed (or the error of the part itself) with the last lines of
+its log.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
 from gateway.demo.campaign import CLUB, SHOP
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
-from gateway.supervisor import Crew, Ended, Ready, Role, role_command
+from providers.http.settings import HttpSettings
 from providers.simulator import Knobs, Override, Overrides, load_prices
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running
@@ -192,13 +193,9 @@ def _secrets(base: Settings) -> tuple[str, dict[str, str]]:
     api_key = secrets.token_urlsafe(24)
     own = {name: secrets.token_urlsafe(24) for name in KEY_ENVS.values()}
     for provider in base.providers.values():
-        proofs = (
-            provider.callback_token_env,
-            provider.callback_basic_password_env,
-            provider.callback_hmac_secret_env,
-        )
-        own |= {name: secrets.token_urlsafe(24) for name in proofs if name is not None}
-        own[provider.api_key_env] = api_key
+        own |= {name: secrets.token_urlsafe(24) for _, name in provider.variables()}
+        if isinstance(provider, HttpSettings):
+            own[provider.api_key_env] = api_key
     return api_key, own
 
 
@@ -215,8 +212,9 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]
-    for provider in document["providers"].values():
-        provider["base_url"] = provider_url
+    for name, provider in base.providers.items():
+        if isinstance(provider, HttpSettings):
+            document["providers"][name]["base_url"] = provider_url
     for route in document["routes"].values():
         for step in route["steps"]:
             step["wait"], step["grace"] = WAITS[base.channel(step["provider"])]

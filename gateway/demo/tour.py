@@ -1,7 +1,7 @@
 """`kaskad demo`: the order of the tour, from starting things to the last figure.
 
-Owns what happens when and what counts as success: every message final within a deadline, the ledger
-equal to its totals and to the simulator's bill. What it looks like is `gateway.demo.show`. Whatever
+Success is every message final within a deadline, and the ledger equal to its totals and to the
+simulator's bill. What it looks like is `gateway.demo.show`. Whatever
 goes wrong is one sentence and exit code 1, and the stage is cleared all the same.
 """
 
@@ -26,11 +26,13 @@ from gateway.demo.audit import Check
 from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.show import JsonShow, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
-from gateway.finance.ledger import cost_report
-from gateway.finance.report import Query, Report
-from gateway.finance.verify import Verdict, verify
+from gateway.finance.report import Query, Report, build
+from gateway.finance.verify import Verdict, compare_books
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import Link
 from gateway.settings import file as settings_file
-from gateway.store.sync_driver import finish, open_link
+from gateway.store.ledger import read_books
+from gateway.store.totals import TotalRow, pages_of_totals
 from gateway.telemetry import configure_logs
 
 KEEP_PORT = 8080
@@ -132,24 +134,37 @@ def _send(place: Stage, traffic: Traffic, audience: Audience, show: Show) -> Non
 def _books(place: Stage, audience: Audience) -> Books:
     """The books once the last receipts are in; the latest ones when they never agree."""
     deadline = time.monotonic() + BOOKS_WAIT_S
-    shards = place.settings.redis.shards
     currency = place.settings.prices.currency
-    with open_link(place.redis_url) as link:
-        while True:
-            # What is still to come from the provider comes now: looks, and late deliveries.
-            place.simulator.flush(everything=True)
-            today = datetime.datetime.now(datetime.UTC).date()
-            days = (today - DAY, today)  # a demo around midnight is booked on both
-            total = finish(cost_report(link, shards, Query(*days), currency))
-            by_channel = finish(cost_report(link, shards, Query(*days, ("channel",)), currency))
-            checks = [
-                *audit.against_answers(total.total, audience.figures()),
-                *audit.against_bill(by_channel, place.simulator.bill()),
-            ]
-            books = Books(total, by_channel, finish(verify(link, shards)), checks)
-            if books.agree or time.monotonic() > deadline:
-                return books
-            time.sleep(LOOK_EVERY_S)
+    while True:
+        # What is still to come from the provider comes now: looks, and late deliveries.
+        place.simulator.flush(everything=True)
+        today = datetime.datetime.now(datetime.UTC).date()
+        days = (today - DAY, today)  # a demo around midnight is booked on both
+        rows, verdict = _booked(place, *days)
+        total = build(rows, Query(*days), currency)
+        by_channel = build(rows, Query(*days, ("channel",)), currency)
+        checks = [
+            *audit.against_answers(total.total, audience.figures()),
+            *audit.against_bill(by_channel, place.simulator.bill()),
+        ]
+        books = Books(total, by_channel, verdict, checks)
+        if books.agree or time.monotonic() > deadline:
+            return books
+        time.sleep(LOOK_EVERY_S)
+
+
+def _booked(
+    place: Stage, from_day: datetime.date, to_day: datetime.date
+) -> tuple[list[TotalRow], Verdict]:
+    """The totals of these days, and whether they are the sums of the ledger."""
+    shards = place.settings.redis.shards
+
+    async def ask(link: Link) -> tuple[list[TotalRow], Verdict]:
+        pages = pages_of_totals(link, shards, from_day, to_day)
+        rows = [row async for page in pages for row in page]
+        return rows, await compare_books(read_books(link, shards))
+
+    return run(place.redis_url, ask)
 
 
 def _stay(place: Stage) -> None:

@@ -6,8 +6,7 @@ scripted provider or a clock of their own in place.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import trio
@@ -16,35 +15,12 @@ from gateway.dispatch.backoff import Watchdog
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.metrics import Metrics
 from gateway.redis.client import Link
-from gateway.settings.file import Lanes
+from gateway.settings.tables import Lanes
 from gateway.store.store import Store
-from providers.contract import Category, Outcome, ProviderConfig, Receipt, Submission
+from providers.contract import Category, Provider
 
 # Most urgent first; the order of a lane's buffers and of `allotment.allot`.
 CATEGORIES: tuple[Category, Category, Category] = ("otp", "transactional", "marketing")
-
-
-class Wire(Protocol):
-    """What is asked of an adapter here."""
-
-    can_look_up: bool
-    look_up_max: int
-
-
-class Provider(Protocol):
-    """A provider as dispatch uses it: `providers.http.client.Provider`, or a scripted one."""
-
-    config: ProviderConfig
-
-    @property
-    def adapter(self) -> Wire: ...
-
-    @property
-    def batch_max(self) -> int: ...
-
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]: ...
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]: ...
 
 
 class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from gateway.core.model import Message
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import recovery, timers
+from gateway.dispatch.jobs import receipts, recovery, timers
 from gateway.dispatch.jobs import unmatched_receipts as parked
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
@@ -33,9 +33,8 @@ from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_link
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
-from gateway.store import lanes
+from gateway.store import lanes, snapshots
 from gateway.store.store import Store
-from providers.http.client import Provider
 from ratelimit.limiter import SCRIPTS
 
 LAST_WORDS_S = 1.0  # for what Redis is told at the end
@@ -67,8 +66,13 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
         bell = await stack.enter_async_context(open_link(settings.redis.url, bells))
         providers = {}
         for name in settings.providers:
-            providers[name] = Provider.from_config(settings.provider_config(name))
+            providers[name] = bootstrap.connect_provider(settings, name)
             stack.push_async_callback(providers[name].aclose)
+
+        async def publish() -> None:
+            now_ms = time.time_ns() // 1_000_000
+            await snapshots.publish(link, process, telemetry.snapshot(registry, process), now_ms)
+
         deps = DispatchDeps(
             store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             bell=bell,
@@ -79,7 +83,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             metrics=Metrics(registry),
             terms=settings.lanes,
             stopping=trio.Event(),
-            publish=lambda: telemetry.publish(link, process, registry, time.time_ns() // 1_000_000),
+            publish=publish,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
@@ -89,7 +93,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()
-        await _last_words(telemetry.withdraw(link, process))
+        await _last_words(snapshots.withdraw(link, process))
 
 
 async def _hear_signals(
@@ -131,7 +135,7 @@ async def dispatch(
     look_ups = {
         name: LookUps(deps, provider)
         for name, provider in deps.providers.items()
-        if provider.adapter.can_look_up
+        if provider.can_look_up
     }
     working = [
         Lane(deps, provider, run_script, pauses, heartbeat) for provider in deps.providers.values()
@@ -163,6 +167,8 @@ def _start_background(
     nursery.start_soon(_publish, deps, working)
     for lane in working:
         nursery.start_soon(recovery.run, deps, lane)
+    for provider in deps.providers.values():
+        nursery.start_soon(receipts.run, deps, provider)
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):

@@ -45,6 +45,7 @@ class Metrics:
         )
         self.outcomes = counter("outcomes", "What became of sends", "provider", "outcome")
         self.look_ups = counter("look_ups", "References asked for", "provider", "result")
+        self.receipts = counter("receipts", "Receipts a task brought", "provider", "result")
         self.timers = counter("timers", "Timers that were due")
         self.recovered = counter("recovered", "Taken over from the dead", "provider", "found")
         self.parked = counter("parked", "Parked receipts, by what became of them", "became")

@@ -1,5 +1,4 @@
-"""A report as JSON, as CSV and as words for people. Owns the notations and nothing of what the
-numbers mean; it cannot fail.
+"""A report as JSON, as CSV and as words for people. It cannot fail.
 
 CSV is RFC 4180 in UTF-8 without a byte order mark: a header, a row a line, no total, since a sum
 among the rows would be added up again. Names come from callers, and a spreadsheet would run one
@@ -11,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 
-import msgspec
+import orjson
 
 from gateway.finance.report import Cell, Report
 
@@ -26,7 +25,7 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the full-width ones count a
 def to_json(report: Report) -> bytes:
     """`{"from", "to", "group_by", "rows", "total"}`, as CONTRACT.md section 7 fixed it."""
     query = report.query
-    return msgspec.json.encode(
+    return orjson.dumps(
         {
             "from": query.from_day,
             "to": query.to_day,

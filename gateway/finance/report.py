@@ -1,7 +1,7 @@
 """The cost report: from the ledger's totals to rows and their sum, pure.
 
-Owns CONTRACT.md section 7's columns, what may be asked, and every ratio. It must not know Redis,
-HTTP or a format; `gateway.finance.formats` and `gateway.finance.table` write a report down.
+Here are CONTRACT.md section 7's columns, what may be asked, and every ratio;
+`gateway.finance.formats` and `gateway.finance.table` write a report down.
 Amounts are integers of 1e-6 currency units until `Figures.cells`. A question that cannot be
 answered raises `ReportFault`, which names the parameter.
 """
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 
 import msgspec
 
 from gateway.core import money
 from gateway.core.effects import MEASURES, Group
 from gateway.errors import CallerFault
+from gateway.store.totals import TotalRow
 
 KEYS = ("day", *Group._fields)  # what a report may be grouped by
 FILTERS = Group._fields
@@ -43,15 +44,6 @@ class ReportFault(CallerFault):
         super().__init__(detail)
         self.parameter = parameter
         self.detail = detail
-
-
-class TotalRow(NamedTuple):
-    """One running total: what a measure came to on one UTC day in one finest group."""
-
-    day: datetime.date
-    group: Group
-    measure: str
-    amount: int
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -223,6 +215,17 @@ def build(rows: Iterable[TotalRow], query: Query, currency: str) -> Report:
     """
     tally = Tally(query, currency)
     tally.add(rows)
+    return tally.report()
+
+
+async def cost_report(
+    pages: AsyncGenerator[list[TotalRow], None], query: Query, currency: str
+) -> Report:
+    """As `build`, for totals that come a page at a time."""
+    tally = Tally(query, currency)
+    async with aclosing(pages):
+        async for rows in pages:
+            tally.add(rows)
     return tally.report()
 
 

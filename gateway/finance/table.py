@@ -1,8 +1,7 @@
 """A report as a table for the terminal.
 
-Owns which columns people see and in how much room. Numbers are right-aligned and never cut: where
-a terminal is too narrow the least telling columns are left out, and the caption names them. It
-cannot fail.
+Numbers are right-aligned and never cut: where a terminal is too narrow the least telling columns
+are left out, and the caption names them. It cannot fail.
 """
 
 from __future__ import annotations

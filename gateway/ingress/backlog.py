@@ -1,9 +1,9 @@
 """How much waits to be sent, as far as a request needs to know it: may this category come in?
 
-Owns the sample of every lane's length and age, taken about once a second by one task a worker and
-never by a request, and the judgement against the configured limits. A message is judged by the
-first provider of its route, because that lane is where it would wait. It must not know HTTP. While
-Redis is away the last sample stands: requests then fail by themselves.
+One task a worker looks at every lane's length and age about once a second, and a request is judged
+by that sample against the configured limits. A message is judged by the first provider of its
+route, because that lane is where it would wait. While Redis is unavailable the last sample stands:
+requests then fail by themselves.
 """
 
 from __future__ import annotations

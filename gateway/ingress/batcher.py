@@ -1,15 +1,15 @@
 """Requests become batches: whatever arrived during the last round trip is decided as one.
 
-Owns the queues between many requests and few transactions, one queue a shard. It is self-clocking:
-a request that finds its shard idle goes at the end of the loop's turn, with all that came in that
+There is one queue a shard, between many requests and few transactions. It is self-clocking: a
+request that finds its shard idle goes at the end of the loop's turn, with all that came in that
 turn; while a transaction is under way the next batch gathers. It never waits for more. A second
 transaction of a shard starts early only when half a full batch is waiting, because two that touch
 the same person make each other decide again.
 
-It must not know HTTP nor what is in a batch. Failures reach each item's `done` as an exception:
-StoreUnavailable when Redis is away, anything else is a bug. An item whose decision is a bug must
-not fail its neighbours, so such a batch is decided once more item by item; not so after
-StoreReplyError, where part of it may be written.
+Failures reach each item's `done` as an exception: StoreUnavailable while Redis is unavailable,
+anything else is a bug. An item whose decision is a bug must not fail its neighbours, so such a
+batch is decided once more item by item; not so after StoreReplyError, where part of it may be
+written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -28,10 +28,10 @@ from gateway.store.transaction import ConflictError
 QUEUE_MAX = 8_192  # items waiting a shard: about two seconds of a full load
 IN_FLIGHT_MAX = 2  # transactions a shard
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Done = Callable[[Result | Exception], None]
-Decide = Callable[[int, Sequence[Item]], Awaitable[Sequence[Result]]]
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+Done = Callable[[ResultT | Exception], None]
+Decide = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[ResultT]]]
 
 _log = structlog.get_logger("ingress")
 
@@ -40,13 +40,13 @@ class Busy(Exception):
     """The queue of this shard is full: the caller must be told to come again."""
 
 
-class Batcher(Generic[Item, Result]):
+class Batcher(Generic[ItemT, ResultT]):
     """Gathers items a shard and has `decide(shard, items)` answer them, one result an item."""
 
     def __init__(
         self,
         shards: int,
-        decide: Decide[Item, Result],
+        decide: Decide[ItemT, ResultT],
         *,
         batch_max: int,
         queue_max: int = QUEUE_MAX,
@@ -58,17 +58,17 @@ class Batcher(Generic[Item, Result]):
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._in_flight_max = in_flight_max
-        self._shards = [_Shard[Item, Result]() for _ in range(shards)]
+        self._shards = [_Shard[ItemT, ResultT]() for _ in range(shards)]
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, shard: int, item: Item, done: Done[Result]) -> None:
+    def submit(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
         """Queues one item; `done` is called once, from the loop. Raises Busy."""
         if len(self._shards[shard].queue) >= self._queue_max:
             raise Busy
         self._push(shard, item, done)
 
-    def _push(self, shard: int, item: Item, done: Done[Result]) -> None:
+    def _push(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
         state = self._shards[shard]
         state.queue.append((item, done))
         if not state.woken and state.in_flight == 0:
@@ -77,11 +77,11 @@ class Batcher(Generic[Item, Result]):
         elif state.in_flight and 2 * len(state.queue) >= self._batch_max:
             self._pump(shard)
 
-    async def ask(self, shard: int, item: Item) -> Result:
+    async def ask(self, shard: int, item: ItemT) -> ResultT:
         """Queues one item and waits for its result. Raises Busy, StoreUnavailable and bugs."""
-        answered: asyncio.Future[Result | Exception] = self._loop.create_future()
+        answered: asyncio.Future[ResultT | Exception] = self._loop.create_future()
 
-        def done(result: Result | Exception) -> None:
+        def done(result: ResultT | Exception) -> None:
             if not answered.done():
                 answered.set_result(result)
 
@@ -91,35 +91,29 @@ class Batcher(Generic[Item, Result]):
             raise result
         return result
 
-    async def ask_all(self, shard: int, items: Sequence[Item]) -> list[Result | Exception]:
+    async def ask_all(self, shard: int, items: Sequence[ItemT]) -> list[ResultT | Exception]:
         """Queues items and waits for all results, in order. Raises Busy, with none of them queued.
 
         Items that are more than a queue holds are taken all the same while it is half empty, for
         they are in memory already.
         """
-        answered: asyncio.Future[list[Result | Exception]] = self._loop.create_future()
-
-        def done(results: list[Result | Exception]) -> None:
-            if not answered.done():
-                answered.set_result(results)
-
-        self.submit_all(shard, items, done)
-        return await answered
-
-    def submit_all(
-        self, shard: int, items: Sequence[Item], done: Callable[[list[Result | Exception]], None]
-    ) -> None:
-        """As `ask_all`; `done` is called once with all results, at once when there are no items.
-        Raises Busy."""
         if not items:
-            done([])
-            return
+            return []
         waiting = len(self._shards[shard].queue)
         if waiting + len(items) > self._queue_max and 2 * waiting > self._queue_max:
             raise Busy
-        together = _Together(len(items), done)
+        results: dict[int, ResultT | Exception] = {}
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def done(index: int, result: ResultT | Exception) -> None:
+            results[index] = result
+            if len(results) == len(items) and not answered.done():
+                answered.set_result(None)
+
         for index, item in enumerate(items):
-            self._push(shard, item, partial(together.take, index))
+            self._push(shard, item, partial(done, index))
+        await answered
+        return [results[index] for index in range(len(items))]
 
     def waiting(self) -> int:
         """Items that no transaction has taken yet."""
@@ -147,7 +141,7 @@ class Batcher(Generic[Item, Result]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, shard: int, batch: list[tuple[Item, Done[Result]]]) -> None:
+    async def _run(self, shard: int, batch: list[tuple[ItemT, Done[ResultT]]]) -> None:
         self.batches += 1
         self.items += len(batch)
         try:
@@ -162,11 +156,11 @@ class Batcher(Generic[Item, Result]):
             except Exception:
                 _log.exception("answer_not_told")
 
-    async def _outcomes(self, shard: int, items: list[Item]) -> Sequence[Result | Exception]:
+    async def _outcomes(self, shard: int, items: list[ItemT]) -> Sequence[ResultT | Exception]:
         try:
             return await self._decide(shard, items)
         except (StoreError, ConflictError) as error:
-            return [_known(error)] * len(items)
+            return [_passing(error)] * len(items)
         except Exception as error:
             if len(items) == 1:
                 return [error]
@@ -174,34 +168,17 @@ class Batcher(Generic[Item, Result]):
         return [(await self._outcomes(shard, [item]))[0] for item in items]
 
 
-class _Together(Generic[Result]):
-    """Items that came together, until the last of them has its result."""
-
-    __slots__ = ("_done", "_missing", "_results")
-
-    def __init__(self, count: int, done: Callable[[list[Result | Exception]], None]) -> None:
-        self._done = done
-        self._missing = count
-        self._results: list[Any] = [None] * count
-
-    def take(self, index: int, result: Result | Exception) -> None:
-        self._results[index] = result
-        self._missing -= 1
-        if not self._missing:
-            self._done(self._results)
-
-
-class _Shard(Generic[Item, Result]):
+class _Shard(Generic[ItemT, ResultT]):
     __slots__ = ("in_flight", "queue", "woken")
 
     def __init__(self) -> None:
-        self.queue: deque[tuple[Item, Done[Result]]] = deque()
+        self.queue: deque[tuple[ItemT, Done[ResultT]]] = deque()
         self.in_flight = 0
         self.woken = False
 
 
-def _known(error: StoreError | ConflictError) -> Exception:
-    """A person's record that everybody changes at once is like a store that is away: come again."""
+def _passing(error: StoreError | ConflictError) -> Exception:
+    """A person's record that everybody changes at once is like a store that is unavailable."""
     if isinstance(error, ConflictError):
         return StoreUnavailable("One record is changed by too many requests at once.")
     return error

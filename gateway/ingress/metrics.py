@@ -1,7 +1,6 @@
-"""The figures an ingress worker keeps, by name.
+"""The metrics of an ingress worker and their labels. `gateway.telemetry` publishes them.
 
-Owns the metrics of this role and their labels; publishing them is `gateway.telemetry`'s. No label
-can grow without bound: providers, categories, outcomes and endpoints are all from fixed lists.
+No label can grow without bound: providers, categories, outcomes and endpoints are from fixed lists.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Series = dict[tuple[Counter, tuple[str, ...]], Counter]
 
 
 class Metrics:
-    """One worker's registry and the figures that its parts add to."""
+    """One worker's registry, and the metrics that its parts add to."""
 
     def __init__(self) -> None:
         self.registry = telemetry.new_registry()
@@ -50,7 +49,7 @@ class Metrics:
         )
         self.receipts = Counter(
             "kaskad_ingress_receipts",
-            "Receipts taken, by provider and what became of them.",
+            "Receipts taken, by provider and result.",
             ["provider", "result"],
             registry=self.registry,
         )
@@ -68,13 +67,13 @@ class Metrics:
         )
         self.snapshots_failed = Counter(
             "kaskad_snapshots_failed",
-            "Times that these figures could not be published.",
+            "Times that this worker's metrics could not be published.",
             registry=self.registry,
         )
 
         self._series: Series = {}
 
-    def admitted(self, sends: list[Send], answers: list[Answer], seconds: float) -> None:
+    def count_admission(self, sends: list[Send], answers: list[Answer], seconds: float) -> None:
         """Counts one admission transaction: sums first, so that a batch costs a few additions."""
         self.batch.observe(len(sends))
         self.seconds.observe(seconds)
@@ -85,7 +84,7 @@ class Metrics:
         for key, count in sums.items():
             _add(self._series, self.messages, key, count)
 
-    def took(self, provider: str, result: str, count: int) -> None:
+    def count_receipts(self, provider: str, result: str, count: int) -> None:
         """Counts receipts."""
         _add(self._series, self.receipts, (provider, result), count)
 
@@ -96,8 +95,8 @@ class Metrics:
         waiting: Callable[[], int],
         streams: Callable[[], int],
     ) -> None:
-        """Adds the figures that others keep and that are read when asked for."""
-        self.registry.register(_Kept(store, backlog, waiting, streams))
+        """Adds the metrics that others keep and that are read when asked for."""
+        self.registry.register(_KeptByOthers(store, backlog, waiting, streams))
 
 
 def _add(series: Series, counter: Counter, labels: tuple[str, ...], count: int) -> None:
@@ -108,7 +107,7 @@ def _add(series: Series, counter: Counter, labels: tuple[str, ...], count: int) 
     found.inc(count)
 
 
-class _Kept(Collector):
+class _KeptByOthers(Collector):
     def __init__(
         self,
         store: Store,

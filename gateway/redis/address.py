@@ -8,9 +8,9 @@
     redis+cluster://[[user]:password@]host[:port][,host[:port]…]   any nodes of a Redis Cluster
     rediss+cluster://…                                    the same, with TLS to every node
 
-Pure, apart from reading certificate files in `Address.tls_context`. It must not know a connection.
-A faulty URL raises `AddressError`, whose sentence never repeats the URL, because a URL may hold a
-password; for the same reason an address prints as its `label`.
+Pure, apart from reading certificate files in `Address.tls_context`. A faulty URL raises
+`AddressError`, whose sentence never repeats the URL, because a URL may hold a password; for the
+same reason an address prints as its `label`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import ssl
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
+
+from gateway.errors import ConfigurationError
 
 PORT_DEFAULT = 6379
 SENTINEL_PORT_DEFAULT = 26379
@@ -36,7 +38,7 @@ _OPTIONS = {
 }
 
 
-class AddressError(ValueError):
+class AddressError(ConfigurationError):
     """The URL of Redis cannot be used; the sentence says why."""
 
 

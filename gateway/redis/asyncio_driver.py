@@ -1,6 +1,6 @@
-"""The link to Redis for asyncio and uvloop: ingress.
+"""The Redis client on asyncio and uvloop: sockets, timers and the reconnecting task.
 
-Owns sockets, timers and the reconnecting task; what a link is, is in `link` and `shared_link`.
+What a client promises is in `client`, how it keeps that on any loop in `multiplexed` and `cluster`.
 
 Writes of one loop iteration leave in one piece. There is one future a call, one timer a connection
 and no task but the reconnector.
@@ -26,17 +26,32 @@ from typing import TypeVar, cast
 
 from gateway.redis.address import Endpoint, parse_address
 from gateway.redis.client import LIMITS_DEFAULT, Limits, Link
-from gateway.redis.cluster import make_link
-from gateway.redis.connection import Exchange, Waiter
+from gateway.redis.cluster import make_client
+from gateway.redis.connection import Connection, Future
 
 T = TypeVar("T")
 
 CLOSE_WAIT_S = 1.0
+COMMAND_LIMITS = Limits(down_wait_s=LIMITS_DEFAULT.connect_timeout_s)
+
+
+def run(url: str, work: Callable[[Link], Awaitable[T]]) -> T:
+    """Does one piece of work with a client, on a loop of its own: for commands, which have none.
+
+    Waits for Redis as long as a connection may take to be made. Raises as `open_link` and as the
+    work; KeyboardInterrupt once the client is closed.
+    """
+
+    async def main() -> T:
+        async with open_link(url, COMMAND_LIMITS) as client:
+            return await work(client)
+
+    return asyncio.run(main())
 
 
 @asynccontextmanager
 async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[Link]:
-    """A link that lives as long as the block.
+    """A client that lives as long as the block.
 
     It connects in the background and does not wait for Redis: a call does. Raises AddressError for
     a faulty URL; what the block raises passes unchanged.
@@ -48,19 +63,19 @@ async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[
     async with asyncio.TaskGroup() as tasks:
 
         def start(run: Callable[[], Awaitable[None]]) -> None:
-            task = tasks.create_task(_awaited(run), name="redis-link")
+            task = tasks.create_task(_awaited(run), name="redis-client")
             running.add(task)
             task.add_done_callback(running.discard)
 
-        link = make_link(address, limits, driver, start)
+        client = make_client(address, limits, driver, start)
         try:
-            yield link
+            yield client
         except BaseException as raised:
             # Kept out of the group, which would wrap it.
             fault = raised
         for task in running:
             task.cancel()
-        await link.aclose()
+        await client.aclose()
     if fault is not None:
         raise fault
 
@@ -69,28 +84,33 @@ async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
     await run()
 
 
-class _Wire(asyncio.Protocol):
+class _Transport(asyncio.Protocol):
+    """One socket: what uvloop calls on one side, what a connection calls on the other."""
+
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, exchange: Exchange, closed: set[asyncio.Future[None]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: Connection,
+        opened: set[asyncio.Future[None]],
     ) -> None:
         self._loop = loop
-        self._exchange = exchange
-        self._transport: asyncio.Transport | None = None
+        self._connection = connection
+        self._stream: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = closed
+        self._open = opened
         self._closed: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._closing.add(self._closed)
+        self._stream = cast("asyncio.Transport", transport)
+        self._open.add(self._closed)
 
     def data_received(self, data: bytes) -> None:
-        self._exchange.feed(data)
+        self._connection.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._exchange.drop(str(exc) if exc is not None else "the server closed it")
-        self._closing.discard(self._closed)
+        self._connection.drop(str(exc) if exc is not None else "the server closed it")
+        self._open.discard(self._closed)
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -101,38 +121,38 @@ class _Wire(asyncio.Protocol):
 
     def _flush(self) -> None:
         unsent = self._unsent
-        if unsent and self._transport is not None:
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        if unsent and self._stream is not None:
+            self._stream.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
             unsent.clear()
 
     def watch(self, deadline: float) -> None:
         self._timer = self._loop.call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        self._exchange.expire(self._loop.time())
+        self._connection.expire(self._loop.time())
 
     def close(self) -> int:
         unsent = len(self._unsent)
         self._unsent.clear()
         if self._timer is not None:
             self._timer.cancel()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._stream is not None:
+            self._stream.abort()
         return unsent
 
 
-class _Slots:
+class _Semaphore:
     def __init__(self, count: int) -> None:
         self._semaphore = asyncio.Semaphore(count)
 
-    async def take(self, seconds: float) -> None:
+    async def acquire(self, seconds: float) -> None:
         if self._semaphore.locked():
             async with asyncio.timeout(seconds):
                 await self._semaphore.acquire()
         else:
             await self._semaphore.acquire()
 
-    def give(self) -> None:
+    def release(self) -> None:
         self._semaphore.release()
 
 
@@ -140,41 +160,40 @@ class _Driver:
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._closing: set[asyncio.Future[None]] = set()
+        self._open: set[asyncio.Future[None]] = set()
 
     def now(self) -> float:
         return self._loop.time()
 
-    def waiter(self) -> Waiter:
+    def new_future(self) -> Future:
         return self._loop.create_future()
 
-    def slots(self, count: int) -> _Slots:
-        return _Slots(count)
+    def semaphore(self, count: int) -> _Semaphore:
+        return _Semaphore(count)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def wait(self, waiter: Waiter, seconds: float) -> bool:
-        done, _ = await asyncio.wait([cast("asyncio.Future[object]", waiter)], timeout=seconds)
+    async def wait(self, future: Future, seconds: float) -> bool:
+        done, _ = await asyncio.wait([cast("asyncio.Future[object]", future)], timeout=seconds)
         return bool(done)
 
     async def within(self, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         async with asyncio.timeout(seconds):
             return await step()
 
-    async def dial(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        wire = _Wire(self._loop, exchange, self._closing)
-        exchange.wire = wire
+    async def connect(self, endpoint: Endpoint, connection: Connection) -> None:
+        transport = _Transport(self._loop, connection, self._open)
+        connection.transport = transport
         if endpoint.path is not None:
-            await self._loop.create_unix_connection(lambda: wire, endpoint.path)
+            await self._loop.create_unix_connection(lambda: transport, endpoint.path)
             return
-        transport, _ = await self._loop.create_connection(
-            lambda: wire, endpoint.host, endpoint.port, ssl=self._tls
+        stream, _ = await self._loop.create_connection(
+            lambda: transport, endpoint.host, endpoint.port, ssl=self._tls
         )
         # Finds out in the end that an idle connection's peer is gone without a word.
-        link_socket = transport.get_extra_info("socket")
-        link_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        stream.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    async def settle(self) -> None:
-        if self._closing:
-            await asyncio.wait(set(self._closing), timeout=CLOSE_WAIT_S)
+    async def wait_closed(self) -> None:
+        if self._open:
+            await asyncio.wait(set(self._open), timeout=CLOSE_WAIT_S)

@@ -1,11 +1,12 @@
-"""The one port to Redis on the hot path: what a link promises, its limits and its figures.
+"""What the Redis client promises on any loop, with its limits and its metrics.
 
 Code that awaits nothing but `Link` and `Session` runs on asyncio and on trio alike.
-`link_asyncio.open_link` and `link_trio.open_link` make one; what both share is in `shared_link`.
-This module must not know a loop or a socket.
+`asyncio_driver.open_link` and `trio_driver.open_link` make one; what both share is in
+`multiplexed`.
 
-A link is for one Redis, or for all masters of a cluster (`cluster_link`). When the server is away
-it reconnects by itself, for ever; callers meanwhile get `StoreUnavailable` after a short wait.
+A client is for one Redis, or for all masters of a cluster (`cluster`). When the server cannot be
+reached it reconnects by itself, for ever; callers meanwhile get `StoreUnavailable` after a short
+wait.
 Error replies raise, see `gateway.redis.errors`, with everything that was answered in
 `StoreReplyError.replies`. A nil EXEC is None in the list: a watched key changed.
 
@@ -21,11 +22,12 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.backoff import delay_s
 from gateway.redis.connection import Command, Reply
 from gateway.redis.errors import (
+    ErrorReply,
     Moved,
     OutcomeUnknown,
-    RedisError,
     StoreError,
     StoreReplyError,
     StoreUnavailable,
@@ -34,11 +36,11 @@ from gateway.redis.errors import (
 __all__ = [
     "LIMITS_DEFAULT",
     "Command",
+    "ErrorReply",
     "Limits",
     "Link",
     "Moved",
     "OutcomeUnknown",
-    "RedisError",
     "Reply",
     "Session",
     "Statistics",
@@ -49,13 +51,13 @@ __all__ = [
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Every wait and queue of a link, in seconds, commands and bytes."""
+    """Every wait and queue of a client, in seconds, commands and bytes."""
 
     timeout_s: float = (
         5.0  # a call, from its first byte to its last reply; also a call's wait for room
     )
-    down_wait_s: float = 1.0  # a call made while Redis is away
-    connect_timeout_s: float = 3.0  # dial, TLS and log-in of one connection
+    down_wait_s: float = 1.0  # a call made while Redis cannot be reached
+    connect_timeout_s: float = 3.0  # connecting, TLS and log-in of one connection
     sentinel_timeout_s: float = 1.0  # one sentinel's answer, or a node's about its cluster
     reconnect_delay_min_s: float = 0.05
     reconnect_delay_max_s: float = 2.0
@@ -78,13 +80,11 @@ MOVE_DELAY_MAX_S = 0.5
 def move_delay_s(tries: int) -> float:
     """How long to wait before try number `tries`, from 1; the first follows what was just learnt,
     so it need not wait."""
-    if tries <= 1:
-        return 0.0
-    return min(MOVE_DELAY_MIN_S * 2.0 ** (tries - 2), MOVE_DELAY_MAX_S)
+    return delay_s(tries - 2, MOVE_DELAY_MIN_S, MOVE_DELAY_MAX_S) if tries > 1 else 0.0
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """A link's figures at one moment; the first six only grow."""
+    """A client's metrics at one moment; the first six only grow."""
 
     round_trips: int
     commands: int
@@ -101,7 +101,7 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 def add_up(parts: Sequence[Statistics], *, connected: bool) -> Statistics:
-    """The figures of several nodes as those of one link."""
+    """The metrics of several nodes as those of one client."""
     sums = {
         field: sum(getattr(part, field) for part in parts) for field in Statistics.__struct_fields__
     }
@@ -116,7 +116,7 @@ class Session(Protocol):
 
 
 class Link(Protocol):
-    """A way to Redis, for any number of tasks of one loop."""
+    """A Redis client, for any number of tasks of one loop."""
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         """One pipelined round trip on the shared connection; one reply per command, in order.

@@ -1,10 +1,10 @@
-"""The link to a Redis Cluster: one `SharedLink` a master, and the knowledge of who serves what.
+"""The client of a Redis Cluster: one `MultiplexedClient` a master, and the map of slots.
 
-Owns the sharing out of a call to nodes and the map of slots. It awaits only its `Driver`, so it
-must not import asyncio or trio; it must not know keys or scripts.
+A call is split by node, and its replies are put together again. It awaits only its `Driver`, so it
+runs on any loop.
 
-The map is read from any node that answers: at the start, every LOOK_S, and soon after anything that
-hints at a change (MOVED, CLUSTERDOWN, a node that is away), but never more often than every
+The map is read from any node that answers: at the start, every REFRESH_S, and soon after anything
+that hints at a change (MOVED, CLUSTERDOWN, a node that is away), but never more often than every
 REFRESH_MIN_S. What a node says in MOVED holds at once, and against the map for HINT_HOLDS_S,
 because the node that tells the map may not have heard of the move yet.
 
@@ -30,35 +30,35 @@ from gateway.redis.cluster_slots import (
     batch_of,
     in_full,
     masters_of,
-    share_out,
     slot_of,
+    split_replies,
 )
-from gateway.redis.connect import Dialler, Driver
-from gateway.redis.connection import Command, Outcome, Reply, Tally, Waiter
+from gateway.redis.connect import Connector, Driver
+from gateway.redis.connection import Command, Counters, Future, Outcome, Reply
 from gateway.redis.errors import Moved, StoreError, StoreUnavailable
-from gateway.redis.multiplexed import SharedLink
+from gateway.redis.multiplexed import MultiplexedClient
 
 REFRESH_MIN_S = 0.25  # between two readings of the map
-LOOK_S = 10.0  # between two without a reason
-LOOK_AWAY_S = 0.5  # likewise while a master is away, or nobody tells the map
+REFRESH_S = 10.0  # between two without a reason
+REFRESH_UNAVAILABLE_S = 0.5  # likewise while a master is away, or nobody tells the map
 HINT_HOLDS_S = 5.0
 HINT_KEEP_S = 30.0  # how long a node is kept that was named, but serves no slot by the map
 
 Start = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-def make_link(address: Address, limits: Limits, driver: Driver, start: Start) -> Link:
-    """The link for an address; `start` runs a task beside the link's user until that is done."""
+def make_client(address: Address, limits: Limits, driver: Driver, start: Start) -> Link:
+    """The client for an address; `start` runs a task beside the client's user."""
     if not address.cluster:
-        link = SharedLink(address, limits, driver)
-        start(link.run)
-        return link
-    cluster = ClusterLink(address, limits, driver, start)
+        client = MultiplexedClient(address, limits, driver)
+        start(client.run)
+        return client
+    cluster = ClusterClient(address, limits, driver, start)
     start(cluster.run)
     return cluster
 
 
-class ClusterLink:
+class ClusterClient:
     """Implements `gateway.redis.client.Link`; the limits hold for each node. `run` must run beside
     it."""
 
@@ -67,18 +67,18 @@ class ClusterLink:
         self._limits = limits
         self._driver = driver
         self._start = start
-        self._dialler = Dialler(address, limits, driver, Tally())
-        self._map: list[SharedLink | None] = [None] * SLOTS
+        self._connector = Connector(address, limits, driver, Counters())
+        self._map: list[MultiplexedClient | None] = [None] * SLOTS
         self._mapped = False
-        self._nodes: dict[Endpoint, SharedLink] = {}
+        self._nodes: dict[Endpoint, MultiplexedClient] = {}
         self._named_at: dict[Endpoint, float] = {}
         self._moved: dict[int, tuple[Endpoint, float]] = {}  # by slot: where to, and since when
-        self._leaving: dict[Endpoint, SharedLink] = {}
-        self._left = add_up([], connected=False)
+        self._leaving: dict[Endpoint, MultiplexedClient] = {}
+        self._closed_statistics = add_up([], connected=False)
         self._turn = 0
         self._fault = "it has not been asked yet"
-        self._rung = driver.waiter()
-        self._map_waiters: set[Waiter] = set()
+        self._refresh_wanted = driver.new_future()
+        self._waiting_for_map: set[Future] = set()
         self._closed = False
 
     # Calls
@@ -87,7 +87,7 @@ class ClusterLink:
         """See `gateway.redis.client.Link.call`."""
         if len(commands) > self._limits.commands_in_flight_max:
             raise ValueError(
-                f"A call of {len(commands)} commands is larger than the link allows "
+                f"A call of {len(commands)} commands is larger than the client allows "
                 f"({self._limits.commands_in_flight_max}); split it."
             )
         return await in_full(commands, self._round, self.wait_for_move)
@@ -99,31 +99,31 @@ class ClusterLink:
     async def _round(self, units: Sequence[Unit]) -> None:
         """Asks every node concerned at the same time; leaves replies and faults in the units."""
         await self._know_map()
-        by_node: dict[SharedLink, list[Unit]] = {}
+        by_node: dict[MultiplexedClient, list[Unit]] = {}
         for unit in units:
             node = self._map[unit.slot] if unit.asked is None else self._node(unit.asked)
             if node is not None:
                 by_node.setdefault(node, []).append(unit)
             else:
                 unit.fault = self._unserved(unit.slot)
-        offers = []
+        asked = []
         for node, theirs in by_node.items():
             batch = batch_of(theirs)
-            offers.append((node, theirs, batch, node.offer(batch)))
-        for node, theirs, batch, waiter in offers:
+            asked.append((node, theirs, batch, node.try_call(batch)))
+        for node, theirs, batch, future in asked:
             outcome: Outcome
             try:
-                outcome = await (node.call(batch) if waiter is None else waiter)
+                outcome = await (node.call(batch) if future is None else future)
             except StoreError as fault:
                 outcome = fault
-            share_out(theirs, outcome)
+            split_replies(theirs, outcome)
             for unit in theirs:
                 if isinstance(unit.fault, StoreUnavailable):
                     unit.asked = self.learn(node, unit.fault)
 
-    def learn(self, node: SharedLink, fault: StoreUnavailable) -> Endpoint | None:
+    def learn(self, node: MultiplexedClient, fault: StoreUnavailable) -> Endpoint | None:
         """Takes from a node's refusal who serves a slot; returns whom to ask this time only."""
-        self._look_soon()
+        self._refresh_soon()
         if self._closed or not isinstance(fault, Moved):
             return None
         named = Endpoint(host=fault.host or node.place.host, port=fault.port)
@@ -135,7 +135,7 @@ class ClusterLink:
         return None
 
     def _unserved(self, slot: int) -> StoreUnavailable:
-        self._look_soon()
+        self._refresh_soon()
         return StoreUnavailable(
             f"No node of the cluster at {self._address.label} serves slot {slot}: give it to one "
             "with redis-cli --cluster fix.",
@@ -146,9 +146,9 @@ class ClusterLink:
 
     def session(self, key: str, /) -> AbstractAsyncContextManager[Session]:
         """See `gateway.redis.client.Link.session`."""
-        return _Scope(self, slot_of(key), key)
+        return _SessionScope(self, slot_of(key), key)
 
-    async def node_of(self, slot: int) -> SharedLink:
+    async def node_of(self, slot: int) -> MultiplexedClient:
         """The node that serves a slot. Raises StoreUnavailable."""
         await self._know_map()
         node = self._map[slot]
@@ -159,34 +159,36 @@ class ClusterLink:
     # The map
 
     async def run(self) -> None:
-        """Keeps the map true until it is cancelled or the link is closed."""
+        """Keeps the map true until it is cancelled or the client is closed."""
         while not self._closed:
-            self._rung = self._driver.waiter()
+            self._refresh_wanted = self._driver.new_future()
             await self._refresh()
             self._close_idle()
             await self._driver.sleep(REFRESH_MIN_S)
             well = not self._fault and all(node.connected for node in self._nodes.values())
-            await self._driver.wait(self._rung, LOOK_S if well else LOOK_AWAY_S)
+            await self._driver.wait(
+                self._refresh_wanted, REFRESH_S if well else REFRESH_UNAVAILABLE_S
+            )
 
-    def _look_soon(self) -> None:
-        if not self._rung.done():
-            self._rung.set_result(None)
+    def _refresh_soon(self) -> None:
+        if not self._refresh_wanted.done():
+            self._refresh_wanted.set_result(None)
 
     async def _know_map(self) -> None:
         if self._mapped and not self._closed:
             return
         if not self._closed:
-            waiter = self._driver.waiter()
-            self._map_waiters.add(waiter)
+            future = self._driver.new_future()
+            self._waiting_for_map.add(future)
             try:
-                await self._driver.wait(waiter, self._limits.down_wait_s)
+                await self._driver.wait(future, self._limits.down_wait_s)
             finally:
-                self._map_waiters.discard(waiter)
+                self._waiting_for_map.discard(future)
         if self._closed:
-            raise StoreUnavailable("The link to Redis is closed.")
+            raise StoreUnavailable("The client to Redis is closed.")
         if not self._mapped:
             raise StoreUnavailable(
-                f"The cluster at {self._address.label} is away ({self._fault}). The link goes on "
+                f"The cluster at {self._address.label} is away ({self._fault}). The client goes on "
                 "trying; start Redis or correct redis.url."
             )
 
@@ -199,7 +201,7 @@ class ClusterLink:
         reasons = []
         for place in (*places[first:], *places[:first]):
             try:
-                answer = await self._dialler.ask_node(place, ("CLUSTER", "SLOTS"))
+                answer = await self._connector.ask_node(place, ("CLUSTER", "SLOTS"))
             except StoreUnavailable as fault:
                 reasons.append(str(fault))
                 continue
@@ -213,7 +215,7 @@ class ClusterLink:
         if self._closed:
             return
         self._fault = ""
-        table: list[SharedLink | None] = [None] * SLOTS
+        table: list[MultiplexedClient | None] = [None] * SLOTS
         for slots, place in masters.items():
             table[slots.start : slots.stop] = [self._node(place)] * len(slots)
         now = self._driver.now()
@@ -230,30 +232,32 @@ class ClusterLink:
             if self._named_at.get(place, needed_since) <= needed_since:
                 self._named_at.pop(place, None)
                 self._leaving[place] = self._nodes.pop(place)
-        self._wake()
+        self._tell_waiting()
 
-    def _wake(self) -> None:
-        for waiter in self._map_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def _tell_waiting(self) -> None:
+        for future in self._waiting_for_map:
+            if not future.done():
+                future.set_result(None)
 
-    def _node(self, place: Endpoint) -> SharedLink:
+    def _node(self, place: Endpoint) -> MultiplexedClient:
         node = self._nodes.get(place)
         if node is None:
             node = self._leaving.pop(place, None)
             if node is None:
-                node = SharedLink(self._address.of_node(place), self._limits, self._driver)
+                node = MultiplexedClient(self._address.of_node(place), self._limits, self._driver)
                 self._start(node.run)
             self._nodes[place] = node
         return node
 
     def _close_idle(self) -> None:
-        """Closes the links to nodes that serve nothing any more, each once nobody waits for it."""
+        """Closes clients of nodes that serve nothing any more, each once nobody waits for it."""
         for place, node in list(self._leaving.items()):
             if node.idle:
                 del self._leaving[place]
                 node.close()
-                self._left = add_up([self._left, node.statistics()], connected=False)
+                self._closed_statistics = add_up(
+                    [self._closed_statistics, node.statistics()], connected=False
+                )
 
     # End
 
@@ -261,23 +265,25 @@ class ClusterLink:
         """The sum over all nodes; connected is who is connected to every master."""
         nodes = [*self._nodes.values(), *self._leaving.values()]
         up = self._mapped and all(node.connected for node in self._nodes.values())
-        return add_up([self._left, *(node.statistics() for node in nodes)], connected=up)
+        return add_up(
+            [self._closed_statistics, *(node.statistics() for node in nodes)], connected=up
+        )
 
     async def aclose(self) -> None:
         """See `gateway.redis.client.Link.aclose`."""
         self._closed = True
-        self._look_soon()
-        self._wake()
+        self._refresh_soon()
+        self._tell_waiting()
         for node in [*self._nodes.values(), *self._leaving.values()]:
             node.close()
-        await self._driver.settle()
+        await self._driver.wait_closed()
 
 
 class _Session:
-    __slots__ = ("_inner", "_link", "_node")
+    __slots__ = ("_client", "_inner", "_node")
 
-    def __init__(self, link: ClusterLink, node: SharedLink, inner: Session) -> None:
-        self._link = link
+    def __init__(self, client: ClusterClient, node: MultiplexedClient, inner: Session) -> None:
+        self._client = client
         self._node = node
         self._inner = inner
 
@@ -285,22 +291,22 @@ class _Session:
         try:
             return await self._inner.call(commands)
         except StoreUnavailable as fault:
-            self._link.learn(self._node, fault)
+            self._client.learn(self._node, fault)
             raise
 
 
-class _Scope(AbstractAsyncContextManager[Session]):
-    __slots__ = ("_inner", "_key", "_link", "_slot")
+class _SessionScope(AbstractAsyncContextManager[Session]):
+    __slots__ = ("_client", "_inner", "_key", "_slot")
 
-    def __init__(self, link: ClusterLink, slot: int, key: str) -> None:
-        self._link = link
+    def __init__(self, client: ClusterClient, slot: int, key: str) -> None:
+        self._client = client
         self._slot = slot
         self._key = key
 
     async def __aenter__(self) -> Session:
-        node = await self._link.node_of(self._slot)
+        node = await self._client.node_of(self._slot)
         self._inner = node.session(self._key)
-        return _Session(self._link, node, await self._inner.__aenter__())
+        return _Session(self._client, node, await self._inner.__aenter__())
 
     async def __aexit__(
         self,

@@ -1,9 +1,8 @@
 """Which slot of a Redis Cluster a command belongs to, and who serves which slot.
 
-Owns the place of the key in each command Kaskad uses, the cutting of a call into what must stay
-together, the putting together of its answers, and the reading of CLUSTER SLOTS. Pure, but for
-`in_full`, which awaits what it is given; it must not know a connection. A command it does not know
-is a ValueError: a bug of ours, found by the tests.
+A call is cut into what must stay together on one node, and its answers are put together again.
+Pure, but for `in_full`, which awaits what it is given. A command whose key's place is not known
+here is a ValueError: a bug of ours, found by the tests.
 """
 
 from __future__ import annotations
@@ -130,7 +129,7 @@ def _end_of_transaction(commands: Sequence[Command], start: int) -> int:
     raise ValueError("A call holds a MULTI without its EXEC.")
 
 
-def share_out(units: Sequence[Unit], outcome: Outcome) -> None:
+def split_replies(units: Sequence[Unit], outcome: Outcome) -> None:
     """Gives each unit its part of a node's answer to all of them, and judges it."""
     answers = outcome if isinstance(outcome, list) else getattr(outcome, "replies", ())
     at = 0
@@ -185,12 +184,14 @@ def replies_of(units: Sequence[Unit]) -> list[Reply]:
         return [reply for unit in units for reply in unit.replies]
     if len(units) == 1:
         raise faults[0]
-    away = [fault for fault in faults if isinstance(fault, StoreUnavailable)]
-    if away:
-        none_done = len(away) == len(units) and not any(
-            isinstance(fault, OutcomeUnknown) for fault in away
+    unavailable = [fault for fault in faults if isinstance(fault, StoreUnavailable)]
+    if unavailable:
+        none_done = len(unavailable) == len(units) and not any(
+            isinstance(fault, OutcomeUnknown) for fault in unavailable
         )
-        raise (StoreUnavailable if none_done else OutcomeUnknown)(str(away[0])) from away[0]
+        raise (StoreUnavailable if none_done else OutcomeUnknown)(
+            str(unavailable[0])
+        ) from unavailable[0]
     start = 0
     for unit in units:
         if isinstance(unit.fault, StoreReplyError):

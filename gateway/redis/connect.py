@@ -1,8 +1,7 @@
 """Making one connection to Redis: find the master, connect, log in, and see that it serves.
 
-Owns `Driver`, the port to a loop, and the order of set-up; what happens on a connection afterwards
-is `resp`'s, when to make one is `shared_link`'s. It awaits only its driver, so it must not import
-asyncio or trio. Every failure is a `StoreUnavailable` whose sentence says where and why.
+`Driver` is the port to a loop. What happens on a connection afterwards is in `connection`, when to
+make one in `multiplexed`. Every failure is a `StoreUnavailable` whose sentence says where and why.
 """
 
 from __future__ import annotations
@@ -12,88 +11,92 @@ from typing import Protocol, TypeVar
 
 from gateway.redis.address import Address, Endpoint
 from gateway.redis.client import Limits
-from gateway.redis.connection import Command, Exchange, Reply, Tally, Waiter, pack
+from gateway.redis.connection import Command, Connection, Counters, Future, Reply, pack
 from gateway.redis.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
 
-class Slots(Protocol):
+class Semaphore(Protocol):
     """A counting semaphore."""
 
-    async def take(self, seconds: float) -> None:
+    async def acquire(self, seconds: float) -> None:
         """Takes a slot, at once when one is free. Raises TimeoutError after so long."""
 
-    def give(self) -> None: ...
+    def release(self) -> None: ...
 
 
 class Driver(Protocol):
-    """A loop, as far as a link needs one. Times are seconds of the driver's own clock."""
+    """A loop, as far as a client needs one. Times are seconds of the driver's own clock."""
 
     def now(self) -> float: ...
 
-    def waiter(self) -> Waiter: ...
+    def new_future(self) -> Future: ...
 
-    def slots(self, count: int) -> Slots: ...
+    def semaphore(self, count: int) -> Semaphore: ...
 
     async def sleep(self, seconds: float) -> None: ...
 
-    async def wait(self, waiter: Waiter, seconds: float) -> bool:
-        """Waits for a waiter without consuming or cancelling it; whether it is done."""
+    async def wait(self, future: Future, seconds: float) -> bool:
+        """Waits for a future without consuming or cancelling it; whether it is done."""
 
     async def within(self, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         """Runs a step, cancelled with TimeoutError after so long."""
 
-    async def dial(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Connects and sets `exchange.wire`. Raises OSError."""
+    async def connect(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Connects and sets `connection.transport`. Raises OSError."""
 
-    async def settle(self) -> None:
+    async def wait_closed(self) -> None:
         """Waits until closed sockets are gone."""
 
 
-async def call_on(driver: Driver, exchange: Exchange, commands: Sequence[Command]) -> list[Reply]:
+async def call_on(
+    driver: Driver, connection: Connection, commands: Sequence[Command]
+) -> list[Reply]:
     """One call on one connection, without a line to wait in. Raises as `Link.call`."""
-    if not exchange.usable:
-        raise StoreUnavailable(f"The connection to Redis at {exchange.label} is lost.")
-    waiter = driver.waiter()
-    exchange.submit(commands, pack(commands), waiter, driver.now())
-    outcome = await waiter
+    if not connection.usable:
+        raise StoreUnavailable(f"The connection to Redis at {connection.label} is lost.")
+    future = driver.new_future()
+    connection.submit(commands, pack(commands), future, driver.now())
+    outcome = await future
     if isinstance(outcome, list):
         return outcome
     raise outcome
 
 
-class Dialler:
+class Connector:
     """Makes connections to one address."""
 
-    def __init__(self, address: Address, limits: Limits, driver: Driver, tally: Tally) -> None:
+    def __init__(
+        self, address: Address, limits: Limits, driver: Driver, counters: Counters
+    ) -> None:
         self._address = address
         self._limits = limits
         self._driver = driver
-        self._tally = tally
+        self._counters = counters
         self._sentinels = list(address.endpoints)
 
-    async def open(self) -> Exchange:
+    async def open(self) -> Connection:
         """A connection that is logged in and serves. Raises StoreUnavailable."""
         endpoint = self._address.endpoints[0]
         if self._address.service is not None:
             endpoint = await self._find_master(self._address.service)
-        return await self._dial(endpoint, self._limits.connect_timeout_s, self._log_in)
+        return await self._connect(endpoint, self._limits.connect_timeout_s, self._log_in)
 
-    async def _dial(
-        self, endpoint: Endpoint, seconds: float, greet: Callable[[Exchange], Awaitable[None]]
-    ) -> Exchange:
-        exchange = Exchange(endpoint.label, self._limits.timeout_s, self._tally)
+    async def _connect(
+        self, endpoint: Endpoint, seconds: float, greet: Callable[[Connection], Awaitable[None]]
+    ) -> Connection:
+        connection = Connection(endpoint.label, self._limits.timeout_s, self._counters)
 
         async def connect() -> None:
-            await self._driver.dial(endpoint, exchange)
-            await greet(exchange)
+            await self._driver.connect(endpoint, connection)
+            await greet(connection)
 
         done = False
         try:
             await self._driver.within(seconds, connect)
             done = True
-            return exchange
+            return connection
         except TimeoutError as fault:
             reason = f"no answer within {seconds:g} s"
             raise StoreUnavailable(_unusable(endpoint, reason)) from fault
@@ -103,9 +106,9 @@ class Dialler:
             raise StoreUnavailable(_unusable(endpoint, str(fault))) from fault
         finally:
             if not done:
-                exchange.drop("it could not be set up")
+                connection.drop("it could not be set up")
 
-    async def _log_in(self, exchange: Exchange) -> None:
+    async def _log_in(self, connection: Connection) -> None:
         address = self._address
         commands = _auth(address.username, address.password)
         if address.db:
@@ -114,7 +117,7 @@ class Dialler:
             commands.append(("ROLE",))
         # PING is refused while the server loads its data or its master is away, unlike the others.
         commands.append(("PING",))
-        replies = await call_on(self._driver, exchange, commands)
+        replies = await call_on(self._driver, connection, commands)
         if address.service is not None and replies[-2][0] != b"master":
             raise StoreUnavailable("the sentinel named it, but it is not a master (yet)")
 
@@ -150,11 +153,11 @@ class Dialler:
         """What the last of the commands is answered."""
         answers: list[Reply] = []
 
-        async def ask(exchange: Exchange) -> None:
-            answers.append((await call_on(self._driver, exchange, commands))[-1])
+        async def ask(connection: Connection) -> None:
+            answers.append((await call_on(self._driver, connection, commands))[-1])
 
-        exchange = await self._dial(endpoint, self._limits.sentinel_timeout_s, ask)
-        exchange.drop("it has answered")
+        connection = await self._connect(endpoint, self._limits.sentinel_timeout_s, ask)
+        connection.drop("it has answered")
         return answers[0]
 
 

@@ -1,11 +1,11 @@
-"""One Redis connection without its socket: queue commands, feed bytes, complete waiters in order.
+"""One Redis connection without its socket: queue commands, feed bytes, complete futures in order.
 
-Owns the order of replies. It must not know a loop, a clock or an address: the driver hands it
-bytes, the time and one-shot waiters. A waiter is one per call, not per command; a call that nobody
-waits for any more keeps its place, so its replies are dropped and never shift to the next call.
+It knows no loop and no clock: the driver hands it bytes, the time and one-shot futures. There is
+one future per call, not per command. A call that nobody waits for any more keeps its place, so its
+replies are dropped and never shift to the next call.
 
-On failure every waiter gets an exception *value* (the caller raises it): `OutcomeUnknown` when its
-bytes may have left, `StoreUnavailable` when they certainly did not. A value, because a waiter
+On failure every future gets an exception *value* (the caller raises it): `OutcomeUnknown` when its
+bytes may have left, `StoreUnavailable` when they certainly did not. A value, because a future
 cancelled at the wrong moment would otherwise leave an exception that nobody retrieves.
 """
 
@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 import hiredis
 
 from gateway.redis.errors import (
+    ErrorReply,
     OutcomeUnknown,
-    RedisError,
     StoreError,
     StoreUnavailable,
     judge,
@@ -36,34 +36,34 @@ _NOT_ENOUGH: Final = object()
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
 
 
-class Waiter(Awaitable[Any], Protocol):
+class Future(Awaitable[Any], Protocol):
     """A one-shot result; `asyncio.Future` is one."""
 
     def done(self) -> bool: ...
     def set_result(self, result: Any, /) -> None: ...
 
 
-class Wire(Protocol):
-    """The socket under an exchange."""
+class Transport(Protocol):
+    """The socket under a connection."""
 
     def write(self, data: bytes, /) -> None:
         """Takes one call's bytes.
 
-        Never blocks and never raises; a broken socket reports by `Exchange.drop`.
+        Never blocks and never raises; a broken socket reports by `Connection.drop`.
         """
 
     def watch(self, deadline: float) -> None:
-        """Asks for one `Exchange.expire` at or after this time of the driver's clock (s)."""
+        """Asks for one `Connection.expire` at or after this time of the driver's clock (s)."""
 
     def close(self) -> int:
         """Closes at once; the number of calls, counted from the last, of which no byte has left."""
 
 
-class _NoWire:
+class _NotConnected:
     """Stands in until the driver has connected, so that giving up early needs no special case."""
 
     def write(self, _data: bytes, /) -> None:
-        raise AssertionError("The driver must set the wire before the first call.")
+        raise AssertionError("The driver must set the transport before the first call.")
 
     def watch(self, deadline: float) -> None: ...
 
@@ -71,8 +71,8 @@ class _NoWire:
         return 0
 
 
-class Tally:
-    """Counters of one link, over all its connections and its whole life."""
+class Counters:
+    """Counters of one client, over all its connections and its whole life."""
 
     __slots__ = ("bytes_received", "bytes_sent", "commands", "round_trips", "timeouts")
 
@@ -84,17 +84,17 @@ class Tally:
         self.bytes_received = 0
 
 
-class _Call:
-    __slots__ = ("commands", "deadline", "missing", "replies", "size", "waiter")
+class _PendingCall:
+    __slots__ = ("commands", "deadline", "future", "missing", "replies", "size")
 
     def __init__(
-        self, commands: Sequence[Command], size: int, waiter: Waiter, deadline: float
+        self, commands: Sequence[Command], size: int, future: Future, deadline: float
     ) -> None:
         self.commands = commands
         self.missing = len(commands)
         self.replies: list[Reply] = []
         self.size = size
-        self.waiter = waiter
+        self.future = future
         self.deadline = deadline
 
 
@@ -108,8 +108,8 @@ def pack(commands: Sequence[Command]) -> bytes:
     return b"".join(map(_pack, commands))
 
 
-class Exchange:
-    """The conversation on one connection; `wire` is set by the driver before the first call.
+class Connection:
+    """One connection; `transport` is set by the driver before the first call.
 
     `commands_in_flight` and `bytes_in_flight` count what was submitted and not yet answered.
     `usable` turns false once, when the connection was dropped or retired, and `on_gone` is called
@@ -117,19 +117,19 @@ class Exchange:
     replies when it is set: someone waits.
     """
 
-    def __init__(self, label: str, timeout_s: float, tally: Tally) -> None:
-        self.wire: Wire = _NoWire()
+    def __init__(self, label: str, timeout_s: float, counters: Counters) -> None:
+        self.transport: Transport = _NotConnected()
         self.label = label
         self.usable = True
         self.stale = False
         self.closed = False
         self.commands_in_flight = 0
         self.bytes_in_flight = 0
-        self.on_gone: Callable[[Exchange], None] | None = None
+        self.on_gone: Callable[[Connection], None] | None = None
         self.on_room: Callable[[], None] | None = None
         self._timeout_s = timeout_s
-        self._tally = tally
-        self._calls: deque[_Call] = deque()
+        self._counters = counters
+        self._calls: deque[_PendingCall] = deque()
         self._watched = False
         self._refused = False
         self._reader = hiredis.Reader(replyError=self._refusal, notEnoughData=_NOT_ENOUGH)
@@ -138,28 +138,28 @@ class Exchange:
     def idle(self) -> bool:
         return not self._calls
 
-    def submit(self, commands: Sequence[Command], data: bytes, waiter: Waiter, now: float) -> None:
-        """Queues one call, `data` being `pack(commands)`; the waiter gets its `Outcome`."""
+    def submit(self, commands: Sequence[Command], data: bytes, future: Future, now: float) -> None:
+        """Queues one call, `data` being `pack(commands)`; the future gets its `Outcome`."""
         count = len(commands)
         size = len(data)
-        call = _Call(commands, size, waiter, now + self._timeout_s)
+        call = _PendingCall(commands, size, future, now + self._timeout_s)
         self._calls.append(call)
         self.commands_in_flight += count
         self.bytes_in_flight += size
-        tally = self._tally
-        tally.round_trips += 1
-        tally.commands += count
-        tally.bytes_sent += size
+        counters = self._counters
+        counters.round_trips += 1
+        counters.commands += count
+        counters.bytes_sent += size
         if not self._watched:
             # One timer a connection, not one a call: calls are answered in order, so the oldest
             # tells.
             self._watched = True
-            self.wire.watch(call.deadline)
-        self.wire.write(data)
+            self.transport.watch(call.deadline)
+        self.transport.write(data)
 
     def feed(self, data: bytes) -> None:
         """Takes bytes from the socket and completes every call they finish."""
-        self._tally.bytes_received += len(data)
+        self._counters.bytes_received += len(data)
         reader = self._reader
         reader.feed(data)
         try:
@@ -193,17 +193,17 @@ class Exchange:
             if self._refused:
                 self._refused = False
                 outcome = self._judged(call)
-            if not call.waiter.done():
-                call.waiter.set_result(outcome)
+            if not call.future.done():
+                call.future.set_result(outcome)
         if not self.usable:
             self.drop("it is no longer the master")
 
-    def _refusal(self, message: str) -> RedisError:
+    def _refusal(self, message: str) -> ErrorReply:
         # Called by the parser for each error reply: cheaper than looking at every reply for one.
         self._refused = True
-        return RedisError(message)
+        return ErrorReply(message)
 
-    def _judged(self, call: _Call) -> Outcome:
+    def _judged(self, call: _PendingCall) -> Outcome:
         fault = judge(call.commands, call.replies)
         if fault is None:
             return call.replies
@@ -217,9 +217,9 @@ class Exchange:
         if not self._calls:
             self._watched = False
         elif self._calls[0].deadline > now:
-            self.wire.watch(self._calls[0].deadline)
+            self.transport.watch(self._calls[0].deadline)
         else:
-            self._tally.timeouts += 1
+            self._counters.timeouts += 1
             # Later replies could no longer be told from the overdue ones, so the connection goes
             # too.
             self.drop(f"it did not answer within {self._timeout_s:g} s")
@@ -235,14 +235,14 @@ class Exchange:
         if self.closed:
             return
         self.closed = True
-        unsent = self.wire.close()
-        lost = [call.waiter for call in self._calls]
+        unsent = self.transport.close()
+        lost = [call.future for call in self._calls]
         self._calls.clear()
         self.commands_in_flight = self.bytes_in_flight = 0
         written = len(lost) - unsent
-        for i, waiter in enumerate(lost):
-            if not waiter.done():
-                waiter.set_result(self._loss(reason, written=i < written))
+        for i, future in enumerate(lost):
+            if not future.done():
+                future.set_result(self._loss(reason, written=i < written))
         self._leave()
 
     def _loss(self, reason: str, *, written: bool) -> StoreUnavailable:

@@ -2,11 +2,10 @@
 
     StoreUnavailable   nothing was done; wait and try again (503, or wait and resume)
       OutcomeUnknown   it may or may not have been done; load the records and decide again
-      Moved            this node does not own the slot; a link over the cluster asks the one named
+      Moved            this node does not own the slot; a client over the cluster asks the one named
     StoreReplyError    Redis understood and refused: a bug of ours, unless the caller expects it
 
-Owns the exceptions and the table that sorts error replies into them. It knows nothing of sockets,
-loops or keys.
+`judge` sorts the error replies of a call into them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ AGAIN_CODES = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
 RECONNECT_CODES = frozenset({"MASTERDOWN", "NOAUTH", "READONLY", "UNBLOCKED"})
 
 
-class RedisError(hiredis.ReplyError):
+class ErrorReply(hiredis.ReplyError):
     """An error reply, kept as a value until the whole call is answered."""
 
     @property
@@ -57,7 +56,7 @@ class RedisError(hiredis.ReplyError):
 
 
 class StoreError(Exception):
-    """Base of all failures of the store."""
+    """Base of everything that a call to Redis can fail with."""
 
 
 class StoreUnavailable(StoreError):
@@ -157,26 +156,26 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError
     return StoreReplyError(_name(commands[index]), str(fault), index, replies)
 
 
-def _fault_in(reply: Any) -> RedisError | None:
-    if isinstance(reply, RedisError):
+def _fault_in(reply: Any) -> ErrorReply | None:
+    if isinstance(reply, ErrorReply):
         return reply
     if isinstance(reply, list):
-        return next((item for item in reply if isinstance(item, RedisError)), None)
+        return next((item for item in reply if isinstance(item, ErrorReply)), None)
     return None
 
 
-def _is_unavailable(fault: RedisError) -> bool:
+def _is_unavailable(fault: ErrorReply) -> bool:
     return fault.code in UNAVAILABLE_CODES or str(fault) == "ERR max number of clients reached"
 
 
 def _may_have_effect(command: tuple[Any, ...], reply: Any) -> bool:
     # A transaction refused while it was queued was answered OK and QUEUED, and has done nothing.
-    if isinstance(reply, RedisError) or reply == b"QUEUED":
+    if isinstance(reply, ErrorReply) or reply == b"QUEUED":
         return False
     return _name(command).upper() not in {"MULTI", "WATCH", "UNWATCH"}
 
 
-def _moved(fault: RedisError, replies: Sequence[Any]) -> Moved:
+def _moved(fault: ErrorReply, replies: Sequence[Any]) -> Moved:
     code, slot, endpoint = str(fault).split()[:3]
     host, _, port = endpoint.rpartition(":")
     return Moved(int(slot), host, int(port), asking=code == "ASK", replies=replies)

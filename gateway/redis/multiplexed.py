@@ -1,55 +1,42 @@
-"""What the asyncio and the trio link have in common: everything but sockets, clocks and tasks.
+"""The client of one Redis server: a connection that all calls share, and a pool for sessions.
 
-Owns the shared connection and its reconnecting, the line of callers that wait for room or for
-Redis, and the pool of session connections. It awaits only its `Driver`, so it must not import
-asyncio or trio.
+Calls that find no room or no connection wait in a queue. It awaits only its `Driver`, so it runs on
+any loop.
 
-Failures: dialling faults become `StoreUnavailable` with a sentence that says where and why; the
-reconnector tries again for ever, with a growing, bounded, jittered delay; anything it does not
-expect is a bug and ends the link's owner, loudly.
+A connection that cannot be made is a `StoreUnavailable` with a sentence that says where and why;
+`run` tries again for ever, with a growing, bounded delay. Anything unexpected there is a bug and
+ends the client's owner.
 """
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
+from gateway.backoff import Backoff
 from gateway.redis.address import Address, Endpoint
 from gateway.redis.client import Limits, Session, Statistics, move_delay_s
-from gateway.redis.connect import Dialler, Driver, call_on
-from gateway.redis.connection import Command, Exchange, Reply, Tally, Waiter, pack
+from gateway.redis.connect import Connector, Driver, call_on
+from gateway.redis.connection import Command, Connection, Counters, Future, Reply, pack
 from gateway.redis.errors import StoreUnavailable
 
 
-def reconnect_delay_s(attempt: int, limits: Limits, fraction: float) -> float:
-    """How long to wait before a reconnect; `attempt` from 0, `fraction` a random number in [0, 1).
+class _QueuedCall:
+    """A call that waits for room or for a connection; whoever makes room submits it."""
 
-    The first is immediate; then delays double from the minimum to the maximum, each shortened by up
-    to a half so that many processes do not come back in step.
-    """
-    if attempt == 0:
-        return 0.0
-    full = limits.reconnect_delay_min_s * 2.0 ** min(attempt - 1, 30)
-    return min(full, limits.reconnect_delay_max_s) * (1.0 - fraction / 2.0)
+    __slots__ = ("commands", "data", "future", "given_up", "submitted")
 
-
-class _InLine:
-    """A call that waits for room or for Redis; it is submitted by whoever makes room."""
-
-    __slots__ = ("commands", "data", "given_up", "submitted", "waiter")
-
-    def __init__(self, commands: Sequence[Command], data: bytes, waiter: Waiter) -> None:
+    def __init__(self, commands: Sequence[Command], data: bytes, future: Future) -> None:
         self.commands = commands
         self.data = data
-        self.waiter = waiter
+        self.future = future
         self.submitted = False
         self.given_up = False
 
 
-class SharedLink:
+class MultiplexedClient:
     """Implements `gateway.redis.client.Link` on a driver; `run` must run beside it all the time."""
 
     def __init__(self, address: Address, limits: Limits, driver: Driver) -> None:
@@ -57,19 +44,19 @@ class SharedLink:
         self._limits = limits
         self._driver = driver
         self._now = driver.now
-        self._waiter = driver.waiter
-        self._tally = Tally()
-        self._dialler = Dialler(address, limits, driver, self._tally)
+        self._new_future = driver.new_future
+        self._counters = Counters()
+        self._connector = Connector(address, limits, driver, self._counters)
         self._reconnects = -1
-        self._exchange: Exchange | None = None
-        self._exchanges: set[Exchange] = set()
-        self._gone: Waiter | None = None
-        self._line: deque[_InLine] = deque()
+        self._connection: Connection | None = None
+        self._connections: set[Connection] = set()
+        self._gone: Future | None = None
+        self._queue: deque[_QueuedCall] = deque()
         self._fault = "the first connection is not made yet"
         self._closed = False
-        self._up_waiters: set[Waiter] = set()
-        self._slots = driver.slots(limits.sessions_max)
-        self._sessions_idle: list[Exchange] = []
+        self._waiting_for_connection: set[Future] = set()
+        self._session_slots = driver.semaphore(limits.sessions_max)
+        self._sessions_idle: list[Connection] = []
         self._sessions_in_use = 0
 
     @property
@@ -79,13 +66,13 @@ class SharedLink:
 
     @property
     def connected(self) -> bool:
-        return self._exchange is not None
+        return self._connection is not None
 
     @property
     def idle(self) -> bool:
         """Whether nobody uses it or waits for it."""
-        busy = any(not exchange.idle for exchange in self._exchanges)
-        return not (busy or self._line or self._sessions_in_use)
+        busy = any(not connection.idle for connection in self._connections)
+        return not (busy or self._queue or self._sessions_in_use)
 
     # Calls
 
@@ -94,49 +81,55 @@ class SharedLink:
         if not commands:
             return []
         data = pack(commands)
-        exchange = self._exchange
-        if exchange is None or self._line or not self._has_room(exchange, len(commands), len(data)):
-            return await self._call_in_line(commands, data)
-        waiter = self._waiter()
-        exchange.submit(commands, data, waiter, self._now())
-        outcome = await waiter
+        future = self._submit(commands, data)
+        if future is None:
+            return await self._call_queued(commands, data)
+        outcome = await future
         if isinstance(outcome, list):
             return outcome
         raise outcome
 
-    def offer(self, commands: Sequence[Command]) -> Waiter | None:
-        """Sends one call without waiting for its answer; None when it has to stand in line.
+    def try_call(self, commands: Sequence[Command]) -> Future | None:
+        """Sends one call without waiting for its answer; None when it would have to queue.
 
-        The waiter gets the replies, or the exception as a value.
+        The future gets the replies, or the exception as a value.
         """
-        data = pack(commands)
-        exchange = self._exchange
-        if exchange is None or self._line or not self._has_room(exchange, len(commands), len(data)):
+        return self._submit(commands, pack(commands))
+
+    def _submit(self, commands: Sequence[Command], data: bytes) -> Future | None:
+        connection = self._connection
+        if (
+            connection is None
+            or self._queue
+            or not self._has_room(connection, len(commands), len(data))
+        ):
             return None
-        waiter = self._waiter()
-        exchange.submit(commands, data, waiter, self._now())
-        return waiter
+        future = self._new_future()
+        connection.submit(commands, data, future, self._now())
+        return future
 
     async def wait_for_move(self, tries: int) -> None:
         """See `gateway.redis.client.Link.wait_for_move`."""
         await self._driver.sleep(move_delay_s(tries))
 
-    async def _call_in_line(self, commands: Sequence[Command], data: bytes) -> list[Reply]:
+    async def _call_queued(self, commands: Sequence[Command], data: bytes) -> list[Reply]:
         self._check_size(commands, len(data))
         if self._closed:
-            raise StoreUnavailable(self._why())
-        if len(self._line) >= self._limits.callers_waiting_max:
-            raise StoreUnavailable(f"{len(self._line)} calls wait for Redis already. {self._why()}")
-        down = self._exchange is None
-        entry = _InLine(commands, data, self._waiter())
-        self._line.append(entry)
+            raise StoreUnavailable(self._why_unavailable())
+        if len(self._queue) >= self._limits.callers_waiting_max:
+            raise StoreUnavailable(
+                f"{len(self._queue)} calls wait for Redis already. {self._why_unavailable()}"
+            )
+        down = self._connection is None
+        entry = _QueuedCall(commands, data, self._new_future())
+        self._queue.append(entry)
         if not down:
-            self._let_in()
+            self._drain_queue()
         seconds = self._limits.down_wait_s if down else self._limits.timeout_s
         try:
-            if not await self._driver.wait(entry.waiter, seconds) and not entry.submitted:
-                raise StoreUnavailable(self._why())
-            outcome = await entry.waiter
+            if not await self._driver.wait(entry.future, seconds) and not entry.submitted:
+                raise StoreUnavailable(self._why_unavailable())
+            outcome = await entry.future
         finally:
             entry.given_up = True
             self._forget_given_up()
@@ -144,54 +137,54 @@ class SharedLink:
             return outcome
         raise outcome
 
-    def _has_room(self, exchange: Exchange, count: int, size: int) -> bool:
+    def _has_room(self, connection: Connection, count: int, size: int) -> bool:
         return (
-            exchange.commands_in_flight + count <= self._limits.commands_in_flight_max
-            and exchange.bytes_in_flight + size <= self._limits.bytes_in_flight_max
+            connection.commands_in_flight + count <= self._limits.commands_in_flight_max
+            and connection.bytes_in_flight + size <= self._limits.bytes_in_flight_max
         )
 
     def _check_size(self, commands: Sequence[Command], size: int) -> None:
         limits = self._limits
         if len(commands) > limits.commands_in_flight_max or size > limits.bytes_in_flight_max:
             raise ValueError(
-                f"A call of {len(commands)} commands and {size} bytes is larger than the link "
+                f"A call of {len(commands)} commands and {size} bytes is larger than the client "
                 f"allows ({limits.commands_in_flight_max} commands, "
                 f"{limits.bytes_in_flight_max} bytes); split it."
             )
 
-    def _let_in(self) -> None:
-        """Submits whom there is room for, first come first served."""
-        exchange = self._exchange
-        while self._line and exchange is not None:
-            entry = self._line[0]
-            room = self._has_room(exchange, len(entry.commands), len(entry.data))
+    def _drain_queue(self) -> None:
+        """Submits the calls there is room for, first come first served."""
+        connection = self._connection
+        while self._queue and connection is not None:
+            entry = self._queue[0]
+            room = self._has_room(connection, len(entry.commands), len(entry.data))
             if not room and not entry.given_up:
                 break
-            self._line.popleft()
+            self._queue.popleft()
             if not entry.given_up:
                 entry.submitted = True
-                exchange.submit(entry.commands, entry.data, entry.waiter, self._now())
+                connection.submit(entry.commands, entry.data, entry.future, self._now())
                 # Submitting can find the connection broken, and then it is no longer ours.
-                exchange = self._exchange
-        if exchange is not None:
-            exchange.on_room = self._let_in if self._line else None
+                connection = self._connection
+        if connection is not None:
+            connection.on_room = self._drain_queue if self._queue else None
 
     def _forget_given_up(self) -> None:
-        while self._line and self._line[0].given_up:
-            self._line.popleft()
+        while self._queue and self._queue[0].given_up:
+            self._queue.popleft()
 
-    def _why(self) -> str:
+    def _why_unavailable(self) -> str:
         if self._closed:
-            return "The link to Redis is closed."
-        if self._exchange is None:
+            return "The client to Redis is closed."
+        if self._connection is None:
             return (
                 f"Redis at {self._address.label} is away ({self._fault}). "
-                "The link reconnects by itself; start Redis or correct redis.url."
+                "The client reconnects by itself; start Redis or correct redis.url."
             )
         return (
             f"Redis at {self._address.label} is too slow: "
-            f"{self._exchange.commands_in_flight} commands and "
-            f"{self._exchange.bytes_in_flight} bytes are not answered yet."
+            f"{self._connection.commands_in_flight} commands and "
+            f"{self._connection.bytes_in_flight} bytes are not answered yet."
         )
 
     # Sessions
@@ -200,10 +193,10 @@ class SharedLink:
         """See `gateway.redis.client.Link.session`."""
         return _SessionScope(self)
 
-    async def borrow(self) -> Exchange:
+    async def borrow(self) -> Connection:
         """A session's connection, for `_SessionScope`; `give_back` must follow."""
         try:
-            await self._slots.take(self._limits.session_wait_s)
+            await self._session_slots.acquire(self._limits.session_wait_s)
         except TimeoutError as fault:
             raise StoreUnavailable(
                 f"All {self._limits.sessions_max} session connections to Redis at "
@@ -212,117 +205,118 @@ class SharedLink:
         self._sessions_in_use += 1
         try:
             while self._sessions_idle:
-                exchange = self._sessions_idle.pop()
-                if exchange.usable:
-                    return exchange
-            await self._connected()
+                connection = self._sessions_idle.pop()
+                if connection.usable:
+                    return connection
+            await self._wait_connected()
             return await self._open()
         except BaseException:
             self._return_slot()
             raise
 
-    def give_back(self, exchange: Exchange, *, clean: bool) -> None:
-        if clean and exchange.idle and exchange.usable and not self._closed:
-            self._sessions_idle.append(exchange)
+    def give_back(self, connection: Connection, *, clean: bool) -> None:
+        if clean and connection.idle and connection.usable and not self._closed:
+            self._sessions_idle.append(connection)
         else:
-            exchange.drop("its session was left in the middle")
+            connection.drop("its session was left in the middle")
         self._return_slot()
 
-    async def call_on(self, exchange: Exchange, commands: Sequence[Command]) -> list[Reply]:
+    async def call_on(self, connection: Connection, commands: Sequence[Command]) -> list[Reply]:
         """One call of a session."""
         self._check_size(commands, 0)
-        return await call_on(self._driver, exchange, commands) if commands else []
+        return await call_on(self._driver, connection, commands) if commands else []
 
     def _return_slot(self) -> None:
         self._sessions_in_use -= 1
-        self._slots.give()
+        self._session_slots.release()
 
-    async def _connected(self) -> None:
-        if self._exchange is not None:
+    async def _wait_connected(self) -> None:
+        if self._connection is not None:
             return
         if self._closed:
-            raise StoreUnavailable(self._why())
-        waiter = self._waiter()
-        self._up_waiters.add(waiter)
+            raise StoreUnavailable(self._why_unavailable())
+        future = self._new_future()
+        self._waiting_for_connection.add(future)
         try:
-            up = await self._driver.wait(waiter, self._limits.down_wait_s)
+            up = await self._driver.wait(future, self._limits.down_wait_s)
         finally:
-            self._up_waiters.discard(waiter)
+            self._waiting_for_connection.discard(future)
         if not up:
-            raise StoreUnavailable(self._why())
+            raise StoreUnavailable(self._why_unavailable())
 
     # Connections
 
     async def run(self) -> None:
-        """Keeps the shared connection up until it is cancelled or the link is closed."""
-        attempt = 0
+        """Keeps the shared connection up until it is cancelled or the client is closed."""
+        most_s = self._limits.reconnect_delay_max_s
+        backoff = Backoff(self._limits.reconnect_delay_min_s, most_s)
         while not self._closed:
-            await self._driver.sleep(reconnect_delay_s(attempt, self._limits, random.random()))
             try:
-                exchange = await self._open()
+                connection = await self._open()
             except StoreUnavailable as fault:
                 self._fault = str(fault)
-                attempt += 1
-                continue
-            opened = self._now()
-            if exchange.usable:
-                await self._serve(exchange)
-            # A server that takes connections only to drop them must not be dialled in a tight loop.
-            stable = self._now() - opened > self._limits.reconnect_delay_max_s
-            attempt = 0 if stable else attempt + 1
+            else:
+                opened = self._now()
+                if connection.usable:
+                    await self._serve(connection)
+                # One that takes connections only to drop them must not be called in a tight loop.
+                if self._now() - opened > most_s:
+                    backoff.reset()
+                    continue
+            await self._driver.sleep(backoff.next_s())
 
-    async def _serve(self, exchange: Exchange) -> None:
-        self._gone = self._waiter()
-        self._exchange = exchange
+    async def _serve(self, connection: Connection) -> None:
+        self._gone = self._new_future()
+        self._connection = connection
         self._reconnects += 1
-        for waiter in self._up_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._let_in()
+        for future in self._waiting_for_connection:
+            if not future.done():
+                future.set_result(None)
+        self._drain_queue()
         await self._gone
 
-    def _left(self, exchange: Exchange) -> None:
+    def _connection_gone(self, connection: Connection) -> None:
         """Called when a connection is lost or retired."""
-        if exchange in self._sessions_idle:
-            self._sessions_idle.remove(exchange)
-        shared = self._exchange
-        if exchange is shared:
-            self._exchange = None
+        if connection in self._sessions_idle:
+            self._sessions_idle.remove(connection)
+        shared = self._connection
+        if connection is shared:
+            self._connection = None
             self._fault = "the connection was lost"
             if self._gone is not None and not self._gone.done():
                 self._gone.set_result(None)
-        elif not exchange.stale:
+        elif not connection.stale:
             return
         # What befell the shared connection, or tells that this is not the master, concerns the
         # others too.
         for other in [*self._sessions_idle, *([shared] if shared is not None else [])]:
             other.retire()
 
-    async def _open(self) -> Exchange:
-        exchange = await self._dialler.open()
-        exchange.on_gone = self._left
-        self._exchanges = {kept for kept in self._exchanges if not kept.closed}
-        self._exchanges.add(exchange)
+    async def _open(self) -> Connection:
+        connection = await self._connector.open()
+        connection.on_gone = self._connection_gone
+        self._connections = {kept for kept in self._connections if not kept.closed}
+        self._connections.add(connection)
         if self._closed:
-            exchange.drop("the link was closed")
-        return exchange
+            connection.drop("the client was closed")
+        return connection
 
     # End
 
     def statistics(self) -> Statistics:
-        exchange = self._exchange
-        tally = self._tally
+        connection = self._connection
+        counters = self._counters
         return Statistics(
-            round_trips=tally.round_trips,
-            commands=tally.commands,
+            round_trips=counters.round_trips,
+            commands=counters.commands,
             reconnects=max(self._reconnects, 0),
-            timeouts=tally.timeouts,
-            bytes_sent=tally.bytes_sent,
-            bytes_received=tally.bytes_received,
-            connected=exchange is not None,
-            commands_in_flight=sum(each.commands_in_flight for each in self._exchanges),
-            bytes_in_flight=sum(each.bytes_in_flight for each in self._exchanges),
-            callers_waiting=sum(not entry.given_up for entry in self._line),
+            timeouts=counters.timeouts,
+            bytes_sent=counters.bytes_sent,
+            bytes_received=counters.bytes_received,
+            connected=connection is not None,
+            commands_in_flight=sum(each.commands_in_flight for each in self._connections),
+            bytes_in_flight=sum(each.bytes_in_flight for each in self._connections),
+            callers_waiting=sum(not entry.given_up for entry in self._queue),
             sessions_in_use=self._sessions_in_use,
             sessions_idle=len(self._sessions_idle),
         )
@@ -330,41 +324,41 @@ class SharedLink:
     async def aclose(self) -> None:
         """See `gateway.redis.client.Link.aclose`."""
         self.close()
-        await self._driver.settle()
+        await self._driver.wait_closed()
 
     def close(self) -> None:
         """As `aclose`, without waiting until the sockets are gone."""
         self._closed = True
-        for exchange in list(self._exchanges):
-            exchange.drop("the link was closed")
-        for entry in self._line:
-            if not entry.waiter.done():
-                entry.waiter.set_result(StoreUnavailable(self._why()))
-        self._line.clear()
+        for connection in list(self._connections):
+            connection.drop("the client was closed")
+        for entry in self._queue:
+            if not entry.future.done():
+                entry.future.set_result(StoreUnavailable(self._why_unavailable()))
+        self._queue.clear()
 
 
 class _Session:
-    __slots__ = ("_exchange", "_link")
+    __slots__ = ("_client", "_connection")
 
-    def __init__(self, link: SharedLink, exchange: Exchange) -> None:
-        self._link = link
-        self._exchange = exchange
+    def __init__(self, client: MultiplexedClient, connection: Connection) -> None:
+        self._client = client
+        self._connection = connection
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
-        return await self._link.call_on(self._exchange, commands)
+        return await self._client.call_on(self._connection, commands)
 
 
 class _SessionScope(AbstractAsyncContextManager[Session]):
     """A class and not a generator: entering one is on the hot path."""
 
-    __slots__ = ("_exchange", "_link")
+    __slots__ = ("_client", "_connection")
 
-    def __init__(self, link: SharedLink) -> None:
-        self._link = link
+    def __init__(self, client: MultiplexedClient) -> None:
+        self._client = client
 
     async def __aenter__(self) -> Session:
-        self._exchange = await self._link.borrow()
-        return _Session(self._link, self._exchange)
+        self._connection = await self._client.borrow()
+        return _Session(self._client, self._connection)
 
     async def __aexit__(
         self,
@@ -372,4 +366,4 @@ class _SessionScope(AbstractAsyncContextManager[Session]):
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._link.give_back(self._exchange, clean=kind is None)
+        self._client.give_back(self._connection, clean=kind is None)

@@ -1,8 +1,7 @@
 """A Lua script called by its digest, and sent whole where a server does not know it yet.
 
-Owns the EVALSHA, NOSCRIPT, EVAL dance, which works on every node of a cluster by itself; it must
-not know what a script does. A script must be safe to run twice, since a caller that got
-`OutcomeUnknown` may call again.
+Every node of a cluster learns it by itself. A script must be safe to run twice, since a caller that
+got `OutcomeUnknown` may call again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from gateway.redis.client import Command, Link, Reply, Session
-from gateway.redis.errors import RedisError, StoreReplyError
+from gateway.redis.errors import ErrorReply, StoreReplyError
 
 Value: TypeAlias = bytes | str | int
 
@@ -30,13 +29,13 @@ class Script:
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
     async def call(
-        self, link: Link | Session, keys: Sequence[Value], args: Sequence[Value]
+        self, client: Link | Session, keys: Sequence[Value], args: Sequence[Value]
     ) -> Reply:
         """Runs the script once and returns its reply. Raises as `Link.call`."""
-        return (await self.call_many(link, [(keys, args)]))[0]
+        return (await self.call_many(client, [(keys, args)]))[0]
 
     async def call_many(
-        self, link: Link | Session, runs: Sequence[tuple[Sequence[Value], Sequence[Value]]]
+        self, client: Link | Session, runs: Sequence[tuple[Sequence[Value], Sequence[Value]]]
     ) -> list[Reply]:
         """Runs the script for each (keys, args) in one round trip, two if the server must learn it.
 
@@ -44,18 +43,18 @@ class Script:
         """
         commands = [self.command(keys, args) for keys, args in runs]
         try:
-            return await link.call(commands)
+            return await client.call(commands)
         except StoreReplyError as fault:
             missing = [i for i, reply in enumerate(fault.replies) if _is_noscript(reply)]
-            failed = [i for i, reply in enumerate(fault.replies) if isinstance(reply, RedisError)]
+            failed = [i for i, reply in enumerate(fault.replies) if isinstance(reply, ErrorReply)]
             if missing != failed:
                 raise
             replies = fault.replies
         whole: list[Command] = [("EVAL", self._source, *commands[i][2:]) for i in missing]
-        for i, reply in zip(missing, await link.call(whole), strict=True):
+        for i, reply in zip(missing, await client.call(whole), strict=True):
             replies[i] = reply
         return replies
 
 
 def _is_noscript(reply: Reply) -> bool:
-    return isinstance(reply, RedisError) and reply.code == "NOSCRIPT"
+    return isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"

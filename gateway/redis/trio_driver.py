@@ -1,7 +1,6 @@
-"""The link to Redis for trio: dispatch.
+"""The Redis client on trio: sockets, deadlines and the tasks of the client's own nursery.
 
-Owns sockets, deadlines and the tasks of the link's own nursery; what a link is, is in `link` and
-`shared_link`.
+What a client promises is in `client`, how it keeps that on any loop in `multiplexed` and `cluster`.
 
 One task reads each connection. A call writes straight to the socket, without a lock or a task
 switch; only what the kernel does not take at once is left to a short-lived draining task. TLS has
@@ -29,8 +28,8 @@ import trio
 
 from gateway.redis.address import Endpoint, parse_address
 from gateway.redis.client import LIMITS_DEFAULT, Limits, Link
-from gateway.redis.cluster import make_link
-from gateway.redis.connection import Exchange, Waiter
+from gateway.redis.cluster import make_client
+from gateway.redis.connection import Connection, Future
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ RECEIVE_BYTES_MAX = 256 * 1024
 
 @asynccontextmanager
 async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[Link]:
-    """A link that lives as long as the block.
+    """A client that lives as long as the block.
 
     It connects in the background and does not wait for Redis: a call does. Raises AddressError for
     a faulty URL; what the block raises passes unchanged.
@@ -48,19 +47,19 @@ async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[
     tls = address.tls_context()
     fault: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        link = make_link(address, limits, _Driver(tls, nursery), nursery.start_soon)
+        client = make_client(address, limits, _Driver(tls, nursery), nursery.start_soon)
         try:
-            yield link
+            yield client
         except BaseException as raised:
             # Kept out of the nursery, which would wrap it.
             fault = raised
-        await link.aclose()
+        await client.aclose()
         nursery.cancel_scope.cancel()
     if fault is not None:
         raise fault
 
 
-class _Waiter:
+class _Future:
     """A one-shot result for one task; one that is cancelled leaves, and the result is dropped."""
 
     __slots__ = ("_done", "_result", "_task")
@@ -94,12 +93,12 @@ class _Waiter:
         return self._wait().__await__()
 
 
-class _Wire:
-    """What both kinds of wire share: a reading task with a deadline, and draining."""
+class _Transport:
+    """What both kinds of transport share: a reading task with a deadline, and draining."""
 
-    def __init__(self, nursery: trio.Nursery, exchange: Exchange) -> None:
+    def __init__(self, nursery: trio.Nursery, connection: Connection) -> None:
         self._nursery = nursery
-        self._exchange = exchange
+        self._connection = connection
         self._unsent: deque[bytes] = deque()
         self._draining = False
         self._closed = False
@@ -127,7 +126,7 @@ class _Wire:
         return max(unsent, 0)
 
     async def read(self) -> None:
-        """Feeds the exchange until the connection ends."""
+        """Feeds the connection until the connection ends."""
         try:
             while not self._closed:
                 # A scope that expired is used up, so each deadline that passes needs another.
@@ -135,16 +134,16 @@ class _Wire:
                     while not self._closed:
                         data = await self._receive()
                         if not data:
-                            self._exchange.drop("the server closed it")
+                            self._connection.drop("the server closed it")
                             return
-                        self._exchange.feed(data)
+                        self._connection.feed(data)
                 if self._scope.cancelled_caught and not self._closed:
                     self._deadline = math.inf
-                    self._exchange.expire(trio.current_time())
+                    self._connection.expire(trio.current_time())
         except (OSError, trio.BrokenResourceError) as fault:
-            self._exchange.drop(_reason(fault))
+            self._connection.drop(_reason(fault))
         except trio.ClosedResourceError:
-            self._exchange.drop("it was closed")
+            self._connection.drop("it was closed")
         finally:
             await self._finish()
 
@@ -156,7 +155,7 @@ class _Wire:
                     if self._unsent:
                         self._unsent.popleft()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as fault:
-            self._exchange.drop(_reason(fault))
+            self._connection.drop(_reason(fault))
         finally:
             self._draining = False
 
@@ -173,9 +172,9 @@ class _Wire:
         raise NotImplementedError
 
 
-class _PlainWire(_Wire):
-    def __init__(self, nursery: trio.Nursery, exchange: Exchange, plain: socket.socket) -> None:
-        super().__init__(nursery, exchange)
+class _PlainTransport(_Transport):
+    def __init__(self, nursery: trio.Nursery, connection: Connection, plain: socket.socket) -> None:
+        super().__init__(nursery, connection)
         self._socket = plain
 
     def write(self, data: bytes) -> None:
@@ -187,7 +186,7 @@ class _PlainWire(_Wire):
         except BlockingIOError:
             sent = 0
         except OSError as fault:
-            self._exchange.drop(_reason(fault))
+            self._connection.drop(_reason(fault))
             return
         if sent < len(data):
             super().write(data[sent:])
@@ -210,11 +209,14 @@ class _PlainWire(_Wire):
         self._socket.close()
 
 
-class _TlsWire(_Wire):
+class _TlsTransport(_Transport):
     def __init__(
-        self, nursery: trio.Nursery, exchange: Exchange, stream: trio.SSLStream[trio.SocketStream]
+        self,
+        nursery: trio.Nursery,
+        connection: Connection,
+        stream: trio.SSLStream[trio.SocketStream],
     ) -> None:
-        super().__init__(nursery, exchange)
+        super().__init__(nursery, connection)
         self._stream = stream
 
     async def _send(self, data: bytes) -> None:
@@ -230,11 +232,11 @@ class _TlsWire(_Wire):
         self._stream.transport_stream.socket.close()
 
 
-class _Slots:
+class _Semaphore:
     def __init__(self, count: int) -> None:
         self._semaphore = trio.Semaphore(count, max_value=count)
 
-    async def take(self, seconds: float) -> None:
+    async def acquire(self, seconds: float) -> None:
         try:
             self._semaphore.acquire_nowait()
         except trio.WouldBlock:
@@ -243,7 +245,7 @@ class _Slots:
             if scope.cancelled_caught:
                 raise TimeoutError from None
 
-    def give(self) -> None:
+    def release(self) -> None:
         self._semaphore.release()
 
 
@@ -255,43 +257,43 @@ class _Driver:
     def now(self) -> float:
         return trio.current_time()
 
-    def waiter(self) -> Waiter:
-        return _Waiter()
+    def new_future(self) -> Future:
+        return _Future()
 
-    def slots(self, count: int) -> _Slots:
-        return _Slots(count)
+    def semaphore(self, count: int) -> _Semaphore:
+        return _Semaphore(count)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
-    async def wait(self, waiter: Waiter, seconds: float) -> bool:
+    async def wait(self, future: Future, seconds: float) -> bool:
         with trio.move_on_after(seconds):
-            await waiter
-        return waiter.done()
+            await future
+        return future.done()
 
     async def within(self, seconds: float, step: Callable[[], Awaitable[T]]) -> T:
         with trio.move_on_after(seconds):
             return await step()
         raise TimeoutError
 
-    async def dial(self, endpoint: Endpoint, exchange: Exchange) -> None:
+    async def connect(self, endpoint: Endpoint, connection: Connection) -> None:
         if endpoint.path is not None:
             stream = await trio.open_unix_socket(endpoint.path)
         else:
             stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
             # Finds out in the end that an idle connection's peer is gone without a word.
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        wire = await self._secured(stream, endpoint, exchange)
-        exchange.wire = wire
-        self._nursery.start_soon(wire.read)
+        transport = await self._secured(stream, endpoint, connection)
+        connection.transport = transport
+        self._nursery.start_soon(transport.read)
 
     async def _secured(
-        self, stream: trio.SocketStream, endpoint: Endpoint, exchange: Exchange
-    ) -> _Wire:
+        self, stream: trio.SocketStream, endpoint: Endpoint, connection: Connection
+    ) -> _Transport:
         if self._tls is None or endpoint.path is not None:
             plain = socket.socket(fileno=stream.socket.detach())
             plain.setblocking(False)
-            return _PlainWire(self._nursery, exchange, plain)
+            return _PlainTransport(self._nursery, connection, plain)
         secure = trio.SSLStream(
             stream, self._tls, server_hostname=endpoint.host, https_compatible=True
         )
@@ -302,9 +304,9 @@ class _Driver:
             if isinstance(fault, trio.BrokenResourceError):
                 raise OSError(_reason(fault)) from fault
             raise
-        return _TlsWire(self._nursery, exchange, secure)
+        return _TlsTransport(self._nursery, connection, secure)
 
-    async def settle(self) -> None:
+    async def wait_closed(self) -> None:
         """Sockets are closed at once here."""
 
 

@@ -1,23 +1,26 @@
 """From the settings to what a running role works with: policy, store, providers, lanes.
 
-Owns the one translation of configured words into the core's and the store's values, so that
-ingress, dispatch, the command line and the tests cannot each do it their own way. It must know
-neither loop: it opens no connection and starts nothing. A price file that cannot be used raises
-PricesError; everything else was checked when the settings were loaded.
+The one translation of configured words into the core's and the store's values, for ingress,
+dispatch, the command line and the tests alike. It opens no connection and starts nothing. A price
+file that cannot be used raises PricesError; everything else was checked when the settings were
+loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.core import prices as price_files
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, Quote, RouteStep
 from gateway.core.prices import PriceBook
-from gateway.settings.file import Settings, unrouted
+from gateway.settings import price_file
+from gateway.settings.file import Settings
+from gateway.settings.tables import unrouted
 from gateway.store.writes import Retention
-from providers.contract import Adapter, Category
+from providers.contract import Category, Provider
+from providers.http.adapter import Adapter
 from providers.http.callback_proofs import CallbackAuth
-from providers.registry import make_adapter
+from providers.http.settings import HttpSettings, http_config
+from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
 # In the order in which they are sent: a code never waits behind a campaign.
@@ -26,7 +29,7 @@ CATEGORIES: tuple[Category, ...] = ("otp", "transactional", "marketing")
 
 def load_prices(settings: Settings) -> PriceBook:
     """The configured price list. Raises PricesError with every fault of the file."""
-    return price_files.load_prices(settings.prices.file, settings.prices.currency)
+    return price_file.load_prices(settings.prices.file, settings.prices.currency)
 
 
 def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
@@ -42,10 +45,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
             for name, route in settings.routes.items()
         },
         categories={name: _category_rule(settings, name) for name in CATEGORIES},
-        providers={
-            name: _provider_rule(settings, name, adapter)
-            for name, adapter in adapters_of(settings).items()
-        },
+        providers={name: _provider_rule(settings, name) for name in settings.providers},
         caps=caps,
         dedupe_ms=int(settings.dedupe.window_ms),
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
@@ -83,14 +83,28 @@ def retention_of(settings: Settings) -> Retention:
     )
 
 
+def connect_provider(settings: Settings, name: str) -> Provider:
+    """A provider as dispatch uses it; to be called under trio. Raises ValueError with a sentence
+    when its keys cannot be used after all."""
+    return KINDS[settings.providers[name].kind].connect(settings.provider(name))
+
+
 def adapters_of(settings: Settings) -> dict[str, Adapter]:
-    """Each provider's wire format, by its configured name."""
-    return {name: make_adapter(settings.provider_config(name)) for name in settings.providers}
+    """The wire format of each provider that calls back, by its configured name."""
+    return {
+        name: adapter(http_config(settings.provider(name)))
+        for name, provider in settings.providers.items()
+        if (adapter := KINDS[provider.kind].adapter) is not None
+    }
 
 
 def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
-    """What each provider's callbacks must carry, by its configured name."""
-    return {name: settings.callback_auth(name) for name in settings.providers}
+    """What the callbacks of each provider that calls back must carry, by its configured name."""
+    return {
+        name: provider.callback_auth(settings.secrets.get)
+        for name, provider in settings.providers.items()
+        if isinstance(provider, HttpSettings)
+    }
 
 
 def lanes_of(
@@ -101,12 +115,13 @@ def lanes_of(
     return [(provider, category) for provider in settings.providers for category in wanted]
 
 
-def _provider_rule(settings: Settings, name: str, adapter: Adapter) -> ProviderRule:
+def _provider_rule(settings: Settings, name: str) -> ProviderRule:
     provider = settings.providers[name]
+    kind = KINDS[provider.kind]
     return ProviderRule(
-        channel=adapter.channel,
+        channel=kind.channel,
         charged_on=provider.charged_on,
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
-        can_look_up=adapter.can_look_up,
+        can_look_up=kind.can_look_up,
     )

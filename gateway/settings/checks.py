@@ -1,7 +1,7 @@
 """What a configuration must mean beside being well-formed: names that exist, limits that fit.
 
-Owns the checks that need more than one key, and their sentences. Must not know files: the
-environment is an argument. What is wrong is returned, and no check stops another.
+Touches no file; the environment is an argument. What is wrong is returned, and no check stops
+another.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from gateway.settings.decoder import Fault
-from providers.registry import ADAPTERS
-
-if TYPE_CHECKING:
-    from gateway.settings.file import Document, Provider
+from gateway.decoding import Fault
+from gateway.settings.tables import Document
+from providers.registry import KINDS
+from providers.settings import address_faults
 
 STEPS_MAX = 8
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
@@ -38,6 +36,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[Fault]:
         *_providers(document),
         *_routes(document, table),
         *_categories(document, table),
+        *_prices(document),
         *_lanes(document),
     ]
 
@@ -50,7 +49,7 @@ def missing_secrets(document: Document, env: Mapping[str, str]) -> list[Fault]:
             f"names the environment variable {variable}, which is not set: set it to the secret.",
         )
         for name, provider in document.providers.items()
-        for key, variable in _provider_variables(provider)
+        for key, variable in provider.variables()
         if not env.get(variable)
     ]
 
@@ -81,22 +80,8 @@ def variables(document: Document) -> list[str]:
     """Every environment variable the file names."""
     keys = [app.key_env for app in document.apps if app.key_env is not None]
     return keys + [
-        variable
-        for provider in document.providers.values()
-        for _, variable in _provider_variables(provider)
+        variable for provider in document.providers.values() for _, variable in provider.variables()
     ]
-
-
-def _provider_variables(provider: Provider) -> Iterator[tuple[str, str]]:
-    for key in (
-        "api_key_env",
-        "callback_token_env",
-        "callback_basic_password_env",
-        "callback_hmac_secret_env",
-    ):
-        variable = getattr(provider, key)
-        if variable is not None:
-            yield key, variable
 
 
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
@@ -121,40 +106,23 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
 def _server(document: Document) -> Iterator[Fault]:
     url = document.server.public_url
     if url:
-        yield from _url("server.public_url", url)
+        for key, reason in address_faults("server.public_url", url):
+            yield Fault(key, reason)
     elif document.server.port == 0:
         yield Fault("server.public_url", "is needed when server.port is 0, which means any port.")
 
 
 def _providers(document: Document) -> Iterator[Fault]:
     for name, provider in document.providers.items():
-        path = f"providers.{name}"
-        if provider.kind not in ADAPTERS:
-            known = ", ".join(sorted(ADAPTERS))
-            yield Fault(f"{path}.kind", f"is {provider.kind!r}: there are adapters for {known}.")
-        yield from _url(f"{path}.base_url", provider.base_url)
-        yield from _callback_proof(path, provider)
+        for key, reason in provider.faults():
+            yield Fault(f"providers.{name}.{key}".rstrip("."), reason)
 
 
-def _callback_proof(path: str, provider: Provider) -> Iterator[Fault]:
-    user, password = provider.callback_basic_user, provider.callback_basic_password_env
-    secret, header = provider.callback_hmac_secret_env, provider.callback_hmac_header
-    if not (provider.callback_token_env or password or secret):
-        yield Fault(
-            path,
-            "has no proof for its callbacks: set callback_token_env, or callback_basic_user with "
-            "callback_basic_password_env, or callback_hmac_secret_env with callback_hmac_header.",
-        )
-    for key, value, needs, other in (
-        ("callback_basic_user", user, "callback_basic_password_env", password),
-        ("callback_basic_password_env", password, "callback_basic_user", user),
-        ("callback_hmac_secret_env", secret, "callback_hmac_header", header),
-        ("callback_hmac_header", header, "callback_hmac_secret_env", secret),
-    ):
-        if value is not None and other is None:
-            yield Fault(f"{path}.{needs}", f"is missing: {key} needs it.")
-    if user is not None and ":" in user:
-        yield Fault(f"{path}.callback_basic_user", "has a colon, which HTTP basic cannot carry.")
+def _prices(document: Document) -> Iterator[Fault]:
+    channels = {kind.channel for kind in KINDS.values()}
+    baseline = document.prices.baseline
+    if baseline not in channels:
+        yield Fault("prices.baseline", f"names the channel {baseline!r}, {_none_such(channels)}")
 
 
 def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
@@ -190,18 +158,6 @@ def _lanes(document: Document) -> Iterator[Fault]:
             f"must be at least {HEARTBEATS_A_LEASE_MIN} times lanes.heartbeat, "
             "so that one lost heartbeat does not give the work away.",
         )
-
-
-def _url(key: str, url: str) -> Iterator[Fault]:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    else:
-        usable = usable and not (parts.query or parts.fragment or parts.username)
-    if not usable:
-        yield Fault(key, f'is {url!r}: write an address such as "https://gateway.example.com".')
 
 
 def _table_of(table: Mapping[str, Any], group: str) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """API keys of the apps: made once, shown once, kept as a hash.
 
-Owns the form of a key and of its record in the hash `keys.API_KEYS` (field: SHA-256 of the key in
-hex; value: msgpack of `ApiKey`). A key has 256 random bits, so a plain hash cannot be searched
-back. It must not know HTTP. What is not in the hash is no key: the answer is None.
+They are fields of the hash `keys.API_KEYS`: SHA-256 of the key in hex, with msgpack of `ApiKey`. A
+key has 256 random bits, so a plain hash cannot be searched back. What is not in there is no key:
+the answer is None.
 """
 
 from __future__ import annotations
@@ -45,17 +45,11 @@ def digest_of(key: bytes) -> bytes:
     return sha256(key).digest()
 
 
-def field_and_record(key: str, app: str, scopes: Iterable[Scope], now_ms: int) -> tuple[str, bytes]:
-    """What to HSET in `keys.API_KEYS` for a new key; for callers with a client of their own."""
-    record = ApiKey(app, tuple(scopes), now_ms)
-    return digest_of(key.encode()).hex(), _encode(record)
-
-
 async def create(link: Link, app: str, scopes: Iterable[Scope], now_ms: int) -> str:
     """Makes a key and keeps its hash; the key itself is only returned. Raises StoreUnavailable."""
     key = new_key()
-    field, record = field_and_record(key, app, scopes, now_ms)
-    await link.call([("HSET", keys.API_KEYS, field, record)])
+    record = _encode(ApiKey(app, tuple(scopes), now_ms))
+    await link.call([("HSET", keys.API_KEYS, digest_of(key.encode()).hex(), record)])
     return key
 
 

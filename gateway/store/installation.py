@@ -1,10 +1,10 @@
 """What an installation says about itself in Redis: schema version and shards, checked at start.
 
-Owns the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
+They are the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
 because another number of shards would look for people in the wrong places and send twice, and an
-older program would misread newer records. Synchronous, by redis-py, before any loop runs. It must
-not know settings or roles. What forbids a start is `StoreUnfitError` with one sentence a line; a
-Redis that is merely away is StoreUnavailable.
+older program would misread newer records. Synchronous, by redis-py, before any loop runs. What
+forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely does not answer
+is StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import redis
-from redis.exceptions import RedisError
 
 from gateway.core.model import SCHEMA
 from gateway.errors import ConfigurationError
-from gateway.redis.address import Address, AddressError, parse_address
+from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import StoreUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
 from gateway.store import keys as k
@@ -32,18 +31,6 @@ class StoreUnfitError(ConfigurationError):
     def __init__(self, findings: list[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__("\n".join(finding.sentence for finding in findings))
-
-
-def open_client(url: str) -> redis.Redis:
-    """A client that gives bytes, for the records of the installation; in a cluster, of the node
-    that has them. Raises ConfigurationError for a URL that is none, StoreUnavailable when nobody
-    answers."""
-    try:
-        return connect(parse_address(url), decode=False, key=k.META)
-    except AddressError as fault:
-        raise ConfigurationError(str(fault)) from None
-    except RedisError as fault:
-        raise StoreUnavailable(f"Redis cannot be reached: {fault}".rstrip(".") + ".") from None
 
 
 def look(url: str, shards: int) -> list[Finding]:
@@ -101,10 +88,11 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
     if any(finding.level == "error" for finding in findings):
         return findings
     try:
-        findings += _check_spread(parse_address(url), shards)
-        with open_client(url) as client:
+        address = parse_address(url)
+        findings += _check_spread(address, shards)
+        with connect(address, decode=False, key=k.META) as client:
             return findings + _check_record(client, shards, write=write)
-    except (RedisError, ConfigurationError, StoreUnavailable) as fault:
+    except redis.RedisError as fault:
         return [
             *findings,
             Finding("error", "redis_unreachable", f"Redis stopped to answer: {fault}."),

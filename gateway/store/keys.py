@@ -1,4 +1,4 @@
-"""Every Redis key Kaskad writes, with its type, lifetime and owner. Nothing else builds a key.
+"""Every Redis key Kaskad writes, with its type, lifetime and owner. No key is built elsewhere.
 
 All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. An
 identity's shard is that of its value; a message's shard, which is that of its person's home when it
@@ -45,6 +45,10 @@ PROCESSES = "{kaskad}processes"
 
 def alive(consumer: str) -> str:
     return "{kaskad}alive:" + consumer
+
+
+def limit(provider: str) -> str:
+    return "{limit:" + provider + "}"
 
 
 def stats(process: str) -> str:

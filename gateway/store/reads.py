@@ -1,7 +1,7 @@
 """What is read, and the few things written, outside the transactions: single messages, opt-outs,
 an app's events.
 
-Loop-neutral; every call may raise StoreUnavailable. It must not know HTTP, nor who may read what.
+Loop-neutral; every call may raise StoreUnavailable.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Who may bring receipts: the proof a callback must carry.
 
-Pure. Owns the comparison, in constant time, of what a request carries with what the configuration
-expects: HTTP basic, a token in the query, or an HMAC of the body in a header. Must not know
-providers or HTTP servers. Several proofs may be configured and any one suffices; with none
-configured, or with anything malformed, the answer is False.
+What a request carries is compared, in constant time, with what the configuration expects: HTTP
+basic, a token in the query, or an HMAC of the body in a header. Several proofs may be configured
+and any one suffices; with none configured, or with anything malformed, the answer is False.
 """
 
 from __future__ import annotations

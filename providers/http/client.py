@@ -1,8 +1,11 @@
-"""The only HTTP client: one pooled client a provider, and the provider as dispatch sees it.
+"""The only HTTP client: a provider's requests over one pool, and the provider as dispatch sees it.
 
-Owns the passage from an adapter's Request to its Reply, and the stage of a failure on the way. Must
-not know any wire format, nor what a fault does to a message. It never retries and never follows a
-redirect: both could reach a person twice, so both are decided where messages are.
+It never retries and never follows a redirect: both could reach a person twice, so both are decided
+where messages are. A failure says its stage.
+
+Sends are written by hand to our own transport, because httpx2's request and response cost as much
+again (see there). What is not asked once a message, such as a look-up, goes through httpx2's client
+over the same transport.
 
 Cancelled (a deadline of the caller, a shutdown) it closes the socket and lets trio.Cancelled pass;
 the caller must then treat what it was sending as unknown.
@@ -19,19 +22,9 @@ from typing import Self
 import httpx2
 import trio
 
-from providers.contract import (
-    Adapter,
-    NotSent,
-    Outcome,
-    ProviderConfig,
-    Receipt,
-    Reply,
-    Request,
-    Submission,
-    Unknown,
-)
+from providers.contract import NotSent, Outcome, Receipt, Receive, Submission, Unknown
+from providers.http.adapter import Adapter, HttpConfig, Reply, Request
 from providers.http.transport import KeepAliveTransport
-from providers.registry import make_adapter
 
 _COMMON_HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "kaskad"))
 _HEADS_MAX = 64  # an adapter writes few different ones
@@ -54,18 +47,25 @@ class ProviderClient:
     environment are not used. Use it as an async context manager, or call `aclose`.
     """
 
-    def __init__(
-        self, config: ProviderConfig, *, ssl_context: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, config: HttpConfig, *, ssl_context: ssl.SSLContext | None = None) -> None:
         """Raises ValueError with a sentence when base_url is not an http(s) address."""
         url = httpx2.URL(_base_url(config))
         self._path = url.raw_path.decode("ascii").rstrip("/")
         self._common = (("Host", url.netloc.decode("ascii")), *_COMMON_HEADERS)
+        timeout_s = config.timeout_ms / 1000
         self._transport = KeepAliveTransport(
             url,
             connections=config.connections,
-            timeout_s=config.timeout_ms / 1000,
+            timeout_s=timeout_s,
             ssl_context=ssl_context,
+        )
+        self._client = httpx2.AsyncClient(
+            base_url=url,
+            transport=_Pooled(self._transport),
+            headers=dict(_COMMON_HEADERS),
+            timeout=httpx2.Timeout(timeout_s),
+            follow_redirects=False,
+            trust_env=False,
         )
 
     async def send(self, request: Request) -> Reply:
@@ -77,11 +77,22 @@ class ProviderClient:
         payload = self._serialised(request)
         try:
             answer = await self._transport.exchange(payload)
-        except (httpx2.PoolTimeout, httpx2.ConnectTimeout, httpx2.ConnectError) as error:
-            raise NotSent(_NOT_SENT_CODES[type(error)], str(error)) from error
         except httpx2.TransportError as error:
-            raise Unknown(_UNKNOWN_CODES.get(type(error), "http_failed"), str(error)) from error
+            raise _stage(error) from error
         return Reply(answer.status, _by_name(answer.headers), answer.body)
+
+    async def ask(self, request: Request) -> Reply:
+        """As `send`, for what is rare: through httpx2's client, over the same connections."""
+        try:
+            answer = await self._client.request(
+                request.method,
+                request.path,
+                headers=list(request.headers),
+                content=request.body or None,
+            )
+        except httpx2.TransportError as error:
+            raise _stage(error) from error
+        return Reply(answer.status_code, _by_name(answer.headers.raw), answer.content)
 
     def _serialised(self, request: Request) -> bytes:
         path = request.path
@@ -96,6 +107,7 @@ class ProviderClient:
 
     async def aclose(self) -> None:
         self._transport.close()
+        await self._client.aclose()
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
@@ -110,48 +122,65 @@ class ProviderClient:
         await self.aclose()
 
 
-class Provider:
-    """One configured provider: its adapter and its client, as dispatch uses it."""
+class _Pooled(httpx2.AsyncBaseTransport):
+    """Our transport as httpx2's client uses one: the same connections, limits and timeout."""
 
-    def __init__(self, config: ProviderConfig, adapter: Adapter, client: ProviderClient) -> None:
+    def __init__(self, transport: KeepAliveTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        target = request.url.raw_path
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)]
+        lines += [b"%b: %b" % header for header in request.headers.raw]
+        head = b"\r\n".join([*lines, b"", b""])
+        answer = await self._transport.exchange(head + await request.aread())
+        return httpx2.Response(answer.status, headers=answer.headers, content=answer.body)
+
+
+class HttpProvider:
+    """A provider that is spoken to over HTTP, as dispatch uses it: an adapter and a client."""
+
+    def __init__(self, config: HttpConfig, adapter: Adapter) -> None:
+        """Raises ValueError with a sentence on a configuration fault."""
         self.config = config
-        self.adapter = adapter
-        self._client = client
-
-    @classmethod
-    def from_config(cls, config: ProviderConfig) -> Self:
-        """Builds adapter and client. Raises ValueError with a sentence on a configuration fault."""
-        return cls(config, make_adapter(config), ProviderClient(config))
+        self.can_look_up = adapter.can_look_up
+        self._adapter = adapter
+        self._client = ProviderClient(config)
 
     @property
     def batch_max(self) -> int:
         """Messages in one request: what is configured, within what the wire format takes."""
-        return min(self.config.batch, self.adapter.batch_max)
+        return min(self.config.batch, self._adapter.batch_max)
+
+    @property
+    def look_up_max(self) -> int:
+        return max(self._adapter.look_up_max, 1)
 
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
-        """Sends 1..batch_max submissions in one request.
-
-        Returns outcomes in the batch's order; a submission without one is unknown. Raises NotSent,
-        Throttled, AccountFault, BadRequest or Unknown for the batch as a whole.
-        """
-        reply = await self._client.send(self.adapter.submit(batch))
-        return self.adapter.outcomes(batch, reply)
+        reply = await self._client.send(self._adapter.submit(batch))
+        return self._adapter.outcomes(batch, reply)
 
     async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        """Asks what became of any number of refs, in as many requests as that takes, one by one.
-
-        A ref without a receipt is one the provider does not know. Raises SendFault as soon as one
-        of the requests fails; then nothing is known of any ref. Only when `adapter.can_look_up`.
-        """
+        """In as many requests as that takes, one after the other."""
         found: list[Receipt] = []
-        step = self.adapter.look_up_max
+        step = self.look_up_max
         for start in range(0, len(refs), step):
-            reply = await self._client.send(self.adapter.look_up(refs[start : start + step]))
-            found.extend(self.adapter.looked_up(reply))
+            reply = await self._client.ask(self._adapter.look_up(refs[start : start + step]))
+            found.extend(self._adapter.looked_up(reply))
         return found
+
+    async def run(self, receive: Receive) -> None:
+        """Nothing to do: its receipts come to ingress, by callback."""
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _stage(error: httpx2.TransportError) -> NotSent | Unknown:
+    not_sent = _NOT_SENT_CODES.get(type(error))
+    if not_sent is not None:
+        return NotSent(not_sent, str(error))
+    return Unknown(_UNKNOWN_CODES.get(type(error), "http_failed"), str(error))
 
 
 @lru_cache(_HEADS_MAX)
@@ -171,7 +200,7 @@ def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
-def _base_url(config: ProviderConfig) -> str:
+def _base_url(config: HttpConfig) -> str:
     try:
         url = httpx2.URL(config.base_url)
     except httpx2.InvalidURL as error:

@@ -1,10 +1,9 @@
 """What an HTTP status means for a batch, the same for every adapter that speaks HTTP.
 
-Owns the mapping from status code to SendFault and the reading of Retry-After. Must not know any
-provider's body: the adapter hands in the code and the sentence it found there. On an answer it
-cannot place it raises AccountFault for what nobody's message could pass (wrong key, wrong address)
-and Unknown for what may have been accepted, so that no message is rejected or sent twice because of
-a status nobody thought of.
+The adapter hands in the code and the sentence it found in the body. An answer that cannot be placed
+raises AccountFault for what nobody's message could pass (wrong key, wrong address) and Unknown for
+what may have been accepted, so that no message is rejected or sent twice because of a status nobody
+thought of.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from providers.contract import AccountFault, BadRequest, Reply, SendFault, Throttled, Unknown
+from providers.contract import AccountFault, BadRequest, SendFault, Throttled, Unknown
+from providers.http.adapter import Reply
 
 RETRY_AFTER_MS_MAX = 3_600_000  # an hour; a longer wish is a mistake or an outage to look at
 DETAIL_CHARS_MAX = 300

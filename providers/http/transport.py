@@ -1,7 +1,7 @@
 """Keep-alive HTTP/1.1 to one origin: httptools over trio's sockets.
 
-Owns sockets: connecting, TLS, the pool, writing one request, reading one answer within bounds. Must
-not know providers or retries. It never resends, follows nothing and speaks to its origin only.
+It connects, keeps connections, writes one request and reads one answer within bounds. It never
+resends, follows nothing and speaks to its origin only.
 
 Every failure says whether a byte can have left, in httpx2's own words: PoolTimeout, ConnectTimeout
 and ConnectError mean that provably none did; ReadTimeout, ReadError and RemoteProtocolError mean

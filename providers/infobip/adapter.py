@@ -1,9 +1,8 @@
 """The adapter that Infobip's two channels share: requests, answers, look-ups.
 
-Owns how the v2 Viber and v3 SMS endpoints are spoken to; shapes and tables are in `infobip_wire`,
-reports in `infobip_reports`. Must not know which channel it serves (that is the two small files
-beside it), nor what an outcome does to a message. An answer that cannot be read is Unknown, because
-Infobip may have accepted what it answers.
+It speaks to the v2 Viber and v3 SMS endpoints; shapes and tables are in `wire`, receipts in
+`reports`, and what differs between the channels in the two small files beside it. An answer that
+cannot be read is Unknown, because Infobip may have accepted what it answers.
 
 Three traps of this provider are handled here. Status 2, "delivered to operator", sits in the group
 DELIVERED and is not a delivery. Id 87 exists in two groups, charged in one and free in the other.
@@ -24,16 +23,13 @@ from providers.contract import (
     Channel,
     Fault,
     Outcome,
-    ProviderConfig,
     Receipt,
-    Receipts,
     Refused,
-    Reply,
-    Request,
     Submission,
     Submitted,
     Unknown,
 )
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.infobip.reports import read_envelope, read_good, read_reports
 from providers.infobip.wire import (
@@ -77,7 +73,7 @@ class Infobip:
     send_path: ClassVar[str]
     logs_path: ClassVar[str]
 
-    def __init__(self, config: ProviderConfig) -> None:
+    def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be a header's value."""
         if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
             raise ValueError(

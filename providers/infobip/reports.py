@@ -1,10 +1,9 @@
 """How Infobip's delivery reports, seen reports and log rows become receipts.
 
-Owns the reading of their one item shape and of the envelope around it. Must not know the channel,
-nor what a receipt does to a message. An item that cannot be read becomes a sentence and its
-neighbours go on; of an item whose details are malformed the status is kept, because a delivery must
-not be lost over a date or a price. Prices go from the JSON text to Decimal without a float in
-between.
+Both channels have one shape of item and one envelope around it. An item that cannot be read becomes
+a sentence and its neighbours go on; of an item whose details are malformed the status is kept,
+because a delivery must not be lost over a date or a price. Prices go from the JSON text to Decimal
+without a float in between.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from decimal import Decimal
 
 import msgspec
 
-from providers.contract import Fault, Receipt, Receipts, ReceiptStatus
+from providers.contract import Fault, Receipt, ReceiptStatus
+from providers.http.adapter import Receipts
 from providers.infobip.wire import (
     PARTS_MAX,
     PERMANENT_ERRORS,

@@ -1,6 +1,6 @@
 """Infobip SMS: POST /sms/3/messages, one message an entry, logs at /sms/3/logs.
 
-Owns the shape of an SMS request, nothing else; answers and reports are Infobip's common ones
+The shape of a request is here; answers and reports are Infobip's common ones
 (`providers.infobip.adapter`).
 """
 

@@ -1,6 +1,6 @@
 """Infobip Viber Business Messages: POST /viber/2/messages, logs at /viber/2/logs.
 
-Owns the shape of a Viber request, nothing else; answers and reports are Infobip's common ones
+The shape of a request is here; answers and reports are Infobip's common ones
 (`providers.infobip.adapter`). Seen reports come to the same address as delivery reports. Infobip's
 own SMS failover is never asked for: the cascade is ours, and a second one would bill twice.
 """

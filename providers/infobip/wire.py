@@ -1,8 +1,7 @@
 """Infobip's JSON as Structs, and its status tables: the generation of /viber/2 and /sms/3.
 
-Owns shapes and numbers, no behaviour beyond them. Must not know the channel. Reading is lenient
-about what Kaskad does not use (unknown keys are ignored) and strict about what it does: a wrong
-type fails that one item.
+Reading is lenient about what Kaskad does not use (unknown keys are ignored) and strict about what
+it does: a wrong type fails that one item.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The provider simulator: Infobip's wire formats over HTTP, faults on demand, and a bill.
+"""The provider simulator: a provider's wire format over HTTP, faults on demand, and a bill.
 
 What others call: `Settings` and `Knobs` to set it up, `serve` (a coroutine) or `run` (blocking) to
 run it in this process, `child.start` to run it in another one. Imports nothing of the gateway, and

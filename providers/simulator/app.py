@@ -1,6 +1,6 @@
-"""The simulator's HTTP face: Infobip's endpoints as plain ASGI, and the faults a request can meet.
+"""The simulator's HTTP face: the twins' endpoints as plain ASGI, and the faults a request can meet.
 
-Owns routing, authentication, decoding and the faults of whole requests; what a message becomes is
+What a request says and how an answer is written is its twin's, what a message becomes is
 `exchange`'s, the `/_sim` endpoints are `control`'s. A closed connection needs the transport, which
 `server` puts into the scope. Whatever a client sends is answered: a fault is the client's 4xx,
 never an exception.
@@ -9,43 +9,24 @@ never an exception.
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-import msgspec
-
 from providers.contract import Channel
 from providers.simulator import control
 from providers.simulator.fate import Handling
-from providers.simulator.replies import Reply, json_reply
+from providers.simulator.replies import Reply
 from providers.simulator.runtime import Runtime
-from providers.simulator.wire import (
-    REQUEST_BYTES_MAX,
-    SMS_REQUEST,
-    VIBER_REQUEST,
-    SmsRequest,
-    ViberRequest,
-    error_body,
-    violation,
-)
+from providers.simulator.twin import Listing, Twin, Unreadable, Violations
+from providers.simulator.twins import TWINS
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TRANSPORT: Final = "simulator.transport"  # scope key
-PULL_LIMIT: Final = 50
-PULL_LIMIT_MAX: Final = 1_000
-
-_SENDS: Final[dict[str, Channel]] = {"/viber/2/messages": "viber", "/sms/3/messages": "sms"}
-_PULLS: Final[dict[str, tuple[Channel, str]]] = {
-    "/viber/2/logs": ("viber", "logs"),
-    "/viber/2/reports": ("viber", "reports"),
-    "/sms/3/logs": ("sms", "logs"),
-    "/sms/3/reports": ("sms", "reports"),
-}
+REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class _Closed(NamedTuple):
@@ -55,11 +36,11 @@ class _Closed(NamedTuple):
 
 
 class Simulator:
-    """The ASGI application. `api_key` is what `Authorization: App` must carry."""
+    """The ASGI application. `api_key` is the one that every twin wants."""
 
     def __init__(self, runtime: Runtime, api_key: str) -> None:
         self.runtime = runtime
-        self._authorization = f"App {api_key}".encode()
+        self._api_key = api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,25 +70,29 @@ class Simulator:
         if outage == "refuse":
             return _Closed("refused")
         body = await _body(receive)
-        if outage == "unavailable":
-            return self._error(503, "The service is not available.")
-        if body is None:
-            return self._error(413, f"The body is longer than {REQUEST_BYTES_MAX} bytes.")
-        headers = dict(scope["headers"])
-        if not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
-            return self._error(401, "Invalid login details.")
         method, path = scope["method"], scope["path"]
-        if path in _SENDS:
-            if method != "POST":
-                return self._error(405, f"{path} takes POST.")
-            if not headers.get(b"content-type", b"").startswith(b"application/json"):
-                return self._error(415, "Content-Type must be application/json.")
-            return await self._send(_SENDS[path], body)
-        if path in _PULLS:
-            if method != "GET":
-                return self._error(405, f"{path} takes GET.")
-            return await self._pull(*_PULLS[path], _query(scope))
-        return self._error(404, f"There is no resource {path}.")
+        twin = _twin_at(path)
+        if outage == "unavailable":
+            return self._error(twin, 503, "The service is not available.")
+        if body is None:
+            return self._error(twin, 413, f"The body is longer than {REQUEST_BYTES_MAX} bytes.")
+        headers = dict(scope["headers"])
+        if not twin.is_authorised(headers, self._api_key):
+            return self._error(twin, 401, "Invalid login details.")
+        try:
+            if path in twin.sends:
+                if method != "POST":
+                    return self._error(twin, 405, f"{path} takes POST.")
+                if not headers.get(b"content-type", b"").startswith(b"application/json"):
+                    return self._error(twin, 415, "Content-Type must be application/json.")
+                return await self._send(twin, twin.sends[path], body)
+            if path in twin.pulls:
+                if method != "GET":
+                    return self._error(twin, 405, f"{path} takes GET.")
+                return await self._pull(twin, *twin.pulls[path], _query(scope))
+        except Unreadable as fault:
+            return self._error(twin, 400, fault.sentence, fault.violations)
+        return self._error(twin, 404, f"There is no resource {path}.")
 
     async def _hang(self, receive: Receive) -> None:
         """Keeps the client waiting until the outage ends or it hangs up."""
@@ -119,33 +104,29 @@ class Simulator:
             over.cancel()
             gone.cancel()
 
-    async def _send(self, channel: Channel, body: bytes) -> Reply | _Closed:
+    async def _send(self, twin: Twin, channel: Channel, body: bytes) -> Reply | _Closed:
         runtime = self.runtime
-        request: ViberRequest | SmsRequest
-        try:
-            request = (VIBER_REQUEST if channel == "viber" else SMS_REQUEST).decode(body)
-        except msgspec.MsgspecError as fault:
-            return self._error(400, "The request cannot be read.", [violation(fault)])
-        messages = sum(len(message.destinations) for message in request.messages)
+        sending = twin.read_send(channel, body)
+        messages = sum(len(order.destinations) for order in sending.orders)
         limit = runtime.knobs.request_messages_max
         if messages > limit:
             sentence = f"{messages} destinations; at most {limit} may be in one request"
-            return self._error(400, "The request is too large.", [("messages", sentence)])
+            raise Unreadable("The request is too large.", [("messages", sentence)])
         if runtime.book_full:
-            return self._error(503, "The simulator's book is full.")
-        first = request.messages[0].destinations[0]
+            return self._error(twin, 503, "The simulator's book is full.")
+        first = sending.orders[0].destinations[0]
         handled = runtime.handling(first.message_id or first.to)
         if handled.fate == "lost":
             return _Closed("lost")
         runtime.offered(channel, messages)
         if handled.fate == "throttled" or runtime.above_rate(channel, messages):
-            return self._throttled()
+            return self._throttled(twin)
         if handled.fate == "broken" and not runtime.knobs.server_error_accepts:
-            return await self._broken(handled)
-        sent = runtime.accept(channel, request, messages)
+            return await self._broken(twin, handled)
+        sent = runtime.accept(twin, channel, sending, messages)
         await runtime.push_first(sent.early)
         if handled.fate == "broken":
-            return await self._broken(handled)
+            return await self._broken(twin, handled)
         await _pass(handled.answer_ms)
         if handled.fate == "answer-lost":
             return _Closed("answer-lost")
@@ -154,46 +135,46 @@ class Simulator:
         return Reply(200, sent.answer)
 
     async def _pull(
-        self, channel: Channel, which: str, query: dict[str, list[str]]
+        self, twin: Twin, channel: Channel, listing: Listing, query: dict[str, list[str]]
     ) -> Reply | _Closed:
         runtime = self.runtime
-        ids, bulks = _list(query, "messageId"), _list(query, "bulkId")
-        limit_text = query.get("limit", [str(PULL_LIMIT)])[-1]
-        if not limit_text.isdecimal() or not 1 <= int(limit_text) <= PULL_LIMIT_MAX:
-            sentence = f"must be 1 to {PULL_LIMIT_MAX}"
-            return self._error(400, "The request cannot be read.", [("limit", sentence)])
-        handled = runtime.handling(f"{which} {','.join(ids) or ','.join(bulks)}")
+        ids, bulks, limit = twin.read_pull(query)
+        handled = runtime.handling(f"{listing} {','.join(ids) or ','.join(bulks)}")
         if handled.fate in ("lost", "answer-lost"):
             return _Closed(handled.fate)
         if handled.fate == "throttled":
-            return self._throttled()
+            return self._throttled(twin)
         if handled.fate == "broken":
-            return await self._broken(handled)
-        pull = runtime.exchange.logs if which == "logs" else runtime.exchange.reports
-        results = pull(channel, ids, bulks, int(limit_text))
+            return await self._broken(twin, handled)
+        pull = runtime.exchange.logs if listing == "logs" else runtime.exchange.reports
+        entries = pull(channel, ids, bulks, limit)
+        body = twin.pulled(listing, entries, price_when_free=runtime.knobs.price_when_free)
         await _pass(handled.answer_ms)
-        reply = json_reply(200, {"results": results})
-        return _garbage(reply.body, handled.pick) if handled.fate == "garbage" else reply
+        return _garbage(body, handled.pick) if handled.fate == "garbage" else Reply(200, body)
 
-    def _throttled(self) -> Reply:
-        reply = self._error(429, "Too many requests.")
+    def _throttled(self, twin: Twin) -> Reply:
+        reply = self._error(twin, 429, "Too many requests.")
         seconds = self.runtime.knobs.retry_after_s
         if seconds:
             return reply._replace(headers=((b"retry-after", str(seconds).encode()),))
         return reply
 
-    async def _broken(self, handled: Handling) -> Reply:
+    async def _broken(self, twin: Twin, handled: Handling) -> Reply:
         await _pass(handled.answer_ms)
         status = (500, 502, 503)[handled.pick % 3]
         if status == 502:  # a proxy on the way does not speak JSON
             return Reply(502, b"<html><h1>502 Bad Gateway</h1></html>", content_type=b"text/html")
-        return self._error(status, "Something went wrong.")
+        return self._error(twin, status, "Something went wrong.")
 
-    def _error(
-        self, status: int, description: str, violations: list[tuple[str, str]] | None = None
-    ) -> Reply:
+    def _error(self, twin: Twin, status: int, sentence: str, violations: Violations = ()) -> Reply:
         shape = self.runtime.knobs.error_shape
-        return Reply(status, error_body(shape, status, description, violations))
+        return Reply(status, twin.error(shape, status, sentence, violations))
+
+
+def _twin_at(path: str) -> Twin:
+    """The twin that has a resource there; the first one for a path that nobody knows."""
+    twins = list(TWINS.values())
+    return next((twin for twin in twins if path in twin.sends or path in twin.pulls), twins[0])
 
 
 def _garbage(answer: bytes, pick: int) -> Reply:
@@ -203,11 +184,6 @@ def _garbage(answer: bytes, pick: int) -> Reply:
 
 def _query(scope: Scope) -> dict[str, list[str]]:
     return parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-
-
-def _list(query: dict[str, list[str]], name: str) -> list[str]:
-    """Several values may be repeated parameters or one with commas."""
-    return [part for value in query.get(name, ()) for part in value.split(",") if part]
 
 
 async def _pass(milliseconds: int) -> None:

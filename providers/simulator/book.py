@@ -7,7 +7,6 @@ never leave until `clear`.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from itertools import islice
@@ -16,38 +15,20 @@ from typing import Final
 import msgspec
 
 from providers.contract import Channel
-from providers.simulator.catalogue import DELIVERED, ENROUTE, NO_ERROR, Error, Status
 from providers.simulator.prices import Tag
-from providers.simulator.wire import Platform
+from providers.simulator.vocabulary import Catalogue, Error, State, Status
 
 PAGE_MESSAGES: Final = 1_000
 _EXACT: Final = Context(prec=80, traps=[Inexact, InvalidOperation])
 
 
-class State(enum.IntEnum):
-    ACCEPTED = 0
-    REJECTED = 1
-    DELIVERED = 2
-    UNDELIVERED = 3
-    EXPIRED = 4
-
-
-_STATE_OF_GROUP: Final = {
-    2: State.UNDELIVERED,
-    3: State.DELIVERED,
-    4: State.EXPIRED,
-    5: State.UNDELIVERED,
-}
-
-
 class Hooks(msgspec.Struct, frozen=True, gc=False):
-    """Where a message's reports go and what they echo; shared by its destinations."""
+    """Where a message's reports go, and what they repeat of its request in the order of its twin;
+    shared by its destinations."""
 
     delivery_url: str
     seen_url: str
-    callback_data: str
-    platform: Platform
-    campaign: str
+    echo: tuple[str, ...] = ()
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -55,9 +36,10 @@ class Entry(msgspec.Struct, gc=False):
 
     `status` and `error` are those of its fated end, true once `state` has left ACCEPTED; `requests`
     counts how often it was sent to us, the first time included; `news` is set while a pulled report
-    would be new.
+    would be new; `words` are those of the provider it was sent to.
     """
 
+    words: Catalogue
     channel: Channel
     message_id: str
     to: str
@@ -78,10 +60,11 @@ class Entry(msgspec.Struct, gc=False):
     news: bool = False
 
     def status_now(self) -> tuple[Status, Error]:
+        words = self.words
         if self.state is State.ACCEPTED:
-            return ENROUTE, NO_ERROR
+            return words.enroute, words.no_error
         if self.revived_ms:
-            return DELIVERED, NO_ERROR
+            return words.delivered, words.no_error
         return self.status, self.error
 
 
@@ -160,7 +143,7 @@ class Book:
 
     def finish(self, entry: Entry, now_ms: int, *, charge: bool) -> None:
         """The message comes to its fated end; `charge`: a delivery is charged now."""
-        entry.state = _STATE_OF_GROUP[entry.status.group]
+        entry.state = entry.status.end
         entry.done_ms = now_ms
         entry.news = True
         if charge and entry.state is State.DELIVERED:

@@ -21,7 +21,7 @@ from providers.simulator.lines import Line
 BYTES_MAX: Final = 4 * 2**30  # beyond, no send is taken any more
 READ_BYTES: Final = 2**20
 LINE_BYTES_MAX: Final = 2**20  # the longest line there is holds one message
-HEADER: Final = b'{"kaskad simulator book":1}\n'
+HEADER: Final = b'{"kaskad simulator book":2}\n'
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode

@@ -1,6 +1,6 @@
 """A small HTTP/1.1 client for the pusher: POST a body, learn the status, keep the connection.
 
-Knows asyncio and httptools; knows nothing of reports. Raises PushFailed for whatever kept the
+Raises PushFailed for whatever kept the
 answer from coming. A kept connection that died before any byte of an answer is tried once more on a
 new one, as the peer may have closed it while idle; the peer must take repeats anyway.
 """

@@ -1,23 +1,22 @@
 """The provider itself, without its wires: accepts sends, lets time pass, says what to report.
 
-Holds the book and the schedule. Time is an argument, so a test can live a day in a moment; HTTP,
-retries and the faults of a request belong to `app` and `pusher`. Never fails: what cannot be sent
-is rejected in the answer.
+It holds the book and the schedule; what a request or a report looks like is its twin's. Time is an
+argument, so a test can live a day in a moment; HTTP, retries and the faults of a request belong to
+`app` and `pusher`. Never fails: what cannot be sent is rejected in the answer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from msgspec import Raw
-
 from providers.contract import Channel
-from providers.simulator import catalogue, reports
-from providers.simulator.book import Book, Entry, Hooks, State
-from providers.simulator.catalogue import ERRORS, STATUSES, Status
-from providers.simulator.fate import VALIDITY_MS_MAX, Fate, Kind, fate, timeline
+from providers.simulator.book import Book, Entry
+from providers.simulator.fate import Fate, Kind, fate, timeline
 from providers.simulator.knobs import Knobs, Override
 from providers.simulator.lines import (
     CHANGES,
@@ -29,33 +28,19 @@ from providers.simulator.lines import (
     Repeated,
     accepted,
 )
-from providers.simulator.prices import PriceList, Tag, tag_of
+from providers.simulator.prices import PriceList, Tag
 from providers.simulator.schedule import Schedule
-from providers.simulator.segments import octet_parts, text_parts
-from providers.simulator.wire import (
-    ENCODER,
-    Answer,
-    AnswerDetails,
-    AnswerItem,
-    Destination,
-    LogItem,
-    SmsMessage,
-    SmsRequest,
-    ValidityPeriod,
-    ViberMessage,
-    ViberRequest,
-)
+from providers.simulator.twin import Destination, Order, Sending, Taken, Twin
+from providers.simulator.twins import CHANNELS, TWINS
+from providers.simulator.vocabulary import State, Status
 
-PARTS_MAX: Final = 25  # more is REJECTED_MESSAGE_TOO_LONG
-TO_DIGITS_MIN: Final = 5
-TO_DIGITS_MAX: Final = 15  # E.164
-_UNIT_MS: Final = {"SECONDS": 1_000, "MINUTES": 60_000, "HOURS": 3_600_000}
-_FREE: Final = tag_of(Decimal(0), "EUR")
+_FREE: Final = Tag(Decimal(0), "EUR")
 
 
 class Push(NamedTuple):
     """One report to push; reports of one kind to one URL may share a POST. `item` names it."""
 
+    twin: Twin
     url: str
     kind: Literal["delivery", "seen"]
     report: bytes
@@ -67,20 +52,6 @@ class Sent(NamedTuple):
 
     answer: bytes
     early: list[Push]
-
-
-class _Terms(NamedTuple):
-    """What all destinations of one message share."""
-
-    channel: Channel
-    sender: str
-    bulk_id: str
-    parts: int
-    category: str
-    validity_ms: int
-    hooks: Hooks
-    intermediate: bool
-    counted: bool
 
 
 class Exchange:
@@ -98,6 +69,7 @@ class Exchange:
         """Puts other knobs in force for what is accepted from now on."""
         self.knobs = knobs
         self._prices = PriceList(knobs.prices)
+        self._charged_on = {channel: knobs.charged_on(channel) for channel in CHANNELS}
         self._overrides = {
             phone.removeprefix("+"): overrides for phone, overrides in knobs.by_phone.items()
         }
@@ -140,24 +112,24 @@ class Exchange:
         """When nothing is to come any more, epoch milliseconds."""
         return self._schedule.last_ms()
 
-    def send(self, request: ViberRequest | SmsRequest, now_ms: int) -> Sent:
+    def send(self, twin: Twin, sending: Sending, now_ms: int) -> Sent:
         """Accepts or rejects each destination of the request."""
         self._bulks += 1
-        bulk_id = request.options.schedule.bulk_id or f"bulk-{self._bulks}"
-        counted = request.options.include_sms_count_in_response
-        items: list[AnswerItem] = []
+        bulk_id = sending.bulk_id or f"bulk-{self._bulks}"
         early: list[Push] = []
-        for message in request.messages:
-            terms = _terms(message, bulk_id, counted=counted)
-            items += [self._take(terms, to, now_ms, early) for to in message.destinations]
-        return Sent(ENCODER.encode(Answer(bulk_id, items)), early)
+        taken = [
+            self._take(twin, order, bulk_id, destination, now_ms, early)
+            for order in sending.orders
+            for destination in order.destinations
+        ]
+        return Sent(twin.answer(bulk_id, sending.counted, taken), early)
 
     def tick(self, now_ms: int, *, everything: bool = False) -> list[Push]:
         """Lets happen what is due (`everything`: also what is not); returns the reports to push."""
         pushes: list[Push] = []
         for kind, entry in self._schedule.take(None if everything else now_ms):
             if kind in CHANGES:
-                charge = not entry.charged_ms and self._charged_on(entry.channel) == "delivered"
+                charge = self._charges_delivery(entry)
                 self._note(Changed(now_ms, entry.message_id, kind, charge))
             self._happen(kind, entry, now_ms, pushes)
         return pushes
@@ -168,14 +140,9 @@ class Exchange:
         message_ids: Sequence[str],
         bulk_ids: Sequence[str],
         limit: int,
-    ) -> list[LogItem]:
-        """Log lines of the messages named, or of the latest ones when none is."""
-        free = self.knobs.price_when_free
-        found = self._chosen(channel, message_ids, bulk_ids)
-        return [
-            reports.log_item(entry, price_when_free=free)
-            for entry, _ in zip(found, range(limit), strict=False)
-        ]
+    ) -> list[Entry]:
+        """The messages named, or the latest ones when none is."""
+        return list(islice(self._chosen(channel, message_ids, bulk_ids), limit))
 
     def reports(
         self,
@@ -183,13 +150,13 @@ class Exchange:
         message_ids: Sequence[str],
         bulk_ids: Sequence[str],
         limit: int,
-    ) -> list[Raw]:
-        """Reports nobody has pulled yet; each is given once, a newer status makes a new one."""
+    ) -> list[Entry]:
+        """Messages with a report nobody has pulled yet; each is given once, a newer status makes a
+        new one."""
         news = (entry for entry in self._chosen(channel, message_ids, bulk_ids) if entry.news)
-        given: list[Raw] = []
-        for entry, _ in zip(news, range(limit), strict=False):
+        given = list(islice(news, limit))
+        for entry in given:
             entry.news = False
-            given.append(reports.pulled_report(entry, price_when_free=self.knobs.price_when_free))
         return given
 
     def _chosen(
@@ -205,52 +172,59 @@ class Exchange:
                 yield entry
 
     def _take(
-        self, terms: _Terms, destination: Destination, now_ms: int, early: list[Push]
-    ) -> AnswerItem:
-        message_id, to = destination.message_id, destination.to
+        self,
+        twin: Twin,
+        order: Order,
+        bulk_id: str,
+        destination: Destination,
+        now_ms: int,
+        early: list[Push],
+    ) -> Taken:
+        message_id, to = destination
+        words = twin.catalogue
         known = self.book.get(message_id) if message_id else None
         if known is not None:
             self.book.repeat(known)
             self._note(Repeated(message_id))
-            return AnswerItem(message_id, catalogue.DUPLICATE.json, to)
+            return Taken(order, message_id, to, words.duplicate, accepted=False)
         key = message_id or to
         if not message_id:
             self._nameless += 1
             message_id = f"nameless-{self._nameless}"
-        tag = self._prices.find(terms.channel, to, terms.category, reports.day(now_ms))
-        destiny = fate(self.knobs, terms.channel, key, to, self._override(terms.channel, to))
-        rejected = _reject(terms, to, tag, destiny)
-        status = rejected or STATUSES[destiny.status]
+        tag = self._prices.find(order.channel, to, order.category, _day(now_ms // 1000))
+        override = self._override(order.channel, to)
+        destiny = fate(self.knobs, words, order.channel, key, to, override)
+        rejected = _rejection(twin, order, to, tag, destiny)
         entry = Entry(
-            channel=terms.channel,
+            words=words,
+            channel=order.channel,
             message_id=message_id,
             to=to,
-            sender=terms.sender,
-            bulk_id=terms.bulk_id,
+            sender=order.sender,
+            bulk_id=bulk_id,
             accepted_ms=now_ms,
-            parts=terms.parts,
+            parts=order.parts,
             tag=tag or _FREE,
-            status=status,
-            error=ERRORS[0 if rejected else destiny.error],
-            hooks=terms.hooks,
+            status=rejected or words.statuses[destiny.status],
+            error=words.no_error if rejected else words.errors[destiny.error],
+            hooks=order.hooks,
         )
         self.book.add(entry)
         if rejected is not None:
             entry.state = State.REJECTED
             entry.done_ms = now_ms
             self._note_accepted(entry, [])
-            return AnswerItem(message_id, rejected.json, to)
-        self._begin(entry, terms, destiny, now_ms, early)
-        details = AnswerDetails(terms.parts) if terms.counted and terms.channel == "sms" else None
-        return AnswerItem(message_id, catalogue.ACCEPTED.json, to, details)
+            return Taken(order, message_id, to, rejected, accepted=False)
+        self._begin(entry, order, destiny, now_ms, early)
+        return Taken(order, message_id, to, words.accepted, accepted=True)
 
     def _begin(
-        self, entry: Entry, terms: _Terms, destiny: Fate, now_ms: int, early: list[Push]
+        self, entry: Entry, order: Order, destiny: Fate, now_ms: int, early: list[Push]
     ) -> None:
-        if self._charged_on(entry.channel) == "sent":
+        if self._charged_on[entry.channel] == "sent":
             entry.charged_ms = now_ms
         plan = timeline(
-            destiny, self.knobs, now_ms, terms.validity_ms, intermediate=terms.intermediate
+            destiny, self.knobs, now_ms, order.validity_ms, intermediate=order.intermediate
         )
         for at_ms, kind in plan:
             if at_ms <= now_ms:
@@ -270,90 +244,53 @@ class Exchange:
             self._notes.append(accepted(entry, plan))
 
     def _override(self, channel: Channel, to: str) -> Override | None:
-        overrides = self._overrides.get(to)
-        if overrides is None:
-            return None
-        return overrides.viber if channel == "viber" else overrides.sms
+        override: Override | None = getattr(self._overrides.get(to), channel, None)
+        return override
 
-    def _charged_on(self, channel: Channel) -> Literal["sent", "delivered"]:
-        knobs = self.knobs
-        return knobs.viber_charged_on if channel == "viber" else knobs.sms_charged_on
+    def _charges_delivery(self, entry: Entry) -> bool:
+        return not entry.charged_ms and self._charged_on[entry.channel] == "delivered"
 
     def _happen(self, kind: Kind, entry: Entry, now_ms: int, pushes: list[Push]) -> None:
-        charge = not entry.charged_ms and self._charged_on(entry.channel) == "delivered"
-        free = self.knobs.price_when_free
-        hooks = entry.hooks
         match kind:
             case Kind.FINISH:
-                self.book.finish(entry, now_ms, charge=charge)
-                return
+                self.book.finish(entry, now_ms, charge=self._charges_delivery(entry))
             case Kind.REVIVE:
-                self.book.revive(entry, now_ms, charge=charge)
-                return
+                self.book.revive(entry, now_ms, charge=self._charges_delivery(entry))
             case Kind.SEE:
                 entry.seen_ms = now_ms
-                return
-            case Kind.SEEN_REPORT:
-                if hooks.seen_url:
-                    report = reports.seen_report(entry)
-                    pushes.append(Push(hooks.seen_url, "seen", report, (entry.message_id, kind)))
-                return
-            case Kind.REPORT:
-                report = reports.final_report(entry, price_when_free=free)
-            case Kind.REVIVE_REPORT:
-                report = reports.revived_report(entry, price_when_free=free)
-            case Kind.INTERMEDIATE_REPORT:
-                report = reports.intermediate_report(entry, now_ms)
-        if hooks.delivery_url:
-            pushes.append(Push(hooks.delivery_url, "delivery", report, (entry.message_id, kind)))
+            case _:
+                push = self._report(kind, entry, now_ms)
+                if push.url:
+                    pushes.append(push)
+
+    def _report(self, kind: Kind, entry: Entry, now_ms: int) -> Push:
+        twin, hooks = TWINS[entry.words.provider], entry.hooks
+        item = (entry.message_id, kind)
+        if kind is Kind.SEEN_REPORT:
+            return Push(twin, hooks.seen_url, "seen", twin.seen_report(entry), item)
+        free = self.knobs.price_when_free
+        if kind is Kind.REPORT:
+            report = twin.final_report(entry, price_when_free=free)
+        elif kind is Kind.REVIVE_REPORT:
+            report = twin.revived_report(entry, price_when_free=free)
+        else:
+            report = twin.intermediate_report(entry, now_ms)
+        return Push(twin, hooks.delivery_url, "delivery", report, item)
 
 
-def _terms(message: ViberMessage | SmsMessage, bulk_id: str, *, counted: bool) -> _Terms:
-    webhooks, options = message.webhooks, message.options
-    delivery = webhooks.delivery
-    channel: Channel = "sms"
-    category, parts = "", 1
-    if isinstance(message, ViberMessage):
-        channel = "viber"
-        label = message.options.label
-        category = "transactional" if label == "TRANSACTIONAL" else "marketing"
-    elif message.content.text is not None:
-        parts = text_parts(message.content.text)
-    else:
-        parts = octet_parts(len((message.content.hex or "").split()))
-    return _Terms(
-        channel=channel,
-        sender=message.sender,
-        bulk_id=bulk_id,
-        parts=parts,
-        category=category,
-        validity_ms=_validity(options.validity_period),
-        hooks=Hooks(
-            delivery_url=delivery.url if delivery.notify else "",
-            seen_url=webhooks.seen.url,
-            callback_data=webhooks.callback_data,
-            platform=options.platform,
-            campaign=options.campaign_reference_id,
-        ),
-        intermediate=delivery.intermediate_report,
-        counted=counted,
-    )
+@lru_cache(maxsize=64)
+def _day(second: int) -> str:
+    """The UTC date, YYYY-MM-DD."""
+    return time.strftime("%Y-%m-%d", time.gmtime(second))
 
 
-def _validity(period: ValidityPeriod | None) -> int:
-    if period is None:
-        return VALIDITY_MS_MAX
-    return min(period.amount * _UNIT_MS[period.time_unit], VALIDITY_MS_MAX)
-
-
-def _reject(terms: _Terms, to: str, tag: Tag | None, destiny: Fate) -> Status | None:
+def _rejection(twin: Twin, order: Order, to: str, tag: Tag | None, destiny: Fate) -> Status | None:
     """The status a message is rejected with inside the answer, or None."""
-    if not to:
-        return catalogue.MISSING_TO
-    if not (to.isascii() and to.isdecimal() and TO_DIGITS_MIN <= len(to) <= TO_DIGITS_MAX):
-        return catalogue.BAD_DESTINATION
-    if terms.parts > PARTS_MAX:
-        return catalogue.TOO_LONG
+    refusal = twin.refusal(order, to)
+    if refusal is not None:
+        return refusal
     if tag is None:
-        return catalogue.NO_ROUTE
-    return STATUSES[destiny.status] if destiny.ending == "rejected" else None
+        return twin.catalogue.no_route
+    if destiny.ending == "rejected":
+        return twin.catalogue.statuses[destiny.status]
+    return None

@@ -1,8 +1,7 @@
-"""What becomes of a message and of a request: pure functions of the seed, the id and the knobs.
+"""How a message and a request will fare: pure functions of the seed, the id and the knobs.
 
 Every feature draws from its own word of one hash, so turning one knob never changes what another
-one decides, and neither time nor order enters. Knows nothing of HTTP, prices or clocks. Total: it
-never fails.
+one decides, and neither time nor order enters. It never fails.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from providers.contract import Channel
-from providers.simulator.knobs import Ending, Knobs, Override
+from providers.simulator.knobs import Knobs, Override
+from providers.simulator.vocabulary import Catalogue, Ending
 
-VALIDITY_MS_MAX: Final = 48 * 3_600_000  # the provider clamps longer ones
 T = TypeVar("T")
 
 _WORD: Final = 2**32
@@ -67,20 +66,30 @@ class Handling(msgspec.Struct, frozen=True):
     pick: int
 
 
-def has_viber(knobs: Knobs, to: str) -> bool:
-    """Whether the person behind `to` (digits) has Viber: the same for every message."""
-    return _words(knobs.seed, "viber", to)[0] < knobs.viber_share * _WORD
+def has_channel(knobs: Knobs, channel: Channel, to: str) -> bool:
+    """Whether the person behind `to` (digits) has the channel: the same for every message."""
+    share = knobs.share(channel)
+    return share >= 1 or _words(knobs.seed, channel, to)[0] < share * _WORD
 
 
-def fate(knobs: Knobs, channel: Channel, key: str, to: str, override: Override | None) -> Fate:
+def fate(
+    knobs: Knobs,
+    catalogue: Catalogue,
+    channel: Channel,
+    key: str,
+    to: str,
+    override: Override | None,
+) -> Fate:
     """The fate of the message `key` to `to` (digits); `override` is the number's own, if any."""
     words = _words(knobs.seed, channel, key)
-    drawn = _drawn(knobs, channel, to, words)
+    drawn = _drawn(knobs, catalogue, channel, to, words)
     if override is None:
         return drawn
-    return _overridden(
-        drawn, override, channel, _between(words[4], knobs.seen_ms_min, knobs.seen_ms_max)
-    )
+    seen_ms = _between(words[4], knobs.seen_ms_min, knobs.seen_ms_max)
+    usual = (drawn.status, drawn.error)
+    if override.ending is not None:
+        usual = catalogue.usual(override.ending, channel)
+    return _overridden(drawn, override, usual, seen_ms)
 
 
 def handling(knobs: Knobs, key: str, attempt: int) -> Handling:
@@ -150,13 +159,16 @@ def _repeated(fate: Fate, knobs: Knobs, at_ms: int, kind: Kind) -> list[tuple[in
 
 
 def _expiry(knobs: Knobs, validity_ms: int) -> int:
-    return max(1, knobs.expiry_ms or min(validity_ms, VALIDITY_MS_MAX))
+    return max(1, knobs.expiry_ms or validity_ms)
 
 
-def _drawn(knobs: Knobs, channel: Channel, to: str, words: tuple[int, ...]) -> Fate:
-    ending, status, error = _end(knobs, channel, to, words)
+def _drawn(
+    knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
+) -> Fate:
+    ending, status, error = _end(knobs, catalogue, channel, to, words)
     unreached = ending in ("expired", "silent")
-    seen = channel == "viber" and ending == "delivered" and words[2] < knobs.seen_share * _WORD
+    can_be_seen = channel in catalogue.seen_channels and ending == "delivered"
+    seen = can_be_seen and words[2] < knobs.seen_share * _WORD
     return Fate(
         ending=ending,
         status=status,
@@ -175,43 +187,29 @@ def _drawn(knobs: Knobs, channel: Channel, to: str, words: tuple[int, ...]) -> F
 
 
 def _end(
-    knobs: Knobs, channel: Channel, to: str, words: tuple[int, ...]
+    knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
 ) -> tuple[Ending, int, int]:
     if words[0] < knobs.reject_share * _WORD:
         return "rejected", knobs.reject_status, 0
-    delivered, undelivered = knobs.sms_delivered, knobs.sms_undelivered
-    if channel == "viber":
-        if not has_viber(knobs, to):
-            if knobs.non_viber == "reject":
-                return "rejected", 52, 0
-            return "undelivered", knobs.non_viber_status, knobs.non_viber_error
-        delivered, undelivered = knobs.viber_delivered, knobs.viber_undelivered
+    if not has_channel(knobs, channel, to):
+        if knobs.non_viber == "reject":
+            return "rejected", catalogue.unreachable.id, 0
+        return "undelivered", knobs.non_viber_status, knobs.non_viber_error
+    delivered, undelivered = knobs.delivered(channel), knobs.undelivered(channel)
+    ending: Ending = knobs.unreached
     if words[1] < delivered * _WORD:
-        return "delivered", *_usual("delivered", channel)
-    if words[1] < (delivered + undelivered) * _WORD:
-        return "undelivered", *_usual("undelivered", channel)
-    return knobs.unreached, *_usual(knobs.unreached, channel)
+        ending = "delivered"
+    elif words[1] < (delivered + undelivered) * _WORD:
+        ending = "undelivered"
+    return ending, *catalogue.usual(ending, channel)
 
 
-def _usual(ending: Ending, channel: Channel) -> tuple[int, int]:
-    """Status and error ids an ending has when nobody names others."""
-    match ending:
-        case "delivered":
-            return 5, 0
-        case "undelivered":
-            return 9, 7003 if channel == "viber" else 27
-        case "expired" | "silent":
-            return 15, 4101
-        case "rejected":
-            return 6, 0
-
-
-def _overridden(drawn: Fate, override: Override, channel: Channel, seen_ms: int) -> Fate:
-    ending, status, error = drawn.ending, drawn.status, drawn.error
-    then_delivered_ms = drawn.then_delivered_ms
+def _overridden(drawn: Fate, override: Override, usual: tuple[int, int], seen_ms: int) -> Fate:
+    """`usual` are status and error of the ending that the override leaves or names."""
+    ending, then_delivered_ms = drawn.ending, drawn.then_delivered_ms
     if override.ending is not None:
         ending, then_delivered_ms = override.ending, None
-        status, error = _usual(ending, channel)
+    status, error = usual
     if override.status is not None:
         status = override.status
     if override.error is not None:

@@ -1,7 +1,7 @@
 """Every knob of the simulator: its unit, its range and a sentence on what it does.
 
-A frozen Struct, so a change is a new whole that was checked as a whole. Knows nothing of HTTP or of
-messages. A value out of range raises KnobFault, which names the key and says what to write.
+A frozen Struct, so a change is a new whole that was checked as a whole. A value out of range raises
+KnobFault, which names the key and says what to write.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from providers.simulator.catalogue import ERRORS, STATUSES
+from providers.contract import Channel
 from providers.simulator.prices import Price, price_problem
+from providers.simulator.twins import CHANNELS, TWINS
+from providers.simulator.vocabulary import Ending, State
 
 DAY_MS: Final = 86_400_000
 
-Ending = Literal["delivered", "undelivered", "expired", "silent", "rejected"]
-
+ChargedOn = Literal["sent", "delivered"]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Millis = Annotated[int, Meta(ge=0, le=30 * DAY_MS)]
 Count = Annotated[int, Meta(ge=0, le=1_000)]
@@ -29,7 +30,7 @@ class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """What happens to one number on one channel; None leaves a feature to its share.
 
     `ending` is how the message ends: `rejected` inside the send answer, `undelivered` and `expired`
-    by receipt, `silent` without one. `status` and `error` are ids of the catalogue. Times in
+    by receipt, `silent` without one. `status` and `error` are the provider's ids. Times in
     milliseconds.
     """
 
@@ -197,15 +198,30 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     prices: Annotated[
         tuple[Price, ...], _knob("", "Price of one part; a number without a price has no route.")
     ] = _DEFAULT_PRICES
-    viber_charged_on: Annotated[
-        Literal["sent", "delivered"], _knob("", "When a Viber message is charged.")
-    ] = "delivered"
-    sms_charged_on: Annotated[
-        Literal["sent", "delivered"], _knob("", "When an SMS is charged.")
-    ] = "sent"
+    viber_charged_on: Annotated[ChargedOn, _knob("", "When a Viber message is charged.")] = (
+        "delivered"
+    )
+    sms_charged_on: Annotated[ChargedOn, _knob("", "When an SMS is charged.")] = "sent"
     price_when_free: Annotated[
         bool, _knob("", "Whether the report of an uncharged message still carries the list price.")
     ] = True
+
+    def share(self, channel: Channel) -> float:
+        """The share of people who have the channel; everybody has one that no knob names."""
+        share: float = getattr(self, f"{channel}_share", 1.0)
+        return share
+
+    def delivered(self, channel: Channel) -> float:
+        share: float = getattr(self, f"{channel}_delivered")
+        return share
+
+    def undelivered(self, channel: Channel) -> float:
+        share: float = getattr(self, f"{channel}_undelivered")
+        return share
+
+    def charged_on(self, channel: Channel) -> ChargedOn:
+        when: ChargedOn = getattr(self, f"{channel}_charged_on")
+        return when
 
 
 class KnobFault(ValueError):
@@ -229,6 +245,14 @@ class Explained(msgspec.Struct, frozen=True):
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _PAIRS: Final = ("answer_ms", "receipt_ms", "seen_ms")
+_REJECTED: Final = (State.REJECTED,)
+_UNDELIVERED: Final = (State.UNDELIVERED, State.REJECTED)
+_STATES: Final[dict[str, tuple[State, ...]]] = {  # that a status of an ending may mean
+    "rejected": _REJECTED,
+    "undelivered": (State.UNDELIVERED, State.EXPIRED, State.REJECTED),
+    "expired": (State.EXPIRED,),
+    "delivered": (State.DELIVERED,),
+}
 
 
 def changed(knobs: Knobs, patch: object) -> Knobs:
@@ -255,18 +279,19 @@ def check(knobs: Knobs) -> Knobs:
     for pair in _PAIRS:
         if getattr(knobs, f"{pair}_min") > getattr(knobs, f"{pair}_max"):
             raise KnobFault(f"{pair}_min", f"Must not be above {pair}_max.")
-    for channel in ("viber", "sms"):
-        delivered = getattr(knobs, f"{channel}_delivered")
-        if delivered + getattr(knobs, f"{channel}_undelivered") > 1.000_001:
+    for channel in CHANNELS:
+        if knobs.delivered(channel) + knobs.undelivered(channel) > 1.000_001:
             raise KnobFault(
                 f"{channel}_undelivered", f"With {channel}_delivered it must not pass 1."
             )
-    _check_ids("non_viber_status", knobs.non_viber_status, STATUSES, (2, 5))
-    _check_ids("reject_status", knobs.reject_status, STATUSES, (5,))
-    _check_ids("non_viber_error", knobs.non_viber_error, ERRORS, ())
+    _check_status("non_viber_status", knobs.non_viber_status, _UNDELIVERED)
+    _check_status("reject_status", knobs.reject_status, _REJECTED)
+    _check_error("non_viber_error", knobs.non_viber_error)
     for phone, overrides in knobs.by_phone.items():
         _check_overrides(f"by_phone.{phone}", phone, overrides)
     for index, price in enumerate(knobs.prices):
+        if price.channel not in CHANNELS:
+            raise KnobFault(f"prices[{index}]", f"There is no channel {price.channel!r}.")
         problem = price_problem(price)
         if problem:
             raise KnobFault(f"prices[{index}]", problem)
@@ -292,25 +317,30 @@ def explained(knobs: Knobs) -> list[Explained]:
 def _check_overrides(key: str, phone: str, overrides: Overrides) -> None:
     if not phone.removeprefix("+").isdecimal():
         raise KnobFault(key, "Write the phone number in digits, with or without the plus sign.")
-    for channel in ("viber", "sms"):
+    for channel in CHANNELS:
         override: Override | None = getattr(overrides, channel)
         if override is None:
             continue
-        groups = {
-            "rejected": (5,),
-            "undelivered": (2, 4, 5),
-            "expired": (4,),
-            "delivered": (3,),
-        }.get(override.ending or "", ())
         if override.status is not None:
-            _check_ids(f"{key}.{channel}.status", override.status, STATUSES, groups)
+            states = _STATES.get(override.ending or "", ())
+            _check_status(f"{key}.{channel}.status", override.status, states)
         if override.error is not None:
-            _check_ids(f"{key}.{channel}.error", override.error, ERRORS, ())
+            _check_error(f"{key}.{channel}.error", override.error)
 
 
-def _check_ids(key: str, number: int, known: dict[int, Any], groups: tuple[int, ...]) -> None:
-    if number not in known:
+def _check_status(key: str, number: int, states: tuple[State, ...]) -> None:
+    """No states: any will do."""
+    words = [twin.catalogue.statuses for twin in TWINS.values()]
+    known = [statuses[number] for statuses in words if number in statuses]
+    if not known:
         raise KnobFault(key, f"{number} is not an id the provider uses.")
-    if groups and known[number].group not in groups:
-        wanted = " or ".join(map(str, groups))
-        raise KnobFault(key, f"Status {number} is of group {known[number].group}, not {wanted}.")
+    for status in known:
+        if states and status.state not in states:
+            wanted = " or ".join(state.name.lower() for state in states)
+            told = status.state.name.lower()
+            raise KnobFault(key, f"Status {number} means {told}, not {wanted}.")
+
+
+def _check_error(key: str, number: int) -> None:
+    if not any(number in twin.catalogue.errors for twin in TWINS.values()):
+        raise KnobFault(key, f"{number} is not an id the provider uses.")

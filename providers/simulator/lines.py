@@ -15,10 +15,11 @@ from typing import Final
 import msgspec
 
 from providers.contract import Channel
-from providers.simulator.book import Book, Entry, Hooks, State
-from providers.simulator.catalogue import ERRORS, STATUSES
+from providers.simulator.book import Book, Entry, Hooks
 from providers.simulator.fate import Kind
-from providers.simulator.prices import Tag, tag_of
+from providers.simulator.prices import Tag
+from providers.simulator.twins import TWINS
+from providers.simulator.vocabulary import State
 
 Plan = list[tuple[int, Kind]]  # (epoch ms, what), changes before reports
 Item = tuple[str, Kind]  # message id, what
@@ -30,6 +31,7 @@ _NAMELESS, _BULK = "nameless-", "bulk-"
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="accepted", gc=False):
     """A message as it was when its send was answered; `plan` is what was still to come of it."""
 
+    twin: str
     channel: Channel
     message_id: str
     to: str
@@ -77,6 +79,7 @@ Line = Accepted | Repeated | Changed | Settled
 def accepted(entry: Entry, plan: Plan) -> Accepted:
     """The line of a message that has just been accepted or rejected."""
     return Accepted(
+        twin=entry.words.provider,
         channel=entry.channel,
         message_id=entry.message_id,
         to=entry.to,
@@ -105,7 +108,7 @@ class Recalled:
         self.book = book
         self.plans: dict[str, Plan] = {}
         self.bulks = self.nameless = 0  # how many ids were given
-        self._tags: dict[tuple[Decimal, str], Tag] = {}
+        self._tags: dict[Tag, Tag] = {}
         self._hooks: dict[Hooks, Hooks] = {}  # as before, messages share them
 
     def take(self, line: Line) -> None:
@@ -122,8 +125,10 @@ class Recalled:
                 self._done(items)
 
     def _accepted(self, line: Accepted) -> None:
-        price = (line.amount, line.currency)
+        price = Tag(line.amount, line.currency)
+        words = TWINS[line.twin].catalogue
         entry = Entry(
+            words=words,
             channel=line.channel,
             message_id=line.message_id,
             to=line.to,
@@ -131,9 +136,9 @@ class Recalled:
             bulk_id=line.bulk_id,
             accepted_ms=line.accepted_ms,
             parts=line.parts,
-            tag=self._tags.setdefault(price, tag_of(*price)),
-            status=STATUSES[line.status],
-            error=ERRORS[line.error],
+            tag=self._tags.setdefault(price, price),
+            status=words.statuses[line.status],
+            error=words.errors[line.error],
             hooks=self._hooks.setdefault(line.hooks, line.hooks),
             state=line.state,
             done_ms=line.done_ms,

@@ -20,8 +20,8 @@ from providers.contract import Channel
 
 COLUMNS: Final = ("provider", "prefix", "category", "cost", "sell", "currency", "valid_from")
 PREFIX_DIGITS_MAX: Final = 15  # E.164
-# The SMS wire format has no category: the price is the first of these that has one.
-_SMS_CATEGORIES: Final = ("", "transactional", "otp", "marketing")
+# For a wire format without categories: the price is the first of these that has one.
+_ANY_CATEGORY: Final = ("", "transactional", "otp", "marketing")
 
 PriceCategory = Literal["", "otp", "transactional", "marketing"]
 
@@ -38,12 +38,10 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """A price in force: its amount, and a report's `price` object with and without a charge."""
+    """A price in force, of one part."""
 
     amount: Decimal
     currency: str
-    json: msgspec.Raw
-    free_json: msgspec.Raw
 
 
 def load_prices(file: Path, channels: Mapping[str, Channel]) -> tuple[Price, ...]:
@@ -106,7 +104,7 @@ class PriceList:
     def __init__(self, prices: Iterable[Price]) -> None:
         self._lines: dict[tuple[str, str], list[tuple[str, str, Tag]]] = {}
         for price in prices:
-            tag = tag_of(Decimal(price.price), price.currency)
+            tag = Tag(Decimal(price.price), price.currency)
             line = (price.category, price.valid_from, tag)
             self._lines.setdefault((price.channel, price.prefix), []).append(line)
         for lines in self._lines.values():
@@ -114,8 +112,10 @@ class PriceList:
         self._digits_max = max((len(prefix) for _, prefix in self._lines), default=0)
 
     def find(self, channel: Channel, to: str, category: str, today: str) -> Tag | None:
-        """The price of a part to `to` (digits); `today` is YYYY-MM-DD, UTC. None: no route."""
-        wanted = (category,) if channel == "viber" else _SMS_CATEGORIES
+        """The price of a part to `to` (digits); `today` is YYYY-MM-DD, UTC. None: no route.
+
+        An empty category is that of a wire format without any."""
+        wanted = (category,) if category else _ANY_CATEGORY
         for name in wanted:
             tag = self._find(channel, to, name, today)
             if tag is not None:
@@ -128,18 +128,3 @@ class PriceList:
                 if named in ("", category) and valid_from <= today:
                     return tag
         return None
-
-
-def tag_of(amount: Decimal, currency: str) -> Tag:
-    """The price of one part as reports carry it."""
-    return Tag(
-        amount=amount,
-        currency=currency,
-        json=_price_json(amount, currency),
-        free_json=_price_json(Decimal(0), currency),
-    )
-
-
-def _price_json(amount: Decimal, currency: str) -> msgspec.Raw:
-    # Written by hand: the provider sends a JSON number, and an encoder would need a float for that.
-    return msgspec.Raw(f'{{"pricePerMessage":{amount:f},"currency":"{currency}"}}'.encode())

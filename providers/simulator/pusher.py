@@ -1,6 +1,5 @@
 """Carries reports to the webhooks: gathers, posts over kept connections, repeats what failed.
 
-Part of the simulator's I/O edge, so it knows asyncio. Knows nothing of messages: reports are bytes.
 A POST counts as taken on any 2xx; else it is repeated after the provider's 1 + n*n minutes (scaled
 by a knob) up to `push_retries` times, then dropped and counted. Reports above OUTBOX_REPORTS_MAX
 are dropped and counted as well.
@@ -151,7 +150,7 @@ class Pusher:
         return [
             _Post(
                 url,
-                b'{"results":[' + b",".join(push.report for push in part) + b"]}",
+                part[0].twin.post([push.report for push in part]),
                 [push.item for push in part],
             )
             for part in parts

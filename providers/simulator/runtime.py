@@ -26,7 +26,8 @@ from providers.simulator.knobs import Knobs
 from providers.simulator.lines import Item, Line, Recalled, Settled
 from providers.simulator.pusher import Pushed, Pusher
 from providers.simulator.traffic import SlidingSecond
-from providers.simulator.wire import SmsRequest, ViberRequest
+from providers.simulator.twin import Sending, Twin
+from providers.simulator.twins import CHANNELS
 
 EARLY_PUSH_S_MAX: Final = 5.0  # how long an answer waits for its early reports to be taken
 FLUSH_S_MAX: Final = 30.0
@@ -125,11 +126,11 @@ class Runtime:
         rate = self.knobs.rate_per_s
         return rate > 0 and self._admitted[channel].within(self.now_ms()) + messages > rate
 
-    def accept(self, channel: Channel, request: ViberRequest | SmsRequest, messages: int) -> Sent:
+    def accept(self, twin: Twin, channel: Channel, sending: Sending, messages: int) -> Sent:
         """Takes a send; its receipts will follow."""
         now_ms = self.now_ms()
         self._admitted[channel].add(now_ms, messages)
-        sent = self.exchange.send(request, now_ms)
+        sent = self.exchange.send(twin, sending, now_ms)
         self._write(self.exchange.take_notes())
         self._arm()
         return sent
@@ -210,14 +211,8 @@ class Runtime:
         )
 
     def _fresh_windows(self) -> None:
-        self._offered: dict[Channel, SlidingSecond] = {
-            "viber": SlidingSecond(),
-            "sms": SlidingSecond(),
-        }
-        self._admitted: dict[Channel, SlidingSecond] = {
-            "viber": SlidingSecond(),
-            "sms": SlidingSecond(),
-        }
+        self._offered: dict[Channel, SlidingSecond] = {name: SlidingSecond() for name in CHANNELS}
+        self._admitted: dict[Channel, SlidingSecond] = {name: SlidingSecond() for name in CHANNELS}
 
     def _arm(self) -> None:
         """Sets the one timer to the earliest thing due."""

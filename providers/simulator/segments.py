@@ -1,8 +1,7 @@
 """Counts the parts of a text message, as the provider bills them.
 
 Written apart from the gateway's own counting on purpose: the provider's bill is a cross-check only
-while the two share no code. Knows alphabets and nothing of messages. Total for any string: it never
-fails.
+while the two share no code. Total for any string: it never fails.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Starts and stops the simulator on a port: uvicorn with uvloop and httptools, in this process.
 
-Owns the listening socket and the process's signals; `child` starts the same in a process of its
-own. Raises OSError when the address cannot be bound.
+`child` starts the same in a process of its own. Raises OSError when the address cannot be bound.
 """
 
 from __future__ import annotations

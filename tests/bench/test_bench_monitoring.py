@@ -94,7 +94,7 @@ def test_every_label_asked_for_is_on_one_of_the_series() -> None:
 
 def test_every_label_value_asked_for_is_a_word_of_the_code() -> None:
     code = "".join(
-        path.read_text() for folder in SOURCES for path in (ROOT / "gateway" / folder).glob("*.py")
+        path.read_text() for folder in SOURCES for path in (ROOT / "gateway" / folder).rglob("*.py")
     )
     for expression in expressions():
         for label, value in MATCHED.findall(expression):

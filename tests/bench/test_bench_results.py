@@ -23,6 +23,7 @@ from bench.scenarios import SCENARIOS, in_flight, limit_used
 from bench.targets import TARGETS, verdicts
 from bench.world import Cpu, Plan, books_agree, config_text, epoch_ms
 from gateway.settings.file import load
+from providers.http.settings import HttpSettings
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -161,14 +162,21 @@ def test_a_role_that_cannot_start_is_told_with_its_last_line(tmp_path: Path) -> 
 def test_the_configuration_keeps_everything_on(tmp_path: Path) -> None:
     (tmp_path / "prices.csv").write_text("")
     file = tmp_path / "kaskad.toml"
-    file.write_text(config_text(Plan(rate=500, batch=7), 8080, 8090, "unix:///tmp/x.sock"))
+    file.write_text(
+        config_text(Plan(rate=500, batch=7), 8080, "http://h:8090", "unix:///tmp/x.sock")
+    )
     settings = load(file, SECRETS)
     assert {cap.category for cap in settings.caps} == {"marketing", "otp"}
     assert [len(route.steps) for route in settings.routes.values()] == [2, 2]
-    assert {(int(p.rate_per_s), p.batch) for p in settings.providers.values()} == {(500, 7)}
+    assert {
+        (int(p.rate_per_s), p.batch)
+        for p in settings.providers.values()
+        if isinstance(p, HttpSettings)
+    } == {(500, 7)}
     assert settings.warnings == ()
 
 
+@pytest.mark.redis
 def test_the_floor_of_redis_is_the_same_writes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +244,7 @@ def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.system
+@pytest.mark.redis
 def test_a_scenario_runs_from_end_to_end(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     command = [sys.executable, "bench/lifecycle.py", "--quick", "--messages", "300"]

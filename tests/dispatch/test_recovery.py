@@ -76,7 +76,7 @@ async def test_what_was_read_and_not_claimed_is_sent_by_the_next(redis_url: str)
         async def run(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
             return await Script(SCRIPTS[name]).call(w.link, keys, args)
 
-        limiter = Limiter(run, "viber", rate_per_s=1_000, batch=100)
+        limiter = Limiter(run, k.limit("viber"), rate_per_s=1_000, batch=100)
         await limiter.hold_off(60_000)  # so it reads and never gets a token
         held = 0
 
@@ -319,7 +319,7 @@ async def test_a_process_that_stood_still_sends_nothing_it_claimed_before(redis_
                 await heartbeat.beat()
             since = trio.current_time() - seconds_ago
             made = await claims.claim(w.store, "viber", "Shop", entries, w.clock(), since)
-            limiter = Limiter(never_asked, "viber", rate_per_s=1, batch=100)
+            limiter = Limiter(never_asked, k.limit("viber"), rate_per_s=1, batch=100)
             sender = Sender(deps, w.viber, limiter, Pauses(deps), Breaker(), heartbeat)
             await sender.send(made.held)
             assert len(w.viber.batches) == sent

@@ -11,7 +11,7 @@ from gateway.core.events import Claimed
 from gateway.core.model import Content
 from gateway.dispatch import dispatcher as supervisor
 from gateway.dispatch.deps import DispatchDeps
-from gateway.settings.file import Lanes
+from gateway.settings.tables import Lanes
 from gateway.store import keys as k
 from gateway.store.apply import Applied, Item
 from providers.contract import (

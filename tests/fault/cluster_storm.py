@@ -37,9 +37,17 @@ REST_S = 0.05  # of a sender between two batches
 AGAIN_S = 0.2  # ... and before it repeats one that was not taken
 STUCK_S = 60.0
 RECOVERED_S = 120.0
+FAULTS_MIN = 3  # of any storm, however slow the machine is
 PAUSE_MS = 20_000
 LEASE_S = 2.0
-KNOBS: dict[str, Any] = {"viber_share": 0.7, "answer_ms_min": 5, "answer_ms_max": 30}
+# Failures enough that a short storm has some, whatever ids its messages drew.
+KNOBS: dict[str, Any] = {
+    "viber_share": 0.7,
+    "sms_delivered": 0.5,
+    "sms_undelivered": 0.5,
+    "answer_ms_min": 5,
+    "answer_ms_max": 30,
+}
 CONFIG: dict[str, Any] = {
     "redis": {"shards": SHARDS},
     "providers": {"infobip-viber": {"rate": "200/s", "batch": 10}},
@@ -222,11 +230,13 @@ def storm(
 def to_come(faults: Faults, draw: random.Random, seconds: float) -> Iterator[Callable[[], None]]:
     """All faults in a drawn order, again and again."""
     end = time.monotonic() + seconds
+    came = 0
     while True:
         for fault in draw.sample(faults.every(), len(faults.every())):
             time.sleep(draw.uniform(0.2, 1.0))
-            if time.monotonic() > end:
+            if came >= FAULTS_MIN and time.monotonic() > end:
                 return
+            came += 1
             yield fault
 
 

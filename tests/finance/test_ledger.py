@@ -15,15 +15,17 @@ from gateway.core.events import Accepted, Claimed, Happening, Reported
 from gateway.core.model import Content, Send, encode
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
-from gateway.finance import ledger, verify
-from gateway.finance.ledger import LedgerFault, cost_report, read_totals
-from gateway.finance.report import Query, Report, TotalRow, build
-from gateway.finance.verify import Difference, Verdict
+from gateway.finance import report as reports
+from gateway.finance.report import Query, Report, build
+from gateway.finance.verify import Difference, Verdict, compare_books
 from gateway.redis.client import Command, Link, Reply
+from gateway.store import ledger, totals
 from gateway.store.apply import Item
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
+from gateway.store.ledger import read_books
 from gateway.store.store import Store
+from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.writes import Retention, Writes
 from providers.contract import Receipt
 from tests.worlds.loops import Loop
@@ -55,6 +57,19 @@ async def book(link: Link, shard: int, posts: Sequence[Post], now_ms: int = NOON
     for post in posts:
         writes.post(post)
     await link.call([("MULTI",), *writes.commands(), ("EXEC",)])
+
+
+async def cost_report(link: Link, shards: int, query: Query, currency: str) -> Report:
+    pages = pages_of_totals(link, shards, query.from_day, query.to_day)
+    return await reports.cost_report(pages, query, currency)
+
+
+async def read_totals(link: Link) -> list[TotalRow]:
+    return [row async for page in pages_of_totals(link, 1, TODAY, TODAY) for row in page]
+
+
+async def verify(link: Link, shards: int) -> Verdict:
+    return await compare_books(read_books(link, shards))
 
 
 def random_post(random: Random, message: str | None = None) -> Post:
@@ -109,13 +124,13 @@ def test_a_report_is_the_sum_of_everything_booked_over_days_and_shards(
 def test_a_large_day_is_read_in_pages_without_loss_or_repetition(
     loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "FIELDS_A_PAGE", 50)
+    monkeypatch.setattr(totals, "FIELDS_A_PAGE", 50)
     expected = {f"campaign-{n}": n for n in range(1, 1_201)}
 
     async def main(link: Link) -> list[TotalRow]:
         posts = [Post(GROUP._replace(campaign=c), {"sent": n}) for c, n in expected.items()]
         await book(link, 0, posts)
-        return await read_totals(link, 1, TODAY, TODAY)
+        return await read_totals(link)
 
     rows = on(loop, redis_url, main)
     assert len(rows) == len(expected)
@@ -140,7 +155,7 @@ def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> Non
             await link.call([("DEL", "{k0}totals:2026-11-21")])
             await link.call([("HSET", "{k0}totals:2026-11-21", field, 1)])
             with pytest.raises(LedgerFault) as caught:
-                await read_totals(link, 1, TODAY, TODAY)
+                await read_totals(link)
             sentences.append(str(caught.value))
         return sentences
 
@@ -190,7 +205,7 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
         await report(ids[1], 0, "viber", "delivered")  # late, after the SMS
         await report(ids[2], 1, "sms", "undelivered")
         query = Query(TODAY, TODAY, ("campaign",))
-        return await cost_report(link, 1, query, "EUR"), await verify.verify(link, 1)
+        return await cost_report(link, 1, query, "EUR"), await verify(link, 1)
 
     found, verdict = on(loop, redis_url, main)
     assert found.rows() == [
@@ -230,7 +245,7 @@ def test_whatever_was_booked_ledger_and_totals_agree(
         for n in range(21):
             posts = [random_post(random, "m") for _ in range(4)]
             await book(link, n % 2, posts, NOON - n * DAY_MS // 3)
-        return await verify.verify(link, 2)
+        return await verify(link, 2)
 
     verdict = on(loop, redis_url, main)
     assert (verdict.entries, verdict.posts, verdict.differences) == (21, 84, ())
@@ -282,9 +297,9 @@ def test_every_kind_of_difference_is_found(
     async def main(link: Link) -> Verdict:
         for shard in (0, 1):
             await book(link, shard, [money(delivered=1, cost=5_000)])
-        assert (await verify.verify(link, 2)).agrees
+        assert (await verify(link, 2)).agrees
         await link.call(commands)
-        return await verify.verify(link, 2)
+        return await verify(link, 2)
 
     verdict = on(loop, redis_url, main)
     assert not verdict.agrees
@@ -314,9 +329,9 @@ def test_commits_between_our_reads_are_no_difference(
     async def main(link: Link) -> tuple[Verdict, int]:
         await book(link, 0, [money(delivered=1, cost=5_000)], NOON - DAY_MS)
         busy: Any = BusyLink(link)
-        found = await verify.verify(busy, 1)
+        found = await verify(busy, 1)
         await link.call([("HINCRBY", "{k0}totals:2026-11-20", encode((*GROUP, "cost")), 1)])
-        assert len((await verify.verify(busy, 1)).differences) == 1
+        assert len((await verify(busy, 1)).differences) == 1
         return found, busy.commits
 
     verdict, commits = on(loop, redis_url, main)
@@ -328,7 +343,7 @@ def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str)
     async def main(link: Link) -> str:
         await link.call([("XADD", "{k0}ledger", "5-1", "d", encode((2, NOON, [])))])
         with pytest.raises(LedgerFault) as caught:
-            await verify.verify(link, 1)
+            await verify(link, 1)
         return str(caught.value)
 
     sentence = on(loop, redis_url, main)
@@ -341,7 +356,7 @@ def test_a_damaged_ledger_entry_is_named_and_never_added_up(loop: Loop, redis_ur
         entry[10] ^= 0x40
         await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes(entry))])
         with pytest.raises(LedgerFault) as caught:
-            await verify.verify(link, 1)
+            await verify(link, 1)
         return str(caught.value)
 
     assert "Entry 5-1 of {k0}ledger cannot be read" in on(loop, redis_url, main)

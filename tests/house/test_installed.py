@@ -7,6 +7,9 @@ was looked at by nobody.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -61,3 +64,15 @@ def test_the_locks_agree_where_they_name_the_same_package() -> None:
     for lock in ("run", "build"):
         for name, version in pinned(lock).items():
             assert dev.get(name, version) == version, name
+
+
+def test_a_wheel_holds_every_file_that_the_code_reads(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    read = [path for path in (ROOT / "gateway").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert {path.suffix for path in read} >= {".html", ".css"}
+    assert {path.relative_to(ROOT).as_posix() for path in read} <= held
+    shipped = [path for path in (ROOT / "config").rglob("*") if path.is_file()]
+    assert {f"gateway/shipped/{path.relative_to(ROOT / 'config')}" for path in shipped} <= held

@@ -61,7 +61,7 @@ def test_the_locks_hold_what_pyproject_asks_for() -> None:
             )
 
 
-@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0", "3.14.0"])
 def test_one_lock_fits_every_python_from_3_11(python: str) -> None:
     """A lock is made by one Python; what another one needs besides must be asked for always."""
     environment = {

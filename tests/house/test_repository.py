@@ -81,16 +81,29 @@ def test_set_up_refuses_what_is_not_a_python_that_is_new_enough(
     assert not (tmp_path / ".venv").exists()
 
 
-def test_the_build_machine_runs_check_test_and_browser_tests() -> None:
+def test_the_build_machine_runs_check_and_every_kind_of_test_once() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
-    steps = re.findall(
-        r"^step ([a-z-]+)|^make --no-print-directory ([a-z-]+) ", script.read_text(), re.MULTILINE
-    )
-    names = [one or other for one, other in steps]
-    assert sorted(names) == ["check", "test", "test-browser"]
-    assert set(names) <= make_targets()
+    steps = re.findall(r"^step (\S+)(.*)$", script.read_text(), re.MULTILINE)
+    assert dict(steps) == {"check": "", "test-browser": "", "test-redis": "", "test": " ARGS=--cov"}
+    assert len(steps) == len(dict(steps))
+    assert dict(steps).keys() <= make_targets()
     subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_the_hosted_build_runs_the_same_on_every_python() -> None:
+    (job,) = yaml.safe_load(text_of(".github/workflows/ci.yml"))["jobs"].values()
+    versions = job["strategy"]["matrix"]["python"]
+    assert versions == ["3.11", "3.12", "3.13", "3.14"]
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    assert project["requires-python"] == f">={versions[0]}"
+    assert "${{ matrix.python }}" in job["container"]
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands == [".ci/run"]
+    assert all((ROOT / command).is_file() for command in commands)
+    assert {f"{name} ?=" for name in job["env"]} <= set(
+        re.findall(r"^\w+ \?=", text_of("Makefile"), re.MULTILINE)
+    )
 
 
 # ---- Dockerfile ----------------------------------------------------------------------------------

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import collections
+import datetime
+import decimal
 import json
 import logging
 import os
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import telemetry
+from gateway.dispatch.pauses import Pause
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +80,24 @@ def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     assert "ValueError: broken" in lines[2]["exception"]
     # Tracebacks show no values: they would show numbers and texts.
     assert secret not in json.dumps(lines).replace('secret = \\"+79161234567\\"', "")
+
+
+def test_a_log_line_shows_what_json_has_no_word_for(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logs("cli", "info", json=True)
+    shown: dict[str, object] = {
+        "counts": collections.Counter({"otp": 2}),
+        "by_shard": {1: 2},
+        "set": {7},
+        "pause": Pause("code", "detail", 1, 2),
+        "at_day": datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC),
+        "amount": decimal.Decimal("1.20"),
+        "none": None,
+    }
+    structlog.get_logger().info("whole", **shown)
+    structlog.get_logger().info("half", text="\ud800", number=2**70)
+    whole, half = map(json.loads, capsys.readouterr().err.splitlines())
+    assert {key: whole[key] for key in shown} == json.loads(msgspec.json.encode(shown))
+    assert (half["text"], half["number"]) == (repr("\ud800"), str(2**70))
 
 
 def test_a_level_that_does_not_exist_is_refused() -> None:

@@ -135,7 +135,7 @@ async def test_redis_away_leaves_the_stream_open_and_nothing_is_missed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (events, event_hub):
-        monkeypatch.setattr(module, "AWAY_WAIT_S", 0.01)
+        monkeypatch.setattr(module, "RETRY_S", 0.01)
     exchange = await opened(world)
     world.link.away = True
     calls = world.link.calls
@@ -171,7 +171,7 @@ async def test_a_client_that_never_reads_is_disconnected(world: World) -> None:
     exchange.reading.clear()
     await world.send(OTP)
     await exchange.answer()
-    assert exchange.guard.aborted
+    assert exchange.connection.aborted
 
 
 @with_ingress()

@@ -7,18 +7,18 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingress.api.ndjson import TOO_LONG, Line, LineSplitter
+from gateway.ingress.api.ndjson import TOO_LONG, LineSplitter, NdjsonLine
 
 LIMIT = 8
 
 
-def split(chunks: list[bytes]) -> list[Line]:
+def split(chunks: list[bytes]) -> list[NdjsonLine]:
     splitter = LineSplitter(LIMIT)
     lines = [line for chunk in chunks for line in splitter.feed(chunk)]
     return lines + splitter.end()
 
 
-def expected(body: bytes) -> list[Line]:
+def expected(body: bytes) -> list[NdjsonLine]:
     *whole, rest = body.split(b"\n")
     lines = [*whole, rest] if rest else whole
     return [line if len(line) <= LIMIT else TOO_LONG for line in lines]

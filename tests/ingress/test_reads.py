@@ -10,7 +10,7 @@ import pytest
 from gateway import telemetry
 from gateway.core import events as ev
 from gateway.ingress.http.problems import KINDS
-from gateway.store import keys
+from gateway.store import keys, snapshots
 from gateway.store.apply import Item
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
@@ -157,7 +157,9 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
     assert (await world.call("GET", "/healthz", key="")).json == {"status": "ok"}
     pause = {"code": "NO_CREDIT", "detail": "Top up.", "since": T0, "until": T0 + 5_000}
     registry = telemetry.new_registry()
-    await telemetry.publish(world.link, "dispatch-here-7", registry, T0)
+    await snapshots.publish(
+        world.link, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
+    )
     await world.link.call(
         [
             ("HSET", keys.PAUSED, "sms", json.dumps(pause)),
@@ -175,7 +177,7 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
         "until": "2026-11-18T11:06:45.000Z",
     }
     assert viber["provider"] == "viber"
-    world.clock.now_ms += telemetry.SNAPSHOT_MS + 1
+    world.clock.now_ms += snapshots.SNAPSHOT_MS + 1
     assert (await world.call("GET", "/readyz")).json["dispatchers"] == 0
 
 
@@ -195,7 +197,9 @@ async def test_metrics_show_every_process(world: World) -> None:
     await world.call("POST", "/v1/messages", OTP, key="wrong")
     await world.app.backlog.sample()
     registry = telemetry.new_registry()
-    await telemetry.publish(world.link, "dispatch-here-7", registry, T0)
+    await snapshots.publish(
+        world.link, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
+    )
     text = (await world.call("GET", "/metrics", key="")).body.decode()
     own = 'process="ingress-test-1"'
     assert f'kaskad_ingress_messages_total{{category="otp",outcome="accepted",{own}}} 1.0' in text
@@ -258,5 +262,5 @@ async def test_a_log_line_of_a_request_has_no_phone_number(
 ) -> None:
     await world.call("GET", f"/v1/optouts/{PHONE}")
     output = capsys.readouterr()
-    assert "get_opt_out" in output.out + output.err
+    assert "getOptOut" in output.out + output.err
     assert PHONE[1:] not in output.out + output.err

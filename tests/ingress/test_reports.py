@@ -1,4 +1,5 @@
-"""The report's two addresses, asked as ASGI asks them, over totals in a real Redis, both loops."""
+"""The report's two addresses over totals in a real Redis: what they answer, on both loops, and to
+whom."""
 
 from __future__ import annotations
 
@@ -7,27 +8,26 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.core.effects import Post
-from gateway.finance.report import ReportFault
-from gateway.ingress.api import reports as web
-from gateway.ingress.api.reports import FinanceDeps, endpoints
+from gateway.ingress.api import reports as endpoint
+from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.http.problems import Refusal
+from gateway.ingress.http.request import Request
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import Link
 from tests.finance.test_ledger import GROUP, NOON, book, money, on
+from tests.worlds.ingress_world import ENV, World, with_ingress
+from tests.worlds.ingress_world import Answer as WorkerAnswer
 from tests.worlds.loops import Loop
 
-KEY = "ksk_finance"
+KEY = ENV["SHOP_KEY"]
+API, PAGE = "/v1/reports/cost", "/reports"
 TODAY = "from=2026-11-21&to=2026-11-21"
-
-
-class Refused(Exception):
-    pass
 
 
 class Answer(msgspec.Struct):
@@ -36,23 +36,13 @@ class Answer(msgspec.Struct):
     body: str
 
 
-async def authorise(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    if dict(headers).get(b"authorization") != b"Bearer " + KEY.encode():
-        raise Refused
-    return "shop"
-
-
 def basic(password: str) -> bytes:
     return b"Basic " + base64.b64encode(f"anyone:{password}".encode())
 
 
-BEARER = f"Bearer {KEY}".encode()
-
-
-async def ask(
-    link: Link, path: str, query: str = "", authorization: bytes | None = BEARER
-) -> Answer:
-    deps = FinanceDeps(link, 2, "EUR", authorise, (Refused,), lambda: NOON)
+async def ask(link: Link, path: str, query: str = "") -> Answer:
+    """The answer of the endpoint itself: whoever gets there may see the report."""
+    endpoints = ReportEndpoints(link, 2, "EUR", lambda: NOON)
     sent: list[Any] = []
 
     async def send(event: Any) -> None:
@@ -61,13 +51,19 @@ async def ask(
     async def receive() -> Any:
         raise AssertionError("a report has no body to read")
 
-    headers = [] if authorization is None else [(b"authorization", authorization)]
-    scope = {"type": "http", "headers": headers, "query_string": query.encode()}
-    await endpoints(deps)[path](scope, receive, send)
+    scope = {"method": "GET", "path": path, "headers": [], "query_string": query.encode()}
+    handler = endpoints.cost if path == API else endpoints.page
+    await handler(Request(scope, receive, send))
     start, body = sent
     told = {name.decode(): value.decode() for name, value in start["headers"]}
     assert told["content-length"] == str(len(body["body"]))
     return Answer(start["status"], told, body["body"].decode())
+
+
+async def get(world: World, path: str, query: str, authorization: bytes | None) -> WorkerAnswer:
+    """The answer of a worker to a request with that header."""
+    headers = {} if authorization is None else {"authorization": authorization.decode()}
+    return await world.call("GET", f"{path}?{query}", headers=headers, key="")
 
 
 async def fill(link: Link) -> None:
@@ -82,12 +78,10 @@ async def fill(link: Link) -> None:
     )
 
 
-def asked(
-    loop: Loop, url: str, path: str, query: str = "", authorization: bytes | None = BEARER
-) -> Answer:
+def asked(loop: Loop, url: str, path: str, query: str = "") -> Answer:
     async def main(link: Link) -> Answer:
         await fill(link)
-        return await ask(link, path, query, authorization)
+        return await ask(link, path, query)
 
     answer: Answer = on(loop, url, main)
     return answer
@@ -97,7 +91,7 @@ def asked(
 
 
 def test_json_is_the_default(loop: Loop, redis_url: str) -> None:
-    answer = asked(loop, redis_url, web.API_PATH, TODAY + "&group_by=channel,country")
+    answer = asked(loop, redis_url, API, TODAY + "&group_by=channel,country")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     document = json.loads(answer.body)
     assert [row["channel"] for row in document["rows"]] == ["sms", "viber"]
@@ -106,7 +100,7 @@ def test_json_is_the_default(loop: Loop, redis_url: str) -> None:
 
 
 def test_csv_is_a_file_with_the_same_rows(loop: Loop, redis_url: str) -> None:
-    answer = asked(loop, redis_url, web.API_PATH, TODAY + "&group_by=campaign&format=csv")
+    answer = asked(loop, redis_url, API, TODAY + "&group_by=campaign&format=csv")
     assert answer.headers["content-type"].startswith("text/csv; charset=utf-8")
     assert "cost-2026-11-21-to-2026-11-21.csv" in answer.headers["content-disposition"]
     (row,) = csv.DictReader(io.StringIO(answer.body, newline=""))
@@ -114,7 +108,7 @@ def test_csv_is_a_file_with_the_same_rows(loop: Loop, redis_url: str) -> None:
 
 
 def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
-    answer = asked(loop, redis_url, web.API_PATH, TODAY + "&channel=sms")
+    answer = asked(loop, redis_url, API, TODAY + "&channel=sms")
     assert json.loads(answer.body)["total"]["delivered"] == 1
 
 
@@ -129,42 +123,39 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
         ("&".join(f"a{n}=1" for n in range(40)), ""),
     ],
 )
-def test_what_cannot_be_answered_is_raised_for_the_ingress(
+def test_what_cannot_be_answered_is_refused_with_the_parameter_at_fault(
     loop: Loop, redis_url: str, query: str, parameter: str
 ) -> None:
-    with pytest.raises(ReportFault) as caught:
-        asked(loop, redis_url, web.API_PATH, query)
-    assert caught.value.parameter == parameter
+    with pytest.raises(Refusal) as caught:
+        asked(loop, redis_url, API, query)
+    (error,) = caught.value.problem.errors or ()
+    assert caught.value.problem.status == 422
+    assert error.pointer == (f"/{parameter}" if parameter else "")
 
 
 @pytest.mark.parametrize("authorization", [None, b"Bearer wrong", basic("wrong"), b"Basic ?"])
-def test_without_a_good_key_there_is_no_report(
-    loop: Loop, redis_url: str, authorization: bytes | None
+@with_ingress(shards=2)
+async def test_without_a_good_key_there_is_no_report(
+    world: World, authorization: bytes | None
 ) -> None:
-    with pytest.raises(Refused):
-        asked(loop, redis_url, web.API_PATH, TODAY, authorization)
+    assert (await get(world, API, TODAY, authorization)).status == 401
 
 
-@pytest.mark.parametrize("path", [web.API_PATH, page.PATH])
-def test_a_key_in_the_address_opens_nothing(loop: Loop, redis_url: str, path: str) -> None:
-    async def main(link: Link) -> int:
-        try:
-            return (await ask(link, path, f"key={KEY}&token={KEY}", None)).status
-        except Refused:
-            return 401
-
-    assert on(loop, redis_url, main) == 401
+@pytest.mark.parametrize("path", [API, PAGE])
+@with_ingress(shards=2)
+async def test_a_key_in_the_address_opens_nothing(world: World, path: str) -> None:
+    assert (await get(world, path, f"key={KEY}&token={KEY}", None)).status == 401
 
 
 @pytest.mark.parametrize("scheme", [b"Basic", b"BASIC", b"basic"])
-def test_the_page_takes_the_key_as_a_basic_password_and_the_api_does_not(
-    loop: Loop, redis_url: str, scheme: bytes
+@with_ingress(shards=2)
+async def test_the_page_takes_the_key_as_a_basic_password_and_the_api_does_not(
+    world: World, scheme: bytes
 ) -> None:
     authorization = basic(KEY).replace(b"Basic", scheme)
-    assert asked(loop, redis_url, page.PATH, "", authorization).status == 200
-    assert asked(loop, redis_url, page.PATH, "", BEARER).status == 200
-    with pytest.raises(Refused):
-        asked(loop, redis_url, web.API_PATH, "", authorization)
+    assert (await get(world, PAGE, "", authorization)).status == 200
+    assert (await get(world, PAGE, "", f"Bearer {KEY}".encode())).status == 200
+    assert (await get(world, API, "", authorization)).status == 401
 
 
 @pytest.mark.parametrize("chosen", ["json", "csv"])
@@ -173,8 +164,8 @@ def test_the_page_gives_the_same_data_as_the_api(loop: Loop, redis_url: str, cho
 
     async def main(link: Link) -> tuple[Answer, Answer]:
         await fill(link)
-        for_browsers = await ask(link, page.PATH, query, basic(KEY))
-        return for_browsers, await ask(link, web.API_PATH, query)
+        for_browsers = await ask(link, PAGE, query)
+        return for_browsers, await ask(link, API, query)
 
     for_browsers, for_programs = on(loop, redis_url, main)
     assert for_browsers == for_programs
@@ -183,18 +174,23 @@ def test_the_page_gives_the_same_data_as_the_api(loop: Loop, redis_url: str, cho
 # --- for people -----------------------------------------------------------------------------------
 
 
-def test_a_browser_without_a_good_key_is_asked_for_one(loop: Loop, redis_url: str) -> None:
+@with_ingress(shards=2)
+async def test_a_browser_without_a_good_key_is_asked_for_one(world: World) -> None:
+    world.clock.now_ms = NOON
+    await fill(world.link)
     for authorization in (None, basic("wrong")):
-        answer = asked(loop, redis_url, page.PATH, "", authorization)
+        answer = await get(world, PAGE, "", authorization)
         assert answer.status == 401
         assert answer.headers["www-authenticate"].startswith("Basic ")
-        assert "0.0500" not in answer.body
+        assert answer.headers["cache-control"] == "no-store"
+        assert b"0.0500" not in answer.body
+    assert b"0.0500" in (await get(world, PAGE, "", basic(KEY))).body
 
 
 def test_nothing_of_a_report_is_kept_by_caches_or_framed_or_loaded_from_elsewhere(
     loop: Loop, redis_url: str
 ) -> None:
-    answer = asked(loop, redis_url, page.PATH)
+    answer = asked(loop, redis_url, PAGE)
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
@@ -211,7 +207,7 @@ def test_a_campaign_named_like_markup_is_only_text(loop: Loop, redis_url: str) -
 
     async def main(link: Link) -> Answer:
         await book(link, 0, [Post(GROUP._replace(campaign=name), {"sent": 1})])
-        return await ask(link, page.PATH, "campaign=" + '"><script>alert(1)</script>')
+        return await ask(link, PAGE, "campaign=" + '"><script>alert(1)</script>')
 
     body = on(loop, redis_url, main).body
     assert "<script" not in body
@@ -221,7 +217,7 @@ def test_a_campaign_named_like_markup_is_only_text(loop: Loop, redis_url: str) -
 def test_a_question_that_cannot_be_answered_keeps_the_form_as_it_was(
     loop: Loop, redis_url: str
 ) -> None:
-    answer = asked(loop, redis_url, page.PATH, "from=2026-11-22&to=2026-11-21&campaign=autumn")
+    answer = asked(loop, redis_url, PAGE, "from=2026-11-22&to=2026-11-21&campaign=autumn")
     assert answer.status == 422
     assert "swap them" in answer.body
     assert 'name="from" value="2026-11-22"' in answer.body
@@ -236,7 +232,7 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
     async def main(link: Link) -> Answer:
         for n in range(5):
             await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1_000})])
-        return await ask(link, page.PATH)
+        return await ask(link, PAGE)
 
     body = on(loop, redis_url, main).body
     assert re.findall(r'<th scope="row">(c\d)', body) == ["c0", "c1", "c2"]
@@ -247,11 +243,11 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
 def test_suggestions_are_bounded(
     loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "CHOICES_MAX", 2)
+    monkeypatch.setattr(endpoint, "SUGGESTIONS_MAX", 2)
 
     async def main(link: Link) -> Answer:
         for n in range(5):
             await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1})])
-        return await ask(link, page.PATH)
+        return await ask(link, PAGE)
 
     assert on(loop, redis_url, main).body.count("<option value=") == len(["all", "c0", "c1"])

@@ -26,7 +26,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gateway.ingress.http.openapi import EXAMPLE, document
+from gateway.ingress.http.openapi import document
+from gateway.ingress.http.route import Configured
+from gateway.ingress.http.routes import EXAMPLE, ROUTES
 from tests.worlds.ingress_world import Clock, World, opened_world, settings
 
 EXAMPLES = 20  # an operation and mode
@@ -39,9 +41,9 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-DOCUMENT = document(["viber", "sms"], 1_000)
+DOCUMENT = document(ROUTES, Configured(1_000, ("viber", "sms")))
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
-# An event stream has no end; its own tests are in test_ingress_events.py.
+# An event stream has no end; its own tests are in test_events.py.
 OPERATIONS = {
     operation.ok().label: operation.ok()
     for operation in SCHEMA.exclude(path="/v1/events").get_all_operations()

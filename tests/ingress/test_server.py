@@ -19,8 +19,7 @@ import uvloop
 from msgspec.structs import replace
 
 from gateway.errors import ConfigurationError
-from gateway.ingress.http import protocol as guard
-from gateway.ingress.http import server
+from gateway.ingress.http import protocol, server
 from gateway.settings.bootstrap import policy_of
 from tests.worlds.ingress_world import CONFIG, ENV, OTP, TEST_WAIT_S, quote, settings
 
@@ -104,7 +103,7 @@ def test_large_headers_are_refused_however_they_come(redis_url: str) -> None:
             f"GET /healthz HTTP/1.1\r\nX: {'a' * 3000}\r\n\r\n",
             f"GET /{'a' * 3000} HTTP/1.1\r\n\r\n",
             f"GET /healthz HTTP/1.1\r\nX: {'a' * 3000}",
-            "GET /healthz HTTP/1.1\r\n" + "X: a\r\n" * (guard.HEADERS_MAX + 1) + "\r\n",
+            "GET /healthz HTTP/1.1\r\n" + "X: a\r\n" * (protocol.HEADERS_MAX + 1) + "\r\n",
         ):
             connection = await Connection.open(port)
             connection.say(text)
@@ -134,7 +133,7 @@ def test_what_is_not_http_is_refused(redis_url: str) -> None:
 
 
 def test_slow_requests_are_ended(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "SWEEP_EVERY_S", 0.05)
+    monkeypatch.setattr(protocol, "SWEEP_EVERY_S", 0.05)
 
     async def talk(port: int) -> None:
         head = "POST /v1/messages HTTP/1.1\r\n"

@@ -50,8 +50,8 @@ async def test_a_line_is_answered_durable_before_the_next_is_sent(world: World) 
     assert (await exchange.line())["line"] == 2
     exchange.feed(b"", more=False)
     assert (await exchange.answer()).body == b""
-    assert exchange.guard.body_is_apps
-    assert not exchange.guard.aborted
+    assert exchange.connection.body_is_apps
+    assert not exchange.connection.aborted
 
 
 @with_ingress("line_bytes_max = 1024")
@@ -89,7 +89,7 @@ async def test_a_client_that_does_not_read_stops_the_reading(
     exchange.feed(b"", more=False)
     # Ten are in the window, the eleventh was read and waits for room.
     await exchange.has_received(11)
-    await world.app.intake.batcher.drained()
+    await world.app.queue.batcher.drained()
     for _ in range(50):
         await asyncio.sleep(0)
     assert exchange.received == 11
@@ -106,7 +106,7 @@ async def test_a_client_that_never_reads_is_disconnected(world: World) -> None:
     exchange.reading.clear()
     exchange.feed(line(OTP))
     await exchange.answer()
-    assert exchange.guard.aborted
+    assert exchange.connection.aborted
 
 
 @with_ingress('request_timeout = "100ms"')
@@ -204,7 +204,7 @@ async def test_a_worker_that_stops_ends_its_streams_after_what_they_took(world: 
     world.app.stop()
     answer = await exchange.answer()
     assert answer.body == b""
-    assert not exchange.guard.aborted
+    assert not exchange.connection.aborted
 
 
 @with_ingress()

@@ -16,7 +16,7 @@ from providers.contract import (
     Submitted,
     Unknown,
 )
-from providers.registry import ADAPTERS
+from providers.registry import KINDS
 from tests.worlds.provider_examples import ROWS, Row, reply, submission
 
 every_provider = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
@@ -25,7 +25,7 @@ REFS = [sent.ref for sent in BATCH]
 
 
 def test_every_adapter_there_is_has_a_row() -> None:
-    assert {row.kind for row in ROWS} == set(ADAPTERS)
+    assert {row.kind for row in ROWS} == set(KINDS)
 
 
 @every_provider

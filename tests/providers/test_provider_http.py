@@ -12,7 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from providers.contract import NotSent, Reply, Request, Unknown
+from providers.contract import NotSent, Unknown
+from providers.http.adapter import Reply, Request
 from providers.http.client import ProviderClient
 from providers.http.transport import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_S_MAX
 from tests.worlds.provider_examples import config
@@ -461,3 +462,51 @@ async def test_base_url_may_have_a_path() -> None:
         async with client_of(wire.server.base_url + "/proxy/") as client:
             await client.send(GET)
         assert wire.requests[0].startswith(b"GET /proxy/logs?messageId=a HTTP/1.1\r\n")
+
+
+# --- what is asked rarely, through httpx2's client ---
+
+
+async def test_a_question_goes_the_same_way_over_the_same_connection() -> None:
+    cookie = b"Set-Cookie: a=b\r\nX-Two: 1\r\nX-Two: 2"
+    async with speaking(ok(b"ok", cookie)) as wire:
+        told = await wire.get()
+        asked = await wire.client.ask(GET)
+        assert wire.server.connections == 1
+    assert (asked.status, asked.body) == (told.status, told.body) == (200, b"ok")
+    assert asked.headers == told.headers
+    line, *headers = wire.requests[1].decode().rstrip().split("\r\n")
+    assert line == "GET /logs?messageId=a HTTP/1.1"
+    names = [header.split(":")[0].lower() for header in headers]
+    assert sorted(names) == ["accept", "accept-encoding", "connection", "host", "user-agent"]
+    assert "Accept-Encoding: identity" in headers
+
+
+async def test_a_question_carries_the_path_of_the_address_the_key_and_a_body() -> None:
+    async with speaking(ok()) as wire, client_of(f"{wire.server.base_url}/base/") as client:
+        await client.ask(POST)
+    head, body = wire.requests[0].split(b"\r\n\r\n")
+    assert head.startswith(b"POST /base/send HTTP/1.1\r\n")
+    assert b"Authorization: App k" in head
+    assert b"Content-Length: 7" in head
+    assert body == POST.body
+
+
+async def test_a_redirect_of_a_question_is_not_followed() -> None:
+    moved = (
+        b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"
+    )
+    async with speaking(moved) as wire:
+        assert (await wire.client.ask(GET)).status == 302
+        assert len(wire.requests) == 1
+
+
+async def test_a_question_fails_with_its_stage() -> None:
+    async with client_of("http://127.0.0.1:1") as client:
+        with pytest.raises(NotSent) as refused:
+            await client.ask(GET)
+    assert refused.value.code == "connect_failed"
+    async with speaking(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", close=True) as wire:
+        with pytest.raises(Unknown) as cut:
+            await wire.client.ask(GET)
+    assert cut.value.code == "answer_malformed"

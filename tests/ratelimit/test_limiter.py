@@ -11,10 +11,13 @@ import trio
 from gateway.redis.client import Link
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_link
-from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, Schedule, key_of
+from gateway.store.keys import limit
+from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, Schedule
 from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
 
 Run = Callable[[str, Sequence[str], Sequence[int]], Awaitable[Any]]
+
+KEY = limit("sms")
 
 
 def runner(link: Link) -> Run:
@@ -37,7 +40,7 @@ def with_redis(url: str, work: Callable[[Link], Awaitable[None]]) -> None:
 @pytest.mark.parametrize(("rate", "batch"), [(1, 1), (7, 5), (39, 100), (333, 100), (90_000, 999)])
 def test_the_script_leases_what_its_twin_leases(redis_url: str, rate: int, batch: int) -> None:
     async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), "sms", rate_per_s=rate, batch=batch)
+        limiter = Limiter(runner(link), KEY, rate_per_s=rate, batch=batch)
         twin = Schedule(rate, batch)
         for wanted in (1, 2, 100, 3, 1_000, 1, 1):
             lease = await limiter.lease(wanted)
@@ -45,7 +48,7 @@ def test_the_script_leases_what_its_twin_leases(redis_url: str, rate: int, batch
                 assert lease.wait_us > 0
                 continue
             # Redis's clock at the lease, in which the twin is asked the same.
-            (free,) = await link.call([("HGET", key_of("sms"), "free_us")])
+            (free,) = await link.call([("HGET", KEY, "free_us")])
             assert int(free) == lease.end_us
             start_us = twin_start(twin, lease.end_us, lease.granted)
             assert twin.lease(wanted, start_us).granted == lease.granted
@@ -60,7 +63,7 @@ def test_the_script_leases_what_its_twin_leases(redis_url: str, rate: int, batch
 
 def test_unused_tokens_are_given_back_once_and_only_by_the_latest_lease(redis_url: str) -> None:
     async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
         first = await limiter.lease(10)
         second = await limiter.lease(10)
         assert not await limiter.give_back(first, 10)
@@ -74,8 +77,8 @@ def test_unused_tokens_are_given_back_once_and_only_by_the_latest_lease(redis_ur
 
 def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
     async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
-        other = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
+        other = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
         await limiter.lease(1)
         await limiter.hold_off(60_000)
         lease = await other.lease(1)
@@ -89,7 +92,7 @@ def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
 
 def test_a_lease_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> None:
     async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
         assert (await limiter.lease(10, 30_000)).wait_us == 30_000
         assert 30_000 < (await limiter.lease(10)).wait_us <= 40_300
         assert (await limiter.lease(1, 10**9)).wait_us == HORIZON_US
@@ -99,7 +102,7 @@ def test_a_lease_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> No
 
 def test_what_is_left_is_what_can_be_leased_at_once(redis_url: str) -> None:
     async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), "sms", rate_per_s=1_000, batch=10)
+        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
         assert await limiter.left() == 98
         for _ in range(5):
             await limiter.lease(10)
@@ -115,8 +118,8 @@ def test_what_is_left_is_what_can_be_leased_at_once(redis_url: str) -> None:
 
 def test_a_limit_that_is_not_used_leaves_nothing_behind(redis_url: str) -> None:
     async def work(link: Link) -> None:
-        await Limiter(runner(link), "sms", rate_per_s=10, batch=10).lease(1)
-        (ms,) = await link.call([("PTTL", key_of("sms"))])
+        await Limiter(runner(link), KEY, rate_per_s=10, batch=10).lease(1)
+        (ms,) = await link.call([("PTTL", KEY)])
         assert 0 < ms < 2_000
 
     with_redis(redis_url, work)
@@ -130,7 +133,7 @@ def test_four_dispatchers_together_use_the_rate_and_never_more(redis_url: str) -
         began = trio.current_time()
 
         async def dispatcher() -> None:
-            limiter = Limiter(runner(link), "sms", rate_per_s=rate, batch=100)
+            limiter = Limiter(runner(link), KEY, rate_per_s=rate, batch=100)
             while True:
                 lease = await limiter.lease(100)
                 start = trio.current_time() + lease.wait_us / SECOND

@@ -17,6 +17,7 @@ from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.fake_redis import TLS, Canned, Proxy, listen_tcp
 from tests.worlds.loops import Loop
 
+pytestmark = pytest.mark.redis
 IMPATIENT = Limits(down_wait_s=0.2, reconnect_delay_min_s=0.01, reconnect_delay_max_s=0.02)
 PATIENT = Limits(down_wait_s=10.0, reconnect_delay_min_s=0.01, reconnect_delay_max_s=0.02)
 

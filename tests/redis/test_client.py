@@ -1,4 +1,4 @@
-"""The link while all is well: replies, sessions, cancellation, limits; on uvloop and on trio."""
+"""The client while all is well: replies, sessions, cancellation, limits; on uvloop and on trio."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.redis.client import (
+    ErrorReply,
     Limits,
     OutcomeUnknown,
-    RedisError,
     StoreReplyError,
     StoreUnavailable,
 )
@@ -74,7 +74,7 @@ def test_a_refused_command_raises_and_names_it_and_the_others_are_done(
                 await link.call([("SET", "word", "x"), ("INCR", "word"), ("SET", "other", 1)])
             assert (caught.value.code, caught.value.index) == ("ERR", 1)
             assert caught.value.replies[0] == caught.value.replies[2] == b"OK"
-            assert isinstance(caught.value.replies[1], RedisError)
+            assert isinstance(caught.value.replies[1], ErrorReply)
             assert await link.call([("GET", "other")]) == [b"1"]
 
     loop.run(main)

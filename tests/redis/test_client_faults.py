@@ -1,4 +1,4 @@
-"""The link when Redis misbehaves, dies, is away or answers with errors; on uvloop and on trio."""
+"""The client when Redis misbehaves, dies, is away or answers with errors; on uvloop and on trio."""
 
 from __future__ import annotations
 

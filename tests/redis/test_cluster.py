@@ -1,4 +1,4 @@
-"""The link over a real cluster of three masters: each command goes to its node, once."""
+"""The client over a real cluster of three masters: each command goes to its node, once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import redis
 
 from bench.redis_cluster import RedisCluster
 from bench.waiting import until
-from gateway.redis import cluster as cluster_link
+from gateway.redis import cluster as cluster_module
 from gateway.redis import cluster_slots
+from gateway.redis.asyncio_driver import run
 from gateway.redis.client import (
     Command,
     Limits,
@@ -28,14 +29,12 @@ from gateway.redis.client import (
 from gateway.redis.cluster_slots import masters_of, slot_of
 from gateway.redis.script import Script
 from gateway.redis.server.checks import examine
-from gateway.store import installation as meta
-from gateway.store import sync_driver as link_sync
-from gateway.store import transaction
+from gateway.store import installation, transaction
 from gateway.store.keys import keys_of
-from gateway.store.sync_driver import finish
 from gateway.store.transaction import CommitCounts, commit
 from tests.worlds.loops import Loop
 
+pytestmark = pytest.mark.redis
 SHARDS = 16
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 HERE = "{k1}"
@@ -118,7 +117,7 @@ def test_a_refused_command_is_named_by_its_place_and_the_others_are_done(
             assert caught.value.index == 7
             others = caught.value.replies[:7] + caught.value.replies[8:]
             assert others == [1] * (SHARDS - 1)
-            with pytest.raises(ValueError, match="larger than the link allows"):
+            with pytest.raises(ValueError, match="larger than the client allows"):
                 await link.call([counting(0)] * 20_001)
 
     loop.run(main)
@@ -180,17 +179,17 @@ def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_ol
 
     async def main() -> None:
         async with loop.open_link(cluster.url) as link:
-            assert isinstance(link, cluster_link.ClusterLink)
+            assert isinstance(link, cluster_module.ClusterClient)
             await link.call([("SET", HERE + "sum", 1)])
             place = link._map[slot].place
-            old = masters_of(await link._dialler.ask_node(place, ("CLUSTER", "SLOTS")), place)
+            old = masters_of(await link._connector.ask_node(place, ("CLUSTER", "SLOTS")), place)
             cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
             assert await link.call([("GET", HERE + "sum")]) == [b"1"]
             now_at = link._map[slot].place
             assert now_at != place
             link._take(old)
             assert link._map[slot].place == now_at
-            monkeypatch.setattr(cluster_link, "HINT_HOLDS_S", 0.0)
+            monkeypatch.setattr(cluster_module, "HINT_HOLDS_S", 0.0)
             link._take(old)
             assert link._map[slot].place == place
             assert await link.call([("GET", HERE + "sum")]) == [b"1"], "it is told again"
@@ -337,7 +336,7 @@ def test_a_slot_that_nobody_serves_is_told_and_the_others_are_served(
     loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_slots, "MOVES_MAX", 3)
-    slot, node = cluster_link.slot_of(HERE), cluster.master_of(HERE)
+    slot, node = cluster_module.slot_of(HERE), cluster.master_of(HERE)
 
     async def main() -> None:
         async with loop.open_link(cluster.url) as link:
@@ -377,39 +376,39 @@ def test_a_cluster_that_is_away_is_told_without_a_password_and_found_when_it_com
     loop.run(main)
 
 
-def test_the_link_of_commands_finds_keys_wherever_their_slots_are(cluster: RedisCluster) -> None:
+def test_the_client_of_commands_finds_keys_wherever_their_slots_are(
+    cluster: RedisCluster,
+) -> None:
     keys = [keys_of(shard).tag + "a" for shard in range(SHARDS)]
     target = cluster.other_master(cluster.master_of(HERE))
-    with link_sync.open_link(cluster.url) as link:
-        assert finish(link.call([("SET", key, 1) for key in keys])) == [b"OK"] * SHARDS
+
+    async def work(link: Link) -> None:
+        assert await link.call([("SET", key, 1) for key in keys]) == [b"OK"] * SHARDS
         with cluster.half_moved(HERE, target) as move_keys:
             move_keys()
-            assert finish(link.call([("GET", key) for key in keys])) == [b"1"] * SHARDS
-        assert finish(link.call([("SET", key, 2) for key in keys])) == [b"OK"] * SHARDS
+            assert await link.call([("GET", key) for key in keys]) == [b"1"] * SHARDS
+        assert await link.call([("SET", key, 2) for key in keys]) == [b"OK"] * SHARDS
         whole: list[Command] = [("MULTI",), ("GET", keys[1]), ("EXEC",), ("GET", keys[2])]
-        assert finish(link.call(whole)) == [b"OK", b"QUEUED", [b"2"], b"2"]
+        assert await link.call(whole) == [b"OK", b"QUEUED", [b"2"], b"2"]
         with pytest.raises(StoreReplyError, match="Redis refused HGET") as caught:
-            finish(link.call([("GET", keys[0]), ("HGET", keys[1], "x"), ("GET", keys[2])]))
+            await link.call([("GET", keys[0]), ("HGET", keys[1], "x"), ("GET", keys[2])])
         assert (caught.value.code, caught.value.index) == ("WRONGTYPE", 1)
         assert caught.value.replies[::2] == [b"2", b"2"]
         assert link.statistics().commands > 3 * SHARDS
-    with (
-        link_sync.open_link("redis+cluster://127.0.0.1:1") as link,
-        pytest.raises(StoreUnavailable, match="cluster cannot be reached"),
-    ):
-        finish(link.call([("GET", keys[0])]))
+
+    run(cluster.url, work)
 
 
 def test_an_installation_agrees_with_its_record_on_a_cluster(cluster: RedisCluster) -> None:
-    assert [f for f in meta.prepare(cluster.url, SHARDS) if f.code != "redis_fsync"] == []
-    assert {f.code for f in meta.look(cluster.url, SHARDS) if f.level == "error"} == set()
-    with pytest.raises(meta.StoreUnfitError, match=r"set redis\.shards = 16"):
-        meta.prepare(cluster.url, 1)
+    assert [f for f in installation.prepare(cluster.url, SHARDS) if f.code != "redis_fsync"] == []
+    assert {f.code for f in installation.look(cluster.url, SHARDS) if f.level == "error"} == set()
+    with pytest.raises(installation.StoreUnfitError, match=r"set redis\.shards = 16"):
+        installation.prepare(cluster.url, 1)
 
 
 def test_fewer_shards_than_masters_are_told_before_they_are_fixed(cluster: RedisCluster) -> None:
-    assert "shards_few" not in {finding.code for finding in meta.look(cluster.url, 3)}
-    (finding,) = [f for f in meta.look(cluster.url, 2) if f.code == "shards_few"]
+    assert "shards_few" not in {finding.code for finding in installation.look(cluster.url, 3)}
+    (finding,) = [f for f in installation.look(cluster.url, 2) if f.code == "shards_few"]
     assert "3 masters and redis.shards is 2" in finding.sentence
     assert finding.level == "warning"
 

@@ -23,13 +23,13 @@ from gateway.redis.cluster_slots import (
     slot_of_command,
     units_of,
 )
-from gateway.redis.errors import OutcomeUnknown, RedisError, StoreReplyError, StoreUnavailable
+from gateway.redis.errors import ErrorReply, OutcomeUnknown, StoreReplyError, StoreUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.keys import keys_of
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
 OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING"}  # sent beside commands that have a key
-WITHOUT_ROUTING = {"dial.py", "cluster_link.py", "openapi.py"}  # of one node, or of HTTP
+WITHOUT_ROUTING = {"connect.py", "cluster.py", "openapi.py"}  # of one node, or of HTTP
 EXAMPLES = {
     "EVAL": ("EVAL", "return 1", 2, "{a}1", "{a}2", "x"),
     "EVALSHA": ("EVALSHA", "0" * 40, 2, "{a}1", "{a}2", "x"),
@@ -148,7 +148,7 @@ def test_a_call_of_which_a_part_was_done_is_unknown_and_one_of_which_none_was_is
 
 
 def test_a_refused_command_is_named_by_its_place_in_the_whole_call() -> None:
-    refused = RedisError("WRONGTYPE no")
+    refused = ErrorReply("WRONGTYPE no")
     fault = StoreReplyError("GET", "WRONGTYPE no", 0, [refused])
     with pytest.raises(StoreReplyError, match="Redis refused GET: WRONGTYPE no") as raised:
         replies_of([unit(b"a"), unit(refused, fault), unit(b"c")])

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.prices import PricesError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
+from gateway.settings.price_file import PricesError
 
 ENV = {
     "KASKAD_SHOP_KEY": "shop-key",

@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.prices import PricesError, parse_prices
 from gateway.settings.file import SettingsError, parse
+from gateway.settings.price_file import PricesError, parse_prices
 
 CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = (CONFIG / "kaskad.toml").read_text()

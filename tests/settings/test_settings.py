@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.prices import load_prices
 from gateway.errors import ConfigurationError
 from gateway.settings import file as settings
+from gateway.settings import tables
 from gateway.settings.file import Settings, SettingsError
-from gateway.settings.units import Duration, Rate
+from gateway.settings.price_file import load_prices
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
+from providers.http.settings import HttpSettings, http_config
+from providers.notation import Duration, Rate
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config" / "kaskad.toml"
@@ -64,6 +66,12 @@ def faults(text: str, env: Mapping[str, str] = ENV) -> dict[str, str]:
 
 def with_provider(lines: str) -> str:
     return SMALL.replace('callback_token_env = "INFOBIP_CALLBACK_TOKEN"', lines)
+
+
+def proofs(read_file: Settings) -> CallbackAuth:
+    provider = read_file.providers["v"]
+    assert isinstance(provider, HttpSettings)
+    return provider.callback_auth(read_file.secrets.get)
 
 
 # ---- what a file means ---------------------------------------------------------------------------
@@ -128,7 +136,7 @@ def test_the_public_address_is_the_one_that_is_set_or_host_and_port(server: str,
 
 
 def test_an_adapter_is_told_all_it_needs() -> None:
-    config = read(SMALL).provider_config("v")
+    config = http_config(read(SMALL).provider("v"))
     assert (config.name, config.kind, config.sender) == ("v", "infobip-viber", "Shop")
     assert config.base_url == "https://example.api.infobip.com"
     assert config.api_key == "api-secret"
@@ -139,17 +147,17 @@ def test_an_adapter_is_told_all_it_needs() -> None:
 
 
 def test_a_callback_is_proved_by_any_configured_way() -> None:
-    assert read(SMALL).callback_auth("v") == CallbackAuth(token="to/ken&")
+    assert proofs(read(SMALL)) == CallbackAuth(token="to/ken&")
     text = with_provider(
         'callback_basic_user = "u"\ncallback_basic_password_env = "P"\n'
         'callback_hmac_secret_env = "S"\ncallback_hmac_header = "X-S"\n'
         'callback_hmac_algorithm = "sha1"\ncallback_hmac_encoding = "base64"'
     )
     both = read(text, {**ENV, "P": "pass", "S": "secret"})
-    assert both.callback_auth("v") == CallbackAuth(
+    assert proofs(both) == CallbackAuth(
         basic=BasicAuth("u", "pass"), hmac=HmacAuth("secret", "X-S", "sha1", "base64")
     )
-    assert both.callback_url("v") == "http://127.0.0.1:8080/v1/callbacks/v"
+    assert http_config(both.provider("v")).callback_url == "http://127.0.0.1:8080/v1/callbacks/v"
 
 
 def test_no_secret_is_ever_shown() -> None:
@@ -170,8 +178,8 @@ def test_a_provider_without_its_secret_is_a_fault_that_names_the_variable() -> N
 def test_a_command_that_reaches_no_provider_is_only_warned_about_secrets() -> None:
     lenient = read(SMALL, {}, secrets_required=False)
     assert any("INFOBIP_API_KEY" in warning for warning in lenient.warnings)
-    assert lenient.provider_config("v").api_key == ""
-    assert lenient.callback_auth("v") == CallbackAuth()
+    assert http_config(lenient.provider("v")).api_key == ""
+    assert proofs(lenient) == CallbackAuth()
 
 
 def test_an_app_without_its_key_is_only_a_warning() -> None:
@@ -206,6 +214,7 @@ def test_an_app_without_its_key_is_only_a_warning() -> None:
         ('[server]\nidle_timeout = "0s"', "server.idle_timeout", "at least 1 ms"),
         ('[server]\nidle_timeout = 30', "server.idle_timeout", "no duration"),
         ('[prices]\ncurrency = "eur"', "prices.currency", "matching"),
+        ('[prices]\nbaseline = "fax"', "prices.baseline", "'fax', but there is only sms, viber"),
         ('[lanes]\nlease = "3s"', "lanes.lease", "2 times lanes.heartbeat"),
         ("[[apps]]\nscopes = ['send']", "apps[0].name", "is missing"),
         ("[[apps]]\nname = 'a'\nscopes = []", "apps[0].scopes", "is empty"),
@@ -335,23 +344,23 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
 # ---- the shipped file and the documentation ------------------------------------------------------
 
 TABLES: dict[str, type[msgspec.Struct]] = {
-    "server": settings.Server,
-    "redis": settings.Redis,
-    "apps": settings.App,
-    "providers": settings.Provider,
-    "routes": settings.Route,
-    "categories": settings.CategorySettings,
-    "caps": settings.Cap,
-    "dedupe": settings.Dedupe,
-    "prices": settings.Prices,
-    "retention": settings.Retention,
-    "lanes": settings.Lanes,
+    "server": tables.Server,
+    "redis": tables.Redis,
+    "apps": tables.App,
+    "providers": HttpSettings,
+    "routes": tables.Route,
+    "categories": tables.CategorySettings,
+    "caps": tables.Cap,
+    "dedupe": tables.Dedupe,
+    "prices": tables.Prices,
+    "retention": tables.Retention,
+    "lanes": tables.Lanes,
 }
 
 
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
-        for field in msgspec.structs.fields(settings.Step if name == "routes" else kind):
+        for field in msgspec.structs.fields(tables.Step if name == "routes" else kind):
             yield name, field
 
 
@@ -395,7 +404,7 @@ def test_every_key_is_in_the_shipped_file_with_a_comment_and_in_the_docs_with_it
 
 
 def test_every_table_is_covered() -> None:
-    assert set(TABLES) == set(settings.Document.__struct_fields__)
+    assert set(TABLES) == set(tables.Document.__struct_fields__)
     documented = set(re.findall(r"(?m)^### `\[+(\w+)", DOCS))
     assert documented == set(TABLES)
 
@@ -405,9 +414,9 @@ def test_what_the_shipped_file_shows_as_a_default_is_the_default() -> None:
     uncommented = re.sub(
         r"(?m)^# (?=([a-z_]+) = )", lambda m: m[0] if m[1] in optional else "", SHIPPED
     )
-    assert len(tomllib.loads(uncommented)["server"]) == len(settings.Server.__struct_fields__)
+    assert len(tomllib.loads(uncommented)["server"]) == len(tables.Server.__struct_fields__)
     shown, plain = (settings.parse(text, FILE, ENV) for text in (uncommented, SHIPPED))
-    for table in settings.Document.__struct_fields__:
+    for table in tables.Document.__struct_fields__:
         assert getattr(shown, table) == getattr(plain, table)
 
 

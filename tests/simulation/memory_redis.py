@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.redis.errors import RedisError
+from gateway.redis.errors import ErrorReply
 from gateway.redis.script import Script
 from ratelimit.limiter import SCRIPTS, Schedule
 from tests.simulation.memory_streams import StreamCommands
@@ -93,7 +93,7 @@ class MemoryRedis(StreamCommands):
         try:
             return getattr(self, f"do_{name.lower()}")(*args)
         except Refusal as refusal:
-            return RedisError(str(refusal))
+            return ErrorReply(str(refusal))
 
     # --- values
 

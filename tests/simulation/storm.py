@@ -25,7 +25,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
 from gateway.redis.errors import StoreUnavailable
-from gateway.settings.file import Lanes
+from gateway.settings.tables import Lanes
 from gateway.store import keys as k
 from gateway.store.keys import keys_of
 from gateway.store.receipts import take_receipts

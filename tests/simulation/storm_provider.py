@@ -17,7 +17,7 @@ import trio
 
 from gateway.core.model import Ref, read_ref
 from providers import contract
-from providers.contract import Fault, Outcome, ProviderConfig, Receipt, Submission
+from providers.contract import Fault, Outcome, ProviderConfig, Receipt, Receive, Submission
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
@@ -102,11 +102,6 @@ class Hook(Protocol):
     def __call__(self) -> Awaitable[None]: ...
 
 
-class Wire(msgspec.Struct):
-    can_look_up: bool = True
-    look_up_max: int = 20
-
-
 class StormProvider:
     """The provider as one dispatcher reaches it; `hook`: where that process may stand or die."""
 
@@ -115,20 +110,22 @@ class StormProvider:
         self.storm = book.storm
         self.hook = hook
         self.fault_share = fault_share
-        self.adapter = Wire()
+        self.can_look_up = True
+        self.look_up_max = 20
         self.batch_max = batch
         self.config = ProviderConfig(
             name=book.name,
             kind="storm",
-            base_url="",
-            api_key="",
             sender="Shop",
             rate_per_s=rate,
-            batch=batch,
             timeout_ms=TIMEOUT_MS,
-            callback_url="",
             connections=4,
         )
+
+    async def run(self, receive: Receive) -> None:
+        """Its receipts come by callback."""
+
+    async def aclose(self) -> None: ...
 
     @property
     def chance(self) -> random.Random:

@@ -22,7 +22,7 @@ from gateway.core.model import Send
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
-from gateway.settings.file import Lanes
+from gateway.settings.tables import Lanes
 from gateway.store.store import Store
 from providers.contract import Outcome, Submission, Submitted
 from tests.simulation.memory_link import MemoryLink, Weather

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.redis.asyncio_driver import open_link
 from gateway.redis.errors import StoreReplyError
 from gateway.redis.script import Script
-from gateway.store.sync_driver import finish, open_link
 from ratelimit.limiter import SCRIPTS
 from tests.simulation.memory_redis import Connection, MemoryRedis
 
@@ -91,7 +92,7 @@ def comparable(name: str, words: tuple[Any, ...], reply: Any) -> Any:
     """Without times, and of XINFO only what the store reads."""
     if isinstance(reply, Exception):
         code = str(reply).split()[0]
-        return code if code in ("NOGROUP", "BUSYGROUP") else "ERR"  # redis-py drops the word ERR
+        return code if code in ("NOGROUP", "BUSYGROUP") else "ERR"
     if name in ("HGETALL", "SMEMBERS") and isinstance(reply, list):
         return sorted(reply)
     if name == "XPENDING" and isinstance(reply, list):
@@ -107,17 +108,16 @@ def comparable(name: str, words: tuple[Any, ...], reply: Any) -> Any:
 class Both:
     """The same commands to a real connection and to one in memory."""
 
-    def __init__(self, link: Any) -> None:
-        self.link = link
+    def __init__(self) -> None:
         self.memory = MemoryRedis(lambda: time.time_ns() // 1_000)
         self.ids: list[bytes] = []
         self.connections = (Connection(), Connection())
 
-    def ask(self, session: Any, place: int, words: tuple[Any, ...]) -> None:
+    async def ask(self, session: Any, place: int, words: tuple[Any, ...]) -> None:
         words = resolved(words, self.ids)
         ours = self.connections[place]
         try:
-            (real,) = finish(session.call([words]))
+            (real,) = await session.call([words])
         except StoreReplyError as error:
             real = error.replies[0] if error.replies else error
         if words[0] == "XADD":
@@ -127,12 +127,12 @@ class Both:
         name = words[0]
         assert comparable(name, words, mine) == comparable(name, words, real), words
 
-    def transact(self, session: Any, place: int, body: list[tuple[Any, ...]]) -> None:
+    async def transact(self, session: Any, place: int, body: list[tuple[Any, ...]]) -> None:
         """No new stream entries in it: their ids would have to be known before."""
         kept = [resolved(words, self.ids) for words in body if words[0] != "XADD"]
         wire = [("MULTI",), *kept, ("EXEC",)]
         try:
-            real = finish(session.call(wire))[-1]
+            real = (await session.call(wire))[-1]
         except StoreReplyError as error:
             real = error.replies[-1]
         mine = self.memory.run(self.connections[place], wire)[-1]
@@ -151,20 +151,22 @@ class Both:
 def test_it_answers_as_the_real_one(
     redis_url: str, script: list[tuple[int, tuple[Any, ...]]]
 ) -> None:
-    with open_link(redis_url) as first, open_link(redis_url) as second:
-        finish(first.call([("FLUSHALL",)]))
-        both = Both(first)
-        one, two = first.session("a"), second.session("a")
-        sessions = (finish(one.__aenter__()), finish(two.__aenter__()))
-        for place, words in script:
-            if words[0] == "transaction":
-                both.transact(sessions[place], place, list(words[1:]))
-            else:
-                both.ask(sessions[place], place, words)
-        for place in (0, 1):
-            both.ask(sessions[place], place, ("UNWATCH",))
-        finish(one.__aexit__(None, None, None))
-        finish(two.__aexit__(None, None, None))
+    asyncio.run(answered_alike(redis_url, script))
+
+
+async def answered_alike(redis_url: str, script: list[tuple[int, tuple[Any, ...]]]) -> None:
+    async with open_link(redis_url) as link:
+        await link.call([("FLUSHALL",)])
+        both = Both()
+        async with link.session("a") as one, link.session("a") as two:
+            sessions = (one, two)
+            for place, words in script:
+                if words[0] == "transaction":
+                    await both.transact(sessions[place], place, list(words[1:]))
+                else:
+                    await both.ask(sessions[place], place, words)
+            for place in (0, 1):
+                await both.ask(sessions[place], place, ("UNWATCH",))
 
 
 def test_what_is_over_is_gone_and_breaks_a_watch() -> None:

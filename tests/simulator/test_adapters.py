@@ -7,16 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from providers.contract import (
-    Adapter,
-    ProviderConfig,
-    Refused,
-    Reply,
-    Request,
-    Submission,
-    Submitted,
-)
-from providers.registry import make_adapter
+from providers.contract import Refused, Submission, Submitted
+from providers.http.adapter import Adapter, HttpConfig, Reply, Request
+from providers.registry import KINDS
 from providers.simulator import Knobs, Settings, child
 from tests.worlds.simulator_webhook import Webhook, call
 
@@ -38,8 +31,10 @@ def webhook(simulator: child.Child) -> Iterator[Webhook]:
 
 
 def adapter(kind: str, simulator: child.Child, webhook: Webhook) -> Adapter:
-    return make_adapter(
-        ProviderConfig(
+    make = KINDS[kind].adapter
+    assert make is not None
+    return make(
+        HttpConfig(
             name=kind,
             kind=kind,
             base_url=simulator.base_url,

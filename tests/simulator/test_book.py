@@ -17,8 +17,7 @@ from providers.simulator.bookfile import HEADER, BookFile
 from providers.simulator.exchange import Exchange, Push
 from providers.simulator.knobs import Knobs, changed
 from providers.simulator.lines import Line, Recalled, Repeated, Settled
-from providers.simulator.wire import SMS_REQUEST, VIBER_REQUEST
-from tests.simulator.test_exchange import HOUR, NOW, sms, viber
+from tests.simulator.test_exchange import HOUR, INFOBIP, NOW, sms, viber
 from tests.simulator.test_http import CUT, PHONE, QUICK
 from tests.simulator.test_http import viber as viber_over_http
 from tests.worlds.simulator_webhook import Webhook, call
@@ -66,11 +65,13 @@ def test_whenever_it_dies_its_bill_and_the_receipts_it_owes_are_those_of_one_tha
     dies_after_ms: int,
     data: st.DataObject,
 ) -> None:
-    channel = data.draw(st.sampled_from(["viber", "sms"]))
-    decode, body = (VIBER_REQUEST, viber) if channel == "viber" else (SMS_REQUEST, sms)
+    channel = data.draw(st.sampled_from(INFOBIP.channels))
+    body = viber if channel == "viber" else sms
     lives = Exchange(knobs, noting=True)
-    pushed = lives.send(decode.decode(body(*messages)), NOW).early
-    pushed += lives.send(decode.decode(body(messages[0])), NOW + 1).early  # a repeat
+    pushed = lives.send(INFOBIP, INFOBIP.read_send(channel, body(*messages)), NOW).early
+    pushed += lives.send(  # a repeat
+        INFOBIP, INFOBIP.read_send(channel, body(messages[0])), NOW + 1
+    ).early
     pushed += lives.tick(NOW + dies_after_ms)
     taken = data.draw(st.lists(st.sampled_from(pushed), unique_by=id)) if pushed else []
     lines = [*lives.take_notes(), Settled([push.item for push in taken])]
@@ -79,7 +80,10 @@ def test_whenever_it_dies_its_bill_and_the_receipts_it_owes_are_those_of_one_tha
         successor = restored(knobs, written(Path(folder) / "book", lines))
     assert successor.book.bill(limit=None) == lives.book.bill(limit=None)
     assert successor.book.duplicates == lives.book.duplicates == 1
-    pulled = [x.logs(channel, [], [], 99) for x in (successor, lives)]  # type: ignore[arg-type]
+    pulled = [
+        INFOBIP.pulled("logs", x.logs(channel, [], [], 99), price_when_free=True)
+        for x in (successor, lives)
+    ]
     assert pulled[0] == pulled[1]
 
     owed = items(pushed) - items(taken)
@@ -96,9 +100,9 @@ def test_whenever_it_dies_its_bill_and_the_receipts_it_owes_are_those_of_one_tha
 def test_ids_that_it_gives_itself_go_on_where_they_were(path: Path) -> None:
     knobs = Knobs()
     first = Exchange(knobs, noting=True)
-    first.send(SMS_REQUEST.decode(sms(("", PHONE))), NOW)
+    first.send(INFOBIP, INFOBIP.read_send("sms", sms(("", PHONE))), NOW)
     successor = restored(knobs, written(path, first.take_notes()))
-    successor.send(SMS_REQUEST.decode(sms(("", PHONE))), NOW)
+    successor.send(INFOBIP, INFOBIP.read_send("sms", sms(("", PHONE))), NOW)
     assert list(successor.book.bill().messages) == ["nameless-1", "nameless-2"]
     assert [line.bulk_id for line in successor.logs("sms", [], [], 9)] == ["bulk-2", "bulk-1"]
 

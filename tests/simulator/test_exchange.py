@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.simulator.book import State, charge_of
+from providers.simulator.book import charge_of
 from providers.simulator.exchange import Exchange, Push
+from providers.simulator.infobip.twin import Infobip
 from providers.simulator.knobs import Knobs, changed
 from providers.simulator.prices import Price
 from providers.simulator.segments import text_parts
-from providers.simulator.wire import SMS_REQUEST, VIBER_REQUEST, violation
+from providers.simulator.twin import Unreadable
+from providers.simulator.vocabulary import State
 from tests.worlds.simulator_world import any_knobs, ids, phones
 
+INFOBIP = Infobip()
 NOW = 1_790_000_000_000
 HOUR = 3_600_000
 
@@ -56,12 +59,16 @@ def sms(*to: tuple[str, str], text: str = "Hello", **delivery: object) -> bytes:
 
 
 def send_viber(exchange: Exchange, body: bytes, now_ms: int = NOW) -> list[str]:
-    answer = msgspec.json.decode(exchange.send(VIBER_REQUEST.decode(body), now_ms).answer)
+    answer = msgspec.json.decode(
+        exchange.send(INFOBIP, INFOBIP.read_send("viber", body), now_ms).answer
+    )
     return [item["status"]["name"] for item in answer["messages"]]
 
 
 def send_sms(exchange: Exchange, body: bytes, now_ms: int = NOW) -> list[str]:
-    answer = msgspec.json.decode(exchange.send(SMS_REQUEST.decode(body), now_ms).answer)
+    answer = msgspec.json.decode(
+        exchange.send(INFOBIP, INFOBIP.read_send("sms", body), now_ms).answer
+    )
     return [item["status"]["name"] for item in answer["messages"]]
 
 
@@ -83,7 +90,7 @@ def for_phone(channel: str, **override: object) -> Knobs:
 
 def viber_story(**override: object) -> list[tuple[str, object]]:
     exchange = Exchange(for_phone("viber", **override))
-    sent = exchange.send(VIBER_REQUEST.decode(viber(("m", "79160000001"))), NOW)
+    sent = exchange.send(INFOBIP, INFOBIP.read_send("viber", viber(("m", "79160000001"))), NOW)
     pushes = sent.early + exchange.tick(NOW + 100 * HOUR)
     return [line[1:] for line in told(pushes)]
 
@@ -276,12 +283,12 @@ def test_order_and_batching_change_neither_fates_nor_bill(
     knobs: Knobs, messages: list[tuple[str, str]], data: st.DataObject
 ) -> None:
     at_once, one_by_one = Exchange(knobs), Exchange(knobs)
-    whole = at_once.send(VIBER_REQUEST.decode(viber(*messages)), NOW).early
+    whole = at_once.send(INFOBIP, INFOBIP.read_send("viber", viber(*messages)), NOW).early
     whole += at_once.tick(NOW + 99 * HOUR)
     parts: list[Push] = []
     for number, message in enumerate(data.draw(st.permutations(messages))):
         now_ms = NOW + number * 17
-        parts += one_by_one.send(VIBER_REQUEST.decode(viber(message)), now_ms).early
+        parts += one_by_one.send(INFOBIP, INFOBIP.read_send("viber", viber(message)), now_ms).early
         parts += one_by_one.tick(now_ms)
     parts += one_by_one.tick(NOW + 99 * HOUR)
     assert sorted(told(whole)) == sorted(told(parts))
@@ -320,7 +327,8 @@ def test_a_report_is_pulled_once_and_a_newer_status_makes_a_new_one() -> None:
 
     def pull() -> list[str]:
         found = exchange.reports("viber", ["m"], [], 50)
-        return [msgspec.json.decode(raw)["status"]["name"] for raw in found]
+        body = msgspec.json.decode(INFOBIP.pulled("reports", found, price_when_free=True))
+        return [item["status"]["name"] for item in body["results"]]
 
     assert pull() == []
     exchange.tick(NOW + 48 * HOUR)
@@ -357,6 +365,6 @@ def test_logs_find_messages_by_id_bulk_and_channel() -> None:
     ],
 )
 def test_a_violation_names_the_property(body: bytes, where: str) -> None:
-    with pytest.raises(msgspec.MsgspecError) as caught:
-        SMS_REQUEST.decode(body)
-    assert violation(caught.value)[0] == where
+    with pytest.raises(Unreadable) as caught:
+        INFOBIP.read_send("sms", body)
+    assert [name for name, _ in caught.value.violations] == [where]

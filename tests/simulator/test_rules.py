@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import segments as gateway_segments
-from providers.simulator.fate import Kind, fate, handling, has_viber, timeline
+from providers.simulator.fate import Kind, fate, handling, has_channel, timeline
+from providers.simulator.infobip.catalogue import CATALOGUE
 from providers.simulator.knobs import KnobFault, Knobs, Override, changed, explained
 from providers.simulator.prices import Price, PriceList, load_prices
 from providers.simulator.schedule import Schedule
@@ -71,12 +72,12 @@ def test_binary_parts_hold_140_octets_alone_and_134_together() -> None:
 def test_a_person_has_viber_or_not_whatever_is_sent(
     knobs: Knobs, one: str, other: str, to: str
 ) -> None:
-    member = has_viber(knobs, to)
+    member = has_channel(knobs, "viber", to)
     knobs = msgspec.structs.replace(
         knobs, reject_share=0.0, viber_delivered=1.0, viber_undelivered=0.0
     )
     for key in (one, other):
-        assert (fate(knobs, "viber", key, to, None).ending == "delivered") is member
+        assert (fate(knobs, CATALOGUE, "viber", key, to, None).ending == "delivered") is member
 
 
 @given(any_knobs(), ids, phones)
@@ -84,7 +85,10 @@ def test_another_knob_does_not_change_how_a_message_ends(knobs: Knobs, key: str,
     calm = msgspec.structs.replace(
         knobs, early_share=0.0, late_share=0.0, repeat_share=0.0, receipt_lost_share=0.0
     )
-    one, other = fate(knobs, "sms", key, to, None), fate(calm, "sms", key, to, None)
+    one, other = (
+        fate(knobs, CATALOGUE, "sms", key, to, None),
+        fate(calm, CATALOGUE, "sms", key, to, None),
+    )
     assert (one.ending, one.status, one.receipt_ms) == (
         other.ending,
         other.status,
@@ -94,22 +98,22 @@ def test_another_knob_does_not_change_how_a_message_ends(knobs: Knobs, key: str,
 
 def test_shares_hold_over_many_numbers() -> None:
     knobs = Knobs()
-    members = sum(has_viber(knobs, str(79_160_000_000 + n)) for n in range(20_000))
+    members = sum(has_channel(knobs, "viber", str(79_160_000_000 + n)) for n in range(20_000))
     assert 0.52 < members / 20_000 < 0.54
 
 
 def test_another_seed_gives_other_people() -> None:
     numbers = [str(79_160_000_000 + n) for n in range(200)]
-    one = [has_viber(Knobs(seed=1), to) for to in numbers]
-    assert one != [has_viber(Knobs(seed=2), to) for to in numbers]
-    assert one == [has_viber(Knobs(seed=1), to) for to in numbers]
+    one = [has_channel(Knobs(seed=1), "viber", to) for to in numbers]
+    assert one != [has_channel(Knobs(seed=2), "viber", to) for to in numbers]
+    assert one == [has_channel(Knobs(seed=1), "viber", to) for to in numbers]
 
 
 @given(any_knobs(), st.sampled_from(["viber", "sms"]), ids, phones, st.booleans())
 def test_a_message_ends_once_and_no_report_outruns_what_it_tells(
     knobs: Knobs, channel: str, key: str, to: str, intermediate: bool
 ) -> None:
-    destiny = fate(knobs, channel, key, to, None)
+    destiny = fate(knobs, CATALOGUE, channel, key, to, None)
     happenings = timeline(destiny, knobs, NOW, 900_000, intermediate=intermediate)
     kinds = [kind for _, kind in happenings]
     assert [at for at, _ in happenings] == sorted(at for at, _ in happenings)
@@ -135,7 +139,9 @@ def test_a_message_ends_once_and_no_report_outruns_what_it_tells(
 
 def test_an_override_wins_over_every_share() -> None:
     knobs = Knobs(viber_share=0.0, reject_share=1.0)
-    destiny = fate(knobs, "viber", "m", "79160000001", Override(ending="delivered", seen=True))
+    destiny = fate(
+        knobs, CATALOGUE, "viber", "m", "79160000001", Override(ending="delivered", seen=True)
+    )
     assert (destiny.ending, destiny.status, destiny.error) == ("delivered", 5, 0)
     assert destiny.seen_ms is not None
 

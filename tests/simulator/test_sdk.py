@@ -168,7 +168,8 @@ def test_viber_reports_are_the_librarys(
     status: str,
     error: str,
 ) -> None:
-    simulator.turn(by_phone={PHONE: {"viber": {"ending": ending, "seen": True}}})
+    # Nothing is pushed before the flush: two POSTs at once may come in either order.
+    simulator.turn(by_phone={PHONE: {"viber": {"ending": ending, "seen": True}}}, flush_ms=60_000)
     sdk.ViberApi(client).send_viber_messages(viber_request(VIBER_CONTENTS["text"], webhook))
     simulator.flush(everything=True)
     reports = [known(models.ViberWebhookReport, shape) for shape in webhook.results("/delivery")]

@@ -5,60 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 
 from gateway.core.model import SCHEMA
 from gateway.redis.errors import StoreUnavailable
-from gateway.store import installation as meta
+from gateway.store import installation
 from gateway.store import keys as k
 from gateway.store.installation import StoreUnfitError
 
 
 def record(url: str) -> dict[bytes, bytes]:
-    with meta.open_client(url) as client:
+    with redis.Redis.from_url(url) as client:
         found: dict[bytes, bytes] = client.hgetall(k.META)
         return found
 
 
 def test_the_first_start_writes_schema_and_shards_and_the_next_one_agrees(redis_url: str) -> None:
-    meta.prepare(redis_url, 4)
+    installation.prepare(redis_url, 4)
     assert record(redis_url) == {b"schema": str(SCHEMA).encode(), b"shards": b"4"}
-    assert all(finding.level == "warning" for finding in meta.prepare(redis_url, 4))
+    assert all(finding.level == "warning" for finding in installation.prepare(redis_url, 4))
 
 
 def test_another_number_of_shards_is_refused_with_what_to_set(redis_url: str) -> None:
-    meta.prepare(redis_url, 4)
+    installation.prepare(redis_url, 4)
     with pytest.raises(StoreUnfitError, match=r"4 shards.*set redis\.shards = 4"):
-        meta.prepare(redis_url, 8)
+        installation.prepare(redis_url, 8)
     assert record(redis_url)[b"shards"] == b"4"
 
 
 def test_data_of_a_newer_schema_is_refused(redis_url: str) -> None:
-    with meta.open_client(redis_url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.hset(k.META, mapping={"schema": SCHEMA + 1, "shards": 1})
     with pytest.raises(StoreUnfitError, match=r"newer Kaskad.*upgrade"):
-        meta.prepare(redis_url, 1)
+        installation.prepare(redis_url, 1)
 
 
 def test_data_of_an_older_schema_is_refused_and_left_as_it_is(redis_url: str) -> None:
-    with meta.open_client(redis_url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.hset(k.META, mapping={"schema": SCHEMA - 1, "shards": 1})
     with pytest.raises(StoreUnfitError, match=r"before its first release.*empty"):
-        meta.prepare(redis_url, 1)
+        installation.prepare(redis_url, 1)
     assert record(redis_url)[b"schema"] == str(SCHEMA - 1).encode()
 
 
 def test_a_record_that_is_no_record_is_refused(redis_url: str) -> None:
-    with meta.open_client(redis_url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.hset(k.META, mapping={"schema": "one", "shards": 1})
     with pytest.raises(StoreUnfitError, match="no data of Kaskad"):
-        meta.prepare(redis_url, 1)
+        installation.prepare(redis_url, 1)
 
 
 def test_looking_changes_nothing(redis_url: str) -> None:
-    assert [f for f in meta.look(redis_url, 4) if f.level == "error"] == []
+    assert [f for f in installation.look(redis_url, 4) if f.level == "error"] == []
     assert record(redis_url) == {}
 
 
 def test_a_redis_that_is_away_is_a_sentence_that_says_what_to_do(short_dir: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"cannot be reached.*correct redis\.url"):
-        meta.prepare(f"unix://{short_dir}/nothing.sock", 1)
+        installation.prepare(f"unix://{short_dir}/nothing.sock", 1)

@@ -8,30 +8,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import trio
 from prometheus_client import CollectorRegistry
 
 from gateway.core.model import Message, MessageStatus, Send, StepStatus, unpack_message
 from gateway.core.policy import Policy
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
 from gateway.redis.client import Link
 from gateway.redis.trio_driver import open_link
-from gateway.settings.file import Lanes
+from gateway.settings.tables import Lanes
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
-from providers.contract import Outcome, ProviderConfig, Receipt, SendFault, Submission, Submitted
+from providers.contract import (
+    Outcome,
+    Provider,
+    ProviderConfig,
+    Receipt,
+    Receive,
+    SendFault,
+    Submission,
+    Submitted,
+)
 from tests.worlds.cascade_world import T0, policy, request
 
 Reply = Callable[[Sequence[Submission]], Awaitable[list[Outcome]]]
 WAIT_S = 10.0  # for what must happen; a test that waits this long fails
-
-
-class Wire(msgspec.Struct):
-    can_look_up: bool = True
-    look_up_max: int = 100
 
 
 async def accept(batch: Sequence[Submission]) -> list[Outcome]:
@@ -49,19 +52,16 @@ class ScriptedProvider:
     """Answers with the script's replies in turn, then with `otherwise`; keeps what it was sent."""
 
     def __init__(self, name: str, rate: int = 1_000, batch: int = 100, **changes: Any) -> None:
-        fields = {
+        fields: dict[str, Any] = {
             "name": name,
             "kind": "scripted",
-            "base_url": "",
-            "api_key": "",
             "sender": "Shop",
             "rate_per_s": rate,
-            "batch": batch,
             "timeout_ms": 5_000,
-            "callback_url": "",
         }
         self.config = ProviderConfig(**(fields | changes))
-        self.adapter = Wire()
+        self.can_look_up = True
+        self.look_up_max = 100
         self.batch_max = batch
         self.script: list[Reply] = []
         self.otherwise: Reply = accept
@@ -81,6 +81,11 @@ class ScriptedProvider:
         if self.look_up_fault is not None:
             raise self.look_up_fault
         return [self.knows[ref] for ref in refs if ref in self.knows]
+
+    async def run(self, receive: Receive) -> None:
+        """Its receipts are put into the store by the tests."""
+
+    async def aclose(self) -> None: ...
 
     @property
     def refs(self) -> list[str]:

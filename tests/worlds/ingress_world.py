@@ -15,6 +15,7 @@ import uvloop
 
 from gateway.core.prices import Price
 from gateway.ingress.http.app import Ingress, open_ingress
+from gateway.ingress.http.asgi import CONNECTION
 from gateway.redis.asyncio_driver import open_link
 from gateway.redis.client import Command, Link, Reply, Session, Statistics
 from gateway.redis.errors import StoreUnavailable
@@ -162,8 +163,8 @@ class Answer:
         return [json.loads(line) for line in self.body.splitlines()]
 
 
-class Guard:
-    """What the connection's guard is to the application."""
+class Connection:
+    """What the connection is to the application."""
 
     def __init__(self) -> None:
         self.aborted = False
@@ -180,7 +181,7 @@ class Exchange:
     """One request and its answer as they go, chunk by chunk."""
 
     def __init__(self, app: Any, scope: dict[str, Any]) -> None:
-        self.guard = Guard()
+        self.connection = Connection()
         self.received = 0  # chunks that the application took
         self._took = asyncio.Event()
         self.reading = asyncio.Event()
@@ -189,7 +190,7 @@ class Exchange:
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._rest = b""
         self._start: dict[str, Any] = {"status": 0, "headers": []}
-        scope["kaskad.guard"] = self.guard
+        scope[CONNECTION] = self.connection
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:

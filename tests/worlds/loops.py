@@ -11,8 +11,7 @@ import pytest
 import trio
 import uvloop
 
-from gateway.redis import asyncio_driver as link_asyncio
-from gateway.redis import trio_driver as link_trio
+from gateway.redis import asyncio_driver, trio_driver
 from gateway.redis.client import LIMITS_DEFAULT, Limits, Link
 
 Work = Callable[[], Awaitable[Any]]
@@ -68,7 +67,7 @@ class AsyncioLoop(Loop):
     def open_link(
         self, url: str, limits: Limits = LIMITS_DEFAULT
     ) -> AbstractAsyncContextManager[Link]:
-        return link_asyncio.open_link(url, limits)
+        return asyncio_driver.open_link(url, limits)
 
     async def together(self, *works: Work) -> list[Any]:
         return list(await asyncio.gather(*(_caught(work) for work in works)))
@@ -101,7 +100,7 @@ class TrioLoop(Loop):
     def open_link(
         self, url: str, limits: Limits = LIMITS_DEFAULT
     ) -> AbstractAsyncContextManager[Link]:
-        return link_trio.open_link(url, limits)
+        return trio_driver.open_link(url, limits)
 
     async def together(self, *works: Work) -> list[Any]:
         results: list[Any] = [None] * len(works)

@@ -13,17 +13,15 @@ from typing import Literal
 
 from providers.contract import (
     AccountFault,
-    Adapter,
     BadRequest,
-    ProviderConfig,
     ReceiptStatus,
-    Reply,
     SendFault,
     Submission,
     Throttled,
     Unknown,
 )
-from providers.registry import make_adapter
+from providers.http.adapter import Adapter, HttpConfig, Reply
+from providers.registry import KINDS
 
 Verdict = Literal["accepted", "permanent", "temporary", "account", "duplicate"]
 CALLBACK_URL = "https://kaskad.example/v1/callbacks/p?token=t0k"
@@ -50,10 +48,12 @@ class Row:
     requests_in: Callable[[bytes], list[str]] = field(repr=False)
 
     def adapter(self, **changes: object) -> Adapter:
-        return make_adapter(config(self.kind, **changes))
+        make = KINDS[self.kind].adapter
+        assert make is not None
+        return make(config(self.kind, **changes))
 
 
-def config(kind: str, **changes: object) -> ProviderConfig:
+def config(kind: str, **changes: object) -> HttpConfig:
     values: dict[str, object] = {
         "name": "p",
         "kind": kind,
@@ -65,7 +65,7 @@ def config(kind: str, **changes: object) -> ProviderConfig:
         "timeout_ms": 10_000,
         "callback_url": CALLBACK_URL,
     }
-    return ProviderConfig(**(values | changes))  # type: ignore[arg-type]
+    return HttpConfig(**(values | changes))  # type: ignore[arg-type]
 
 
 def submission(ref: str, **changes: object) -> Submission:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,11 +16,13 @@ from gateway.core.events import Accepted, Claimed, Happening, Reported
 from gateway.core.model import Content, Send
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
-from gateway.ingress.api.reports import FinanceDeps, endpoints
+from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_link
+from gateway.settings import file as configuration
 from gateway.store.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
+from tests.worlds.ingress_world import CONFIG, ENV
 
 NOW_MS = 1_795_262_400_000  # 2026-11-21T12:00:00Z
 DAY_MS = 86_400_000
@@ -93,17 +96,8 @@ async def send_all(store: Store) -> None:
         await end(fallen[by_sms:], 1, "sms", "undelivered")
 
 
-class Refused(Exception):
-    pass
-
-
-async def authorise(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    if dict(headers).get(b"authorization") != b"Bearer " + KEY.encode():
-        raise Refused
-
-
 class Site:
-    """The two addresses of the report on a port of this machine, served by a thread of its own."""
+    """A worker with the report on a port of this machine, served by a thread of its own."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
@@ -138,20 +132,24 @@ class Site:
 
     async def _serve(self) -> None:
         async with open_link(self._redis_url) as link:
-            await send_all(Store(link, POLICY))
-            deps = FinanceDeps(link, 1, "EUR", authorise, (Refused,), lambda: NOW_MS)
-            apps = endpoints(deps)
+            store = Store(link, POLICY)
+            await send_all(store)
+            settings = configuration.parse(
+                CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"SHOP_KEY": KEY}
+            )
+            async with open_ingress(
+                settings, store, now_ms=lambda: NOW_MS, process="ingress-site-1"
+            ) as app:
+                await self._serve_app(app)
 
-            async def app(scope: Any, receive: Any, send: Any) -> None:
-                await apps[scope["path"]](scope, receive, send)
+    async def _serve_app(self, app: Ingress) -> None:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error"))
+        loop = asyncio.get_running_loop()
 
-            server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error"))
-            loop = asyncio.get_running_loop()
+        def stop() -> None:
+            loop.call_soon_threadsafe(setattr, server, "should_exit", True)
 
-            def stop() -> None:
-                loop.call_soon_threadsafe(setattr, server, "should_exit", True)
-
-            self._stop = stop
-            # The socket listens already: whoever connects from now on waits at most for the loop.
-            self._served.set()
-            await server.serve([self._socket])
+        self._stop = stop
+        # The socket listens already: whoever connects from now on waits at most for the loop.
+        self._served.set()
+        await server.serve([self._socket])

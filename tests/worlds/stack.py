@@ -28,8 +28,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.crew import READY_FD
 from gateway.redis.server.embedded import EmbeddedRedis
-from gateway.supervisor import READY_FD
 from providers import simulator
 from providers.simulator import child
 from providers.simulator.book import Bill

@@ -15,9 +15,9 @@ import trio
 
 from gateway.core.events import NotKnown, Refused, Reported
 from gateway.core.model import Message, read_ref, step_ref
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.store.apply import Item
-from providers.contract import Fault, Receipt, SendFault
+from providers.contract import Fault, Provider, Receipt, SendFault
 
 REFS_MAX = 100  # in one question
 LINE_MAX = 10_000
@@ -55,8 +55,7 @@ class LookUps:
 
     async def _ask(self, claims: Mapping[str, int]) -> None:
         refs = list(claims)
-        step = max(self._provider.adapter.look_up_max, 1)
-        requests = -(-len(refs) // step)
+        requests = -(-len(refs) // self._provider.look_up_max)
         try:
             with trio.fail_after(requests * self._provider.config.timeout_ms / 1000 + 1.0):
                 receipts = await self._provider.look_up(refs)

@@ -20,7 +20,7 @@ import trio
 
 from gateway.core.events import Accepted, Happening, LostAnswer, NotSent, PutBack, Refused
 from gateway.dispatch.backoff import AWAY
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker.breaker import Breaker
@@ -29,7 +29,7 @@ from gateway.failpoints import point
 from gateway.store.apply import Item
 from gateway.store.receipts import note_provider_ids
 from providers import contract
-from providers.contract import Fault, Outcome
+from providers.contract import Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
 
 CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go back

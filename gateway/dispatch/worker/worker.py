@@ -1,9 +1,8 @@
 """One provider's lane: lease tokens, pick messages, claim them, send them, record what became.
 
-Owns the order of these steps. Tokens are leased first, and ahead of their moment, so none is lost
-to a late waker; what to send is picked just before that moment, so that a code that arrived
-meanwhile goes first; messages and tokens meet in `Ready`. A code that comes while a campaign goes
-out is claimed at once. It must not know wire formats or the cascade's rules.
+Tokens are leased first, and ahead of their moment, so none is lost to a late waker; what to send is
+picked just before that moment, so that a code that arrived meanwhile goes first; messages and
+tokens meet in `Ready`. A code that comes while a campaign goes out is claimed at once.
 
 Stopping: nothing new is taken, requests in flight are waited for, claimed messages whose request
 has not begun go back to their lane; what was only read stays pending and is taken over by others.
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import trio
 
 from gateway.dispatch.backoff import AWAY
-from gateway.dispatch.deps import DispatchDeps, Provider
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker import claim as claims
@@ -32,6 +31,8 @@ from gateway.dispatch.worker.intake import Intake
 from gateway.dispatch.worker.ready import Ready
 from gateway.dispatch.worker.send import Sender
 from gateway.redis.errors import StoreUnavailable
+from gateway.store.keys import limit
+from providers.contract import Provider
 from ratelimit.limiter import Lease, Limiter, RunScript
 
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
@@ -67,12 +68,8 @@ class Lane:
         self._heartbeat = heartbeat
         self._breaker = Breaker()
         self._batch = provider.batch_max
-        self.limiter = Limiter(
-            run_script,
-            config.name,
-            rate_per_s=config.rate_per_s,
-            batch=max(self._batch, CLAIM_TOGETHER),
-        )
+        key, batch = limit(config.name), max(self._batch, CLAIM_TOGETHER)
+        self.limiter = Limiter(run_script, key, rate_per_s=config.rate_per_s, batch=batch)
         self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._ready = Ready(deps.terms.floor_percent)
         self._flow = Flow(

@@ -1,9 +1,9 @@
 """One reader of event streams a worker, and what it hands to many clients.
 
-Owns the positions in Redis, the polling, and a bounded queue a client. All apps that have clients
-are read in one round trip, again at once while there is more and every POLL_S otherwise. A client
-that is too slow for its queue loses the queue, not events: it is told to read for itself from where
-it is. While Redis is away nothing comes; reading goes on by itself. It must not know HTTP.
+All apps that have clients are read in one round trip, again at once while there is more and every
+POLL_S otherwise. Each client has a bounded queue. One that is too slow for its queue loses the
+queue, not events: it is told to read for itself from where it is. While Redis is unavailable
+nothing comes, and reading goes on by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 
 POLL_S = 0.1
-AWAY_WAIT_S = 1.0
+RETRY_S = 1.0
 QUEUE_ENTRIES_MAX = 256  # a client; an entry is what one transaction changed for the app
 
 _log = structlog.get_logger("ingress")
@@ -124,7 +124,7 @@ class EventHub:
                 full = await self._read_once()
             except StoreError as error:
                 _log.debug("events_not_read", reason=str(error))
-                await asyncio.sleep(AWAY_WAIT_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             if not full:
                 await asyncio.sleep(POLL_S)

@@ -1,12 +1,12 @@
 """`GET /v1/events`: an app's status changes as Server-Sent Events, resumable.
 
-Owns one client's stream: where it stands, the catching up after `Last-Event-ID` (or after having
-been too slow), the heartbeat, and its end. An event's id is the position after it in every shard,
-`<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
-dropped meanwhile are gone.
+A stream catches up after `Last-Event-ID`, or after having been too slow, and sends a heartbeat
+while nothing happens. An event's id is the position after it in every shard, `<entry>.<index>`
+joined by commas, so that any worker can resume it. Events that the retention has dropped meanwhile
+are gone.
 
 A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
-a worker refuses with 503. While Redis is away a stream stays open and brings heartbeats only.
+a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
 """
 
 from __future__ import annotations
@@ -19,30 +19,26 @@ import msgspec
 from gateway.core.effects import Event
 from gateway.ingress.api.event_hub import EventHub, Position, Subscription, position_at
 from gateway.ingress.api.results import Status, Time
-from gateway.ingress.http.asgi import Receive, Scope, Send, header, rfc3339, to_json
-from gateway.ingress.http.auth import Authority
+from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.request import Request
 from gateway.redis.client import Link
 from gateway.redis.errors import StoreError
-from gateway.settings.file import Server
+from gateway.settings.tables import Server
 from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from providers.contract import Channel
 
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000  # what a browser is told to wait
-AWAY_WAIT_S = 1.0  # before catching up is tried again
+RETRY_S = 1.0  # until catching up is tried again
 EVENT_BYTES_MAX = 64 * 1024  # of events in one write
 
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream"),
-        (b"cache-control", b"no-store"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
+_HEADERS = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
 _HELLO = b"retry: %d\n: status changes follow\n\n" % RECONNECT_MS
 _HEARTBEAT = b": still here\n\n"
 _LAST_EVENT_ID_BYTES_MAX = 48 * 1024
@@ -64,45 +60,33 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, link: Link, hub: EventHub, authority: Authority, limits: Server) -> None:
+    def __init__(self, link: Link, hub: EventHub, limits: Server) -> None:
         self.clients = 0
         self._link = link
         self._hub = hub
-        self._authority = authority
         self._clients_max = limits.sse_clients_max
-        self._patience_s = limits.request_timeout_ms / 1000
+        self._timeout_s = limits.request_timeout_ms / 1000
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = await self._authority.require(scope["headers"], "read")
+    async def follow(self, request: Request) -> None:
         if self.clients >= self._clients_max:
             raise refuse("unavailable", "Too many event streams are open here: try again later.")
-        resumed = header(scope, b"last-event-id")
-        subscription = await self._hub.join(principal.app)
+        resumed = request.header(b"last-event-id")
+        subscription = await self._hub.join(request.principal.app)
         self.clients += 1
         try:
             positions = _start_at(resumed, subscription)
-            stream = _Stream(self._link, subscription, positions, self._patience_s)
-            stream.behind = bool(resumed)
+            stream = _EventStream(
+                request, self._link, subscription, positions, self._timeout_s, behind=bool(resumed)
+            )
             async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(_until_gone(receive))
-                await stream.run(send)
+                watcher = tasks.create_task(request.until_gone())
+                await stream.run()
                 watcher.cancel()
-        except* (TimeoutError, _ClientGone):
-            if (guard := scope.get("kaskad.guard")) is not None:
-                guard.abort()
+        except* (TimeoutError, ClientGone):
+            request.abort()
         finally:
             self.clients -= 1
             self._hub.leave(subscription)
-
-
-class _ClientGone(Exception):
-    """Ends the stream: there is nobody to write to."""
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    raise _ClientGone
 
 
 def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Position]:
@@ -121,41 +105,45 @@ def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Positio
     return positions
 
 
-class _Stream:
+class _EventStream:
     def __init__(
         self,
+        request: Request,
         link: Link,
         subscription: Subscription,
         positions: list[Position],
-        patience_s: float,
+        timeout_s: float,
+        *,
+        behind: bool,
     ) -> None:
-        self.behind = False  # what is missing is read from Redis
+        self._behind = behind  # what is missing is read from Redis
+        self._request = request
         self._link = link
         self._subscription = subscription
         self._positions = positions
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._unsent: list[bytes] = []
 
-    async def run(self, send: Send) -> None:
+    async def run(self) -> None:
         """Writes events until told to close. Raises TimeoutError when nobody takes them."""
-        await send(_START)
-        await self._write(send, _HELLO)
+        await self._request.begin(200, _HEADERS)
+        await self._write(_HELLO)
         while not self._subscription.closing:
-            if self.behind or self._subscription.overflowed:
-                await self._catch_up(send)
+            if self._behind or self._subscription.overflowed:
+                await self._catch_up()
             for entry in self._subscription.take():
-                await self._tell(send, entry)
-            await self._flush(send)
-            if self.behind or self._subscription.overflowed:
+                await self._tell(entry)
+            await self._flush()
+            if self._behind or self._subscription.overflowed:
                 continue
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._subscription.news.wait()
             except TimeoutError:
-                await self._write(send, _HEARTBEAT)
-        await send({"type": "http.response.body", "body": b""})
+                await self._write(_HEARTBEAT)
+        await self._request.end()
 
-    async def _catch_up(self, send: Send) -> None:
+    async def _catch_up(self) -> None:
         """Reads each shard from where this client stands to its end. What is queued meanwhile and
         was read here too is skipped by its position."""
         self._subscription.overflowed = False
@@ -167,15 +155,15 @@ class _Stream:
                     app = self._subscription.app
                     entries = await reads.events_from(self._link, app, shard, start)
                     for entry in entries:
-                        await self._tell(send, entry)
+                        await self._tell(entry)
                     page = len(entries)
-            self.behind = False
+            self._behind = False
         except StoreError:
-            self.behind = True
-            await self._write(send, _HEARTBEAT)
-            await asyncio.sleep(AWAY_WAIT_S)
+            self._behind = True
+            await self._write(_HEARTBEAT)
+            await asyncio.sleep(RETRY_S)
 
-    async def _tell(self, send: Send, entry: EventEntry) -> None:
+    async def _tell(self, entry: EventEntry) -> None:
         for index, event in enumerate(entry.events):
             position = position_at(entry.entry, index)
             if position <= self._positions[entry.shard]:
@@ -185,16 +173,16 @@ class _Stream:
             data = to_json(_data(event))
             self._unsent.append(b"event: status\nid: %s\ndata: %s\n\n" % (id_.encode(), data))
         if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
-            await self._flush(send)
+            await self._flush()
 
-    async def _flush(self, send: Send) -> None:
+    async def _flush(self) -> None:
         if self._unsent:
             body, self._unsent = b"".join(self._unsent), []
-            await self._write(send, body)
+            await self._write(body)
 
-    async def _write(self, send: Send, body: bytes) -> None:
-        async with asyncio.timeout(self._patience_s):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+    async def _write(self, body: bytes) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await self._request.write(body)
 
 
 def _data(event: Event) -> EventData:

@@ -1,8 +1,8 @@
 """`/healthz`, `/readyz` and `/metrics`: how this installation is, for machines that watch it.
 
-Owns what those three say. Alive means that the loop turns; ready, that Redis can be reached: no
-request could be served without it. Paused providers and the count of dispatchers are told, but do
-not make a worker unready, because it still accepts what can be sent later.
+Alive means that the loop turns; ready, that Redis can be reached: no request could be served
+without it. Paused providers and the count of dispatchers are told, but do not make a worker
+unready, because it still accepts what can be sent later. None of the three fails with Redis.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from gateway import telemetry
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.request import Request
 from gateway.redis.client import Link
 from gateway.redis.errors import StoreError
-from gateway.store import reads
+from gateway.store import reads, snapshots
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -57,39 +56,39 @@ class _Paused(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Paused).decode
+_METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
 
 
-class StateEndpoints:
-    """Answers for machines that watch."""
+class HealthEndpoints:
+    """Answers for machines that watch. `render` makes one text of every process's metrics."""
 
     def __init__(
         self,
         link: Link,
-        collect: Callable[[list[bytes]], bytes],
+        render: Callable[[list[bytes]], bytes],
         now_ms: Callable[[], int],
     ) -> None:
         self._link = link
-        self._collect = collect
+        self._render = render
         self._now_ms = now_ms
 
-    async def healthz(self, _request: Request) -> Response:
-        return Response(to_json(Health()), media_type="application/json")
+    async def health(self, request: Request) -> None:
+        await request.respond(200, to_json(Health()))
 
-    async def readyz(self, _request: Request) -> Response:
+    async def readiness(self, request: Request) -> None:
         readiness = await self._readiness()
-        status = 200 if readiness.ready else 503
-        return Response(to_json(readiness), status, media_type="application/json")
+        await request.respond(200 if readiness.ready else 503, to_json(readiness))
 
-    async def metrics(self, _request: Request) -> Response:
+    async def metrics(self, request: Request) -> None:
         try:
-            snapshots = await telemetry.gather(self._link, self._now_ms())
+            others = await snapshots.gather(self._link, self._now_ms())
         except StoreError:
-            snapshots = []
-        return Response(self._collect(snapshots), headers={"content-type": telemetry.CONTENT_TYPE})
+            others = []
+        await request.respond(200, self._render(others), content_type=_METRICS_TYPE)
 
     async def _readiness(self) -> Readiness:
         try:
-            names = await telemetry.processes(self._link, self._now_ms())
+            names = await snapshots.processes(self._link, self._now_ms())
             paused = await reads.paused(self._link)
         except StoreError:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])

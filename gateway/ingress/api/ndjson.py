@@ -1,7 +1,7 @@
-"""A stream of bytes as lines, with a bound on the memory a line can take.
+"""A stream of bytes as lines, with a bound on the memory a line can take. Pure.
 
-Owns the splitting only; pure. A line that is longer than the limit becomes `TooLong` as soon as
-that is known, and its bytes are dropped as they come.
+A line that is longer than the limit becomes `TooLong` as soon as that is known, and its bytes are
+dropped as they come.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class TooLong:
 
 
 TOO_LONG: Final = TooLong()
-Line = bytes | TooLong
+NdjsonLine = bytes | TooLong
 
 
 class LineSplitter:
@@ -29,12 +29,12 @@ class LineSplitter:
     def pending(self) -> bool:
         return bool(self._rest) or self._skipping
 
-    def feed(self, chunk: bytes) -> list[Line]:
+    def feed(self, chunk: bytes) -> list[NdjsonLine]:
         """The lines that end in this chunk, and one that is now known to be too long."""
         parts = chunk.split(b"\n")
         if len(parts) == 1:
             return self._grow(chunk)
-        lines: list[Line] = []
+        lines: list[NdjsonLine] = []
         if self._skipping:
             self._skipping = False
         else:
@@ -44,13 +44,13 @@ class LineSplitter:
         lines.extend(self._grow(parts[-1]))
         return lines
 
-    def end(self) -> list[Line]:
+    def end(self) -> list[NdjsonLine]:
         """The last line, if the stream did not end with a newline."""
         rest, self._rest = self._rest, b""
         self._skipping = False
         return [rest] if rest else []
 
-    def _grow(self, part: bytes) -> list[Line]:
+    def _grow(self, part: bytes) -> list[NdjsonLine]:
         if self._skipping:
             return []
         if len(self._rest) + len(part) <= self._bytes_max:
@@ -60,5 +60,5 @@ class LineSplitter:
         self._skipping = True
         return [TOO_LONG]
 
-    def _checked(self, line: bytes) -> Line:
+    def _checked(self, line: bytes) -> NdjsonLine:
         return line if len(line) <= self._bytes_max else TOO_LONG

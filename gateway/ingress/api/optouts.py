@@ -1,7 +1,7 @@
 """`PUT`, `GET` and `DELETE /v1/optouts/{phone}`: who does not want to be sent anything.
 
-Owns the reading of the calls only. An opt-out counts for every app, from the next request on and
-for every message whose step has not started; that is admission's and the cascade's work.
+An opt-out counts for every app, from the next request on and for every message whose step has not
+started. A number that cannot exist and a body that is none are Refusals that name the fault.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
 from gateway.core import phones
 from gateway.core.phones import Phone, PhoneError
-from gateway.ingress.api.requests import read_keys
-from gateway.ingress.http.asgi import NOT_JSON, media_type, read_body, to_json
-from gateway.ingress.http.auth import Authority
+from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Fault, Refusal, invalid, refuse
+from gateway.ingress.http.request import Request
 from gateway.store import reads
 from gateway.store.store import Store
 
@@ -43,37 +41,35 @@ _decode = msgspec.json.Decoder().decode
 class OptOutEndpoints:
     """Answers for opt-outs, by phone."""
 
-    def __init__(self, store: Store, authority: Authority) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._authority = authority
 
-    async def put_opt_out(self, request: Request) -> Response:
-        phone = await self._phone(request)
-        if media_type(request.scope) != "application/json":
+    async def put(self, request: Request) -> None:
+        phone = _phone(request)
+        if request.media_type != "application/json":
             raise refuse("media-type", "Send application/json.")
-        body = await read_body(request.scope, request.receive, BODY_BYTES_MAX)
-        wanted = _read(body)
+        wanted = _read(await request.body(BODY_BYTES_MAX))
         await reads.set_opt_out(self._store, phone.digits, wanted.scope)
-        return _answer(phone, wanted.scope)
+        await request.respond(200, to_json(OptOutView(phone.e164, wanted.scope)))
 
-    async def get_opt_out(self, request: Request) -> Response:
-        phone = await self._phone(request)
+    async def get(self, request: Request) -> None:
+        phone = _phone(request)
         scope = await reads.opt_out(self._store, phone.digits)
         if scope is None:
             raise refuse("not-found", "This person has not opted out of anything.")
-        return _answer(phone, scope)
+        await request.respond(200, to_json(OptOutView(phone.e164, scope)))
 
-    async def delete_opt_out(self, request: Request) -> Response:
-        phone = await self._phone(request)
-        await reads.drop_opt_out(self._store, phone.digits)
-        return Response(status_code=204)
+    async def delete(self, request: Request) -> None:
+        await reads.drop_opt_out(self._store, _phone(request).digits)
+        await request.respond(204)
 
-    async def _phone(self, request: Request) -> Phone:
-        await self._authority.require(request.scope["headers"], "send")
-        try:
-            return phones.parse(request.path_params["phone"])
-        except PhoneError as error:
-            raise Refusal(invalid([Fault("/phone", str(error))])) from None
+
+def _phone(request: Request) -> Phone:
+    """The number in the address. Raises Refusal."""
+    try:
+        return phones.parse(request.parameters["phone"])
+    except PhoneError as error:
+        raise Refusal(invalid([Fault("/phone", str(error))])) from None
 
 
 def _read(body: bytes) -> OptOutRequest:
@@ -83,12 +79,7 @@ def _read(body: bytes) -> OptOutRequest:
         raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
     if not isinstance(table, dict):
         raise Refusal(invalid([Fault("", 'Send an object such as {"scope": "marketing"}.')]))
-    faults: list[Fault] = []
-    values = read_keys(OptOutRequest, table, "", faults)
+    values, faults = read_keys(OptOutRequest, table)
     if faults:
         raise Refusal(invalid(faults))
     return OptOutRequest(**values)
-
-
-def _answer(phone: Phone, scope: Literal["marketing", "all"]) -> Response:
-    return Response(to_json(OptOutView(phone.e164, scope)), media_type="application/json")

@@ -11,9 +11,9 @@ second time, key by key, and the caller learns of all its faults at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,7 @@ from gateway.core import phones
 from gateway.core.model import Content
 from gateway.core.phones import Phone, PhoneError
 from gateway.core.policy import Policy
+from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Fault
 from providers.contract import Button as CoreButton
@@ -31,7 +32,6 @@ TTL_S_MAX = 2_592_000
 METADATA_BYTES_MAX = 1024
 URL_MAX = 1000
 KEY_MAX = 255  # an idempotency key
-POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
@@ -318,65 +318,10 @@ def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[Fault] | Malfo
         return Malformed(_sentence(error))
     if not isinstance(table, dict):
         return [Fault("", "A message is a JSON object with the keys `to`, `category` and more.")]
-    faults: list[Fault] = []
-    values = read_keys(SendRequest, table, "", faults)
+    values, faults = read_keys(SendRequest, table)
     unread = frozenset(table.keys() | {"to", "category"}) - values.keys()
     _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, unread)
     return faults + more
-
-
-def read_keys(
-    kind: type[msgspec.Struct], table: Mapping[str, Any], pointer: str, faults: list[Fault]
-) -> dict[str, Any]:
-    """The keys that can be read, each as its field's type; appends a fault for every other."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for key in table:
-        if key not in fields:
-            known = ", ".join(fields)
-            shown = _escaped(key[:POINTER_KEY_MAX])
-            faults.append(Fault(f"{pointer}/{shown}", f"Unknown key; there are: {known}."))
-    values: dict[str, Any] = {}
-    for name, field in fields.items():
-        if name not in table:
-            if field.required:
-                faults.append(Fault(f"{pointer}/{name}", f"Required: {rule_of(field.type)}"))
-            continue
-        at = f"{pointer}/{name}"
-        nested = _struct_in(field.type)
-        if nested is not None and isinstance(table[name], dict):
-            count = len(faults)
-            inner = read_keys(nested, table[name], at, faults)
-            if len(faults) == count:
-                values[name] = nested(**inner)
-            continue
-        try:
-            values[name] = msgspec.convert(table[name], field.type)
-        except msgspec.ValidationError as error:
-            reason = str(error).partition(" - at")[0]
-            faults.append(Fault(at, f"{reason}. {rule_of(field.type)}".rstrip()))
-    return values
-
-
-def rule_of(kind: Any) -> str:
-    """The sentence that stands at a type, the same that the OpenAPI document shows."""
-    if get_origin(kind) is Annotated:
-        for note in get_args(kind)[1:]:
-            if isinstance(note, msgspec.Meta) and note.description:
-                return note.description
-        return rule_of(get_args(kind)[0])
-    return next((rule for part in get_args(kind) if (rule := rule_of(part))), "")
-
-
-def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return kind
-    if get_origin(kind) in (Annotated, Literal, dict):
-        return None
-    return next((found for part in get_args(kind) if (found := _struct_in(part))), None)
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _sentence(error: Exception) -> str:

@@ -1,19 +1,19 @@
 """`POST /v1/messages` as application/x-ndjson: a stream of any length, answered line by line.
 
-Owns one stream: reading, the window, and answering in order, both at the same time. A line is
-answered once its message is durable. Blank lines are counted and not answered.
+Reading and answering in order go on at the same time. A line is answered once its message is
+durable. Blank lines are counted and not answered.
 
 Back-pressure goes both ways. At most WINDOW lines are between being read and being answered: while
 the store is slow, or the client does not read, nothing more is received and memory stays flat. A
 full lane stops the reading too, until it has room again.
 
-How a stream ends before its input does: a line that cannot be taken for now (Redis away, a lane
-that stays full for `request_timeout`, a line that does not arrive within it) is answered
+How a stream ends before its input does: a line that cannot be taken for now (Redis unavailable, a
+lane that stays full for `request_timeout`, a line that does not arrive within it) is answered
 `{"line", "outcome": "error", "error": {...}}` with the problem's status, nothing after it is read,
 all lines read before it get their own answers, and the answer ends cleanly. What has no answer was
 not taken: the client goes on from the first line that is unanswered or an error. While nothing is
-written yet, a store that is away is told as for any other request: 503 with Retry-After. A client
-that does not read its answers for `request_timeout` is disconnected.
+written yet, a store that is unavailable is told as for any other request: 503 with Retry-After. A
+client that does not read its answers for `request_timeout` is disconnected.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import asyncio
 from collections import deque
 
 from gateway.core import model
-from gateway.ingress.api.messages import Intake, idempotency_key
-from gateway.ingress.api.ndjson import Line, LineSplitter, TooLong
+from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.ndjson import LineSplitter, NdjsonLine, TooLong
 from gateway.ingress.api.results import Result, failure, result_of
 from gateway.ingress.batcher import Busy
-from gateway.ingress.http.asgi import Receive, Scope, Send, refuse_encoded, to_json
-from gateway.ingress.http.auth import Authority
+from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
 from gateway.ingress.http.problems import Problem, Refusal, problem
-from gateway.settings.file import Server
+from gateway.ingress.http.request import Request
+from gateway.settings.tables import Server
 from gateway.store.admit import Answer
 
 WINDOW = 1_024  # lines between being read and being answered
@@ -37,41 +37,32 @@ ANSWER_BYTES_MAX = 64 * 1024  # of answers in one write
 BUSY_WAIT_S = 0.01  # before a line is offered again to a full queue
 START_WITHIN_S = 2.0  # the answer begins with the first line's, or then: some clients wait for it
 
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")],
-}
+_HEADERS = (NDJSON, (b"cache-control", b"no-store"))
 
 
 class StreamEndpoint:
     """Answers bodies that come as a stream."""
 
-    def __init__(self, intake: Intake, authority: Authority, limits: Server) -> None:
-        self._intake = intake
-        self._authority = authority
+    def __init__(self, queue: AdmissionQueue, limits: Server) -> None:
+        self._queue = queue
         self._limits = limits
-        self._open: set[_Stream] = set()
+        self._open: set[_MessageStream] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = await self._authority.require(scope["headers"], "send")
-        key = idempotency_key(scope)
-        refuse_encoded(scope)
-        guard = scope.get("kaskad.guard")
-        if guard is not None:
-            guard.leave_body_to_app()
-        stream = _Stream(self._intake, self._limits, principal.app, key)
+    async def send(self, request: Request, key: str | None) -> None:
+        """Answers one stream; line n of it has the idempotency key `key#n`. Raises Refusal."""
+        request.refuse_encoded()
+        request.leave_body_to_handler()
+        stream = _MessageStream(request, self._queue, self._limits, key)
         self._open.add(stream)
         refused: Problem | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(stream.read(receive))
-                refused = await stream.write(send)
+                reader = tasks.create_task(stream.read())
+                refused = await stream.write()
                 reader.cancel()
-        except* (TimeoutError, _ClientGone):
+        except* (TimeoutError, ClientGone):
             # Only writing raises TimeoutError: nobody takes the answers.
-            if guard is not None:
-                guard.abort()
+            request.abort()
         finally:
             self._open.discard(stream)
         if refused is not None:
@@ -83,46 +74,43 @@ class StreamEndpoint:
             stream.stop()
 
 
-class _ClientGone(Exception):
-    """Ends the group: there is nobody to write to."""
-
-
-class _Slot:
+class _PendingLine:
     """One line on its way: `answer` is bytes once it may be written."""
 
-    __slots__ = ("answer", "away", "line")
+    __slots__ = ("answer", "number", "unavailable")
 
-    def __init__(self, line: int) -> None:
-        self.line = line
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.answer: bytes | None = None
-        self.away: Problem | None = None  # why it could not be taken, where that is a 503
+        self.unavailable: Problem | None = None  # why it could not be taken, where that is a 503
 
 
-class _Stream:
-    def __init__(self, intake: Intake, limits: Server, app: str, key: str | None) -> None:
-        self._intake = intake
-        self._app = app
+class _MessageStream:
+    def __init__(
+        self, request: Request, queue: AdmissionQueue, limits: Server, key: str | None
+    ) -> None:
+        self._request = request
+        self._queue = queue
         self._key = key
-        self._patience_s = limits.request_timeout_ms / 1000
+        self._timeout_s = limits.request_timeout_ms / 1000
         self._bytes_max = limits.line_bytes_max
         self._splitter = LineSplitter(limits.line_bytes_max)
-        self._slots: deque[_Slot] = deque()
+        self._pending: deque[_PendingLine] = deque()
         self._line = 0
         self._ended = False  # nothing more is read
-        self._answered = asyncio.Event()  # the first slot has its answer, or the last line was read
+        self._answered = asyncio.Event()  # the first has its answer, or the last was read
         self._room = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
 
     # --- reading ---
 
-    async def read(self, receive: Receive) -> None:
-        """Takes lines until the input or the stream ends. Raises _ClientGone.
+    async def read(self) -> None:
+        """Takes lines until the input or the stream ends. Raises ClientGone.
 
         After each wait it looks whether the stream ended meanwhile: a line that the writer will not
         answer must not be taken.
         """
         while not self._ended:
-            chunk, more = await self._next_chunk(receive)
+            chunk, more = await self._next_chunk()
             for line in self._splitter.feed(chunk):
                 await self._take(line)
             if not more:
@@ -134,32 +122,28 @@ class _Stream:
         """Whether the stream ended; asked again after each wait."""
         return self._ended
 
-    async def _next_chunk(self, receive: Receive) -> tuple[bytes, bool]:
+    async def _next_chunk(self) -> tuple[bytes, bool]:
         """The next bytes that bring a line on. A line has so long in all, not each of its bytes."""
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 while True:
-                    event = await receive()
-                    if event["type"] != "http.request":
-                        raise _ClientGone
-                    body: bytes = event.get("body", b"")
+                    body, more = await self._request.next_chunk()
                     chunks.append(body)
-                    more: bool = event.get("more_body", False)
                     size += len(body)
                     if not more or b"\n" in body or size > self._bytes_max:
                         return b"".join(chunks), more
         except TimeoutError:
-            seconds = f"{self._patience_s:g} s"
+            seconds = f"{self._timeout_s:g} s"
             late = problem("timeout", f"No complete line arrived within {seconds}.")
             self._answer_at_once(late, ends=True)
             return b"", False
 
-    async def _take(self, line: Line) -> None:
+    async def _take(self, line: NdjsonLine) -> None:
         if self._over():
             return
-        if len(self._slots) >= WINDOW:
+        if len(self._pending) >= WINDOW:
             await self._wait_for_room()
             if self._over():
                 return
@@ -171,7 +155,7 @@ class _Stream:
             self._line += 1
             return
         key = f"{self._key}#{self._line + 1}" if self._key is not None else None
-        message = self._intake.prepare(line, self._app, key)
+        message = self._queue.prepare(line, self._request.principal.app, key)
         if isinstance(message, Problem):
             self._answer_at_once(message)
             return
@@ -181,32 +165,30 @@ class _Stream:
         if crowded is not None:
             self._answer_at_once(crowded, ends=True)
             return
-        self._line += 1
-        slot = _Slot(self._line)
-        self._slots.append(slot)
+        pending = self._begin_line()
         while True:
             try:
-                self._intake.submit(message, lambda answer: self._tell(slot, answer))
+                self._queue.submit(message, lambda answer: self._answer(pending, answer))
             except Busy:
                 await asyncio.sleep(BUSY_WAIT_S)
             else:
                 return
 
     async def _wait_for_room(self) -> None:
-        while len(self._slots) >= WINDOW:
+        while len(self._pending) >= WINDOW:
             self._room.clear()
             await self._room.wait()
 
     async def _when_lane_has_room(self, message: model.Send) -> Problem | None:
         """Waits while the message's lane is full; the problem when it stays so."""
-        crowded = self._intake.backlog_problem(message)
+        crowded = self._queue.backlog_problem(message)
         if crowded is None:
             return None
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 while crowded is not None:
-                    await self._intake.backlog.next_sample()
-                    crowded = self._intake.backlog_problem(message)
+                    await self._queue.backlog.next_sample()
+                    crowded = self._queue.backlog_problem(message)
         except TimeoutError:
             return crowded
         return None
@@ -218,66 +200,70 @@ class _Stream:
 
     # --- answering ---
 
-    def _answer_at_once(self, why: Problem, *, ends: bool = False) -> None:
+    def _begin_line(self) -> _PendingLine:
         self._line += 1
-        slot = _Slot(self._line)
-        self._slots.append(slot)
+        line = _PendingLine(self._line)
+        self._pending.append(line)
+        return line
+
+    def _answer_at_once(self, why: Problem, *, ends: bool = False) -> None:
+        line = self._begin_line()
         result = failure(why)
         if ends:
             result.outcome = "error"
-        self._finish(slot, result)
+        self._finish(line, result)
         self._ended = self._ended or ends
 
-    def _tell(self, slot: _Slot, answer: Answer | Exception) -> None:
+    def _answer(self, line: _PendingLine, answer: Answer | Exception) -> None:
         result = result_of(answer)
         if result.outcome == "error":
             self._ended = True
-        self._finish(slot, result)
+        self._finish(line, result)
 
-    def _finish(self, slot: _Slot, result: Result) -> None:
-        result.line = slot.line
-        slot.answer = to_json(result)
+    def _finish(self, line: _PendingLine, result: Result) -> None:
+        result.line = line.number
+        line.answer = to_json(result)
         if isinstance(result.error, Problem) and result.error.status == 503:
-            slot.away = result.error
-        if slot is self._slots[0] or self._ended:
+            line.unavailable = result.error
+        if line is self._pending[0] or self._ended:
             self._answered.set()
 
-    async def write(self, send: Send) -> Problem | None:
+    async def write(self) -> Problem | None:
         """Writes answers in order until the last. Raises TimeoutError when nobody takes them.
 
-        Returns why, with nothing written, when no line could be taken because the store is away."""
+        Where the store is unavailable for every line, nothing is written and why is returned."""
         refused = await self._refused_at_once()
         if refused is not None:
             return refused
-        await send(_START)
+        await self._request.begin(200, _HEADERS)
         while True:
             await self._answered.wait()
             self._answered.clear()
             answers = self._ready()
             while answers:
                 body = b"\n".join(answers) + b"\n"
-                async with asyncio.timeout(self._patience_s):
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                async with asyncio.timeout(self._timeout_s):
+                    await self._request.write(body)
                 self._room.set()
                 answers = self._ready()
-            if self._ended and not self._slots:
-                await send({"type": "http.response.body", "body": b""})
+            if self._ended and not self._pending:
+                await self._request.end()
                 return None
 
     async def _refused_at_once(self) -> Problem | None:
-        """Waits for the first answer, and where the store is away for all lines that were read."""
-        slots = self._slots
+        """Waits for the first answer, and for all of them where the store is unavailable."""
+        pending = self._pending
         try:
             async with asyncio.timeout(START_WITHIN_S):
                 await self._answered.wait()
-                while slots and slots[0].answer is None:  # the end of the input was told
+                while pending and pending[0].answer is None:  # the end of the input was told
                     self._answered.clear()
                     await self._answered.wait()
         except TimeoutError:
             return None
-        while slots and slots[0].away is not None:
-            if all(slot.answer is not None for slot in slots):
-                return slots[0].away if all(slot.away for slot in slots) else None
+        while pending and pending[0].unavailable is not None:
+            if all(line.answer is not None for line in pending):
+                return pending[0].unavailable if all(line.unavailable for line in pending) else None
             self._answered.clear()
             await self._answered.wait()
         return None
@@ -285,9 +271,9 @@ class _Stream:
     def _ready(self) -> list[bytes]:
         answers: list[bytes] = []
         size = 0
-        slots = self._slots
-        while slots and (answer := slots[0].answer) is not None and size < ANSWER_BYTES_MAX:
+        pending = self._pending
+        while pending and (answer := pending[0].answer) is not None and size < ANSWER_BYTES_MAX:
             answers.append(answer)
             size += len(answer)
-            slots.popleft()
+            pending.popleft()
         return answers

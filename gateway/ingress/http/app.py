@@ -1,72 +1,60 @@
 """The ASGI application of a worker: its parts, its routes, and the last word on every failure.
 
-Owns the table of addresses and the life of the worker's background tasks. The hot addresses are
-plain ASGI and found by one comparison; Starlette routes the rest. It must not know what an endpoint
-does. Whatever an endpoint raises ends here: a Refusal is its problem document, Redis away a 503, a
-question the report cannot answer a 422, and anything else a 500 with an incident that is logged
-with its traceback. No exception's text reaches a client unless it was written for one.
+A request's row is found in the route table, its key is asked for the row's scope, and its handler
+runs. Off the hot addresses each request is one line in the log, which names the endpoint and not
+the address, for that may hold a phone number.
+
+Whatever is raised ends here: a Refusal is its problem document, a browser without a key is asked
+for one, Redis unavailable is a 503, and anything else a 500 with an incident that is logged with
+its traceback. No exception's text reaches a client unless it was written for one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import structlog
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route, Router
 
 from gateway import telemetry
-from gateway.finance.report import ReportFault
-from gateway.ingress.api import reports as finance
-from gateway.ingress.api.callbacks import PREFIX as CALLBACKS
+from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
-from gateway.ingress.api.health import StateEndpoints
-from gateway.ingress.api.message import MessageEndpoints
-from gateway.ingress.api.messages import Intake, SendEndpoint
+from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
-    PROBLEM_JSON,
-    AsgiMessage,
-    Begin,
+    PRIVATE,
+    TEXT,
+    AsgiReceive,
+    AsgiScope,
+    AsgiSend,
     ClientGone,
-    Field,
-    Headers,
-    Receive,
-    Reply,
-    Scope,
-    Send,
-    Start,
-    media_type,
-    respond_refusal,
-    to_json,
 )
-from gateway.ingress.http.auth import Authority
-from gateway.ingress.http.problems import Fault, Refusal, invalid, refuse
+from gateway.ingress.http.auth import (
+    LOGIN_CHALLENGE,
+    LOGIN_HINT,
+    Authority,
+    LoginNeeded,
+)
+from gateway.ingress.http.request import Request
+from gateway.ingress.http.route import Configured, Router
+from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
-from gateway.ingress.pages import docs
 from gateway.redis.errors import StoreError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
+from gateway.store import snapshots
 from gateway.store.store import Store
-
-MESSAGES = "/v1/messages"
-EVENTS = "/v1/events"
-_MESSAGES_TARGET = MESSAGES.encode()
-_CALLBACKS_TARGET = CALLBACKS.encode()
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = structlog.get_logger("ingress")
 
@@ -84,10 +72,10 @@ class Ingress:
         self.metrics = Metrics()
         self.authority = Authority(settings, store.link, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
-        self.intake = Intake(store, self.backlog, self.metrics, now_ms)
+        self.queue = AdmissionQueue(store, self.backlog, self.metrics, now_ms)
         self.hub = EventHub(store.link, store.shards)
-        self.stream = StreamEndpoint(self.intake, self.authority, limits)
-        self.sends = SendEndpoint(self.intake, self.authority, limits)
+        self.stream = StreamEndpoint(self.queue, limits)
+        self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
             store,
             adapters_of(settings),
@@ -96,184 +84,80 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.link, self.hub, self.authority, limits)
-        self.document = openapi.document(settings.providers, limits.batch_items_max)
-        self._plain: dict[str, App] = dict(
-            finance.endpoints(
-                finance.FinanceDeps(
-                    link=store.link,
-                    shards=store.shards,
-                    currency=settings.prices.currency,
-                    authorise=self._authorise_report,
-                    refusals=(Refusal,),
-                    now_ms=now_ms,
-                )
-            )
+        self.events = EventsEndpoint(store.link, self.hub, limits)
+        configured = Configured(limits.batch_items_max, tuple(settings.providers))
+        self.document = openapi.document(ROUTES, configured)
+        endpoints = Endpoints(
+            sends=self.sends,
+            messages=MessageEndpoints(store, now_ms),
+            events=self.events,
+            optouts=OptOutEndpoints(store),
+            reports=ReportEndpoints(store.link, store.shards, settings.prices.currency, now_ms),
+            callbacks=self.callbacks,
+            health=HealthEndpoints(store.link, self._render, now_ms),
+            docs=DocsEndpoints(self.document, limits.public_url),
         )
-        self._router = self._make_router(store, docs.page(self.document, limits.public_url))
+        self._router = Router(ROUTES)
+        self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
             self.backlog,
-            lambda: self.intake.batcher.waiting() + self.callbacks.batcher.waiting(),
+            lambda: self.queue.batcher.waiting() + self.callbacks.batcher.waiting(),
             lambda: self.events.clients,
         )
 
-    # --- routes ---
+    # --- requests ---
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         if scope["type"] != "http":
             return
-        path: str = scope["path"]
-        try:
-            if path == MESSAGES and scope["method"] == "POST":
-                endpoint: App = self.sends
-                if media_type(scope) == "application/x-ndjson":
-                    endpoint = self.stream
-                await endpoint(scope, receive, send)
-            elif path.startswith(CALLBACKS) and scope["method"] == "POST":
-                await self.callbacks(scope, receive, send)
-            else:
-                await self._logged(scope, receive, send, path)
-        except ClientGone:
-            return
-        except Exception as error:
-            status = await self._answer_failure(scope, send, error)
-            name = "send" if path == MESSAGES else "callback"
-            self.metrics.requests.labels(name, str(status)).inc()
-            _log.debug("refused", endpoint=name, status=status)
-
-    def short_way(self, target: bytes, headers: Sequence[Field], body: bytes) -> Start | None:
-        """What is left to do for a whole POST to a hot address; None: it goes through ASGI.
-
-        Whatever is wrong with it is told there, and it changes nothing here."""
-        try:
-            if target == _MESSAGES_TARGET:
-                begin, name = self.sends.short_way(headers, body), "send"
-            elif target.startswith(_CALLBACKS_TARGET):
-                begin, name = self.callbacks.short_way(target, headers, body), "callback"
-            else:
-                return None
-        except Exception:
-            return None  # the long way raises it again, answers it and logs it
-        return None if begin is None else partial(self._begin, begin, name)
-
-    def _begin(self, begin: Begin, name: str, reply: Reply) -> None:
-        """Does what is left; a failure, now or later, is answered as it is through ASGI."""
-
-        def fail(error: Exception) -> None:
-            refusal = _refusal_of(error)
-            problem = refusal.problem
-            self.metrics.requests.labels(name, str(problem.status)).inc()
-            _log.debug("refused", endpoint=name, status=problem.status)
-            reply(problem.status, to_json(problem), refusal.headers, PROBLEM_JSON)
-
-        try:
-            begin(reply, fail)
-        except Exception as error:
-            fail(error)
-
-    async def _logged(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        """A request off the hot path: one line in the log when it is over, whatever became of it.
-
-        The line names the endpoint and not the address, which may hold a phone number."""
         began = time.perf_counter()
-        status = 0
-
-        async def noting(message: AsgiMessage) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        request = Request(scope, receive, send)
+        name, quiet, failed = "none", False, 0
         try:
-            await self._elsewhere(scope, receive, noting, path)
+            route, request.parameters = self._router.find(request.method, request.path)
+            name, quiet = route.name, route.quiet
+            if route.scope is not None:
+                require = self.authority.require_login if route.login else self.authority.require
+                request.principal = await require(request.headers, route.scope)
+            await self._handlers[name](request)
         except ClientGone:
             return
         except Exception as error:
-            await self._answer_failure(scope, noting, error)
-        ms = round((time.perf_counter() - began) * 1000, 1)
-        endpoint = scope.get("kaskad.endpoint", "none")
-        self.metrics.requests.labels(endpoint, str(status)).inc()
-        _log.info("request", endpoint=endpoint, method=scope["method"], status=status, ms=ms)
-
-    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        method = scope["method"]
-        if path == MESSAGES or path.startswith(CALLBACKS):
-            raise _method_not_allowed("POST")
-        if path == EVENTS:
-            if method != "GET":
-                raise _method_not_allowed("GET")
-            scope["kaskad.endpoint"] = "events"
-            await self.events(scope, receive, send)
+            failed = await self._answer_failure(request, error)
+        if quiet and not failed:
             return
-        plain = self._plain.get(path)
-        if plain is not None:
-            if method not in ("GET", "HEAD"):
-                raise _method_not_allowed("GET, HEAD")
-            scope["kaskad.endpoint"] = "reports"
-            await plain(scope, receive, send)
-            return
-        scope["app"] = self  # so that Starlette raises what it would else answer in its own words
-        await self._router(scope, receive, send)
+        status = failed or request.status
+        self.metrics.requests.labels(name, str(status)).inc()
+        if quiet:
+            _log.debug("refused", endpoint=name, status=status)
+        else:
+            ms = round((time.perf_counter() - began) * 1000, 1)
+            _log.info("request", endpoint=name, method=request.method, status=status, ms=ms)
 
-    async def _answer_failure(self, scope: Scope, send: Send, error: Exception) -> int:
+    async def _answer_failure(self, request: Request, error: Exception) -> int:
         """Answers, unless an answer had begun; returns the status that the failure has."""
-        refusal = _refusal_of(error)
-        try:
-            await respond_refusal(scope, send, refusal)
-        except RuntimeError:
-            # The answer had begun: all that is left is to end it where it is.
-            if (guard := scope.get("kaskad.guard")) is not None:
-                guard.abort()
+        if isinstance(error, LoginNeeded):
+            await request.respond(401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
+            return 401
+        refusal = refusal_of(error)
+        if request.status:
+            request.abort()  # an answer had begun: all that is left is to end it where it is
+        else:
+            await request.refuse(refusal)
         return refusal.problem.status
 
-    def _make_router(self, store: Store, page: bytes) -> Router:
-        messages = MessageEndpoints(store, self.authority, self._now_ms)
-        optouts = OptOutEndpoints(store, self.authority)
-        state = StateEndpoints(store.link, self._render, self._now_ms)
-        document = to_json(self.document)
-        policy = {"content-security-policy": docs.CONTENT_SECURITY_POLICY}
-
-        async def openapi_json(_request: Request) -> Response:
-            return Response(document, media_type="application/json")
-
-        async def docs_page(_request: Request) -> Response:
-            return Response(page, media_type="text/html", headers=policy)
-
-        return Router(
-            [
-                _route(
-                    "/v1/messages/{id}", GET=messages.get_message, DELETE=messages.delete_message
-                ),
-                _route(
-                    "/v1/optouts/{phone}",
-                    GET=optouts.get_opt_out,
-                    PUT=optouts.put_opt_out,
-                    DELETE=optouts.delete_opt_out,
-                ),
-                _route("/healthz", GET=state.healthz),
-                _route("/readyz", GET=state.readyz),
-                _route("/metrics", GET=state.metrics),
-                _route("/openapi.json", GET=openapi_json),
-                _route("/docs", GET=docs_page),
-            ],
-            redirect_slashes=False,
-        )
-
-    def _render(self, snapshots: list[bytes]) -> bytes:
-        return telemetry.render(snapshots, self.metrics.registry, self._process)
-
-    async def _authorise_report(self, headers: Headers) -> object:
-        return await self.authority.require(headers, "report")
+    def _render(self, others: list[bytes]) -> bytes:
+        return telemetry.render(others, self.metrics.registry, self._process)
 
     # --- life ---
 
     async def keep_publishing(self) -> None:
-        """Publishes this worker's figures until it is cancelled."""
+        """Publishes this worker's metrics until it is cancelled."""
         while True:
             try:
-                registry, now_ms = self.metrics.registry, self._now_ms()
-                await telemetry.publish(self._link, self._process, registry, now_ms)
+                snapshot = telemetry.snapshot(self.metrics.registry, self._process)
+                await snapshots.publish(self._link, self._process, snapshot, self._now_ms())
             except StoreError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
@@ -285,7 +169,7 @@ class Ingress:
 
     async def drained(self) -> None:
         """Returns once every message and receipt that was taken is durable."""
-        await self.intake.batcher.drained()
+        await self.queue.batcher.drained()
         await self.callbacks.batcher.drained()
 
 
@@ -304,11 +188,11 @@ async def open_ingress(
         for name, coroutine in (
             ("backlog", app.backlog.keep_sampling()),
             ("events", app.hub.run()),
-            ("figures", app.keep_publishing()),
+            ("metrics", app.keep_publishing()),
         )
     ]
     for task in tasks:
-        task.add_done_callback(_tell_of_death)
+        task.add_done_callback(_log_death)
     try:
         yield app
         app.stop()
@@ -318,37 +202,12 @@ async def open_ingress(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await telemetry.withdraw(store.link, process)
+            await snapshots.withdraw(store.link, process)
         except StoreError as error:
             _log.debug("not_withdrawn", reason=str(error))
 
 
-def _tell_of_death(task: asyncio.Task[None]) -> None:
+def _log_death(task: asyncio.Task[None]) -> None:
     """A background task never ends by itself: that it did is a bug, and must not pass unseen."""
-    if not task.cancelled() and (fault := task.exception()) is not None:
-        _log.error("background_task_died", task=task.get_name(), exc_info=fault)
-
-
-def _route(path: str, **methods: Callable[[Request], Awaitable[Response]]) -> Route:
-    async def endpoint(request: Request) -> Response:
-        method = "GET" if request.method == "HEAD" else request.method
-        chosen = methods[method]
-        request.scope["kaskad.endpoint"] = chosen.__name__
-        return await chosen(request)
-
-    return Route(path, endpoint, methods=list(methods))
-
-
-def _refusal_of(error: Exception) -> Refusal:
-    if isinstance(error, HTTPException):
-        if error.status_code == 405:
-            return _method_not_allowed((error.headers or {}).get("Allow", ""))
-        return refuse("not-found", "There is nothing at this address; /docs lists all there is.")
-    if isinstance(error, ReportFault):
-        pointer = f"/{error.parameter}" if error.parameter else ""
-        return Refusal(invalid([Fault(pointer, error.detail)]))
-    return refusal_of(error)
-
-
-def _method_not_allowed(allowed: str) -> Refusal:
-    return refuse("method-not-allowed", f"Use {allowed}.", (b"allow", allowed.encode()))
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("background_task_died", task=task.get_name(), exc_info=error)

@@ -1,14 +1,18 @@
-"""Who is asking, and may they: bearer keys, their apps and scopes.
+"""Who is asking, and may they: API keys, their apps and scopes.
 
-Owns the look-up of keys: those of the configuration, hashed at start, and those made with
-`kaskad key new`, read from Redis and remembered for a few seconds, so that a withdrawn key stops
-working soon and a busy one costs nothing. Both memories are bounded. It must not know what a scope
-opens. No or an unknown key is a 401, a missing scope a 403 that names it; when Redis is away, a key
-that is not remembered raises StoreUnavailable.
+A key is one of the configuration, hashed at start, or one made with `kaskad key new`, read from
+Redis and remembered for a few seconds, so that a withdrawn key stops working soon and a busy one
+costs nothing. Both memories are bounded. Programs send the key as a bearer token, browsers as the
+password of HTTP Basic.
+
+No key or an unknown one is a 401, a missing scope a 403 that names it; a browser is asked for a key
+in both cases. While Redis is unavailable, a key that is not remembered raises StoreUnavailable.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Callable, Mapping
 
@@ -27,6 +31,10 @@ REMEMBERED_MAX = 10_000  # keys, known and unknown together
 KEY_BYTES_MAX = 512
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="kaskad"')
+LOGIN_CHALLENGE = (b"www-authenticate", b'Basic realm="Kaskad reports", charset="UTF-8"')
+LOGIN_HINT = (
+    b"Give an API key with the scope report as the password; the user name does not matter.\n"
+)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -35,6 +43,13 @@ class Principal(msgspec.Struct, frozen=True):
     app: str
     scopes: frozenset[Scope]
     digest: bytes
+
+
+NOBODY = Principal("", frozenset(), b"")  # of what needs no key
+
+
+class LoginNeeded(Exception):
+    """A browser sent no key that opens this page: it is to ask for one."""
 
 
 class Authority:
@@ -48,20 +63,28 @@ class Authority:
 
     async def require(self, headers: Headers, scope: Scope) -> Principal:
         """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
-        digest = _digest_in(first_header(headers, b"authorization"))
+        value = first_header(headers, b"authorization")
+        if value is None or value[:7].lower() != b"bearer ":
+            raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
+        key = value[7:].strip()
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            raise _unauthorized("The API key is not one of ours.")
+        digest = digest_of(key)
         principal = self._configured.get(digest) or await self._of_redis(digest)
-        return _checked(principal, digest, scope)
+        if principal is None or not hmac.compare_digest(principal.digest, digest):
+            raise _unauthorized("The API key is not known; it may have been withdrawn.")
+        if scope not in principal.scopes:
+            held = ", ".join(sorted(principal.scopes)) or "none"
+            raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
+        return principal
 
-    def known(self, authorization: bytes | None, scope: Scope) -> Principal | None:
-        """The principal of that header, where no question to Redis is needed. Raises Refusal."""
-        digest = _digest_in(authorization)
-        principal = self._configured.get(digest)
-        if principal is None:
-            remembered = self._remembered.get(digest)
-            if remembered is None or remembered[1] <= self._now_ms():
-                return None
-            principal = remembered[0]
-        return _checked(principal, digest, scope)
+    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
+        """The same for a page. Raises LoginNeeded and StoreUnavailable."""
+        value = first_header(headers, b"authorization") or b""
+        try:
+            return await self.require([(b"authorization", _as_bearer(value))], scope)
+        except Refusal:
+            raise LoginNeeded from None
 
     async def _of_redis(self, digest: bytes) -> Principal | None:
         now_ms = self._now_ms()
@@ -79,24 +102,16 @@ class Authority:
         return principal
 
 
-def _digest_in(authorization: bytes | None) -> bytes:
-    """Raises Refusal for what carries no key."""
-    if authorization is None or authorization[:7].lower() != b"bearer ":
-        raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
-    key = authorization[7:].strip()
-    if not 0 < len(key) <= KEY_BYTES_MAX:
-        raise _unauthorized("The API key is not one of ours.")
-    return digest_of(key)
-
-
-def _checked(principal: Principal | None, digest: bytes, scope: Scope) -> Principal:
-    """Raises Refusal for a key that is not known or may not do this."""
-    if principal is None or not hmac.compare_digest(principal.digest, digest):
-        raise _unauthorized("The API key is not known; it may have been withdrawn.")
-    if scope not in principal.scopes:
-        held = ", ".join(sorted(principal.scopes)) or "none"
-        raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
-    return principal
+def _as_bearer(authorization: bytes) -> bytes:
+    """HTTP Basic turned into the bearer key that its password is; anything else as it is."""
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return authorization
+    try:
+        _, _, key = base64.b64decode(token.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return authorization
+    return b"Bearer " + key
 
 
 def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:

@@ -1,77 +1,52 @@
-"""The OpenAPI 3.1 document, built from the very Structs that requests are read into.
+"""The OpenAPI 3.1 document, made from the route table and the Structs that it names.
 
-Owns the description of every endpoint: who may call it, what it takes, and each answer it can give.
-A test calls the running endpoints by this document, so it cannot drift. Pure. It must not know how
-an endpoint works.
+Each operation says who may call it, what it takes, and each answer it can give. A test calls the
+running endpoints by this document, so it cannot drift. Pure; it cannot fail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from types import FunctionType
+from typing import Any
 
 import msgspec
 
-from gateway.ingress.api.callbacks import CallbackResult
-from gateway.ingress.api.events import EventData
-from gateway.ingress.api.health import Health, Readiness
-from gateway.ingress.api.message import MessageView
-from gateway.ingress.api.optouts import OptOutRequest, OptOutView
-from gateway.ingress.api.requests import KEY_MAX, SendRequest
-from gateway.ingress.api.results import Result
-from gateway.ingress.http.openapi_parts import (
-    REF,
-    Doc,
-    content_of,
-    json_of,
-    path_parameter,
-    problems,
-    ref_of,
-)
-from gateway.ingress.http.openapi_reports import cost
-from gateway.ingress.http.problems import Problem
+from gateway.ingress.http.problems import KINDS, Problem
+from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
 
-_STRUCTS = (
-    SendRequest,
-    Result,
-    Problem,
-    MessageView,
-    OptOutRequest,
-    OptOutView,
-    CallbackResult,
-    EventData,
-    Health,
-    Readiness,
-)
+_REF = "#/components/schemas/{name}"
 _ABOUT = (
     "One endpoint takes messages; Kaskad sends each over the channels of its route until one "
     "arrives, bills it once, and never sends the same campaign to the same person twice. "
     "Errors are RFC 9457 problem documents; amounts are decimal strings; times are RFC 3339 in UTC."
 )
+_TAGS = {
+    "Messages": "Send, look up, cancel, follow.",
+    "Opt-outs": "Who does not want to be sent anything.",
+    "Reports": "What it cost.",
+    "Providers": "Receipts; called by providers, not by apps.",
+    "State": "For machines that watch.",
+}
+_OF_ALL = (431, 500)
+_OF_A_KEY = (400, 401, 403, 503)
+_OF_A_BODY = (408, 413, 415)
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
 
 
-def document(providers: Iterable[str], batch_items_max: int) -> Doc:
-    """The whole document. `providers` are the names that callbacks may come under."""
-    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=REF)
-    paths = {
-        "/v1/messages": {"post": _send(batch_items_max)},
-        "/v1/messages/{id}": _message(),
-        "/v1/optouts/{phone}": _opt_outs(),
-        "/v1/events": {"get": _events()},
-        "/v1/reports/cost": {"get": cost()},
-        "/v1/callbacks/{provider}": {"post": _callback(sorted(providers))},
-        **_state(),
-    }
+def document(routes: Sequence[HttpRoute[Any]], configured: Configured) -> Doc:
+    """The whole document."""
+    described = [route for route in routes if route.tag is not None]
+    paths: dict[str, Doc] = {}
+    for route in described:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, configured)
+    types = [kind for route in described for kind in _types(route, configured)]
+    _, schemas = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Kaskad", "version": version("kaskad"), "description": _ABOUT},
-        "tags": [
-            {"name": "Messages", "description": "Send, look up, cancel, follow."},
-            {"name": "Opt-outs", "description": "Who does not want to be sent anything."},
-            {"name": "Reports", "description": "What it cost."},
-            {"name": "Providers", "description": "Receipts; called by providers, not by apps."},
-            {"name": "State", "description": "For machines that watch."},
-        ],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -82,200 +57,85 @@ def document(providers: Iterable[str], batch_items_max: int) -> Doc:
     }
 
 
-# --- the endpoints ---
+def _operation(route: HttpRoute[Any], configured: Configured) -> Doc:
+    responses = _problems(route, configured)
+    for status, payload in route.answers.items():
+        headers = {"headers": payload.headers} if payload.headers else {}
+        content = _content(payload, configured)
+        responses[status] = {"description": payload.text, **headers, **content}
+    found: Doc = {"operationId": route.name, "tags": [route.tag], "summary": route.summary}
+    if route.text:
+        found["description"] = route.text
+    if route.scope is not None:
+        found["security"] = [{"key": [route.scope]}]
+    if route.parameters:
+        found["parameters"] = [_parameter(each, configured) for each in route.parameters]
+    if route.body is not None:
+        found["requestBody"] = _content(route.body, configured)
+        if route.body.required:
+            found["requestBody"]["required"] = True
+    found["responses"] = {str(status): responses[status] for status in sorted(responses)}
+    return found
 
 
-def _send(batch_items_max: int) -> Doc:
-    request, result = ref_of("SendRequest"), ref_of("Result")
-    array = {"type": "array", "items": request, "minItems": 1, "maxItems": batch_items_max}
-    replayed = {
-        "Idempotent-Replayed": {
-            "description": "`true` when this is the first answer again.",
-            "schema": {"const": "true"},
+def _parameter(parameter: Parameter, configured: Configured) -> Doc:
+    found: Doc = {"name": parameter.name, "in": parameter.place}
+    if parameter.place == "path":
+        found["required"] = True
+    if parameter.text:
+        found["description"] = parameter.text
+    return {**found, "schema": _schema(parameter.schema, configured)}
+
+
+def _content(payload: Payload, configured: Configured) -> Doc:
+    content: Doc = {
+        kind: {"schema": _schema(schema, configured)} for kind, schema in payload.media.items()
+    }
+    if payload.example is not None:
+        content["application/json"]["examples"] = {"one": {"value": payload.example}}
+    return {"content": content} if content else {}
+
+
+def _schema(schema: Schema, configured: Configured) -> Doc:
+    resolved = _resolved(schema, configured)
+    if isinstance(resolved, dict):
+        return resolved
+    if isinstance(resolved, tuple):
+        return {"anyOf": [_schema(each, configured) for each in resolved]}
+    (found,), _ = msgspec.json.schema_components([resolved], ref_template=_REF)
+    return found
+
+
+def _resolved(schema: Schema, configured: Configured) -> Any:
+    return schema(configured) if isinstance(schema, FunctionType) else schema
+
+
+def _problems(route: HttpRoute[Any], configured: Configured) -> dict[int, Doc]:
+    """What a route answers when it does not do what was asked, by status."""
+    statuses = {*route.problems, *_OF_ALL}
+    if route.scope is not None:
+        statuses.update(_OF_A_KEY)
+    if route.body is not None:
+        statuses.update(_OF_A_BODY)
+    titles: dict[int, list[str]] = {}
+    for status, title in KINDS.values():
+        titles.setdefault(status, []).append(title)
+    responses: dict[int, Doc] = {}
+    for status in statuses:
+        responses[status] = {
+            "description": "; ".join(titles[status]) + ".",
+            "content": {"application/problem+json": {"schema": _schema(Problem, configured)}},
         }
-    }
-    known = {
-        "description": "One message that was a duplicate or suppressed; or the results of an "
-        "array, in order, with `index`; or of a stream, line by line, with `line`.",
-        "headers": replayed,
-        "content": {
-            "application/json": {"schema": {"anyOf": [result, {"type": "array", "items": result}]}},
-            "application/x-ndjson": {"schema": {"type": "string"}},
-        },
-    }
-    accepted = {**json_of("Accepted: it will reach a final status.", result), "headers": replayed}
-    return {
-        "operationId": "send",
-        "tags": ["Messages"],
-        "summary": "Send one message, an array, or a stream",
-        "description": "Answered once durable. A stream is answered while it is read, one line "
-        "for each line, in order; a client must read while it writes. A line that is an "
-        "`error` is the last one that was read: go on from it.",
-        "security": [{"key": ["send"]}],
-        "parameters": [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "description": "The same key and body within 24 hours give the first answer "
-                "again. Items of an array have `key#index`, lines of a stream `key#line`.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
-            }
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"anyOf": [request, array]},
-                    "examples": {"one": {"value": EXAMPLE}},
-                },
-                "application/x-ndjson": {"schema": {"type": "string"}},
-            },
-        },
-        "responses": {
-            "200": known,
-            "202": accepted,
-            **problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
-        },
-    }
+        if status in (429, 503):
+            responses[status]["headers"] = _RETRY_AFTER
+    return responses
 
 
-def _message() -> Doc:
-    found = json_of("The message.", ref_of("MessageView"))
-    return {
-        "parameters": [path_parameter("id", "The message's id.", {"type": "string"})],
-        "get": {
-            "operationId": "getMessage",
-            "tags": ["Messages"],
-            "summary": "What became of a message",
-            "security": [{"key": ["read"]}],
-            "responses": {"200": found, **problems(400, 401, 403, 404, 503)},
-        },
-        "delete": {
-            "operationId": "cancelMessage",
-            "tags": ["Messages"],
-            "summary": "Cancel: no further step starts",
-            "security": [{"key": ["send"]}],
-            "responses": {"200": found, **problems(400, 401, 403, 404, 409, 503)},
-        },
-    }
-
-
-def _opt_outs() -> Doc:
-    found = json_of("The opt-out.", ref_of("OptOutView"))
-    schema = {
-        "type": "string",
-        "pattern": "^\\+[1-9][0-9]{6,14}$",
-        "examples": ["+79161234567"],
-    }
-    common = {"tags": ["Opt-outs"], "security": [{"key": ["send"]}]}
-    return {
-        "parameters": [path_parameter("phone", "A phone number in E.164.", schema)],
-        "get": {
-            **common,
-            "operationId": "getOptOut",
-            "summary": "Whether somebody opted out",
-            "responses": {"200": found, **problems(400, 401, 403, 404, 422, 503)},
-        },
-        "put": {
-            **common,
-            "operationId": "putOptOut",
-            "summary": "Somebody opts out",
-            "requestBody": {"required": True, **content_of(ref_of("OptOutRequest"))},
-            "responses": {"200": found, **problems(400, 401, 403, 408, 413, 415, 422, 503)},
-        },
-        "delete": {
-            **common,
-            "operationId": "deleteOptOut",
-            "summary": "Somebody may be sent messages again",
-            "responses": {
-                "204": {"description": "There is no opt-out now."},
-                **problems(400, 401, 403, 422, 503),
-            },
-        },
-    }
-
-
-def _events() -> Doc:
-    return {
-        "operationId": "followEvents",
-        "tags": ["Messages"],
-        "summary": "Follow status changes as Server-Sent Events",
-        "description": "Each `event: status` carries an EventData object. Reconnect with "
-        "`Last-Event-ID` and nothing is missed.",
-        "security": [{"key": ["read"]}],
-        "parameters": [
-            {
-                "name": "Last-Event-ID",
-                "in": "header",
-                "description": "The id of the last event that was received.",
-                "schema": {"type": "string"},
-            }
-        ],
-        "responses": {
-            "200": {
-                "description": "The stream; it does not end.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
-            },
-            **problems(400, 401, 403, 503),
-        },
-    }
-
-
-def _callback(providers: list[str]) -> Doc:
-    schema: Doc = {"type": "string"}
-    if providers:
-        schema["examples"] = providers
-    return {
-        "operationId": "callback",
-        "tags": ["Providers"],
-        "summary": "A provider's receipts, in its own format",
-        "description": "Proven by HTTP basic, `?token=` or an HMAC header, as configured. "
-        "Answered once durable; a receipt of an unknown message is parked.",
-        "parameters": [
-            path_parameter("provider", "The provider's name in the configuration.", schema),
-            {"name": "token", "in": "query", "schema": {"type": "string"}},
-        ],
-        "requestBody": {"content": {"application/json": {"schema": {}}}},
-        "responses": {
-            "200": json_of("What became of the receipts.", ref_of("CallbackResult")),
-            **problems(400, 401, 404, 408, 413, 415, 503),
-        },
-    }
-
-
-def _state() -> Doc:
-    def get(name: str, summary: str, responses: Doc) -> Doc:
-        operation = {"operationId": name, "tags": ["State"], "summary": summary}
-        return {"get": {**operation, "responses": responses}}
-
-    def page(kind: str, text: str) -> Doc:
-        return {"200": {"description": text, "content": {kind: {"schema": {"type": "string"}}}}}
-
-    ready = ref_of("Readiness")
-    return {
-        "/healthz": get("health", "Alive", {"200": json_of("It answers.", ref_of("Health"))}),
-        "/readyz": get(
-            "readiness",
-            "Ready: Redis can be reached",
-            {"200": json_of("Ready.", ready), "503": json_of("Not ready.", ready)},
-        ),
-        "/metrics": get("metrics", "Figures for Prometheus", page("text/plain", "The figures.")),
-        "/openapi.json": get(
-            "openapi", "This document", {"200": json_of("OpenAPI 3.1.", {"type": "object"})}
-        ),
-        "/docs": get("docs", "This document, for people", page("text/html", "The page.")),
-    }
-
-
-EXAMPLE = {
-    "to": "+79161234567",
-    "user": "u-1001",
-    "campaign": "autumn-sale",
-    "category": "marketing",
-    "text": "Autumn sale: 20% off until Sunday.",
-    "viber": {
-        "image_url": "https://shop.example/autumn.png",
-        "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
-    },
-    "metadata": {"segment": "b"},
-}
+def _types(route: HttpRoute[Any], configured: Configured) -> Iterator[Any]:
+    """The types that a row names, for the document's schemas."""
+    for payload in (route.body, *route.answers.values()):
+        if payload is not None:
+            for schema in (*payload.media.values(), *payload.shown):
+                resolved = _resolved(schema, configured)
+                several = resolved if isinstance(resolved, tuple) else (resolved,)
+                yield from (each for each in several if not isinstance(each, dict))

@@ -1,8 +1,7 @@
 """What a client is told when it does not get what it asked for: RFC 9457 problem documents.
 
-Owns the kinds of problem, their status codes and titles, and how one is written to the wire. It
-must not know which endpoint speaks. A kind's `type` is the place on our /docs page that explains
-it. No exception text of ours ever becomes a `detail` unless it was written for the caller.
+A kind's `type` is the place on our /docs page that explains it. No exception text of ours ever
+becomes a `detail` unless it was written for the caller.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-# What a client is told to wait when something we need is away, and when a lane is too full: lanes
-# empty more slowly than Redis restarts.
+# What a client is told to wait when something we need is unavailable, and when a lane is too full:
+# lanes empty more slowly than Redis restarts.
 RETRY_AFTER_S = 2
 BACKLOG_RETRY_AFTER_S = 5
 
@@ -96,9 +95,9 @@ def refuse(code: str, detail: str, *headers: tuple[bytes, bytes]) -> Refusal:
 
 
 def unavailable() -> Refusal:
-    """Redis is away. Where and why is the operator's business and stands in the log."""
+    """Redis is unavailable. Where and why is the operator's business and stands in the log."""
     return refuse(
         "unavailable",
-        "The store is away. Nothing was lost: send the same request again, with the same "
+        "The store is unavailable. Nothing was lost: send the same request again, with the same "
         "Idempotency-Key if it had one.",
     )

@@ -1,9 +1,8 @@
 """The ingress role as processes: one worker here, or several below a process that watches them.
 
-Owns sockets, signals and the order of starting and stopping. With several workers each has a
-listening socket of its own (SO_REUSEPORT, so the kernel spreads connections evenly), which the
-watching process opened before and keeps open: while a worker is away its callers wait in the
-socket's queue, and its successor serves them.
+With several workers each has a listening socket of its own (SO_REUSEPORT, so the kernel spreads
+connections evenly), which the watching process opened before and keeps open: while a worker is gone
+its callers wait in the socket's queue, and its successor serves them.
 
 SIGTERM or SIGINT: no new connections, event streams and NDJSON streams end, requests finish, what
 was taken becomes durable; after `server.stop_within` what is left is cut off. A worker that dies is
@@ -30,7 +29,7 @@ from gateway import memory, telemetry
 from gateway.core.policy import Policy
 from gateway.errors import ConfigurationError
 from gateway.ingress.http.app import Ingress, open_ingress
-from gateway.ingress.http.protocol import guarded, keep_looking, limits_of
+from gateway.ingress.http.protocol import keep_looking, limited, limits_of
 from gateway.ingress.http.workers import Workers
 from gateway.redis.asyncio_driver import open_link
 from gateway.redis.client import LIMITS_DEFAULT
@@ -43,12 +42,10 @@ SESSIONS_A_SHARD = 4  # two of admission, two for receipts and cancels
 SESSIONS_MAX = 128
 PARENT_LOOK_S = 1.0
 
-Ready = Callable[[str, int], None]
-
 _log = structlog.get_logger("ingress")
 
 
-def run(settings: Settings, *, ready: Ready | None = None) -> None:
+def run(settings: Settings, *, ready: Callable[[str, int], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT. `ready(host, port)` is called once, when all workers serve.
 
     Raises ConfigurationError: no `redis.url` (an embedded Redis is started by the caller, who then
@@ -62,17 +59,21 @@ def run(settings: Settings, *, ready: Ready | None = None) -> None:
     policy = policy_of(settings, load_prices(settings))
     sockets = listen(settings.server.host, settings.server.port, settings.server.workers)
     host, port = sockets[0].getsockname()[:2]
-    told = (lambda: ready(host, port)) if ready is not None else (lambda: None)
+
+    def up() -> None:
+        if ready is not None:
+            ready(host, port)
+
     if len(sockets) == 1:
-        uvloop.run(serve(settings, policy, sockets[0], told))
+        uvloop.run(serve(settings, policy, sockets[0], up))
         return
 
-    def worker(index: int, up: Callable[[], None]) -> None:
+    def worker(index: int, worker_up: Callable[[], None]) -> None:
         for other in sockets[:index] + sockets[index + 1 :]:
             other.close()
-        uvloop.run(serve(settings, policy, sockets[index], up))
+        uvloop.run(serve(settings, policy, sockets[index], worker_up))
 
-    Workers(len(sockets), worker, settings.server.stop_within_ms / 1000).run(told)
+    Workers(len(sockets), worker, settings.server.stop_within_ms / 1000).run(up)
 
 
 def listen(host: str, port: int, count: int) -> list[socket.socket]:
@@ -125,7 +126,7 @@ async def _serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http=guarded(limits_of(limits), app.short_way),
+            http=limited(limits_of(limits)),
             ws="none",
             lifespan="off",
             log_config=None,

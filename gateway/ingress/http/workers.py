@@ -1,120 +1,112 @@
-"""Several copies of this process: forked, watched, started again, stopped together.
+"""Several copies of this process: forked, kept running, stopped together.
 
-Owns child processes and the signals to them; it must not know what they do, and no event loop. It
-forks, because the children inherit listening sockets and settings as they are; so it must run in a
-process without other threads of work and before any loop. A child that dies is started again, for
-ever, with a delay that doubles up to RESTART_DELAY_MAX_S; one that does not stop in time is killed.
+They are forked because they inherit listening sockets and settings as they are; so this must run in
+a process without other threads of work and before any loop. A worker that dies is started again,
+for ever, whether it served or not.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
-import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 
-import structlog
+from gateway.backoff import Backoff
+from gateway.supervisor import Child, Supervisor
 
 RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 10.0
-STEADY_S = 60.0  # a child that lived this long starts again without having been punished before
-KILL_AFTER_S = 5.0  # beyond the children's own limit
-LOOK_EVERY_S = 1.0
+KILL_AFTER_S = 5.0  # beyond the workers' own limit
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _UP = b"u"
 
 Body = Callable[[int, Callable[[], None]], None]
 
-_log = structlog.get_logger("ingress")
 
+class _Fork:
+    """A forked process, as a supervisor wants it."""
 
-class _Child:
-    """A worker's place: its process while there is one, and when the next may start."""
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.pid: int | None = None
-        self.started = 0.0
-        self.start_at = 0.0
-        self.delay_s = RESTART_DELAY_MIN_S
+    def poll(self) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def send_signal(self, number: int, /) -> None:
+        if self._code is None:
+            os.kill(self.pid, number)
 
 
 class Workers:
     """`count` children that each run `body(index, up)`; `up` says that the child serves."""
 
     def __init__(self, count: int, body: Body, stop_within_s: float) -> None:
-        self._children = [_Child(index) for index in range(count)]
         self._body = body
-        self._stop_within_s = stop_within_s
-        self._stopping = False
+        self._missing = count
         self._up_read, self._up_write = os.pipe()
-        self._bell_read, self._bell_write = socket.socketpair()
+        self._supervisor = Supervisor(
+            [
+                Child(
+                    f"worker-{index}",
+                    partial(self._fork, index),
+                    stop_within_s=stop_within_s + KILL_AFTER_S,
+                    backoff=Backoff(RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S),
+                    served=True,
+                )
+                for index in range(count)
+            ]
+        )
 
     def run(self, ready: Callable[[], None]) -> None:
         """Returns when all children have ended after SIGTERM or SIGINT.
 
         `ready` is called once, when every child has said that it serves.
         """
-        self._bell_read.setblocking(False)
-        self._bell_write.setblocking(False)
-        before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
-        bell = signal.set_wakeup_fd(self._bell_write.fileno(), warn_on_full_buffer=False)
+
+        def stop(_number: int, _frame: object) -> None:
+            self._supervisor.ask_to_stop()
+
+        self._supervisor.listen(self._up_read, partial(self._hear_up, ready))
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._watch(ready)
-            self._end()
+            self._supervisor.run()
         finally:
-            signal.set_wakeup_fd(bell)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            for end in (self._bell_read, self._bell_write):
-                end.close()
             os.close(self._up_read)
             os.close(self._up_write)
 
-    def _heard(self, number: int, _frame: object) -> None:
-        if number != signal.SIGCHLD:
-            self._stopping = True
+    def _hear_up(self, ready: Callable[[], None]) -> None:
+        said = len(os.read(self._up_read, 4096))
+        if self._missing > 0:
+            self._missing -= said
+            if self._missing <= 0:
+                ready()
 
-    def _watch(self, ready: Callable[[], None]) -> None:
-        missing = len(self._children)
-        while not self._stopping:
-            now = time.monotonic()
-            for child in self._children:
-                if child.pid is None and child.start_at <= now:
-                    self._start(child, now)
-            bell = self._bell_read.fileno()
-            heard, _, _ = select.select([bell, self._up_read], [], [], LOOK_EVERY_S)
-            if bell in heard:
-                self._bell_read.recv(4096)
-            if self._up_read in heard and missing > 0:
-                missing -= len(os.read(self._up_read, missing))
-                if missing == 0:
-                    ready()
-            self._reap(time.monotonic())
-
-    def _start(self, child: _Child, now: float) -> None:
+    def _fork(self, index: int) -> _Fork:
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            self._be_child(child.index)
-        child.pid, child.started = pid, now
+            self._be_child(index)
+        return _Fork(pid)
 
     def _be_child(self, index: int) -> None:
         """Never returns: what a child leaves behind must not run its parent's code."""
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
+            for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             os.close(self._up_read)
-            self._bell_read.close()
-            self._bell_write.close()
+            self._supervisor.close()
             self._body(index, self._say_up)
             code = 0
         except BaseException:
@@ -126,39 +118,3 @@ class Workers:
 
     def _say_up(self) -> None:
         os.write(self._up_write, _UP)
-
-    def _reap(self, now: float) -> None:
-        for child in self._children:
-            if child.pid is None:
-                continue
-            pid, status = os.waitpid(child.pid, os.WNOHANG)
-            if pid == 0:
-                continue
-            child.pid = None
-            if self._stopping:
-                continue
-            if now - child.started > STEADY_S:
-                child.delay_s = RESTART_DELAY_MIN_S
-            child.start_at = now + child.delay_s
-            code = os.waitstatus_to_exitcode(status)
-            _log.error("worker_died", pid=pid, code=code, started_again_in_s=child.delay_s)
-            child.delay_s = min(2 * child.delay_s, RESTART_DELAY_MAX_S)
-
-    def _end(self) -> None:
-        self._signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._stop_within_s + KILL_AFTER_S
-        while any(child.pid is not None for child in self._children):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                _log.error("workers_killed", advice="they did not stop in time")
-                self._signal(signal.SIGKILL)
-                deadline = time.monotonic() + KILL_AFTER_S
-            heard, _, _ = select.select([self._bell_read], [], [], min(max(left, 0), LOOK_EVERY_S))
-            if heard:
-                self._bell_read.recv(4096)
-            self._reap(time.monotonic())
-
-    def _signal(self, number: int) -> None:
-        for child in self._children:
-            if child.pid is not None:
-                os.kill(child.pid, number)

@@ -1,27 +1,20 @@
-"""The cost report as one HTML page: what it shows, not how the report comes about.
+"""The cost report as one HTML page: its words, tiles, chart and links.
 
-Owns the words, the tiles, the chart's geometry and the links, and hands them to
-`templates/reports.html`. The page needs no script and nothing from elsewhere;
-`CONTENT_SECURITY_POLICY` says so to the browser. Every value is escaped by the template engine.
-It reads neither clock nor Redis, and cannot fail on a report.
+`templates/reports.html` says where each of them stands. Pure; it cannot fail on a report.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from urllib.parse import urlencode
 
-import jinja2
 import msgspec
-from markupsafe import Markup
 
 from gateway.core import money
 from gateway.finance.formats import number, to_words
 from gateway.finance.report import KEYS, Figures, Query, Report, ReportFault
+from gateway.ingress.pages.page import Page
 
 PATH = "/reports"
 ROWS_SHOWN_MAX = 500
@@ -39,19 +32,8 @@ _FORM_FIELDS = {
     "campaign": "campaign",
 }  # what is typed, not chosen
 
-_templates = Path(__file__).parent / "templates"
-_CSS = (_templates / "reports.css").read_text()
-_css_hash = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_css_hash}'; img-src data:; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-_template = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_templates),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-).get_template("reports.html")
+_page = Page("reports", "img-src data:; form-action 'self'; ")
+CONTENT_SECURITY_POLICY = _page.content_security_policy
 
 _CHANNELS = {"viber": "Viber", "sms": "SMS"}
 _COLUMNS = {
@@ -72,14 +54,14 @@ _COLUMNS = {
 }
 
 
-class Choices(msgspec.Struct, frozen=True):
+class Suggestions(msgspec.Struct, frozen=True):
     """What the form suggests."""
 
     apps: tuple[str, ...] = ()
     campaigns: tuple[str, ...] = ()
 
 
-class Answers(msgspec.Struct, frozen=True):
+class PageReports(msgspec.Struct, frozen=True):
     """What one page is made of: the report asked for, the same in one row, and the same by
     channel.
     """
@@ -117,35 +99,33 @@ class Column(msgspec.Struct, frozen=True):
     number: bool
 
 
-def report_page(query: Query, answers: Answers, choices: Choices, today: datetime.date) -> bytes:
+def report_page(
+    query: Query, reports: PageReports, suggestions: Suggestions, today: datetime.date
+) -> bytes:
     """The page of an answered question."""
-    return _page(form=_form(query, choices, today), view=_view(query, answers), fault=None)
+    form = _form(query, suggestions, today)
+    return _page.render(form=form, view=_view(query, reports), fault=None)
 
 
 def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: datetime.date) -> bytes:
     """The page of a question that cannot be answered: why, and the form as it was filled in."""
-    form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Choices(), today)
+    form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Suggestions(), today)
     typed = {_FORM_FIELDS[name]: value for name, value in given if name in _FORM_FIELDS}
-    return _page(form={**form, **typed}, view=None, fault=fault)
+    return _page.render(form={**form, **typed}, view=None, fault=fault)
 
 
-def _page(**parts: object) -> bytes:
-    # The style sheet is ours and its hash is in the policy: escaped it would be another one.
-    return _template.render(css=Markup(_CSS), **parts).encode()  # noqa: S704
-
-
-def _form(query: Query, choices: Choices, today: datetime.date) -> Mapping[str, object]:
+def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mapping[str, object]:
     filters = dict(query.filters)
     others = tuple(pair for pair in query.filters if pair[0] not in _OWN_FIELDS)
     own = tuple(pair for pair in query.filters if pair[0] in _OWN_FIELDS)
     app = filters.get("app", "")
-    apps = choices.apps if not app or app in choices.apps else (app, *choices.apps)
+    apps = suggestions.apps if not app or app in suggestions.apps else (app, *suggestions.apps)
     return {
         "from_day": query.from_day.isoformat(),
         "to_day": query.to_day.isoformat(),
         "apps": apps,
         "app": app,
-        "campaigns": choices.campaigns,
+        "campaigns": suggestions.campaigns,
         "campaign": filters.get("campaign", ""),
         "known_keys": KEYS,
         "group_by": query.group_by,
@@ -165,16 +145,16 @@ def _href(path: str, query: Query, **more: str) -> str:
     return f"{path}?{urlencode([*query.parameters(), *more.items()], safe=',')}"
 
 
-def _view(query: Query, answers: Answers) -> Mapping[str, object]:
-    rows, total = to_words(answers.rows)
-    bars = _bars(answers.channels)
+def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
+    rows, total = to_words(reports.rows)
+    bars = _bars(reports.channels)
     return {
-        "currency": answers.rows.currency,
-        "tiles": _tiles(answers.summary),
+        "currency": reports.rows.currency,
+        "tiles": _tiles(reports.summary),
         "bars": bars,
         "bar_height": _BAR_HEIGHT,
         "chart_height": len(bars) * _BAR_PITCH - (_BAR_PITCH - _BAR_Y - _BAR_HEIGHT) + 1,
-        "chart_text": "; ".join(f"{b.label} {b.value} {answers.rows.currency}" for b in bars) + ".",
+        "chart_text": "; ".join(f"{b.label} {b.value} {reports.rows.currency}" for b in bars) + ".",
         "columns": [
             *(Column(key, key.capitalize(), False) for key in query.group_by),
             *(Column(name, label, True) for name, label in _COLUMNS.items() if name in total),

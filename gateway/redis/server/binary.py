@@ -1,7 +1,7 @@
 """What a redis-server of our own is: binary, configuration, socket and what a killed owner left.
 
-Owns the knowledge of Redis the program; `embedded` owns the life of one. Functions only, no state.
-Whatever makes a start impossible is an `EmbeddedRedisError` that says what to do.
+Functions only; the life of a server is in `embedded`. Whatever makes a start impossible is an
+`EmbeddedRedisError` that says what to do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Literal
 import redis
 import structlog
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 Fsync = Literal["always", "everysec"]
@@ -135,7 +134,7 @@ def _serving_pid(data_dir: Path, socket: Path) -> int | None:
         with _client(socket) as client:
             directory = client.config_get("dir").get("dir", "")
             info = client.info("server")
-    except (RedisError, OSError):
+    except (redis.RedisError, OSError):
         return None
     return int(info["process_id"]) if Path(directory) == data_dir.resolve() else None
 
@@ -184,7 +183,7 @@ def answers(socket: Path) -> bool:
     try:
         with _client(socket) as client:
             return bool(client.ping())
-    except (RedisError, OSError):
+    except (redis.RedisError, OSError):
         return False
 
 

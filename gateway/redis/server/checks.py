@@ -1,10 +1,9 @@
 """Start-up checks of a Redis: would it keep what it is given?
 
-Owns the judgement of a server's version and settings, or of every master's of a cluster; used by
-`kaskad check` and by every role when it starts. Synchronous, by redis-py. It must not know keys or
-records (the number of shards is checked elsewhere) and it changes nothing. It never raises for a
-faulty or absent Redis: that is a finding like the others. What a server hides from us (CONFIG is
-refused on some managed ones) is read from INFO where it is there too.
+It looks at a server's version and settings, or at every master's of a cluster. Synchronous, by
+redis-py; it changes nothing. It never raises for a faulty or absent Redis: that is a finding like
+the others. What a server hides (CONFIG is refused on some managed ones) is read from INFO where it
+is there too.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     NoPermissionError,
-    RedisError,
     ResponseError,
 )
 from redis.retry import Retry
@@ -62,7 +60,7 @@ def examine(url: str) -> list[Finding]:
             "its nodes with cluster-enabled yes."
         )
         return [Finding("error", "redis_cluster", sentence)]
-    except (RedisError, OSError) as fault:
+    except (redis.RedisError, OSError) as fault:
         return [_told(place, fault)]
     findings = [_coverage(place, masters)]
     for endpoint in dict.fromkeys(masters.values()):
@@ -75,7 +73,7 @@ def _examine(address: Address, place: str, *, in_cluster: bool = False) -> list[
         with connect(address) as client:
             info: dict[str, Any] = client.info()
             settings = _settings(client)
-    except (RedisError, OSError) as fault:
+    except (redis.RedisError, OSError) as fault:
         return [_told(place, fault)]
     return judge_server(place, info, settings, in_cluster=in_cluster)
 
@@ -121,7 +119,7 @@ def connect(address: Address, *, decode: bool = True, key: str = "") -> redis.Re
     """A client of the Redis, of the master its sentinels name, or of the node of a cluster that
     serves `key`; `decode` False gives bytes.
 
-    Connects when it is first used. Raises RedisError when nobody names such a node.
+    Connects when it is first used. Raises redis.RedisError when nobody names such a node.
     """
     endpoint = address.endpoints[0]
     if address.service is not None:
@@ -132,7 +130,7 @@ def connect(address: Address, *, decode: bool = True, key: str = "") -> redis.Re
 
 
 def masters_now(address: Address) -> dict[range, Endpoint]:
-    """Who serves which slots of a cluster. Raises RedisError when no node tells."""
+    """Who serves which slots of a cluster. Raises redis.RedisError when no node tells."""
     reasons: list[str] = []
     for node in address.endpoints:
         with _client(address, node, address.username, address.password, 0, decode=False) as client:
@@ -163,7 +161,7 @@ def _master(address: Address, service: str) -> Endpoint:
         try:
             with _client(address, sentinel, None, address.sentinel_password, 0) as client:
                 answer = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", service)
-        except (RedisError, OSError) as fault:
+        except (redis.RedisError, OSError) as fault:
             reasons.append(f"{sentinel.label}: {fault}")
             continue
         if answer is not None:
@@ -190,7 +188,7 @@ def _client(
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "decode_responses": decode,
-        "protocol": 2,  # the replies the rest of the store reads
+        "protocol": 2,  # the replies our own client gives
         "retry": Retry(NoBackoff(), 0),
     }
     if endpoint.path is not None:

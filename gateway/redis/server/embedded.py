@@ -1,14 +1,14 @@
 """The embedded Redis: a private redis-server, its files, and its life.
 
-Owns one data directory: `owner.lock` (held while we live), `redis.conf` (written at each start),
-the append-only file, `redis.log`, `redis.pid` and the unix socket; no TCP port is opened. It must
-not know what is stored. Synchronous, for commands and supervisors.
+In its data directory are `owner.lock` (held while we live), `redis.conf` (written at each start),
+the append-only file, `redis.log`, `redis.pid` and the unix socket; no TCP port is opened.
+Synchronous, for commands and supervisors.
 
-Failures: a directory in use, a missing binary, a server that does not start are
-`EmbeddedRedisError` with a sentence for the operator. A server that dies is started again by the
-keeper thread, for ever, with a growing, bounded delay; clients reconnect to the same socket. When
-the owner itself is killed the server is told to stop by the kernel (where `setpriv` exists); one
-that is left all the same is stopped by the next owner before it starts its own.
+A directory in use, a missing binary, a server that does not start are `EmbeddedRedisError` with a
+sentence for the operator. A server that dies is started again by its supervisor; clients reconnect
+to the same socket. When the owner itself is killed the server is told to stop by the kernel (where
+`setpriv` exists); one that is left all the same is stopped by the next owner before it starts its
+own.
 
 `fsync` is "always" by default: with "everysec" Redis answers before write() while a background
 fsync runs, so that even `kill -9` of Redis alone can lose a message that was promised. One
@@ -20,14 +20,12 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import structlog
-
+from gateway.backoff import Backoff
 from gateway.redis.server.binary import (
     POLL_S,
     STOP_WAIT_S,
@@ -43,6 +41,7 @@ from gateway.redis.server.binary import (
     socket_path,
     stop_orphan,
 )
+from gateway.supervisor import Child, Supervisor
 
 __all__ = ["EmbeddedRedis", "EmbeddedRedisError", "Fsync"]
 
@@ -50,8 +49,6 @@ START_WAIT_S = 60.0  # a large append-only file takes its time to load
 RESTART_DELAY_MIN_S = 0.05
 RESTART_DELAY_MAX_S = 2.0
 LOG_TAIL_BYTES = 4096
-
-_log = structlog.get_logger("store")
 
 
 class EmbeddedRedis:
@@ -61,13 +58,9 @@ class EmbeddedRedis:
         self.data_dir = Path(data_dir).absolute()
         self.fsync: Fsync = fsync
         self.socket_path = socket_path(self.data_dir)
-        self.restarts = 0
         self._lock: IO[str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._keeper: threading.Thread | None = None
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._served = False
+        self._server: Child | None = None
+        self._supervisor: Supervisor | None = None
 
     @property
     def url(self) -> str:
@@ -76,8 +69,13 @@ class EmbeddedRedis:
     @property
     def pid(self) -> int | None:
         """The server's process id, None while there is none."""
-        process = self._process
-        return process.pid if process is not None and process.returncode is None else None
+        process = self._server.process if self._server is not None else None
+        return process.pid if process is not None else None
+
+    @property
+    def restarts(self) -> int:
+        """How often the server died and was started again."""
+        return max(self._server.starts - 1, 0) if self._server is not None else 0
 
     def start(self) -> str:
         """Starts the server, waits until it serves, returns its `url`.
@@ -91,14 +89,15 @@ class EmbeddedRedis:
             check_files(self.data_dir, version)
             stop_orphan(self.data_dir, self.socket_path)
             self._write_config()
-            self._stopping = self._served = False
             command = [*death_signal(), str(binary), str(self.data_dir / "redis.conf")]
-            # The kernel ties the death signal to the thread that started the child, so this thread
-            # must live as long as the server should.
-            self._keeper = threading.Thread(
-                target=self._keep, args=(command,), name="embedded-redis", daemon=True
+            self._server = Child(
+                "embedded-redis",
+                lambda: self._spawn(command),
+                stop_within_s=STOP_WAIT_S,
+                backoff=Backoff(RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S),
             )
-            self._keeper.start()
+            self._supervisor = Supervisor([self._server])
+            self._supervisor.start()
             self.ensure_running()
         except BaseException:
             self.stop()
@@ -109,30 +108,24 @@ class EmbeddedRedis:
         """Waits until the server serves, started again if need be. Raises EmbeddedRedisError."""
         deadline = time.monotonic() + START_WAIT_S
         while not answers(self.socket_path):
-            keeper = self._keeper
-            if keeper is None or not keeper.is_alive() or time.monotonic() > deadline:
+            server = self._server
+            if server is None or server.given_up or time.monotonic() > deadline:
                 raise EmbeddedRedisError(
                     f"The embedded Redis in {self.data_dir} does not serve: "
                     f"{_last_line(self.data_dir / 'redis.log')} See redis.log there."
                 )
             time.sleep(POLL_S)
-        self._served = True
+        if self._server is not None:
+            self._server.served = True
 
     def stop(self) -> None:
         """Stops the server, its data safe on disk, and frees the directory.
 
         Harmless when stopped.
         """
-        with self._changed:
-            self._stopping = True
-            process = self._process
-            self._changed.notify_all()
-        if process is not None and process.poll() is None:
-            _end(process)
-        if self._keeper is not None:
-            self._keeper.join(STOP_WAIT_S)
-            self._keeper = None
-        self._process = None
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self._supervisor = None
         if self._lock is not None:
             remove_socket(self.data_dir, self.socket_path)
             self._lock.close()
@@ -150,36 +143,16 @@ class EmbeddedRedis:
     ) -> None:
         self.stop()
 
-    def _keep(self, command: list[str]) -> None:
-        """Runs the server, again whenever it dies, until stopped; gives up if it never served."""
-        delay_s = RESTART_DELAY_MIN_S
-        while (process := self._spawn(command)) is not None:
-            started = time.monotonic()
-            code = process.wait()
-            with self._changed:
-                if self._stopping or not self._served:
-                    return
-                if time.monotonic() - started > RESTART_DELAY_MAX_S:
-                    delay_s = RESTART_DELAY_MIN_S
-                _log.warning("embedded_redis_died", exit_code=code, restart_in_s=delay_s)
-                self._changed.wait_for(lambda: self._stopping, delay_s)
-                delay_s = min(2 * delay_s, RESTART_DELAY_MAX_S)
-                self.restarts += 1
-
-    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes] | None:
-        with self._changed:
-            if self._stopping:
-                return None
-            # A group of its own: ctrl-C in a terminal must not stop Redis under those who still
-            # have to write down what they did.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-            )
-            return self._process
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        # A group of its own: ctrl-C in a terminal must not stop Redis under those who still have to
+        # write down what they did.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
 
     def _take_lock(self) -> None:
         if self._lock is not None:
@@ -209,16 +182,6 @@ class EmbeddedRedis:
         self.socket_path.unlink(missing_ok=True)
         text = config_text(self.data_dir, self.socket_path, self.fsync)
         (self.data_dir / "redis.conf").write_text(text)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_WAIT_S)
-    except subprocess.TimeoutExpired:
-        _log.error("embedded_redis_killed", pid=process.pid, waited_s=STOP_WAIT_S)
-        process.kill()
-        process.wait(STOP_WAIT_S)
 
 
 def _last_line(log: Path) -> str:

@@ -1,8 +1,6 @@
-"""The provider's vocabulary: statuses and errors, in its own words.
+"""Infobip's vocabulary: statuses and errors, in its own words.
 
-Pure tables, each entry carried beside its JSON so that a report costs no second encoding. Knows
-nothing of messages. An id that is not here is refused when a knob names it (`knobs.check`), never
-when a report is made.
+An id that is not here is refused when a knob names it (`knobs.check`), never when a report is made.
 """
 
 from __future__ import annotations
@@ -11,45 +9,31 @@ from typing import Final
 
 import msgspec
 
+from providers.contract import Channel
+from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
+
 _GROUPS: Final = {
-    1: "PENDING",
-    2: "UNDELIVERABLE",
-    3: "DELIVERED",
-    4: "EXPIRED",
-    5: "REJECTED",
+    1: ("PENDING", State.ACCEPTED),
+    2: ("UNDELIVERABLE", State.UNDELIVERED),
+    3: ("DELIVERED", State.DELIVERED),
+    4: ("EXPIRED", State.EXPIRED),
+    5: ("REJECTED", State.REJECTED),
 }
 _ERROR_GROUPS: Final = {0: "OK", 1: "HANDSET_ERRORS", 2: "USER_ERRORS", 3: "OPERATOR_ERRORS"}
 
 
-class Status(msgspec.Struct, frozen=True):
-    """One status: `json` is the object as the provider writes it."""
-
-    group: int
-    id: int
-    name: str
-    json: msgspec.Raw
-
-
-class Error(msgspec.Struct, frozen=True):
-    """One error: present in every report, `NO_ERROR` included, so its presence says nothing."""
-
-    id: int
-    name: str
-    permanent: bool
-    json: msgspec.Raw
-
-
 def _status(group: int, number: int, name: str, description: str, action: str = "") -> Status:
+    group_name, state = _GROUPS[group]
     shape: dict[str, object] = {
         "groupId": group,
-        "groupName": _GROUPS[group],
+        "groupName": group_name,
         "id": number,
         "name": name,
         "description": description,
     }
     if action:
         shape["action"] = action
-    return Status(group, number, name, msgspec.Raw(msgspec.json.encode(shape)))
+    return Status(state, number, name, msgspec.Raw(msgspec.json.encode(shape)))
 
 
 def _error(group: int, number: int, name: str, permanent: bool) -> Error:
@@ -143,12 +127,35 @@ ERRORS: Final[dict[int, Error]] = {
 }
 
 OPERATOR: Final = STATUSES[2]
-ENROUTE: Final = STATUSES[7]
-DELIVERED: Final = STATUSES[5]
-ACCEPTED: Final = STATUSES[26]
-DUPLICATE: Final = STATUSES[23]
 TOO_LONG: Final = STATUSES[25]
 MISSING_TO: Final = STATUSES[51]
 BAD_DESTINATION: Final = STATUSES[52]
-NO_ROUTE: Final = STATUSES[19]
-NO_ERROR: Final = ERRORS[0]
+
+
+def usual(ending: Ending, channel: Channel) -> tuple[int, int]:
+    """Status and error ids an ending has when nobody names others."""
+    match ending:
+        case "delivered":
+            return 5, 0
+        case "undelivered":
+            return 9, 7003 if channel == "viber" else 27
+        case "expired" | "silent":
+            return 15, 4101
+        case "rejected":
+            return 6, 0
+
+
+CATALOGUE: Final = Catalogue(
+    provider="infobip",
+    statuses=STATUSES,
+    errors=ERRORS,
+    accepted=STATUSES[26],
+    enroute=STATUSES[7],
+    delivered=STATUSES[5],
+    duplicate=STATUSES[23],
+    no_route=STATUSES[19],
+    unreachable=BAD_DESTINATION,
+    no_error=ERRORS[0],
+    usual=usual,
+    seen_channels=frozenset({"viber"}),
+)

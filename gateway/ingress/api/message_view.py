@@ -1,28 +1,15 @@
-"""`GET` and `DELETE /v1/messages/{id}`: what became of a message, and no further step of it.
-
-Owns the message as its app sees it. It must not know the cascade: whether a cancel comes in time is
-the core's to say. Another app's message does not exist for the asker (404).
-"""
+"""A message as its app sees it. Pure; it cannot fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
-from gateway.core.events import Cancelled
 from gateway.core.model import MESSAGE_NAMES, STEP_NAMES, Message, Step, step_ref
 from gateway.core.money import format_amount
 from gateway.ingress.api.results import Status, Time
-from gateway.ingress.http.asgi import rfc3339, to_json
-from gateway.ingress.http.auth import Authority
-from gateway.ingress.http.problems import refuse
-from gateway.store import reads
-from gateway.store.apply import Item
-from gateway.store.store import Store
+from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category, Channel
 
 Amount = Annotated[
@@ -143,41 +130,3 @@ def _billing(message: Message, currency: str) -> Billing | None:
     if message.billed is None and not charges:
         return None
     return Billing(format_amount(message.billed or 0), format_amount(sum(charges)), currency)
-
-
-class MessageEndpoints:
-    """Answers for single messages."""
-
-    def __init__(self, store: Store, authority: Authority, now_ms: Callable[[], int]) -> None:
-        self._store = store
-        self._authority = authority
-        self._now_ms = now_ms
-
-    async def get_message(self, request: Request) -> Response:
-        principal = await self._authority.require(request.scope["headers"], "read")
-        return self._answer(await self._own(request, principal.app))
-
-    async def delete_message(self, request: Request) -> Response:
-        principal = await self._authority.require(request.scope["headers"], "send")
-        message = await self._own(request, principal.app)
-        (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
-        if applied.message is None:
-            raise _no_message()
-        if not applied.effects.changed:
-            status = MESSAGE_NAMES[applied.message.status]
-            raise refuse("final", f"The message is {status}: there is nothing left to cancel.")
-        return self._answer(applied.message)
-
-    async def _own(self, request: Request, app: str) -> Message:
-        message = await reads.message(self._store, request.path_params["id"])
-        if message is None or message.app != app:
-            raise _no_message()
-        return message
-
-    def _answer(self, message: Message) -> Response:
-        view = view_of(message, self._store.policy.currency)
-        return Response(to_json(view), media_type="application/json")
-
-
-def _no_message() -> Exception:
-    return refuse("not-found", "Your app has no message of this id; it may have been forgotten.")

@@ -17,15 +17,16 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from gateway import crew as crews
 from gateway import supervisor
-from gateway.supervisor import Crew, Ended, Happening, Ready, Role
+from gateway.crew import Crew, Ended, Happening, Ready, Role
 
 WAIT_S = 10.0
 STOP_S = 5.0
 
 PRELUDE = """
 import os, signal, sys, time
-from gateway.supervisor import announce, follow_parent
+from gateway.crew import announce, follow_parent
 follow_parent()
 """
 SERVES = PRELUDE + "print('at work', flush=True); announce(8080); signal.pause()"
@@ -80,7 +81,12 @@ def told() -> Iterator[list[MutableMapping[str, Any]]]:
         yield logs
 
 
-def test_a_role_that_dies_is_started_again(lines: Lines) -> None:
+@pytest.mark.parametrize("kernel_tells", [True, False])
+def test_a_role_that_dies_is_started_again(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
+) -> None:
+    if not kernel_tells:
+        monkeypatch.delattr(os, "pidfd_open")
     code = PRELUDE + "announce(os.getpid()); signal.pause()"
     with told() as logs, Crew([role(code)], os.environ, lines) as crew:
         first = next_of(crew)
@@ -90,7 +96,7 @@ def test_a_role_that_dies_is_started_again(lines: Lines) -> None:
         again = next_of(crew)
     assert isinstance(again, Ready)
     assert again.said != first.said
-    assert [entry["event"] for entry in logs] == ["role_ended"]
+    assert [entry["event"] for entry in logs] == ["process_ended"]
     assert logs[0]["exit_code"] == -signal.SIGKILL
 
 
@@ -120,14 +126,14 @@ def test_a_role_that_does_not_stop_in_time_is_killed(lines: Lines) -> None:
         assert isinstance(ready, Ready)
         assert not crew.stop()
     assert gone(int(ready.said))
-    assert "role_killed" in {entry["event"] for entry in logs}
+    assert "process_killed" in {entry["event"] for entry in logs}
 
 
 def test_a_role_ends_when_its_crew_is_killed() -> None:
     worker_code = PRELUDE + "announce(os.getpid()); signal.pause()"
     owner = f"""
     import os, signal, sys
-    from gateway.supervisor import Crew, Role
+    from gateway.crew import Crew, Role
     role = Role("worker", (sys.executable, "-c", {worker_code!r}), 5.0)
     crew = Crew([role], os.environ, lambda role, line: None)
     crew.start()
@@ -145,7 +151,7 @@ def test_a_role_ends_when_its_crew_is_killed() -> None:
 
 
 def test_a_process_without_a_crew_announces_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(supervisor.READY_FD, raising=False)
-    monkeypatch.delenv(supervisor.PARENT_PID, raising=False)
-    supervisor.follow_parent()
-    supervisor.announce("8080")
+    monkeypatch.delenv(crews.READY_FD, raising=False)
+    monkeypatch.delenv(crews.PARENT_PID, raising=False)
+    crews.follow_parent()
+    crews.announce("8080")

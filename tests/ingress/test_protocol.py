@@ -1,10 +1,10 @@
-"""A connection answers the same whatever way a request goes and however its bytes arrive."""
+"""A connection answers the same however its bytes arrive, and ends what is not HTTP or too slow."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from gateway.ingress.http import protocol as guard
-from gateway.ingress.http.asgi import Reply, Start, respond
-from gateway.ingress.http.protocol import GuardedProtocol
+from gateway.ingress.http import protocol
+from gateway.ingress.http.protocol import LimitedProtocol
+from gateway.ingress.http.request import Request
 
-LIMITS = guard.Limits(
+LIMITS = protocol.ConnectionLimits(
     connections_max=10, header_bytes_max=4096, request_timeout_s=5.0, idle_timeout_s=3.0
 )
 GARBAGE = b"\x00 garbage\r\n\r\n"
@@ -33,8 +33,8 @@ class Wire(asyncio.Transport):
         self.paused = False
 
     def write(self, data: Any) -> None:
-        assert not self.closed
         self.written += data
+        assert not self.closed
 
     def close(self) -> None:
         self.closed = True
@@ -60,21 +60,18 @@ class Wire(asyncio.Transport):
 
 
 class Server:
-    """One connection; bodies that begin with "s" may go the short way, those with "sh" are answered
-    when `let_go` is called."""
+    """One connection; a body that begins with "h" is answered when `let_go` is called."""
 
-    def __init__(self, *, short: bool = True) -> None:
-        self.begun: list[bytes] = []  # what the short way took
-        self.seen: list[bytes] = []  # what came through ASGI
-        self._held: list[Callable[[], None]] = []
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self._may_go = asyncio.Event()
         config = uvicorn.Config(
             self._app, interface="asgi3", log_config=None, lifespan="off", proxy_headers=False
         )
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
-        protocol = guard.guarded(LIMITS, self._short_way if short else lambda *_: None)
         self.wire = Wire()
-        self.connection: GuardedProtocol = protocol(config, self.state, {})
+        self.connection: LimitedProtocol = protocol.limited(LIMITS)(config, self.state, {})
         self.connection.connection_made(self.wire)
 
     async def feed(self, *chunks: bytes) -> None:
@@ -87,29 +84,12 @@ class Server:
             await asyncio.sleep(0)
 
     async def let_go(self) -> None:
-        held, self._held = self._held, []
-        for answer in held:
-            answer()
+        self._may_go.set()
         await self.settle()
-
-    def _short_way(
-        self, target: bytes, _headers: Sequence[tuple[bytes, bytes]], body: bytes
-    ) -> Start | None:
-        if target != b"/x" or not body.startswith(b"s"):
-            return None
-
-        def start(reply: Reply) -> None:
-            self.begun.append(body)
-            if body.startswith(b"sh"):
-                self._held.append(lambda: reply(202, b"<%b>" % body))
-            else:
-                reply(202, b"<%b>" % body)
-
-        return start
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/early":
-            await respond(send, 202, b"<early>")
+            await Request(scope, receive, send).respond(202, b"<early>")
             return
         body = b""
         while True:
@@ -120,7 +100,9 @@ class Server:
             if not event["more_body"]:
                 break
         self.seen.append(body)
-        await respond(send, 202, b"<%b>" % body)
+        if body.startswith(b"h"):
+            await self._may_go.wait()
+        await Request(scope, receive, send).respond(202, b"<%b>" % body)
 
 
 def post(body: bytes, *more: bytes, target: bytes = b"/x") -> bytes:
@@ -143,49 +125,44 @@ def on_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
 REQUESTS = st.sampled_from(
     [
-        post(b"s1"),
-        post(b"long"),
+        post(b"one"),
         post(b""),
-        post(b"s" * 300),
-        chunked(b"s2"),
+        post(b"x" * 300),
         chunked(b"other"),
-        post(b"s3", target=b"/elsewhere"),
+        post(b"three", target=b"/elsewhere"),
         b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
     ]
 )
 
 
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=5), data=st.data())
-def test_however_the_bytes_are_cut_the_answers_are_those_of_asgi(
+def test_however_the_bytes_are_cut_the_answers_are_the_same(
     requests: list[bytes], data: st.DataObject
 ) -> None:
     stream = b"".join(requests)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=6).map(sorted))
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if a < b]
 
-    async def answers(*, short: bool) -> list[str]:
-        server = Server(short=short)
-        await server.feed(*chunks)
-        assert len(server.begun) + len(server.seen) == len(requests)
-        return server.wire.answers()
-
     async def both() -> None:
-        by_asgi = await answers(short=False)
-        assert len(by_asgi) == len(requests)
-        assert await answers(short=True) == by_asgi
+        calm, hasty = Server(), Server()
+        for request in requests:
+            await calm.feed(request)
+        await hasty.feed(*chunks)
+        assert len(calm.seen) == len(hasty.seen) == len(calm.wire.answers()) == len(requests)
+        assert hasty.wire.answers() == calm.wire.answers()
 
     asyncio.run(both())
 
 
 @on_a_loop
-async def test_what_comes_whole_goes_the_short_way_and_the_rest_by_asgi() -> None:
+async def test_a_connection_is_kept_until_its_client_asks_for_its_end() -> None:
     server = Server()
-    await server.feed(post(b"s-whole"))
-    await server.feed(post(b"s-cut")[:-2], b"ut")
-    await server.feed(post(b"s-asks", b"Expect: 100-continue"))
-    await server.feed(post(b"s-last", b"Connection: close"))
-    assert server.begun == [b"s-whole"]
-    assert server.seen == [b"s-cut", b"s-asks", b"s-last"]
+    await server.feed(post(b"whole"))
+    await server.feed(post(b"cut")[:-2], b"ut")
+    await server.feed(post(b"asks", b"Expect: 100-continue"))
+    assert not server.wire.closed
+    await server.feed(post(b"last", b"Connection: close"))
+    assert server.seen == [b"whole", b"cut", b"asks", b"last"]
     assert server.wire.closed
 
 
@@ -202,18 +179,19 @@ async def test_an_answer_has_the_servers_headers_and_its_own() -> None:
 @on_a_loop
 async def test_what_follows_waits_for_the_answer_before_it() -> None:
     server = Server()
-    await server.feed(post(b"sh-first") + post(b"s-second") + post(b"third"))
+    await server.feed(post(b"h-first") + post(b"second"))
+    await server.feed(post(b"third"))
     assert (server.wire.answers(), server.wire.paused) == ([], True)
     await server.let_go()
-    assert server.wire.answers() == ["202 <sh-first>", "202 <s-second>", "202 <third>"]
+    assert server.wire.answers() == ["202 <h-first>", "202 <second>", "202 <third>"]
     assert not server.wire.paused
 
 
 @on_a_loop
 async def test_what_has_garbage_behind_it_is_not_begun() -> None:
     server = Server()
-    await server.feed(post(b"s") + GARBAGE)
-    assert (server.begun, server.seen) == ([], [])
+    await server.feed(post(b"one") + GARBAGE)
+    assert server.seen == []
     assert server.wire.written.startswith(b"HTTP/1.1 400 ")
     assert server.wire.closed
 
@@ -221,7 +199,7 @@ async def test_what_has_garbage_behind_it_is_not_begun() -> None:
 @on_a_loop
 async def test_garbage_after_a_request_under_way_ends_the_connection_unanswered() -> None:
     server = Server()
-    await server.feed(post(b"sh"))
+    await server.feed(post(b"h"))
     await server.feed(GARBAGE)
     written = server.wire.written
     await server.let_go()
@@ -233,28 +211,28 @@ async def test_garbage_after_a_request_under_way_ends_the_connection_unanswered(
 async def test_a_body_that_breaks_off_in_the_middle_is_not_begun() -> None:
     server = Server()
     await server.feed(b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ns\r\nzz\r\n")
-    assert (server.begun, server.seen, server.state.tasks) == ([], [], set())
+    assert (server.seen, server.state.tasks) == ([], set())
     assert server.wire.written.startswith(b"HTTP/1.1 400 ")
 
 
 @on_a_loop
 async def test_nothing_is_written_to_a_client_that_went_away() -> None:
     server = Server()
-    await server.feed(post(b"sh"))
+    await server.feed(post(b"h"))
     server.connection.connection_lost(None)
     await server.let_go()
-    assert (server.begun, server.wire.written) == ([b"sh"], b"")
+    assert (server.seen, server.wire.written) == ([b"h"], b"")
 
 
 @on_a_loop
 async def test_nothing_is_written_to_a_connection_that_was_given_up_meanwhile() -> None:
     server = Server()
-    await server.feed(post(b"sh") + post(b"s-queued") + b"POST /x HT")
+    await server.feed(post(b"h") + post(b"queued") + b"POST /x HT")
     server.connection.look(asyncio.get_running_loop().time() + LIMITS.request_timeout_s + 1)
     written = server.wire.written
     assert written.startswith(b"HTTP/1.1 408 ")
     await server.let_go()
-    assert (server.begun, server.seen, server.wire.written) == ([b"sh"], [], written)
+    assert (server.seen, server.wire.written) == ([b"h"], written)
 
 
 @pytest.mark.parametrize("target", [b"http://h", b"http://h:99999/x"])
@@ -270,7 +248,7 @@ async def refused_as_bad_http(target: bytes, body: bytes) -> None:
     assert server.wire.written.startswith(b"HTTP/1.1 400 ")
     assert server.wire.closed
     server.connection.look(asyncio.get_running_loop().time() + 100)
-    assert (server.begun, server.seen) == ([], [])
+    assert server.seen == []
 
 
 CHUNKED = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -315,16 +293,16 @@ async def test_a_body_in_chunks_is_none_of_the_headers() -> None:
 @on_a_loop
 async def test_what_comes_behind_a_refused_request_is_not_begun() -> None:
     server = Server()
-    too_many = [b"X-%d: y" % number for number in range(guard.HEADERS_MAX)]
-    await server.feed(post(b"large", *too_many) + post(b"long") + post(b"s"))
+    too_many = [b"X-%d: y" % number for number in range(protocol.HEADERS_MAX)]
+    await server.feed(post(b"large", *too_many) + post(b"long") + post(b"one"))
     assert server.wire.written.startswith(b"HTTP/1.1 431 ")
-    assert (server.begun, server.seen, server.state.tasks) == ([], [], set())
+    assert (server.seen, server.state.tasks) == ([], set())
 
 
 @on_a_loop
 async def test_a_stopping_server_answers_what_is_under_way_and_closes() -> None:
     server = Server()
-    await server.feed(post(b"sh"))
+    await server.feed(post(b"h"))
     server.connection.shutdown()
     assert not server.wire.closed
     await server.let_go()
@@ -333,20 +311,20 @@ async def test_a_stopping_server_answers_what_is_under_way_and_closes() -> None:
 
 
 @on_a_loop
-async def test_a_client_that_does_not_read_its_answers_goes_through_asgi_which_waits() -> None:
+async def test_a_client_that_does_not_read_its_answers_is_waited_for() -> None:
     server = Server()
     server.connection.pause_writing()
-    await server.feed(post(b"s"))
-    assert (server.begun, server.wire.written) == ([], b"")
+    await server.feed(post(b"one"))
+    assert server.wire.written == b""
     server.connection.resume_writing()
     await server.settle()
-    assert server.wire.answers() == ["202 <s>"]
+    assert server.wire.answers() == ["202 <one>"]
 
 
 @on_a_loop
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     server = Server()
-    await server.feed(post(b"sh"))
+    await server.feed(post(b"h"))
     much_later = asyncio.get_running_loop().time() + 100
     server.connection.look(much_later)
     assert not server.wire.closed

@@ -9,12 +9,11 @@ error shapes.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
-
-REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
 To = Annotated[str, Meta(max_length=64)]
 MessageId = Annotated[str, Meta(max_length=200)]
@@ -311,7 +310,7 @@ def error_body(
     shape: Literal["api", "request"],
     status: int,
     description: str,
-    violations: list[tuple[str, str]] | None = None,
+    violations: Sequence[tuple[str, str]] = (),
 ) -> bytes:
     """The body of an HTTP error in the shape of the current endpoints or of the older ones."""
     if shape == "api":
@@ -321,7 +320,7 @@ def error_body(
                 "description": description,
                 "action": _ACTIONS.get(status, "Try again later."),
                 "violations": [
-                    {"property": name, "violation": sentence} for name, sentence in violations or ()
+                    {"property": name, "violation": sentence} for name, sentence in violations
                 ],
                 "resources": [{"name": "API reference", "url": "https://www.infobip.com/docs/api"}],
             }

@@ -1,26 +1,29 @@
-"""Writes reports and log lines about book entries, exactly as the provider does.
+"""Writes reports and log lines about book entries, exactly as Infobip does.
 
-Pure: an entry in, JSON bytes or a wire Struct out. Knows neither where a report goes nor when.
+Pure: an entry in, JSON bytes or a wire Struct out. What a report repeats of its request
+stands in `Entry.hooks` as an `Echo`.
 """
 
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Raw
 
 from providers.simulator.book import Entry
-from providers.simulator.catalogue import (
-    DELIVERED,
-    ENROUTE,
-    NO_ERROR,
-    OPERATOR,
-    Error,
-    Status,
+from providers.simulator.infobip.catalogue import CATALOGUE, OPERATOR
+from providers.simulator.infobip.wire import (
+    ENCODER,
+    DeliveryReport,
+    LogItem,
+    Platform,
+    SeenReport,
 )
-from providers.simulator.wire import ENCODER, DeliveryReport, LogItem, Platform, SeenReport
+from providers.simulator.prices import Tag
+from providers.simulator.vocabulary import Error, Status
 
 # Network codes of countries a demo is likely to name; a report about any other number has none.
 _NETWORKS: Final = {
@@ -52,18 +55,27 @@ _NETWORKS: Final = {
     "998": "43404",
 }
 _NETWORK_DIGITS_MAX: Final = 3
-_NO_PLATFORM: Final = Platform()
+
+
+class Echo(NamedTuple):
+    """What a report repeats of its request; stands in `Hooks.echo`. Empty: nothing."""
+
+    callback_data: str
+    campaign: str
+    entity_id: str
+    application_id: str
+
+    @property
+    def platform(self) -> Platform | None:
+        if not (self.entity_id or self.application_id):
+            return None
+        return Platform(self.entity_id or None, self.application_id or None)
 
 
 def stamp(at_ms: int) -> str:
     """Epoch milliseconds as the provider writes them: an offset without a colon."""
     second, milli = divmod(at_ms, 1000)
     return f"{_second(second)}.{milli:03d}+0000"
-
-
-def day(at_ms: int) -> str:
-    """The UTC date of `at_ms`, YYYY-MM-DD."""
-    return _second(at_ms // 1000)[:10]
 
 
 @lru_cache(maxsize=4096)
@@ -90,23 +102,23 @@ def final_report(entry: Entry, *, price_when_free: bool) -> bytes:
 def revived_report(entry: Entry, *, price_when_free: bool) -> bytes:
     """The report of a delivery that came after another end."""
     price = _price(entry, entry.charged_ms > 0 or price_when_free)
-    return _report(entry, DELIVERED, NO_ERROR, entry.revived_ms, price)
+    return _report(entry, CATALOGUE.delivered, CATALOGUE.no_error, entry.revived_ms, price)
 
 
 def intermediate_report(entry: Entry, now_ms: int) -> bytes:
     """A step on the way: an SMS is at the operator, in group DELIVERED though nobody has it yet."""
-    status = OPERATOR if entry.channel == "sms" else ENROUTE
-    return _report(entry, status, NO_ERROR, now_ms, entry.tag.json)
+    status = OPERATOR if entry.channel == "sms" else CATALOGUE.enroute
+    return _report(entry, status, CATALOGUE.no_error, now_ms, _price(entry, True))
 
 
 def pulled_report(entry: Entry, *, price_when_free: bool) -> Raw:
-    """The newest report, for the pull endpoints."""
+    """The newest report."""
     make = revived_report if entry.revived_ms else final_report
     return Raw(make(entry, price_when_free=price_when_free))
 
 
 def seen_report(entry: Entry) -> bytes:
-    hooks = entry.hooks
+    echoed = Echo(*entry.hooks.echo)
     return ENCODER.encode(
         SeenReport(
             messageId=entry.message_id,
@@ -114,15 +126,16 @@ def seen_report(entry: Entry) -> bytes:
             to=entry.to,
             sentAt=stamp(entry.accepted_ms),
             seenAt=stamp(entry.seen_ms),
-            applicationId=hooks.platform.application_id,
-            entityId=hooks.platform.entity_id,
-            campaignReferenceId=hooks.campaign or None,
+            applicationId=echoed.application_id or None,
+            entityId=echoed.entity_id or None,
+            campaignReferenceId=echoed.campaign or None,
         )
     )
 
 
 def log_item(entry: Entry, *, price_when_free: bool) -> LogItem:
     status, error = entry.status_now()
+    echoed = Echo(*entry.hooks.echo)
     ended_ms = entry.revived_ms or entry.done_ms
     return LogItem(
         sender=entry.sender,
@@ -135,23 +148,25 @@ def log_item(entry: Entry, *, price_when_free: bool) -> LogItem:
         status=status.json,
         error=error.json,
         done_at=stamp(ended_ms) if ended_ms else None,
-        platform=_platform(entry),
-        campaign_reference_id=entry.hooks.campaign or None,
+        platform=echoed.platform,
+        campaign_reference_id=echoed.campaign or None,
         mcc_mnc=network(entry.to),
     )
 
 
 def _price(entry: Entry, priced: bool) -> Raw:
-    return entry.tag.json if priced else entry.tag.free_json
+    return _price_json(entry.tag, priced)
 
 
-def _platform(entry: Entry) -> Platform | None:
-    platform = entry.hooks.platform
-    return None if platform == _NO_PLATFORM else platform
+@lru_cache(maxsize=4096)
+def _price_json(tag: Tag, priced: bool) -> Raw:
+    # Written by hand: the provider sends a JSON number, and an encoder would need a float for that.
+    amount = tag.amount if priced else Decimal(0)
+    return Raw(f'{{"pricePerMessage":{amount:f},"currency":"{tag.currency}"}}'.encode())
 
 
 def _report(entry: Entry, status: Status, error: Error, done_ms: int, price: Raw) -> bytes:
-    hooks = entry.hooks
+    echoed = Echo(*entry.hooks.echo)
     return ENCODER.encode(
         DeliveryReport(
             bulk_id=entry.bulk_id,
@@ -165,8 +180,8 @@ def _report(entry: Entry, status: Status, error: Error, done_ms: int, price: Raw
             done_at=stamp(done_ms),
             message_count=entry.parts,
             mcc_mnc=network(entry.to),
-            callback_data=hooks.callback_data or None,
-            platform=_platform(entry),
-            campaign_reference_id=hooks.campaign or None,
+            callback_data=echoed.callback_data or None,
+            platform=echoed.platform,
+            campaign_reference_id=echoed.campaign or None,
         )
     )

@@ -1,14 +1,16 @@
-"""How durations and rates are written in a configuration: `15m`, `500/s`.
+"""How a configuration is written: tables, durations (`15m`), rates (`500/s`).
 
-Owns the two notations. Both are integers when they are used (milliseconds, messages a second), so
-nothing else has to know how they were written; a duration keeps its text, because a refusal quotes
-a cap's window as configured. What is neither raises ValueError with a sentence.
+It stands here because the keys of a provider are written as all others are. In the file a key is
+`wait = "15m"`; in the tree it is `wait_ms`, an integer that keeps its text for sentences. What is
+neither a duration nor a rate raises ValueError with a sentence.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Annotated, Self
+
+import msgspec
 
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PERIOD_S = {"s": 1, "m": 60, "h": 3_600}
@@ -54,3 +56,22 @@ class Rate(int):
                 f"{text!r} is not a whole number of messages a second from 1 to {RATE_PER_S_MAX}"
             )
         return cls(messages // period_s)
+
+
+class AtLeast(msgspec.Struct, frozen=True):
+    """The shortest duration a key takes; stands in the key's `Annotated` type."""
+
+    ms: int
+
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+Milliseconds = Annotated[Duration, AtLeast(1)]
+
+
+def _key(field: str) -> str:
+    """`wait_ms` is `wait` in the file: there the unit is in the value."""
+    return field.removesuffix("_ms").removesuffix("_per_s")
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, rename=_key):
+    """A table of the file."""

@@ -1,0 +1,104 @@
+"""What the benchmark's world and the storm's stage have in common: Kaskad's roles and a provider.
+
+One app, two channels and one price list, in one folder and on the loopback only. A provider that
+cannot be asked is a BenchFailed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.processes import BenchFailed, Child, Started, free_port, role
+
+APP_KEY = "bench-key-0123456789abcdef"
+PROVIDER_KEY = "bench-provider-key"
+CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
+VIBER, SMS = "bench-viber", "bench-sms"
+PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
+{VIBER},,,0.0100,0.0125,EUR,2020-01-01
+{SMS},,,0.0400,0.0500,EUR,2020-01-01
+"""
+
+
+class Stack(Started):
+    """`env` is what every process gets, `logs` are those of the roles in the order of their start.
+    The provider is a simulator at `provider_url`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.logs: list[Path] = []
+        self.provider_port = free_port()
+        self.provider_url = f"http://127.0.0.1:{self.provider_port}"
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")} | {
+            "BENCH_APP_KEY": APP_KEY,
+            "BENCH_PROVIDER_KEY": PROVIDER_KEY,
+            "BENCH_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "KASKAD_LOG_FORMAT": "json",
+        }
+
+    def check(self) -> None:
+        """Raises BenchFailed when a process has died that should live."""
+
+    def launch_role(
+        self, name: str, config: Path, words: list[str], env: Mapping[str, str] | None = None
+    ) -> Child:
+        """Starts `kaskad <words>`, with `env` over its own; `await_ready` tells when it serves."""
+        log = self.folder / f"{len(self.logs)}-{name}.log"
+        self.logs.append(log)
+        command = role([words[0], "--config", str(config), *words[1:]])
+        return Child(f"kaskad {name}", command, log, {**self.env, **(env or {})}, announces=True)
+
+    def launch_simulator(
+        self, config: Path, seed: int, viber_share: float, knobs: Mapping[str, object], *more: str
+    ) -> Child:
+        words = ["simulate", "--port", str(self.provider_port), "--seed", str(seed)]
+        words += ["--viber-share", str(viber_share), *more]
+        for name, value in knobs.items():
+            words += ["--knob", f"{name}={json.dumps(value)}"]
+        return self.launch_role("simulator", config, words)
+
+    def stats(self) -> dict[str, Any]:
+        """The provider's."""
+        found: dict[str, Any] = self.ask(f"{self.provider_url}/_sim/stats")
+        return found
+
+    def turn(self, **knobs: object) -> None:
+        """Changes knobs of the simulator."""
+        self.ask(f"{self.provider_url}/_sim/knobs", method="PUT", body=json.dumps(knobs).encode())
+
+    def bill(self, *, full: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask(f"{self.provider_url}/_sim/bill?full={int(full)}")
+        return found
+
+    def ask(
+        self, url: str, authorization: str = "", *, method: str = "GET", body: bytes | None = None
+    ) -> Any:
+        """What a JSON answer says. Raises BenchFailed."""
+        request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - ours
+        if authorization:
+            request.add_header("Authorization", authorization)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as fault:
+            raise BenchFailed(f"{url} answered {fault.code}: {fault.read()[:300]!r}") from None
+        except OSError as fault:
+            self.check()
+            raise BenchFailed(f"{url} cannot be reached: {fault}") from None
+
+
+def providers_text(url: str, rate: int, batch: int, more: str) -> str:
+    """Both providers in the configuration, each with the lines of `more`."""
+    return "".join(
+        f'[providers.{name}]\nkind = "infobip-{channel}"\nbase_url = "{url}"\nsender = "Bench"\n'
+        f'rate = "{rate}/s"\nbatch = {batch}\n{more}\ncharged_on = "{charged_on}"\n'
+        'api_key_env = "BENCH_PROVIDER_KEY"\ncallback_token_env = "BENCH_CALLBACK_TOKEN"\n\n'
+        for name, channel, charged_on in ((VIBER, "viber", "delivered"), (SMS, "sms", "sent"))
+    )

@@ -1,0 +1,94 @@
+"""From the bytes of one message to its place in a batch, the same for every way of sending.
+
+A message is read and checked, held against the backlog, and queued for its shard's next admission.
+What is wrong with it comes back as a Problem. A full queue raises Busy; while Redis is unavailable
+each message that waits gets StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from gateway.core import model
+from gateway.failpoints import point
+from gateway.ingress.api.requests import (
+    Malformed,
+    Read,
+    body_hash,
+    content_of,
+    read,
+)
+from gateway.ingress.backlog import Backlog
+from gateway.ingress.batcher import Batcher, Done
+from gateway.ingress.http.problems import Fault, Problem, invalid, problem
+from gateway.ingress.metrics import Metrics
+from gateway.store.admit import Answer
+from gateway.store.base import BATCH_MAX
+from gateway.store.store import Store
+
+
+class AdmissionQueue:
+    """Reads messages and has them admitted in batches. `now_ms` is the edge's clock."""
+
+    def __init__(
+        self, store: Store, backlog: Backlog, metrics: Metrics, now_ms: Callable[[], int]
+    ) -> None:
+        self.store = store
+        self.backlog = backlog
+        self.metrics = metrics
+        self._now_ms = now_ms
+        self.batcher: Batcher[model.Send, Answer] = Batcher(
+            store.shards, self._admit, batch_max=BATCH_MAX
+        )
+
+    def prepare(self, raw: bytes | msgspec.Raw, app: str, key: str | None) -> model.Send | Problem:
+        """Reads one message; `key` is its idempotency key if it names none itself."""
+        found = read(raw, self.store.policy)
+        if not isinstance(found, Read):
+            why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
+            self.metrics.refused.labels("malformed" if why else "invalid").inc()
+            return why or invalid(cast("list[Fault]", found))
+        request, phone = found.request, found.phone
+        key = request.idempotency_key or key
+        return model.Send(
+            id=self.store.new_message_id(phone.digits, self._now_ms()),
+            app=app,
+            to=phone.digits,
+            country=phone.country,
+            category=request.category,
+            content=content_of(request),
+            route=request.route,
+            user=request.user,
+            campaign=request.campaign,
+            ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
+            metadata=request.metadata or None,
+            idempotency_key=key,
+            body_hash=body_hash(request) if key is not None else b"",
+        )
+
+    def backlog_problem(self, send: model.Send) -> Problem | None:
+        """Why the message may not come in now."""
+        sentence = self.backlog.full(send)
+        if sentence is None:
+            return None
+        self.metrics.refused.labels("backlog").inc()
+        return problem("backlog", sentence)
+
+    def submit(self, send: model.Send, done: Done[Answer]) -> None:
+        """Hands a message to its shard's batch. Raises Busy."""
+        self.batcher.submit(self.store.shard_of_phone(send.to), send, done)
+
+    async def ask(self, send: model.Send) -> Answer:
+        """The store's answer. Raises Busy, StoreUnavailable and bugs."""
+        return await self.batcher.ask(self.store.shard_of_phone(send.to), send)
+
+    async def _admit(self, _shard: int, sends: Sequence[model.Send]) -> Sequence[Answer]:
+        began = time.perf_counter()
+        answers = await self.store.admit(sends, self._now_ms())
+        point("accepted")
+        self.metrics.count_admission(list(sends), answers, time.perf_counter() - began)
+        return answers

@@ -1,0 +1,166 @@
+"""A request as its handler gets it: what came, who sent it, and the way to answer.
+
+A body that is too large, compressed or cut off ends in Refusal (413, 415) or ClientGone. How long
+a body may take is the connection's matter, see `protocol`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Never, Protocol, cast
+
+from gateway.ingress.http.asgi import (
+    CONNECTION,
+    JSON,
+    PROBLEM_JSON,
+    AsgiReceive,
+    AsgiScope,
+    AsgiSend,
+    ClientGone,
+    Field,
+    Headers,
+    first_header,
+    to_json,
+)
+from gateway.ingress.http.auth import NOBODY
+from gateway.ingress.http.problems import Refusal, refuse
+
+
+class ClientConnection(Protocol):
+    """What a request may ask of the connection that it came over."""
+
+    def leave_body_to_app(self) -> None:
+        """This request's body has no end: its timing is the handler's work."""
+
+    def abort(self) -> None:
+        """Closes the connection at once; what was not read by the peer is lost."""
+
+
+class Request:
+    """One request at its endpoint. `status` is the answer's, once it has begun."""
+
+    __slots__ = (
+        "_receive",
+        "_scope",
+        "_send",
+        "headers",
+        "method",
+        "parameters",
+        "path",
+        "principal",
+        "status",
+    )
+
+    def __init__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Headers = scope["headers"]  # names in lower case
+        self._receive = receive
+        self.principal = NOBODY
+        self.parameters: Mapping[str, str] = {}  # of the path, decoded
+        self.status = 0
+        self._scope = scope
+        self._send = send
+
+    @property
+    def query(self) -> bytes:
+        """What stands behind the question mark, as it came."""
+        return cast("bytes", self._scope["query_string"])
+
+    @property
+    def media_type(self) -> str:
+        """The content type in lower case without parameters; empty when there is none."""
+        value = self.header(b"content-type")
+        if value == JSON[1]:
+            return "application/json"
+        return "" if value is None else value.partition(b";")[0].strip().lower().decode("latin-1")
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that (lower case) name."""
+        return first_header(self.headers, name)
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body, at most `limit` bytes. Raises Refusal and ClientGone."""
+        self.refuse_encoded()
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        body, more = await self.next_chunk()
+        if more:
+            chunks, size = [body], len(body)
+            while more and size <= limit:
+                chunk, more = await self.next_chunk()
+                chunks.append(chunk)
+                size += len(chunk)
+            body = b"".join(chunks)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+
+    async def next_chunk(self) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether there are more. Raises ClientGone."""
+        event = await self._receive()
+        if event["type"] != "http.request":
+            raise ClientGone
+        return event.get("body", b""), event.get("more_body", False)
+
+    async def until_gone(self) -> Never:
+        """For a request whose body is over: raises ClientGone once its client hangs up."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        raise ClientGone
+
+    def refuse_encoded(self) -> None:
+        """A compressed body could be a thousand times what its limit says. Raises Refusal."""
+        encoding = self.header(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            raise refuse("media-type", "Send the body without Content-Encoding.")
+
+    async def respond(
+        self, status: int, body: bytes = b"", headers: Headers = (), content_type: Field = JSON
+    ) -> None:
+        """One complete answer. A 204 has no body and says nothing of one."""
+        if status != 204:
+            headers = [content_type, (b"content-length", b"%d" % len(body)), *headers]
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """The problem document. A client that waits for "100 Continue" will not send its body any
+        more, so that its connection cannot be used again."""
+        headers = refusal.headers
+        if self.header(b"expect") is not None:
+            headers = [*headers, (b"connection", b"close")]
+        problem = refusal.problem
+        await self.respond(problem.status, to_json(problem), headers, PROBLEM_JSON)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """The head of an answer; its body follows by `write`, until `end`."""
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, body: bytes) -> None:
+        """The next piece of the answer's body."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self) -> None:
+        """The answer is whole."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def leave_body_to_handler(self) -> None:
+        """This body has no end: from now on its timing is the handler's."""
+        if (connection := self._connection()) is not None:
+            connection.leave_body_to_app()
+
+    def abort(self) -> None:
+        """Closes the connection at once; what was not read by the peer is lost."""
+        if (connection := self._connection()) is not None:
+            connection.abort()
+
+    def _connection(self) -> ClientConnection | None:
+        return self._scope.get(CONNECTION)
+
+
+def _too_large(limit: int) -> Refusal:
+    return refuse("too-large", f"The body may have {limit} bytes; send less at once.")

@@ -1,0 +1,120 @@
+"""What one row of the route table says, and finding the row of a request.
+
+A row is all there is to know of an endpoint from outside: where it is, which scope its key needs,
+under which name it is counted and logged, and what the OpenAPI document tells of it. An address
+that is in no row is a 404, one without the method a 405: both are raised as Refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from gateway.ingress.http.problems import Refusal, refuse
+from gateway.ingress.http.request import Request
+from gateway.store.api_keys import Scope
+
+EndpointsT = TypeVar("EndpointsT")
+Doc = dict[str, Any]
+Handler = Callable[[Request], Awaitable[None]]
+Method = Literal["GET", "PUT", "POST", "DELETE"]
+Tag = Literal["Messages", "Opt-outs", "Reports", "Providers", "State"]
+
+_NO_PARAMETERS: Mapping[str, str] = {}
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """What the document tells of this installation's settings."""
+
+    batch_items_max: int
+    providers: tuple[str, ...]
+
+
+# A type that msgspec describes, a JSON schema, a tuple of either, or a function that gives one of
+# these for the settings.
+Schema = Any
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a request."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    text: str
+    schema: Schema = msgspec.field(default_factory=lambda: {"type": "string"})
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request or an answer carries: the schema of each media type."""
+
+    text: str = ""
+    media: Mapping[str, Schema] = msgspec.field(default_factory=dict)
+    required: bool = True  # of a request
+    example: Doc | None = None  # of a request, as JSON
+    headers: Doc = msgspec.field(default_factory=dict)  # of an answer
+    shown: Sequence[type[msgspec.Struct]] = ()  # what a text holds: described, but no schema here
+
+
+class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
+    """One row: a method at an address. `name` is the endpoint's name everywhere: the label of its
+    metrics, its log lines, and the document's operationId."""
+
+    method: Method
+    path: str  # `{name}` stands for one segment
+    name: str
+    handler: Callable[[EndpointsT], Handler]
+    scope: Scope | None = None  # None: no key is asked for
+    login: bool = False  # a page: the key comes as the password of HTTP Basic
+    endless: bool = False  # its answer is a stream: there is no HEAD of it
+    quiet: bool = False  # only refusals are counted and logged: it is asked all the time
+    tag: Tag | None = None  # None: not in the document
+    summary: str = ""
+    text: str = ""
+    parameters: Sequence[Parameter] = ()
+    body: Payload | None = None
+    answers: Mapping[int, Payload] = msgspec.field(default_factory=dict)
+    # Statuses of its problems, beside those that scope and body bring.
+    problems: Sequence[int] = ()
+
+
+class Router(Generic[EndpointsT]):
+    """Finds the row of a request."""
+
+    def __init__(self, routes: Sequence[HttpRoute[EndpointsT]]) -> None:
+        self._plain: dict[str, dict[str, HttpRoute[EndpointsT]]] = {}
+        patterns: dict[str, dict[str, HttpRoute[EndpointsT]]] = {}
+        for route in routes:
+            place = patterns if "{" in route.path else self._plain
+            methods = place.setdefault(route.path, {})
+            methods[route.method] = route
+            if route.method == "GET" and not route.endless:
+                methods["HEAD"] = route
+        self._patterns = [(_pattern(path), methods) for path, methods in patterns.items()]
+
+    def find(self, method: str, path: str) -> tuple[HttpRoute[EndpointsT], Mapping[str, str]]:
+        """The row, and the parameters in its path. Raises Refusal (404, 405)."""
+        methods, parameters = self._plain.get(path), _NO_PARAMETERS
+        if methods is None:
+            methods, parameters = self._match(path)
+        route = methods.get(method)
+        if route is None:
+            allowed = ", ".join(methods)
+            raise refuse("method-not-allowed", f"Use {allowed}.", (b"allow", allowed.encode()))
+        return route, parameters
+
+    def _match(self, path: str) -> tuple[dict[str, HttpRoute[EndpointsT]], Mapping[str, str]]:
+        for pattern, methods in self._patterns:
+            if (match := pattern.fullmatch(path)) is not None:
+                return methods, match.groupdict()
+        raise _nothing_here()
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+
+
+def _nothing_here() -> Refusal:
+    return refuse("not-found", "There is nothing at this address; /docs lists all there is.")

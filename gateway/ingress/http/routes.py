@@ -1,0 +1,300 @@
+"""The route table: every endpoint is one row here and one handler in `ingress/api`.
+
+The app routes by it, asks for keys by it and counts by it, and the OpenAPI document is made from
+it. To add an endpoint, write its handler and its row.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from gateway.ingress.api.callbacks import CallbackEndpoint, CallbackResult
+from gateway.ingress.api.docs import DocsEndpoints
+from gateway.ingress.api.events import EventData, EventsEndpoint
+from gateway.ingress.api.health import Health, HealthEndpoints, Readiness
+from gateway.ingress.api.message_view import MessageView
+from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutView
+from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
+from gateway.ingress.api.requests import KEY_MAX, SendRequest
+from gateway.ingress.api.results import Result
+from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
+from gateway.ingress.pages.reports import PATH as REPORT_PAGE
+
+
+class Endpoints(NamedTuple):
+    """What holds the handlers."""
+
+    sends: SendEndpoint
+    messages: MessageEndpoints
+    events: EventsEndpoint
+    optouts: OptOutEndpoints
+    reports: ReportEndpoints
+    callbacks: CallbackEndpoint
+    health: HealthEndpoints
+    docs: DocsEndpoints
+
+
+def _json(text: str, schema: Schema) -> Payload:
+    return Payload(text=text, media={"application/json": schema})
+
+
+def _text(text: str, media_type: str) -> Payload:
+    return Payload(text=text, media={media_type: {"type": "string"}})
+
+
+def _one_or_many(configured: Configured) -> Schema:
+    several = Meta(min_length=1, max_length=configured.batch_items_max)
+    return SendRequest, Annotated[list[SendRequest], several]
+
+
+def _provider_name(configured: Configured) -> Doc:
+    names = sorted(configured.providers)
+    return {"type": "string", **({"examples": names} if names else {})}
+
+
+EXAMPLE = {
+    "to": "+79161234567",
+    "user": "u-1001",
+    "campaign": "autumn-sale",
+    "category": "marketing",
+    "text": "Autumn sale: 20% off until Sunday.",
+    "viber": {
+        "image_url": "https://shop.example/autumn.png",
+        "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
+    },
+    "metadata": {"segment": "b"},
+}
+_REPLAYED = {
+    "Idempotent-Replayed": {
+        "description": "`true` when this is the first answer again.",
+        "schema": {"const": "true"},
+    }
+}
+_MESSAGE = {200: _json("The message.", MessageView)}
+_MESSAGE_ID = Parameter("id", "path", "The message's id.")
+_OPT_OUT = {200: _json("The opt-out.", OptOutView)}
+_PHONE = Parameter(
+    "phone",
+    "path",
+    "A phone number in E.164.",
+    {"type": "string", "pattern": "^\\+[1-9][0-9]{6,14}$", "examples": ["+79161234567"]},
+)
+
+ROUTES: tuple[HttpRoute[Endpoints], ...] = (
+    HttpRoute(
+        method="POST",
+        path="/v1/messages",
+        name="send",
+        handler=lambda endpoints: endpoints.sends.send,
+        scope="send",
+        quiet=True,
+        tag="Messages",
+        summary="Send one message, an array, or a stream",
+        text="Answered once durable. A stream is answered while it is read, one line "
+        "for each line, in order; a client must read while it writes. A line that is an "
+        "`error` is the last one that was read: go on from it.",
+        parameters=[
+            Parameter(
+                "Idempotency-Key",
+                "header",
+                "The same key and body within 24 hours give the first answer "
+                "again. Items of an array have `key#index`, lines of a stream `key#line`.",
+                {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
+            )
+        ],
+        body=Payload(
+            media={"application/json": _one_or_many, "application/x-ndjson": {"type": "string"}},
+            example=EXAMPLE,
+        ),
+        answers={
+            200: Payload(
+                text="One message that was a duplicate or suppressed; or the results of an "
+                "array, in order, with `index`; or of a stream, line by line, with `line`.",
+                media={
+                    "application/json": (Result, list[Result]),
+                    "application/x-ndjson": {"type": "string"},
+                },
+                headers=_REPLAYED,
+            ),
+            202: Payload(
+                text="Accepted: it will reach a final status.",
+                media={"application/json": Result},
+                headers=_REPLAYED,
+            ),
+        },
+        problems=[422, 429],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/messages/{id}",
+        name="getMessage",
+        handler=lambda endpoints: endpoints.messages.get,
+        scope="read",
+        tag="Messages",
+        summary="What became of a message",
+        parameters=[_MESSAGE_ID],
+        answers=_MESSAGE,
+        problems=[404],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/messages/{id}",
+        name="cancelMessage",
+        handler=lambda endpoints: endpoints.messages.cancel,
+        scope="send",
+        tag="Messages",
+        summary="Cancel: no further step starts",
+        parameters=[_MESSAGE_ID],
+        answers=_MESSAGE,
+        problems=[404, 409],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/optouts/{phone}",
+        name="getOptOut",
+        handler=lambda endpoints: endpoints.optouts.get,
+        scope="send",
+        tag="Opt-outs",
+        summary="Whether somebody opted out",
+        parameters=[_PHONE],
+        answers=_OPT_OUT,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="PUT",
+        path="/v1/optouts/{phone}",
+        name="putOptOut",
+        handler=lambda endpoints: endpoints.optouts.put,
+        scope="send",
+        tag="Opt-outs",
+        summary="Somebody opts out",
+        parameters=[_PHONE],
+        body=_json("", OptOutRequest),
+        answers=_OPT_OUT,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/optouts/{phone}",
+        name="deleteOptOut",
+        handler=lambda endpoints: endpoints.optouts.delete,
+        scope="send",
+        tag="Opt-outs",
+        summary="Somebody may be sent messages again",
+        parameters=[_PHONE],
+        answers={204: Payload(text="There is no opt-out now.")},
+        problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/events",
+        name="followEvents",
+        handler=lambda endpoints: endpoints.events.follow,
+        scope="read",
+        endless=True,
+        tag="Messages",
+        summary="Follow status changes as Server-Sent Events",
+        text="Each `event: status` carries an EventData object. Reconnect with "
+        "`Last-Event-ID` and nothing is missed.",
+        parameters=[
+            Parameter("Last-Event-ID", "header", "The id of the last event that was received.")
+        ],
+        answers={
+            200: Payload(
+                text="The stream; it does not end.",
+                media={"text/event-stream": {"type": "string"}},
+                shown=[EventData],
+            )
+        },
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/reports/cost",
+        name="costReport",
+        handler=lambda endpoints: endpoints.reports.cost,
+        scope="report",
+        tag="Reports",
+        summary="What was sent and delivered, and what it cost",
+        text="All amounts are exact decimal strings and add up to the ledger. Whoever "
+        "has the scope `report` sees every app.",
+        parameters=COST_PARAMETERS,
+        answers={200: COST_REPORT},
+        problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path=REPORT_PAGE,
+        name="reportPage",
+        handler=lambda endpoints: endpoints.reports.page,
+        scope="report",
+        login=True,
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/callbacks/{provider}",
+        name="callback",
+        handler=lambda endpoints: endpoints.callbacks.take,
+        quiet=True,
+        tag="Providers",
+        summary="A provider's receipts, in its own format",
+        text="Proven by HTTP basic, `?token=` or an HMAC header, as configured. "
+        "Answered once durable; a receipt of an unknown message is parked.",
+        parameters=[
+            Parameter(
+                "provider", "path", "The provider's name in the configuration.", _provider_name
+            ),
+            Parameter("token", "query", ""),
+        ],
+        body=Payload(media={"application/json": {}}, required=False),
+        answers={200: _json("What became of the receipts.", CallbackResult)},
+        problems=[400, 401, 404, 503],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/healthz",
+        name="health",
+        handler=lambda endpoints: endpoints.health.health,
+        tag="State",
+        summary="Alive",
+        answers={200: _json("It answers.", Health)},
+    ),
+    HttpRoute(
+        method="GET",
+        path="/readyz",
+        name="readiness",
+        handler=lambda endpoints: endpoints.health.readiness,
+        tag="State",
+        summary="Ready: Redis can be reached",
+        answers={200: _json("Ready.", Readiness), 503: _json("Not ready.", Readiness)},
+    ),
+    HttpRoute(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        handler=lambda endpoints: endpoints.health.metrics,
+        tag="State",
+        summary="Metrics for Prometheus",
+        answers={200: _text("The metrics.", "text/plain")},
+    ),
+    HttpRoute(
+        method="GET",
+        path="/openapi.json",
+        name="openapi",
+        handler=lambda endpoints: endpoints.docs.openapi,
+        tag="State",
+        summary="This document",
+        answers={200: _json("OpenAPI 3.1.", {"type": "object"})},
+    ),
+    HttpRoute(
+        method="GET",
+        path="/docs",
+        name="docs",
+        handler=lambda endpoints: endpoints.docs.page,
+        tag="State",
+        summary="This document, for people",
+        answers={200: _text("The page.", "text/html")},
+    ),
+)

@@ -1,0 +1,140 @@
+"""The tables of the configuration: every key, its default and its limits.
+
+`config/kaskad.toml` explains each, `docs/configuration.md` lists each, and a test keeps the three
+together. The keys of a provider are its kind's own: `providers.registry` has them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.decoding import Tagged
+from providers.contract import Category
+from providers.notation import AtLeast, Duration, Milliseconds, Table, Text
+from providers.registry import KINDS
+from providers.settings import ProviderSettings
+
+GRACE_MAX_MS = 10_000
+OTP_TTL = "5m"  # a code is worth nothing later; other categories: the default of the key
+MIB = 1024 * 1024
+
+Scope = Literal["send", "read", "report"]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=50)]
+Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
+Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
+
+
+class Server(Table, frozen=True, kw_only=True):
+    host: Text = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
+    public_url: str = ""  # after loading never empty, and without a slash at its end
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    connections_max: Count = 10_000
+    header_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 32_768
+    body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * MIB)] = 16 * MIB
+    line_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 65_536
+    batch_items_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
+    request_timeout_ms: Milliseconds = Duration.parse("30s")
+    idle_timeout_ms: Milliseconds = Duration.parse("75s")
+    stop_within_ms: Milliseconds = Duration.parse("20s")
+    sse_clients_max: Count = 1_000
+    backlog_max: Count = 1_000_000
+    backlog_age_max_ms: Milliseconds = Duration.parse("1h")
+
+
+class Redis(Table, frozen=True, kw_only=True):
+    url: str = ""  # empty: embedded
+    data_dir: Path = Path(".kaskad/redis")  # after loading absolute
+    fsync: Literal["always", "everysec"] = "always"
+    shards: Annotated[int, msgspec.Meta(ge=1, le=1_024)] = 1
+
+    def __repr__(self) -> str:
+        return f"Redis({self.data_dir}, shards={self.shards})"  # the URL may hold a password
+
+
+class App(Table, frozen=True, kw_only=True):
+    name: Text
+    key_env: Text | None = None
+    scopes: tuple[Scope, ...] = ("send", "read", "report")
+
+
+class Step(Table, frozen=True, kw_only=True):
+    provider: str
+    wait_ms: Wait = Duration.parse("24h")
+    grace_ms: Duration | None = None
+
+    @property
+    def last_receipt_ms(self) -> int:
+        """The grace in force: as configured, or a tenth of the wait and at most GRACE_MAX_MS."""
+        return min(self.wait_ms // 10, GRACE_MAX_MS) if self.grace_ms is None else self.grace_ms
+
+
+class Route(Table, frozen=True, kw_only=True):
+    steps: tuple[Step, ...]
+
+
+class CategorySettings(Table, frozen=True, kw_only=True):
+    route: str
+    ttl_ms: Annotated[Duration, AtLeast(1_000)] = Duration.parse("72h")  # for otp OTP_TTL
+    resend_unknown: bool = False
+
+
+class Cap(Table, frozen=True, kw_only=True):
+    """`category` None counts every category; `window_ms.text` is the window as configured."""
+
+    name: Text
+    limit: Count
+    window_ms: Annotated[Duration, AtLeast(1_000)]
+    category: Category | None = None
+    channel: Literal["any", "viber", "sms"] = "any"
+
+
+class Dedupe(Table, frozen=True, kw_only=True):
+    window_ms: Milliseconds = Duration.parse("30d")
+
+
+class Prices(Table, frozen=True, kw_only=True):
+    file: Path = Path("prices.csv")  # after loading absolute
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
+    baseline: Text = "sms"  # the channel that reports compare with
+
+
+class Retention(Table, frozen=True, kw_only=True):
+    messages_ms: Milliseconds = Duration.parse("30d")
+    parked_receipts_ms: Milliseconds = Duration.parse("24h")
+    events_max: Count = 100_000
+
+
+class Lanes(Table, frozen=True, kw_only=True):
+    floor_percent: Percent = 10
+    claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
+    lease_ms: Milliseconds = Duration.parse("10s")
+    heartbeat_ms: Milliseconds = Duration.parse("2s")
+    stop_within_ms: Milliseconds = Duration.parse("20s")
+
+
+class Document(Table, frozen=True, kw_only=True):
+    """What the file holds; every table that is left out has its defaults."""
+
+    server: Server = Server()
+    redis: Redis = Redis()
+    apps: tuple[App, ...] = ()
+    providers: dict[str, Provider] = msgspec.field(default_factory=dict)
+    routes: dict[str, Route] = msgspec.field(default_factory=dict)
+    categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
+    caps: tuple[Cap, ...] = ()
+    dedupe: Dedupe = Dedupe()
+    prices: Prices = Prices()
+    retention: Retention = Retention()
+    lanes: Lanes = Lanes()
+
+
+def unrouted(category: Category) -> CategorySettings:
+    """What holds for a category without a table: each of its messages names its route itself."""
+    rule = CategorySettings(route="")
+    return replace(rule, ttl_ms=Duration.parse(OTP_TTL)) if category == "otp" else rule

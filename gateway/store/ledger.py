@@ -1,0 +1,105 @@
+"""The ledger as it was booked, beside the totals that should be its sums.
+
+One stream a shard, append-only. `gateway.store.writes` books; here it is read, in pages. Raises
+StoreUnavailable, and `LedgerFault` for a record this version cannot read.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import msgspec
+
+from gateway.core.effects import Group
+from gateway.redis.client import Command, Link
+from gateway.store.compression import unpack
+from gateway.store.keys import Keys, keys_of
+from gateway.store.totals import LedgerFault, as_list, pairs, total_rows
+from gateway.store.writes import BLOB_FIELD, LEDGER_SCHEMA, LedgerEntry
+
+ENTRIES_A_PAGE = 100  # each is one commit's bookings
+
+EntryId = tuple[int, int]  # milliseconds and sequence: the order of a stream
+Sums = dict[tuple[datetime.date, Group, str], int]
+
+_NOTHING_BOOKED: EntryId = (0, 0)
+
+_decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
+
+
+class ShardBooks(msgspec.Struct, frozen=True):
+    """One shard's totals, and the ledger entries they should be the sums of.
+
+    Each day's totals were read together with the ledger's end at that moment, `ends[day]`: later
+    entries of that day are not in them. `end` is the ledger's end when the days were listed, which
+    holds for every other day.
+    """
+
+    shard: int
+    totals: Sums
+    ends: dict[datetime.date, EntryId]
+    end: EntryId
+    entries: AsyncIterator[tuple[EntryId, LedgerEntry]]
+
+
+async def read_books(link: Link, shards: int) -> AsyncGenerator[ShardBooks, None]:
+    """The books of one shard after the other; `entries` is to be read before the next is asked for.
+
+    Listing one day of one shard keeps its node busy for that time.
+    """
+    for shard in range(shards):
+        keys = keys_of(shard)
+        totals: Sums = {}
+        days, end = await _with_end(link, keys, ("SMEMBERS", keys.days))
+        ends = {}
+        for day in sorted(datetime.date.fromisoformat(day.decode()) for day in days):
+            hash_ = keys.totals(day.isoformat())
+            fields, ends[day] = await _with_end(link, keys, ("HGETALL", hash_))
+            for row in total_rows(keys, day, pairs(fields)):
+                totals[row.day, row.group, row.measure] = row.amount
+        until = max([end, *ends.values()])
+        yield ShardBooks(shard, totals, ends, end, _read_entries(link, keys, until))
+
+
+async def _with_end(link: Link, keys: Keys, command: Command) -> tuple[list[bytes], EntryId]:
+    """What one command answers, and the id of the newest ledger entry at that same moment."""
+    newest = ("XREVRANGE", keys.ledger, "+", "-", "COUNT", 1)
+    replies = await link.call([("MULTI",), newest, command, ("EXEC",)])
+    found, answer = as_list(replies[-1])
+    return as_list(answer), _entry_id(found[0][0]) if found else _NOTHING_BOOKED
+
+
+async def _read_entries(
+    link: Link, keys: Keys, until: EntryId
+) -> AsyncIterator[tuple[EntryId, LedgerEntry]]:
+    """From the first entry up to and with `until`, in the order of booking."""
+    after = "-"
+    last = f"{until[0]}-{until[1]}"
+    while True:
+        (reply,) = await link.call([("XRANGE", keys.ledger, after, last, "COUNT", ENTRIES_A_PAGE)])
+        page = as_list(reply)
+        for id_, fields in page:
+            yield _entry_id(id_), _entry(keys, id_, fields)
+        if len(page) < ENTRIES_A_PAGE:
+            return
+        after = "(" + page[-1][0].decode()
+
+
+def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:
+    place = f"Entry {id_.decode()} of {keys.ledger}"
+    try:
+        entry = _decode_entry(unpack(dict(pairs(fields))[BLOB_FIELD]))
+    except (msgspec.DecodeError, KeyError) as error:
+        raise LedgerFault(f"{place} cannot be read: {error!r}.") from None
+    if entry.schema != LEDGER_SCHEMA:
+        raise LedgerFault(
+            f"{place} has schema {entry.schema}, this version reads {LEDGER_SCHEMA}: read it with "
+            "the version that wrote it."
+        )
+    return entry
+
+
+def _entry_id(id_: bytes) -> EntryId:
+    milliseconds, _, sequence = id_.partition(b"-")
+    return int(milliseconds), int(sequence)

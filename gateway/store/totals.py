@@ -1,0 +1,110 @@
+"""The running totals: what each measure came to on one UTC day, by finest group.
+
+One hash a day and shard. `gateway.store.writes` books into them; here they are read, in pages.
+Raises StoreUnavailable, and `LedgerFault` for a total this version cannot read.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.core.effects import MEASURES, Group
+from gateway.redis.client import Command, Link, Reply
+from gateway.store.keys import Keys, keys_of
+
+FIELDS_A_PAGE = 1_000  # of one day's totals
+HASHES_AT_ONCE = 16  # days (times shards) that one round trip reads a page of
+
+_decode_field = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, str, str]).decode
+
+
+class LedgerFault(Exception):
+    """A record of the ledger or its totals cannot be read; the sentence says which."""
+
+
+class TotalRow(NamedTuple):
+    """One running total: what a measure came to on one UTC day in one finest group."""
+
+    day: datetime.date
+    group: Group
+    measure: str
+    amount: int
+
+
+async def pages_of_totals(
+    link: Link, shards: int, from_day: datetime.date, to_day: datetime.date
+) -> AsyncGenerator[list[TotalRow], None]:
+    """Every total of these days (both count), of all shards, not added up, a few days at a time.
+
+    A total that changes meanwhile is given as it was at some moment, once.
+    """
+    days = (to_day - from_day).days + 1
+    hashes = (
+        (keys_of(shard), from_day + datetime.timedelta(days=n))
+        for n in range(days)
+        for shard in range(shards)
+    )
+    while batch := list(islice(hashes, HASHES_AT_ONCE)):
+        yield await _read_hashes(link, batch)
+
+
+async def _read_hashes(link: Link, hashes: list[tuple[Keys, datetime.date]]) -> list[TotalRow]:
+    fields: list[dict[bytes, bytes]] = [{} for _ in hashes]
+    cursors = dict.fromkeys(range(len(hashes)), b"0")
+    while cursors:
+        commands: list[Command] = [
+            ("HSCAN", _key(hashes[n]), cursor, "COUNT", FIELDS_A_PAGE)
+            for n, cursor in cursors.items()
+        ]
+        for n, reply in zip(list(cursors), await link.call(commands), strict=True):
+            cursor, page = as_list(reply)
+            # A field can come twice while the hash is reordered, so they are kept by name.
+            fields[n].update(pairs(page))
+            if cursor == b"0":
+                del cursors[n]
+            else:
+                cursors[n] = cursor
+    return [
+        row
+        for (keys, day), found in zip(hashes, fields, strict=True)
+        for row in total_rows(keys, day, found.items())
+    ]
+
+
+def _key(hash_: tuple[Keys, datetime.date]) -> str:
+    keys, day = hash_
+    return keys.totals(day.isoformat())
+
+
+def total_rows(
+    keys: Keys, day: datetime.date, fields: Iterable[tuple[bytes, bytes]]
+) -> list[TotalRow]:
+    """The fields of one day's hash as totals. Raises LedgerFault."""
+    rows = []
+    for field, amount in fields:
+        try:
+            *group, measure = _decode_field(field)
+        except msgspec.DecodeError as error:
+            raise LedgerFault(f"{keys.totals(day.isoformat())} holds {field!r}: {error}.") from None
+        if measure not in MEASURES:
+            raise LedgerFault(
+                f"{keys.totals(day.isoformat())} holds the measure {measure!r}, which this version "
+                "does not know: read it with the version that wrote it."
+            )
+        rows.append(TotalRow(day, Group(*group), measure, int(amount)))
+    return rows
+
+
+def pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Names and values as Redis lists them: one after the other."""
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def as_list(reply: Reply) -> list[Any]:
+    assert isinstance(reply, list)
+    return reply

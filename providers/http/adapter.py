@@ -1,0 +1,94 @@
+"""The HTTP form of a provider: an adapter is its wire format, and this is what it must offer.
+
+An adapter is pure. It turns a batch of submissions into one HTTP request, the answer into one
+outcome a submission, and a callback's body into receipts. It opens no socket, reads no clock and
+keeps no state, so the same object serves dispatch (trio), ingress (uvloop), the conformance suite
+and the simulator's tests. All I/O is in `providers.http.client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from providers.contract import Channel, Outcome, ProviderConfig, Receipt, Submission
+
+
+class HttpConfig(ProviderConfig, frozen=True, kw_only=True):
+    """What an adapter and its client are told.
+
+    `batch` is the configured number of messages in one request; `callback_url` is
+    `{public_url}/v1/callbacks/{name}`, with `?token=` where the proof of a callback is a token.
+    """
+
+    base_url: str
+    api_key: str
+    batch: int
+    callback_url: str
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP request; `path` is appended to the provider's base_url and starts with a slash."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+class Receipts(msgspec.Struct, frozen=True):
+    """What one callback carried: the receipts understood, and a sentence for each flaw met."""
+
+    receipts: list[Receipt]
+    faults: list[str] = []
+
+
+class Adapter(Protocol):
+    """One provider's wire format. Constructed once from its `HttpConfig`; safe to share."""
+
+    kind: str
+    channel: Channel
+    batch_max: int  # what the wire format takes in one request, whatever the configuration says
+    can_look_up: bool
+    look_up_max: int  # refs in one look-up request, at least 1
+
+    def submit(self, batch: Sequence[Submission]) -> Request:
+        """Builds the request that sends the batch (1..batch_max submissions)."""
+        ...
+
+    def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
+        """Reads the answer: one outcome a submission, in the batch's order whatever the answer's.
+
+        A submission the answer does not mention is absent from the list, and the caller treats it
+        as unknown; an answer that mentions none of them raises Unknown. Raises Throttled,
+        AccountFault, BadRequest or Unknown for the batch as a whole.
+        """
+        ...
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:
+        """Reads a callback's body.
+
+        Raises ValueError with a plain sentence only when nothing of it can be read.
+        """
+        ...
+
+    def look_up(self, refs: Sequence[str]) -> Request:
+        """Builds the request that asks about `refs` (1..look_up_max), if `can_look_up`."""
+        ...
+
+    def looked_up(self, reply: Reply) -> list[Receipt]:
+        """Reads the answer: receipts for the refs the provider knows, 'sent' when merely accepted.
+
+        A ref that is not in the list is one the provider does not know. Raises SendFault when the
+        answer is none, and Unknown when an entry of it cannot be read, since that entry might be
+        any of the refs.
+        """
+        ...

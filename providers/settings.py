@@ -1,0 +1,65 @@
+"""The keys of a provider's table: the ones every kind has. A kind adds its own in a subclass.
+
+`ProviderSettings` is what stands in the file, `Configured` is that with its name and the values of
+its secrets. A kind's checks are returned, not raised, so that all faults of a file are told at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from providers.notation import Duration, Milliseconds, Rate, Table, Text
+
+Fault = tuple[str, str]  # a key, empty for the table as a whole, and a sentence
+
+
+class ProviderSettings(Table, frozen=True, kw_only=True):
+    """What Kaskad needs to know of any provider."""
+
+    kind: Text
+    sender: Text
+    rate_per_s: Rate = Rate.parse("100/s")
+    timeout_ms: Milliseconds = Duration.parse("10s")
+    connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 64
+    charged_on: Literal["delivered", "sent"] = "delivered"
+    attempts_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    retry_delay_ms: Milliseconds = Duration.parse("1s")
+
+    def faults(self) -> Iterator[Fault]:
+        """What cannot work although each key by itself is well-formed."""
+        return iter(())
+
+    def variables(self) -> Iterator[tuple[str, str]]:
+        """The environment variables that are named: (key, variable)."""
+        for key in self.__struct_fields__:
+            variable = getattr(self, key)
+            if key.endswith("_env") and variable is not None:
+                yield key, variable
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider of the configuration. `secret` gives the value of a variable that a key names, or
+    an empty text; `callback_url` is the address its callbacks would have."""
+
+    name: str
+    settings: ProviderSettings
+    secret: Callable[[str | None], str]
+    callback_url: str
+
+
+def address_faults(key: str, url: str) -> Iterator[Fault]:
+    """A fault when a text is no http or https address without query, fragment and user."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    else:
+        usable = usable and not (parts.query or parts.fragment or parts.username)
+    if not usable:
+        yield key, f'is {url!r}: write an address such as "https://gateway.example.com".'
