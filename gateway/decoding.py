@@ -134,7 +134,7 @@ class Collector:
         return _BAD
 
     def _value(self, kind: Any, raw: Any, path: str) -> Any:
-        inner, notes = _bare(kind)
+        inner, notes = _bare(_struct_among(kind) if isinstance(raw, Mapping) else kind)
         arguments = get_args(inner)
         if _is_struct(inner) and isinstance(raw, Mapping):
             tagged = next((note for note in notes if isinstance(note, Tagged)), None)
@@ -185,9 +185,10 @@ def bare(kind: Any) -> Any:
 
 def rule_of(kind: Any) -> str:
     """The sentence that stands at a type, the same that the OpenAPI document shows; or empty."""
-    notes = _bare(kind)[1]
+    inner, notes = _bare(kind)
     found = (note.description for note in notes if isinstance(note, msgspec.Meta))
-    return next((text for text in found if text), "")
+    several = get_args(inner) if get_origin(inner) in (Union, UnionType) else ()
+    return next((text for text in (*found, *map(rule_of, several)) if text), "")
 
 
 def _bare(kind: Any) -> tuple[Any, list[Any]]:
@@ -204,6 +205,14 @@ def _bare(kind: Any) -> tuple[Any, list[Any]]:
             kind = rest[0]
         else:
             return kind, notes
+
+
+def _struct_among(kind: Any) -> Any:
+    """Of a type that may be a Struct or something plain, the Struct; any other type as it is."""
+    inner = _bare(kind)[0]
+    if get_origin(inner) not in (Union, UnionType):
+        return kind
+    return next((member for member in get_args(inner) if _is_struct(member)), kind)
 
 
 def _is_struct(kind: Any) -> bool:

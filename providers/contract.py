@@ -22,12 +22,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
-Channel = Literal["viber", "sms"]
+Channel = str  # its name in the gateway's table of channels
 Category = Literal["otp", "transactional", "marketing"]
 ReceiptStatus = Literal["sent", "delivered", "seen", "undelivered", "expired", "rejected"]
 
 
-class Button(msgspec.Struct, frozen=True, array_like=True):
+class Button(msgspec.Struct, frozen=True):
     caption: str
     url: str
 
@@ -50,15 +50,15 @@ class Submission(msgspec.Struct, frozen=True):
     button: Button | None = None
 
 
-class Fault(msgspec.Struct, frozen=True, array_like=True):
+class Fault(msgspec.Struct, frozen=True):
     """Why a provider refused or failed: its own code and name.
 
-    `permanent` means that trying again cannot help.
+    `permanent` means that trying again cannot help. Kept with a step, so its fields are short.
     """
 
-    code: str
-    name: str
-    permanent: bool
+    code: str = msgspec.field(name="c")
+    name: str = msgspec.field(name="n")
+    permanent: bool = msgspec.field(name="p")
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True):
@@ -90,7 +90,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 Outcome = Submitted | Refused
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One delivery report.
 
     `ref` is our id where the provider echoes it, `provider_id` its own where that is another one;

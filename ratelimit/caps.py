@@ -28,14 +28,14 @@ class Cap(msgspec.Struct, frozen=True):
         return self.category in (None, category) and self.channel in (None, channel)
 
 
-class Slot(msgspec.Struct, array_like=True, frozen=True):
+class Slot(msgspec.Struct, frozen=True):
     """One message's reservation: `at_ms` is when the person was (or is to be) reached on
-    `channel`."""
+    `channel`. Kept with a person, so its fields are short."""
 
-    message: str
-    at_ms: int
-    category: str
-    channel: str
+    message: str = msgspec.field(name="m")
+    at_ms: int = msgspec.field(name="t")
+    category: str = msgspec.field(name="c")
+    channel: str = msgspec.field(name="h")
 
 
 class Full(msgspec.Struct, frozen=True):

@@ -124,13 +124,15 @@ class Audit:
             if len(taken) > 1:
                 twice[f"{id_}.{index}"] = lines
             again = sum(line["requests"] - 1 for line in lines)
-            if step.look_ups >= NOT_KNOWN_MIN and step.attempts > 1 and not again:
+            # Each answer that is lost is asked about anew: a second one was sent as not known.
+            not_known = step.look_ups >= NOT_KNOWN_MIN or step.lost > 1
+            if not_known and step.attempts > 1 and not again:
                 self.counts["asked for, not known, sent again"] += 1
             if not again:
                 continue
             if message.category == "otp":
                 self.counts["sent again by policy (code, answer lost)"] += again
-            elif step.look_ups >= NOT_KNOWN_MIN:
+            elif not_known:
                 self.counts["sent again by policy (provider did not know it)"] += again
             else:
                 twice[f"{id_}.{index}"] = lines
@@ -213,11 +215,11 @@ class Audit:
         claims, slots = set(), set()
         for kind in ("p", "u"):
             for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
-                slots |= {(f"{kind}:{who}", slot[0]) for slot in decode(blob).get("slots", [])}
+                slots |= {(f"{kind}:{who}", slot["m"]) for slot in decode(blob).get("s", [])}
         for name, blob in records.values(self._stage.redis, kinds.get("c", [])):
             length, _, rest = name.partition(":")
             who, campaign = rest[: int(length)], rest[int(length) + 1 :]
-            claims.add((who, campaign, decode(blob)[0]))
+            claims.add((who, campaign, decode(blob)["m"]))
         wanted_claims, wanted_slots = set(), set()
         held_for = {claim[:2] for claim in claims}
         for message in messages.values():

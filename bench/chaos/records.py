@@ -1,6 +1,7 @@
-"""What Redis holds, read without the product: keys by their documented names, records as arrays.
+"""What Redis holds, read without the product: keys by their documented names, records as a byte of
+schema and a map.
 
-The places of the fields are those of the records' definitions; a record of another schema is a
+The short names of the fields are those of the records' definitions; a record of another schema is a
 BenchFailed. It judges nothing.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import redis
@@ -17,14 +18,12 @@ import redis
 from bench.processes import BenchFailed
 
 PAGE = 1_000
-SCHEMA = 2
+SCHEMA = 3
 FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then the final ones
 STATUSES = (
     "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
 )  # fmt: skip
 STEP_SENDING, STEP_UNKNOWN, STEP_DELIVERED = 10, 30, 50
-
-decode = msgspec.msgpack.decode
 
 
 class Step(NamedTuple):
@@ -32,7 +31,8 @@ class Step(NamedTuple):
     channel: str
     status: int
     attempts: int
-    look_ups: int
+    look_ups: int  # since its answer was lost last
+    lost: int
     sent_ms: int
     charged: int
 
@@ -68,24 +68,44 @@ class Booked(NamedTuple):
 
 def message(id_: str, blob: bytes) -> Record:
     fields = decode(blob)
-    if fields[0] != SCHEMA:
-        raise BenchFailed(f"A message has schema {fields[0]}, the bench reads {SCHEMA}.")
-    steps = [Step(s[0], s[1], s[7], s[8], s[9], s[13], s[17] or 0) for s in fields[10]]
     return Record(
         id_,
-        fields[3],
-        fields[5],
-        fields[7],
-        steps,
-        fields[11],
-        fields[13],
-        fields[15] or 0,
-        fields[16],
-        fields[17],
-        fields[18],
-        fields[22],
-        fields[23],
+        fields["t"]["p"],
+        fields["c"],
+        fields["b"],
+        [_step(step) for step in fields["s"]],
+        fields.get("z", 0),
+        fields.get("d", 0),
+        fields.get("l", 0),
+        fields.get("v", -1),
+        fields.get("u"),
+        fields.get("g"),
+        fields.get("n", b""),
+        fields.get("p"),
     )
+
+
+def _step(fields: dict[str, Any]) -> Step:
+    attempts = fields.get("a", [])
+    last = attempts[-1] if attempts else {}
+    return Step(
+        fields["o"][max(fields.get("h", -1), 0)]["p"],
+        fields["c"],
+        fields.get("s", 0),
+        sum(a.get("n", 0) - a.get("b", 0) for a in attempts),
+        last.get("q", 0),
+        last.get("l", 0),
+        last.get("w", 0),
+        sum(a.get("c", 0) for a in attempts),
+    )
+
+
+def decode(blob: bytes) -> dict[str, Any]:
+    """The map of any record."""
+    if blob[0] != SCHEMA:
+        raise BenchFailed(f"A record has schema {blob[0]}, the bench reads {SCHEMA}.")
+    fields: dict[str, Any] = msgspec.msgpack.decode(blob[1:])
+    return fields
 
 
 def keys_by_kind(client: redis.Redis) -> dict[str, list[bytes]]:
@@ -117,14 +137,14 @@ def ledger(client: redis.Redis) -> Booked:
     after = "-"
     while page := client.xrange("{k0}ledger", after, "+", PAGE):
         for _, fields in page:
-            for post in decode(inflated(fields[b"d"]))[2]:
-                _add(booked, post[1], post[2])
+            for post in decode(inflated(fields[b"d"]))["p"]:
+                _add(booked, post["m"], post.get("i"))
         after = "(" + page[-1][0].decode()
     return booked
 
 
 def inflated(entry: bytes) -> bytes:
-    """A stream entry's msgpack: larger ones are kept deflated."""
+    """A stream entry's record: larger ones are kept deflated."""
     return zlib.decompress(entry) if entry.startswith(b"\x78") else entry
 
 

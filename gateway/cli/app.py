@@ -24,7 +24,8 @@ RUN = "Run it"
 ASK = "Ask it"
 
 app = typer.Typer(
-    help="Kaskad sends a message over Viber, falls back to SMS, and bills only what was delivered.",
+    help="Kaskad sends a message over one channel, falls back to the next, and bills only what was "
+    "delivered.",
     epilog=(
         "Begin with `kaskad demo`. Every command has `--help`. Configuration: `--config FILE` "
         "after the command, else `KASKAD_CONFIG`, else the shipped default. Exit codes: 0 done, "
@@ -86,7 +87,7 @@ def demo(
         int, typer.Option(min=1, max=200_000, help="How many messages the campaign has.")
     ] = 2_000,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**53, help="Chooses the people, and who has Viber.")
+        int, typer.Option(min=0, max=2**53, help="Chooses the people, and how each is reached.")
     ] = 1,
     port: Annotated[
         int,
@@ -169,8 +170,9 @@ def simulate(
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8090,
     seed: Annotated[int, typer.Option(min=0, max=2**53, help="What every draw starts from.")] = 1,
-    viber_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of phone numbers that have Viber.")
+    share: Annotated[
+        float,
+        typer.Option("--viber-share", min=0, max=1, help="Share of phone numbers that have Viber."),
     ] = 0.53,
     api_key: Annotated[
         str | None,
@@ -202,7 +204,8 @@ def simulate(
     from gateway.cli.roles import Simulation
     from gateway.cli.roles import simulate as run_simulate
 
-    simulation = Simulation(host, port, seed, viber_share, api_key, tuple(knob or ()), book)
+    knobs = (f"viber_share={share}", *(knob or ()))
+    simulation = Simulation(host, port, seed, api_key, knobs, book)
     return run_simulate(config, os.environ, simulation)
 
 
@@ -239,7 +242,7 @@ def report_cost(
     ] = "table",
     as_json: Json = False,
 ) -> int:
-    """What was sent and delivered, what it cost, and what Viber saved.
+    """What was sent and delivered, what it cost, and what was saved.
 
     Examples: `kaskad report cost --group-by channel`, `kaskad report cost --from 2026-11-01
     --group-by day,campaign --format csv`, `kaskad report cost --where app=shop`

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import msgspec
 import orjson
+from msgspec.structs import asdict, astuple
 
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
+from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.finance import formats
 from gateway.finance.report import FILTERS, Report, cost_report, parse_query
@@ -28,7 +30,7 @@ from gateway.store.totals import pages_of_totals
 
 FORMATS = ("table", "json", "csv")
 DIFFERENCES_SHOWN = 20
-AMOUNTS = ("cost", "billed", "sms_only_cost")
+AMOUNTS = ("cost", "billed", BASELINE_COLUMN)
 
 
 class CostQuestion(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ def cost(
 
     async def ask(link: Link) -> Report:
         pages = pages_of_totals(link, shards, query.from_day, query.to_day)
-        return await cost_report(pages, query, currency)
+        return await cost_report(pages, query, currency, settings.prices.baseline)
 
     with redis_for_command(settings) as url:
         report = run(url, ask)
@@ -114,7 +116,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def _difference_line(difference: Difference) -> str:
-    group = ", ".join(value for value in difference.group if value)
+    group = ", ".join(value for value in astuple(difference.group) if value)
     booked, kept = (_figure(difference.measure, n) for n in (difference.ledger, difference.totals))
     return f"  {difference.day} {group}: {difference.measure} is {booked} booked, {kept} in total"
 
@@ -132,7 +134,7 @@ def _verdict_json(verdict: Verdict) -> bytes:
             "differences": [
                 {
                     "day": each.day,
-                    **each.group._asdict(),
+                    **asdict(each.group),
                     "measure": each.measure,
                     "ledger": _figure(each.measure, each.ledger),
                     "totals": _figure(each.measure, each.totals),

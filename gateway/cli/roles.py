@@ -37,7 +37,6 @@ class Simulation(msgspec.Struct, frozen=True):
     host: str
     port: int
     seed: int
-    viber_share: float
     api_key: str | None
     knobs: tuple[str, ...]
     book: Path | None = None
@@ -90,7 +89,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         prices = simulator.load_prices(
             settings.prices.file, {name: settings.channel(name) for name in settings.providers}
         )
-        shape: dict[str, object] = {"seed": wanted.seed, "viber_share": wanted.viber_share}
+        shape: dict[str, object] = {"seed": wanted.seed}
         shape |= charged_on(settings) | dict(_knob(text) for text in wanted.knobs)
         knobs = replace(knob_rules.changed(simulator.Knobs(), shape), prices=prices)
     except (simulator.KnobFault, ValueError, OSError) as fault:

@@ -7,11 +7,14 @@ only counts is added up a batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
-from gateway.core.model import MESSAGE_NAMES, Message, Step
+from gateway.core.channels import BASELINE_COLUMN
+from gateway.core.records.entries import Group, Post, StatusChange
+from gateway.core.records.message import MESSAGE_NAMES, Message, Step
+
+# What was spent on messages that the baseline is not compared with, such as those without a phone.
+NOT_COMPARED = "cost_not_compared"
 
 # The measures of CONTRACT.md section 7, as the ledger books them. All are integers; amounts are in
 # 1e-6 units.
@@ -26,46 +29,11 @@ MEASURES = (
     "parts",
     "cost",
     "billed",
-    "sms_only_cost",
+    BASELINE_COLUMN,
+    NOT_COMPARED,
 )
 # A post of these alone needs no message: it is added up with others of its batch.
 COUNTS = frozenset(("accepted", "duplicates", "suppressed", "sent", "undelivered"))
-
-
-class Group(NamedTuple):
-    """The finest grouping a report can ask for (beside the day). Empty where it does not apply."""
-
-    app: str
-    campaign: str
-    category: str
-    channel: str
-    provider: str
-    country: str
-
-
-class Post(msgspec.Struct, array_like=True):
-    """One booking: `measures` are added to the group's totals. `note` keeps both prices where a
-    receipt had one."""
-
-    group: Group
-    measures: dict[str, int]
-    message: str | None = None  # None: it only counts
-    step: int = -1
-    note: dict[str, int] | None = None
-    metadata: dict[str, str] | None = None
-
-
-class Event(msgspec.Struct, array_like=True):
-    """A status change, for the app's event stream."""
-
-    app: str
-    id: str
-    campaign: str | None
-    status: str
-    channel: str | None
-    reason: str | None
-    at_ms: int
-    metadata: dict[str, str] | None = None
 
 
 class Effects(msgspec.Struct):
@@ -74,26 +42,27 @@ class Effects(msgspec.Struct):
     changed: bool = False
     people_changed: bool = False
     lane: tuple[str, str] | None = None
-    look_up: bool = False  # ask the provider what became of the current step
+    look_up: bool = False  # ask the provider about the current step
     submit: bool = False  # the claim holds: send the current step now
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     posts: list[Post] = []
-    events: list[Event] = []
+    status_changes: list[StatusChange] = []
 
 
-def group_of(message: Message, step: Step | None = None) -> Group:
+def group_of(message: Message, step: Step | None = None, provider: str | None = None) -> Group:
+    """The group a booking of the message, or of one provider's work on a step, belongs to."""
     return Group(
         message.app,
         message.campaign or "",
         message.category,
         step.channel if step else "",
-        step.provider if step else "",
+        provider or "",
         message.country,
     )
 
 
-def status_event(message: Message, step: Step | None, now_ms: int) -> Event:
-    return Event(
+def status_change_of(message: Message, step: Step | None, now_ms: int) -> StatusChange:
+    return StatusChange(
         app=message.app,
         id=message.id,
         campaign=message.campaign,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.core.admission import OptOut
+from gateway.core.policy import OptOut
 from providers.contract import Fault, Receipt
 
 CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry does not name
@@ -86,7 +86,7 @@ class Cancelled(msgspec.Struct, frozen=True):
     pass
 
 
-Happening = (
+Event = (
     Claimed
     | Accepted
     | Refused

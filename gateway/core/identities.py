@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.model import Person
+from gateway.core.records.person import Person
 
 IDENTITIES_MAX = 16
 LINK_SPARE_MS = 30 * 86_400_000  # how much longer than needed an alias stands, once it is written

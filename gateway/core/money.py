@@ -79,6 +79,7 @@ def cost_per_delivered(cost: int, delivered: int) -> str | None:
     return ratio(cost, delivered * MICROS, 6)
 
 
-def saved_pct(saved: int, sms_only_cost: int) -> str | None:
-    """The share saved against SMS alone, in percent with two decimals; None when SMS were free."""
-    return ratio(100 * saved, sms_only_cost, 2)
+def saved_pct(saved: int, baseline_cost: int) -> str | None:
+    """The share saved against the baseline, in percent with two decimals; None when it costs
+    nothing."""
+    return ratio(100 * saved, baseline_cost, 2)

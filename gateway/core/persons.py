@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.model import Claim, Message, Person, Send
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
-from providers.contract import Channel
+from gateway.core.records.message import Message
+from gateway.core.records.person import Claim, Person
+from gateway.core.records.request import MessageRequest
 from ratelimit import caps
 from ratelimit.caps import Full, Slot
 
@@ -34,7 +35,7 @@ def full_cap(
     people: Sequence[Person],
     policy: Policy,
     category: str,
-    channel: Channel,
+    channel: str,
     now_ms: int,
     *,
     but: str | None = None,
@@ -48,9 +49,9 @@ def full_cap(
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 
-def may_hold(send: Send, policy: Policy) -> bool:
+def may_hold(request: MessageRequest, policy: Policy) -> bool:
     """Whether the message would need a claim or a slot, so that it matters who the person is."""
-    return send.campaign is not None or send.category in policy.slot_ms
+    return request.campaign is not None or request.category in policy.slot_ms
 
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
@@ -131,16 +132,16 @@ def bound_old(person: Person, policy: Policy, now_ms: int) -> None:
     _keep_until(person, max(ends, default=0))
 
 
-def hold_ms(send: Send, policy: Policy) -> int:
+def hold_ms(request: MessageRequest, policy: Policy) -> int:
     """How long from now a message of this request can hold anything at most, if it is delivered in
     its time."""
-    rule = policy.categories.get(send.category)
-    route = policy.routes.get(send.route or rule.route) if rule is not None else None
+    rule = policy.categories.get(request.category)
+    route = policy.routes.get(request.route or rule.route) if rule is not None else None
     if rule is None or route is None:
         return 0
     step_ms = max(step.wait_ms + step.grace_ms for step in route)
-    after_ms = _held_after_ms(step_ms, send.category, policy)
-    return (send.ttl_ms or rule.ttl_ms) + after_ms + KEEP_STEP_MS
+    after_ms = _held_after_ms(step_ms, request.category, policy)
+    return (request.ttl_ms or rule.ttl_ms) + after_ms + KEEP_STEP_MS
 
 
 def _held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
@@ -153,7 +154,7 @@ def _keep_until(person: Person, until_ms: int) -> None:
     person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
 
 
-def _put_slot(person: Person, message: Message, channel: Channel, now_ms: int) -> None:
+def _put_slot(person: Person, message: Message, channel: str, now_ms: int) -> None:
     person.slots = [s for s in person.slots if s.message != message.id]
     person.slots.append(Slot(message.id, now_ms, message.category, channel))
 

@@ -13,10 +13,12 @@ from typing import Literal
 
 import msgspec
 
+from gateway.core.channels import BASELINE_DEFAULT, Until
 from gateway.core.prices import Price
-from providers.contract import Category, Channel
+from providers.contract import Category
 from ratelimit.caps import Cap
 
+OptOut = Literal["marketing", "all"]
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
 LOOK_UP_DELAYS_MS = (
@@ -31,9 +33,13 @@ RETRY_DELAY_MAX_MS = 300_000
 
 
 class RouteStep(msgspec.Struct, frozen=True):
-    provider: str
+    """One step of a route: `providers` are the candidates of one channel, the first in line first.
+    `until` is what the step waits for."""
+
+    providers: tuple[str, ...]
     wait_ms: int
     grace_ms: int
+    until: Until = "delivered"
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
@@ -46,10 +52,10 @@ class CategoryRule(msgspec.Struct, frozen=True):
 
 
 class ProviderRule(msgspec.Struct, frozen=True):
-    """`attempts_max` counts temporary refusals; `retry_ms` is the first delay, doubled each
-    time."""
+    """`attempts_max` bounds temporary refusals and, apart from them, lost answers; `retry_ms` is
+    the first delay, doubled each time."""
 
-    channel: Channel
+    channel: str
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: int = 3
     retry_ms: int = 1_000
@@ -65,3 +71,7 @@ class Policy(msgspec.Struct, frozen=True):
     slot_ms: dict[str, int]  # category: the longest window that can count its slots
     currency: str
     quote: Quote  # (provider, digits, category, day): the list price of one part
+    baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
+
+    def channel_of(self, step: RouteStep) -> str:
+        return self.providers[step.providers[0]].channel

@@ -1,4 +1,4 @@
-"""How many SMS parts a text becomes: GSM 03.38 septets or UCS-2 units, cut as handsets join them.
+"""How many parts a short message becomes: GSM 03.38 septets or UCS-2 units, as handsets join them.
 
 Owns the alphabet tables and the cutting rules (3GPP TS 23.038 and 23.040 with an 8-bit reference).
 Knows nothing of prices, providers or national language tables, which no adapter of ours asks a

@@ -1,91 +1,128 @@
 """What a step's progress books: sent, delivered, undelivered, the provider's charge and the app's
-bill. Pure.
+bill. Pure; it changes nothing, the cascade applies what is returned.
 
 The app is billed once a message, at its first delivery, at the price fixed at acceptance. The
-provider's charge is booked once a step, when that provider charges, and from then on only corrected
-by what a receipt says it was; of several prices the highest stands, so that the order of receipts
-does not matter. CONTRACT.md section 7.
+provider's charge is booked once an attempt, when that provider charges, and from then on only
+corrected by what a receipt says it was; of several prices the highest stands, so that the order of
+receipts does not matter. CONTRACT.md section 7.
 """
 
 from __future__ import annotations
 
-from gateway.core.effects import COUNTS, Post, group_of
-from gateway.core.model import Message, Step
+import msgspec
+
+from gateway.core.channels import BASELINE_COLUMN, CHANNELS
+from gateway.core.effects import COUNTS, NOT_COMPARED, group_of
 from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
+from gateway.core.records.entries import Post
+from gateway.core.records.message import Attempt, Message, Step
 from providers.contract import Receipt
 
 _ARRIVAL = ("delivered", "seen")
 
 
-def sent(message: Message, index: int, step: Step, policy: Policy) -> Post:
+class Booking(msgspec.Struct, frozen=True):
+    """A post, and what the records say from then on: the attempt's charge and whether a receipt
+    named it, and the bill where the step bills the message. None: nothing, or as before."""
+
+    post: Post | None
+    charged: int | None = None
+    priced: bool = False
+    billed: int | None = None
+
+
+class Work(msgspec.Struct, frozen=True):
+    """One provider's work on one step of a message: what is booked is booked for it."""
+
+    message: Message
+    index: int
+    attempt: Attempt
+    policy: Policy
+
+    @property
+    def step(self) -> Step:
+        return self.message.steps[self.index]
+
+    @property
+    def provider(self) -> str:
+        return self.step.provider_of(self.attempt)
+
+    @property
+    def list_price(self) -> int:
+        """What the provider charges for all parts, by the price list."""
+        return self.step.candidates[self.attempt.candidate].cost * self.step.parts
+
+
+def sent(work: Work) -> Booking:
     """The provider has the step."""
-    if policy.providers[step.provider].charged_on != "sent":
-        return _post(message, index, step, {"sent": 1})
-    step.charged = step.cost * step.parts
-    return _post(message, index, step, {"sent": 1, "cost": step.charged}, _prices(step))
+    if work.policy.providers[work.provider].charged_on != "sent":
+        return Booking(_post(work, {"sent": 1}))
+    charged = work.list_price
+    return Booking(_post(work, {"sent": 1} | _cost(work, charged), charged), charged)
 
 
-def undelivered(message: Message, index: int, step: Step) -> Post:
+def undelivered(work: Work) -> Booking:
     """The step ended without delivery."""
-    return _post(message, index, step, {"undelivered": 1})
+    return Booking(_post(work, {"undelivered": 1}))
 
 
-def delivered(
-    message: Message, index: int, step: Step, price: int | None, *, given_up: bool
-) -> Post:
+def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
     """The step arrived; `price` is what `price_in` found in its receipt.
 
     `given_up`: it had been booked as undelivered, which is taken back."""
-    measures = {"parts": step.parts} if step.channel == "sms" else {}
+    message, step, attempt = work.message, work.step, work.attempt
+    measures: dict[str, int] = {}
+    if CHANNELS[step.channel].parts is not None:
+        measures["parts"] = step.parts
     if given_up:
         measures["undelivered"] = -1
-    note = None
-    if step.charged is None:
-        step.priced = price is not None
-        step.charged = step.cost * step.parts if price is None else price
-        measures["cost"] = step.charged
-        note = _prices(step)
+    charged, priced, noted = attempt.charged, attempt.priced, None
+    if charged is None:
+        priced = price is not None
+        charged = noted = work.list_price if price is None else price
+        measures |= _cost(work, charged)
     if message.delivered_step >= 0:
         measures["double_delivered"] = 1
-    else:
-        message.delivered_step = index
-        message.billed = step.sell * step.parts
-        measures["delivered"] = 1
-        measures["billed"] = message.billed
-        # What an SMS would have cost; for a step that was one, what it did cost.
-        measures["sms_only_cost"] = step.charged if step.channel == "sms" else message.sms_cost
-    return _post(message, index, step, measures, note)
+        return Booking(_post(work, measures, noted), charged, priced)
+    billed = step.sell * step.parts
+    measures["delivered"] = 1
+    measures["billed"] = billed
+    if message.baseline_cost is not None:
+        # A step of the baseline's own channel is compared with what it did cost.
+        is_baseline = step.channel == work.policy.baseline
+        measures[BASELINE_COLUMN] = charged if is_baseline else message.baseline_cost
+    return Booking(_post(work, measures, noted), charged, priced, billed)
 
 
-def corrected(message: Message, index: int, step: Step, price: int | None) -> Post | None:
-    """The difference a receipt's price makes to a charge that is booked already; None when it makes
-    none.
+def corrected(work: Work, price: int | None) -> Booking | None:
+    """The difference a receipt's price makes to a charge that is booked already; None when nothing
+    changes.
 
-    A step that is not charged yet stays so: its provider charges for deliveries, and there is
-    none."""
-    if price is None or step.charged is None or (step.priced and price <= step.charged):
+    What is not charged yet stays so: its provider charges for deliveries, and there is none."""
+    charged = work.attempt.charged
+    if price is None or charged is None or (work.attempt.priced and price <= charged):
         return None
-    difference = price - step.charged
-    step.charged = price
-    step.priced = True
+    difference = price - charged
     if difference == 0:
-        return None
-    measures = {"cost": difference}
-    if step.channel == "sms" and message.delivered_step == index:
-        measures["sms_only_cost"] = difference
-    return _post(message, index, step, measures, _prices(step))
+        return Booking(None, price, priced=True)
+    measures = _cost(work, difference)
+    compared = work.message.baseline_cost is not None
+    is_baseline = compared and work.step.channel == work.policy.baseline
+    if is_baseline and work.message.delivered_step == work.index:
+        measures[BASELINE_COLUMN] = difference
+    return Booking(_post(work, measures, price), price, priced=True)
 
 
-def price_in(receipt: Receipt, step: Step, policy: Policy) -> int | None:
+def price_in(work: Work, receipt: Receipt) -> int | None:
     """The whole charge a receipt names, in 1e-6 units; None when it names none that counts: it must
     be of an arrival, or of anything when sending is charged."""
     cost = receipt.cost
     if receipt.part_cost is not None:
-        cost = receipt.part_cost * step.parts
-    if cost is None or receipt.currency != policy.currency:
+        cost = receipt.part_cost * work.step.parts
+    if cost is None or receipt.currency != work.policy.currency:
         return None
-    charged_on = policy.providers[step.provider].charged_on
+    charged_on = work.policy.providers[work.provider].charged_on
     if charged_on == "delivered" and receipt.status not in _ARRIVAL:
         return None
     try:
@@ -94,23 +131,22 @@ def price_in(receipt: Receipt, step: Step, policy: Policy) -> int | None:
         return None  # no price at all (negative, beyond any amount): the list's stands
 
 
-def _prices(step: Step) -> dict[str, int]:
-    return {"list": step.cost * step.parts, "charged": step.charged or 0}
+def _cost(work: Work, amount: int) -> dict[str, int]:
+    """A cost, and apart once more where it is of a message that no baseline is compared with."""
+    if work.message.baseline_cost is None:
+        return {"cost": amount, NOT_COMPARED: amount}
+    return {"cost": amount}
 
 
-def _post(
-    message: Message,
-    index: int,
-    step: Step,
-    measures: dict[str, int],
-    note: dict[str, int] | None = None,
-) -> Post:
+def _post(work: Work, measures: dict[str, int], charged: int | None = None) -> Post:
+    """`charged` where the booking sets the charge: both prices are kept then."""
+    message = work.message
     carries_money = not COUNTS.issuperset(measures)
     return Post(
-        group=group_of(message, step),
+        group=group_of(message, work.step, work.provider),
         measures=measures,
         message=message.id if carries_money else None,
-        step=index if carries_money else -1,
-        note=note,
+        step=work.index if carries_money else -1,
+        note=None if charged is None else {"list": work.list_price, "charged": charged},
         metadata=message.metadata if carries_money else None,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from gateway.core.model import Message, Step
 from gateway.core.policy import LOOK_UP_DELAYS_MS, RETRY_DELAY_MAX_MS, Policy
+from gateway.core.records.message import Attempt, Message, Step
 
 
 def patience_ms(message: Message, step: Step, now_ms: int) -> int:
@@ -16,23 +16,27 @@ def patience_ms(message: Message, step: Step, now_ms: int) -> int:
     return max(min(step.wait_ms, message.expires_ms - now_ms), 1)
 
 
-def retry_due_ms(message: Message, step: Step, policy: Policy, now_ms: int) -> int:
-    """The delay doubles with each attempt and is spread by up to a fifth, so that a batch does not
+def retry_due_ms(
+    message: Message, step: Step, attempt: Attempt, policy: Policy, now_ms: int
+) -> int:
+    """The delay doubles with each try and is spread by up to a fifth, so that a batch does not
     return at once; the spread comes from the message's id, so that the rule stays pure."""
-    delay = policy.providers[step.provider].retry_ms << min(max(step.attempts - 1, 0), 16)
+    retry_ms = policy.providers[step.provider_of(attempt)].retry_ms
+    delay = retry_ms << min(max(attempt.tries - 1, 0), 16)
     delay = min(delay, RETRY_DELAY_MAX_MS)
     delay += delay * (zlib.crc32(message.id.encode()) % 200) // 1000
     return min(now_ms + delay, message.expires_ms)
 
 
-def unknown_end_ms(step: Step) -> int:
-    """When a step whose answer was lost is given up."""
-    return step.started_ms + step.wait_ms + step.grace_ms
+def unknown_end_ms(step: Step, attempt: Attempt) -> int:
+    """When a step whose answer was lost is given up: its time runs from the claim that was sent."""
+    return attempt.claimed_ms + step.wait_ms + step.grace_ms
 
 
-def unknown_due_ms(step: Step, policy: Policy, now_ms: int) -> int:
+def unknown_due_ms(step: Step, attempt: Attempt, policy: Policy, now_ms: int) -> int:
     """The next look-up, or the end of the step's time where there is none."""
-    end = unknown_end_ms(step)
-    if policy.providers[step.provider].can_look_up and step.look_ups < len(LOOK_UP_DELAYS_MS):
-        return min(now_ms + LOOK_UP_DELAYS_MS[step.look_ups], end)
+    end = unknown_end_ms(step, attempt)
+    can_look_up = policy.providers[step.provider_of(attempt)].can_look_up
+    if can_look_up and attempt.look_ups < len(LOOK_UP_DELAYS_MS):
+        return min(now_ms + LOOK_UP_DELAYS_MS[attempt.look_ups], end)
     return end

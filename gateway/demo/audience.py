@@ -16,7 +16,7 @@ ARRIVED = frozenset(("delivered", "seen"))
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """`answered` requests, by outcome; `viber` and `sms` messages delivered; `final` messages."""
+    """`answered` requests, by outcome; messages `delivered`, by channel; `final` messages."""
 
     answered: int
     accepted: int
@@ -24,8 +24,7 @@ class Figures(msgspec.Struct, frozen=True):
     capped: int
     opted_out: int
     rejected: int
-    viber: int
-    sms: int
+    delivered: dict[str, int]
     final: int
 
 
@@ -66,7 +65,6 @@ class Audience:
                 capped=outcomes["frequency_cap"],
                 opted_out=outcomes["opted_out"],
                 rejected=outcomes["rejected"],
-                viber=channels["viber"],
-                sms=channels["sms"],
+                delivered=dict(channels),
                 final=len(self._final),
             )

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.core.channels import CHANNELS, label_of
 from gateway.core.money import format_amount, parse_amount
 from gateway.demo.audience import Figures
 from gateway.finance.report import Figures as Booked
 from gateway.finance.report import Report
 from providers.simulator.book import Bill, ChannelBill
-
-CHANNELS = ("viber", "sms")
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -29,16 +28,17 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def against_bill(by_channel: Report, bill: Bill) -> list[Check]:
-    """The cost report by channel against what the simulator took, delivered and charges."""
+    """The cost report by channel against what the simulator took, delivered and charges: each
+    channel that stands in either."""
     booked = {line.keys[0]: line.figures for line in by_channel.lines}
     charged: dict[str, ChannelBill] = {line.channel: line for line in bill.channels}
     checks = []
-    for channel in CHANNELS:
+    for channel in (name for name in CHANNELS if name in booked or name in charged):
         ours = booked.get(channel, Booked())
         theirs = charged.get(channel)
         arrived = ours.delivered + ours.double_delivered
         sums = (theirs.accepted, theirs.delivered, theirs.charge) if theirs else (0, 0, "0")
-        name = channel.capitalize() if channel == "viber" else channel.upper()
+        name = label_of(channel)
         checks += [
             Check(f"{name}: messages taken", str(ours.sent), str(sums[0])),
             Check(f"{name}: delivered", str(arrived), str(sums[1])),

@@ -25,7 +25,7 @@ SINGLE_PERCENT = 8
 OPTED_OUT_PERCENT = 1
 SECONDS = {"none": 89, "twice": 4, "other app": 2, "other phone": 2, "over the cap": 3}
 CLUB_PERCENT = 15
-SILENT_PERCENT = 1  # people whose Viber never answers, so that only the timer helps
+SILENT_PERCENT = 1  # people whose first channel never answers, so that only the timer helps
 SILENT_MAX = 200
 
 _code = re.compile(r"\b[0-9]{6}\b")
@@ -37,7 +37,7 @@ Body = dict[str, Any]
 class Traffic(msgspec.Struct, frozen=True):
     """`streams` are NDJSON lines by app, `posts` single bodies of SHOP, all ready to send.
 
-    `opted_out` are phones to opt out first; `silent` those whose Viber never answers.
+    `opted_out` are phones to opt out first; `silent` those whose first channel never answers.
     """
 
     streams: dict[str, list[bytes]]

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import format_amount
 from gateway.demo.audience import Figures
 from gateway.demo.campaign import SHOP
@@ -76,15 +77,14 @@ def summary(figures: Figures, books: Books) -> dict[str, Any]:
         "duplicates": total.duplicates,
         "capped": figures.capped,
         "opted_out": figures.opted_out,
-        "viber_delivered": delivered_by(books, "viber"),
-        "sms_delivered": delivered_by(books, "sms"),
+        **{f"{name}_delivered": delivered_by(books, name) for name in books.channels},
         "undelivered": total.accepted - total.delivered,
         "double_delivered": total.double_delivered,
         "cost": format_amount(total.cost),
         "billed": format_amount(total.billed),
         "currency": books.total.currency,
         "cost_per_delivered": total.cost_per_delivered,
-        "sms_only_cost": format_amount(total.sms_only_cost),
+        BASELINE_COLUMN: format_amount(total.baseline_cost),
         "saved": format_amount(total.saved),
         "saved_pct": total.saved_pct,
         "ledger_entries": books.verdict.entries,
@@ -104,12 +104,13 @@ class RichShow:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
+        self._channels: tuple[str, ...] = ()
 
     def begin(self, messages: int) -> None:
         self._console.print(
-            f"[bold]Kaskad[/bold] sends a campaign of [bold]{messages:,}[/bold] messages: Viber "
-            "first, SMS where Viber does not reach the person, nobody twice, and a bill only for "
-            "what was delivered.\n"
+            f"[bold]Kaskad[/bold] sends a campaign of [bold]{messages:,}[/bold] messages: the "
+            "cheap channel first, the next where it does not reach the person, nobody twice, and a "
+            "bill only for what was delivered.\n"
         )
 
     def started(self, place: Stage) -> None:
@@ -128,9 +129,11 @@ class RichShow:
         ):
             grid.add_row("[green]started[/green]", f"[bold]{name}[/bold]", what)
         self._console.print(grid)
+        self._channels = place.channels
+        first = label_of(place.channels[0])
         self._console.print(
             "\nTwo apps stream the campaign; codes and receipts of payment are posted in between. "
-            "53% of the people have Viber. Some are in the campaign twice, some had enough for "
+            f"53% of the people have {first}. Some are in the campaign twice, some had enough for "
             "today, some opted out.\n"
         )
 
@@ -143,15 +146,18 @@ class RichShow:
         )
         with Progress(*columns, console=self._console) as bars:
             answered = bars.add_task("Answered", total=messages)
-            viber = bars.add_task("Viber delivered", total=None)
-            sms = bars.add_task("SMS delivered", total=None)
+            arrived = {
+                name: bars.add_task(f"{label_of(name)} delivered", total=None)
+                for name in self._channels
+            }
             final = bars.add_task("Final", total=None)
 
             def update(figures: Figures) -> None:
                 accepted = figures.accepted
                 bars.update(answered, completed=figures.answered)
-                bars.update(viber, completed=figures.viber, total=accepted or None)
-                bars.update(sms, completed=figures.sms, total=accepted or None)
+                for name, task in arrived.items():
+                    count = figures.delivered.get(name, 0)
+                    bars.update(task, completed=count, total=accepted or None)
                 bars.update(final, completed=figures.final, total=accepted or None)
 
             yield update
@@ -228,20 +234,34 @@ def _result_table(figures: Figures, books: Books) -> Table:
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("", style="dim")
-    viber, sms = delivered_by(books, "viber"), delivered_by(books, "sms")
+    first = label_of(books.channels[0])
     rows = [
         ("Accepted", f"{total.accepted:,}", ""),
         ("Duplicates", f"{total.duplicates:,}", "the same person and campaign again"),
         ("Capped", f"{figures.capped:,}", "one marketing message a day"),
         ("Opted out", f"{figures.opted_out:,}", ""),
-        ("Delivered by Viber", f"{viber:,}", ""),
-        ("Delivered by SMS", f"{sms:,}", "Viber did not reach the person"),
+        *(
+            (
+                f"Delivered by {label_of(name)}",
+                f"{delivered_by(books, name):,}",
+                f"{first} did not reach the person" if place else "",
+            )
+            for place, name in enumerate(books.channels)
+        ),
         ("Undelivered", f"{total.accepted - total.delivered:,}", "never billed"),
-        ("Delivered twice", f"{total.double_delivered:,}", "Viber after all, when the SMS was out"),
+        (
+            "Delivered twice",
+            f"{total.double_delivered:,}",
+            f"{first} after all, when the next was out",
+        ),
         (f"Cost, {currency}", format_amount(total.cost), "what the providers charge"),
         (f"Billed, {currency}", format_amount(total.billed), "what the apps pay"),
         ("Cost per delivered", total.cost_per_delivered or "–", ""),
-        ("SMS only", format_amount(total.sms_only_cost), "the same without Viber"),
+        (
+            f"{label_of(books.total.baseline)} only",
+            format_amount(total.baseline_cost),
+            f"the same without {first}",
+        ),
         ("Saved", format_amount(total.saved), f"{total.saved_pct or '–'}%"),
     ]
     for name, figure, note in rows:

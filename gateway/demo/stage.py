@@ -22,6 +22,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
 from gateway.demo.campaign import CLUB, SHOP
@@ -29,7 +31,7 @@ from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
 from providers.http.settings import HttpSettings
-from providers.simulator import Knobs, Override, Overrides, load_prices
+from providers.simulator import Knobs, Overrides, load_prices
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running
 
@@ -40,10 +42,11 @@ LOG_LINES_SHOWN = 15
 
 KEY_ENVS = {SHOP: "KASKAD_SHOP_KEY", CLUB: "KASKAD_CLUB_KEY"}
 
-# Viber that never answers falls back after `viber_wait` and `grace`; so the demo takes seconds.
-WAITS = {"viber": ("2s", "500ms"), "sms": ("3s", "1s")}
+# A step that is never answered falls back after its wait and grace; so the demo takes seconds.
+WAITS = ("2s", "500ms")
+LAST_WAITS = ("3s", "1s")
 EXPIRY_MS = 1_500  # when the simulator reports a person who was not reached
-REVIVE_SHARE = 0.1  # of those, who get the Viber message after all, when the SMS is out already
+REVIVE_SHARE = 0.1  # of those, who get the message after all, when the next step is out already
 REVIVE_MS = 2_500
 
 
@@ -64,6 +67,11 @@ class Stage:
         self.url = settings.server.public_url
         self._crew = crew
         self._log = log
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Those of the campaign's route, in its order."""
+        return campaign_channels(self.settings)
 
     def key(self, app: str) -> str:
         return self.settings.app_keys()[app]
@@ -112,8 +120,8 @@ def stage(
     seed: int,
     silent: list[str],
 ) -> Iterator[Stage]:
-    """Starts it all and stops it all. `silent` are phones whose Viber never answers; `config` None
-    is the shipped configuration. Raises SettingsError for one that cannot be used."""
+    """Starts it all and stops it all. `silent` are phones whose first channel never answers;
+    `config` None is the shipped configuration. Raises SettingsError for one that cannot be used."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaskad-demo-")))
         api_key, own = _secrets(settings_file.load(config, {}, secrets_required=False))
@@ -151,6 +159,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def campaign_channels(settings: Settings) -> tuple[str, ...]:
+    """The channels of the route that marketing takes, in its order."""
+    route = settings.routes[settings.categories["marketing"].route]
+    return tuple(dict.fromkeys(settings.channel(step.provider) for step in route.steps))
+
+
 def shipped_file(settings: Settings, name: str) -> Path:
     """A file that lies beside the shipped configuration."""
     return settings.path.parent / "demo" / name
@@ -170,6 +184,7 @@ def _patiently(crew: Crew) -> None:
 
 def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
     channels = {name: settings.channel(name) for name in settings.providers}
+    never = msgspec.convert({campaign_channels(settings)[0]: {"ending": "silent"}}, Overrides)
     charged = {
         f"{channels[name]}_charged_on": provider.charged_on
         for name, provider in settings.providers.items()
@@ -182,7 +197,7 @@ def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
         repeat_share=0.02,
         reordered_share=0.02,
         early_share=0.01,
-        by_phone={phone: Overrides(viber=Override(ending="silent")) for phone in silent},
+        by_phone=dict.fromkeys(silent, never),
         prices=load_prices(settings.prices.file, channels),
         **charged,  # type: ignore[arg-type]  # the configuration knows the same two words
     )
@@ -216,8 +231,10 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
         if isinstance(provider, HttpSettings):
             document["providers"][name]["base_url"] = provider_url
     for route in document["routes"].values():
-        for step in route["steps"]:
-            step["wait"], step["grace"] = WAITS[base.channel(step["provider"])]
+        *earlier, last = route["steps"]
+        for step in earlier:
+            step["wait"], step["grace"] = WAITS
+        last["wait"], last["grace"] = LAST_WAITS
     return to_toml(document)
 
 

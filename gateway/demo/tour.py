@@ -62,6 +62,7 @@ class Books(msgspec.Struct, frozen=True):
     by_channel: Report
     verdict: Verdict
     checks: list[Check]
+    channels: tuple[str, ...]  # of the campaign's route
 
     @property
     def agree(self) -> bool:
@@ -134,20 +135,21 @@ def _send(place: Stage, traffic: Traffic, audience: Audience, show: Show) -> Non
 def _books(place: Stage, audience: Audience) -> Books:
     """The books once the last receipts are in; the latest ones when they never agree."""
     deadline = time.monotonic() + BOOKS_WAIT_S
-    currency = place.settings.prices.currency
+    prices = place.settings.prices
+    currency, baseline = prices.currency, prices.baseline
     while True:
         # What is still to come from the provider comes now: looks, and late deliveries.
         place.simulator.flush(everything=True)
         today = datetime.datetime.now(datetime.UTC).date()
         days = (today - DAY, today)  # a demo around midnight is booked on both
         rows, verdict = _booked(place, *days)
-        total = build(rows, Query(*days), currency)
-        by_channel = build(rows, Query(*days, ("channel",)), currency)
+        total = build(rows, Query(*days), currency, baseline)
+        by_channel = build(rows, Query(*days, ("channel",)), currency, baseline)
         checks = [
             *audit.against_answers(total.total, audience.figures()),
             *audit.against_bill(by_channel, place.simulator.bill()),
         ]
-        books = Books(total, by_channel, verdict, checks)
+        books = Books(total, by_channel, verdict, checks, place.channels)
         if books.agree or time.monotonic() > deadline:
             return books
         time.sleep(LOOK_EVERY_S)

@@ -18,12 +18,11 @@ import structlog
 import trio
 
 from gateway import memory, telemetry
-from gateway.core.model import Message
+from gateway.core.records.message import Message
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import receipts, recovery, timers
-from gateway.dispatch.jobs import unmatched_receipts as parked
+from gateway.dispatch.jobs import receipts, recovery, timers, unmatched_receipts
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -158,7 +157,7 @@ def _start_background(
     pauses: Pauses,
 ) -> None:
     def ask(message: Message) -> None:
-        asked = look_ups.get(message.steps[message.current].provider)
+        asked = look_ups.get(message.step.candidate.provider)
         if asked is not None:
             asked.add(message)
 
@@ -173,7 +172,7 @@ def _start_background(
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):
         nursery.start_soon(timers.run, deps, shard, ask)
-        nursery.start_soon(parked.run, deps, shard)
+        nursery.start_soon(unmatched_receipts.run, deps, shard)
 
 
 async def _work(deps: DispatchDeps, working: Sequence[Lane]) -> None:

@@ -16,12 +16,14 @@ from contextlib import aclosing
 import msgspec
 
 from gateway.core import money
-from gateway.core.effects import MEASURES, Group
+from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
+from gateway.core.effects import MEASURES
+from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
 from gateway.store.totals import TotalRow
 
-KEYS = ("day", *Group._fields)  # what a report may be grouped by
-FILTERS = Group._fields
+FILTERS = Group.__struct_fields__
+KEYS = ("day", *FILTERS)  # what a report may be grouped by
 REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
 STEP_KEYS = frozenset(("channel", "provider"))  # a request has none of these
 
@@ -31,6 +33,8 @@ ROWS_MAX = 100_000
 VALUE_CHARS_MAX = 128
 FIRST_DAY = datetime.date(2000, 1, 1)
 LAST_DAY = datetime.date(2999, 12, 31)
+
+_FIELDS = {BASELINE_COLUMN: "baseline_cost"}
 
 _iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
@@ -70,7 +74,9 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """The sums of one row: counts, parts, and amounts in 1e-6 currency units."""
+    """The sums of one row: counts, parts, and amounts in 1e-6 currency units. `baseline_cost` is
+    what the same messages would have cost on the baseline's channel; `cost_not_compared` is the
+    part of the cost that was spent on messages it says nothing of."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -82,11 +88,17 @@ class Figures(msgspec.Struct, frozen=True):
     parts: int = 0
     cost: int = 0
     billed: int = 0
-    sms_only_cost: int = 0
+    baseline_cost: int = 0
+    cost_not_compared: int = 0
+
+    @classmethod
+    def of(cls, sums: Mapping[str, int]) -> Figures:
+        """The sums of measures, by their names in the ledger."""
+        return cls(**{_FIELDS.get(measure, measure): amount for measure, amount in sums.items()})
 
     @property
     def saved(self) -> int:
-        return self.sms_only_cost - self.cost
+        return self.baseline_cost - (self.cost - self.cost_not_compared)
 
     @property
     def cost_per_delivered(self) -> str | None:
@@ -94,7 +106,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     @property
     def saved_pct(self) -> str | None:
-        return money.saved_pct(self.saved, self.sms_only_cost)
+        return money.saved_pct(self.saved, self.baseline_cost)
 
     def cells(self, currency: str, *, requests: bool) -> dict[str, Cell]:
         """Everything of a row but its keys, in the order of the columns; amounts as decimal
@@ -113,7 +125,7 @@ class Figures(msgspec.Struct, frozen=True):
             "billed": money.format_amount(self.billed),
             "currency": currency,
             "cost_per_delivered": self.cost_per_delivered,
-            "sms_only_cost": money.format_amount(self.sms_only_cost),
+            BASELINE_COLUMN: money.format_amount(self.baseline_cost),
             "saved": money.format_amount(self.saved),
             "saved_pct": self.saved_pct,
         }
@@ -130,14 +142,15 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The answer. `total` is the sum of the lines to the last unit; its ratios come from the
-    sums.
+    """The answer. `total` is the sum of the lines to the last unit; its ratios come from the sums.
+    `baseline` is the channel that was compared with.
     """
 
     query: Query
     currency: str
     lines: tuple[Line, ...]
     total: Figures
+    baseline: str = BASELINE_DEFAULT
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -163,12 +176,11 @@ class Tally:
     Raises ReportFault when the answer would have more than ROWS_MAX rows.
     """
 
-    def __init__(self, query: Query, currency: str) -> None:
+    def __init__(self, query: Query, currency: str, baseline: str = BASELINE_DEFAULT) -> None:
         self._query = query
         self._currency = currency
+        self._baseline = baseline
         self._sums: dict[tuple[str, ...], dict[str, int]] = {}
-        self._places = tuple(KEYS.index(key) - 1 for key in query.group_by)
-        self._filters = tuple((FILTERS.index(key), value) for key, value in query.filters)
 
     def add(self, rows: Iterable[TotalRow]) -> None:
         query, requests = self._query, self._query.counts_requests
@@ -177,14 +189,17 @@ class Tally:
                 continue
             if not requests and row.measure in REQUEST_MEASURES:
                 continue
-            if any(row.group[place] != value for place, value in self._filters):
+            if any(getattr(row.group, key) != value for key, value in query.filters):
                 continue
             if row.amount:
                 sums = self._sums_of(row)
                 sums[row.measure] = sums.get(row.measure, 0) + row.amount
 
     def _sums_of(self, row: TotalRow) -> dict[str, int]:
-        keys = tuple(row.group[p] if p >= 0 else row.day.isoformat() for p in self._places)
+        keys = tuple(
+            row.day.isoformat() if key == "day" else getattr(row.group, key)
+            for key in self._query.group_by
+        )
         sums = self._sums.get(keys)
         if sums is None:
             if len(self._sums) == ROWS_MAX:
@@ -203,26 +218,31 @@ class Tally:
             sums = self._sums[keys]
             for measure, amount in sums.items():
                 total[measure] += amount
-            lines.append(Line(tuple(key or None for key in keys), Figures(**sums)))
-        return Report(self._query, self._currency, tuple(lines), Figures(**total))
+            lines.append(Line(tuple(key or None for key in keys), Figures.of(sums)))
+        return Report(self._query, self._currency, tuple(lines), Figures.of(total), self._baseline)
 
 
-def build(rows: Iterable[TotalRow], query: Query, currency: str) -> Report:
+def build(
+    rows: Iterable[TotalRow], query: Query, currency: str, baseline: str = BASELINE_DEFAULT
+) -> Report:
     """The report of some totals; those outside the question's days and filters do not count.
 
     Rows are sorted by their keys. Without `group_by` there is one row, or none when nothing was
     booked. Raises ReportFault for more than ROWS_MAX rows.
     """
-    tally = Tally(query, currency)
+    tally = Tally(query, currency, baseline)
     tally.add(rows)
     return tally.report()
 
 
 async def cost_report(
-    pages: AsyncGenerator[list[TotalRow], None], query: Query, currency: str
+    pages: AsyncGenerator[list[TotalRow], None],
+    query: Query,
+    currency: str,
+    baseline: str = BASELINE_DEFAULT,
 ) -> Report:
     """As `build`, for totals that come a page at a time."""
-    tally = Tally(query, currency)
+    tally = Tally(query, currency, baseline)
     async with aclosing(pages):
         async for rows in pages:
             tally.add(rows)

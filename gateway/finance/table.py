@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.finance.formats import to_words
 from gateway.finance.report import Report
 
@@ -21,7 +22,7 @@ _TOTAL = "Total"
 # What goes first where there is no room for all: it follows from the others, or counts rare things.
 _DISPENSABLE = (
     "parts",
-    "sms_only_cost",
+    BASELINE_COLUMN,
     "double_delivered",
     "sent",
     "suppressed",
@@ -38,11 +39,11 @@ _HEADERS = {
     "delivered": "Deli-\nvered",
     "double_delivered": "Deliv.\ntwice",
     "undelivered": "Unde-\nlivered",
-    "parts": "SMS\nparts",
+    "parts": "Parts",
     "cost": "Cost",
     "billed": "Billed",
     "cost_per_delivered": "Cost per\ndelivered",
-    "sms_only_cost": "SMS\nonly",
+    BASELINE_COLUMN: "",  # named after the baseline's channel
     "saved": "Saved",
     "saved_pct": "Saved\n%",
 }
@@ -52,13 +53,14 @@ def render_table(report: Report, width: int = WIDTH_DEFAULT) -> Table:
     """The rows and, in bold, their total. `width` is the terminal's, in characters."""
     rows, total = to_words(report)
     query = report.query
+    headers = _HEADERS | {BASELINE_COLUMN: f"{label_of(report.baseline)}\nonly"}
     names = {key: _name_width(key, rows) for key in query.group_by}
     numbers = {
         column: max(
             *(len(line) for line in header.split("\n")),
             *(len(row[column]) for row in (*rows, total)),
         )
-        for column, header in _HEADERS.items()
+        for column, header in headers.items()
         if column in total
     }
     left_out = _left_out(names, numbers, width)
@@ -82,7 +84,7 @@ def render_table(report: Report, width: int = WIDTH_DEFAULT) -> Table:
         least = name_width if fits else None
         table.add_column(key.capitalize(), footer, min_width=least, overflow="fold")
     for column in shown:
-        table.add_column(_HEADERS[column], total[column], justify="right", no_wrap=True)
+        table.add_column(headers[column], total[column], justify="right", no_wrap=True)
     for row in rows if names else [total]:
         table.add_row(*(Text(row[key]) for key in names), *(row[column] for column in shown))
     return table

@@ -15,7 +15,8 @@ from contextlib import aclosing
 
 import msgspec
 
-from gateway.core.effects import MEASURES, Group
+from gateway.core.effects import MEASURES
+from gateway.core.records.entries import Group
 from gateway.store.ledger import ShardBooks, Sums
 from gateway.store.writes import day_of
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from gateway.core import model
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import point
 from gateway.ingress.api.requests import (
     Malformed,
@@ -26,7 +26,6 @@ from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Fault, Problem, invalid, problem
 from gateway.ingress.metrics import Metrics
-from gateway.store.admit import Answer
 from gateway.store.base import BATCH_MAX
 from gateway.store.store import Store
 
@@ -41,24 +40,27 @@ class AdmissionQueue:
         self.backlog = backlog
         self.metrics = metrics
         self._now_ms = now_ms
-        self.batcher: Batcher[model.Send, Answer] = Batcher(
+        self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
         )
 
-    def prepare(self, raw: bytes | msgspec.Raw, app: str, key: str | None) -> model.Send | Problem:
+    def prepare(
+        self, raw: bytes | msgspec.Raw, app: str, key: str | None
+    ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself."""
         found = read(raw, self.store.policy)
         if not isinstance(found, Read):
             why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
             self.metrics.refused.labels("malformed" if why else "invalid").inc()
             return why or invalid(cast("list[Fault]", found))
-        request, phone = found.request, found.phone
+        request, destination = found.request, found.destination
+        home = destination.addresses.home(request.user)
         key = request.idempotency_key or key
-        return model.Send(
-            id=self.store.new_message_id(phone.digits, self._now_ms()),
+        return MessageRequest(
+            id=self.store.new_message_id(home, self._now_ms()),
             app=app,
-            to=phone.digits,
-            country=phone.country,
+            addresses=destination.addresses,
+            country=destination.country,
             category=request.category,
             content=content_of(request),
             route=request.route,
@@ -70,25 +72,25 @@ class AdmissionQueue:
             body_hash=body_hash(request) if key is not None else b"",
         )
 
-    def backlog_problem(self, send: model.Send) -> Problem | None:
+    def backlog_problem(self, request: MessageRequest) -> Problem | None:
         """Why the message may not come in now."""
-        sentence = self.backlog.full(send)
+        sentence = self.backlog.full(request)
         if sentence is None:
             return None
         self.metrics.refused.labels("backlog").inc()
         return problem("backlog", sentence)
 
-    def submit(self, send: model.Send, done: Done[Answer]) -> None:
+    def submit(self, request: MessageRequest, done: Done[Answer]) -> None:
         """Hands a message to its shard's batch. Raises Busy."""
-        self.batcher.submit(self.store.shard_of_phone(send.to), send, done)
+        self.batcher.submit(self.store.shard_of_home(request.home), request, done)
 
-    async def ask(self, send: model.Send) -> Answer:
+    async def ask(self, request: MessageRequest) -> Answer:
         """The store's answer. Raises Busy, StoreUnavailable and bugs."""
-        return await self.batcher.ask(self.store.shard_of_phone(send.to), send)
+        return await self.batcher.ask(self.store.shard_of_home(request.home), request)
 
-    async def _admit(self, _shard: int, sends: Sequence[model.Send]) -> Sequence[Answer]:
+    async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
-        answers = await self.store.admit(sends, self._now_ms())
+        answers = await self.store.admit(requests, self._now_ms())
         point("accepted")
-        self.metrics.count_admission(list(sends), answers, time.perf_counter() - began)
+        self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
         return answers

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.core.model import Send
+from gateway.core.plan import Refusal, plan
+from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import StoreError
 from gateway.settings.bootstrap import lanes_of
 from gateway.settings.file import Settings
@@ -40,11 +41,11 @@ class Backlog:
         self._sampled = asyncio.Event()
         self.states: dict[tuple[str, str], LaneState] = {}
 
-    def full(self, send: Send) -> str | None:
+    def full(self, request: MessageRequest) -> str | None:
         """A sentence saying why this message may not come in now; None when it may."""
         if not self._full:
             return None
-        lane = self._first_lane(send)
+        lane = self._first_lane(request)
         if lane is None or lane not in self._full:
             return None
         state = self.states[lane]
@@ -85,8 +86,6 @@ class Backlog:
         self._sampled.set()
         self._sampled = asyncio.Event()
 
-    def _first_lane(self, send: Send) -> tuple[str, str] | None:
-        policy = self._store.policy
-        rule = policy.categories.get(send.category)
-        route = policy.routes.get(send.route or (rule.route if rule is not None else ""), ())
-        return (route[0].provider, send.category) if route else None
+    def _first_lane(self, request: MessageRequest) -> tuple[str, str] | None:
+        way = plan(request, (), self._store.policy, self._now_ms())
+        return None if isinstance(way, Refusal) else way.lane(request.category)

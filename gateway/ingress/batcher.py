@@ -66,9 +66,9 @@ class Batcher(Generic[ItemT, ResultT]):
         """Queues one item; `done` is called once, from the loop. Raises Busy."""
         if len(self._shards[shard].queue) >= self._queue_max:
             raise Busy
-        self._push(shard, item, done)
+        self._append(shard, item, done)
 
-    def _push(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
+    def _append(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
         state = self._shards[shard]
         state.queue.append((item, done))
         if not state.woken and state.in_flight == 0:
@@ -111,7 +111,7 @@ class Batcher(Generic[ItemT, ResultT]):
                 answered.set_result(None)
 
         for index, item in enumerate(items):
-            self._push(shard, item, partial(done, index))
+            self._append(shard, item, partial(done, index))
         await answered
         return [results[index] for index in range(len(items))]
 

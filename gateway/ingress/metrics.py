@@ -12,9 +12,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from gateway import telemetry
-from gateway.core.model import Send
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.backlog import Backlog
-from gateway.store.admit import Answer
 from gateway.store.store import Store
 
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -73,13 +72,15 @@ class Metrics:
 
         self._series: Series = {}
 
-    def count_admission(self, sends: list[Send], answers: list[Answer], seconds: float) -> None:
+    def count_admission(
+        self, requests: list[MessageRequest], answers: list[Answer], seconds: float
+    ) -> None:
         """Counts one admission transaction: sums first, so that a batch costs a few additions."""
-        self.batch.observe(len(sends))
+        self.batch.observe(len(requests))
         self.seconds.observe(seconds)
         sums: dict[tuple[str, str], int] = {}
-        for send, answer in zip(sends, answers, strict=True):
-            key: tuple[str, str] = (send.category, answer.outcome)
+        for request, answer in zip(requests, answers, strict=True):
+            key: tuple[str, str] = (request.category, answer.outcome)
             sums[key] = sums.get(key, 0) + 1
         for key, count in sums.items():
             _add(self._series, self.messages, key, count)

@@ -39,7 +39,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     return Policy(
         routes={
             name: tuple(
-                RouteStep(step.provider, int(step.wait_ms), int(step.last_receipt_ms))
+                RouteStep((step.provider,), int(step.wait_ms), int(step.last_receipt_ms))
                 for step in route.steps
             )
             for name, route in settings.routes.items()
@@ -51,6 +51,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
+        baseline=settings.prices.baseline,
     )
 
 
@@ -78,7 +79,7 @@ def retention_of(settings: Settings) -> Retention:
     """How long the store keeps closed messages, and how many events an app."""
     return Retention(
         message_ms=int(settings.retention.messages_ms),
-        parked_ms=int(settings.retention.parked_receipts_ms),
+        unmatched_ms=int(settings.retention.parked_receipts_ms),
         events_max=settings.retention.events_max,
     )
 

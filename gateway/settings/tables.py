@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
 from gateway.decoding import Tagged
 from providers.contract import Category
 from providers.notation import AtLeast, Duration, Milliseconds, Table, Text
@@ -91,7 +92,7 @@ class Cap(Table, frozen=True, kw_only=True):
     limit: Count
     window_ms: Annotated[Duration, AtLeast(1_000)]
     category: Category | None = None
-    channel: Literal["any", "viber", "sms"] = "any"
+    channel: ChannelOrAny = "any"
 
 
 class Dedupe(Table, frozen=True, kw_only=True):
@@ -101,7 +102,7 @@ class Dedupe(Table, frozen=True, kw_only=True):
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
-    baseline: Text = "sms"  # the channel that reports compare with
+    baseline: Text = BASELINE_DEFAULT  # the channel that reports compare with
 
 
 class Retention(Table, frozen=True, kw_only=True):

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from gateway.core.model import Send, shard_of_id
-from gateway.store.admit import Admission, Answer, Ask, Undecided
+from gateway.core.ids import shard_of_id
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.request import Answer, MessageRequest
+from gateway.store.admit import Admission, Ask, Undecided
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.idempotency import close_key, open_key, reopen_key, shard_of_key
 from gateway.store.identities import TRIES_MAX, find_home, moved, place
-from gateway.store.keys import Keys, keys_of, shard_of_identity
+from gateway.store.keys import Keys, keys_of
 from gateway.store.transaction import ConflictError
 
 
@@ -30,11 +32,14 @@ class Acceptance:
         self._store = store
         self._now_ms = now_ms
 
-    async def decide(self, sends: Sequence[Send]) -> list[Answer]:
+    async def decide(self, requests: Sequence[MessageRequest]) -> list[Answer]:
         """One answer each, in order."""
         answers: dict[int, Answer] = {}
         keyed: dict[int, Ask] = {}
-        waiting = {index: Ask(send, send.identities[0]) for index, send in enumerate(sends)}
+        waiting = {
+            index: Ask(request, next(iter(request.identities), ""))
+            for index, request in enumerate(requests)
+        }
         for _ in range(TRIES_MAX):
             for index, ask in list(waiting.items()):
                 if self._is_keyed_elsewhere(ask):
@@ -45,21 +50,30 @@ class Acceptance:
             answers |= {i: answer for i, answer in told.items() if isinstance(answer, Answer)}
             left = {i: why for i, why in told.items() if isinstance(why, Undecided)}
             keyed |= {i: waiting[i] for i, why in left.items() if why.keyed}
-            waiting = await self._next(
+            following = await self._next(
                 {i: (waiting[i], why) for i, why in left.items() if not why.keyed}
             )
+            answers |= {i: then for i, then in following.items() if isinstance(then, Answer)}
+            waiting = {i: then for i, then in following.items() if isinstance(then, Ask)}
         else:
             raise ConflictError
         for index, ask in keyed.items():
             # One at a time: two requests of one batch may have the same key.
-            answers[index] = await self._decide_keyed(ask)
-        return [answers[index] for index in range(len(sends))]
+            try:
+                answers[index] = await self._decide_keyed(ask)
+            except NewerRecordError:
+                answers[index] = Answer("unavailable")
+        self._store.counts.newer += sum(a.outcome == "unavailable" for a in answers.values())
+        return [answers[index] for index in range(len(requests))]
 
     def _is_keyed_elsewhere(self, ask: Ask) -> bool:
-        return shard_of_key(self._store, ask.send) not in (None, self._shard(ask))
+        return shard_of_key(self._store, ask.request) not in (None, self._shard(ask))
 
     def _shard(self, ask: Ask) -> int:
-        return shard_of_identity(ask.home, self._store.shards)
+        """The shard of its home; of a device, where the person is not recognised."""
+        shard = shard_of_id(ask.request.id)
+        assert shard is not None
+        return shard
 
     async def _try(self, asks: Mapping[int, Ask]) -> dict[int, Answer | Undecided]:
         """One transaction (or a few, of a large batch) a shard of homes."""
@@ -77,38 +91,52 @@ class Acceptance:
             told |= zip(indexes, results, strict=True)
         return told
 
-    async def _next(self, left: Mapping[int, tuple[Ask, Undecided]]) -> dict[int, Ask]:
+    async def _next(self, left: Mapping[int, tuple[Ask, Undecided]]) -> dict[int, Ask | Answer]:
         """Undecided requests with the homes under which to try again."""
-        asks = {
+        asks: dict[int, Ask | Answer] = {
             index: moved(self._store, ask, why.home, self._now_ms)
             for index, (ask, why) in left.items()
             if why.home
         }
-        unknown = [index for index in left if index not in asks]
-        placed = await place(self._store, [left[i][0] for i in unknown], self._now_ms)
-        return asks | dict(zip(unknown, placed, strict=True))
+        return asks | await self._place({i: ask for i, (ask, _) in left.items() if i not in asks})
+
+    async def _place(self, asks: Mapping[int, Ask]) -> dict[int, Ask | Answer]:
+        """Joins what they name; one that meets a record of a newer Kaskad is unavailable here."""
+        try:
+            placed = await place(self._store, list(asks.values()), self._now_ms)
+            return dict(zip(asks, placed, strict=True))
+        except NewerRecordError:
+            if len(asks) == 1:
+                return dict.fromkeys(asks, Answer("unavailable"))
+        found: dict[int, Ask | Answer] = {}
+        for index, ask in asks.items():
+            found |= await self._place({index: ask})
+        return found
 
     async def _decide_keyed(self, ask: Ask) -> Answer:
         store = self._store
         for _ in range(TRIES_MAX):
-            opened = await open_key(store, ask.send)
+            opened = await open_key(store, ask.request)
             if isinstance(opened, Answer):
                 return opened
             if shard_of_id(opened.id) != self._shard(ask):
                 # Opened under another home. If that is not the home now, it was one before: its
                 # message was made by then, or never will be.
-                home = await find_home(store, ask.send.identities[0])
+                home = await find_home(store, ask.request.identities[0])
                 ask = moved(store, ask, home, self._now_ms)
                 if shard_of_id(opened.id) != self._shard(ask):
                     if (await read_messages(store.link, [opened.id]))[opened.id] is not None:
                         answer = Answer("accepted", id=opened.id, status="queued")
-                        await close_key(store, ask.send, answer)
+                        await close_key(store, ask.request, answer)
                         return answer
-                    await reopen_key(store, ask.send, opened.id)
+                    await reopen_key(store, ask.request, opened.id)
                 continue
-            told = (await self._try({0: replace(ask, send=opened, opened=True)}))[0]
+            told = (await self._try({0: replace(ask, request=opened, opened=True)}))[0]
             if isinstance(told, Answer):
-                await close_key(store, ask.send, told)
+                await close_key(store, ask.request, told)
                 return told
-            ask = (await self._next({0: (ask, told)}))[0]
+            following = (await self._next({0: (ask, told)}))[0]
+            if isinstance(following, Answer):
+                return following
+            ask = following
         raise ConflictError

@@ -5,61 +5,41 @@ Requests of one batch see each other's claims and slots, so a hundred copies of 
 batch give one accepted and ninety-nine duplicates naming it. A request with an idempotency key is
 answered from its first answer when the key is known. Everything a request touches lies in the shard
 of the person's home; a request for which that is not so yet is left undecided, and what it needs is
-`gateway.store.identities`' work.
+`gateway.store.identities`' work. A request that needs a record of a newer Kaskad is unavailable
+here; its neighbours go on.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import admission, persons
-from gateway.core.admission import OptOut
 from gateway.core.identities import enlist
-from gateway.core.model import (
-    MESSAGE_NAMES,
-    SCHEMA,
-    Person,
-    Remembered,
-    Send,
-    decode_remembered,
-    encode,
-    unpack_message,
+from gateway.core.plan import Refusal
+from gateway.core.policy import OptOut
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.message import MESSAGE_NAMES, unpack_message
+from gateway.core.records.person import Person
+from gateway.core.records.request import (
+    Answer,
+    CapHit,
+    MessageRequest,
+    RememberedAnswer,
+    remembered_codec,
 )
 from gateway.redis.client import Command, Session
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import OPT_OUTS, People, read_opt_outs, read_others
 from gateway.store.transaction import values_in
-from gateway.store.writes import Writes, day_of
+from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
-
-class CapHit(msgspec.Struct, array_like=True, frozen=True):
-    """The cap that refused, as the caller is told."""
-
-    name: str
-    limit: int
-    window: str
-    count: int
-    retry_at_ms: int
-
-
-class Answer(msgspec.Struct, array_like=True):
-    """What became of one request. `conflict`: its idempotency key was used before with another
-    body."""
-
-    outcome: Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
-    id: str | None = None
-    status: str | None = None
-    reason: str | None = None
-    cap: CapHit | None = None
-    pointer: str = ""
-    detail: str = ""
-    replayed: bool = False
+NOT_REMEMBERED = ("rejected", "conflict", "unavailable")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -69,7 +49,7 @@ class Ask(msgspec.Struct, frozen=True):
     of the same request that were not joined to it. `opened`: its idempotency key is held for it, in
     whatever shard, and its message may have been made already."""
 
-    send: Send
+    request: MessageRequest
     home: str
     found: Mapping[str, Person] = {}
     apart: tuple[str, ...] = ()
@@ -82,9 +62,6 @@ class Undecided(msgspec.Struct, frozen=True):
 
     home: str = ""
     keyed: bool = False
-
-
-decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
 class Admission:
@@ -100,19 +77,20 @@ class Admission:
         self._asks = asks
         self._policy = store.policy
         self._now_ms = now_ms
-        self._day = day_of(now_ms)
         self._token = token
         self._writes = Writes(keys, store.policy, store.retention, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._opt_outs: dict[str, OptOut | None] = {}
-        self._remembered: dict[str, Remembered] = {}
+        self._remembered: dict[str, RememberedAnswer] = {}
+        self._newer: set[str] = set()  # keys of answers that are left alone
         self._made: set[str] = set()  # ids of opened keys whose message exists already
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
         await self._load(session)
         for ask in self._asks:
-            self._enlist(ask)
+            if self._is_read(ask):
+                self._enlist(ask)
         await self._load_elsewhere()
         answers = [self._decide(ask) for ask in self._asks]
         await self._name_winners([a for a in answers if isinstance(a, Answer)])
@@ -124,13 +102,14 @@ class Admission:
 
     async def _load(self, session: Session) -> None:
         for ask in self._asks:
-            self._people.ask(ask.home, [ask.send.campaign])
+            if ask.home:
+                self._people.ask(ask.home, [ask.request.campaign])
         people, claims = self._people.wanted()
         keyed = list(dict.fromkeys(k for a in self._asks if (k := self._memory_key(a))))
-        opened = [a.send.id for a in self._asks if a.opened]
+        opened = [a.request.id for a in self._asks if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
         commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched, *claims)]
-        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.send.identities))
+        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.request.identities))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
@@ -139,12 +118,20 @@ class Admission:
         self._people.read(people, values[: len(people)])
         self._people.read(claims, values[len(watched) :])
         for key, value in zip(keyed, values[len(people) :], strict=False):
-            if value is not None:
-                self._remembered[key] = decode_remembered(value)
+            if value is None:
+                continue
+            try:
+                self._remembered[key] = remembered_codec.decode(value)
+            except NewerRecordError:
+                self._newer.add(key)
         made = values[len(people) + len(keyed) : len(watched)]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
             self._opt_outs[address] = None if scope is None else OPT_OUTS[scope]
+
+    def _is_read(self, ask: Ask) -> bool:
+        """Whether its person is recognised, and no record of a newer Kaskad."""
+        return bool(ask.home) and ask.home not in self._people.newer
 
     def _enlist(self, ask: Ask) -> None:
         person = self._people[ask.home]
@@ -157,18 +144,24 @@ class Admission:
         campaigns: defaultdict[str, set[str]] = defaultdict(set)
         apart: dict[str, tuple[str, ...]] = {}
         for ask in self._asks:
+            if not self._is_read(ask):
+                continue
             addresses.update(dict.fromkeys(self._addresses(ask)))
             if self._people[ask.home].former or ask.apart:
-                campaigns[ask.home] |= {ask.send.campaign} if ask.send.campaign else set()
+                campaigns[ask.home] |= {ask.request.campaign} if ask.request.campaign else set()
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
         missing = [address for address in addresses if address not in self._opt_outs]
         if missing:
             self._opt_outs |= await read_opt_outs(self._link, self._shards, missing)
         for home, wanted in campaigns.items():
             person = self._people[home]
-            others = await read_others(
-                self._link, self._shards, home, person, sorted(wanted), apart[home]
-            )
+            try:
+                others = await read_others(
+                    self._link, self._shards, home, person, sorted(wanted), apart[home]
+                )
+            except NewerRecordError as error:
+                self._people.newer[home] = error
+                continue
             person.former = [
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
@@ -177,62 +170,66 @@ class Admission:
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
         person = self._people[ask.home]
-        return addresses_in((*ask.send.identities, ask.home, *person.aliases))
+        return addresses_in((*ask.request.identities, ask.home, *person.aliases))
 
     def _is_here(self, value: str) -> bool:
         return shard_of(value, self._shards) == self._keys.shard
 
     def _memory_key(self, ask: Ask) -> str | None:
         """Where its first answer is kept; None when that is not this transaction's business."""
-        send = ask.send
-        if send.idempotency_key is None or ask.opened:
+        request = ask.request
+        if request.idempotency_key is None or ask.opened:
             return None
-        if not self._is_here(f"{send.app}:{send.idempotency_key}"):
+        if not self._is_here(f"{request.app}:{request.idempotency_key}"):
             return None
-        return self._keys.idempotency(send.app, send.idempotency_key)
+        return self._keys.idempotency(request.app, request.idempotency_key)
 
     def _decide(self, ask: Ask) -> Answer | Undecided:
-        send, memory_key = ask.send, self._memory_key(ask)
+        request, memory_key = ask.request, self._memory_key(ask)
+        if memory_key in self._newer or ask.home in self._people.newer:
+            return Answer("unavailable")
         if memory_key is not None and (first := self._remembered.get(memory_key)) is not None:
             if first.open:
                 return Undecided(keyed=True)
-            if first.body_hash != send.body_hash:
+            if first.body_hash != request.body_hash:
                 return Answer("conflict")
-            answer = decode_answer(first.answer)
-            answer.replayed = True
-            return answer
-        if memory_key is None and send.idempotency_key is not None and not ask.opened:
+            return replace(first.answer, replayed=True)
+        if memory_key is None and request.idempotency_key is not None and not ask.opened:
             return Undecided(keyed=True)
-        if ask.opened and send.id in self._made:
-            return Answer("accepted", id=send.id, status="queued")
-        person = self._people[ask.home]
-        if person.home:
-            return Undecided(person.home)
-        if not self._is_known(ask, person):
-            return Undecided()
-        answer = self._admit(ask, [person, *self._others.get(ask.home, ())])
+        if ask.opened and request.id in self._made:
+            return Answer("accepted", id=request.id, status="queued")
+        people: list[Person] = []
+        if ask.home:
+            person = self._people[ask.home]
+            if person.home:
+                return Undecided(person.home)
+            if not self._is_known(ask, person):
+                return Undecided()
+            people = [person, *self._others.get(ask.home, ())]
+        answer = self._admit(ask, people)
         if memory_key is not None and answer.outcome != "rejected":
             # The same key twice in one batch: the second is a replay of the first.
-            self._remembered[memory_key] = Remembered(SCHEMA, send.body_hash, encode(answer))
+            self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
         return answer
 
     def _is_known(self, ask: Ask, person: Person) -> bool:
         """Whether whoever the request names is of this person, and stays so for as long as its
         message may hold something."""
-        if ask.apart or not persons.may_hold(ask.send, self._policy):
+        if ask.apart or not persons.may_hold(ask.request, self._policy):
             return True
-        if any(i != ask.home and i not in person.aliases for i in ask.send.identities):
+        if any(i != ask.home and i not in person.aliases for i in ask.request.identities):
             return False
-        until_ms = self._now_ms + persons.hold_ms(ask.send, self._policy)
+        until_ms = self._now_ms + persons.hold_ms(ask.request, self._policy)
         return not person.aliases or person.linked_ms >= until_ms
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
-        send = ask.send
-        scopes = {self._opt_outs.get(address) for address in self._addresses(ask)}
+        request = ask.request
+        addresses = self._addresses(ask) if ask.home else ()
+        scopes = {self._opt_outs.get(address) for address in addresses}
         opt_out: OptOut | None = (
             "all" if "all" in scopes else "marketing" if "marketing" in scopes else None
         )
-        decision = admission.admit(send, people, opt_out, self._policy, self._now_ms, self._day)
+        decision = admission.admit(request, people, opt_out, self._policy, self._now_ms)
         match decision:
             case admission.Accepted():
                 message = decision.message
@@ -241,7 +238,7 @@ class Admission:
                 self._writes.message(message, 0)
                 self._writes.enqueue(message.id, decision.lane)
                 self._writes.post(decision.post)
-                self._writes.event(decision.event)
+                self._writes.status_change(decision.status_change)
                 if message.holds:
                     self._people.change(ask.home)
                 return Answer("accepted", id=message.id, status="queued")
@@ -251,13 +248,13 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
-            case admission.Rejected():
+            case Refusal():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
     async def _name_winners(self, answers: list[Answer]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
         delivered: only a delivered message's claim outlives it."""
-        fresh = {ask.send.id for ask in self._asks}
+        fresh = {ask.request.id for ask in self._asks}
         asked = {
             a.id: None
             for a in answers
@@ -269,17 +266,21 @@ class Admission:
             for id_, value in (await read_messages(self._link, older)).items():
                 found[id_] = "delivered"
                 if value is not None:
-                    found[id_] = MESSAGE_NAMES[unpack_message(id_, value).status]
+                    try:
+                        found[id_] = MESSAGE_NAMES[unpack_message(id_, value).status]
+                    except NewerRecordError:
+                        found[id_] = ""
         for answer in answers:
             if answer.outcome == "duplicate" and answer.status is None:
                 answer.status = found.get(answer.id or "", "queued")
+                if not answer.status:
+                    answer.outcome = "unavailable"  # what its winner is at is not for us to read
 
     def _remember(self, ask: Ask, answer: Answer) -> None:
         key = self._memory_key(ask)
-        if key is None or answer.replayed or answer.outcome in ("rejected", "conflict"):
+        if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
-        record = Remembered(SCHEMA, ask.send.body_hash, encode(answer))
-        self._writes.remember(key, encode(record))
+        self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
 
 
 def addresses_in(identities: Iterable[str]) -> list[str]:

@@ -1,9 +1,10 @@
-"""Happenings, in batches: loads the messages (and, where needed, their persons), lets
-`core.cascade` decide each in turn, commits the lot. Whoever learns of a happening (sender,
+"""Events, in batches: loads the messages (and, where needed, their persons), lets
+`core.cascade` decide each in turn, commits the lot. Whoever learns of an event (sender,
 callback, timer, API) comes through here.
 
-Happenings of one message in one batch are decided in order on the same record. A lane entry named
-with an item is acknowledged by the same transaction that records what became of it.
+Events of one message in one batch are decided in order on the same record. A lane entry named with
+an item is acknowledged by the same transaction that records its outcome. A message whose record is
+of a newer Kaskad is left alone: its record, its timer and its lane entry stay as they are.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core import cascade
-from gateway.core.admission import OptOut
 from gateway.core.effects import Effects
-from gateway.core.events import CURRENT, Claimed, Happening, Reported
-from gateway.core.model import Message, Person, Step, StepStatus, unpack_message
+from gateway.core.events import CURRENT, Claimed, Event, Reported
+from gateway.core.policy import OptOut
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.message import Message, Step, StepStatus, unpack_message
+from gateway.core.records.person import Person
 from gateway.redis.client import Command, Session
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys
@@ -35,29 +38,31 @@ class LaneEntry(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One happening of one message.
+    """One event of one message.
 
     `entry` is acknowledged, unless the claim holds and it is sent now, or the step is being sent by
     somebody: that one's outcome, or the recovery of it, still needs an entry. With `claimed_ms` the
-    happening is of that claim alone: when the step was claimed anew meanwhile it changes nothing,
-    so what a sender says late or twice cannot undo another's claim."""
+    event is of that claim alone: when the step was claimed anew meanwhile it changes nothing, so
+    what a sender says late or twice cannot undo another's claim."""
 
     message_id: str
-    happening: Happening
+    event: Event
     entry: LaneEntry | None = None
     claimed_ms: int | None = None
 
 
 class Applied(msgspec.Struct):
-    """`message` None: there is no such message (any more)."""
+    """`message` None: there is no such message (any more), or with `newer` it is not for this
+    process to read."""
 
     item: Item
     message: Message | None
     effects: Effects
+    newer: bool = False
 
 
 class Application:
-    """One try at deciding a batch of happenings of one shard; made anew for each try."""
+    """One try at deciding a batch of events of one shard; made anew for each try."""
 
     def __init__(
         self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
@@ -72,6 +77,7 @@ class Application:
         self._writes = Writes(keys, store.policy, store.retention, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
+        self._newer: set[str] = set()  # messages that are left alone
         self._persons: dict[str, list[Person]] = {}  # by message id: its holder, and the others
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Applied]]:
@@ -96,47 +102,52 @@ class Application:
         values = values_in(replies[1])
         self._people.read(hinted, values[len(ids) :])
         for id_, value in zip(ids, values, strict=False):
-            if value is not None:
+            if value is None:
+                continue
+            try:
                 self._messages[id_] = unpack_message(id_, value)
+            except NewerRecordError:
+                self._newer.add(id_)
 
     def _ask_hinted(self) -> None:
         """The persons that receipts name: read with the messages, they save a round trip where no
         claim is to be read (an eighth of a commit of ten receipts, 2026-11-22). One that is none of
         ours, or not this message's, was read for nothing."""
         for item in self._items:
-            happening = item.happening
-            if not isinstance(happening, Reported) or happening.receipt.status == "sent":
+            event = item.event
+            if not isinstance(event, Reported) or event.receipt.status == "sent":
                 continue
-            if happening.receipt.to is not None:
-                self._people.ask("p:" + happening.receipt.to)
+            if event.receipt.to is not None:
+                self._people.ask("p:" + event.receipt.to)
 
     async def _with_opt_outs(self) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
-        phones = {
-            m.to: None
+        homes = {
+            m.home: None
             for i in self._items
-            if isinstance(i.happening, Claimed) and (m := self._messages.get(i.message_id))
+            if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
-        out = await read_opt_outs(self._link, self._shards, phones)
+        out = await read_opt_outs(self._link, self._shards, homes)
         if not out:
             return list(self._items)
         return [self._opted_out(item, out) for item in self._items]
 
     def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
         message = self._messages.get(item.message_id)
-        if message is None or not isinstance(item.happening, Claimed) or message.to not in scopes:
+        if message is None or not isinstance(item.event, Claimed) or message.home not in scopes:
             return item
-        claim = replace(item.happening, opt_out=scopes[message.to])
-        return replace(item, happening=claim)
+        return replace(item, event=replace(item.event, opt_out=scopes[message.home]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
         needing: dict[str, Message] = {}
         for item in items:
             message = self._messages.get(item.message_id)
-            if message is not None and cascade.needs_people(
+            if message is None or not message.holder:
+                continue
+            if cascade.needs_people(
                 message,
-                item.happening,
+                item.event,
                 self._policy,
                 self._now_ms,
                 alone=times[item.message_id] == 1,
@@ -148,16 +159,25 @@ class Application:
             commands: list[Command] = [("WATCH", *records)] if records else []
             replies = await session.call([*commands, ("MGET", *wanted)])
             self._people.read(wanted, values_in(replies[-1]))
-        for id_, message in needing.items():
-            person = self._people[message.holder]
-            self._persons[id_] = [person]
-            if (person.home or person.former) and message.category in self._policy.slot_ms:
-                # For the caps of a next step, which count what the person got under any identity.
-                others = await read_others(self._link, self._shards, message.holder, person)
-                self._persons[id_] += others.values()
+        for message in needing.values():
+            try:
+                self._persons[message.id] = await self._people_of(message)
+            except NewerRecordError:
+                self._newer.add(message.id)
+
+    async def _people_of(self, message: Message) -> list[Person]:
+        """Its holder; and for the caps of a next step, which count what the person got under any
+        identity, the others. Raises NewerRecordError."""
+        person = self._people[message.holder]
+        if not (person.home or person.former) or message.category not in self._policy.slot_ms:
+            return [person]
+        others = await read_others(self._link, self._shards, message.holder, person)
+        return [person, *others.values()]
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)
+        if item.message_id in self._newer:
+            return Applied(item, None, Effects(), newer=True)
         if message is None:
             self._acknowledge(item)
             return Applied(item, None, Effects())
@@ -165,7 +185,7 @@ class Application:
             self._acknowledge(item)
             return Applied(item, message, Effects())
         persons = self._persons.get(message.id, [])
-        effects = cascade.advance(message, item.happening, persons, self._policy, self._now_ms)
+        effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
         if effects.people_changed:
             self._people.change(message.holder)
@@ -181,13 +201,13 @@ class Application:
 def is_sent_by_another(item: Item, message: Message) -> bool:
     """Whether a claim held for nothing because the step is claimed already."""
     return (
-        isinstance(item.happening, Claimed)
+        isinstance(item.event, Claimed)
         and _step_of(item, message).status == StepStatus.SENDING
-        and item.happening.provider in (None, _step_of(item, message).provider)
+        and item.event.provider in (None, _step_of(item, message).provider)
     )
 
 
 def _step_of(item: Item, message: Message) -> Step:
-    """The step a happening names, else the current one."""
-    index = getattr(item.happening, "step", CURRENT)
+    """The step an event names, else the current one."""
+    index = getattr(item.event, "step", CURRENT)
     return message.steps[message.current if index == CURRENT else index]

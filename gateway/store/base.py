@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from gateway.core.model import new_id, shard_of_id
+from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
 from gateway.redis.client import Command, Link, Session
 from gateway.store import randomness as noise
@@ -43,16 +43,17 @@ class StoreBase:
         self.retention = retention or Retention()
         self.counts = CommitCounts()
 
-    def shard_of_phone(self, digits: str) -> int:
-        return shard_of(digits, self.shards)
+    def shard_of_home(self, home: str) -> int:
+        """The shard of a request whose first identity this is."""
+        return shard_of(home, self.shards)
 
     def keys_for_message(self, message_id: str) -> Keys | None:
         """The keys of the shard named in the id; None when it is no id of this installation."""
         shard = shard_of_id(message_id)
         return None if shard is None or shard >= self.shards else keys_of(shard)
 
-    def new_message_id(self, digits: str, now_ms: int) -> str:
-        return self.new_id_in(self.shard_of_phone(digits), now_ms)
+    def new_message_id(self, home: str, now_ms: int) -> str:
+        return self.new_id_in(self.shard_of_home(home), now_ms)
 
     def new_id_in(self, shard: int, now_ms: int) -> str:
         return new_id(now_ms, shard, noise.bits(45))

@@ -10,50 +10,53 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from gateway.core.model import SCHEMA, Remembered, Send, decode_remembered, encode
+from gateway.core.records.request import (
+    Answer,
+    MessageRequest,
+    RememberedAnswer,
+    remembered_codec,
+)
 from gateway.redis.client import Command, Session
 from gateway.store import randomness as noise
-from gateway.store.admit import Answer, decode_answer
+from gateway.store.admit import NOT_REMEMBERED
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import commit
 
 
-def shard_of_key(store: StoreBase, send: Send) -> int | None:
+def shard_of_key(store: StoreBase, request: MessageRequest) -> int | None:
     """The shard that holds the request's idempotency key; None when it has none."""
-    if send.idempotency_key is None:
+    if request.idempotency_key is None:
         return None
-    return shard_of(f"{send.app}:{send.idempotency_key}", store.shards)
+    return shard_of(f"{request.app}:{request.idempotency_key}", store.shards)
 
 
-async def open_key(store: StoreBase, send: Send) -> Answer | Send:
+async def open_key(store: StoreBase, request: MessageRequest) -> Answer | MessageRequest:
     """Opens the key for this request, or answers from what it holds; the request that is returned
     has the id for which the key is open."""
-    key, keys = _key(store, send)
+    key, keys = _key(store, request)
     token = keys.token(noise.token())
 
-    async def attempt(session: Session) -> tuple[list[Command], Answer | Send]:
+    async def attempt(session: Session) -> tuple[list[Command], Answer | MessageRequest]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
         if value is None:
-            return [_held(store, key, send)], send
+            return [_held(store, key, request)], request
         assert isinstance(value, bytes)
-        held = decode_remembered(value)
-        if held.body_hash != send.body_hash:
+        held = remembered_codec.decode(value)
+        if held.body_hash != request.body_hash:
             return [], Answer("conflict")
-        answer = decode_answer(held.answer)
         if not held.open:
-            answer.replayed = True
-            return [], answer
-        assert answer.id is not None
-        return [], replace(send, id=answer.id)
+            return [], replace(held.answer, replayed=True)
+        assert held.answer.id is not None
+        return [], replace(request, id=held.answer.id)
 
     return await commit(store.link, token, attempt, store.counts)
 
 
-async def reopen_key(store: StoreBase, send: Send, old_id: str) -> None:
+async def reopen_key(store: StoreBase, request: MessageRequest, old_id: str) -> None:
     """Opens the key for the request's own id, if it is open for `old_id` still: a message that can
     never be made, because its home moved to another shard."""
-    key, keys = _key(store, send)
+    key, keys = _key(store, request)
     token = keys.token(noise.token())
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
@@ -61,34 +64,34 @@ async def reopen_key(store: StoreBase, send: Send, old_id: str) -> None:
         if value is None:
             return [], None
         assert isinstance(value, bytes)
-        held = decode_remembered(value)
-        if not held.open or decode_answer(held.answer).id != old_id:
+        held = remembered_codec.decode(value)
+        if not held.open or held.answer.id != old_id:
             return [], None
-        return [_held(store, key, send)], None
+        return [_held(store, key, request)], None
 
     await commit(store.link, token, attempt, store.counts)
 
 
-async def close_key(store: StoreBase, send: Send, answer: Answer) -> None:
+async def close_key(store: StoreBase, request: MessageRequest, answer: Answer) -> None:
     """Keeps the answer under the key, or frees a key whose request was rejected."""
-    key, _ = _key(store, send)
-    if answer.outcome in ("rejected", "conflict"):
+    key, _ = _key(store, request)
+    if answer.outcome in NOT_REMEMBERED:
         await store.link.call([("DEL", key)])
         return
     first = replace(answer, replayed=False)
-    record = encode(Remembered(SCHEMA, send.body_hash, encode(first)))
+    record = remembered_codec.encode(RememberedAnswer(request.body_hash, first))
     await store.link.call([("SET", key, record, "PX", store.retention.idempotency_ms)])
 
 
-def _key(store: StoreBase, send: Send) -> tuple[str, Keys]:
-    shard = shard_of_key(store, send)
+def _key(store: StoreBase, request: MessageRequest) -> tuple[str, Keys]:
+    shard = shard_of_key(store, request)
     assert shard is not None
-    assert send.idempotency_key is not None
+    assert request.idempotency_key is not None
     keys = keys_of(shard)
-    return keys.idempotency(send.app, send.idempotency_key), keys
+    return keys.idempotency(request.app, request.idempotency_key), keys
 
 
-def _held(store: StoreBase, key: str, send: Send) -> Command:
-    first = Answer("accepted", id=send.id, status="queued")
-    record = Remembered(SCHEMA, send.body_hash, encode(first), open=True)
-    return ("SET", key, encode(record), "PX", store.retention.idempotency_ms)
+def _held(store: StoreBase, key: str, request: MessageRequest) -> Command:
+    first = Answer("accepted", id=request.id, status="queued")
+    record = remembered_codec.encode(RememberedAnswer(request.body_hash, first, open=True))
+    return ("SET", key, record, "PX", store.retention.idempotency_ms)

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from gateway.core import persons
 from gateway.core.identities import Join, Write, join, unread
-from gateway.core.model import Person, pack_person, unpack_message, unpack_person
+from gateway.core.ids import shard_of_id
+from gateway.core.records.message import unpack_message
+from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
 from gateway.store import randomness as noise
 from gateway.store.admit import Ask
@@ -30,10 +32,10 @@ TRIES_MAX = 50  # after each that fails somebody else has joined somebody
 def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
     """The request, to be decided under another home; a message's id names its home's shard."""
     shard = shard_of_identity(home, store.shards)
-    send = ask.send
-    if shard != shard_of_identity(ask.home, store.shards):
-        send = replace(send, id=store.new_id_in(shard, now_ms))
-    return Ask(send, home)
+    request = ask.request
+    if shard != shard_of_id(request.id):
+        request = replace(request, id=store.new_id_in(shard, now_ms))
+    return Ask(request, home)
 
 
 async def find_home(store: StoreBase, identity: str) -> str:
@@ -55,11 +57,11 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
         left = {i: ask for i, ask in enumerate(asks) if i not in placed}
         if not left:
             return [placed[i] for i in range(len(asks))]
-        named = dict.fromkeys(i for ask in left.values() for i in ask.send.identities)
+        named = dict.fromkeys(i for ask in left.values() for i in ask.request.identities)
         packed = await _read_all(store, named)
         records = {i: None if v is None else unpack_person(v) for i, v in packed.items()}
         joins = {
-            i: join(ask.send.identities, records, now_ms, persons.hold_ms(ask.send, store.policy))
+            i: join(ask.request.identities, records, now_ms, persons.hold_ms(ask.request, store.policy))
             for i, ask in left.items()
         }
         written = await _write(store, joins.values(), packed, now_ms)

@@ -1,8 +1,9 @@
 """What an installation says about itself in Redis: schema version and shards, checked at start.
 
 They are the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
-because another number of shards would look for people in the wrong places and send twice, and an
-older program would misread newer records. Synchronous, by redis-py, before any loop runs. What
+because another number of shards would look for people in the wrong places and send twice. Records
+of an earlier schema are upgraded as they are read, so the schema here is raised at the start; a
+later one forbids it. Synchronous, by redis-py, before any loop runs. What
 forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely does not answer
 is StoreUnavailable.
 """
@@ -12,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import redis
+from redis.client import Pipeline
 
-from gateway.core.model import SCHEMA
+from gateway.core.records.codec import SCHEMA
 from gateway.errors import ConfigurationError
 from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import StoreUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
 from gateway.store import keys as k
 
+OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
 SHARDS_FIELD = "shards"
 AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
@@ -61,11 +64,11 @@ def is_away(errors: Sequence[Finding]) -> bool:
 def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
     """What is wrong with a record that says `schema` and `shards`. Pure."""
     findings = []
-    if schema < SCHEMA:
+    if schema < OLDEST_SCHEMA:
         sentence = (
             f"The data in Redis was written by a Kaskad before its first release (schema {schema}, "
-            f"this one reads {SCHEMA}): let that one finish, then point redis.url at an empty "
-            "Redis, or its data directory at an empty one."
+            f"this one reads from {OLDEST_SCHEMA} on): let that one finish, then point redis.url "
+            "at an empty Redis, or its data directory at an empty one."
         )
         findings.append(Finding("error", "schema_older", sentence))
     if schema > SCHEMA:
@@ -128,4 +131,18 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     except ValueError:
         sentence = f"The record {k.META} in Redis holds {found!r}: this is no data of Kaskad."
         return [Finding("error", "meta_unreadable", sentence)]
-    return judge(schema, stored_shards, shards)
+    findings = judge(schema, stored_shards, shards)
+    if write and schema < SCHEMA and not findings:
+        _raise_schema(client)
+    return findings
+
+
+def _raise_schema(client: redis.Redis) -> None:
+    """Says that records are written in today's schema; a newer process may have said more."""
+
+    def raised(pipe: Pipeline) -> None:
+        stored = int(pipe.hget(k.META, SCHEMA_FIELD) or 0)
+        pipe.multi()
+        pipe.hset(k.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
+
+    client.transaction(raised, k.META)

@@ -7,6 +7,7 @@ was accepted, is written in its id.
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
     {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
+    {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over   admission, cascade
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
@@ -18,7 +19,8 @@ was accepted, is written in its id.
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}events:<app>           stream  newest events_max entries         every status change
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
-    {kN}parked                 zset    matched, or its retention         callbacks
+    {kN}parked                 zset    unmatched receipts: matched, or   callbacks
+                                       their retention is over
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards          the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
@@ -56,7 +58,7 @@ def stats(process: str) -> str:
 
 
 def shard_of(value: str, shards: int) -> int:
-    """The shard of a phone number's digits, a user id or an idempotency key."""
+    """The shard of a phone number's digits, an e-mail address, a user id or an idempotency key."""
     return 0 if shards == 1 else zlib.crc32(value.encode()) % shards
 
 
@@ -74,6 +76,7 @@ class Keys(msgspec.Struct, frozen=True):
         return self.tag + "m:" + message_id
 
     def person(self, identity: str) -> str:
+        """The record of a person by one identity, such as p:79161234567."""
         return self.tag + identity
 
     def claim(self, identity: str, campaign: str) -> str:
@@ -115,7 +118,7 @@ class Keys(msgspec.Struct, frozen=True):
         return self.tag + "days"
 
     @property
-    def parked(self) -> str:
+    def unmatched_receipts(self) -> str:
         return self.tag + "parked"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.model import shard_of_id
+from gateway.core.ids import shard_of_id
 from gateway.redis.client import Command, Link, Reply
 from gateway.redis.errors import StoreReplyError
 from gateway.store import keys as k
@@ -206,11 +206,11 @@ async def states(link: Link, lanes: Sequence[str], now_ms: int) -> list[LaneStat
     return out
 
 
-async def due_timers(link: Link, shard: int, now_ms: int) -> list[str]:
-    """Message ids whose timer is due, the earliest first, at most TIMERS_COUNT. Stopping one is the
-    commit's work."""
+async def due_timers(link: Link, shard: int, now_ms: int, after: int = 0) -> list[str]:
+    """Message ids whose timer is due, the earliest first but for `after` of them, at most
+    TIMERS_COUNT. Stopping one is the commit's work."""
     (reply,) = await link.call(
-        [("ZRANGEBYSCORE", keys_of(shard).timers, "-inf", now_ms, "LIMIT", 0, TIMERS_COUNT)]
+        [("ZRANGEBYSCORE", keys_of(shard).timers, "-inf", now_ms, "LIMIT", after, TIMERS_COUNT)]
     )
     assert isinstance(reply, list)
     return [_text(id_) for id_ in reply]

@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
-from gateway.core.effects import Group
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
 from gateway.redis.client import Command, Link
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of
 from gateway.store.totals import LedgerFault, as_list, pairs, total_rows
-from gateway.store.writes import BLOB_FIELD, LEDGER_SCHEMA, LedgerEntry
+from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 100  # each is one commit's bookings
 
@@ -24,8 +25,6 @@ EntryId = tuple[int, int]  # milliseconds and sequence: the order of a stream
 Sums = dict[tuple[datetime.date, Group, str], int]
 
 _NOTHING_BOOKED: EntryId = (0, 0)
-
-_decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
 
 
 class ShardBooks(msgspec.Struct, frozen=True):
@@ -57,7 +56,9 @@ async def read_books(link: Link, shards: int) -> AsyncGenerator[ShardBooks, None
             hash_ = keys.totals(day.isoformat())
             fields, ends[day] = await _with_end(link, keys, ("HGETALL", hash_))
             for row in total_rows(keys, day, pairs(fields)):
-                totals[row.day, row.group, row.measure] = row.amount
+                # A total whose name was written in two schemas counts in both.
+                total = row.day, row.group, row.measure
+                totals[total] = totals.get(total, 0) + row.amount
         until = max([end, *ends.values()])
         yield ShardBooks(shard, totals, ends, end, _read_entries(link, keys, until))
 
@@ -89,15 +90,11 @@ async def _read_entries(
 def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:
     place = f"Entry {id_.decode()} of {keys.ledger}"
     try:
-        entry = _decode_entry(unpack(dict(pairs(fields))[BLOB_FIELD]))
+        return ledger_codec.decode(unpack(dict(pairs(fields))[BLOB_FIELD]))
     except (msgspec.DecodeError, KeyError) as error:
         raise LedgerFault(f"{place} cannot be read: {error!r}.") from None
-    if entry.schema != LEDGER_SCHEMA:
-        raise LedgerFault(
-            f"{place} has schema {entry.schema}, this version reads {LEDGER_SCHEMA}: read it with "
-            "the version that wrote it."
-        )
-    return entry
+    except NewerRecordError as error:
+        raise LedgerFault(f"{place} cannot be read. {error}") from None
 
 
 def _entry_id(id_: bytes) -> EntryId:

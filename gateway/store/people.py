@@ -15,20 +15,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
-from gateway.core.admission import OptOut
-from gateway.core.model import Claim, Person, unpack_person
 from gateway.core.persons import bound_old, is_old
-from gateway.core.policy import Policy
+from gateway.core.policy import OptOut, Policy
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.person import Claim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, Link
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
 OPT_OUTS: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
-
-_decode_claim = msgspec.msgpack.Decoder(Claim).decode
 
 
 class People:
@@ -44,6 +40,7 @@ class People:
         self._before: dict[str, bytes | None] = {}
         self._kept: defaultdict[str, dict[str, Claim]] = defaultdict(dict)
         self._changed: set[str] = set()
+        self.newer: dict[str, NewerRecordError] = {}  # identities that are left alone
 
     def ask(self, identity: str, campaigns: Iterable[str | None] = ()) -> None:
         """Notes whom to read, and which claims."""
@@ -65,12 +62,18 @@ class People:
         for key, value in zip(keys, values, strict=True):
             identity, campaign = self._wanted.pop(key)
             self._known.add(key)
-            if campaign is None:
-                self._read_record(identity, value)
-            elif value is not None:
-                claim = _decode_claim(value)
-                self._kept[identity][campaign] = claim
-                self._records[identity].claims[campaign] = claim
+            try:
+                if campaign is None:
+                    self._read_record(identity, value)
+                elif value is not None:
+                    self._read_claim(identity, campaign, value)
+            except NewerRecordError as error:
+                self.newer[identity] = error
+
+    def _read_claim(self, identity: str, campaign: str, value: bytes) -> None:
+        if identity not in self.newer:
+            claim = self._kept[identity][campaign] = claim_codec.decode(value)
+            self._records[identity].claims[campaign] = claim
 
     def _read_record(self, identity: str, value: bytes | None) -> None:
         self._before[identity] = value
@@ -79,6 +82,9 @@ class People:
             bound_old(person, self._policy, self._now_ms)
 
     def __getitem__(self, identity: str) -> Person:
+        """Raises NewerRecordError for a record that is not for this process to read."""
+        if identity in self.newer:
+            raise self.newer[identity]
         return self._records[identity]
 
     def change(self, identity: str) -> None:
@@ -99,7 +105,8 @@ async def read_others(
     campaigns: Sequence[str] = (),
     more: Sequence[str] = (),
 ) -> dict[str, Person]:
-    """What else the same person may hold something under, its claims of `campaigns`, and `more`."""
+    """What else the same person may hold something under, its claims of `campaigns`, and `more`.
+    Raises NewerRecordError."""
     found: dict[str, Person] = {}
     seen = {identity}
     todo = list(dict.fromkeys((*_next_to(person, seen), *more)))
@@ -114,7 +121,7 @@ async def read_others(
             found[other] = unpack_person(record)
             for campaign, value in zip(campaigns, held, strict=True):
                 if value is not None:
-                    found[other].claims[campaign] = _decode_claim(value)
+                    found[other].claims[campaign] = claim_codec.decode(value)
         seen.update(todo)
         todo = [n for other in todo for n in _next_to(found[other], seen)]
         todo = list(dict.fromkeys(todo))

@@ -11,9 +11,10 @@ from typing import cast
 
 import msgspec
 
-from gateway.core.admission import OptOut
-from gateway.core.effects import Event
-from gateway.core.model import Message, unpack_message
+from gateway.core.policy import OptOut
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.entries import StatusChange, changes_codec
+from gateway.core.records.message import Message, unpack_message
 from gateway.redis.client import Command, Link, Reply
 from gateway.store import keys as k
 from gateway.store.compression import unpack
@@ -25,11 +26,9 @@ from gateway.store.writes import BLOB_FIELD
 EVENT_ENTRIES_MAX = 200  # of one stream in one read
 PAUSED_MAX = 1_000
 
-_decode_events = msgspec.msgpack.Decoder(list[Event]).decode
-
 
 async def message(store: Store, message_id: str) -> Message | None:
-    """The message, or None when there is none (any more) of this id."""
+    """The message, or None when there is none (any more) of this id. Raises NewerRecordError."""
     keys = store.keys_for_message(message_id)
     if keys is None:
         return None
@@ -63,11 +62,12 @@ def _opt_outs(store: Store, digits: str) -> str:
 
 
 class EventEntry(msgspec.Struct, frozen=True):
-    """One entry of an app's event stream in one shard: what one transaction changed."""
+    """One entry of an app's event stream in one shard: what one transaction changed. An entry of a
+    newer Kaskad says nothing here."""
 
     shard: int
     entry: str
-    events: list[Event]
+    changes: list[StatusChange]
 
 
 async def last_event_entry(link: Link, app: str, shards: int) -> list[str]:
@@ -110,9 +110,16 @@ async def events_from(link: Link, app: str, shard: int, entry: str) -> list[Even
 
 def _entries(shard: int, reply: Reply) -> list[EventEntry]:
     return [
-        EventEntry(shard, entry.decode(), _decode_events(_blob(fields)))
+        EventEntry(shard, entry.decode(), _changes(_blob(fields)))
         for entry, fields in cast("list[tuple[bytes, list[bytes]]]", reply)
     ]
+
+
+def _changes(record: bytes) -> list[StatusChange]:
+    try:
+        return changes_codec.decode(record).changes
+    except NewerRecordError:
+        return []
 
 
 def _blob(fields: list[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""The store as its users see it: batches of requests in, answers out; batches of happenings in,
+"""The store as its users see it: batches of requests in, answers out; batches of events in,
 effects out.
 
 Loop-neutral: it awaits nothing but the link, so ingress (uvloop) and dispatch (trio) use the same
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from gateway.core.model import Send, shard_of_id
+from gateway.core.ids import shard_of_id
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.store.acceptance import Acceptance
-from gateway.store.admit import Answer
 from gateway.store.apply import Application, Applied, Item
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys, keys_of
@@ -21,16 +21,16 @@ from gateway.store.keys import Keys, keys_of
 class Store(StoreBase):
     """All of Kaskad's state. Every call may raise StoreUnavailable."""
 
-    async def admit(self, sends: Sequence[Send], now_ms: int) -> list[Answer]:
+    async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        return await Acceptance(self, now_ms).decide(sends)
+        return await Acceptance(self, now_ms).decide(requests)
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
-        """Decides happenings of any shards' messages. The order of the result is by shard, then as
+        """Decides events of any shards' messages. The order of the result is by shard, then as
         given.
 
         Items of one message keep their order. An id that is none of ours comes back with `message`
-        None.
+        None; so does a message whose record is of a newer Kaskad, which is left alone.
         """
         by_shard: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -45,4 +45,5 @@ class Store(StoreBase):
                 return Application(self, keys, piece, now_ms, token)
 
             applied += await self.in_pieces(keys, members, try_of)
+        self.counts.newer += sum(a.newer for a in applied)
         return applied

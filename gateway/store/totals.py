@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.core.effects import MEASURES, Group
+from gateway.core.effects import MEASURES
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.entries import Group, total_codec
 from gateway.redis.client import Command, Link, Reply
 from gateway.store.keys import Keys, keys_of
 
 FIELDS_A_PAGE = 1_000  # of one day's totals
 HASHES_AT_ONCE = 16  # days (times shards) that one round trip reads a page of
-
-_decode_field = msgspec.msgpack.Decoder(tuple[str, str, str, str, str, str, str]).decode
 
 
 class LedgerFault(Exception):
@@ -88,15 +88,15 @@ def total_rows(
     rows = []
     for field, amount in fields:
         try:
-            *group, measure = _decode_field(field)
-        except msgspec.DecodeError as error:
-            raise LedgerFault(f"{keys.totals(day.isoformat())} holds {field!r}: {error}.") from None
-        if measure not in MEASURES:
+            total = total_codec.decode(field)
+        except (msgspec.DecodeError, NewerRecordError) as error:
+            raise LedgerFault(f"{keys.totals(day.isoformat())} holds {field!r}: {error}") from None
+        if total.measure not in MEASURES:
             raise LedgerFault(
-                f"{keys.totals(day.isoformat())} holds the measure {measure!r}, which this version "
-                "does not know: read it with the version that wrote it."
+                f"{keys.totals(day.isoformat())} holds the measure {total.measure!r}, which this "
+                "version does not know: read it with the version that wrote it."
             )
-        rows.append(TotalRow(day, Group(*group), measure, int(amount)))
+        rows.append(TotalRow(day, total.group, total.measure, int(amount)))
     return rows
 
 

@@ -41,6 +41,7 @@ class CommitCounts(msgspec.Struct):
     unknown: int = 0
     items: int = 0
     unjoined: int = 0
+    newer: int = 0  # records of a newer Kaskad that were met and left alone
 
 
 Attempt = Callable[[Session], Awaitable[tuple[list[Command], T]]]

@@ -13,35 +13,39 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from gateway.core.effects import Effects, Event, Group, Post
-from gateway.core.model import Claim, Message, Person, encode, pack_message, pack_person
+from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
+from gateway.core.records.entries import (
+    Group,
+    LedgerEntry,
+    Post,
+    StatusChange,
+    StatusChanges,
+    Total,
+    changes_codec,
+    ledger_codec,
+    total_codec,
+)
+from gateway.core.records.message import Message, pack_message
+from gateway.core.records.person import Claim, Person, claim_codec, pack_person
+from gateway.core.records.request import RememberedAnswer, remembered_codec
 from gateway.redis.client import Command
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
 
-LEDGER_SCHEMA = 1
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long things are kept: closed messages, idempotency keys, receipts nobody knows, and how
-    many event entries an app."""
+    """How long things are kept: closed messages, idempotency keys, unmatched receipts, and how many
+    entries of status changes an app."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
-    parked_ms: int = 86_400_000
+    unmatched_ms: int = 86_400_000
     events_max: int = 100_000
-
-
-class LedgerEntry(msgspec.Struct, array_like=True):
-    """One entry of the ledger stream: everything one commit booked, at one moment."""
-
-    schema: int
-    at_ms: int
-    posts: list[Post]
 
 
 class Writes:
@@ -59,7 +63,7 @@ class Writes:
         self._lanes: list[tuple[str, str]] = []
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._posts: list[Post] = []
-        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
 
     def message(self, message: Message, due_before_ms: int) -> None:
         key = self._keys.message(message.id)
@@ -76,8 +80,8 @@ class Writes:
         if effects.lane is not None:
             self.enqueue(message_id, effects.lane)
         self._posts.extend(effects.posts)
-        for event in effects.events:
-            self.event(event)
+        for change in effects.status_changes:
+            self.status_change(change)
 
     def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
         self._lanes.append((self._keys.lane(*lane), message_id))
@@ -85,8 +89,8 @@ class Writes:
     def post(self, post: Post) -> None:
         self._posts.append(post)
 
-    def event(self, event: Event) -> None:
-        self._events[event.app].append(event)
+    def status_change(self, change: StatusChange) -> None:
+        self._changes[change.app].append(change)
 
     def person(
         self, identity: str, person: Person, before: bytes | None, kept: Mapping[str, Claim]
@@ -105,14 +109,15 @@ class Writes:
             if kept.get(campaign) != claim:
                 end = claim.until_ms or person.keep_ms
                 key = self._keys.claim(identity, campaign)
-                self._single.append(("SET", key, encode(claim), "PXAT", end))
+                self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", end))
         self._deleted += [
             self._keys.claim(identity, campaign)
             for campaign in kept
             if campaign not in person.claims
         ]
 
-    def remember(self, key: str, record: bytes) -> None:
+    def remember(self, key: str, answer: RememberedAnswer) -> None:
+        record = remembered_codec.encode(answer)
         self._single.append(("SET", key, record, "PX", self._retention.idempotency_ms))
 
     def acknowledge(self, lane: str, entry: bytes) -> None:
@@ -132,7 +137,7 @@ class Writes:
             out.append(("XACK", lane, GROUP, *entries))
             out.append(("XDEL", lane, *entries))
         out.extend(self._ledger_commands())
-        out.extend(self._event_commands())
+        out.extend(self._change_commands())
         return out
 
     def _timer_commands(self) -> Iterable[Command]:
@@ -147,19 +152,20 @@ class Writes:
     def _ledger_commands(self) -> Iterable[Command]:
         if not self._posts:
             return
-        entry = LedgerEntry(LEDGER_SCHEMA, self._now_ms, fold_counts(self._posts))
-        yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, pack(entry))
+        entry = LedgerEntry(self._now_ms, fold_counts(self._posts))
+        yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, pack(ledger_codec.encode(entry)))
         day = day_of(self._now_ms).isoformat()
         totals = self._keys.totals(day)
         yield ("SADD", self._keys.days, day)
         for field, amount in add_up(entry.posts).items():
             yield ("HINCRBY", totals, field, amount)
 
-    def _event_commands(self) -> Iterable[Command]:
-        for app, events in self._events.items():
+    def _change_commands(self) -> Iterable[Command]:
+        for app, changes in self._changes.items():
             key = self._keys.events(app)
             limit = self._retention.events_max
-            yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, pack(events))
+            entry = pack(changes_codec.encode(StatusChanges(changes)))
+            yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
 
 
 def _changed_hands(person: Person, kept: Mapping[str, Claim]) -> bool:
@@ -185,14 +191,14 @@ def fold_counts(posts: list[Post]) -> list[Post]:
 
 
 def add_up(posts: list[Post]) -> dict[bytes, int]:
-    """The running totals' increments: field (msgpack of group and measure) to amount."""
+    """The running totals' increments: field (a Total's record) to amount."""
     groups: dict[Group, dict[str, int]] = {}
     for post in posts:
         sums = groups.setdefault(post.group, {})
         for measure, amount in post.measures.items():
             sums[measure] = sums.get(measure, 0) + amount
     return {
-        encode((*group, measure)): amount
+        total_codec.encode(Total.of(group, measure)): amount
         for group, sums in groups.items()
         for measure, amount in sums.items()
         if amount

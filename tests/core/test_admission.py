@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import msgspec
 
-from gateway.core.admission import Accepted, Decision, Duplicate, Rejected, Suppressed, admit
-from gateway.core.model import Content, Person, Send, StepStatus
+from gateway.core.admission import Accepted, Decision, Duplicate, Suppressed, admit
+from gateway.core.channels import SmsContent
+from gateway.core.plan import Refusal
 from gateway.core.policy import CategoryRule, Policy
+from gateway.core.records.message import Content, StepStatus, content_with
+from gateway.core.records.person import Person
+from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, policy, request
 
-TODAY = datetime.date(2100, 1, 1)
-
 
 def decide(
-    send: Send,
+    send: MessageRequest,
     *persons: Person,
     rules: Policy | None = None,
     opt_out: Any = None,
     now_ms: int = T0,
 ) -> Decision:
-    return admit(send, persons or [Person()], opt_out, rules or policy(), now_ms, TODAY)
+    return admit(send, persons or [Person()], opt_out, rules or policy(), now_ms)
 
 
 def test_an_accepted_message_stands_in_its_first_steps_lane_with_prices_and_parts_fixed() -> None:
@@ -33,17 +34,17 @@ def test_an_accepted_message_stands_in_its_first_steps_lane_with_prices_and_part
     message = accepted.message
     assert accepted.lane == ("viber", "marketing")
     assert [s.status for s in message.steps] == [StepStatus.QUEUED, StepStatus.PLANNED]
-    assert [(s.cost, s.sell, s.parts) for s in message.steps] == [
+    assert [(s.candidate.cost, s.sell, s.parts) for s in message.steps] == [
         (5_000, 9_000, 1),
         (40_000, 70_000, 2),
     ]
-    assert message.sms_cost == 80_000
+    assert message.baseline_cost == 80_000
     assert message.expires_ms == message.due_ms == T0 + 3 * DAY
     assert accepted.post.measures == {"accepted": 1}
 
 
 def test_the_sms_text_decides_the_parts_where_it_differs() -> None:
-    accepted = decide(request(content=Content("я" * 71, sms_text="short")))
+    accepted = decide(request(content=content_with("я" * 71, {"sms": SmsContent("short")})))
     assert isinstance(accepted, Accepted)
     assert accepted.message.steps[1].parts == 1
 
@@ -51,7 +52,7 @@ def test_the_sms_text_decides_the_parts_where_it_differs() -> None:
 def test_what_sms_alone_would_cost_is_known_for_a_route_without_sms() -> None:
     accepted = decide(request(route="viber-only", content=Content("я" * 71)))
     assert isinstance(accepted, Accepted)
-    assert accepted.message.sms_cost == 80_000
+    assert accepted.message.baseline_cost == 80_000
 
 
 def test_ttl_is_the_callers_or_the_categorys() -> None:
@@ -69,13 +70,16 @@ def test_a_message_without_a_price_an_unknown_route_or_category_is_rejected_by_i
         rules, quote=lambda provider, *_: None if provider == "sms" else PRICES[provider]
     )
     for decision, pointer in (
-        (decide(request(), rules=no_price), "/to"),
+        (decide(request(route="sms-only"), rules=no_price), "/to"),
         (decide(request(route="pigeon")), "/route"),
         (decide(request(), rules=msgspec.structs.replace(rules, categories={})), "/category"),
     ):
-        assert isinstance(decision, Rejected)
+        assert isinstance(decision, Refusal)
         assert decision.pointer == pointer
     assert isinstance(decide(request(route="viber-only"), rules=no_price), Accepted)
+    without_sms = decide(request(), rules=no_price)
+    assert isinstance(without_sms, Accepted)
+    assert [step.channel for step in without_sms.message.steps] == ["viber"]
 
 
 def test_a_category_without_a_route_takes_messages_that_name_one() -> None:
@@ -84,7 +88,7 @@ def test_a_category_without_a_route_takes_messages_that_name_one() -> None:
     assert isinstance(named, Accepted)
     assert (named.message.route, named.message.expires_ms) == ("sms-only", T0 + MINUTE)
     unnamed = decide(request(), rules=rules)
-    assert isinstance(unnamed, Rejected)
+    assert isinstance(unnamed, Refusal)
     assert (unnamed.pointer, "name one in `route`" in unnamed.detail) == ("/category", True)
 
 

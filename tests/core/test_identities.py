@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core.identities import IDENTITIES_MAX, LINK_SPARE_MS, Records, enlist, join, unread
-from gateway.core.model import Person
+from gateway.core.records.person import Person
 from tests.worlds.cascade_world import DAY, T0
 
 HOLD_MS = 40 * DAY

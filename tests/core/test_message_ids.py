@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.model import SHARDS_MAX, born_ms, new_id, shard_of_id
+from gateway.core.ids import SHARDS_MAX, born_ms, new_id, shard_of_id
 
 MOMENTS = st.integers(0, 2**45 - 1)
 SHARDS = st.integers(0, SHARDS_MAX - 1)

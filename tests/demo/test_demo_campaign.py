@@ -177,7 +177,7 @@ def test_answers_and_events_are_counted_by_what_became_of_them() -> None:
     figures = audience.figures()
     assert (figures.answered, figures.accepted, figures.duplicates) == (5, 2, 1)
     assert (figures.capped, figures.opted_out, figures.rejected) == (1, 1, 0)
-    assert (figures.viber, figures.sms, figures.final) == (1, 1, 2)
+    assert (figures.delivered, figures.final) == ({"viber": 1, "sms": 1}, 2)
     checks = against_answers(Figures(accepted=2, duplicates=1, suppressed=1), figures)
     assert [check.what for check in checks if not check.agrees] == ["Suppressed"]
 

@@ -10,7 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from gateway.core import events as ev
-from gateway.core.model import Content
+from gateway.core.channels import Button, ViberContent
+from gateway.core.records.message import Content, content_with
 from gateway.dispatch.backoff import Backoff, Watchdog
 from gateway.dispatch.pauses import PAUSE_MAX_MS, PAUSE_MIN_MS, Pause
 from gateway.dispatch.worker import breaker as b
@@ -22,7 +23,6 @@ from gateway.store.apply import LaneEntry
 from providers.contract import (
     AccountFault,
     BadRequest,
-    Button,
     Fault,
     NotSent,
     Refused,
@@ -128,7 +128,7 @@ def test_a_pause_doubles_and_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "happening", "halts"),
+    ("fault", "event", "halts"),
     [
         (NotSent("connect_failed", ""), ev.NotSent, True),
         (Throttled("429", ""), ev.PutBack, True),
@@ -138,10 +138,10 @@ def test_a_pause_doubles_and_is_bounded() -> None:
     ],
 )
 def test_a_failed_request_is_judged_by_its_stage(
-    fault: SendFault, happening: type, halts: bool
+    fault: SendFault, event: type, halts: bool
 ) -> None:
     answer = read_fault(held(3), fault)
-    assert [type(item.happening) for item in answer.items] == [happening] * 3
+    assert [type(item.event) for item in answer.items] == [event] * 3
     assert answer.halt is halts
     assert {item.claimed_ms for item in answer.items} == {1}
     assert all(item.entry is not None for item in answer.items)
@@ -152,8 +152,8 @@ def test_a_request_refused_as_a_whole_is_split_until_one_is_left() -> None:
     assert answer.split
     assert answer.items == []
     (item,) = read_fault(held(1), BadRequest("E400", "")).items
-    assert isinstance(item.happening, ev.Refused)
-    assert item.happening.fault.permanent
+    assert isinstance(item.event, ev.Refused)
+    assert item.event.fault.permanent
 
 
 def test_each_outcome_finds_its_message_whatever_the_order() -> None:
@@ -168,7 +168,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         ],
         T0 + 7,
     )
-    assert [item.happening for item in answer.items] == [
+    assert [item.event for item in answer.items] == [
         ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
@@ -184,9 +184,11 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
 def test_pictures_and_buttons_are_for_viber_alone() -> None:
     world = World()
     button = Button("Open", "https://example.com")
-    content = Content("text", image_url="https://example.com/a.png", button=button)
+    content = content_with(
+        "text", {"viber": ViberContent(None, "https://example.com/a.png", button)}
+    )
     viber = submission_of(world.message, content, "Shop", world.now_ms)
-    assert (viber.image_url, viber.button) == (content.image_url, button)
+    assert (viber.image_url, viber.button) == ("https://example.com/a.png", button)
     world.message.current = 1
     sms = submission_of(world.message, content, "Shop", world.now_ms)
     assert (sms.image_url, sms.button) == (None, None)

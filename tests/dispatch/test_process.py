@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from gateway.core.model import StepStatus
+from gateway.core.records.message import StepStatus
 from gateway.redis.trio_driver import open_link
 from gateway.settings import bootstrap
 from gateway.settings import file as settings

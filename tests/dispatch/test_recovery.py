@@ -33,7 +33,7 @@ LANE = keys_of(0).lane("viber", "marketing")
 
 
 class AwkwardStore(Store):
-    """A store whose commits of one kind of happening stop before or after they are made."""
+    """A store whose commits of one kind of event stop before or after they are made."""
 
     def __init__(self, store: Store, kind: type, *, made: bool) -> None:
         super().__init__(store.link, store.policy, shards=store.shards)
@@ -43,7 +43,7 @@ class AwkwardStore(Store):
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         items = list(items)
-        if not any(isinstance(item.happening, self._kind) for item in items):
+        if not any(isinstance(item.event, self._kind) for item in items):
             return await super().apply(items, now_ms)
         if self._made:
             await super().apply(items, now_ms)
@@ -235,7 +235,7 @@ async def test_a_claim_nobody_confirmed_is_put_back_and_sent_once(redis_url: str
         async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
             items = list(items)
             applied = await super().apply(items, now_ms)
-            if self.deaf and isinstance(items[0].happening, ev.Claimed):
+            if self.deaf and isinstance(items[0].event, ev.Claimed):
                 self.deaf = 0
                 raise OutcomeUnknown("Nobody knows.")
             return applied
@@ -324,7 +324,7 @@ async def test_a_process_that_stood_still_sends_nothing_it_claimed_before(redis_
             await sender.send(made.held)
             assert len(w.viber.batches) == sent
             step = (await w.message(ids[0])).steps[0]
-            assert (step.status, step.attempts) == ((20, 1) if sent else (1, 0))
+            assert (step.status, step.tries) == ((20, 1) if sent else (1, 0))
 
 
 async def never_asked(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:

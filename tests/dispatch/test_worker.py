@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import trio
 
+from gateway.core.channels import SmsContent, ViberContent
 from gateway.core.events import Claimed
-from gateway.core.model import Content
+from gateway.core.records.message import content_with
 from gateway.dispatch import dispatcher as supervisor
 from gateway.dispatch.deps import DispatchDeps
 from gateway.settings.tables import Lanes
@@ -56,7 +57,9 @@ async def test_an_idle_lane_is_woken_at_once(redis_url: str) -> None:
 @under_trio
 async def test_a_submission_says_what_the_message_says(redis_url: str) -> None:
     async with world(redis_url) as w:
-        content = Content("text", viber_text="Viber", sms_text="SMS", sms_sender="Bank")
+        content = content_with(
+            "text", {"viber": ViberContent("Viber"), "sms": SmsContent("SMS", "Bank")}
+        )
         (id_,) = await w.admit(content=content, category="otp", campaign=None)
         w.viber.otherwise = refuse_all(permanent=True)
         async with dispatching(w):
@@ -141,8 +144,8 @@ async def test_a_step_that_a_look_up_finds_rejected_was_never_sent_and_costs_not
             w.go_ahead(5_000)
             await w.until([id_], "rejected", "rejected")
         step = (await w.message(id_)).steps[1]
-        assert (step.sent_ms, step.charged) == (0, None)
-        assert step.fault == Fault("6", "network", True)
+        assert (step.attempts[0].sent_ms, step.charged) == (0, None)
+        assert step.latest_fault == Fault("6", "network", True)
 
 
 @under_trio
@@ -174,7 +177,7 @@ async def test_an_answer_that_leaves_some_out_has_lost_those(redis_url: str) -> 
             await w.until([named], "sent", "planned")
             await w.until([lost], "unknown", "planned")
         assert set(ids) == {named, lost}
-        assert (await w.message(named)).steps[0].provider_id == "P1"
+        assert (await w.message(named)).steps[0].attempts[0].provider_id == "P1"
 
 
 @under_trio
@@ -219,7 +222,7 @@ async def test_when_told_to_slow_down_nobody_sends_until_then(redis_url: str) ->
             assert trio.current_time() - told > 0.6
             await w.until(ids, "sent", "planned")
         message = await w.message(ids[0])
-        assert message.steps[0].attempts == 1, "being throttled costs no attempt"
+        assert message.steps[0].tries == 1, "being throttled costs no attempt"
 
 
 @under_trio
@@ -319,7 +322,7 @@ async def test_what_finds_no_token_goes_back_to_its_lane(redis_url: str) -> None
 
         async def slow_claims(items: Iterable[Item], now_ms: int) -> list[Applied]:
             items = list(items)
-            if isinstance(items[0].happening, Claimed) and not release.is_set():
+            if isinstance(items[0].event, Claimed) and not release.is_set():
                 await release.wait()
             return await real(items, now_ms)
 

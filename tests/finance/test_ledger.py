@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.effects import MEASURES, Group, Post
-from gateway.core.events import Accepted, Claimed, Happening, Reported
-from gateway.core.model import Content, Send, encode
+from gateway.core.addresses import Addresses
+from gateway.core.effects import MEASURES
+from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
+from gateway.core.records.codec import SCHEMA
+from gateway.core.records.entries import Group, Post, Total, total_codec
+from gateway.core.records.message import Content
+from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
 from gateway.finance.report import Query, Report, build
 from gateway.finance.verify import Difference, Verdict, compare_books
@@ -36,7 +41,7 @@ TODAY = datetime.date(2026, 11, 21)
 GROUP = Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")
 PRICES = {"viber": Price(5_000, 9_000, "EUR"), "sms": Price(40_000, 70_000, "EUR")}
 POLICY = Policy(
-    routes={"viber-then-sms": (RouteStep("viber", 900_000, 0), RouteStep("sms", 900_000, 0))},
+    routes={"viber-then-sms": (RouteStep(("viber",), 900_000, 0), RouteStep(("sms",), 900_000, 0))},
     categories={"marketing": CategoryRule("viber-then-sms", DAY_MS)},
     providers={"viber": ProviderRule("viber"), "sms": ProviderRule("sms")},
     caps=(),
@@ -45,6 +50,11 @@ POLICY = Policy(
     currency="EUR",
     quote=lambda provider, digits, category, day: PRICES.get(provider),
 )
+
+
+def total(measure: str) -> bytes:
+    """The field of one of the group's running totals."""
+    return total_codec.encode(Total.of(GROUP, measure))
 
 
 def money(**measures: int) -> Post:
@@ -128,7 +138,7 @@ def test_a_large_day_is_read_in_pages_without_loss_or_repetition(
     expected = {f"campaign-{n}": n for n in range(1, 1_201)}
 
     async def main(link: Link) -> list[TotalRow]:
-        posts = [Post(GROUP._replace(campaign=c), {"sent": n}) for c, n in expected.items()]
+        posts = [Post(replace(GROUP, campaign=c), {"sent": n}) for c, n in expected.items()]
         await book(link, 0, posts)
         return await read_totals(link)
 
@@ -147,7 +157,7 @@ def test_a_year_of_empty_days_is_an_empty_report(loop: Loop, redis_url: str) -> 
 
 
 def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:
-    foreign = [b"no msgpack", encode((*GROUP, "bonus"))]
+    foreign = [b"no msgpack", total("bonus")]
 
     async def main(link: Link) -> list[str]:
         sentences = []
@@ -172,22 +182,22 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
         store = Store(link, POLICY)
         ids = []
         for n in range(3):
-            send = Send(
+            send = MessageRequest(
                 id=store.new_message_id(f"7916123456{n}", NOON),
                 app="shop",
-                to=f"7916123456{n}",
+                addresses=Addresses(f"7916123456{n}"),
                 country="RU",
                 category="marketing",
                 content=Content("Привет"),
                 campaign="autumn",
             )
-            again = replace(send, id=store.new_message_id(send.to, NOON))
+            again = replace(send, id=store.new_message_id(send.home, NOON))
             answers = await store.admit([send, again], NOON)
             assert [a.outcome for a in answers] == ["accepted", "duplicate"]
             ids.append(send.id)
 
-        async def happen(id_: str, happening: Happening) -> None:
-            await store.apply([Item(id_, happening)], NOON)
+        async def happen(id_: str, event: Event) -> None:
+            await store.apply([Item(id_, event)], NOON)
 
         async def report(id_: str, step: int, provider: str, status: Any) -> None:
             await happen(id_, Reported(step, Receipt(status, f"{id_}.{step}"), provider))
@@ -254,17 +264,17 @@ def test_whatever_was_booked_ledger_and_totals_agree(
 TAMPERED: list[tuple[str, list[Command], list[tuple[str, int, int, int]]]] = [
     (
         "a total is too high",
-        [("HINCRBY", "{k1}totals:2026-11-21", encode((*GROUP, "cost")), 1)],
+        [("HINCRBY", "{k1}totals:2026-11-21", total("cost"), 1)],
         [("cost", 5_000, 5_001, 1)],
     ),
     (
         "a total is gone",
-        [("HDEL", "{k0}totals:2026-11-21", encode((*GROUP, "delivered")))],
+        [("HDEL", "{k0}totals:2026-11-21", total("delivered"))],
         [("delivered", 1, 0, 0)],
     ),
     (
         "a total was never booked",
-        [("HSET", "{k0}totals:2026-11-21", encode((*GROUP, "billed")), 7)],
+        [("HSET", "{k0}totals:2026-11-21", total("billed"), 7)],
         [("billed", 0, 7, 0)],
     ),
     (
@@ -280,8 +290,8 @@ TAMPERED: list[tuple[str, list[Command], list[tuple[str, int, int, int]]]] = [
     (
         "two shards are wrong by opposite amounts",
         [
-            ("HINCRBY", "{k0}totals:2026-11-21", encode((*GROUP, "cost")), 3),
-            ("HINCRBY", "{k1}totals:2026-11-21", encode((*GROUP, "cost")), -3),
+            ("HINCRBY", "{k0}totals:2026-11-21", total("cost"), 3),
+            ("HINCRBY", "{k1}totals:2026-11-21", total("cost"), -3),
         ],
         [("cost", 5_000, 5_003, 0), ("cost", 5_000, 4_997, 1)],
     ),
@@ -330,7 +340,7 @@ def test_commits_between_our_reads_are_no_difference(
         await book(link, 0, [money(delivered=1, cost=5_000)], NOON - DAY_MS)
         busy: Any = BusyLink(link)
         found = await verify(busy, 1)
-        await link.call([("HINCRBY", "{k0}totals:2026-11-20", encode((*GROUP, "cost")), 1)])
+        await link.call([("HINCRBY", "{k0}totals:2026-11-20", total("cost"), 1)])
         assert len((await verify(busy, 1)).differences) == 1
         return found, busy.commits
 
@@ -341,18 +351,19 @@ def test_commits_between_our_reads_are_no_difference(
 
 def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:
     async def main(link: Link) -> str:
-        await link.call([("XADD", "{k0}ledger", "5-1", "d", encode((2, NOON, [])))])
+        await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes((SCHEMA + 1, 0x80)))])
         with pytest.raises(LedgerFault) as caught:
             await verify(link, 1)
         return str(caught.value)
 
     sentence = on(loop, redis_url, main)
-    assert sentence.startswith("Entry 5-1 of {k0}ledger has schema 2, this version reads 1")
+    assert sentence.startswith("Entry 5-1 of {k0}ledger cannot be read.")
+    assert f"schema {SCHEMA + 1}, and this Kaskad reads up to {SCHEMA}" in sentence
 
 
 def test_a_damaged_ledger_entry_is_named_and_never_added_up(loop: Loop, redis_url: str) -> None:
     async def main(link: Link) -> str:
-        entry = bytearray(pack([1, NOON, ["spring-sale"] * 100]))
+        entry = bytearray(pack(msgspec.msgpack.encode([1, NOON, ["spring-sale"] * 100])))
         entry[10] ^= 0x40
         await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes(entry))])
         with pytest.raises(LedgerFault) as caught:

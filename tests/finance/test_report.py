@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
 
-from gateway.core.effects import MEASURES, Group
+from gateway.core.effects import MEASURES
+from gateway.core.records.entries import Group
 from gateway.finance import report as module
 from gateway.finance.report import (
     KEYS,
@@ -25,10 +27,12 @@ from gateway.finance.report import (
 TODAY = datetime.date(2026, 11, 21)
 STEP_MEASURES = tuple(m for m in MEASURES if m not in REQUEST_MEASURES)
 AMOUNTS = ("cost", "billed", "sms_only_cost")
+FIELDS = {"sms_only_cost": "baseline_cost"}  # figures that are not called as their measure is
 
 
 def group(**changes: str) -> Group:
-    return Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")._replace(**changes)
+    whole = Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")
+    return replace(whole, **changes)
 
 
 def booked(measure: str, amount: int, day: datetime.date = TODAY, **changes: str) -> TotalRow:
@@ -196,7 +200,7 @@ def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[str, ...], dict[st
     asked = {*query.group_by, *dict(query.filters)}
     found: dict[tuple[str, ...], dict[str, int]] = {}
     for row in rows:
-        told: dict[str, Any] = {"day": str(row.day), **row.group._asdict()}
+        told: dict[str, Any] = {"day": str(row.day), **asdict(row.group)}
         if str(row.day) < str(query.from_day) or str(row.day) > str(query.to_day):
             continue
         if row.measure in ("accepted", "duplicates", "suppressed") and (
@@ -217,7 +221,8 @@ def test_any_report_says_what_adding_up_by_hand_says(rows: list[TotalRow], query
     assert [tuple(key or "" for key in line.keys) for line in report.lines] == sorted(expected)
     for line in report.lines:
         sums = expected[tuple(key or "" for key in line.keys)]
-        assert all(getattr(line.figures, m) == sums.get(m, 0) for m in MEASURES)
+        figures = line.figures
+        assert all(getattr(figures, FIELDS.get(m, m)) == sums.get(m, 0) for m in MEASURES)
 
 
 @given(st.lists(bookings(), max_size=40), questions())
@@ -242,7 +247,7 @@ def test_every_grouping_without_requests_has_the_same_total(
     days = (TODAY - datetime.timedelta(days=3), TODAY)
     totals = [build(rows, Query(*days, tuple(keys[:n])), "EUR").total for n in range(len(keys) + 1)]
     for measure in STEP_MEASURES:
-        assert len({getattr(total, measure) for total in totals}) == 1
+        assert len({getattr(total, FIELDS.get(measure, measure)) for total in totals}) == 1
     assert sum(r.amount for r in rows if r.measure == "cost") == totals[0].cost
 
 

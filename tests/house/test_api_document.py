@@ -11,7 +11,7 @@ from gateway.ingress.http.auth import KNOWN_MS
 from gateway.ingress.http.problems import KINDS
 from gateway.ingress.http.protocol import HEADERS_MAX
 from gateway.ingress.http.routes import ROUTES
-from gateway.settings.file import Retention, Server
+from gateway.settings.tables import Retention, Server
 from gateway.store.writes import Retention as StoreRetention
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

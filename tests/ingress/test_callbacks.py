@@ -78,7 +78,7 @@ async def test_an_unknown_message_is_parked_and_never_an_error(world: World) -> 
     unknown = known[:-1] + ("1" if known[-1] == "0" else "0")
     answer = await world.call("POST", VIBER, report("not-ours", f"{unknown}.0"), key="")
     assert (answer.status, answer.json) == (200, {"applied": 0, "parked": 2, "faults": 0})
-    assert await world.link.call([("ZCARD", keys_of(0).parked)]) == [2]
+    assert await world.link.call([("ZCARD", keys_of(0).unmatched_receipts)]) == [2]
 
 
 @with_ingress()

@@ -9,9 +9,11 @@ import pytest
 
 from gateway import telemetry
 from gateway.core import events as ev
+from gateway.core.records.codec import SCHEMA
 from gateway.ingress.http.problems import KINDS
 from gateway.store import keys, snapshots
 from gateway.store.apply import Item
+from gateway.store.keys import keys_of
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
@@ -24,10 +26,15 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
     assert answer.status == 200
     step = {
         "status": "queued",
+        "until": "delivered",
         "provider_id": None,
         "attempts": 0,
         "sent_at": None,
+        "delivered_at": None,
+        "seen_at": None,
         "done_at": None,
+        "billed": None,
+        "cost": None,
         "error": None,
     }
     assert answer.json == {
@@ -39,6 +46,7 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
         "category": "transactional",
         "route": "both",
         "status": "queued",
+        "final": False,
         "reason": None,
         "created_at": "2026-11-18T11:06:40.000Z",
         "updated_at": "2026-11-18T11:06:40.000Z",
@@ -57,7 +65,7 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
     id_ = (await world.send(request)).json["id"]
     fault = Fault("7", "EC_NO_VIBER", permanent=True)
     delivered = Receipt(status="delivered", ref=f"{id_}.1", at_ms=T0 + 61_234)
-    for happening in (
+    for event in (
         ev.Claimed(0),
         ev.Refused(0, fault),
         ev.Claimed(1),
@@ -65,7 +73,7 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
         ev.Reported(1, delivered, "sms"),
     ):
         world.clock.now_ms += 1_000
-        await world.store.apply([Item(id_, happening)], world.clock.now_ms)
+        await world.store.apply([Item(id_, event)], world.clock.now_ms)
     view = (await world.call("GET", f"/v1/messages/{id_}")).json
     viber, sms = view["steps"]
     assert viber["status"] == "rejected"
@@ -82,8 +90,8 @@ async def test_a_step_its_provider_knows_by_our_id_shows_that_id_once_it_was_sen
     world: World,
 ) -> None:
     id_ = (await world.send(OTP | {"route": "both"})).json["id"]
-    for happening in (ev.Claimed(0), ev.Accepted(0)):
-        await world.store.apply([Item(id_, happening)], world.clock.now_ms)
+    for event in (ev.Claimed(0), ev.Accepted(0)):
+        await world.store.apply([Item(id_, event)], world.clock.now_ms)
     view = (await world.call("GET", f"/v1/messages/{id_}")).json
     assert [step["provider_id"] for step in view["steps"]] == [f"{id_}.0", None]
 
@@ -264,3 +272,25 @@ async def test_a_log_line_of_a_request_has_no_phone_number(
     output = capsys.readouterr()
     assert "getOptOut" in output.out + output.err
     assert PHONE[1:] not in output.out + output.err
+
+
+@with_ingress()
+async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_not(
+    world: World,
+) -> None:
+    id_ = (await world.send(SALE)).json["id"]
+    key = keys_of(0).message(id_)
+    (record,) = await world.link.call([("GET", key)])
+    newer = bytes((SCHEMA + 1,)) + record[1:]
+    await world.link.call([("SET", key, newer)])
+    for method in ("GET", "DELETE"):
+        answer = await world.call(method, f"/v1/messages/{id_}")
+        assert answer.status == 503
+        assert "newer Kaskad" in answer.json["detail"]
+    person = keys_of(0).phone(PHONE[1:])
+    await world.link.call([("SET", person, bytes((SCHEMA + 1, 0x80)))])
+    other = SALE | {"to": "+79160000002"}
+    told = (await world.send([SALE, other])).json
+    assert [item["outcome"] for item in told] == ["error", "accepted"]
+    assert told[0]["error"]["status"] == 503
+    assert await world.link.call([("GET", key)]) == [newer]

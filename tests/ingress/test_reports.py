@@ -12,15 +12,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from gateway.core.effects import Post
+from gateway.core.records.entries import Post
 from gateway.ingress.api import reports as endpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import Link
-from tests.finance.test_ledger import GROUP, NOON, book, money, on
+from tests.finance.test_ledger import GROUP, NOON, POLICY, book, money, on
 from tests.worlds.ingress_world import ENV, World, with_ingress
 from tests.worlds.ingress_world import Answer as WorkerAnswer
 from tests.worlds.loops import Loop
@@ -42,7 +43,7 @@ def basic(password: str) -> bytes:
 
 async def ask(link: Link, path: str, query: str = "") -> Answer:
     """The answer of the endpoint itself: whoever gets there may see the report."""
-    endpoints = ReportEndpoints(link, 2, "EUR", lambda: NOON)
+    endpoints = ReportEndpoints(link, 2, POLICY, lambda: NOON)
     sent: list[Any] = []
 
     async def send(event: Any) -> None:
@@ -67,8 +68,8 @@ async def get(world: World, path: str, query: str, authorization: bytes | None) 
 
 
 async def fill(link: Link) -> None:
-    requests = GROUP._replace(channel="", provider="")
-    sms = GROUP._replace(channel="sms", provider="infobip-sms")
+    requests = replace(GROUP, channel="", provider="")
+    sms = replace(GROUP, channel="sms", provider="infobip-sms")
     await book(link, 0, [Post(requests, {"accepted": 3, "duplicates": 1, "suppressed": 2})])
     await book(
         link, 0, [money(sent=3, delivered=2, undelivered=1, cost=10_000, sms_only_cost=80_000)]
@@ -206,7 +207,7 @@ def test_a_campaign_named_like_markup_is_only_text(loop: Loop, redis_url: str) -
     name = '"><script>alert(1)</script>'
 
     async def main(link: Link) -> Answer:
-        await book(link, 0, [Post(GROUP._replace(campaign=name), {"sent": 1})])
+        await book(link, 0, [Post(replace(GROUP, campaign=name), {"sent": 1})])
         return await ask(link, PAGE, "campaign=" + '"><script>alert(1)</script>')
 
     body = on(loop, redis_url, main).body
@@ -231,7 +232,7 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
 
     async def main(link: Link) -> Answer:
         for n in range(5):
-            await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1_000})])
+            await book(link, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1_000})])
         return await ask(link, PAGE)
 
     body = on(loop, redis_url, main).body
@@ -247,7 +248,7 @@ def test_suggestions_are_bounded(
 
     async def main(link: Link) -> Answer:
         for n in range(5):
-            await book(link, 0, [Post(GROUP._replace(campaign=f"c{n}"), {"sent": 1})])
+            await book(link, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1})])
         return await ask(link, PAGE)
 
     assert on(loop, redis_url, main).body.count("<option value=") == len(["all", "c0", "c1"])

@@ -14,7 +14,7 @@ from gateway.core.prices import Price
 from gateway.ingress.api.requests import Malformed, Read, body_hash, content_of, read
 from gateway.ingress.http.problems import Fault
 
-BOTH = (RouteStep("v", 1, 1), RouteStep("s", 1, 1))
+BOTH = (RouteStep(("v",), 1, 1), RouteStep(("s",), 1, 1))
 POLICY = Policy(
     routes={"both": BOTH, "viber": BOTH[:1], "sms": BOTH[1:]},
     categories={
@@ -182,7 +182,7 @@ def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> 
     found = told(bare | {"route": "both", "viber": {"text": "V"}, "sms": {"text": "S"}})
     assert isinstance(found, Read)
     content = content_of(found.request)
-    assert (content.for_channel("viber"), content.for_channel("sms")) == ("V", "S")
+    assert (content.text_for("viber"), content.text_for("sms")) == ("V", "S")
 
 
 def test_the_hash_of_a_body_is_of_what_it_means() -> None:
@@ -203,12 +203,104 @@ def test_the_hash_of_a_body_is_of_what_it_means() -> None:
     assert hash_of(same.replace('"user":null', '"user":"u"')) != plain
 
 
+@pytest.mark.parametrize(
+    ("raw", "hashed"),
+    [
+        (
+            '{"to":"+79161234567","category":"otp","text":"1234"}',
+            "297b653959ef24ecf812f627e62548b8",
+        ),
+        (
+            (
+                '{"to":"+79161234567","user":"u-1","campaign":"autumn","category":"marketing",'
+                '"text":"Sale","viber":{"image_url":"https://shop.example/a.png","button":'
+                '{"caption":"Shop","url":"https://shop.example/"}},"sms":{"text":"S","sender":"Shop"},'
+                '"route":"both","ttl":60,"idempotency_key":"k","metadata":{"b":"2","a":"1"}}'
+            ),
+            "973a87537e118fc95fdd1fa21cc5e682",
+        ),
+    ],
+)
+def test_a_request_of_before_there_were_more_channels_keeps_its_hash(raw: str, hashed: str) -> None:
+    found = read(raw.encode(), POLICY)
+    assert isinstance(found, Read), found
+    assert body_hash(found.request).hex() == hashed, "a repetition would be a conflict"
+
+
+TOKEN = {"kind": "fcm", "token": "t"}
+BROWSER = {
+    "kind": "webpush",
+    "subscription": {"endpoint": "https://push.example/1", "keys": {"p256dh": "p", "auth": "a"}},
+}
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        {"phone": "+79161234567"},
+        {"phone": "+79161234567", "email": "Anna@Shop.example", "push": [TOKEN, BROWSER]},
+        {"email": "anna@shop.example", "phone": None},
+        {"push": [TOKEN] * 5},
+    ],
+)
+def test_a_person_may_have_addresses_of_several_kinds(to: dict[str, Any]) -> None:
+    found = told(GOOD | {"to": to})
+    assert isinstance(found, Read), found
+    named = found.destination.addresses
+    assert (named.phone is None) == (to.get("phone") is None)
+    assert named.email == (to.get("email") or "").lower() or named.email is None
+    assert len(named.push) == len(to.get("push", []))
+
+
+@pytest.mark.parametrize(
+    ("to", "wrong"),
+    [
+        ({}, ["/to"]),
+        ({"push": []}, ["/to/push"]),
+        ({"phone": "+7", "email": "anna"}, ["/to/phone", "/to/email"]),
+        ({"phone": "+79161234567", "mail": "a@b.example"}, ["/to/mail"]),
+        ({"push": [TOKEN] * 6}, ["/to/push"]),
+        ({"push": [{"kind": "apns", "token": "t"}]}, ["/to/push"]),
+        ({"push": [TOKEN | {"subscription": {}}]}, ["/to/push"]),
+        (7, ["/to"]),
+    ],
+)
+def test_what_is_no_address_is_told_at_its_place(to: Any, wrong: list[str]) -> None:
+    assert pointers(GOOD | {"to": to}) == wrong
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"email": {"subject": "s" * 256}}, ["/email/subject"]),
+        ({"email": {"subject": "a\nb"}}, ["/email/subject"]),
+        ({"email": {"html": "я" * 20_000}}, ["/email/html"]),
+        ({"email": {"from": "shop", "reply_to": "a@shop.example"}}, ["/email/from"]),
+        ({"email": {"from_": "a@shop.example"}}, ["/email/from_"]),
+        ({"push": {"title": "t" * 101}}, ["/push/title"]),
+        ({"push": {"url": "ftp://shop.example/x"}}, ["/push/url"]),
+        ({"push": {"data": {"a": 1}}}, ["/push/data"]),
+    ],
+)
+def test_each_channels_own_words_have_their_rules(
+    changes: dict[str, Any], wrong: list[str]
+) -> None:
+    assert pointers(GOOD | changes) == wrong
+    whole = {
+        "email": {"subject": "S", "html": "<p>", "from": "a@shop.example"},
+        "push": {"title": "T", "url": "https://shop.example/", "data": {"a": "1"}},
+    }
+    assert isinstance(told(GOOD | whole), Read)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-keys = st.sampled_from([*GOOD, "viber", "sms", "ttl", "metadata", "user", "campaign", "x"])
+keys = st.sampled_from(
+    [*GOOD, "viber", "sms", "email", "push", "ttl", "metadata", "user", "campaign", "x"]
+)
 
 
 @given(st.dictionaries(keys, json_values))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.records.request import Answer
 from gateway.ingress.http import auth
 from gateway.store import api_keys, keys, reads
-from gateway.store.admit import Answer
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
 
@@ -24,7 +24,7 @@ async def test_an_accepted_message_is_in_redis_when_it_is_answered(world: World)
     assert answer.json | {"id": ""} == {"id": "", "outcome": "accepted", "status": "queued"}
     message = await reads.message(world.store, answer.json["id"])
     assert message is not None
-    assert (message.app, message.to, message.created_ms) == ("shop", PHONE[1:], T0)
+    assert (message.app, message.addresses.phone, message.created_ms) == ("shop", PHONE[1:], T0)
 
 
 @with_ingress()
@@ -310,3 +310,26 @@ async def test_with_several_shards_each_person_has_one(world: World) -> None:
     assert len({id_[9:11] for id_ in ids}) == 4
     again = (await world.send(items)).json
     assert [(r["outcome"], r["id"]) for r in again] == [("duplicate", id_) for id_ in ids]
+
+
+@with_ingress()
+async def test_a_message_to_addresses_of_several_kinds_shows_them_as_it_was_asked(
+    world: World,
+) -> None:
+    to = {"phone": PHONE, "email": "anna@shop.example"}
+    told = await world.send(OTP | {"to": to | {"email": "Anna@Shop.example"}})
+    assert told.status == 202
+    view = (await world.call("GET", f"/v1/messages/{told.json['id']}")).json
+    assert view["to"] == to
+    again = await world.send(SALE | {"to": PHONE})
+    assert again.status == 202
+    same_person = await world.send(SALE | {"to": {"email": "ANNA@shop.example", "phone": PHONE}})
+    assert same_person.json["outcome"] == "duplicate"
+
+
+@with_ingress()
+async def test_a_message_that_no_step_has_an_address_for_is_refused_at_to(world: World) -> None:
+    answer = await world.send(OTP | {"to": {"email": "anna@shop.example"}})
+    assert answer.status == 422
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/to"]
+    assert "no address" in answer.json["errors"][0]["detail"]

@@ -27,7 +27,7 @@ def settings() -> Settings:
 def test_the_policy_holds_every_route_category_provider_and_cap(settings: Settings) -> None:
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     steps = policy.routes["viber-then-sms"]
-    assert [(s.provider, s.wait_ms, s.grace_ms) for s in steps] == [
+    assert [(*s.providers, s.wait_ms, s.grace_ms) for s in steps] == [
         ("infobip-viber", 900_000, 10_000),
         ("infobip-sms", 86_400_000, 10_000),
     ]

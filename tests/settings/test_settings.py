@@ -246,7 +246,12 @@ def test_a_fault_names_its_key_and_says_what_to_do(text: str, key: str, says: st
         ('"v" }', '"v", wait = "99ms" }', "routes.r.steps[0].wait", "at least 100 ms"),
         ('"v" }', '"v", pause = 1 }', "routes.r.steps[0].pause", "unknown"),
         ("limit = 2", "limit = 0", "caps[0].limit", ">= 1"),
-        ("limit = 2", 'limit = 2\nchannel = "fax"', "caps[0].channel", '"any", "viber" or "sms"'),
+        (
+            "limit = 2",
+            'limit = 2\nchannel = "fax"',
+            "caps[0].channel",
+            '"any", "viber", "sms", "email" or "push"',
+        ),
         ("limit = 2", 'limit = 2\ncategory = "all"', "caps[0].category", '"marketing"'),
         ('"36h"', '"3650d1h"', "caps[0].window", "no duration"),
         ('"36h"', '"3651d"', "caps[0].window", "ten years"),

@@ -9,21 +9,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import trio
 
 from gateway.core import admission, cascade
 from gateway.core import events as ev
-from gateway.core.effects import Effects, Post
-from gateway.core.model import (
-    ARRIVED,
-    Message,
-    Person,
-    StepStatus,
-    new_id,
-    step_ref,
-)
+from gateway.core.effects import Effects
+from gateway.core.ids import new_id, step_ref
+from gateway.core.records.entries import Post
+from gateway.core.records.message import ARRIVED, Message, StepStatus
+from gateway.core.records.person import Person
 from gateway.dispatch.worker.fair_share import allot
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
@@ -73,8 +68,7 @@ class Day:
         id_ = new_id(self.now_ms, 0, self.random.getrandbits(45))
         send = request(id=id_, to=phone, category=category, campaign=campaign)
         person = self.persons.setdefault(phone, Person())
-        today = datetime.fromtimestamp(self.now_ms // 1000, UTC).date()
-        decision = admission.admit(send, [person], None, self.policy, self.now_ms, today)
+        decision = admission.admit(send, [person], None, self.policy, self.now_ms)
         if not isinstance(decision, admission.Accepted):
             self.refused[type(decision).__name__] += 1
             return
@@ -82,13 +76,13 @@ class Day:
         self.posts.append(decision.post)
         self._carry_out(decision.message, 0, Effects(lane=decision.lane))
 
-    def happen(self, id_: str, happening: ev.Happening) -> Effects:
+    def happen(self, id_: str, event: ev.Event) -> Effects:
         message = self.messages[id_]
-        person = self.persons[message.to]
+        person = self.persons[message.home]
         before = [step.status for step in message.steps]
-        billed, due, was_final = message.billed, message.due_ms, message.final
+        billed, due, was_final = message.billed, message.due_ms, message.finished
         arrived = message.status in ARRIVED
-        effects = cascade.advance(message, happening, [person], self.policy, self.now_ms)
+        effects = cascade.advance(message, event, [person], self.policy, self.now_ms)
         self._check_steps(message, before)
         assert billed is None or message.billed == billed, "billed once, at the first delivery"
         if effects.submit:
@@ -114,7 +108,7 @@ class Day:
         holds = claim is not None and claim.message == message.id
         holds = holds or any(slot.message == message.id for slot in person.slots)
         wants = message.campaign is not None or message.category == "marketing"
-        lives = not message.final or message.delivered_step >= 0
+        lives = not message.finished or message.delivered_step >= 0
         if wants and lives:
             assert holds
         elif not wants or message.closed:

@@ -20,7 +20,7 @@ import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
-from gateway.core.model import unpack_message
+from gateway.core.records.message import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -227,7 +227,7 @@ class Storm:
     # --- the world
 
     def store(self, link: MemoryLink) -> Store:
-        kept = Retention(parked_ms=PARKED_MS)
+        kept = Retention(unmatched_ms=PARKED_MS)
         return Store(link, self.policy, shards=self.plan.shards, retention=kept)
 
     def post(self, book: Book, receipt: Receipt, attempt: int = 0) -> None:
@@ -307,7 +307,7 @@ class Storm:
         at_s = min([at_s, *(at for at in self.probes_at_s().values() if at > now)])
         for shard in range(self.plan.shards):
             keys = keys_of(shard)
-            for key in (keys.timers, keys.parked):
+            for key in (keys.timers, keys.unmatched_receipts):
                 for score in (self.server.value(key.encode()) or {}).values():
                     at_s = min(at_s, (score - T0) / 1000)
         return at_s

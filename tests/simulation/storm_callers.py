@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from gateway.core.events import Cancelled
-from gateway.core.model import Content, Send
+from gateway.core.records.message import Content
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import StoreUnavailable
 from gateway.store import reads
-from gateway.store.admit import Answer
 from gateway.store.apply import Item
 from gateway.store.transaction import ConflictError
 from tests.simulation.memory_link import MemoryLink
@@ -68,7 +68,7 @@ class Callers:
         clock, store = storm.clock(), storm.store(MemoryLink(storm.weather))
         for _ in range(TRIES_MAX):
             id_ = store.new_message_id(wish["to"], clock())
-            send: Send = request(id=id_, **wish)
+            send: MessageRequest = request(id=id_, **wish)
             answer = None
             with trio.CancelScope() as scope:
                 if not storm.calm and storm.chance.random() < storm.plan.die_share * 10:
@@ -86,14 +86,14 @@ class Callers:
             self.unheard += 1
             await trio.sleep(storm.chance.choice((0.1, 2.0, 15.0)))
 
-    def _heard(self, send: Send, answer: Answer) -> None:
+    def _heard(self, send: MessageRequest, answer: Answer) -> None:
         storm = self.storm
-        storm.note(f"{send.category} {send.id} to {send.to}: {answer.outcome} {answer.id or ''}")
+        storm.note(f"{send.category} {send.id} to {send.home}: {answer.outcome} {answer.id or ''}")
         if answer.outcome != "accepted":
             self.refused += 1
             return
         assert answer.id is not None
-        self.promised[answer.id] = send.to
+        self.promised[answer.id] = send.home
         if storm.chance.random() < 0.1:
             delay_s = storm.chance.choice((0.01, 1.0, 20.0, 1_000.0))
             storm.later(delay_s, lambda id_=answer.id: self._cancel_later(id_))

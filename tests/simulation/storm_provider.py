@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import trio
 
-from gateway.core.model import Ref, read_ref
+from gateway.core.ids import Ref, read_ref
 from providers import contract
 from providers.contract import Fault, Outcome, ProviderConfig, Receipt, Receive, Submission
 

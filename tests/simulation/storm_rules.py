@@ -9,28 +9,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from gateway.core.effects import Post
-from gateway.core.model import (
-    Claim,
-    Message,
-    Person,
-    StepStatus,
-    shard_of_id,
-    unpack_person,
-)
+from gateway.core.ids import shard_of_id
+from gateway.core.records.entries import Post, ledger_codec
+from gateway.core.records.message import Message, StepStatus
+from gateway.core.records.person import Person, claim_codec, unpack_person
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
-from gateway.store.writes import LedgerEntry, add_up
+from gateway.store.writes import add_up
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_limiter import most_in_a_second
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
 
-_decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
-_decode_claim = msgspec.msgpack.Decoder(Claim).decode
 NEVER = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.SENDING, StepStatus.SENT))
 
 
@@ -74,7 +65,7 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
     totals: Counter[bytes] = Counter()
     for keys in every(storm):
         for _, fields in storm.server.do_xrange(keys.ledger.encode(), b"-", b"+"):
-            posts += _decode_entry(unpack(fields[1])).posts
+            posts += ledger_codec.decode(unpack(fields[1])).posts
         for day in storm.server.do_smembers(keys.days.encode()):
             hash_ = storm.server.value(keys.totals(day.decode()).encode()) or {}
             totals.update({field: int(amount) for field, amount in hash_.items()})
@@ -100,7 +91,7 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
         if b"}p:" in key or b"}u:" in key:
             held = [slot.message for slot in unpack_person(storm.server.data[key]).slots]
         elif b"}c:" in key:
-            claim = _decode_claim(storm.server.data[key])
+            claim = claim_codec.decode(storm.server.data[key])
             held = [claim.message] if not 0 < claim.until_ms <= now_ms else []
         for id_ in held:
             message = messages.get(id_)
@@ -111,8 +102,7 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
             continue
         key = keys_of(shard_of_id(message.id) or 0).claim(message.holder, message.campaign)
         assert storm.server.value(key.encode()), f"{key} was forgotten of {message}"
-        identities = ["p:" + message.to, *(["u:" + message.user] if message.user else [])]
-        for identity in identities:
+        for identity in message.identities:
             home, record = home_of(storm, identity)
             assert message.holder in (home, *record.former), f"{identity} forgot {message}"
 
@@ -131,7 +121,7 @@ def nothing_is_left(storm: Storm) -> None:
     for message in storm.messages().values():
         assert message.content == b"", f"the content of {message.id} is left"
     for keys in every(storm):
-        for name in (keys.timers, keys.parked):
+        for name in (keys.timers, keys.unmatched_receipts):
             assert not server.value(name.encode()), f"{name} holds {server.value(name.encode())}"
     for key in server.names():
         assert b"}t:" not in key or key in server._expires

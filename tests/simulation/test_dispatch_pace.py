@@ -18,7 +18,7 @@ import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
-from gateway.core.model import Send
+from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -77,7 +77,7 @@ class Pace:
         )
 
     async def admit(self, count: int, **changes: Any) -> list[str]:
-        sends: list[Send] = []
+        sends: list[MessageRequest] = []
         for _ in range(count):
             to = str(next(self._people))
             id_ = self.store.new_message_id(to, self.clock())

@@ -75,9 +75,9 @@ def test_a_transaction_done_twice_is_noticed() -> None:
 
 def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
     def dearer(*args: Any, **kwargs: Any) -> Any:
-        post = delivered(*args, **kwargs)
-        post.measures["cost"] += 1
-        return post
+        booking = delivered(*args, **kwargs)
+        booking.post.measures["cost"] += 1
+        return booking
 
     delivered = settlement.delivered
     with mock.patch.object(settlement, "delivered", dearer):
@@ -87,9 +87,10 @@ def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
 
 def test_a_broken_seed_shrinks_to_what_breaks_it() -> None:
     def dearer(*args: Any, **kwargs: Any) -> Any:
-        post = delivered(*args, **kwargs)
-        post.measures["cost"] = post.measures.get("cost", 0) + 1
-        return post
+        booking = delivered(*args, **kwargs)
+        measures = booking.post.measures
+        measures["cost"] = measures.get("cost", 0) + 1
+        return booking
 
     delivered = settlement.delivered
     with mock.patch.object(settlement, "delivered", dearer):

@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 
 from gateway.core import events as ev
-from gateway.core.model import Claim, Send, unpack_message
 from gateway.core.policy import Policy
+from gateway.core.records.message import unpack_message
+from gateway.core.records.person import claim_codec
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, Link, Session
 from gateway.redis.errors import OutcomeUnknown
 from gateway.redis.trio_driver import open_link
-from gateway.store.admit import Answer
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -27,7 +27,6 @@ from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
 
 ONE_A_DAY = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
 KEYS = keys_of(0)
-decode_claim = msgspec.msgpack.Decoder(Claim).decode
 
 
 def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) -> None:
@@ -38,7 +37,7 @@ def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) 
     trio.run(main)
 
 
-def sends(store: Store, count: int, **changes: Any) -> list[Send]:
+def sends(store: Store, count: int, **changes: Any) -> list[MessageRequest]:
     return [
         request(**({"id": store.new_message_id("79161234567", T0)} | changes)) for _ in range(count)
     ]
@@ -48,8 +47,8 @@ async def report(store: Store, message_id: str, status: Any, now_ms: int = T0) -
     """Claims and sends the first step, and lets its provider report."""
     receipt = Receipt(status=status, ref=message_id + ".0")
     steps = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
-    for happening in steps:
-        await store.apply([Item(message_id, happening)], now_ms)
+    for event in steps:
+        await store.apply([Item(message_id, event)], now_ms)
 
 
 def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicates(
@@ -198,13 +197,13 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
     async def work(store: Store) -> None:
         (send,) = sends(store, 1, route="viber-only")
         await store.admit([send], T0)
-        key = KEYS.claim("p:" + send.to, "autumn")
-        person = KEYS.person("p:" + send.to)
+        key = KEYS.claim("p:" + send.home, "autumn")
+        person = KEYS.person("p:" + send.home)
         (value, until, kept) = await store.link.call(
             [("GET", key), ("PTTL", key), ("PTTL", person)]
         )
         assert isinstance(value, bytes)
-        assert decode_claim(value).message == send.id
+        assert claim_codec.decode(value).message == send.id
         assert isinstance(until, int)
         assert isinstance(kept, int)
         last_ms = T0 - time.time_ns() // 1_000_000 + 3 * DAY + 15 * MINUTE + 30 * DAY

@@ -14,17 +14,20 @@ RECORDS = st.lists(st.tuples(st.text(max_size=20), st.integers(0, 2**63)), max_s
 
 @given(RECORDS)
 def test_what_is_packed_is_unpacked(records: list[tuple[str, int]]) -> None:
-    assert msgspec.msgpack.decode(unpack(pack(records))) == [list(r) for r in records]
+    assert msgspec.msgpack.decode(unpack(pack(msgspec.msgpack.encode(records)))) == [
+        list(r) for r in records
+    ]
 
 
 def test_many_like_records_become_small() -> None:
     records = [("shop", "spring-sale", "delivered", n) for n in range(100)]
-    assert len(pack(records)) * 5 < len(msgspec.msgpack.encode(records))
+    plain = msgspec.msgpack.encode(records)
+    assert len(pack(plain)) * 5 < len(plain)
 
 
 @pytest.mark.parametrize("at", [2, 20, -1])
 def test_a_damaged_entry_is_seen(at: int) -> None:
-    entry = bytearray(pack(["spring-sale"] * DEFLATE_FROM))
+    entry = bytearray(pack(msgspec.msgpack.encode(["spring-sale"] * DEFLATE_FROM)))
     entry[at] ^= 0x40
     with pytest.raises(msgspec.DecodeError, match="damaged"):
         unpack(bytes(entry))

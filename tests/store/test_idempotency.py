@@ -11,7 +11,8 @@ import redis
 import trio
 
 from gateway.core import events as ev
-from gateway.core.model import Send, shard_of_id
+from gateway.core.ids import shard_of_id
+from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_link
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of, shard_of
@@ -36,7 +37,7 @@ def in_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
     trio.run(main)
 
 
-def send(store: Store, to: str = FIRST, **changes: Any) -> Send:
+def send(store: Store, to: str = FIRST, **changes: Any) -> MessageRequest:
     fields = {"id": store.new_message_id(to, T0), "to": to, "user": "u1", "body_hash": b"a"}
     return request(**(fields | {"idempotency_key": KEY, "route": "viber-only"} | changes))
 

@@ -12,24 +12,19 @@ import trio
 
 from gateway.core import events as ev
 from gateway.core.identities import IDENTITIES_MAX
-from gateway.core.model import (
-    Claim,
-    Person,
-    Send,
-    StepStatus,
-    encode,
-    pack_person,
-    shard_of_id,
-    unpack_person,
-)
+from gateway.core.ids import shard_of_id
 from gateway.core.policy import Policy
+from gateway.core.records import schema2
+from gateway.core.records.message import StepStatus
+from gateway.core.records.person import Claim, Person, claim_codec, pack_person, unpack_person
+from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_link
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.reads import set_opt_out
 from gateway.store.store import Store
 from providers.contract import Receipt
-from ratelimit.caps import Cap, Slot
+from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
 from tests.worlds.watched_link import Killed, WatchedLink
 
@@ -49,7 +44,7 @@ OTHER = next(
 HOME = min(f"p:{PHONE}", f"p:{OTHER}")  # of two persons with phones
 TWO_A_DAY = Cap("two-a-day", 2, DAY, "1d", "marketing", None)
 ONE_SMS = Cap("one-sms", 1, DAY, "1d", None, "sms")
-decode_claim = msgspec.msgpack.Decoder(Claim).decode
+encode = msgspec.msgpack.encode
 
 
 def keys_for(identity: str) -> Keys:
@@ -66,11 +61,11 @@ def in_store(
     trio.run(main)
 
 
-def send(store: Store, to: str = PHONE, now_ms: int = T0, **changes: Any) -> Send:
+def send(store: Store, to: str = PHONE, now_ms: int = T0, **changes: Any) -> MessageRequest:
     return request(**({"id": store.new_message_id(to, now_ms), "to": to, "user": USER} | changes))
 
 
-async def outcome(store: Store, wanted: Send, now_ms: int = T0) -> tuple[str, str | None]:
+async def outcome(store: Store, wanted: MessageRequest, now_ms: int = T0) -> tuple[str, str | None]:
     (answer,) = await store.admit([wanted], now_ms)
     return answer.outcome, answer.id
 
@@ -133,7 +128,7 @@ def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
             await accept(store, campaign=f"c{number:05}")
         with_ten = await cost(store, "x0001")
         keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
-        claim = encode(Claim("1M7Q5CQG0000000000AB", T0 + DAY))
+        claim = claim_codec.encode(Claim("1M7Q5CQG0000000000AB", T0 + DAY))
         await store.link.call(
             [
                 ("SET", keys.claim(holder, f"c{number:05}"), claim, "PXAT", T0 + DAY)
@@ -221,7 +216,7 @@ def deaths() -> Iterator[int]:
 def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_url: str) -> None:
     """Two persons become one, and a home moves: a process dies at each of its calls in turn."""
     client = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
-    old_user = encode((2, {"summer": Claim("1M7Q5CQG0000000000AB", T0 + DAY)}, []))
+    old_user = encode((2, {"summer": schema2.Claim("1M7Q5CQG0000000000AB", T0 + DAY)}, []))
 
     async def work(store: Store) -> None:
         await accept(store, user=None, campaign="spring")
@@ -256,8 +251,8 @@ def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_
 
 
 def test_what_records_of_schema_2_hold_is_honoured_and_written_as_new_ones(redis_url: str) -> None:
-    old = encode((2, {"autumn": Claim("1M7Q5CQG0000000000AB", T0 + DAY)}, []))
-    slots = encode((2, {}, [Slot("1M7Q5CQG0000000000AB", T0, "marketing", "viber")]))
+    old = encode((2, {"autumn": schema2.Claim("1M7Q5CQG0000000000AB", T0 + DAY)}, []))
+    slots = encode((2, {}, [schema2.Slot("1M7Q5CQG0000000000AB", T0, "marketing", "viber")]))
     phone, user = f"p:{PHONE}", f"u:{USER}"
 
     async def work(store: Store) -> None:
@@ -272,7 +267,7 @@ def test_what_records_of_schema_2_hold_is_honoured_and_written_as_new_ones(redis
         assert (await record(store, user)).home == phone
         (value,) = await store.link.call([("GET", keys_for(phone).claim(phone, "autumn"))])
         assert isinstance(value, bytes)
-        assert decode_claim(value) == Claim("1M7Q5CQG0000000000AB", T0 + DAY)
+        assert claim_codec.decode(value) == Claim("1M7Q5CQG0000000000AB", T0 + DAY)
         await accept(store, campaign="winter")
         assert (await outcome(store, send(store, campaign="spring")))[0] == "suppressed"
         later = T0 + 80 * DAY
@@ -288,7 +283,7 @@ def test_a_live_claim_of_schema_2_goes_with_its_message(redis_url: str) -> None:
 
     async def work(store: Store) -> None:
         id_ = await accept(store, user=None, route="viber-only")
-        copy = encode((2, {"autumn": Claim(id_, 0), "gone": Claim(id_[:-1] + "0", 0)}, []))
+        copy = encode((2, {"autumn": schema2.Claim(id_, 0), "gone": schema2.Claim(id_[:-1] + "0", 0)}, []))
         await store.link.call([("SET", keys_for(user).person(user), copy)])
         assert await outcome(store, send(store)) == ("duplicate", id_)
         await store.apply([Item(id_, ev.Cancelled())], T0)
@@ -347,7 +342,7 @@ def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_
         keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
         (value,) = await store.link.call([("GET", keys.claim(holder, "autumn"))])
         assert isinstance(value, bytes)
-        claim = decode_claim(value)
+        claim = claim_codec.decode(value)
         assert (claim.message, claim.until_ms > T0) == (id_, True)
         for other in (send(store, user=None), send(store, OTHER)):
             assert await outcome(store, other) == ("duplicate", id_)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.core.model import SCHEMA
+from gateway.core.records.codec import SCHEMA
 from gateway.redis.errors import StoreUnavailable
 from gateway.store import installation
 from gateway.store import keys as k
@@ -42,10 +42,20 @@ def test_data_of_a_newer_schema_is_refused(redis_url: str) -> None:
 
 def test_data_of_an_older_schema_is_refused_and_left_as_it_is(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": SCHEMA - 1, "shards": 1})
+        client.hset(k.META, mapping={"schema": installation.OLDEST_SCHEMA - 1, "shards": 1})
     with pytest.raises(StoreUnfitError, match=r"before its first release.*empty"):
         installation.prepare(redis_url, 1)
-    assert record(redis_url)[b"schema"] == str(SCHEMA - 1).encode()
+    assert record(redis_url)[b"schema"] == str(installation.OLDEST_SCHEMA - 1).encode()
+
+
+def test_the_schema_of_data_that_can_be_read_is_raised_at_the_start(redis_url: str) -> None:
+    oldest = installation.OLDEST_SCHEMA
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(k.META, mapping={"schema": oldest, "shards": 1})
+    installation.look(redis_url, 1)
+    assert record(redis_url)[b"schema"] == str(oldest).encode()
+    installation.prepare(redis_url, 1)
+    assert record(redis_url)[b"schema"] == str(SCHEMA).encode()
 
 
 def test_a_record_that_is_no_record_is_refused(redis_url: str) -> None:

@@ -1,6 +1,6 @@
 """The real store against a plain model of it.
 
-Any sequence of requests and happenings leaves Redis as the pure rules say, and ledger, totals,
+Any sequence of requests and events leaves Redis as the pure rules say, and ledger, totals,
 timers, lanes and persons' records agree with the messages. Of batches that are committed at the
 same time there is an order which explains all answers and all that is in Redis.
 """
@@ -8,7 +8,6 @@ same time there is an order which explains all answers and all that is in Redis.
 from __future__ import annotations
 
 import copy
-import datetime
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,27 +27,23 @@ from hypothesis.stateful import (
 
 from gateway.core import admission, cascade
 from gateway.core import events as ev
-from gateway.core.effects import Post
-from gateway.core.model import (
-    Claim,
-    Message,
-    Person,
-    Send,
-    new_id,
-    shard_of_id,
-    unpack_message,
-    unpack_person,
-)
+from gateway.core.addresses import Addresses
+from gateway.core.ids import new_id, shard_of_id
 from gateway.core.persons import prune
+from gateway.core.plan import Refusal
+from gateway.core.records.entries import Post, ledger_codec
+from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.person import Person, claim_codec, unpack_person
+from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_link
 from gateway.store import randomness as noise
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.store import Store
-from gateway.store.writes import LedgerEntry, add_up
+from gateway.store.writes import add_up
 from ratelimit.caps import Cap
-from tests.core.test_cascade_properties import HAPPENINGS
+from tests.core.test_cascade_properties import EVENTS
 from tests.worlds.cascade_world import DAY, T0, policy, request
 from tests.worlds.watched_link import Killed, WatchedLink
 
@@ -57,24 +52,26 @@ RULES = policy(
     caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
 )
 PHONES = st.sampled_from(["79160000001", "79160000002", "79160000003"])
+EMAILS = st.sampled_from([None, None, "anna@shop.example"])
 USERS = st.sampled_from([None, "u1", "u2", "u3"])
 ONE = st.tuples(
-    PHONES, USERS, st.sampled_from(["a", "b", None]), st.sampled_from(["otp", "marketing"])
+    st.builds(Addresses, PHONES, EMAILS),
+    USERS,
+    st.sampled_from(["a", "b", None]),
+    st.sampled_from(["otp", "marketing"]),
 )
+Wish = tuple[Addresses, str | None, str | None, str]
 REQUESTS = st.lists(ONE, min_size=1, max_size=4)
 # Few messages, so that committers meet on them.
-HAPPENED = st.lists(st.tuples(st.integers(0, 1), HAPPENINGS), min_size=1, max_size=2)
+HAPPENED = st.lists(st.tuples(st.integers(0, 1), EVENTS), min_size=1, max_size=2)
 TOGETHER = st.lists(
     st.one_of(st.lists(ONE, min_size=1, max_size=2), HAPPENED), min_size=2, max_size=3
 )
-decode_entry = msgspec.msgpack.Decoder(LedgerEntry).decode
-decode_claim = msgspec.msgpack.Decoder(Claim).decode
-
 Told = str | None  # the outcome of a request
 
 
 class Model:
-    """The same rules over dictionaries, one request or happening at a time.
+    """The same rules over dictionaries, one request or event at a time.
 
     Who is one person is a partition of the identities. What a person holds stands in the records of
     its identities, under whichever the store chose when it accepted the message."""
@@ -97,41 +94,41 @@ class Model:
         others = sorted(self.group(holder) - {holder})
         return [self.records.setdefault(i, Person()) for i in (holder, *others)]
 
-    def admit(self, send: Send, holder: str | None, now_ms: int) -> str:
+    def admit(self, send: MessageRequest, holder: str | None, now_ms: int) -> str:
         self.join(send.identities)
         people = self.people(holder or send.identities[0])
-        decision = admission.admit(send, people, None, RULES, now_ms, datetime.date(2100, 1, 1))
-        assert not isinstance(decision, admission.Rejected)
+        decision = admission.admit(send, people, None, RULES, now_ms)
+        assert not isinstance(decision, Refusal)
         self.posts.append(decision.post)
         if isinstance(decision, admission.Accepted):
-            if holder != "p:" + send.to:
+            if holder is not None and holder != send.identities[0]:
                 decision.message.person = holder
             self.messages[send.id] = decision.message
             self.lanes[(*decision.lane, send.id)] += 1
         return type(decision).__name__.lower()
 
-    def apply(self, message_id: str, happening: ev.Happening, now_ms: int) -> None:
+    def apply(self, message_id: str, event: ev.Event, now_ms: int) -> None:
         message = self.messages[message_id]
         people = self.people(message.holder)
-        effects = cascade.advance(message, happening, people, RULES, now_ms)
+        effects = cascade.advance(message, event, people, RULES, now_ms)
         self.posts += effects.posts
         if effects.lane:
             self.lanes[(*effects.lane, message_id)] += 1
 
     def do(self, job: Done, now_ms: int) -> bool:
         """Whether it comes out as the store said."""
-        if isinstance(job.what, Send):
+        if isinstance(job.what, MessageRequest):
             told = self.admit(job.what, job.holder, now_ms)
             at_home = job.holder in (None, *self.group(job.what.identities[0]))
             return at_home and told == job.told
-        self.apply(job.what.message_id, job.what.happening, now_ms)
+        self.apply(job.what.message_id, job.what.event, now_ms)
         return True
 
 
 class Done(NamedTuple):
     """What the store did, and what it told: a request with the id it got, and under whom."""
 
-    what: Send | Item
+    what: MessageRequest | Item
     told: Told = None
     holder: str | None = None
 
@@ -160,15 +157,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return trio.run(main)
 
     @rule(people=REQUESTS, wait_ms=st.sampled_from([0, 1, DAY // 2]))
-    def post(self, people: list[tuple[str, str | None, str | None, str]], wait_ms: int) -> None:
+    def post(self, people: list[Wish], wait_ms: int) -> None:
         self.now_ms += wait_ms
         self.explain(self.run(lambda store: self._admit(store, self._sends(people))))
 
-    def _sends(self, people: Sequence[tuple[str, str | None, str | None, str]]) -> list[Send]:
+    def _sends(self, people: Sequence[Wish]) -> list[MessageRequest]:
         return [
             request(
-                id=new_id(self.now_ms, shard_of(to, self.shards), noise.bits(45)),
-                to=to,
+                id=new_id(self.now_ms, shard_of(to.home(user), self.shards), noise.bits(45)),
+                addresses=to,
                 user=user,
                 campaign=campaign,
                 category=category,
@@ -176,11 +173,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
             for to, user, campaign, category in people
         ]
 
-    async def _admit(self, store: Store, sends: list[Send]) -> list[Done]:
+    async def _admit(self, store: Store, sends: list[MessageRequest]) -> list[Done]:
         answers = await store.admit(sends, self.now_ms)
         return [self._done(s, a.outcome, a.id) for s, a in zip(sends, answers, strict=True)]
 
-    def _done(self, send: Send, outcome: str, id_: str | None) -> Done:
+    def _done(self, send: MessageRequest, outcome: str, id_: str | None) -> Done:
         if outcome != "accepted" or id_ is None:
             return Done(send, outcome)
         message = self._stored(id_)
@@ -192,7 +189,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return unpack_message(id_, value)
 
     @rule(wish=ONE, at=st.integers(0, 14))
-    def die(self, wish: tuple[str, str | None, str | None, str], at: int) -> None:
+    def die(self, wish: Wish, at: int) -> None:
         """A process dies in the middle of a request, and its caller asks again."""
         (send,) = self._sends([wish])
 
@@ -210,17 +207,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.explain(self.run(work))
 
     @rule(
-        happenings=st.lists(st.tuples(st.integers(0, 50), HAPPENINGS), min_size=1, max_size=8),
+        events=st.lists(st.tuples(st.integers(0, 50), EVENTS), min_size=1, max_size=8),
         wait_ms=st.sampled_from([0, 1, 20_000, 16 * 60_000, DAY]),
     )
-    def happen(self, happenings: list[tuple[int, ev.Happening]], wait_ms: int) -> None:
+    def happen(self, events: list[tuple[int, ev.Event]], wait_ms: int) -> None:
         ids = list(self.model.messages)
         if not ids:
             return
         self.now_ms += wait_ms
         items = [
             Item(ids[i % len(ids)], h)
-            for i, h in happenings
+            for i, h in events
             if not (isinstance(h, ev.Claimed) and h.opt_out)
         ]
 
@@ -229,7 +226,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
         self.run(work)
         for item in items:
-            self.model.apply(item.message_id, item.happening, self.now_ms)
+            self.model.apply(item.message_id, item.event, self.now_ms)
 
     @rule(jobs=TOGETHER, wait_ms=st.sampled_from([0, 1, 20_000, DAY]))
     def at_once(self, jobs: list[list[Any]], wait_ms: int) -> None:
@@ -271,7 +268,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             if len(left) > 1 and not joined:
                 after = copy.deepcopy(model)
                 for job in left:
-                    if isinstance(job.what, Send):
+                    if isinstance(job.what, MessageRequest):
                         after.join(job.what.identities)
                 orders.append((after, left, True))
             for job in reversed(left):
@@ -284,9 +281,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if isinstance(job[0][1], str | None):
             return self._sends(job)
         return [
-            Item(ids[i % len(ids)], happening)
-            for i, happening in job
-            if ids and not (isinstance(happening, ev.Claimed) and happening.opt_out)
+            Item(ids[i % len(ids)], event)
+            for i, event in job
+            if ids and not (isinstance(event, ev.Claimed) and event.opt_out)
         ]
 
     @invariant()
@@ -332,14 +329,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def _held(self) -> dict[str, Person]:
         """What stands under each identity."""
         found: dict[str, Person] = {}
-        names = [key.decode() for key in self.client.keys("{k*}[pu]:*")]
+        names = [key.decode() for key in self.client.keys("{k*}[peu]:*")]
         for name, value in zip(names, self.client.mget(names) if names else [], strict=True):
             found[name.partition("}")[2]] = unpack_person(value)
         names = [key.decode() for key in self.client.keys("{k*}c:*")]
         for name, value in zip(names, self.client.mget(names) if names else [], strict=True):
             length, _, rest = name.partition("}c:")[2].partition(":")
             identity, campaign = rest[: int(length)], rest[int(length) + 1 :]
-            found[identity].claims[campaign] = decode_claim(value)
+            found[identity].claims[campaign] = claim_codec.decode(value)
         return found
 
     def _lanes(self) -> None:
@@ -356,7 +353,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         totals: Counter[bytes] = Counter()
         for keys in self._every():
             for _, fields in self.client.xrange(keys.ledger):
-                booked.update(add_up(decode_entry(unpack(fields[b"d"])).posts))
+                booked.update(add_up(ledger_codec.decode(unpack(fields[b"d"])).posts))
             for day in self.client.smembers(keys.days):
                 hash_ = self.client.hgetall(keys.totals(day.decode()))
                 totals.update({field: int(amount) for field, amount in hash_.items()})
@@ -388,7 +385,7 @@ def test_the_store_is_as_its_model(redis_url: str, shards: int) -> None:
 
 def test_the_model_notices_a_difference(redis_url: str) -> None:
     machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
-    machine.post([("79160000001", None, "a", "marketing")], 0)
+    machine.post([(Addresses("79160000001"), None, "a", "marketing")], 0)
     machine.redis_is_as_the_model()
     machine.client.zadd(HOME.timers, {"somebody": 1})
     with pytest.raises(AssertionError):
@@ -398,7 +395,7 @@ def test_the_model_notices_a_difference(redis_url: str) -> None:
 
 def test_two_that_commit_on_one_message_do_it_one_after_the_other(redis_url: str) -> None:
     machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
-    machine.post([("79160000001", None, "a", "marketing")], 0)
+    machine.post([(Addresses("79160000001"), None, "a", "marketing")], 0)
     machine.happen([(0, ev.Claimed(0))], 0)
     machine.at_once([[(0, ev.Accepted(0))], [(0, ev.LostAnswer(0))]], 0)
     assert machine.conflicts == 1

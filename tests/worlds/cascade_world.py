@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from typing import Any
 
 from gateway.core import admission, cascade, events
-from gateway.core.effects import Effects, Event, Post
-from gateway.core.model import Content, Message, Person, Send, StepStatus
+from gateway.core.addresses import Addresses
+from gateway.core.effects import Effects
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
+from gateway.core.records.entries import Post, StatusChange
+from gateway.core.records.message import Content, Message, StepStatus
+from gateway.core.records.person import Person
+from gateway.core.records.request import MessageRequest
 from providers.contract import Receipt
 from ratelimit.caps import Cap, window_max_ms
 
@@ -32,8 +35,8 @@ def policy(
     **provider: Any,
 ) -> Policy:
     steps = steps or (
-        RouteStep("viber", 15 * MINUTE, 10_000),
-        RouteStep("sms", 24 * 60 * MINUTE, 10_000),
+        RouteStep(("viber",), 15 * MINUTE, 10_000),
+        RouteStep(("sms",), 24 * 60 * MINUTE, 10_000),
     )
     return Policy(
         routes={"viber-then-sms": steps, "sms-only": steps[-1:], "viber-only": steps[:1]},
@@ -59,44 +62,43 @@ def policy(
     )
 
 
-def request(**changes: Any) -> Send:
+def request(*, to: str = "79161234567", **changes: Any) -> MessageRequest:
+    """A request to a phone, or to the `addresses` that are given."""
     fields: dict[str, Any] = {
         "id": ID,
         "app": "shop",
-        "to": "79161234567",
+        "addresses": Addresses(to),
         "country": "RU",
         "category": "marketing",
         "content": Content("Привет"),
         "campaign": "autumn",
     }
-    return Send(**(fields | changes))
+    return MessageRequest(**(fields | changes))
 
 
 class World:
     """One message's life. `now_ms` only moves when told."""
 
-    def __init__(self, rules: Policy | None = None, send: Send | None = None) -> None:
+    def __init__(self, rules: Policy | None = None, send: MessageRequest | None = None) -> None:
         self.policy = rules or policy()
         self.person = Person()
         self.now_ms = T0
         self.posts: list[Post] = []
-        self.events: list[Event] = []
+        self.status_changes: list[StatusChange] = []
         self.submitted: list[int] = []  # the step of each send
         self.lane: tuple[str, str] | None = None
         self.look_ups = 0
-        decision = admission.admit(
-            send or request(), [self.person], None, self.policy, T0, datetime.date(2100, 1, 1)
-        )
+        decision = admission.admit(send or request(), [self.person], None, self.policy, T0)
         assert isinstance(decision, admission.Accepted), decision
         self.message: Message = decision.message
         self.posts.append(decision.post)
-        self.events.append(decision.event)
+        self.status_changes.append(decision.status_change)
         self.lane = decision.lane
 
-    def happen(self, happening: events.Happening) -> Effects:
-        effects = cascade.advance(self.message, happening, [self.person], self.policy, self.now_ms)
+    def happen(self, event: events.Event) -> Effects:
+        effects = cascade.advance(self.message, event, [self.person], self.policy, self.now_ms)
         self.posts += effects.posts
-        self.events += effects.events
+        self.status_changes += effects.status_changes
         if effects.submit:
             self.submitted.append(self.message.current)
         if effects.lane is not None:
@@ -116,7 +118,7 @@ class World:
     def report(self, status: Any, step: int | None = None, **fields: Any) -> Effects:
         index = self.message.current if step is None else step
         receipt = Receipt(status=status, ref=f"{self.message.id}.{index}", **fields)
-        provider = self.message.steps[index].provider
+        provider = self.message.steps[index].candidate.provider
         return self.happen(events.Reported(index, receipt, provider))
 
     def timer(self) -> Effects:

@@ -11,8 +11,9 @@ from typing import Any
 import trio
 from prometheus_client import CollectorRegistry
 
-from gateway.core.model import Message, MessageStatus, Send, StepStatus, unpack_message
 from gateway.core.policy import Policy
+from gateway.core.records.message import Message, MessageStatus, StepStatus, unpack_message
+from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -136,7 +137,7 @@ class DispatchWorld:
 
     async def admit(self, count: int = 1, **changes: Any) -> list[str]:
         """Accepts messages to as many people; returns their ids."""
-        sends: list[Send] = []
+        sends: list[MessageRequest] = []
         for _ in range(count):
             to = str(next(self._people))
             id_ = self.store.new_message_id(to, self.clock())

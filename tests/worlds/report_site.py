@@ -12,10 +12,12 @@ from typing import Any
 import uvicorn
 from msgspec.structs import replace
 
-from gateway.core.events import Accepted, Claimed, Happening, Reported
-from gateway.core.model import Content, Send
+from gateway.core.addresses import Addresses
+from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
+from gateway.core.records.message import Content
+from gateway.core.records.request import MessageRequest
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_link
 from gateway.settings import file as configuration
@@ -31,7 +33,7 @@ START_WAIT_S = 20.0
 
 PRICES = {"viber": Price(5_200, 9_000, "EUR"), "sms": Price(41_000, 70_000, "EUR")}
 POLICY = Policy(
-    routes={"viber-then-sms": (RouteStep("viber", 900_000, 0), RouteStep("sms", 900_000, 0))},
+    routes={"viber-then-sms": (RouteStep(("viber",), 900_000, 0), RouteStep(("sms",), 900_000, 0))},
     categories={
         "marketing": CategoryRule("viber-then-sms", DAY_MS),
         "otp": CategoryRule("viber-then-sms", DAY_MS),
@@ -59,10 +61,10 @@ async def send_all(store: Store) -> None:
     for position, (app, campaign, count, by_viber, by_sms, days_ago) in enumerate(CAMPAIGNS):
         now_ms = NOW_MS - days_ago * DAY_MS
         first = [
-            Send(
+            MessageRequest(
                 id=store.new_message_id(to, now_ms),
                 app=app,
-                to=to,
+                addresses=Addresses(to),
                 country="RU" if n % 3 else "DE",
                 category="marketing" if campaign else "otp",
                 content=Content("Скидки начались"),
@@ -71,11 +73,13 @@ async def send_all(store: Store) -> None:
             for n in range(count)
             if (to := f"79{position}{n:08}")
         ]
-        again = [replace(s, id=store.new_message_id(s.to, now_ms)) for s in first[::10] if campaign]
+        again = [
+            replace(s, id=store.new_message_id(s.home, now_ms)) for s in first[::10] if campaign
+        ]
         await store.admit(first + again, now_ms)
 
-        async def happen(ids: Sequence[str], happening: Happening, now_ms: int = now_ms) -> None:
-            await store.apply([Item(id_, happening) for id_ in ids], now_ms)
+        async def happen(ids: Sequence[str], event: Event, now_ms: int = now_ms) -> None:
+            await store.apply([Item(id_, event) for id_ in ids], now_ms)
 
         async def end(
             ids: Sequence[str], step: int, provider: str, status: Any, now_ms: int = now_ms

@@ -14,7 +14,8 @@ import structlog
 import trio
 
 from gateway.core.events import NotKnown, Refused, Reported
-from gateway.core.model import Message, read_ref, step_ref
+from gateway.core.ids import read_ref, step_ref
+from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store.apply import Item
 from providers.contract import Fault, Provider, Receipt, SendFault
@@ -36,7 +37,7 @@ class LookUps:
 
     def add(self, message: Message) -> None:
         """Lines up the message's current step."""
-        step = message.steps[message.current]
+        step = message.step
         ref = step_ref(message.id, message.current, step.series)
         if len(self._line) < LINE_MAX:
             self._line[ref] = step.claimed_ms

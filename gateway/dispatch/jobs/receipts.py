@@ -42,7 +42,7 @@ async def run(deps: DispatchDeps, provider: Provider) -> None:
                 deps.metrics.receipts.labels(name, "fault").inc()
             return len(receipts) == 1
         deps.metrics.receipts.labels(name, "applied").inc(taken.applied)
-        deps.metrics.receipts.labels(name, "parked").inc(taken.parked)
+        deps.metrics.receipts.labels(name, "parked").inc(taken.kept)
         return True
 
     async def receive(receipts: Sequence[Receipt]) -> None:

@@ -1,8 +1,9 @@
-"""Due timers become happenings: a retry's delay is over, a step's time is up, a look-up is due.
+"""Due timers become events: a retry's delay is over, a step's time is up, a look-up is due.
 
 Owns the looking and nothing of what a timer means. Several dispatchers look at the same timers: the
 first one's commit moves the timer, the others find nothing to do, and a spread of the waits keeps
-them apart. Redis away: tried again. A timer whose message is gone is forgotten.
+them apart. Redis away: tried again. A timer whose message is gone is forgotten;
+that of a newer Kaskad's message is left to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.core.events import TimerDue
-from gateway.core.model import Message
+from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.failpoints import point
 from gateway.store import lanes
@@ -38,12 +39,27 @@ async def run(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) ->
 async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> bool:
     """Fires what is due now; whether there may be more. Raises StoreUnavailable."""
     now_ms = deps.clock()
-    due = await lanes.due_timers(deps.link, shard, now_ms)
-    if not due:
-        return False
-    point("timer_due")
-    changed = 0
+    changed = left = 0
+    while due := await lanes.due_timers(deps.link, shard, now_ms, left):
+        point("timer_due")
+        fired, newer = await _fire(deps, shard, due, now_ms, ask)
+        changed += fired
+        left += newer
+        if fired or not newer or len(due) < lanes.TIMERS_COUNT:
+            break
+    deps.metrics.timers.inc(changed)
+    return changed > 0 and len(due) >= lanes.TIMERS_COUNT
+
+
+async def _fire(
+    deps: DispatchDeps, shard: int, due: list[str], now_ms: int, ask: Callable[[Message], None]
+) -> tuple[int, int]:
+    """How many of these timers changed a message, and how many were left alone."""
+    changed = newer = 0
     for applied in await deps.store.apply([Item(id_, TimerDue()) for id_ in due], now_ms):
+        if applied.newer:
+            newer += 1
+            continue
         if applied.message is None:
             await lanes.drop_timer(deps.link, shard, applied.item.message_id)
             _log.warning("a timer's message is gone", message=applied.item.message_id)
@@ -53,5 +69,6 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
             ask(applied.message)
         if applied.effects.lane is not None:
             point("fallback_queued")
-    deps.metrics.timers.inc(changed)
-    return changed > 0 and len(due) >= lanes.TIMERS_COUNT
+    if newer:
+        _log.info("timers of a newer Kaskad are left to it", shard=shard, n=newer)
+    return changed, newer

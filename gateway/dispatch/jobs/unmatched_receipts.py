@@ -16,15 +16,19 @@ _log = structlog.get_logger("dispatch")
 
 
 async def run(deps: DispatchDeps, shard: int) -> None:
-    """Looks after one shard's parked receipts until cancelled."""
+    """Looks after one shard's unmatched receipts until cancelled."""
 
     async def turn() -> float:
-        taken = await receipts.sweep_parked(deps.store, shard, deps.clock())
-        for became in ("applied", "parked", "dropped"):
-            deps.metrics.parked.labels(became).inc(getattr(taken, became))
+        taken = await receipts.sweep_unmatched(deps.store, shard, deps.clock())
+        for outcome, count in (
+            ("applied", taken.applied),
+            ("parked", taken.kept),
+            ("dropped", taken.dropped),
+        ):
+            deps.metrics.parked.labels(outcome).inc(count)
         if taken.dropped:
             _log.warning("receipts nobody knows were dropped", n=taken.dropped)
-        total = taken.applied + taken.parked + taken.dropped
+        total = taken.applied + taken.kept + taken.dropped
         return 0.0 if total >= receipts.SWEEP_COUNT else LOOK_S
 
-    await deps.watchdog("parked").for_ever(turn)
+    await deps.watchdog("unmatched receipts").for_ever(turn)

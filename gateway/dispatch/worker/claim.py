@@ -10,24 +10,35 @@ not have been made, and `resolve` tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from gateway.core.events import CURRENT, Claimed, Happening, LostAnswer, PutBack, Refused
-from gateway.core.model import (
+from gateway.core.channels import CHANNELS
+from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
+from gateway.core.ids import step_ref
+from gateway.core.policy import SENDING_LIMIT_MS
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.message import (
     Content,
     Message,
     StepStatus,
-    decode_content,
-    step_ref,
+    content_codec,
     unpack_message,
 )
-from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.timing import patience_ms
 from gateway.failpoints import point
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
+
+# What a channel's content says of a submission: the fields of both that are called the same.
+_SAID = {
+    row.name: tuple(
+        name for name in row.content.__struct_fields__ if name in Submission.__struct_fields__
+    )
+    for row in CHANNELS.values()
+}
 
 NO_CONTENT = Fault("no_content", "no_content", True)
 
@@ -49,14 +60,15 @@ class Held(msgspec.Struct, frozen=True):
     since: float
     submission: Submission
 
-    def became(self, happening: Happening) -> Item:
-        """The item that records what became of it: of this claim alone."""
-        return Item(self.entry.message_id, happening, self.entry.at, self.claimed_ms)
+    def became(self, event: Event) -> Item:
+        """The item that records its outcome: of this claim alone."""
+        return Item(self.entry.message_id, event, self.entry.at, self.claimed_ms)
 
 
 class Claims(msgspec.Struct, frozen=True):
     """`held` may be sent. `busy` entries are of steps somebody else is sending right now: still
-    ours, to look at again. `broken` items are to be committed. All others are acknowledged."""
+    ours, to look at again. `broken` items are to be committed. All others are acknowledged, but
+    for those of a newer Kaskad's messages, which stay pending for it."""
 
     held: list[Held]
     busy: list[Entry]
@@ -64,7 +76,8 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """`queued` entries are to be claimed, `busy` ones looked at again; all others are acknowledged.
+    """`queued` entries are to be claimed, `busy` ones looked at again; all others are acknowledged,
+    or left pending where their message is a newer Kaskad's.
 
     `lost` and `put_back` count."""
 
@@ -80,10 +93,10 @@ async def claim(
     """Claims the current steps of entries of different messages, all of one provider's lanes."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
-    happening = Claimed(CURRENT, provider=provider)
+    event = Claimed(CURRENT, provider=provider)
     claims = Claims([], [], [])
     for applied in await store.apply(
-        [Item(entry.message_id, happening, entry.at) for entry in entries], now_ms
+        [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
     ):
         message, entry = applied.message, by_id[applied.item.message_id]
         if message is None:
@@ -95,7 +108,7 @@ async def claim(
             refusal = Refused(message.current, NO_CONTENT)
             claims.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
-            content = decode_content(message.content)
+            content = content_codec.decode(message.content)
             submission = submission_of(message, content, sender, now_ms)
             claims.held.append(Held(entry, message.current, now_ms, since, submission))
     point("claimed")
@@ -104,17 +117,19 @@ async def claim(
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
     """What the provider of the current step is asked to send; `sender` is the configured one."""
-    step = message.steps[message.current]
-    viber = step.channel == "viber"
+    step = message.step
+    said = content.of(step.channel)
+    fields: dict[str, Any] = {"sender": sender, "text": ""}
+    for name in _SAID[step.channel]:
+        value = getattr(said, name)
+        if value is not None:
+            fields[name] = value
     return Submission(
         ref=step_ref(message.id, message.current, step.series),
-        to="+" + message.to,
-        sender=sender if viber else content.sms_sender or sender,
+        to=f"+{message.addresses.phone}",
         category=message.category,
-        text=content.for_channel(step.channel),
         validity_ms=patience_ms(message, step, now_ms),
-        image_url=content.image_url if viber else None,
-        button=content.button if viber else None,
+        **fields,
     )
 
 
@@ -135,19 +150,19 @@ async def resolve(
     resolved = Resolved([], [])
     items: list[Item] = []
     lost = put_back = 0
-    for entry, message in zip(entries, await _load(store, entries), strict=True):
+    for entry, message in await _load(store, entries):
         if message is None:
             items.append(Item(entry.message_id, LostAnswer(0), entry.at))
             continue
-        step = message.steps[message.current]
+        step = message.step
         ours = step.provider == provider
         if ours and step.status == StepStatus.QUEUED:
             resolved.queued.append(entry)
             continue
-        happening: Happening = LostAnswer(message.current)
+        event: Event = LostAnswer(message.current)
         if ours and step.status == StepStatus.SENDING:
             if step.claimed_ms == ours_ms:
-                happening = PutBack(message.current)
+                event = PutBack(message.current)
                 put_back += 1
             elif dead or now_ms - step.claimed_ms >= SENDING_LIMIT_MS:
                 lost += 1
@@ -155,20 +170,25 @@ async def resolve(
                 resolved.busy.append(entry)
                 continue
         # For a step that is not being sent this changes nothing and acknowledges the entry.
-        items.append(Item(entry.message_id, happening, entry.at, step.claimed_ms))
+        items.append(Item(entry.message_id, event, entry.at, step.claimed_ms))
     await store.apply(items, now_ms)
     return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)
 
 
-async def _load(store: Store, entries: Sequence[Entry]) -> list[Message | None]:
-    """One GET each, in one round trip: the entries may be of several shards."""
+async def _load(store: Store, entries: Sequence[Entry]) -> list[tuple[Entry, Message | None]]:
+    """One GET each, in one round trip: the entries may be of several shards. Messages of a newer
+    Kaskad are left out."""
     commands = []
     for entry in entries:
         keys = store.keys_for_message(entry.message_id)
         assert keys is not None, f"{entry.message_id} is no message of this installation"
         commands.append(("GET", keys.message(entry.message_id)))
-    replies = await store.link.call(commands)
-    return [
-        None if reply is None else unpack_message(entry.message_id, reply)
-        for entry, reply in zip(entries, replies, strict=True)
-    ]
+    loaded: list[tuple[Entry, Message | None]] = []
+    for entry, reply in zip(entries, await store.link.call(commands), strict=True):
+        try:
+            message = None if reply is None else unpack_message(entry.message_id, reply)
+        except NewerRecordError:
+            store.counts.newer += 1
+        else:
+            loaded.append((entry, message))
+    return loaded

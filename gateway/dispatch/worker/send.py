@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import trio
 
-from gateway.core.events import Accepted, Happening, LostAnswer, NotSent, PutBack, Refused
+from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
 from gateway.dispatch.backoff import AWAY
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
@@ -53,13 +53,13 @@ class Answer:
         self.halt = False
         self.split = False
 
-    def add(self, held: Held, became: str, happening: Happening) -> None:
-        self.items.append(held.became(happening))
+    def add(self, held: Held, became: str, event: Event) -> None:
+        self.items.append(held.became(event))
         self.counts[became] += 1
 
-    def add_all(self, became: str, happening: Callable[[Held], Happening]) -> None:
+    def add_all(self, became: str, event: Callable[[Held], Event]) -> None:
         for held in self.piece:
-            self.add(held, became, happening(held))
+            self.add(held, became, event(held))
 
 
 def read_outcomes(piece: Sequence[Held], outcomes: Sequence[Outcome], sent_ms: int) -> Answer:
@@ -203,7 +203,7 @@ class Sender:
 
         Requests that end while a commit is under way, or soon after, are recorded together by the
         next one: whoever gets the lock first commits for all. Should that one be cancelled, the
-        next does it again, which changes nothing twice: a happening is of one claim."""
+        next does it again, which changes nothing twice: a event is of one claim."""
         gathered = self._gathered
         gathered.items += items
         async with self._recording:

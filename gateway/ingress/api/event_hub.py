@@ -54,7 +54,7 @@ class Subscription:
         self.news = asyncio.Event()
         self._entries: deque[EventEntry] = deque()
 
-    def push(self, entry: EventEntry) -> None:
+    def add(self, entry: EventEntry) -> None:
         if len(self._entries) >= QUEUE_ENTRIES_MAX:
             self._entries.clear()
             self.overflowed = True
@@ -140,6 +140,6 @@ class EventHub:
             for entry in entries:
                 feed.positions[entry.shard] = entry.entry
                 for subscription in feed.subscriptions:
-                    subscription.push(entry)
+                    subscription.add(entry)
             full = full or len(entries) >= EVENT_ENTRIES_MAX
         return full

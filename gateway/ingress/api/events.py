@@ -16,7 +16,8 @@ import re
 
 import msgspec
 
-from gateway.core.effects import Event
+from gateway.core.channels import ChannelName
+from gateway.core.records.entries import StatusChange
 from gateway.ingress.api.event_hub import EventHub, Position, Subscription, position_at
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
@@ -27,7 +28,6 @@ from gateway.redis.errors import StoreError
 from gateway.settings.tables import Server
 from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
-from providers.contract import Channel
 
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000  # what a browser is told to wait
@@ -51,7 +51,7 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     campaign: str | None
     status: Status
-    channel: Channel | None
+    channel: ChannelName | None
     reason: str | None
     at: Time
     metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
@@ -164,13 +164,13 @@ class _EventStream:
             await asyncio.sleep(RETRY_S)
 
     async def _tell(self, entry: EventEntry) -> None:
-        for index, event in enumerate(entry.events):
+        for index, change in enumerate(entry.changes):
             position = position_at(entry.entry, index)
             if position <= self._positions[entry.shard]:
                 continue
             self._positions[entry.shard] = position
             id_ = ",".join(f"{p.entry}.{p.nth}" for p in self._positions)
-            data = to_json(_data(event))
+            data = to_json(_data(change))
             self._unsent.append(b"event: status\nid: %s\ndata: %s\n\n" % (id_.encode(), data))
         if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
             await self._flush()
@@ -185,13 +185,13 @@ class _EventStream:
             await self._request.write(body)
 
 
-def _data(event: Event) -> EventData:
+def _data(change: StatusChange) -> EventData:
     return EventData(
-        id=event.id,
-        campaign=event.campaign,
-        status=event.status,  # type: ignore[arg-type]  # the same names
-        channel=event.channel,  # type: ignore[arg-type]  # the same names
-        reason=event.reason,
-        at=rfc3339(event.at_ms),
-        metadata=event.metadata or msgspec.UNSET,
+        id=change.id,
+        campaign=change.campaign,
+        status=change.status,  # type: ignore[arg-type]  # the same names
+        channel=change.channel,
+        reason=change.reason,
+        at=rfc3339(change.at_ms),
+        metadata=change.metadata or msgspec.UNSET,
     )

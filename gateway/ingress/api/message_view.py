@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from gateway.core.model import MESSAGE_NAMES, STEP_NAMES, Message, Step, step_ref
+from gateway.core.addresses import Recipient
+from gateway.core.channels import CHANNELS, ChannelName, Until
+from gateway.core.ids import step_ref
 from gateway.core.money import format_amount
+from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import rfc3339
-from providers.contract import Category, Channel
+from providers.contract import Category
 
 Amount = Annotated[
     str,
@@ -41,16 +44,22 @@ class StepError(msgspec.Struct, frozen=True):
 
 
 class StepView(msgspec.Struct, frozen=True):
-    """One attempt on one channel. `parts` is null where a channel has none."""
+    """One attempt to reach the person on one channel. `provider` is null until one is chosen,
+    `parts` where the channel has none, `billed` and `cost` until something was booked."""
 
-    channel: Channel
-    provider: str
+    channel: ChannelName
+    provider: str | None
     status: StepStatus
+    until: Until
     provider_id: str | None
     attempts: int
     sent_at: Time | None
+    delivered_at: Time | None
+    seen_at: Time | None
     done_at: Time | None
     parts: int | None
+    billed: Amount | None
+    cost: Amount | None
     error: StepError | None
 
 
@@ -63,16 +72,18 @@ class Billing(msgspec.Struct, frozen=True):
 
 
 class MessageView(msgspec.Struct, frozen=True):
-    """One message and its steps, in the order of its route."""
+    """One message and its steps, in the order of its route. `final`: no step is under way and none
+    can start."""
 
     id: str
     app: str
     user: str | None
-    to: str
+    to: str | Recipient
     campaign: str | None
     category: Category
     route: str
     status: Status
+    final: bool
     reason: str | None
     created_at: Time
     updated_at: Time
@@ -87,11 +98,12 @@ def view_of(message: Message, currency: str) -> MessageView:
         id=message.id,
         app=message.app,
         user=message.user,
-        to="+" + message.to,
+        to=message.addresses.shown(),
         campaign=message.campaign,
         category=message.category,
         route=message.route,
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
+        final=message.closed,
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),
@@ -103,25 +115,40 @@ def view_of(message: Message, currency: str) -> MessageView:
 
 def _step_view(message: Message, index: int) -> StepView:
     step = message.steps[index]
-    fault = step.fault
+    attempt = step.attempt
+    fault = step.latest_fault
+    has_parts = CHANNELS[step.channel].parts is not None
+    bills = message.delivered_step == index and message.billed is not None
     return StepView(
         channel=step.channel,
         provider=step.provider,
         status=STEP_NAMES[step.status],  # type: ignore[arg-type]  # the same names
+        until=step.until,
         provider_id=_provider_id(message, index, step),
-        attempts=step.attempts,
-        sent_at=rfc3339(step.sent_ms) if step.sent_ms else None,
-        done_at=rfc3339(step.done_ms) if step.done_ms else None,
-        parts=step.parts if step.channel == "sms" else None,
+        attempts=step.tries,
+        sent_at=_time(attempt.sent_ms if attempt is not None else 0),
+        delivered_at=_time(step.delivered_ms),
+        seen_at=_time(step.seen_ms),
+        done_at=_time(step.done_ms),
+        parts=step.parts if has_parts else None,
+        billed=format_amount(message.billed or 0) if bills else None,
+        cost=format_amount(step.charged) if step.charged is not None else None,
         error=StepError(fault.code, fault.name, fault.permanent) if fault is not None else None,
     )
 
 
 def _provider_id(message: Message, index: int, step: Step) -> str | None:
     """A provider that has the step and gave it no id of its own knows it by ours."""
-    if step.provider_id is None and step.sent_ms:
-        return step_ref(message.id, index, step.series)
-    return step.provider_id
+    attempt = step.attempt
+    if attempt is None:
+        return None
+    if attempt.provider_id is None and attempt.sent_ms:
+        return step_ref(message.id, index, attempt.series)
+    return attempt.provider_id
+
+
+def _time(moment_ms: int) -> str | None:
+    return rfc3339(moment_ms) if moment_ms else None
 
 
 def _billing(message: Message, currency: str) -> Billing | None:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gateway.core.events import Cancelled
-from gateway.core.model import MESSAGE_NAMES, Message
+from gateway.core.records.message import MESSAGE_NAMES, Message
+from gateway.core.records.request import Answer
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.message_view import view_of
 from gateway.ingress.api.requests import key_fault
-from gateway.ingress.api.results import Result, failure, result_of
+from gateway.ingress.api.results import Result, failure, newer_record, result_of
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.batcher import Busy
 from gateway.ingress.http.asgi import NOT_JSON, to_json
@@ -26,7 +27,6 @@ from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, refu
 from gateway.ingress.http.request import Request
 from gateway.settings.tables import Server
 from gateway.store import reads
-from gateway.store.admit import Answer
 from gateway.store.apply import Item
 from gateway.store.store import Store
 
@@ -153,6 +153,8 @@ class MessageEndpoints:
     async def cancel(self, request: Request) -> None:
         message = await self._own(request)
         (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
+        if applied.newer:
+            raise Refusal(newer_record())
         if applied.message is None:
             raise _no_message()
         if not applied.effects.changed:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from gateway.core.policy import Policy
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
 from gateway.finance.report import (
     FILTERS,
@@ -56,10 +57,10 @@ Pairs = list[tuple[str, str]]
 class ReportEndpoints:
     """Answers for the cost report. `now_ms` is the edge's clock."""
 
-    def __init__(self, link: Link, shards: int, currency: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, link: Link, shards: int, policy: Policy, now_ms: Callable[[], int]) -> None:
         self._link = link
         self._shards = shards
-        self._currency = currency
+        self._currency, self._baseline = policy.currency, policy.baseline
         self._now_ms = now_ms
 
     async def cost(self, request: Request) -> None:
@@ -83,7 +84,7 @@ class ReportEndpoints:
         others, chosen = _format(pairs)
         query = parse_query(others, self._today())
         pages = pages_of_totals(self._link, self._shards, query.from_day, query.to_day)
-        report = await cost_report(pages, query, self._currency)
+        report = await cost_report(pages, query, self._currency, self._baseline)
         if chosen == "json":
             await request.respond(200, to_json(report), PRIVATE, JSON)
             return
@@ -106,7 +107,7 @@ class ReportEndpoints:
     async def _read(self, query: Query) -> tuple[PageReports, Suggestions]:
         """Everything on the page, from one reading of the totals."""
         rows, summary, channels = (
-            Tally(msgspec.structs.replace(query, group_by=keys), self._currency)
+            Tally(msgspec.structs.replace(query, group_by=keys), self._currency, self._baseline)
             for keys in (query.group_by, (), ("channel",))
         )
         apps: set[str] = set()

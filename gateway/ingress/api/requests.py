@@ -13,100 +13,59 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.core import phones
-from gateway.core.model import Content
-from gateway.core.phones import Phone, PhoneError
+from gateway.core import addresses
+from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipient
+from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
+from gateway.core.plan import channels_without_text
 from gateway.core.policy import Policy
+from gateway.core.records.message import Content, content_with
+from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Fault
-from providers.contract import Button as CoreButton
 from providers.contract import Category
 
 TTL_S_MAX = 2_592_000
 METADATA_BYTES_MAX = 1024
-URL_MAX = 1000
 KEY_MAX = 255  # an idempotency key
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
-_NO_CONTROL = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 
-PHONE_RULE = "A phone number in E.164, such as +79161234567."
-_URL_RULE = f"An absolute http or https address of at most {URL_MAX} characters."
+# Fields that several channels have, by what they may hold.
+_PLAIN_FIELDS = ("sender", "subject", "title")
+_URL_FIELDS = ("image_url", "url")
+_MAILBOX_FIELDS = (("from", "from_"), ("reply_to", "reply_to"))
+_TEXT_KEYS = ("text", "category", "route", *CHANNELS)
 
-Text = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=1000, description="1 to 1000 characters.")
-]
 Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
         max_length=128,
         description="1 to 128 characters without control characters.",
-        extra_json_schema=_NO_CONTROL,
-    ),
-]
-Url = Annotated[
-    str,
-    msgspec.Meta(
-        min_length=8,
-        max_length=URL_MAX,
-        description=_URL_RULE,
-        extra_json_schema={"pattern": "^https?://[^\\s]+$"},
+        extra_json_schema=NO_CONTROL,
     ),
 ]
 
 
-class Button(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A button below a Viber message."""
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message to one person. `null` is the same as leaving a key out."""
 
-    caption: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=30, description="1 to 30 characters.")
-    ]
-    url: Url
-
-
-class ViberContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What differs on Viber. A button needs a text, here or in `text` of the message."""
-
-    text: Text | None = None
-    image_url: Url | None = None
-    button: Button | None = None
-
-
-class SmsContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What differs on SMS."""
-
-    text: Text | None = None
-    sender: (
+    to: (
         Annotated[
             str,
             msgspec.Meta(
-                min_length=1,
-                max_length=16,
-                description="A sender of 1 to 16 characters that the provider knows.",
-                extra_json_schema=_NO_CONTROL,
+                description=PHONE_RULE, extra_json_schema={"pattern": "^\\+[1-9][0-9]{6,14}$"}
             ),
         ]
-        | None
-    ) = None
-
-
-class SendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message to one person. `null` is the same as leaving a key out."""
-
-    to: Annotated[
-        str,
-        msgspec.Meta(
-            description=PHONE_RULE, extra_json_schema={"pattern": "^\\+[1-9][0-9]{6,14}$"}
-        ),
-    ]
+        | Recipient
+    )
     category: Annotated[
         Category,
         msgspec.Meta(
@@ -127,8 +86,6 @@ class SendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     user: Name | None = None
     campaign: Name | None = None
-    viber: ViberContent | None = None
-    sms: SmsContent | None = None
     route: Name | None = None
     ttl: (
         Annotated[
@@ -148,7 +105,7 @@ class SendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 min_length=1,
                 max_length=KEY_MAX,
                 description=f"1 to {KEY_MAX} characters without control characters.",
-                extra_json_schema=_NO_CONTROL,
+                extra_json_schema=NO_CONTROL,
             ),
         ]
         | None
@@ -164,11 +121,26 @@ class SendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-class Read(msgspec.Struct, frozen=True):
-    """A request that passed, and the phone it names."""
+# Beside them one key a channel, with what differs there.
+if TYPE_CHECKING:
+    SendRequest = RequestBody
+else:
+    SendRequest = msgspec.defstruct(
+        "SendRequest",
+        [(row.name, row.content | None, None) for row in CHANNELS.values()],
+        bases=(RequestBody,),
+        module=__name__,
+        namespace={"__doc__": RequestBody.__doc__},
+        frozen=True,
+        forbid_unknown_fields=True,
+    )
 
-    request: SendRequest
-    phone: Phone
+
+class Read(msgspec.Struct, frozen=True):
+    """A request that passed, and where it goes."""
+
+    request: RequestBody
+    destination: Destination
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -179,6 +151,7 @@ class Malformed(msgspec.Struct, frozen=True):
 
 _decode = msgspec.json.Decoder(SendRequest).decode
 _decode_any = msgspec.json.Decoder().decode
+_plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _metadata_json = msgspec.json.Encoder().encode
 
@@ -191,31 +164,35 @@ def read(raw: bytes | msgspec.Raw, policy: Policy) -> Read | Malformed | list[Fa
         return _all_faults(raw, policy)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    phone, faults = _meaning(request, policy, frozenset())
-    if faults or phone is None:
+    destination, faults = _meaning(request, policy, frozenset())
+    if faults or destination is None:
         return faults
-    return Read(request, phone)
+    return Read(request, destination)
 
 
-def content_of(request: SendRequest) -> Content:
+def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
+    """What the request says differently, by channel."""
+    return {name: said for name in CHANNELS if (said := getattr(request, name)) is not None}
+
+
+def content_of(request: RequestBody) -> Content:
     """The content as the core keeps it; without `text`, each of its channels has its own."""
-    viber, sms = request.viber, request.sms
-    button = viber.button if viber is not None else None
-    return Content(
-        text=request.text or "",
-        viber_text=viber.text if viber is not None else None,
-        image_url=viber.image_url if viber is not None else None,
-        button=CoreButton(button.caption, button.url) if button is not None else None,
-        sms_text=sms.text if sms is not None else None,
-        sms_sender=sms.sender if sms is not None else None,
-    )
+    return content_with(request.text or "", overrides_of(request))
 
 
-def body_hash(request: SendRequest) -> bytes:
+def body_hash(request: RequestBody) -> bytes:
     """128 bits of what was asked for: the order of keys, white space and escapes do not matter,
-    nor does the idempotency key itself, which may stand in the header instead."""
-    bare = msgspec.structs.replace(request, idempotency_key=None)
-    return blake2b(_canonical(bare), digest_size=16).digest()
+    nor does the idempotency key itself, which may stand in the header instead.
+
+    A key that a later version adds counts only where it is given, so that a repeated request keeps
+    its hash."""
+    said = {name: getattr(request, name) for name in HASHED_KEYS}
+    for name in request.__struct_fields__:
+        if name not in said and (value := getattr(request, name)) is not None:
+            said[name] = value
+    said["idempotency_key"] = None
+    raw = {name: msgspec.Raw(_canonical(value)) for name, value in said.items()}
+    return blake2b(_plain(raw), digest_size=16).digest()
 
 
 def key_fault(key: str) -> str | None:
@@ -229,17 +206,18 @@ def key_fault(key: str) -> str | None:
 
 
 def _meaning(
-    request: SendRequest, policy: Policy, unread: frozenset[str]
-) -> tuple[Phone | None, list[Fault]]:
+    request: RequestBody, policy: Policy, unread: frozenset[str]
+) -> tuple[Destination | None, list[Fault]]:
     """The rules beyond types and lengths. `unread` names keys whose value is a stand-in, because
     what was sent could not be read: they are at fault already."""
     faults: list[Fault] = []
-    phone = None
+    destination = None
     if "to" not in unread:
-        try:
-            phone = phones.parse(request.to)
-        except PhoneError as error:
-            faults.append(Fault("/to", str(error)))
+        found = addresses.read(request.to)
+        if isinstance(found, Destination):
+            destination = found
+        else:
+            faults.extend(Fault(f"/to{fault.pointer}", fault.detail) for fault in found)
     # One search for all names: almost always there is nothing to find.
     if _control(f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"):
         faults.extend(_control_faults(request))
@@ -249,51 +227,57 @@ def _meaning(
         faults.append(
             Fault("/metadata", f"As JSON it may have {METADATA_BYTES_MAX} bytes: shorten it.")
         )
-    if request.viber is not None or request.sms is not None:
-        faults.extend(_override_faults(request, unread))
-    if request.text is None and unread.isdisjoint(("text", "viber", "sms", "category", "route")):
-        faults.extend(_missing_texts(request, policy))
-    return phone, faults
+    for channel, said in overrides_of(request).items():
+        faults.extend(_override_faults(request, channel, said, unread))
+    if request.text is None and unread.isdisjoint(_TEXT_KEYS):
+        lacking = channels_without_text(
+            request.category,
+            request.route,
+            content_of(request),
+            destination.addresses if destination is not None else None,
+            policy,
+        )
+        if lacking:
+            faults.append(
+                Fault("/text", f"There is no text for {' and '.join(lacking)}: give one.")
+            )
+    return destination, faults
 
 
-def _control_faults(request: SendRequest) -> Iterator[Fault]:
+def _control_faults(request: RequestBody) -> Iterator[Fault]:
     for key in ("user", "campaign", "route", "idempotency_key"):
         value = getattr(request, key)
         if value is not None and _control(value) is not None:
             yield Fault(f"/{key}", "Control characters cannot stand here: leave them out.")
 
 
-def _override_faults(request: SendRequest, unread: frozenset[str]) -> Iterator[Fault]:
-    viber, sms = request.viber, request.sms
-    if sms is not None and sms.sender is not None and _control(sms.sender) is not None:
-        yield Fault("/sms/sender", "Control characters cannot stand here: leave them out.")
-    if viber is None:
+def _override_faults(
+    request: RequestBody, channel: str, said: ChannelContent, unread: frozenset[str]
+) -> Iterator[Fault]:
+    """What is wrong with one channel's own words; a field means the same on each channel."""
+    for name in _PLAIN_FIELDS:
+        value = getattr(said, name, None)
+        if value is not None and _control(value) is not None:
+            detail = "Control characters cannot stand here: leave them out."
+            yield Fault(f"/{channel}/{name}", detail)
+    for name in _URL_FIELDS:
+        value = getattr(said, name, None)
+        if value is not None and not _is_url(value):
+            yield Fault(f"/{channel}/{name}", URL_RULE)
+    for key, name in _MAILBOX_FIELDS:
+        value = getattr(said, name, None)
+        if value is not None and addresses.mailbox_of(value) is None:
+            yield Fault(f"/{channel}/{key}", MAILBOX_RULE)
+    html = getattr(said, "html", None)
+    if html is not None and len(html.encode()) > HTML_BYTES_MAX:
+        yield Fault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")
+    button = getattr(said, "button", None)
+    if button is None:
         return
-    if viber.image_url is not None and not _is_url(viber.image_url):
-        yield Fault("/viber/image_url", _URL_RULE)
-    if viber.button is None:
-        return
-    if not _is_url(viber.button.url):
-        yield Fault("/viber/button/url", _URL_RULE)
-    if viber.text is None and request.text is None and "text" not in unread:
-        yield Fault("/viber/button", "A button needs a text: give viber.text or text.")
-
-
-def _missing_texts(request: SendRequest, policy: Policy) -> Iterator[Fault]:
-    """Without `text`, each channel of the route must have its own. A route or category that is not
-    configured is the admission's to refuse."""
-    rule = policy.categories.get(request.category)
-    route = policy.routes.get(request.route or (rule.route if rule is not None else ""), ())
-    channels = {policy.providers[step.provider].channel for step in route}
-    viber_text = request.viber.text if request.viber is not None else None
-    sms_text = request.sms.text if request.sms is not None else None
-    lacking = [
-        channel
-        for channel, text in (("viber", viber_text), ("sms", sms_text))
-        if text is None and (channel in channels or not channels)
-    ]
-    if lacking:
-        yield Fault("/text", f"There is no text for {' and '.join(lacking)}: give one.")
+    if not _is_url(button.url):
+        yield Fault(f"/{channel}/button/url", URL_RULE)
+    if said.text is None and request.text is None and "text" not in unread:
+        yield Fault(f"/{channel}/button", f"A button needs a text: give {channel}.text or text.")
 
 
 def _is_url(url: str) -> bool:

@@ -13,11 +13,12 @@ from typing import Annotated, Literal, cast
 import msgspec
 import structlog
 
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.request import Answer
 from gateway.ingress.batcher import Busy
 from gateway.ingress.http.asgi import rfc3339
 from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, problem, unavailable
 from gateway.redis.errors import StoreUnavailable
-from gateway.store.admit import Answer
 
 UNSET = msgspec.UNSET
 
@@ -78,6 +79,8 @@ def result_of(answer: Answer | Exception) -> Result:
         return _suppressed(answer)
     if outcome == "conflict":
         return failure(conflict())
+    if outcome == "unavailable":
+        return failure(newer_record())
     return failure(invalid([Fault(answer.pointer, answer.detail)]))
 
 
@@ -95,6 +98,15 @@ def conflict() -> Problem:
     )
 
 
+def newer_record() -> Problem:
+    """Why an older process cannot serve what a newer one keeps."""
+    return problem(
+        "unavailable",
+        "A record of this person was written by a newer Kaskad, and an older one answered: send it "
+        "again.",
+    )
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What a caller is told of an exception; a bug is logged with the incident that is told."""
     if isinstance(error, Refusal):
@@ -102,6 +114,8 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, StoreUnavailable):
         _log.debug("store_away", reason=str(error))
         return unavailable()
+    if isinstance(error, NewerRecordError):
+        return Refusal(newer_record())
     if isinstance(error, Busy):
         return Refusal(problem("unavailable", "Too many requests wait already: send it again."))
     incident = secrets.token_hex(6)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from gateway.core import model
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.ndjson import LineSplitter, NdjsonLine, TooLong
 from gateway.ingress.api.results import Result, failure, result_of
@@ -30,7 +30,6 @@ from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
 from gateway.ingress.http.problems import Problem, Refusal, problem
 from gateway.ingress.http.request import Request
 from gateway.settings.tables import Server
-from gateway.store.admit import Answer
 
 WINDOW = 1_024  # lines between being read and being answered
 ANSWER_BYTES_MAX = 64 * 1024  # of answers in one write
@@ -179,7 +178,7 @@ class _MessageStream:
             self._room.clear()
             await self._room.wait()
 
-    async def _when_lane_has_room(self, message: model.Send) -> Problem | None:
+    async def _when_lane_has_room(self, message: MessageRequest) -> Problem | None:
         """Waits while the message's lane is full; the problem when it stays so."""
         crowded = self._queue.backlog_problem(message)
         if crowded is None:

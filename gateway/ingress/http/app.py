@@ -92,7 +92,7 @@ class Ingress:
             messages=MessageEndpoints(store, now_ms),
             events=self.events,
             optouts=OptOutEndpoints(store),
-            reports=ReportEndpoints(store.link, store.shards, settings.prices.currency, now_ms),
+            reports=ReportEndpoints(store.link, store.shards, store.policy, now_ms),
             callbacks=self.callbacks,
             health=HealthEndpoints(store.link, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),

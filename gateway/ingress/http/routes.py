@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
+from gateway.core import channels
 from gateway.ingress.api.callbacks import CallbackEndpoint, CallbackResult
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventData, EventsEndpoint
@@ -61,10 +62,7 @@ EXAMPLE = {
     "campaign": "autumn-sale",
     "category": "marketing",
     "text": "Autumn sale: 20% off until Sunday.",
-    "viber": {
-        "image_url": "https://shop.example/autumn.png",
-        "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
-    },
+    **channels.EXAMPLE,
     "metadata": {"segment": "b"},
 }
 _REPLAYED = {

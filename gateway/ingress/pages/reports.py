@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from gateway.core import money
+from gateway.core.channels import BASELINE_COLUMN, CHANNELS, label_of
 from gateway.finance.formats import number, to_words
 from gateway.finance.report import KEYS, Figures, Query, Report, ReportFault
 from gateway.ingress.pages.page import Page
@@ -35,7 +36,6 @@ _FORM_FIELDS = {
 _page = Page("reports", "img-src data:; form-action 'self'; ")
 CONTENT_SECURITY_POLICY = _page.content_security_policy
 
-_CHANNELS = {"viber": "Viber", "sms": "SMS"}
 _COLUMNS = {
     "accepted": "Accepted",
     "duplicates": "Duplicates",
@@ -44,11 +44,11 @@ _COLUMNS = {
     "delivered": "Delivered",
     "double_delivered": "Twice",
     "undelivered": "Undelivered",
-    "parts": "SMS parts",
+    "parts": "Parts",
     "cost": "Cost",
     "billed": "Billed",
     "cost_per_delivered": "Per delivered",
-    "sms_only_cost": "SMS only",
+    BASELINE_COLUMN: "",  # named after the baseline's channel
     "saved": "Saved",
     "saved_pct": "Saved %",
 }
@@ -148,6 +148,7 @@ def _href(path: str, query: Query, **more: str) -> str:
 def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
     rows, total = to_words(reports.rows)
     bars = _bars(reports.channels)
+    labels = _COLUMNS | {BASELINE_COLUMN: f"{label_of(reports.rows.baseline)} only"}
     return {
         "currency": reports.rows.currency,
         "tiles": _tiles(reports.summary),
@@ -157,7 +158,7 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "chart_text": "; ".join(f"{b.label} {b.value} {reports.rows.currency}" for b in bars) + ".",
         "columns": [
             *(Column(key, key.capitalize(), False) for key in query.group_by),
-            *(Column(name, label, True) for name, label in _COLUMNS.items() if name in total),
+            *(Column(name, label, True) for name, label in labels.items() if name in total),
         ],
         "key_count": len(query.group_by),
         "rows": rows[:ROWS_SHOWN_MAX],
@@ -190,10 +191,10 @@ def _tiles(summary: Report) -> Sequence[Tile]:
         ),
         Tile(
             "saved",
-            "Saved against SMS only",
+            f"Saved against {label_of(summary.baseline)} only",
             number(total.saved_pct) + ("%" if total.saved_pct else ""),
             "",
-            f"{_amount(total.saved)} of {_amount(total.sms_only_cost)} {currency}",
+            f"{_amount(total.saved)} of {_amount(total.baseline_cost)} {currency}",
             bad=total.saved < 0,
         ),
         Tile(
@@ -207,22 +208,26 @@ def _amount(micros: int) -> str:
 
 
 def _bars(channels: Report) -> Sequence[Bar]:
-    """A bar a channel, one for all of them, and one for what the same messages had cost as SMS."""
+    """A bar a channel, one for all of them, and one for what the same messages had cost on the
+    baseline's."""
     total = channels.total
     if not total.delivered:
         return ()
     figures = [
         (
-            _CHANNELS.get(name, name.capitalize()),
-            name if name in _CHANNELS else "other",
+            label_of(name),
+            _colour(name),
             line.figures,
         )
         for line in channels.lines
         if line.figures.delivered and (name := line.keys[0] or "")
     ]
     figures.sort(key=lambda bar: bar[2].cost * 1_000 // bar[2].delivered)
-    as_sms = Figures(delivered=total.delivered, cost=total.sms_only_cost)
-    figures += [("Together", "all", total), ("Had all been SMS", "without", as_sms)]
+    without = Figures(delivered=total.delivered, cost=total.baseline_cost)
+    figures += [
+        ("Together", "all", total),
+        (f"Had all been {label_of(channels.baseline)}", "without", without),
+    ]
     # Micros over a thousand messages: fine enough to draw.
     costs = [max(f.cost, 0) * 1_000 // f.delivered for _, _, f in figures]
     longest = max(*costs, 1)
@@ -239,6 +244,12 @@ def _bars(channels: Report) -> Sequence[Bar]:
         )
         for place, ((label, kind, figure), cost) in enumerate(zip(figures, costs, strict=True))
     ]
+
+
+def _colour(channel: str) -> str:
+    """The style of a channel's bar: by its place in the table of channels."""
+    places = list(CHANNELS)
+    return f"channel-{places.index(channel)}" if channel in places else "other"
 
 
 def _percent(part: int, whole: int) -> str:

@@ -1,8 +1,7 @@
-"""What can become of a step and its message: the transitions the cascade is made of. Pure.
+"""What an event does to the records: the transitions the cascade is made of.
 
-`cascade` decides which happening leads to which of these; here is what each does to the records:
-the step, the message's own status, its timer, the person's claims and slots, and the effects.
-Nothing else changes a record.
+A transition changes the step, its attempt, the message's own status and timer, and the person's
+claims and slots, and adds to the effects. `settlement` says what is booked; it is applied here.
 """
 
 from __future__ import annotations
@@ -11,23 +10,25 @@ from collections.abc import Sequence
 
 from gateway.core import persons as people
 from gateway.core import settlement, timing
-from gateway.core.effects import Effects, Post, status_event
-from gateway.core.model import (
+from gateway.core.effects import Effects, status_change_of
+from gateway.core.policy import Policy
+from gateway.core.records.message import (
     ARRIVED,
-    FINAL,
     OPEN,
+    REACHED,
     WAITING,
+    Attempt,
     Message,
     MessageStatus,
-    Person,
     Step,
     StepStatus,
 )
-from gateway.core.policy import Policy
+from gateway.core.records.person import Person
+from gateway.core.settlement import Booking, Work
 from providers.contract import Fault, Receipt
 
 
-class Turn:
+class Change:
     """One decision: the records, the policy, the moment, and the effects collected so far."""
 
     __slots__ = ("effects", "message", "now_ms", "persons", "policy")
@@ -49,68 +50,83 @@ class Turn:
     def current(self, index: int) -> Step | None:
         return self.step(index) if index == self.message.current else None
 
+    def attempted(self, index: int) -> tuple[Step | None, Attempt | None]:
+        """A step and its latest attempt, without which nothing of it can have been sent."""
+        step = self.step(index)
+        return step, step.attempt if step is not None else None
+
     def in_time(self) -> bool:
         return self.now_ms < self.message.expires_ms
 
     def stopped(self, index: int) -> bool:
         """Whether a step that is not out at its provider must not be tried again."""
-        return self.message.status in FINAL or index != self.message.current
+        return self.message.finished or index != self.message.current
 
-    def take_as_sent(self, index: int, step: Step, sent_ms: int) -> None:
+    def take_as_sent(self, index: int, step: Step, attempt: Attempt, sent_ms: int) -> None:
         """The provider has the step, which was sent at `sent_ms`: booked once, by its answer or by
         a receipt that outran it."""
-        if step.sent_ms:
+        if attempt.sent_ms:
             return
-        self.effects.changed = True
-        step.sent_ms = min(sent_ms, self.now_ms)
-        self.book(settlement.sent(self.message, index, step, self.policy))
+        message = self.message
+        attempt.sent_ms = min(sent_ms, self.now_ms)
+        self.book(attempt, settlement.sent(Work(message, index, attempt, self.policy)))
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
         if still_open and step.done_ms == 0:
             step.status = StepStatus.SENT
-            patience = timing.patience_ms(self.message, step, self.now_ms)
+            patience = timing.patience_ms(message, step, self.now_ms)
             self.set_timer(index, self.now_ms + patience + step.grace_ms)
-        message = self.message
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
             message.status = MessageStatus.SENT
-            self.effects.events.append(status_event(message, step, self.now_ms))
-        if index == len(message.steps) - 1:
+            self._tell(step)
+        if not any(later.status in WAITING for later in message.steps[index + 1 :]):
             message.content = b""
 
-    def deliver(
-        self, index: int, step: Step, status: StepStatus, at_ms: int | None, price: int | None
-    ) -> None:
-        message = self.message
+    def deliver(self, work: Work, status: StepStatus, at_ms: int | None, price: int | None) -> None:
+        message, step = self.message, work.step
         if step.status >= status:
             return
         self.effects.changed = True
         before, step.status = step.status, status
-        if before == StepStatus.DELIVERED:
-            self.show(index, step, MessageStatus.SEEN)
-            return
-        given_up = step.done_ms != 0
-        step.done_ms = at_ms or self.now_ms
-        first = message.delivered_step < 0
-        self.book(settlement.delivered(message, index, step, price, given_up=given_up))
-        if first:
-            self.keep_people()
-        self.skip_waiting()
-        if not self.current_is_open():
-            message.due_ms = 0
-        self.show(index, step, MessageStatus.DELIVERED)
+        moment = at_ms or self.now_ms
         if status == StepStatus.SEEN:
-            self.show(index, step, MessageStatus.SEEN)
-        message.content = b""
+            step.seen_ms = moment
+        if before != StepStatus.DELIVERED:
+            self._arrive(work, moment, price)
+        if step.status >= REACHED[step.until] and not message.finished:
+            self.finish("delivered")
+        if message.finished and not self.current_is_open():
+            message.due_ms = 0
+        if before != StepStatus.DELIVERED:
+            self.show(work.index, step, MessageStatus.DELIVERED)
+        if status == StepStatus.SEEN:
+            self.show(work.index, step, MessageStatus.SEEN)
+
+    def _arrive(self, work: Work, moment: int, price: int | None) -> None:
+        """Books the step's first sign of having arrived."""
+        message, step = self.message, work.step
+        given_up = step.done_ms != 0
+        step.done_ms = step.delivered_ms = moment
+        booking = settlement.delivered(work, price, given_up=given_up)
+        if message.delivered_step < 0:
+            message.delivered_step = work.index
+            self.keep_people()
+        self.book(work.attempt, booking)
 
     def fail(
-        self, index: int, step: Step, status: StepStatus, receipt: Receipt | None = None
+        self,
+        index: int,
+        step: Step,
+        attempt: Attempt,
+        status: StepStatus,
+        receipt: Receipt | None = None,
     ) -> None:
         """The step ends without delivery; the cascade goes on when it was the current one.
 
         A step whose answer was lost stays UNKNOWN when its own timer ends it; a receipt says
         more."""
         fault = receipt.fault if receipt is not None else None
-        if fault is not None and (step.fault is None or step.status < StepStatus.EXPIRED):
-            step.fault = fault
+        if fault is not None and (attempt.fault is None or step.status < StepStatus.EXPIRED):
+            attempt.fault = fault
             self.effects.changed = True
         if step.status >= StepStatus.EXPIRED:
             return
@@ -120,8 +136,15 @@ class Turn:
         if step.done_ms:
             return
         step.done_ms = (receipt.at_ms if receipt is not None else None) or self.now_ms
-        self.book(settlement.undelivered(self.message, index, step))
+        work = Work(self.message, index, attempt, self.policy)
+        self.book(attempt, settlement.undelivered(work))
         self.close_step(index)
+
+    def skip(self, step: Step, code: str, name: str | None = None) -> None:
+        """The step does not start (again); `code` says why."""
+        self.effects.changed = True
+        step.status = StepStatus.SKIPPED
+        step.fault = Fault(code, name or code, True)
 
     def close_step(self, index: int) -> None:
         """After a step ended without delivery: on to the next, or to the message's end."""
@@ -129,19 +152,22 @@ class Turn:
         if index != message.current:
             return
         message.due_ms = 0
-        if message.status not in FINAL:
+        if not message.finished:
             self.next_step()
         elif message.delivered_step < 0:
             self.give_back()
 
     def next_step(self) -> None:
+        """Queues the next step that may start; without one the message ends."""
         message = self.message
         capped = False
         for index in range(message.current + 1, len(message.steps)):
+            step = message.steps[index]
+            if step.status == StepStatus.SKIPPED:
+                continue
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            step = message.steps[index]
             full = people.full_cap(
                 self.persons,
                 self.policy,
@@ -152,45 +178,48 @@ class Turn:
             )
             message.current = index
             if full is None:
-                if message.holds:
-                    people.take(self.persons, message, self.policy, self.now_ms)
-                    self.effects.people_changed = True
+                self.take_people()
                 self.enqueue(step)
                 return
             capped = True
-            step.status = StepStatus.SKIPPED
+            self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
-            step.fault = Fault("frequency_cap", full.cap.name, True)
+        if message.delivered_step >= 0:
+            self.finish("delivered")
+            return
         last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
+        fault = last.latest_fault
         if capped:
             self.end(MessageStatus.SUPPRESSED, "frequency_cap")
         elif last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
-            self.end(MessageStatus.EXPIRED, last.fault.name if last.fault else "no_receipt")
+            self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
         else:
-            self.end(MessageStatus.UNDELIVERED, last.fault.name if last.fault else "undelivered")
+            self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
 
     def end(self, status: MessageStatus, reason: str) -> None:
-        """The message is final without a delivery. A step that is out may still be heard of: its
-        timer stays."""
+        """The message ends without a delivery. A step that is out may still be heard of: its timer
+        stays."""
         message = self.message
         self.effects.changed = True
-        self.skip_waiting()
+        self.finish(reason)
         message.status = status
         message.reason = reason
-        message.content = b""
         if not self.current_is_open():
             message.due_ms = 0
             self.give_back()
-        step = message.steps[message.current]
-        self.effects.events.append(status_event(message, step, self.now_ms))
+        self._tell(message.step)
 
-    def skip_waiting(self) -> None:
-        for step in self.message.steps:
+    def finish(self, reason: str) -> None:
+        """No further step can start: those that wait are skipped."""
+        message = self.message
+        message.finished = True
+        message.content = b""
+        for step in message.steps:
             if step.status in WAITING:
-                step.status = StepStatus.SKIPPED
+                self.skip(step, reason)
 
     def current_is_open(self) -> bool:
-        step = self.message.steps[self.message.current]
+        step = self.message.step
         return step.status in OPEN and step.done_ms == 0
 
     def show(self, index: int, step: Step, status: MessageStatus) -> None:
@@ -204,7 +233,11 @@ class Turn:
             return
         message.status = status
         message.reason = None
-        self.effects.events.append(status_event(message, step, self.now_ms))
+        self._tell(step)
+
+    def _tell(self, step: Step) -> None:
+        change = status_change_of(self.message, step, self.now_ms)
+        self.effects.status_changes.append(change)
 
     # --- lanes and timers
 
@@ -212,21 +245,28 @@ class Turn:
         message = self.message
         self.effects.changed = True
         step.status = StepStatus.QUEUED
-        self.effects.lane = (step.provider, message.category)
+        step.chosen = max(step.chosen, 0)
+        self.effects.lane = (step.candidate.provider, message.category)
         message.due_ms = message.expires_ms
 
-    def retry_later(self, step: Step) -> None:
+    def retry_later(self, step: Step, attempt: Attempt) -> None:
         self.effects.changed = True
         step.status = StepStatus.RETRYING
-        self.message.due_ms = timing.retry_due_ms(self.message, step, self.policy, self.now_ms)
+        self.message.due_ms = timing.retry_due_ms(
+            self.message, step, attempt, self.policy, self.now_ms
+        )
 
-    def unknown_timer(self, index: int, step: Step) -> None:
-        if self.now_ms >= timing.unknown_end_ms(step):
-            self.fail(index, step, StepStatus.EXPIRED)
+    def wait_unknown(self, index: int, step: Step, attempt: Attempt) -> None:
+        """Sets the timer of a step whose answer was lost."""
+        self.set_timer(index, timing.unknown_due_ms(step, attempt, self.policy, self.now_ms))
+
+    def unknown_timer(self, index: int, step: Step, attempt: Attempt) -> None:
+        if self.now_ms >= timing.unknown_end_ms(step, attempt):
+            self.fail(index, step, attempt, StepStatus.EXPIRED)
             return
         self.effects.look_up = True
-        step.look_ups += 1
-        self.set_timer(index, timing.unknown_due_ms(step, self.policy, self.now_ms))
+        attempt.look_ups += 1
+        self.wait_unknown(index, step, attempt)
 
     def set_timer(self, index: int, due_ms: int) -> None:
         if index == self.message.current:
@@ -234,6 +274,12 @@ class Turn:
             self.effects.changed = True
 
     # --- people and money
+
+    def take_people(self) -> None:
+        """The slot moves to the current step's channel."""
+        if self.message.holds:
+            people.take(self.persons, self.message, self.policy, self.now_ms)
+            self.effects.people_changed = True
 
     def keep_people(self) -> None:
         if self.persons and people.keep(self.persons, self.message, self.policy, self.now_ms):
@@ -247,6 +293,13 @@ class Turn:
             self.message.holds = False
             self.effects.people_changed = True
 
-    def book(self, post: Post) -> None:
+    def book(self, attempt: Attempt, booking: Booking) -> None:
+        """Applies what settlement says: the post, the attempt's charge and the app's bill."""
         self.effects.changed = True
-        self.effects.posts.append(post)
+        if booking.charged is not None:
+            attempt.charged = booking.charged
+            attempt.priced = booking.priced
+        if booking.billed is not None:
+            self.message.billed = booking.billed
+        if booking.post is not None:
+            self.effects.posts.append(booking.post)

@@ -1,0 +1,185 @@
+"""Where a message goes: its addresses by kind, as they are read, kept and shown.
+
+`read` turns `to` of a request into `Addresses`, two spellings of one address into one, because a
+phone number and an e-mail address are identities of a person. What cannot be an address is told as
+a pointer and a sentence; whether one is in service only its provider knows.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated
+
+import idna
+import msgspec
+from msgspec import field
+
+from gateway.core import phones
+from gateway.core.channels import AddressKind
+from gateway.core.phones import NO_COUNTRY, PhoneError
+
+PUSH_MAX = 5
+EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+LOCAL_BYTES_MAX = 64
+PHONE_RULE = "A phone number in E.164, such as +79161234567."
+MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
+PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
+TO_RULE = "Give at least one address: phone, email or push."
+
+# RFC 5322's dot-atom, with letters of any script (RFC 6531); quoted local parts are refused.
+_local = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*").fullmatch
+_label = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
+
+Token = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class SubscriptionKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of a browser's subscription, in base64url."""
+
+    p256dh: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    auth: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A browser's push subscription, as its `toJSON()` gives it."""
+
+    endpoint: Annotated[str, msgspec.Meta(min_length=9, max_length=2048, pattern="^https://")]
+    keys: SubscriptionKeys
+
+
+class FcmAddress(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fcm"
+):
+    """A device of Firebase Cloud Messaging."""
+
+    token: Token
+
+
+class WebPushAddress(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="webpush"
+):
+    """A browser."""
+
+    subscription: Subscription
+
+
+PushAddress = FcmAddress | WebPushAddress
+
+
+class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One person's addresses, at least one."""
+
+    phone: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                description=PHONE_RULE, extra_json_schema={"pattern": "^\\+[1-9][0-9]{6,14}$"}
+            ),
+        ]
+        | None
+    ) = None
+    email: Annotated[str, msgspec.Meta(description=MAILBOX_RULE)] | None = None
+    push: (
+        Annotated[
+            list[PushAddress],
+            msgspec.Meta(min_length=1, max_length=PUSH_MAX, description=PUSH_RULE),
+        ]
+        | None
+    ) = None
+
+
+class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Addresses in their one spelling; `phone` is E.164 digits without the plus."""
+
+    phone: str | None = field(name="p", default=None)
+    email: str | None = field(name="e", default=None)
+    push: tuple[PushAddress, ...] = field(name="d", default=())
+
+    def has(self, kind: AddressKind) -> bool:
+        return bool(getattr(self, kind))
+
+    @property
+    def prefix_digits(self) -> str:
+        """What price prefixes are compared with."""
+        return self.phone or ""
+
+    def identities(self, user: str | None) -> list[tuple[str, str]]:
+        """What the person is recognised by: phone, e-mail, the caller's id, in this order."""
+        known = (("phone", self.phone), ("email", self.email), ("user", user))
+        return [(kind, value) for kind, value in known if value is not None]
+
+    def home(self, user: str | None) -> str:
+        """The identity whose shard the message lives in; without any, its first device's."""
+        if self.phone is not None:
+            return self.phone
+        if self.email is not None or user is not None:
+            return self.email or user or ""
+        first = self.push[0]
+        return first.token if isinstance(first, FcmAddress) else first.subscription.endpoint
+
+    def shown(self) -> str | Recipient:
+        """As the API shows it: a phone alone as a text."""
+        phone = f"+{self.phone}" if self.phone is not None else None
+        if phone is not None and self.email is None and not self.push:
+            return phone
+        return Recipient(phone, self.email, list(self.push) or None)
+
+
+class AddressFault(msgspec.Struct, frozen=True):
+    """What is wrong with one address: where, below `to`, and a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """The addresses of a request and the country of its phone."""
+
+    addresses: Addresses
+    country: str = NO_COUNTRY
+
+
+def read(to: str | Recipient) -> Destination | list[AddressFault]:
+    """Reads `to`; a list holds every fault."""
+    if isinstance(to, str):
+        try:
+            phone = phones.parse(to)
+        except PhoneError as error:
+            return [AddressFault("", str(error))]
+        return Destination(Addresses(phone.digits), phone.country)
+    faults: list[AddressFault] = []
+    digits, country, mailbox = None, NO_COUNTRY, None
+    if to.phone is not None:
+        try:
+            phone = phones.parse(to.phone)
+            digits, country = phone.digits, phone.country
+        except PhoneError as error:
+            faults.append(AddressFault("/phone", str(error)))
+    if to.email is not None:
+        mailbox = mailbox_of(to.email)
+        if mailbox is None:
+            faults.append(AddressFault("/email", MAILBOX_RULE))
+    if to.phone is None and to.email is None and not to.push:
+        faults.append(AddressFault("", TO_RULE))
+    if faults:
+        return faults
+    return Destination(Addresses(digits, mailbox, tuple(to.push or ())), country)
+
+
+def mailbox_of(text: str) -> str | None:
+    """The one spelling of an e-mail address: NFC, lower case, its domain in IDNA's ASCII form.
+
+    None: it cannot be one."""
+    local, at, domain = unicodedata.normalize("NFC", text).lower().rpartition("@")
+    if not at or _local(local) is None or len(local.encode()) > LOCAL_BYTES_MAX:
+        return None
+    try:
+        ascii_domain = idna.encode(domain, uts46=True).decode().lower()
+    except (idna.IDNAError, UnicodeError):
+        return None
+    labels = ascii_domain.split(".")
+    if len(labels) < 2 or labels[-1].isdigit() or not all(_label(label) for label in labels):
+        return None
+    address = f"{local}@{ascii_domain}"
+    return address if len(address) <= EMAIL_CHARS_MAX else None

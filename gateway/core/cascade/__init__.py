@@ -1,0 +1,33 @@
+"""The cascade: the whole state machine of a message after admission, pure.
+
+`advance(message, event, persons, policy, now_ms)` changes the records it is given in place (the
+caller decoded them for this decision and throws them away when the commit fails) and returns the
+effects. It reads no clock and draws no random number; the same call serves production, property
+tests and simulation. Nothing outside this package changes a message.
+
+The shape of it:
+
+    QUEUED --claimed--> SENDING --accepted--> SENT --receipt--> DELIVERED --> SEEN
+      |  ^                | | |                 +--receipt or timer--> EXPIRED, UNDELIVERED: next
+      |  |                | | +--lost answer--> UNKNOWN --look-up--> SENT or QUEUED; or timer: next
+      |  +-- RETRYING <---+ +--refused for good--> REJECTED: next
+      +--too late, cancelled, opted out--> SKIPPED, and the message is finished
+
+What holds whatever happens, in whatever order (tests/core/test_cascade_properties.py):
+
+  - a step's status only moves up in rank, so repeated and reordered receipts change nothing; the
+    one way back is from SENDING or UNKNOWN to QUEUED, and only where the provider is known not to
+    have the step, or policy prefers to send again;
+  - no step starts once a step has what it waits for, after `expires_ms`, or once the message is
+    finished;
+  - the app is billed at most once, at the first delivery; an attempt's charge is booked once and
+    only corrected by a receipt's price, and the corrections do not depend on the order of receipts;
+  - a claim and a slot are held exactly while the message is live or delivered, or one of its steps
+    is still out.
+"""
+
+from __future__ import annotations
+
+from gateway.core.cascade.events import advance, needs_people
+
+__all__ = ["advance", "needs_people"]

@@ -1,0 +1,201 @@
+"""Which steps a message takes: the one place that looks up a route. Pure.
+
+A step of the route needs an address of its channel's kind, content, and a candidate with a price.
+A candidate without a price is left out, and a step without any candidate with it. A step without
+address or content stays in the message, as skipped, where another can run. When none can, the plan
+is a Refusal with the reason that stops the most useful step.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core import persons
+from gateway.core.addresses import Addresses
+from gateway.core.channels import CHANNELS
+from gateway.core.policy import Policy, RouteStep
+from gateway.core.records.message import Candidate, Content, Step, StepStatus
+from gateway.core.records.person import Person
+from gateway.core.records.request import MessageRequest
+from providers.contract import Category, Fault
+from ratelimit.caps import Full
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
+    sentence."""
+
+    pointer: str
+    detail: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """`steps` in their order, made for this message alone; `first` is the one that runs first, not
+    before `not_before_ms` (0: at once). `full` is a cap that stops it. `baseline_cost` is what the
+    reports compare with; None: nothing."""
+
+    route: str
+    steps: list[Step]
+    first: int
+    expires_ms: int
+    not_before_ms: int = 0
+    full: Full | None = None
+    baseline_cost: int | None = None
+
+    @property
+    def channel(self) -> str:
+        """Of the first step."""
+        return self.steps[self.first].channel
+
+    def lane(self, category: Category) -> tuple[str, str]:
+        """Where the message waits first."""
+        return self.steps[self.first].candidate.provider, category
+
+
+def plan(
+    request: MessageRequest, people: Sequence[Person], policy: Policy, now_ms: int
+) -> Plan | Refusal:
+    """The way of one message. `people` are the person's records; without them no cap is asked."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Refusal):
+        return named
+    name, route = named
+    day = datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC).date()
+    steps = [step for part in route if (step := _step(request, part, policy, day)) is not None]
+    if not steps:
+        return _no_price(request, route)
+    first = next((n for n, step in enumerate(steps) if step.status == StepStatus.PLANNED), None)
+    if first is None:
+        return _nothing_runs(request, steps)
+    rule = policy.categories[request.category]
+    full = persons.full_cap(
+        people, policy, request.category, steps[first].channel, now_ms, but=request.id
+    )
+    return Plan(
+        route=name,
+        steps=steps,
+        first=first,
+        expires_ms=now_ms + (request.ttl_ms or rule.ttl_ms),
+        full=full,
+        baseline_cost=_baseline_cost(request, steps, first, policy, day),
+    )
+
+
+def channels_without_text(
+    category: Category,
+    route: str | None,
+    content: Content,
+    addresses: Addresses | None,
+    policy: Policy,
+) -> list[str]:
+    """Channels of a route for which there is an address and no text; of all channels with a
+    provider where there is no such route, which is admission's to refuse. `addresses` None: they
+    are not known."""
+    named = _route(category, route, policy)
+    if isinstance(named, Refusal):
+        asked = {rule.channel for rule in policy.providers.values()}
+    else:
+        asked = {policy.channel_of(step) for step in named[1]}
+    return [
+        name
+        for name, row in CHANNELS.items()
+        if name in asked
+        and (addresses is None or addresses.has(row.address))
+        and "text" in content.lacks(name)
+    ]
+
+
+def _route(
+    category: Category, route: str | None, policy: Policy
+) -> tuple[str, tuple[RouteStep, ...]] | Refusal:
+    rule = policy.categories.get(category)
+    if rule is None or not (name := route or rule.route):
+        return Refusal(
+            "/category",
+            f"No route is configured for category '{category}': name one in `route`.",
+        )
+    steps = policy.routes.get(name)
+    if steps is None:
+        return Refusal(
+            "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
+        )
+    return name, steps
+
+
+def _step(
+    request: MessageRequest, part: RouteStep, policy: Policy, day: datetime.date
+) -> Step | None:
+    """One step, skipped where it has no address or content; None where nobody has a price."""
+    candidates: list[Candidate] = []
+    sell = 0
+    for provider in part.providers:
+        price = policy.quote(provider, request.addresses.prefix_digits, request.category, day)
+        if price is not None:
+            sell = sell if candidates else price.sell
+            candidates.append(Candidate(provider, price.cost))
+    if not candidates:
+        return None
+    row = CHANNELS[policy.channel_of(part)]
+    step = Step(
+        channel=row.name,
+        candidates=candidates,
+        sell=sell,
+        wait_ms=part.wait_ms,
+        grace_ms=part.grace_ms,
+        until=part.until,
+        chosen=0 if len(candidates) == 1 else -1,
+    )
+    if not request.addresses.has(row.address):
+        step.status = StepStatus.SKIPPED
+        step.fault = Fault("no_address", row.address, True)
+    elif lacking := request.content.lacks(row.name):
+        step.status = StepStatus.SKIPPED
+        step.fault = Fault("no_content", " or ".join(lacking), True)
+    elif row.parts is not None:
+        step.parts = row.parts(request.content.text_for(row.name))
+    return step
+
+
+def _no_price(request: MessageRequest, route: Sequence[RouteStep]) -> Refusal:
+    providers = ", ".join(dict.fromkeys(name for part in route for name in part.providers))
+    return Refusal(
+        "/to",
+        f"There is no price for {providers} to this number and category '{request.category}', so "
+        f"it cannot be sent by route '{request.route or 'default'}'.",
+    )
+
+
+def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Refusal:
+    lacking = [
+        f"{step.channel}: {'no address' if step.fault.code == 'no_address' else 'no content'}"
+        for step in steps
+        if step.fault is not None
+    ]
+    return Refusal(
+        "/to",
+        f"No step of route '{request.route or 'default'}' has an address and content "
+        f"({', '.join(lacking)}).",
+    )
+
+
+def _baseline_cost(
+    request: MessageRequest, steps: Sequence[Step], first: int, policy: Policy, day: datetime.date
+) -> int | None:
+    """What the content would cost us on the baseline's channel: by the route's own step, else by
+    the first provider of it with a price for the number. With neither it is no alternative, and the
+    message's first step is the measure. Without an address of its kind nothing is compared."""
+    row = CHANNELS[policy.baseline]
+    if not request.addresses.has(row.address):
+        return None
+    for step in steps:
+        if step.channel == row.name:
+            return step.candidate.cost * step.parts
+    for name, provider in policy.providers.items():
+        if provider.channel == row.name:
+            price = policy.quote(name, request.addresses.prefix_digits, request.category, day)
+            if price is not None:
+                return price.cost * row.count(request.content.text_for(row.name))
+    return steps[first].candidate.cost * steps[first].parts

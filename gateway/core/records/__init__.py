@@ -1,0 +1,1 @@
+"""What Kaskad keeps: messages, persons, remembered answers and the entries of its streams."""

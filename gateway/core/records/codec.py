@@ -1,0 +1,58 @@
+"""How a record is written down: one byte of schema, then a msgpack map with short field names.
+
+A map has no places, so a field is added by one line with a default, and records without it are
+still read. Raise SCHEMA when a process that does not know the new field must not write the record
+back without it. A record of an earlier schema is upgraded when it is read and written in today's
+form with its next change. One of a later schema raises NewerRecordError: whoever meets it leaves it
+as it is, so that old and new processes can share one Redis during an upgrade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+SCHEMA = 3
+# Schema 2 had no such byte: its records are msgpack arrays, which begin with one of these or more.
+# A deflated entry begins with 0x78 (`gateway.store.compression`), so no schema is numbered that.
+FIRST_ARRAY_BYTE = 0x90
+
+_PREFIX = bytes((SCHEMA,))
+_encode = msgspec.msgpack.Encoder().encode
+
+Record = TypeVar("Record")
+
+
+class NewerRecordError(Exception):
+    """A record was written by a newer Kaskad; the sentence says what to do."""
+
+    def __init__(self, kind: str, schema: int) -> None:
+        super().__init__(
+            f"This {kind} is a record of schema {schema}, and this Kaskad reads up to {SCHEMA}: "
+            "it is left to the newer one that wrote it."
+        )
+
+
+class Codec(Generic[Record]):
+    """Writes and reads one kind of record. `upgrade` reads its form in schema 2."""
+
+    def __init__(self, kind: type[Record], name: str, upgrade: Callable[[bytes], Record]) -> None:
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._name = name
+        self._upgrade = upgrade
+
+    def encode(self, record: Record) -> bytes:
+        return _PREFIX + _encode(record)
+
+    def decode(self, data: bytes) -> Record:
+        """Raises NewerRecordError, and msgspec.DecodeError for what is no record at all."""
+        first = data[0] if data else 0
+        if first == SCHEMA:
+            return self._decode(data[1:])
+        if first >= FIRST_ARRAY_BYTE:
+            return self._upgrade(data)
+        if first > SCHEMA:
+            raise NewerRecordError(self._name, first)
+        raise msgspec.DecodeError(f"This {self._name} begins with no schema: {data[:1]!r}.")

@@ -1,0 +1,116 @@
+"""What stands in Kaskad's streams: bookings, status changes, and receipts nobody knows yet."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import field
+
+from gateway.core.records import schema2
+from gateway.core.records.codec import Codec
+from providers.contract import Receipt
+
+
+class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+    """The finest grouping a report can ask for (beside the day). Empty where it does not apply."""
+
+    app: str = field(name="a", default="")
+    campaign: str = field(name="g", default="")
+    category: str = field(name="c", default="")
+    channel: str = field(name="h", default="")
+    provider: str = field(name="p", default="")
+    country: str = field(name="y", default="")
+
+
+class Total(Group, frozen=True, omit_defaults=True):
+    """The name of one running total: a measure of a group."""
+
+    measure: str = field(name="m", default="")
+
+    @staticmethod
+    def of(group: Group, measure: str) -> Total:
+        return Total(**msgspec.structs.asdict(group), measure=measure)
+
+    @property
+    def group(self) -> Group:
+        *group, _ = msgspec.structs.astuple(self)
+        return Group(*group)
+
+
+class Post(msgspec.Struct, omit_defaults=True):
+    """One booking: `measures` are added to the group's totals. `note` keeps both prices where a
+    receipt had one."""
+
+    group: Group = field(name="g")
+    measures: dict[str, int] = field(name="m")
+    message: str | None = field(name="i", default=None)  # None: it only counts
+    step: int = field(name="s", default=-1)
+    note: dict[str, int] | None = field(name="n", default=None)
+    metadata: dict[str, str] | None = field(name="k", default=None)
+
+
+class LedgerEntry(msgspec.Struct):
+    """One entry of the ledger stream: everything one commit booked, at one moment."""
+
+    at_ms: int = field(name="t")
+    posts: list[Post] = field(name="p")
+
+
+class StatusChange(msgspec.Struct, omit_defaults=True):
+    """What an app is told of a message."""
+
+    app: str = field(name="a")
+    id: str = field(name="i")
+    campaign: str | None = field(name="g")
+    status: str = field(name="s")
+    channel: str | None = field(name="h")
+    reason: str | None = field(name="r")
+    at_ms: int = field(name="t")
+    metadata: dict[str, str] | None = field(name="k", default=None)
+
+
+class StatusChanges(msgspec.Struct):
+    """One entry of an app's stream: what one commit changed."""
+
+    changes: list[StatusChange] = field(name="c")
+
+
+class UnmatchedReceipt(msgspec.Struct, frozen=True):
+    """A receipt nobody knows yet; equal ones are kept once."""
+
+    provider: str = field(name="p")
+    receipt: Receipt = field(name="r")
+    since_ms: int = field(name="t")
+
+
+def _entry_of_2(record: bytes) -> LedgerEntry:
+    old = schema2.decode_ledger_entry(record)
+    posts = [
+        Post(Group(*p.group), p.measures, p.message, p.step, p.note, p.metadata) for p in old.posts
+    ]
+    return LedgerEntry(old.at_ms, posts)
+
+
+def _total_of_2(record: bytes) -> Total:
+    return Total(*schema2.decode_total(record))
+
+
+def _changes_of_2(record: bytes) -> StatusChanges:
+    return StatusChanges(
+        [
+            StatusChange(
+                e.app, e.id, e.campaign, e.status, e.channel, e.reason, e.at_ms, e.metadata
+            )
+            for e in schema2.decode_events(record)
+        ]
+    )
+
+
+def _unmatched_of_2(record: bytes) -> UnmatchedReceipt:
+    old = schema2.decode_parked(record)
+    return UnmatchedReceipt(old.provider, schema2.receipt_of(old.receipt), old.since_ms)
+
+
+ledger_codec = Codec(LedgerEntry, "ledger entry", _entry_of_2)
+total_codec = Codec(Total, "running total", _total_of_2)
+changes_codec = Codec(StatusChanges, "status change", _changes_of_2)
+unmatched_codec = Codec(UnmatchedReceipt, "unmatched receipt", _unmatched_of_2)

@@ -1,0 +1,369 @@
+"""A message, its steps, the attempts made at each, and what is said.
+
+    message    one send request that was accepted: one person, one content, one route
+    step       one attempt to reach the person on one channel
+    candidate  a provider that may do the step, and what one part costs there
+    attempt    one provider's work on a step: its reference, claims, answer and charge
+    content    what is said, by channel; freed as soon as no further step can need it
+
+Records hold no behaviour beyond reading themselves: only `gateway.core.cascade` changes a message.
+Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+from msgspec import field
+
+from gateway.core.addresses import Addresses
+from gateway.core.channels import CHANNELS, ChannelContent, Until
+from gateway.core.records import schema2
+from gateway.core.records.codec import Codec
+from providers.contract import Category, Fault
+
+
+class StepStatus(enum.IntEnum):
+    """A step's status; the value is its rank in the lattice, and a step never moves to a lower
+    rank."""
+
+    PLANNED = 0  # a later step of the route, not reached yet
+    QUEUED = 1  # in its provider's lane
+    RETRYING = 2  # waits for its timer to go back to the lane
+    SENDING = 10  # claimed: bytes may be on the wire
+    SENT = 20  # the provider took it
+    UNKNOWN = 30  # the answer was lost: it may or may not have been taken
+    SKIPPED = 38  # never started: something made it needless or forbidden
+    EXPIRED = 40
+    UNDELIVERED = 41
+    REJECTED = 42
+    DELIVERED = 50
+    SEEN = 60
+
+
+class MessageStatus(enum.IntEnum):
+    """What a caller sees of a message."""
+
+    QUEUED = 0
+    SENT = 1
+    DELIVERED = 2
+    SEEN = 3
+    UNDELIVERED = 4
+    SUPPRESSED = 5
+    EXPIRED = 6
+    CANCELLED = 7
+
+
+STEP_NAMES: dict[int, str] = {
+    StepStatus.PLANNED: "queued",
+    StepStatus.QUEUED: "queued",
+    StepStatus.RETRYING: "queued",
+    StepStatus.SENDING: "queued",
+    StepStatus.SENT: "sent",
+    StepStatus.UNKNOWN: "unknown",
+    StepStatus.SKIPPED: "skipped",
+    StepStatus.EXPIRED: "expired",
+    StepStatus.UNDELIVERED: "undelivered",
+    StepStatus.REJECTED: "rejected",
+    StepStatus.DELIVERED: "delivered",
+    StepStatus.SEEN: "seen",
+}
+MESSAGE_NAMES: dict[int, str] = {status: status.name.lower() for status in MessageStatus}
+# Plain ints from here on: enum members cost a lookup each time a record is read.
+ARRIVED = frozenset((int(MessageStatus.DELIVERED), int(MessageStatus.SEEN)))
+WAITING = frozenset((int(StepStatus.QUEUED), int(StepStatus.RETRYING), int(StepStatus.PLANNED)))
+OPEN = frozenset((int(StepStatus.SENDING), int(StepStatus.SENT), int(StepStatus.UNKNOWN)))
+# The status from which a step has what it waits for.
+REACHED: dict[Until, int] = {
+    "delivered": int(StepStatus.DELIVERED),
+    "seen": int(StepStatus.SEEN),
+    "clicked": int(StepStatus.SEEN) + 1,
+}
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A provider that may do a step, and its list price of one part to us."""
+
+    provider: str = field(name="p")
+    cost: int = field(name="c")
+
+
+class Attempt(msgspec.Struct, omit_defaults=True):
+    """One provider's work on a step. `series` is the latest of its references, which go on growing
+    from one attempt of the step to the next: a reference names one attempt.
+
+    Each counter has one meaning. `look_ups` starts again with each answer that is lost."""
+
+    candidate: int = field(name="k", default=0)
+    series: int = field(name="s", default=0)
+    first_claimed_ms: int = field(name="f", default=0)
+    claimed_ms: int = field(name="t", default=0)  # the latest claim
+    sent_ms: int = field(name="w", default=0)
+    provider_id: str | None = field(name="i", default=None)
+    fault: Fault | None = field(name="e", default=None)
+    charged: int | None = field(name="c", default=None)  # what was booked as its charge, in all
+    priced: bool = field(name="p", default=False)  # ... by a receipt's price, not by the list
+    claims: int = field(name="n", default=0)  # how often it was claimed
+    put_backs: int = field(name="b", default=0)  # ... and put back unsent, by no fault of its own
+    refusals: int = field(name="r", default=0)  # refused for now
+    lost: int = field(name="l", default=0)  # answers lost
+    unreachable: int = field(name="u", default=0)  # connections that failed
+    look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
+
+    @property
+    def tries(self) -> int:
+        """How often it was claimed and not put back."""
+        return self.claims - self.put_backs
+
+
+class Step(msgspec.Struct, omit_defaults=True):
+    """What it costs and how long it may take are fixed at acceptance, so a changed configuration or
+    price list never changes a message that is under way."""
+
+    channel: str = field(name="c")
+    candidates: list[Candidate] = field(name="o")
+    sell: int = field(name="e")  # price of one part to the app
+    wait_ms: int = field(name="w")
+    grace_ms: int = field(name="g")
+    parts: int = field(name="n", default=1)
+    until: Until = field(name="u", default="delivered")
+    chosen: int = field(name="h", default=-1)  # the candidate in whose lane it is; -1: none yet
+    status: int = field(name="s", default=0)
+    done_ms: int = field(name="d", default=0)  # set once the step ended, delivered or not
+    delivered_ms: int = field(name="v", default=0)
+    seen_ms: int = field(name="y", default=0)
+    fault: Fault | None = field(name="f", default=None)  # why it was skipped
+    attempts: list[Attempt] = field(name="a", default_factory=list)
+
+    @property
+    def candidate(self) -> Candidate:
+        """The chosen one; before any is, the first in line."""
+        return self.candidates[max(self.chosen, 0)]
+
+    @property
+    def provider(self) -> str | None:
+        return self.candidates[self.chosen].provider if self.chosen >= 0 else None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest; None before the first claim."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def series(self) -> int:
+        return self.attempts[-1].series if self.attempts else 0
+
+    @property
+    def claimed_ms(self) -> int:
+        return self.attempts[-1].claimed_ms if self.attempts else 0
+
+    @property
+    def first_claimed_ms(self) -> int:
+        return self.attempts[0].first_claimed_ms if self.attempts else 0
+
+    @property
+    def tries(self) -> int:
+        return sum(attempt.tries for attempt in self.attempts)
+
+    @property
+    def charged(self) -> int | None:
+        """What was booked as charges of all attempts; None: nothing was."""
+        charges = [a.charged for a in self.attempts if a.charged is not None]
+        return sum(charges) if charges else None
+
+    @property
+    def latest_fault(self) -> Fault | None:
+        """Why it was skipped, else what its latest attempt ran into."""
+        return self.fault or (self.attempts[-1].fault if self.attempts else None)
+
+    def attempt_of(self, series: int) -> Attempt | None:
+        """The attempt that a reference's series names."""
+        return next((a for a in self.attempts if series <= a.series), self.attempt)
+
+    def provider_of(self, attempt: Attempt) -> str:
+        return self.candidates[attempt.candidate].provider
+
+
+class Message(msgspec.Struct, omit_defaults=True):
+    """Read and written by `unpack_message` and `pack_message`.
+
+    `content` is an encoded Content and goes with the record: a key of its own for each text cost
+    104 bytes a waiting message, and a write and a deletion more (2026-11-22)."""
+
+    app: str = field(name="a")
+    addresses: Addresses = field(name="t")
+    country: str = field(name="y")
+    category: Category = field(name="c")
+    route: str = field(name="r")
+    created_ms: int = field(name="b")
+    updated_ms: int = field(name="m")
+    expires_ms: int = field(name="x")
+    steps: list[Step] = field(name="s")
+    id: str = ""
+    status: int = field(name="z", default=0)
+    current: int = field(name="i", default=0)  # the step the cascade is at
+    due_ms: int = field(name="d", default=0)  # when its timer fires; 0 is none
+    finished: bool = field(name="e", default=False)  # no further step can start
+    # What the same content would have cost us by the reports' baseline; None: no comparison.
+    baseline_cost: int | None = field(name="f", default=None)
+    billed: int | None = field(name="l", default=None)
+    delivered_step: int = field(name="v", default=-1)  # the first delivery
+    user: str | None = field(name="u", default=None)
+    campaign: str | None = field(name="g", default=None)
+    reason: str | None = field(name="o", default=None)
+    metadata: dict[str, str] | None = field(name="k", default=None)
+    holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
+    person: str = field(name="p", default="")  # whose record that is; empty: its first identity's
+    content: bytes = field(name="n", default=b"")  # empty once no further step can need it
+
+    @property
+    def closed(self) -> bool:
+        """Finished, and no step of it can still be heard of within its time."""
+        return self.finished and self.due_ms == 0
+
+    @property
+    def step(self) -> Step:
+        """The step the cascade is at."""
+        return self.steps[self.current]
+
+    @property
+    def holder(self) -> str:
+        """The identity under which its claim and slot are kept, in its own shard; empty when its
+        person is not recognised."""
+        return self.person or next(iter(self.identities), "")
+
+    @property
+    def home(self) -> str:
+        """The identity whose shard it lives in."""
+        return self.addresses.home(self.user)
+
+    @property
+    def identities(self) -> list[str]:
+        return [f"{kind[0]}:{value}" for kind, value in self.addresses.identities(self.user)]
+
+
+class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`text` is the default of every channel; `overrides` are each channel's own, as msgpack, so
+    that a channel this process does not know is kept as it is."""
+
+    text: str = field(name="t", default="")
+    overrides: dict[str, msgspec.Raw] = field(name="o", default_factory=dict)
+
+    def of(self, channel: str) -> ChannelContent:
+        """What is said on a channel, with the message's own text where it has none."""
+        row, raw = CHANNELS[channel], self.overrides.get(channel)
+        if raw is None:
+            return row.content(text=self.text)
+        said = msgspec.msgpack.decode(raw, type=row.content)
+        return said if said.text is not None else msgspec.structs.replace(said, text=self.text)
+
+    def text_for(self, channel: str) -> str:
+        return (self.of(channel).text or "") if channel in self.overrides else self.text
+
+    def lacks(self, channel: str) -> tuple[str, ...]:
+        """The fields of which one is missing for anything to be sent; empty: nothing is."""
+        said = self.of(channel)
+        for group in CHANNELS[channel].needs:
+            if not any(getattr(said, name) for name in group):
+                return group
+        return ()
+
+
+def content_with(text: str, overrides: dict[str, ChannelContent]) -> Content:
+    """The content of a text and each channel's own words."""
+    raw = {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()}
+    return Content(text, raw)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _message_of_2(record: bytes) -> Message:
+    old = schema2.decode_message(record)
+    return Message(
+        app=old.app,
+        addresses=Addresses(old.to),
+        country=old.country,
+        category=old.category,
+        route=old.route,
+        created_ms=old.created_ms,
+        updated_ms=old.updated_ms,
+        expires_ms=old.expires_ms,
+        steps=[_step_of_2(step) for step in old.steps],
+        status=old.status,
+        current=old.current,
+        due_ms=old.due_ms,
+        finished=old.status > MessageStatus.SENT,
+        baseline_cost=old.baseline_cost,
+        billed=old.billed,
+        delivered_step=old.delivered_step,
+        user=old.user,
+        campaign=old.campaign,
+        reason=old.reason,
+        metadata=old.metadata,
+        holds=old.holds,
+        content=old.content,
+    )
+
+
+def _step_of_2(old: schema2.Step) -> Step:
+    fault = schema2.fault_of(old.fault)
+    attempts = []
+    if old.started_ms:
+        attempts = [
+            Attempt(
+                series=old.series,
+                first_claimed_ms=old.started_ms,
+                claimed_ms=old.claimed_ms,
+                sent_ms=old.sent_ms,
+                provider_id=old.provider_id,
+                fault=fault,
+                charged=old.charged,
+                priced=old.priced,
+                claims=old.attempts,
+                # Schema 2 counted all tries in one: each limit goes on from there.
+                refusals=old.attempts - (old.status in OPEN),
+                lost=old.attempts - (old.status == StepStatus.SENDING),
+                look_ups=old.look_ups,
+            )
+        ]
+    arrived = old.status >= StepStatus.DELIVERED
+    return Step(
+        channel=old.channel,
+        candidates=[Candidate(old.provider, old.cost)],
+        sell=old.sell,
+        wait_ms=old.wait_ms,
+        grace_ms=old.grace_ms,
+        parts=old.parts,
+        chosen=0,
+        status=old.status,
+        done_ms=old.done_ms,
+        delivered_ms=old.done_ms if arrived else 0,
+        fault=None if attempts else fault,
+        attempts=attempts,
+    )
+
+
+def _content_of_2(record: bytes) -> Content:
+    text, overrides = schema2.content_parts(record)
+    return Content(text, {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()})
+
+
+message_codec = Codec(Message, "message", _message_of_2)
+content_codec = Codec(Content, "content", _content_of_2)
+
+
+def pack_message(message: Message) -> bytes:
+    """The record as it is kept under its id, which it does not repeat."""
+    id_, message.id = message.id, ""
+    packed = message_codec.encode(message)
+    message.id = id_
+    return packed
+
+
+def unpack_message(message_id: str, record: bytes) -> Message:
+    """Reads what `pack_message` made. Raises NewerRecordError, msgspec.DecodeError."""
+    message = message_codec.decode(record)
+    message.id = message_id
+    return message

@@ -1,0 +1,94 @@
+"""A send request as admission sees it, its answer, and the answer that is remembered for a day."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import msgspec
+from msgspec import field
+
+from gateway.core.addresses import Addresses
+from gateway.core.records import schema2
+from gateway.core.records.codec import Codec
+from gateway.core.records.message import Content
+from providers.contract import Category
+
+Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
+
+
+class MessageRequest(msgspec.Struct, frozen=True):
+    """A validated send request: what admission decides on."""
+
+    id: str  # the id the message gets if it is accepted
+    app: str
+    addresses: Addresses
+    country: str
+    category: Category
+    content: Content
+    route: str | None = None
+    user: str | None = None
+    campaign: str | None = None
+    ttl_ms: int | None = None
+    metadata: dict[str, str] | None = None
+    idempotency_key: str | None = None
+    body_hash: bytes = b""
+
+    @property
+    def home(self) -> str:
+        """The identity whose shard it is decided in."""
+        return self.addresses.home(self.user)
+
+    @property
+    def identities(self) -> list[str]:
+        """What the person is recognised by, the phone first: "p:79161234567"."""
+        return [f"{kind[0]}:{value}" for kind, value in self.addresses.identities(self.user)]
+
+
+class CapHit(msgspec.Struct, frozen=True):
+    """The cap that refused, as the caller is told."""
+
+    name: str = field(name="n")
+    limit: int = field(name="l")
+    window: str = field(name="w")
+    count: int = field(name="c")
+    retry_at_ms: int = field(name="r")
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    """What became of one request. `conflict`: its idempotency key was used before with another
+    body. `unavailable`: a record it needs is of a newer Kaskad."""
+
+    outcome: Outcome | Literal["unavailable"] = field(name="o")
+    id: str | None = field(name="i", default=None)
+    status: str | None = field(name="s", default=None)
+    reason: str | None = field(name="r", default=None)
+    cap: CapHit | None = field(name="c", default=None)
+    pointer: str = field(name="p", default="")
+    detail: str = field(name="d", default="")
+    replayed: bool = field(name="y", default=False)
+
+
+class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Kept under an idempotency key for a day: the hash of the request's body and the first answer.
+    `open`: the answer is not given yet, and its message may not be made yet."""
+
+    body_hash: bytes = field(name="h")
+    answer: Answer = field(name="a")
+    open: bool = field(name="o", default=False)
+
+
+def _remembered_of_2(record: bytes) -> RememberedAnswer:
+    old = schema2.decode_remembered(record)
+    was = schema2.decode_answer(old.answer)
+    cap = None
+    if was.cap is not None:
+        cap = CapHit(
+            was.cap.name, was.cap.limit, was.cap.window, was.cap.count, was.cap.retry_at_ms
+        )
+    answer = Answer(
+        cast("Outcome", was.outcome), was.id, was.status, was.reason, cap, was.pointer, was.detail
+    )
+    return RememberedAnswer(old.body_hash, answer, old.open)
+
+
+remembered_codec = Codec(RememberedAnswer, "remembered answer", _remembered_of_2)

@@ -1,0 +1,176 @@
+"""Which steps a message takes, and which it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.channels import EmailContent, ViberContent
+from gateway.core.plan import Plan, Refusal, plan
+from gateway.core.policy import Policy, ProviderRule, RouteStep
+from gateway.core.prices import Price, PriceBook, parse_prices
+from gateway.core.records.message import NOT_COMPARED, Content, content_with
+from gateway.core.records.person import Person
+from ratelimit.caps import Cap, Slot
+from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
+
+MAIL = Addresses(email="anna@shop.example")
+SUBJECT = content_with("Hello", {"email": EmailContent(subject="Autumn")})
+BOTH = Addresses("79161234567", "anna@shop.example")
+PRICES_OF = PRICES | {"mail": Price(1_000, 2_000, "EUR"), "sms-2": Price(30_000, 60_000, "EUR")}
+
+
+def rules(*steps: RouteStep, prices: dict[str, Price] | None = None, **changes: Any) -> Policy:
+    base = policy(**changes)
+    known = PRICES_OF if prices is None else prices
+    return msgspec.structs.replace(
+        base,
+        routes=base.routes | {"reach": steps},
+        providers=base.providers
+        | {
+            "mail": ProviderRule("email"),
+            "sms-2": ProviderRule("sms"),
+            "app": ProviderRule("push"),
+        },
+        quote=lambda provider, *_: known.get(provider),
+    )
+
+
+def step(*providers: str) -> RouteStep:
+    return RouteStep(providers, 15 * MINUTE, 0)
+
+
+def planned(policy: Policy, people: tuple[Person, ...] = (), **changes: Any) -> Plan:
+    way = plan(request(route="reach", **changes), people, policy, T0)
+    assert isinstance(way, Plan), way
+    return way
+
+
+def told(way: Plan) -> list[tuple[str, str | None]]:
+    return [(s.channel, s.fault.code if s.fault is not None else None) for s in way.steps]
+
+
+def test_a_step_without_an_address_is_skipped_where_another_can_run() -> None:
+    way = planned(rules(step("mail"), step("sms")), content=SUBJECT)
+    assert told(way) == [("email", "no_address"), ("sms", None)]
+    assert (way.first, way.channel, way.lane("otp")) == (1, "sms", ("sms", "otp"))
+    only_mail = planned(rules(step("sms"), step("mail")), content=SUBJECT, addresses=MAIL)
+    assert told(only_mail) == [("sms", "no_address"), ("email", None)]
+
+
+def test_a_step_without_content_is_skipped_and_says_what_is_missing() -> None:
+    way = planned(rules(step("mail"), step("sms")), addresses=BOTH, content=Content("Hello"))
+    assert told(way) == [("email", "no_content"), ("sms", None)]
+    assert way.steps[0].fault is not None
+    assert way.steps[0].fault.name == "subject"
+    html = content_with("", {"email": EmailContent(subject="Autumn", html="<p>Hello</p>")})
+    assert told(planned(rules(step("mail"), step("sms")), addresses=BOTH, content=html)) == [
+        ("email", None),
+        ("sms", "no_content"),
+    ]
+
+
+def test_a_message_none_of_whose_steps_can_run_is_refused_at_its_addresses() -> None:
+    token = Addresses(push=(FcmAddress("token"),))
+    for addresses, content in ((token, SUBJECT), (MAIL, Content("Hello"))):
+        asked = request(route="reach", addresses=addresses, content=content)
+        refused = plan(asked, (), rules(step("mail"), step("sms")), T0)
+        assert isinstance(refused, Refusal)
+        assert refused.pointer == "/to"
+        assert "sms: no address" in refused.detail
+
+
+def test_a_candidate_without_a_price_is_left_out_and_a_step_without_any_too() -> None:
+    no_viber = {name: price for name, price in PRICES_OF.items() if name != "viber"}
+    way = planned(rules(step("viber"), step("sms", "sms-2"), prices=no_viber))
+    assert told(way) == [("sms", None)]
+    assert [c.provider for c in way.steps[0].candidates] == ["sms", "sms-2"]
+    less = {name: price for name, price in PRICES_OF.items() if name != "sms"}
+    second = planned(rules(step("sms", "sms-2"), prices=less)).steps[0]
+    assert [(c.provider, c.cost) for c in second.candidates] == [("sms-2", 30_000)]
+    assert second.sell == 60_000, "of the first in line that has a price"
+    refused = plan(request(route="reach"), (), rules(step("sms"), step("viber"), prices={}), T0)
+    assert isinstance(refused, Refusal)
+    assert refused.pointer == "/to"
+    assert "no price for sms, viber" in refused.detail
+
+
+def test_a_provider_is_chosen_where_there_is_one_and_none_where_there_are_two() -> None:
+    way = planned(rules(step("viber"), step("sms", "sms-2")))
+    assert [s.provider for s in way.steps] == ["viber", None]
+    assert way.steps[1].candidate.provider == "sms"
+
+
+def test_the_plan_names_a_cap_that_stops_the_step_that_runs_first() -> None:
+    cap = Cap("one-mail", 1, DAY, "1d", "marketing", "email")
+    person = Person(slots=[Slot("another", T0, "marketing", "email")])
+    limited = rules(step("sms"), step("mail"), caps=(cap,))
+    mail = planned(limited, (person,), addresses=MAIL, content=SUBJECT)
+    assert mail.full is not None
+    assert mail.full.cap == cap
+    assert planned(limited, (person,), addresses=BOTH, content=SUBJECT).full is None
+    assert planned(limited, addresses=MAIL, content=SUBJECT).full is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "cost"), [(Addresses("79161234567"), 2_000), (BOTH, 2_000), (MAIL, 1_000)]
+)
+def test_a_message_without_a_phone_is_priced_by_the_empty_prefix_alone(
+    addresses: Addresses, cost: int
+) -> None:
+    rows = "mail,,,0.001,0.002,EUR,2020-01-01\nmail,7,,0.002,0.003,EUR,2020-01-01\n"
+    book: PriceBook = parse_prices(
+        "provider,prefix,category,cost,sell,currency,valid_from\n"
+        + rows
+        + "sms,7,,0.04,0.05,EUR,2020-01-01\n",
+        "EUR",
+    )
+    routed = msgspec.structs.replace(rules(step("mail"), step("sms")), quote=book.quote)
+    way = plan(request(route="reach", addresses=addresses, content=SUBJECT), (), routed, T0)
+    assert isinstance(way, Plan)
+    by_channel = {s.channel: s.candidate.cost for s in way.steps}
+    assert by_channel.get("email", 2_000) == cost
+    assert ("sms" in by_channel) == (addresses.phone is not None)
+
+
+def test_nothing_is_compared_with_the_baseline_without_a_phone() -> None:
+    assert planned(rules(step("mail")), addresses=MAIL, content=SUBJECT).baseline_cost is None
+    assert planned(rules(step("mail")), addresses=BOTH, content=SUBJECT).baseline_cost == 40_000
+    world = World(rules(step("mail")), request(route="reach", addresses=MAIL, content=SUBJECT))
+    world.send()
+    world.report("delivered")
+    sums = world.sums()
+    assert (sums["cost"], sums[NOT_COMPARED], sums["sms_only_cost"]) == (1_000, 1_000, 0)
+
+
+def test_another_baseline_is_what_its_channel_costs() -> None:
+    other = msgspec.structs.replace(rules(step("sms")), baseline="viber")
+    assert planned(other).baseline_cost == 5_000
+    world = World(other, request(route="reach"))
+    world.send()
+    world.report("delivered")
+    assert world.sums()["sms_only_cost"] == 5_000
+
+
+def test_a_channels_own_words_are_kept_by_name_and_read_as_its_row_says() -> None:
+    content = content_with("all", {"viber": ViberContent(image_url="https://shop.example/a.png")})
+    assert content.of("viber") == ViberContent("all", "https://shop.example/a.png")
+    assert (content.text_for("viber"), content.text_for("sms")) == ("all", "all")
+    unknown = Content("all", {"pigeon": msgspec.Raw(b"\x80")})
+    assert unknown.text_for("sms") == "all"
+
+
+def test_the_cascade_passes_a_skipped_step_over() -> None:
+    way = rules(step("viber"), step("mail"), step("sms"))
+    world = World(way, request(route="reach", content=SUBJECT))
+    assert world.statuses() == ["queued", "skipped", "planned"]
+    world.send()
+    world.report("expired")
+    assert world.statuses() == ["expired", "skipped", "queued"]
+    world.send()
+    assert world.message.content == b"", "no later step can need it"
+    world.report("undelivered")
+    assert (world.message.closed, world.held) == (True, False)

@@ -1,0 +1,186 @@
+"""Scenarios of the cascade as text tables: one event a row, and the state it leaves.
+
+A table begins with its name in brackets, and may say its terms in lines `key: value`. Then a row is
+
+    event | statuses of the steps | what else holds
+
+    claimed 0                    a dispatcher takes the step from its lane
+    accepted 0 again             the provider takes it; `again`: it had the reference before
+    refused 0 for-good           or `for-now`
+    not-sent 0                   the connection failed
+    put-back 0 refused           put back unsent; `refused`: the provider saw the reference
+    lost 0                       the answer was lost
+    not-known 0                  asked, the provider does not know it
+    report 0 delivered cost=0.5  a receipt; of step 1: `report 1`
+    timer                        time goes on to the message's timer, which fires
+    cancelled                    the app cancels
+    opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
+    wait 16m                     time goes on, and nothing happens
+
+What else holds is said in words with a semicolon between: `message sent`, `reason ttl`, `closed`,
+`open`, `held`, `free`, `lane sms`, `due 15m10s` (from the first moment), `look-up`, `submitted 1`
+(sends so far), `first-delivery 0` (the step), `fault 0 7002` (also why it was skipped), `attempt 0
+lost=1`, and any measure with the sum that is booked, over all channels (`billed 9000`) or of one
+(`viber undelivered 1`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.core import events
+from gateway.core.channels import CHANNELS
+from gateway.core.effects import MEASURES, Effects
+from gateway.core.records.message import MessageStatus
+from providers.contract import Fault
+from tests.worlds.cascade_world import T0, World, policy, request
+
+FAULTS = {
+    "for-now": Fault("20", "REJECTED_FLOODING_FILTER", False),
+    "for-good": Fault("7002", "EC_UNKNOWN_USER", True),
+}
+NO_CONNECTION = Fault("connect", "connection refused", False)
+EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
+    "claimed": lambda step, _: events.Claimed(step),
+    "opted-out": lambda step, said: events.Claimed(step, "all" if "all" in said else "marketing"),
+    "accepted": lambda step, said: events.Accepted(step, again="again" in said),
+    "refused": lambda step, said: events.Refused(step, FAULTS[said[0]]),
+    "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
+    "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),
+    "lost": lambda step, _: events.LostAnswer(step),
+    "not-known": lambda step, _: events.NotKnown(step),
+}
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+POLICY_TERMS: dict[str, Callable[[str], Any]] = {
+    "attempts_max": int,
+    "charged_on": str,
+    "resend_unknown": lambda text: text == "yes",
+    "can_look_up": lambda text: text == "yes",
+}
+
+
+class Row(msgspec.Struct, frozen=True):
+    line: int
+    event: list[str]
+    statuses: list[str]
+    claims: list[str]
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    name: str
+    terms: dict[str, str]
+    rows: list[Row]
+
+
+def read_scenarios(path: Path) -> list[Scenario]:
+    """The tables of a file, in its order; lines that begin with # are comments."""
+    found: list[Scenario] = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        if text.startswith("["):
+            found.append(Scenario(text.strip("[]"), {}, []))
+        elif "|" in text:
+            event, statuses, *rest = (cell.strip() for cell in text.split("|"))
+            claims = [c.strip() for c in "".join(rest).split(";") if c.strip()]
+            found[-1].rows.append(Row(number, event.split(), statuses.split(), claims))
+        else:
+            key, _, value = text.partition(":")
+            found[-1].terms[key] = value.strip()
+    return found
+
+
+def milliseconds(text: str) -> int:
+    """ "15m10s" in milliseconds."""
+    return sum(int(n) * UNITS_MS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhd])", text))
+
+
+def play(scenario: Scenario) -> None:
+    """Plays a table row by row and compares what each one leaves."""
+    terms = dict(scenario.terms)
+    rules = policy(**{k: read(terms.pop(k)) for k, read in POLICY_TERMS.items() if k in terms})
+    asked: dict[str, Any] = dict(terms)
+    if "ttl" in asked:
+        asked["ttl_ms"] = milliseconds(asked.pop("ttl"))
+    if asked.get("category") == "otp":
+        asked["campaign"] = None
+    world = World(rules, request(**asked))
+    for row in scenario.rows:
+        effects = happen(world, row.event)
+        place = f"line {row.line}: {' '.join(row.event)}"
+        assert world.statuses() == row.statuses, place
+        for claim in row.claims:
+            assert holds(world, effects, claim.split()), f"{place}: {claim}; {world.message}"
+
+
+def happen(world: World, words: list[str]) -> Effects:
+    """Makes one row's event happen."""
+    verb, *rest = words
+    if verb == "wait":
+        world.now_ms += milliseconds(rest[0])
+        return Effects()
+    if verb == "timer":
+        return world.timer()
+    if verb == "cancelled":
+        return world.happen(events.Cancelled())
+    step, more = int(rest[0]), rest[1:]
+    return (
+        _report(world, step, more) if verb == "report" else world.happen(EVENTS[verb](step, more))
+    )
+
+
+def _report(world: World, step: int, words: list[str]) -> Effects:
+    status, *said = words
+    fields: dict[str, Any] = dict(one.split("=") for one in said)
+    if "cost" in fields:
+        fields |= {"cost": Decimal(fields["cost"]), "currency": "EUR"}
+    if "fault" in fields:
+        fields["fault"] = FAULTS[fields["fault"]]
+    return world.report(status, step, **fields)
+
+
+def holds(world: World, effects: Effects, words: list[str]) -> bool:
+    """Whether one thing that a row says is so."""
+    what, *rest = words
+    if what in CHANNELS and len(rest) == 2:
+        return world.sums(what)[rest[0]] == int(rest[1])
+    if what in MEASURES:
+        return world.sums()[what] == int(rest[0])
+    return HOLDS[what](world, effects, rest)
+
+
+def _fault(world: World, index: int) -> str:
+    fault = world.message.steps[index].latest_fault
+    return fault.code if fault is not None else "none"
+
+
+def _attempt(world: World, index: int, said: list[str]) -> bool:
+    attempt = world.message.steps[index].attempts[-1]
+    return all(
+        f"{name}={getattr(attempt, name)}" in said for name in (w.split("=")[0] for w in said)
+    )
+
+
+HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
+    "message": lambda w, _, said: MessageStatus(w.message.status).name.lower() == said[0],
+    "reason": lambda w, _, said: w.message.reason == said[0],
+    "closed": lambda w, _, __: w.message.closed,
+    "open": lambda w, _, __: not w.message.closed,
+    "held": lambda w, _, __: w.held,
+    "free": lambda w, _, __: not w.held,
+    "lane": lambda w, _, said: w.lane is not None and w.lane[0] == said[0],
+    "due": lambda w, _, said: w.message.due_ms == T0 + milliseconds(said[0]),
+    "look-up": lambda _, effects, __: effects.look_up,
+    "refused": lambda _, effects, said: effects.refused == said[0],
+    "submitted": lambda w, _, said: len(w.submitted) == int(said[0]),
+    "first-delivery": lambda w, _, said: w.message.delivered_step == int(said[0]),
+    "fault": lambda w, _, said: _fault(w, int(said[0])) == said[1],
+    "attempt": lambda w, _, said: _attempt(w, int(said[0]), said[1:]),
+}
