@@ -61,7 +61,9 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
         packed = await _read_all(store, named)
         records = {i: None if v is None else unpack_person(v) for i, v in packed.items()}
         joins = {
-            i: join(ask.request.identities, records, now_ms, persons.hold_ms(ask.request, store.policy))
+            i: join(
+                ask.request.identities, records, now_ms, persons.hold_ms(ask.request, store.policy)
+            )
             for i, ask in left.items()
         }
         written = await _write(store, joins.values(), packed, now_ms)

@@ -283,7 +283,9 @@ def test_a_live_claim_of_schema_2_goes_with_its_message(redis_url: str) -> None:
 
     async def work(store: Store) -> None:
         id_ = await accept(store, user=None, route="viber-only")
-        copy = encode((2, {"autumn": schema2.Claim(id_, 0), "gone": schema2.Claim(id_[:-1] + "0", 0)}, []))
+        copy = encode(
+            (2, {"autumn": schema2.Claim(id_, 0), "gone": schema2.Claim(id_[:-1] + "0", 0)}, [])
+        )
         await store.link.call([("SET", keys_for(user).person(user), copy)])
         assert await outcome(store, send(store)) == ("duplicate", id_)
         await store.apply([Item(id_, ev.Cancelled())], T0)

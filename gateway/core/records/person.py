@@ -25,6 +25,7 @@ class Person(msgspec.Struct, omit_defaults=True):
     is from when it was a home. Claims are records of their own, so that a person of ten thousand
     campaigns is read and written as one of ten: here are those that were loaded."""
 
+    claims: dict[str, Claim] = field(name="c", default_factory=dict)
     home: str = field(name="h", default="")
     aliases: list[str] = field(name="a", default_factory=list)  # of a home: its other identities
     former: list[str] = field(name="f", default_factory=list)  # those that may hold something still
@@ -32,13 +33,12 @@ class Person(msgspec.Struct, omit_defaults=True):
     keep_ms: int = field(name="k", default=0)  # nothing is held here after this
     # Until when its aliases stand at least; of an alias: it itself.
     linked_ms: int = field(name="l", default=0)
-    claims: dict[str, Claim] = field(name="c", default_factory=dict)
 
 
 def pack_person(person: Person) -> bytes:
     """The record as it is kept under its identity, without the claims."""
     claims, person.claims = person.claims, {}
-    packed = _person_codec.encode(person)
+    packed = person_codec.encode(person)
     person.claims = claims
     return packed
 
@@ -46,7 +46,7 @@ def pack_person(person: Person) -> bytes:
 def unpack_person(record: bytes | None) -> Person:
     """Reads what `pack_person` made, and records of schema 2, which hold their claims; None holds
     nothing. Raises NewerRecordError and msgspec.DecodeError."""
-    return Person() if record is None else _person_codec.decode(record)
+    return Person() if record is None else person_codec.decode(record)
 
 
 def _person_of_2(record: bytes) -> Person:
@@ -61,5 +61,5 @@ def _claim_of_2(_: bytes) -> Claim:
     raise msgspec.DecodeError("In schema 2 a claim was no record of its own.")
 
 
-_person_codec = Codec(Person, "person", _person_of_2)
+person_codec = Codec(Person, "person", _person_of_2)
 claim_codec = Codec(Claim, "claim", _claim_of_2)
