@@ -2,9 +2,8 @@
 
 KASKAD_FAULT_POINT=NAME or NAME:N in the environment kills the process (SIGKILL, so nothing is
 cleaned up, said or written any more) when it comes to the moment NAME for the Nth time. Without it
-`point` is a function that does nothing, chosen once when this module is imported. Owns the names;
-it knows nothing of what happens around them. A name that does not exist is a ConfigurationError at
-the start, so that a test cannot pass by never dying.
+`failpoint` is a function that does nothing, chosen once when this module is imported. A name that
+does not exist is a ConfigurationError at the start, so that a test cannot pass by never dying.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def _nothing(_: str) -> None:
 
 
 def armed(wanted: str) -> Callable[[str], None]:
-    """The `point` for a value of the variable. Raises ConfigurationError."""
+    """The `failpoint` for a value of the variable. Raises ConfigurationError."""
     if not wanted:
         return _nothing
     name, _, times = wanted.partition(":")
@@ -53,4 +52,4 @@ def armed(wanted: str) -> Callable[[str], None]:
     return count
 
 
-point = armed(os.environ.get(VARIABLE, ""))
+failpoint = armed(os.environ.get(VARIABLE, ""))

@@ -1,25 +1,25 @@
-"""A provider's rate over all dispatchers: one schedule in Redis, leased in pieces ahead of time.
+"""A provider's rate over all dispatchers: one schedule in Redis, granted in pieces ahead of time.
 
-The limit is GCRA, kept as the first moment that is not given out yet. A lease of n tokens takes the
+The limit is GCRA, kept as the first moment that is not given out yet. A grant of n tokens takes the
 next free moment as its start and moves it on by n / speed; its tokens may be sent together at its
-start. So the sends in any stretch of time W are at most the spans that fit into it and one lease
+start. So the sends in any stretch of time W are at most the spans that fit into it and one grant
 more: N <= quantum + speed * W.
 
 What follows from that, for `rate` messages a second:
   - never more than the rate in any one second: with speed = 97.5 % of the rate and a quantum of at
     most 10 ms' worth, N <= 0.010 rate + 0.975 rate = 98.5 % of it. The rest is for what lies
-    between a lease's start and the arrival at the provider: requests may jitter by 15 ms against
+    between a grant's start and the arrival at the provider: requests may jitter by 15 ms against
     each other. Where the quantum is one message, N <= floor(1 + 0.975 rate) = rate for every whole
     rate;
-  - at least 97 % of it is used: a lease starts where the last one ended, not when its caller woke
+  - at least 97 % of it is used: a grant starts where the last one ended, not when its caller woke
     up, so no dispatcher's delay and no other dispatcher costs a token as long as somebody asks
-    within the horizon (a lease's span is rounded up to a microsecond: a fifth of a percent where
+    within the horizon (a grant's span is rounded up to a microsecond: a fifth of a percent where
     a provider takes single messages at 4,000 a second);
-  - a lease that is given back can only be the latest: taking an older one out of the schedule
-    would let a later lease start beside one that was promised the same moment.
+  - a grant that is given back can only be the latest: taking an older one out of the schedule
+    would let a later grant start beside one that was promised the same moment.
 
 Pure but for `run`, which the caller provides: it runs one of `SCRIPTS` in Redis, whose clock is the
-only one. What `run` raises (Redis is away) passes unchanged; a lease that was granted unheard
+only one. What `run` raises (Redis is unavailable) passes unchanged; a grant that was made unheard
 lapses. `Schedule` is the same arithmetic in Python, for simulations and to test the scripts with.
 """
 
@@ -34,22 +34,22 @@ import msgspec
 
 SPEED_PERCENT_TENTHS = 975  # of the rate
 QUANTUM_MS = 10
-HORIZON_US = 100_000  # how far ahead a lease may start
+HORIZON_US = 100_000  # how far ahead a grant may start
 HOLD_OFF_MS_MAX = 600_000
 
 SCRIPTS: Mapping[str, str] = MappingProxyType(
     {
         name: resources.files("ratelimit").joinpath("lua", f"{name}.lua").read_text()
-        for name in ("lease", "give_back", "hold_off", "ahead")
+        for name in ("take", "give_back", "hold_off", "ahead")
     }
 )
 
 
-class Lease(msgspec.Struct, frozen=True):
-    """`granted` tokens, to be sent together in `wait_us` microseconds. None granted: ask again in
-    `wait_us`. `end_us` is in Redis's time and only names the lease."""
+class Grant(msgspec.Struct, frozen=True):
+    """`tokens` to be used together in `wait_us` microseconds. With none, ask again in `wait_us`.
+    `end_us` is in Redis's time and only names the grant."""
 
-    granted: int
+    tokens: int
     wait_us: int
     end_us: int
 
@@ -60,12 +60,12 @@ class RunScript(Protocol):
 
 
 def speed_of(rate_per_s: int) -> int:
-    """Tokens a million seconds: an integer, so that a lease's span is exact to the microsecond."""
+    """Tokens a million seconds: an integer, so that a grant's span is exact to the microsecond."""
     return rate_per_s * SPEED_PERCENT_TENTHS * 1_000
 
 
 def quantum_of(rate_per_s: int, batch: int) -> int:
-    """The most tokens of one lease: a request's messages, but at most QUANTUM_MS of the rate."""
+    """The most tokens of one grant: a request's messages, but at most QUANTUM_MS of the rate."""
     return max(1, min(batch, rate_per_s * QUANTUM_MS // 1_000))
 
 
@@ -78,18 +78,18 @@ class Limiter:
         self._speed = speed_of(rate_per_s)
         self.quantum = quantum_of(rate_per_s, batch)
 
-    async def lease(self, wanted: int, lead_us: int = 0) -> Lease:
-        """Leases up to `wanted` (>= 1) tokens, at most `quantum`, to be used in `lead_us` or later.
+    async def take(self, wanted: int, lead_us: int = 0) -> Grant:
+        """Takes up to `wanted` (>= 1) tokens, at most `quantum`, to be used in `lead_us` or later.
 
         A caller that needs a while before it can send says so: tokens that are used late would
-        crowd those of the next lease."""
+        crowd those of the next grant."""
         args = (wanted, self.quantum, self._speed, HORIZON_US, min(lead_us, HORIZON_US))
-        granted, wait_us, end_us = await self._run("lease", self._keys, args)
-        return Lease(granted, wait_us, end_us)
+        granted, wait_us, end_us = await self._run("take", self._keys, args)
+        return Grant(granted, wait_us, end_us)
 
-    async def give_back(self, lease: Lease, unused: int) -> bool:
-        """Returns unused tokens; False when a later lease exists, and they lapse."""
-        args = (lease.end_us, unused, self._speed)
+    async def give_back(self, grant: Grant, unused: int) -> bool:
+        """Returns unused tokens; False when a later grant exists, and they lapse."""
+        args = (grant.end_us, unused, self._speed)
         return bool(await self._run("give_back", self._keys, args))
 
     async def hold_off(self, ms: int) -> None:
@@ -97,7 +97,7 @@ class Limiter:
         await self._run("hold_off", self._keys, (max(1, min(ms, HOLD_OFF_MS_MAX)),))
 
     async def left(self) -> int:
-        """Tokens that could be leased at this moment: about a tenth of the rate when nobody sends,
+        """Tokens that could be granted at this moment: about a tenth of the rate when nobody sends,
         near 0 when the limit is what bounds the flow, 0 when the provider is held off."""
         ahead_us: int = await self._run("ahead", self._keys, ())
         room_us = HORIZON_US - ahead_us
@@ -112,16 +112,16 @@ class Schedule:
         self.quantum = quantum_of(rate_per_s, batch)
         self._speed = speed_of(rate_per_s)
 
-    def lease(self, wanted: int, now_us: int, lead_us: int = 0) -> Lease:
+    def take(self, wanted: int, now_us: int, lead_us: int = 0) -> Grant:
         start = max(self.free_us, now_us + min(lead_us, HORIZON_US))
         if start - now_us > HORIZON_US:
-            return Lease(0, start - now_us - HORIZON_US, 0)
+            return Grant(0, start - now_us - HORIZON_US, 0)
         granted = min(wanted, self.quantum)
         self.free_us = start + -(-granted * 10**12 // self._speed)
-        return Lease(granted, start - now_us, self.free_us)
+        return Grant(granted, start - now_us, self.free_us)
 
-    def give_back(self, lease: Lease, unused: int) -> bool:
-        if self.free_us != lease.end_us:
+    def give_back(self, grant: Grant, unused: int) -> bool:
+        if self.free_us != grant.end_us:
             return False
         self.free_us -= unused * 10**12 // self._speed
         return True

@@ -12,6 +12,7 @@ from gateway.core.money import format_amount, parse_amount
 from gateway.demo.audience import Figures
 from gateway.finance.report import Figures as Booked
 from gateway.finance.report import Report
+from gateway.finance.verify import Verdict
 from providers.simulator.book import Bill, ChannelBill
 
 
@@ -25,6 +26,20 @@ class Check(msgspec.Struct, frozen=True):
     @property
     def agrees(self) -> bool:
         return self.ours == self.theirs
+
+
+class Books(msgspec.Struct, frozen=True):
+    """What was booked, and whether it agrees."""
+
+    total: Report
+    by_channel: Report
+    verdict: Verdict
+    checks: list[Check]
+    channels: tuple[str, ...]  # of the campaign's route
+
+    @property
+    def agree(self) -> bool:
+        return self.verdict.agrees and all(check.agrees for check in self.checks)
 
 
 def against_bill(by_channel: Report, bill: Bill) -> list[Check]:

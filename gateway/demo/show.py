@@ -19,11 +19,11 @@ from rich.table import Table
 from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import format_amount
 from gateway.demo.audience import Figures
+from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
 
 if TYPE_CHECKING:
     from gateway.demo.stage import Stage
-    from gateway.demo.tour import Books
 
 Update = Callable[[Figures], None]
 

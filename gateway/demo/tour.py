@@ -22,11 +22,11 @@ import msgspec
 from gateway.demo import audit, campaign
 from gateway.demo.api import CampaignFailed
 from gateway.demo.audience import Audience
-from gateway.demo.audit import Check
+from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.show import JsonShow, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
-from gateway.finance.report import Query, Report, build
+from gateway.finance.report import Query, build
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import Link
@@ -53,20 +53,6 @@ class Plan(msgspec.Struct, frozen=True):
     keep: bool
     json: bool
     config: Path | None = None
-
-
-class Books(msgspec.Struct, frozen=True):
-    """What was booked, and whether it agrees."""
-
-    total: Report
-    by_channel: Report
-    verdict: Verdict
-    checks: list[Check]
-    channels: tuple[str, ...]  # of the campaign's route
-
-    @property
-    def agree(self) -> bool:
-        return self.verdict.agrees and all(check.agrees for check in self.checks)
 
 
 def tour(plan: Plan, environment: Mapping[str, str]) -> int:

@@ -1,7 +1,7 @@
 """What the parts of a dispatcher are given: the store, the providers, the clock, the terms.
 
-Owns nothing; it is the one list of what dispatch needs from outside, so that tests can put a
-scripted provider or a clock of their own in place.
+It is the one list of what dispatch needs from outside, so that tests can put a scripted provider or
+a clock of their own in place.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 import trio
 
-from gateway.dispatch.backoff import Watchdog
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import Link
 from gateway.settings.tables import Lanes
 from gateway.store.store import Store
 from providers.contract import Category, Provider
 
-# Most urgent first; the order of a lane's buffers and of `allotment.allot`.
+# Most urgent first; the order of a worker's buffers and of `fair_share.divide`.
 CATEGORIES: tuple[Category, Category, Category] = ("otp", "transactional", "marketing")
 
 
 class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
-    """`bell` is a link for waits that block, with a session a provider and shard; `clock` gives
+    """`wake_up_link` is for waits that block, with two sessions a provider and shard; `clock` gives
     epoch milliseconds; `consumer` is this dispatcher's name, never used before; `publish` puts the
-    figures where /metrics finds them, or is None."""
+    metrics where /metrics finds them, or is None."""
 
     store: Store
-    bell: Link
+    wake_up_link: Link
     providers: Mapping[str, Provider]
     clock: Callable[[], int]
     consumer: str
@@ -48,8 +48,8 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
             with trio.move_on_at(at):
                 await self.stopping.wait()
 
-    def watchdog(self, loop: str) -> Watchdog:
-        return Watchdog(loop, self.metrics.retry)
+    def redis_retry(self, loop: str) -> RedisRetry:
+        return RedisRetry(loop, self.metrics.retry)
 
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(
@@ -57,5 +57,5 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
             self.consumer,
             lease_ms=int(self.terms.lease_ms),
             every_ms=int(self.terms.heartbeat_ms),
-            watchdog=self.watchdog("heartbeat"),
+            retry=self.redis_retry("heartbeat"),
         )

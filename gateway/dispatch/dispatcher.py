@@ -1,8 +1,8 @@
 """Starts a dispatcher, keeps its parts together, and stops it in order.
 
-Owns the opening of links and providers, the tree of tasks, signals and the deadline of a stop. A
-part that fails for a reason nobody foresaw ends the dispatcher, loudly: what it held is taken over
-by the others or by its next start. Redis being away ends nothing.
+It opens links and providers, runs the tree of tasks, and hears signals. A part that fails for a
+reason nobody foresaw ends the dispatcher, loudly: what it held is taken over by the others or by
+its next start. An unavailable Redis ends nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import trio
 
 from gateway import memory, telemetry
 from gateway.core.records.message import Message
-from gateway.dispatch.backoff import AWAY
-from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.jobs import receipts, recovery, timers, unmatched_receipts
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
-from gateway.dispatch.worker.worker import Lane
+from gateway.dispatch.redis_retry import RETRYABLE
+from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.redis.client import LIMITS_DEFAULT, Limits
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_link
@@ -36,8 +36,8 @@ from gateway.store import lanes, snapshots
 from gateway.store.store import Store
 from ratelimit.limiter import SCRIPTS
 
-LAST_WORDS_S = 1.0  # for what Redis is told at the end
-BELLS_A_SHARD = 2  # sessions of a provider's lanes that wait for something new
+FAREWELL_S = 1.0  # for what Redis is told at the end
+WAKE_UPS_A_SHARD = 2  # sessions of a provider's lanes that wait for something new
 SESSIONS_EXTRA = 16  # beside those that wait at lanes
 
 _log = structlog.get_logger("dispatch")
@@ -57,12 +57,12 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
     shards = settings.redis.shards
     registry = telemetry.new_registry()
     process = telemetry.process_name("dispatch")
-    bells = Limits(sessions_max=max(len(settings.providers) * shards * BELLS_A_SHARD, 1))
+    wake_ups = Limits(sessions_max=max(len(settings.providers) * shards * WAKE_UPS_A_SHARD, 1))
     sessions = sum(provider.connections for provider in settings.providers.values())
     limits = Limits(sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max) + SESSIONS_EXTRA)
     async with AsyncExitStack() as stack:
         link = await stack.enter_async_context(open_link(settings.redis.url, limits))
-        bell = await stack.enter_async_context(open_link(settings.redis.url, bells))
+        wake_up_link = await stack.enter_async_context(open_link(settings.redis.url, wake_ups))
         providers = {}
         for name in settings.providers:
             providers[name] = bootstrap.connect_provider(settings, name)
@@ -74,7 +74,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
 
         deps = DispatchDeps(
             store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
-            bell=bell,
+            wake_up_link=wake_up_link,
             providers=providers,
             clock=lambda: time.time_ns() // 1_000_000,
             # A restart under the same process id must not pass for the one that died.
@@ -88,11 +88,11 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             async with trio.open_nursery() as working:
                 await working.start(dispatch, deps)
-                memory.settle()
+                memory.freeze()
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()
-        await _last_words(snapshots.withdraw(link, process))
+        await _say_farewell(snapshots.withdraw(link, process))
 
 
 async def _hear_signals(
@@ -119,8 +119,8 @@ async def dispatch(
     """Works until `deps.stopping` is set and what was under way is recorded, or its deadline
     passed.
 
-    Started once Redis has answered. Cancelled it stops like a process that is killed: nothing is
-    put back, and the next dispatcher takes over.
+    Started once Redis has taken the proof of life. Cancelled it stops like a process that is
+    killed: nothing is put back, and the next dispatcher takes over.
     """
     scripts = {name: Script(source) for name, source in SCRIPTS.items()}
 
@@ -137,7 +137,8 @@ async def dispatch(
         if provider.can_look_up
     }
     working = [
-        Lane(deps, provider, run_script, pauses, heartbeat) for provider in deps.providers.values()
+        ProviderWorker(deps, provider, run_script, pauses, heartbeat)
+        for provider in deps.providers.values()
     ]
     async with trio.open_nursery() as background:
         _start_background(background, deps, working, look_ups, heartbeat, pauses)
@@ -145,13 +146,13 @@ async def dispatch(
         _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
         await _work(deps, working)
         background.cancel_scope.cancel()
-    await _last_words(lanes.retire(deps.link, deps.consumer))
+    await _say_farewell(lanes.retire(deps.link, deps.consumer))
 
 
 def _start_background(
     nursery: trio.Nursery,
     deps: DispatchDeps,
-    working: Sequence[Lane],
+    working: Sequence[ProviderWorker],
     look_ups: dict[str, LookUps],
     heartbeat: Heartbeat,
     pauses: Pauses,
@@ -164,8 +165,6 @@ def _start_background(
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
     nursery.start_soon(_publish, deps, working)
-    for lane in working:
-        nursery.start_soon(recovery.run, deps, lane)
     for provider in deps.providers.values():
         nursery.start_soon(receipts.run, deps, provider)
     for asked in look_ups.values():
@@ -173,23 +172,24 @@ def _start_background(
     for shard in range(deps.store.shards):
         nursery.start_soon(timers.run, deps, shard, ask)
         nursery.start_soon(unmatched_receipts.run, deps, shard)
+        for worker in working:
+            nursery.start_soon(recovery.run, deps, worker, shard)
 
 
-async def _work(deps: DispatchDeps, working: Sequence[Lane]) -> None:
-    """Runs the lanes; once stopping, for `stop_within_ms` at most."""
+async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
+    """Runs the workers; once stopping, for `stop_within_ms` at most."""
     async with trio.open_nursery() as nursery:
-        for lane in working:
-            nursery.start_soon(lane.run)
+        for worker in working:
+            nursery.start_soon(worker.run)
         await deps.stopping.wait()
         nursery.cancel_scope.deadline = trio.current_time() + deps.terms.stop_within_ms / 1000
     if nursery.cancel_scope.cancelled_caught:
-        _log.warning("stopped with requests unanswered: others will ask what became of them")
+        _log.warning("stopped with requests unanswered: others will ask the provider about them")
 
 
 async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses) -> bool:
-    """Proves life, then makes what must be there; False when told to stop before Redis answered."""
-    wanted = [(name, category) for name in deps.providers for category in CATEGORIES]
-    watchdog = deps.watchdog("start")
+    """Proves life and learns of pauses; False when told to stop before Redis answered."""
+    retry = deps.redis_retry("start")
     async with trio.open_nursery() as nursery:
 
         async def give_up() -> None:
@@ -197,23 +197,24 @@ async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(give_up)
-        await watchdog.until_done(heartbeat.beat)
-        await watchdog.until_done(lambda: lanes.ensure_groups(deps.link, wanted, deps.store.shards))
-        await watchdog.until_done(pauses.refresh)
+        await retry.until_done(heartbeat.beat)
+        await retry.until_done(pauses.refresh)
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()
 
 
-async def _last_words(said: Awaitable[None]) -> None:
-    with trio.move_on_after(LAST_WORDS_S):
+async def _say_farewell(said: Awaitable[None]) -> None:
+    with trio.move_on_after(FAREWELL_S):
         try:
             await said
-        except AWAY as error:
-            _log.warning("redis is away at the end: what it holds of us lapses", reason=str(error))
+        except RETRYABLE as error:
+            _log.warning(
+                "redis is unavailable at the end: what it holds of us lapses", reason=str(error)
+            )
 
 
-async def _publish(deps: DispatchDeps, working: Sequence[Lane]) -> None:
-    """Measures and publishes all figures. Redis away: counted, and the next one comes."""
+async def _publish(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
+    """Measures and publishes all metrics, again and again."""
 
     async def turn() -> float:
         await measure(deps, working)
@@ -221,11 +222,11 @@ async def _publish(deps: DispatchDeps, working: Sequence[Lane]) -> None:
             await deps.publish()
         return telemetry.PUBLISH_EVERY_S
 
-    await deps.watchdog("figures").for_ever(turn)
+    await deps.redis_retry("metrics").for_ever(turn)
 
 
-async def measure(deps: DispatchDeps, working: Sequence[Lane]) -> None:
+async def measure(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
     """What is read when it is published: the store's counts, and what the rate limits have left."""
     deps.metrics.count_commits(deps.store.counts)
-    for lane in working:
-        deps.metrics.tokens_left.labels(lane.name).set(await lane.limiter.left())
+    for worker in working:
+        deps.metrics.tokens_left.labels(worker.name).set(await worker.limiter.left())

@@ -1,32 +1,31 @@
 """Proof of life: while it is fresh, nobody else may take over what this dispatcher holds.
 
-Owns the key that lapses and the moment until which it certainly stands. A dispatcher that stood
-still (a stopped process, a Redis that is away) finds its proof stale and must not put bytes on the
-wire: another may have taken its messages over.
+The proof is a key that lapses; the moment until which it certainly stands is kept here. A
+dispatcher that stood still (a stopped process, an unavailable Redis) finds its proof stale and must
+not put bytes on the wire: another may have taken its messages over.
 """
 
 from __future__ import annotations
 
 import trio
 
-from gateway.dispatch.backoff import Watchdog
+from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import Link
 from gateway.store import lanes
 
-MARGIN_PERCENT = (
-    20  # of the lease: room for a clock that runs differently and for a write in flight
-)
+# Of the lease: room for a clock that runs differently and for a write in flight.
+MARGIN_PERCENT = 20
 
 
 class Heartbeat:
     def __init__(
-        self, link: Link, consumer: str, *, lease_ms: int, every_ms: int, watchdog: Watchdog
+        self, link: Link, consumer: str, *, lease_ms: int, every_ms: int, retry: RedisRetry
     ) -> None:
         self._link = link
         self._consumer = consumer
         self._lease_ms = lease_ms
         self._every_s = every_ms / 1000
-        self._watchdog = watchdog
+        self._retry = retry
         self._stale_at = -1.0
         self._proven = trio.Event()
 
@@ -44,7 +43,7 @@ class Heartbeat:
         began = trio.current_time()
         await lanes.prove_alive(self._link, self._consumer, self._lease_ms)
         self._stale_at = began + self._lease_ms * (100 - MARGIN_PERCENT) / 100_000
-        # Every lane waits for the same event: only who sets it may replace it.
+        # Every worker waits for the same event: only who sets it may replace it.
         self._proven.set()
         self._proven = trio.Event()
 
@@ -53,4 +52,4 @@ class Heartbeat:
             await self.beat()
             return self._every_s
 
-        await self._watchdog.for_ever(turn)
+        await self._retry.for_ever(turn)

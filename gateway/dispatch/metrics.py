@@ -1,8 +1,9 @@
-"""The figures of a dispatcher, as Prometheus metrics in a registry of its own.
+"""The metrics of a dispatcher, in a Prometheus registry of its own.
 
-Owns names, help texts and labels; everybody else only counts. Labels are configured names, so their
-number is bounded. `tokens_left` is the whole installation's and every dispatcher shows the same,
-all others are this process's. What waits in the lanes ingress shows, which looks at it anyway.
+Names, help texts and labels stand here; everybody else only counts. Labels are configured names, so
+their number is bounded. `tokens_left` is the whole installation's and every dispatcher shows the
+same, all others are this process's. What waits in the lanes ingress shows, which looks at it
+anyway.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Metrics:
         self.paused = gauge("paused", "1 while an account fault stops a provider", "provider")
         self.requests_open = gauge("requests_open", "Requests not answered yet", "provider")
         self.claimed = gauge("claimed", "Messages claimed, outcome not recorded", "provider")
-        self.tokens = counter("tokens", "Tokens leased from the rate limit", "provider")
+        self.tokens = counter("tokens", "Tokens granted by the rate limit", "provider")
         self.tokens_left = gauge(
-            "tokens_left", "Tokens the rate limit would lease at this moment", "provider"
+            "tokens_left", "Tokens the rate limit would grant at this moment", "provider"
         )
         self.token_wait = counter(
             "token_wait_seconds", "Time spent waiting for the rate limit", "provider"
@@ -43,13 +44,13 @@ class Metrics:
             buckets=REQUEST_SECONDS,
             registry=registry,
         )
-        self.outcomes = counter("outcomes", "What became of sends", "provider", "outcome")
+        self.outcomes = counter("outcomes", "Sends, by how they ended", "provider", "outcome")
         self.look_ups = counter("look_ups", "References asked for", "provider", "result")
         self.receipts = counter("receipts", "Receipts a task brought", "provider", "result")
         self.timers = counter("timers", "Timers that were due")
         self.recovered = counter("recovered", "Taken over from the dead", "provider", "found")
-        self.parked = counter("parked", "Parked receipts, by what became of them", "became")
-        self.retries = counter("redis_retries", "Turns that found Redis away", "loop")
+        self.parked = counter("parked", "Unmatched receipts, by how they ended", "became")
+        self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")
         self.commits = counter("store_commits", "Transactions, by how they went", "went")
 
     def count_commits(self, counts: CommitCounts) -> None:

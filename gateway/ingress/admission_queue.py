@@ -14,7 +14,7 @@ from typing import cast
 import msgspec
 
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
     Malformed,
     Read,
@@ -91,6 +91,6 @@ class AdmissionQueue:
     async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
         answers = await self.store.admit(requests, self._now_ms())
-        point("accepted")
+        failpoint("accepted")
         self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
         return answers

@@ -25,7 +25,9 @@ MIB = 1024 * 1024
 
 Scope = Literal["send", "read", "report"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
-Percent = Annotated[int, msgspec.Meta(ge=0, le=50)]
+# Of a grant, for each of the two lower lanes: with more they would leave otp less than their share.
+FLOOR_PERCENT_MAX = 33
+FloorPercent = Annotated[int, msgspec.Meta(ge=0, le=FLOOR_PERCENT_MAX)]
 Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
 Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
 
@@ -112,7 +114,7 @@ class Retention(Table, frozen=True, kw_only=True):
 
 
 class Lanes(Table, frozen=True, kw_only=True):
-    floor_percent: Percent = 10
+    floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
     lease_ms: Milliseconds = Duration.parse("10s")
     heartbeat_ms: Milliseconds = Duration.parse("2s")

@@ -25,7 +25,7 @@ RECOVER_COUNT = 200  # entries taken over at once
 TIMERS_COUNT = 200
 HELD_COUNT = 10_000  # above what one dispatcher can hold of a lane
 FORGET_AFTER_MS = 3_600_000
-DOORBELL_MS = 1_000  # how long one wait for work may block; below the link's timeout
+WAIT_MS = 1_000  # how long one wait for work may block; below the link's timeout
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -50,19 +50,23 @@ class Survey(msgspec.Struct, frozen=True):
     others: bool
 
 
-async def ensure_groups(link: Link, lanes: Sequence[tuple[str, str]], shards: int) -> None:
-    """Creates the consumer group of every (provider, category) lane; one that exists is left as it
-    is."""
-    for shard in range(shards):
-        keys = keys_of(shard)
-        for provider, category in lanes:
-            try:
-                await link.call(
-                    [("XGROUP", "CREATE", keys.lane(provider, category), k.GROUP, "0", "MKSTREAM")]
-                )
-            except StoreReplyError as error:
-                if error.code != "BUSYGROUP":
-                    raise
+async def ensure_groups(link: Link, shard: int, lanes: Sequence[tuple[str, str]]) -> None:
+    """Creates the consumer group of every (provider, category) lane of a shard; one that exists is
+    left as it is."""
+    keys = keys_of(shard)
+    for provider, category in lanes:
+        try:
+            await link.call(
+                [("XGROUP", "CREATE", keys.lane(provider, category), k.GROUP, "0", "MKSTREAM")]
+            )
+        except StoreReplyError as error:
+            if error.code != "BUSYGROUP":
+                raise
+
+
+def is_group_missing(error: StoreReplyError) -> bool:
+    """Whether a lane or its group is not there: Redis is new, or lost its data."""
+    return error.code == "NOGROUP" or "no such key" in error.message
 
 
 async def read(
@@ -86,14 +90,20 @@ async def read(
     return found
 
 
-async def held(link: Link, consumer: str, lane: str) -> list[Waiting]:
-    """All that the consumer has read of a lane and not acknowledged, the oldest first, at most
-    HELD_COUNT: for one that does not know what it holds, because a read's answer was lost."""
-    (reply,) = await link.call(
-        [("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")]
-    )
-    ((_, entries),) = _streams(reply)
-    return _living(lane, [list(entry) for entry in entries])
+async def held(link: Link, consumer: str, names: Sequence[str]) -> list[Waiting]:
+    """All that the consumer has read of lanes and not acknowledged, in one round trip; the oldest
+    of each first, at most HELD_COUNT: for one that does not know what it holds, because a read's
+    answer was lost."""
+    commands: list[Command] = [
+        ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")
+        for lane in names
+    ]
+    return [
+        waiting
+        for reply in await link.call(commands)
+        for lane, entries in _streams(reply)
+        for waiting in _living(lane, [list(entry) for entry in entries])
+    ]
 
 
 async def survey(link: Link, consumer: str, names: Sequence[str]) -> list[Survey]:
@@ -112,14 +122,14 @@ async def survey(link: Link, consumer: str, names: Sequence[str]) -> list[Survey
 
 
 async def wait_for_work(link: Link, lanes: Sequence[tuple[str, bytes]]) -> bool:
-    """Blocks until a lane of one shard has an entry newer than the given id, or DOORBELL_MS passed.
+    """Blocks until a lane of one shard has an entry newer than the given id, or WAIT_MS passed.
 
     Claims nothing: it only says that reading is worthwhile.
     """
     names, newest = zip(*lanes, strict=True)
     async with link.session(names[0]) as session:
         (reply,) = await session.call(
-            [("XREAD", "COUNT", 1, "BLOCK", DOORBELL_MS, "STREAMS", *names, *newest)]
+            [("XREAD", "COUNT", 1, "BLOCK", WAIT_MS, "STREAMS", *names, *newest)]
         )
     return reply is not None
 

@@ -16,7 +16,6 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.redis.client import Command, Link, Reply
-from gateway.store import keys as k
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.people import OPT_OUTS
@@ -24,7 +23,6 @@ from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 
 EVENT_ENTRIES_MAX = 200  # of one stream in one read
-PAUSED_MAX = 1_000
 
 
 async def message(store: Store, message_id: str) -> Message | None:
@@ -34,6 +32,22 @@ async def message(store: Store, message_id: str) -> Message | None:
         return None
     (value,) = await store.link.call([("GET", keys.message(message_id))])
     return None if value is None else unpack_message(message_id, value)
+
+
+async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Message | None]:
+    """The messages of one shard by id: None where there is none (any more). Those of a newer Kaskad
+    are left out."""
+    if not ids:
+        return {}
+    keys = keys_of(shard)
+    (values,) = await store.link.call([("MGET", *(keys.message(id_) for id_ in ids))])
+    found: dict[str, Message | None] = {}
+    for id_, value in zip(ids, cast("list[bytes | None]", values), strict=True):
+        try:
+            found[id_] = None if value is None else unpack_message(id_, value)
+        except NewerRecordError:
+            store.counts.newer += 1
+    return found
 
 
 # --- opt-outs ---
@@ -125,13 +139,3 @@ def _changes(record: bytes) -> list[StatusChange]:
 def _blob(fields: list[bytes]) -> bytes:
     assert fields[0] == BLOB_FIELD, f"an event stream holds the field {fields[0]!r}"
     return unpack(fields[1])
-
-
-# --- the state of the installation ---
-
-
-async def paused(link: Link) -> dict[str, bytes]:
-    """Provider: why dispatch paused it, as dispatch wrote it (JSON)."""
-    (reply,) = await link.call([("HGETALL", k.PAUSED)])
-    pairs = cast("list[bytes]", reply)[: 2 * PAUSED_MAX]
-    return {name.decode(): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}

@@ -1,6 +1,6 @@
--- How far ahead a limit is leased: for whoever watches.
+-- How far ahead a limit is granted: for whoever watches.
 --
--- KEYS[1]  {limit:<provider>}   hash; field "free_us" as in lease.lua
+-- KEYS[1]  {limit:<provider>}   hash; field "free_us" as in take.lua
 --
 -- Output   microseconds from now until the first moment that is not given out; 0 when it has passed
 --

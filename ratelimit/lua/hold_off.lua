@@ -1,9 +1,9 @@
--- Nothing is leased for a while: the provider said that it was too much.
+-- Nothing is granted for a while: the provider said that it was too much.
 --
--- KEYS[1]  {limit:<provider>}   hash; field "free_us" as in lease.lua
+-- KEYS[1]  {limit:<provider>}   hash; field "free_us" as in take.lua
 -- ARGV[1]  how long from now, milliseconds, >= 1
 --
--- Output   1: the next lease starts later than it would have; 0: it started that late already
+-- Output   1: the next grant starts later than it would have; 0: it started that late already
 --
 -- Run twice it holds off from the second time on, by at most the time between the two.
 local time = redis.call('TIME')

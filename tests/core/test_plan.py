@@ -9,11 +9,13 @@ import pytest
 
 from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.channels import EmailContent, ViberContent
+from gateway.core.effects import NOT_COMPARED
 from gateway.core.plan import Plan, Refusal, plan
 from gateway.core.policy import Policy, ProviderRule, RouteStep
-from gateway.core.prices import Price, PriceBook, parse_prices
-from gateway.core.records.message import NOT_COMPARED, Content, content_with
+from gateway.core.prices import Price, PriceBook
+from gateway.core.records.message import Content, content_with
 from gateway.core.records.person import Person
+from gateway.settings.price_file import parse_prices
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
 

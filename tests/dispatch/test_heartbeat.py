@@ -8,8 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.dispatch.backoff import Watchdog
 from gateway.dispatch.heartbeat import Heartbeat
+from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import Link
 
 LEASE_MS, EVERY_MS = 1_000, 200
@@ -30,7 +30,7 @@ def heartbeat() -> Heartbeat:
         "dispatch-1",
         lease_ms=LEASE_MS,
         every_ms=EVERY_MS,
-        watchdog=Watchdog("heartbeat", lambda loop: None),
+        retry=RedisRetry("heartbeat", lambda loop: None),
     )
 
 
@@ -52,7 +52,7 @@ async def test_a_proof_stands_for_the_lease_less_a_margin(
 async def test_everybody_who_waits_for_the_proof_goes_on_when_it_stands_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """As after an outage of Redis, for which every lane of a dispatcher waits."""
+    """As after an outage of Redis, for which every worker of a dispatcher waits."""
     life = heartbeat()
     woken: list[int] = []
 

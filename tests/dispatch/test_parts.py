@@ -9,17 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from gateway.backoff import Backoff
 from gateway.core import events as ev
 from gateway.core.channels import Button, ViberContent
 from gateway.core.records.message import Content, content_with
-from gateway.dispatch.backoff import Backoff, Watchdog
-from gateway.dispatch.pauses import PAUSE_MAX_MS, PAUSE_MIN_MS, Pause
+from gateway.dispatch.pauses import PAUSE_MAX_MS, PAUSE_MIN_MS, next_delay_ms
+from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
 from gateway.dispatch.worker.breaker import Breaker
-from gateway.dispatch.worker.claim import Entry, Held, submission_of
+from gateway.dispatch.worker.claim import ClaimedStep, Entry, submission_of
 from gateway.dispatch.worker.send import read_fault, read_outcomes
 from gateway.redis.errors import StoreUnavailable
 from gateway.store.apply import LaneEntry
+from gateway.store.pauses import Pause
 from providers.contract import (
     AccountFault,
     BadRequest,
@@ -38,12 +40,14 @@ def in_virtual_time(work: Callable[[], Awaitable[None]]) -> None:
     trio.run(work, clock=MockClock(autojump_threshold=0))
 
 
-def held(count: int) -> list[Held]:
+def claimed(count: int) -> list[ClaimedStep]:
     world = World()
     submission = submission_of(world.message, Content("text"), "Shop", world.now_ms)
     entry = Entry(ID, LaneEntry("lane", b"1-1"), "marketing")
     return [
-        Held(entry, 0, 1, 0.0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"}))
+        ClaimedStep(
+            entry, 0, 1, 0.0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
+        )
         for n in range(count)
     ]
 
@@ -68,13 +72,13 @@ def test_work_is_repeated_until_redis_takes_it() -> None:
         nonlocal tries
         tries += 1
         if tries < 8:
-            raise StoreUnavailable("away")
+            raise StoreUnavailable("unavailable")
         return "done"
 
     async def main() -> None:
-        assert await Watchdog("lane", loops.append).until_done(work) == "done"
+        assert await RedisRetry("worker", loops.append).until_done(work) == "done"
         assert 1.0 < trio.current_time() < 8.0
-        assert loops == ["lane"] * 7
+        assert loops == ["worker"] * 7
 
     in_virtual_time(main)
 
@@ -85,7 +89,7 @@ def test_a_bug_is_not_repeated() -> None:
 
     async def main() -> None:
         with pytest.raises(AssertionError, match="a bug"):
-            await Watchdog("lane", lambda loop: None).until_done(work)
+            await RedisRetry("worker", lambda loop: None).until_done(work)
 
     in_virtual_time(main)
 
@@ -122,9 +126,9 @@ def test_a_provider_is_left_alone_as_long_as_it_wishes_within_reason() -> None:
 
 def test_a_pause_doubles_and_is_bounded() -> None:
     pause = Pause("E402", "", since=1_000, until=6_000)
-    assert pause.next_delay_ms(1_500) == PAUSE_MIN_MS
-    assert pause.next_delay_ms(31_000) == 30_000
-    assert pause.next_delay_ms(10**9) == PAUSE_MAX_MS
+    assert next_delay_ms(pause, 1_500) == PAUSE_MIN_MS
+    assert next_delay_ms(pause, 31_000) == 30_000
+    assert next_delay_ms(pause, 10**9) == PAUSE_MAX_MS
 
 
 @pytest.mark.parametrize(
@@ -140,26 +144,26 @@ def test_a_pause_doubles_and_is_bounded() -> None:
 def test_a_failed_request_is_judged_by_its_stage(
     fault: SendFault, event: type, halts: bool
 ) -> None:
-    answer = read_fault(held(3), fault)
-    assert [type(item.event) for item in answer.items] == [event] * 3
-    assert answer.halt is halts
-    assert {item.claimed_ms for item in answer.items} == {1}
-    assert all(item.entry is not None for item in answer.items)
+    result = read_fault(claimed(3), fault)
+    assert [type(item.event) for item in result.items] == [event] * 3
+    assert result.halt is halts
+    assert {item.claimed_ms for item in result.items} == {1}
+    assert all(item.entry is not None for item in result.items)
 
 
 def test_a_request_refused_as_a_whole_is_split_until_one_is_left() -> None:
-    answer = read_fault(held(2), BadRequest("E400", ""))
-    assert answer.split
-    assert answer.items == []
-    (item,) = read_fault(held(1), BadRequest("E400", "")).items
+    result = read_fault(claimed(2), BadRequest("E400", ""))
+    assert result.split
+    assert result.items == []
+    (item,) = read_fault(claimed(1), BadRequest("E400", "")).items
     assert isinstance(item.event, ev.Refused)
     assert item.event.fault.permanent
 
 
 def test_each_outcome_finds_its_message_whatever_the_order() -> None:
-    batch = held(4)
+    batch = claimed(4)
     fault = Fault("6", "rejected", False)
-    answer = read_outcomes(
+    result = read_outcomes(
         batch,
         [
             Refused(f"{ID}.2", Fault("51", "no_credit", False), account=True),
@@ -168,17 +172,17 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         ],
         T0 + 7,
     )
-    assert [item.event for item in answer.items] == [
+    assert [item.event for item in result.items] == [
         ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),
     ]
-    assert answer.provider_ids == [("P", f"{ID}.0")]
-    assert answer.account == ("51", "no_credit")
-    assert answer.halt
+    assert result.provider_ids == [("P", f"{ID}.0")]
+    assert result.account == ("51", "no_credit")
+    assert result.halt
     # What a provider took is true whoever claimed it since; the rest is of this claim alone.
-    assert [item.claimed_ms for item in answer.items] == [None, 1, 1, 1]
+    assert [item.claimed_ms for item in result.items] == [None, 1, 1, 1]
 
 
 def test_pictures_and_buttons_are_for_viber_alone() -> None:

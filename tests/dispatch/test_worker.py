@@ -10,8 +10,8 @@ import trio
 from gateway.core.channels import SmsContent, ViberContent
 from gateway.core.events import Claimed
 from gateway.core.records.message import content_with
-from gateway.dispatch import dispatcher as supervisor
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.dispatcher import dispatch
 from gateway.settings.tables import Lanes
 from gateway.store import keys as k
 from gateway.store.apply import Applied, Item
@@ -37,7 +37,7 @@ async def test_what_is_accepted_is_sent_once_in_batches(redis_url: str) -> None:
         before = await w.admit(150)
         async with dispatching(w):
             await w.until(before, "sent", "planned")
-            after = await w.admit(3)  # while the lane is idle: the bell wakes it
+            after = await w.admit(3)  # while the worker is idle: it is woken
             await w.until(after, "sent", "planned")
         assert w.viber.sent == dict.fromkeys([*before, *after], 1)
         assert len(w.viber.batches) < 50
@@ -45,7 +45,7 @@ async def test_what_is_accepted_is_sent_once_in_batches(redis_url: str) -> None:
 
 
 @under_trio
-async def test_an_idle_lane_is_woken_at_once(redis_url: str) -> None:
+async def test_an_idle_worker_is_woken_at_once(redis_url: str) -> None:
     async with world(redis_url) as w, dispatching(w):
         for _ in range(5):
             began = trio.current_time()
@@ -270,39 +270,39 @@ async def test_a_pause_one_dispatcher_found_is_kept_by_all(redis_url: str) -> No
 
 
 @under_trio
-async def test_a_code_goes_before_the_campaign_that_was_there_first(redis_url: str) -> None:
+async def test_an_otp_goes_before_the_campaign_that_was_there_first(redis_url: str) -> None:
     async with world(redis_url) as w:
         w.viber = type(w.viber)("viber", rate=200)
         await w.admit(120)
         async with dispatching(w):
             await w.until_true(lambda: len(w.viber.refs) > 10)
-            (code,) = await w.admit(category="otp", campaign=None)
+            (otp,) = await w.admit(category="otp", campaign=None)
             begun = len(w.viber.batches)
-            await w.until([code], "sent", "planned")
+            await w.until([otp], "sent", "planned")
             at = next(n for n, b in enumerate(w.viber.batches) if b[0].category == "otp")
-            # Behind what was leased within the horizon already, not behind the campaign.
+            # Behind what was granted within the horizon already, not behind the campaign.
             assert at - begun <= 100 // 10 + 2
             assert len(w.viber.refs) < 100
 
 
 @under_trio
-async def test_a_code_goes_at_once_although_the_limit_is_used_up(redis_url: str) -> None:
+async def test_an_otp_goes_at_once_although_the_limit_is_used_up(redis_url: str) -> None:
     async with world(redis_url) as w:
         w.viber = type(w.viber)("viber", rate=2_000)
         await w.admit(600)
         async with dispatching(w):
             await w.until_true(lambda: len(w.viber.refs) > 50)
             for _ in range(5):
-                (code,) = await w.admit(category="otp", campaign=None)
+                (otp,) = await w.admit(category="otp", campaign=None)
                 begun = len(w.viber.refs)
-                await w.until_true(lambda code=code: w.viber.sent[code] == 1)  # type: ignore[misc]
-                # Not even behind what was leased within the horizon: a tenth of a second.
+                await w.until_true(lambda otp=otp: w.viber.sent[otp] == 1)  # type: ignore[misc]
+                # Not even behind what was granted within the horizon: a tenth of a second.
                 assert len(w.viber.refs) - begun < 100
         assert set(w.viber.sent.values()) == {1}
 
 
 @under_trio
-async def test_a_flood_of_codes_leaves_a_campaign_its_floor(redis_url: str) -> None:
+async def test_a_flood_of_otp_leaves_a_campaign_its_floor(redis_url: str) -> None:
     async with world(redis_url) as w:
         w.viber = type(w.viber)("viber", rate=1_000)
         await w.admit(100)
@@ -317,17 +317,19 @@ async def test_a_flood_of_codes_leaves_a_campaign_its_floor(redis_url: str) -> N
 async def test_what_finds_no_token_goes_back_to_its_lane(redis_url: str) -> None:
     async with world(redis_url) as w:
         ids = await w.admit(3)
-        release = trio.Event()
+        begun, release = trio.Event(), trio.Event()
         real = w.store.apply
 
         async def slow_claims(items: Iterable[Item], now_ms: int) -> list[Applied]:
             items = list(items)
             if isinstance(items[0].event, Claimed) and not release.is_set():
+                begun.set()
                 await release.wait()
             return await real(items, now_ms)
 
         w.store.apply = slow_claims  # type: ignore[method-assign]
         async with dispatching(w):
+            await begun.wait()
             await trio.sleep(0.03)  # the tokens lapse
             await w.link.call([("HSET", "{limit:viber}", "free_us", 9 * 10**15)])
             release.set()
@@ -431,7 +433,7 @@ async def test_a_silent_viber_step_falls_back_to_sms_when_its_time_is_up(redis_u
 
 
 @under_trio
-async def test_the_figures_tell_what_became_and_what_is_left(redis_url: str) -> None:
+async def test_the_metrics_tell_how_sends_ended_and_what_is_left(redis_url: str) -> None:
     async with world(redis_url, shards=2) as w:
         w.viber.script = [fail(Unknown("answer_timeout", "Too slow."))]
         await w.admit(7)
@@ -440,7 +442,7 @@ async def test_the_figures_tell_what_became_and_what_is_left(redis_url: str) -> 
         async def publish() -> None:
             published.set()
 
-        def figure(deps: DispatchDeps, name: str, **labels: str) -> float | None:
+        def metric(deps: DispatchDeps, name: str, **labels: str) -> float | None:
             return deps.metrics.registry.get_sample_value("kaskad_dispatch_" + name, labels)
 
         async with dispatching(w, publish=publish) as deps:
@@ -452,16 +454,16 @@ async def test_the_figures_tell_what_became_and_what_is_left(redis_url: str) -> 
                 return await w.lane_entries() == 0
 
             await w.until_asked(recorded)
-        lost = figure(deps, "outcomes_total", provider="viber", outcome="unknown") or 0
-        accepted = figure(deps, "outcomes_total", provider="viber", outcome="accepted") or 0
+        lost = metric(deps, "outcomes_total", provider="viber", outcome="unknown") or 0
+        accepted = metric(deps, "outcomes_total", provider="viber", outcome="accepted") or 0
         assert lost >= 1
         assert lost + accepted == 7
-        assert (figure(deps, "tokens_total", provider="viber") or 0) >= 7
-        requests = figure(deps, "request_seconds_count", provider="viber")
+        assert (metric(deps, "tokens_total", provider="viber") or 0) >= 7
+        requests = metric(deps, "request_seconds_count", provider="viber")
         assert requests == len(w.viber.batches)
-        assert figure(deps, "requests_open", provider="viber") == 0
-        assert figure(deps, "claimed", provider="viber") == 0
-        assert 0 < (figure(deps, "tokens_left", provider="sms") or 0) < 100
+        assert metric(deps, "requests_open", provider="viber") == 0
+        assert metric(deps, "claimed", provider="viber") == 0
+        assert 0 < (metric(deps, "tokens_left", provider="sms") or 0) < 100
 
 
 @under_trio
@@ -469,7 +471,7 @@ async def test_told_to_stop_before_redis_answered_it_stops(redis_url: str) -> No
     async with world("unix:///nowhere/kaskad.sock") as w:
         deps = w.deps()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(supervisor.dispatch, deps)
+            nursery.start_soon(dispatch, deps)
             await w.until_true(
                 lambda: (
                     (

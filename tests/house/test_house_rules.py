@@ -32,6 +32,7 @@ CLOCKS_AND_CHANCE = re.compile(
     r"|trio\.current_time|asyncio\..+"
 )
 MONEY = ("gateway/finance/", "gateway/core/money")
+SPEAK_REDIS = ("gateway/store/", "gateway/redis/")
 NAMELESS_FILES = ("utils.py", "util.py", "helpers.py", "misc.py", "common.py")
 # A channel is named by its row, where its address is read, and by what was kept before there were
 # rows; and where the simulator's own knob is an option of the command line.
@@ -123,6 +124,18 @@ def floats(source: str) -> list[str]:
     ]
 
 
+def redis_calls(source: str) -> list[str]:
+    """Every call of a Redis link or session: what is passed is a command built there."""
+    return [
+        f"line {node.lineno}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "call"
+        and ast.unparse(node.func.value).rpartition(".")[2].lstrip("_") in ("link", "session")
+    ]
+
+
 def channels_named(source: str) -> list[str]:
     """Every line that names a channel: as a word, or as a part of an identifier."""
     return [
@@ -209,6 +222,11 @@ def test_money_knows_no_float() -> None:
     )
 
 
+def test_only_the_store_builds_redis_commands() -> None:
+    others = [path for path in sources(*PACKAGES) if not name_of(path).startswith(SPEAK_REDIS)]
+    assert complaints(others, redis_calls) == {}, "read and write records in gateway/store"
+
+
 def test_no_line_outside_the_table_names_a_channel() -> None:
     written = [
         path
@@ -240,6 +258,8 @@ def test_the_benchmarks_import_nothing_of_ours() -> None:
         (floats, "price = 0.012"),
         (floats, "price = float('0.012')"),
         (floats, "import math"),
+        (redis_calls, "await self._deps.link.call([('GET', key)])"),
+        (redis_calls, "await session.call(commands)"),
         (channels_named, "if step.channel == 'viber':"),
         (channels_named, "viber_text = None"),
         (channels_named, "    return content.sms_sender"),
@@ -262,6 +282,7 @@ def test_a_rule_sees_the_line_that_breaks_it(rule: Callable[[str], list[str]], s
         ),
         (clocks_and_chance, "def due(time):\n    return time.time"),
         (floats, "price = 12_000"),
+        (redis_calls, "await script.call(link, keys, args)"),
         (channels_named, "stack.push_async_callback(close)  # it pushes, and sends smsc a message"),
         (of_ours, "import gateways"),
     ],

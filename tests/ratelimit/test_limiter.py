@@ -38,38 +38,38 @@ def with_redis(url: str, work: Callable[[Link], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize(("rate", "batch"), [(1, 1), (7, 5), (39, 100), (333, 100), (90_000, 999)])
-def test_the_script_leases_what_its_twin_leases(redis_url: str, rate: int, batch: int) -> None:
+def test_the_script_grants_what_its_twin_grants(redis_url: str, rate: int, batch: int) -> None:
     async def work(link: Link) -> None:
         limiter = Limiter(runner(link), KEY, rate_per_s=rate, batch=batch)
         twin = Schedule(rate, batch)
         for wanted in (1, 2, 100, 3, 1_000, 1, 1):
-            lease = await limiter.lease(wanted)
-            if not lease.granted:
-                assert lease.wait_us > 0
+            grant = await limiter.take(wanted)
+            if not grant.tokens:
+                assert grant.wait_us > 0
                 continue
-            # Redis's clock at the lease, in which the twin is asked the same.
+            # Redis's clock at the grant, in which the twin is asked the same.
             (free,) = await link.call([("HGET", KEY, "free_us")])
-            assert int(free) == lease.end_us
-            start_us = twin_start(twin, lease.end_us, lease.granted)
-            assert twin.lease(wanted, start_us).granted == lease.granted
-            assert twin.free_us == lease.end_us
+            assert int(free) == grant.end_us
+            start_us = twin_start(twin, grant.end_us, grant.tokens)
+            assert twin.take(wanted, start_us).tokens == grant.tokens
+            assert twin.free_us == grant.end_us
 
     def twin_start(twin: Schedule, end_us: int, granted: int) -> int:
         fresh = Schedule(rate, batch)
-        return end_us - fresh.lease(granted, 0).end_us
+        return end_us - fresh.take(granted, 0).end_us
 
     with_redis(redis_url, work)
 
 
-def test_unused_tokens_are_given_back_once_and_only_by_the_latest_lease(redis_url: str) -> None:
+def test_unused_tokens_are_given_back_once_and_only_by_the_latest_grant(redis_url: str) -> None:
     async def work(link: Link) -> None:
         limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
-        first = await limiter.lease(10)
-        second = await limiter.lease(10)
+        first = await limiter.take(10)
+        second = await limiter.take(10)
         assert not await limiter.give_back(first, 10)
         assert await limiter.give_back(second, 10)
         assert not await limiter.give_back(second, 10)
-        third = await limiter.lease(10)
+        third = await limiter.take(10)
         assert abs(third.end_us - second.end_us) <= 1
 
     with_redis(redis_url, work)
@@ -79,35 +79,35 @@ def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
     async def work(link: Link) -> None:
         limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
         other = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
-        await limiter.lease(1)
+        await limiter.take(1)
         await limiter.hold_off(60_000)
-        lease = await other.lease(1)
-        assert lease.granted == 0
-        assert 59_000_000 < lease.wait_us <= 60_000_000 - HORIZON_US
+        grant = await other.take(1)
+        assert grant.tokens == 0
+        assert 59_000_000 < grant.wait_us <= 60_000_000 - HORIZON_US
         await limiter.hold_off(1_000)
-        assert (await other.lease(1)).wait_us > 58_000_000, "a shorter one does not shorten it"
+        assert (await other.take(1)).wait_us > 58_000_000, "a shorter one does not shorten it"
 
     with_redis(redis_url, work)
 
 
-def test_a_lease_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> None:
+def test_a_grant_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> None:
     async def work(link: Link) -> None:
         limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
-        assert (await limiter.lease(10, 30_000)).wait_us == 30_000
-        assert 30_000 < (await limiter.lease(10)).wait_us <= 40_300
-        assert (await limiter.lease(1, 10**9)).wait_us == HORIZON_US
+        assert (await limiter.take(10, 30_000)).wait_us == 30_000
+        assert 30_000 < (await limiter.take(10)).wait_us <= 40_300
+        assert (await limiter.take(1, 10**9)).wait_us == HORIZON_US
 
     with_redis(redis_url, work)
 
 
-def test_what_is_left_is_what_can_be_leased_at_once(redis_url: str) -> None:
+def test_what_is_left_is_what_can_be_granted_at_once(redis_url: str) -> None:
     async def work(link: Link) -> None:
         limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
         assert await limiter.left() == 98
         for _ in range(5):
-            await limiter.lease(10)
+            await limiter.take(10)
         assert 48 <= await limiter.left() < 98
-        while (await limiter.lease(10)).granted:
+        while (await limiter.take(10)).tokens:
             pass
         assert await limiter.left() < 10
         await limiter.hold_off(60_000)
@@ -118,7 +118,7 @@ def test_what_is_left_is_what_can_be_leased_at_once(redis_url: str) -> None:
 
 def test_a_limit_that_is_not_used_leaves_nothing_behind(redis_url: str) -> None:
     async def work(link: Link) -> None:
-        await Limiter(runner(link), KEY, rate_per_s=10, batch=10).lease(1)
+        await Limiter(runner(link), KEY, rate_per_s=10, batch=10).take(1)
         (ms,) = await link.call([("PTTL", KEY)])
         assert 0 < ms < 2_000
 
@@ -135,13 +135,13 @@ def test_four_dispatchers_together_use_the_rate_and_never_more(redis_url: str) -
         async def dispatcher() -> None:
             limiter = Limiter(runner(link), KEY, rate_per_s=rate, batch=100)
             while True:
-                lease = await limiter.lease(100)
-                start = trio.current_time() + lease.wait_us / SECOND
+                grant = await limiter.take(100)
+                start = trio.current_time() + grant.wait_us / SECOND
                 if start - began > seconds:
                     return
-                if lease.granted:
+                if grant.tokens:
                     (us,) = await link.call([("TIME",)])
-                    sends.append((lease.end_us, lease.granted))
+                    sends.append((grant.end_us, grant.tokens))
                     assert int(us[0]) > 0
                 await trio.sleep_until(start)
 

@@ -214,6 +214,7 @@ def test_an_app_without_its_key_is_only_a_warning() -> None:
         ('[server]\nidle_timeout = "0s"', "server.idle_timeout", "at least 1 ms"),
         ('[server]\nidle_timeout = 30', "server.idle_timeout", "no duration"),
         ('[prices]\ncurrency = "eur"', "prices.currency", "matching"),
+        ("[lanes]\nfloor_percent = 34", "lanes.floor_percent", "<= 33"),
         ('[prices]\nbaseline = "fax"', "prices.baseline", "'fax', but there is only sms, viber"),
         ('[lanes]\nlease = "3s"', "lanes.lease", "2 times lanes.heartbeat"),
         ("[[apps]]\nscopes = ['send']", "apps[0].name", "is missing"),

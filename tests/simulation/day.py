@@ -19,7 +19,7 @@ from gateway.core.ids import new_id, step_ref
 from gateway.core.records.entries import Post
 from gateway.core.records.message import ARRIVED, Message, StepStatus
 from gateway.core.records.person import Person
-from gateway.dispatch.worker.fair_share import allot
+from gateway.dispatch.worker.fair_share import divide
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from ratelimit.limiter import Schedule
@@ -148,13 +148,13 @@ class Day:
         while True:
             await self.work[provider].wait()
             now_us = round(trio.current_time() * 1_000_000)
-            lease = schedule.lease(100, now_us)
-            if not lease.granted:
-                await trio.sleep(lease.wait_us / 1e6)
+            grant = schedule.take(100, now_us)
+            if not grant.tokens:
+                await trio.sleep(grant.wait_us / 1e6)
                 continue
-            await trio.sleep(lease.wait_us / 1e6)
+            await trio.sleep(grant.wait_us / 1e6)
             waiting = [len(lanes[c]) for c in CATEGORIES]
-            counts, owed = allot(lease.granted, (waiting[0], waiting[1], waiting[2]), 10, owed)
+            counts, owed = divide(grant.tokens, (waiting[0], waiting[1], waiting[2]), 10, owed)
             ids = []
             for category, count in zip(CATEGORIES, counts, strict=True):
                 ids += lanes[category][:count]
@@ -163,7 +163,7 @@ class Day:
                 self.work[provider] = trio.Event()
             claim = ev.Claimed(ev.CURRENT, provider=provider)
             sent = [id_ for id_ in ids if self.happen(id_, claim).submit]
-            self.sends[provider].append((now_us + lease.wait_us, len(sent)))
+            self.sends[provider].append((now_us + grant.wait_us, len(sent)))
             for id_ in sent:
                 self.nursery.start_soon(self._send, self.messages[id_])
 

@@ -264,15 +264,15 @@ class MemoryRedis(StreamCommands):
     def _keep(self, key: bytes, schedule: Schedule) -> None:
         self.do_hset(key, b"free_us", b"%d" % schedule.free_us)
 
-    def _lease(
+    def _take(
         self, key: bytes, wanted: int, quantum: int, speed: int, _horizon: int, lead: int
     ) -> Value:
         schedule = self._schedule(key, quantum, speed)
-        lease = schedule.lease(wanted, self.now_us(), lead)
-        if lease.granted:
+        grant = schedule.take(wanted, self.now_us(), lead)
+        if grant.tokens:
             self._keep(key, schedule)
-            self.outlive(key, -((self.now_us() - lease.end_us) // 1000) + 1000)
-        return [lease.granted, lease.wait_us, lease.end_us]
+            self.outlive(key, -((self.now_us() - grant.end_us) // 1000) + 1000)
+        return [grant.tokens, grant.wait_us, grant.end_us]
 
     def _ahead(self, key: bytes) -> Value:
         return max(self._schedule(key, 1, 1).free_us - self.now_us(), 0)

@@ -140,7 +140,7 @@ class Slot:
         share = 0.0 if storm.calm else storm.plan.fault_share
         return DispatchDeps(
             store=storm.store(link),
-            bell=link,
+            wake_up_link=link,
             providers={
                 name: StormProvider(book, self.hook, share, *storm.RATES[name])
                 for name, book in storm.books.items()

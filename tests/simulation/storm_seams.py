@@ -21,7 +21,7 @@ from gateway import telemetry
 from gateway.dispatch import pauses
 from gateway.dispatch.jobs import timers
 from gateway.dispatch.jobs import unmatched_receipts as parked
-from gateway.dispatch.worker import intake
+from gateway.dispatch.worker import wake_ups
 from gateway.store import lanes
 from gateway.store import randomness as noise
 
@@ -38,8 +38,8 @@ def seams(seed: int) -> Iterator[None]:
         mock.patch.object(timers, "LOOK_S", 0.8),
         mock.patch.object(parked, "LOOK_S", 2.0),
         mock.patch.object(pauses, "REFRESH_S", 4.0),
-        mock.patch.object(intake, "IDLE_S", 4.0),
-        mock.patch.object(lanes, "DOORBELL_MS", 4_000),
+        mock.patch.object(wake_ups, "IDLE_S", 4.0),
+        mock.patch.object(lanes, "WAIT_MS", 4_000),
         mock.patch.object(telemetry, "PUBLISH_EVERY_S", 60.0),
     )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

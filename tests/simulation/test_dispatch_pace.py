@@ -1,10 +1,10 @@
-"""The pace of real dispatchers in virtual time: limits held, connections busy, codes first.
+"""The pace of real dispatchers in virtual time: limits held, connections busy, otp first.
 
 Each call to Redis takes a millisecond and each answer of the provider its time, exactly, so what is
 measured here is the design's and not the machine's. On 2026-11-22, before messages and tokens met
-in `Ready` and after: a code behind a campaign 17.6 and 5.8 ms at the 99th percentile (alone 7.5 and
-5.0), requests at a provider of single messages with 50 connections 41.7 and 49.5, with 2,910 and
-2,213 calls to Redis for 3,000 messages.
+in one queue and after: an otp behind a campaign 17.6 and 5.8 ms at the 99th percentile (alone 7.5
+and 5.0), requests at a provider of single messages with 50 connections 41.7 and 49.5, with 2,910
+and 2,213 calls to Redis for 3,000 messages.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Pace:
     def deps(self, name: str) -> DispatchDeps:
         return DispatchDeps(
             store=self.store,
-            bell=MemoryLink(self.weather),
+            wake_up_link=MemoryLink(self.weather),
             providers={"viber": self.provider},
             clock=self.clock,
             consumer=name,
@@ -144,12 +144,12 @@ def test_an_answer_that_outstays_its_time_is_lost_whatever_the_provider_promised
     assert (found, len(pace.arrived)) == (1, 1)
 
 
-def test_a_code_behind_a_campaign_waits_hardly_longer_than_alone() -> None:
+def test_an_otp_behind_a_campaign_waits_hardly_longer_than_alone() -> None:
     pace = Pace(0.005, rate=2_500, batch=100)
     chance = random.Random(2)
     asked: dict[str, float] = {}
 
-    async def codes(count: int) -> list[float]:
+    async def otp(count: int) -> list[float]:
         ids = []
         for _ in range(count):
             ids += await pace.admit(1, category="otp", campaign=None)
@@ -160,10 +160,10 @@ def test_a_code_behind_a_campaign_waits_hardly_longer_than_alone() -> None:
         return sorted(came[id_] - asked[id_] for id_ in ids)
 
     async def work() -> None:
-        alone = await codes(100)
+        alone = await otp(100)
         await pace.admit(8_000)
         await trio.sleep(0.3)
-        behind = await codes(100)
+        behind = await otp(100)
         assert len(pace.arrived) < 8_000, "the campaign was still going on"
         assert behind[98] <= 3 * alone[98]
         assert behind[50] <= 2 * alone[50]

@@ -182,11 +182,11 @@ def test_what_is_over_is_gone_and_breaks_a_watch() -> None:
 def test_the_limits_scripts_are_learned_and_obeyed() -> None:
     now_us = [1_000_000]
     memory, connection = MemoryRedis(lambda: now_us[0]), Connection()
-    lease = Script(SCRIPTS["lease"])
-    asked = lease.command(["limit"], [5, 2, 10**6, 100_000, 0])
+    take = Script(SCRIPTS["take"])
+    asked = take.command(["limit"], [5, 2, 10**6, 100_000, 0])
     (refused,) = memory.run(connection, [asked])
     assert refused.code == "NOSCRIPT"
-    whole = ("EVAL", SCRIPTS["lease"], *asked[2:])
+    whole = ("EVAL", SCRIPTS["take"], *asked[2:])
     assert memory.run(connection, [whole]) == [[2, 0, 3_000_000]]
     assert memory.run(connection, [asked]) == [[0, 1_900_000, 0]]
 

@@ -97,6 +97,7 @@ def test_a_message_is_shown_key_by_key(kaskad: Stack) -> None:
         "category": "marketing",
         "route": "viber-then-sms",
         "status": "delivered",
+        "final": True,
         "reason": None,
         "metadata": {"order": "17", "город": "Пермь"},
         "billing": {"billed": "0.0890", "cost": "0.0742", "currency": "EUR"},

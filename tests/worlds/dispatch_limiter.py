@@ -44,16 +44,16 @@ def test_no_second_holds_more_than_the_rate(
     sends = []
     for gap, wanted, unused_percent, lead in calls:
         now += gap
-        lease = schedule.lease(wanted, now, lead)
-        if not lease.granted:
-            assert lease.wait_us > 0
-            now += lease.wait_us
+        grant = schedule.take(wanted, now, lead)
+        if not grant.tokens:
+            assert grant.wait_us > 0
+            now += grant.wait_us
             continue
-        unused = lease.granted * unused_percent // 100
-        if unused and not schedule.give_back(lease, unused):
+        unused = grant.tokens * unused_percent // 100
+        if unused and not schedule.give_back(grant, unused):
             unused = 0
-        assert lead <= lease.wait_us <= HORIZON_US
-        sends.append((now + lease.wait_us, lease.granted - unused))
+        assert lead <= grant.wait_us <= HORIZON_US
+        sends.append((now + grant.wait_us, grant.tokens - unused))
     assert most_in_a_second(sends) <= rate
 
 
@@ -71,40 +71,40 @@ def test_four_late_dispatchers_use_97_percent(pace: tuple[int, int], delays: lis
     while True:
         name = min(ready, key=lambda n: ready[n])
         now = ready[name]
-        lease = schedule.lease(100, now)
-        start = now + lease.wait_us
+        grant = schedule.take(100, now)
+        start = now + grant.wait_us
         if now > span:
             break
-        sent += lease.granted if start < span else 0
+        sent += grant.tokens if start < span else 0
         # It asks again while its batch waits for the start, or when it is told to; always late.
-        ready[name] = (now if lease.granted else start) + 1 + delays[turn % len(delays)]
+        ready[name] = (now if grant.tokens else start) + 1 + delays[turn % len(delays)]
         turn += 1
     assert sent >= int(0.97 * rate * span / SECOND) - quantum_of(rate, batch)
 
 
-def test_a_lease_that_is_not_the_latest_stays_taken() -> None:
+def test_a_grant_that_is_not_the_latest_stays_taken() -> None:
     schedule = Schedule(100, 1)
-    first, second = schedule.lease(1, 0), schedule.lease(1, 0)
+    first, second = schedule.take(1, 0), schedule.take(1, 0)
     assert not schedule.give_back(first, 1)
     assert schedule.give_back(second, 1)
-    assert schedule.lease(1, 0).end_us - second.end_us in (0, 1)  # rounded to the later microsecond
+    assert schedule.take(1, 0).end_us - second.end_us in (0, 1)  # rounded to the later microsecond
 
 
-def test_nothing_is_leased_while_it_is_held_off() -> None:
+def test_nothing_is_granted_while_it_is_held_off() -> None:
     schedule = Schedule(100, 1)
     schedule.hold_off(3_000, 0)
-    lease = schedule.lease(1, 0)
-    assert (lease.granted, lease.wait_us) == (0, 3_000_000 - HORIZON_US)
-    assert schedule.lease(1, 3_000_000).wait_us == 0
+    grant = schedule.take(1, 0)
+    assert (grant.tokens, grant.wait_us) == (0, 3_000_000 - HORIZON_US)
+    assert schedule.take(1, 3_000_000).wait_us == 0
 
 
 def test_asked_without_end_it_gives_nearly_the_rate_in_every_second() -> None:
     for rate in (1, 2, 39, 40, 41, 500):
         schedule, now, sends = Schedule(rate, 100), 0, []
         while now < 5 * SECOND:
-            lease = schedule.lease(100, now)
-            if lease.granted:
-                sends.append((now + lease.wait_us, lease.granted))
+            grant = schedule.take(100, now)
+            if grant.tokens:
+                sends.append((now + grant.wait_us, grant.tokens))
             else:
-                now += lease.wait_us
+                now += grant.wait_us
         assert 0.97 * rate <= most_in_a_second(sends) <= rate

@@ -125,7 +125,7 @@ class DispatchWorld:
         providers: dict[str, Provider] = {"viber": self.viber, "sms": self.sms}
         fields: dict[str, Any] = {
             "store": self.store,
-            "bell": self.link,
+            "wake_up_link": self.link,
             "providers": providers,
             "clock": self.clock,
             "consumer": f"dispatch-{next(self.consumers)}",

@@ -1,12 +1,14 @@
-"""Asks a provider what became of steps whose answer was lost, and passes on what it says.
+"""Asks a provider about steps whose answer was lost, and records what it says.
 
-Owns a bounded line of references and the requests. A reference the provider knows becomes its
-receipt, one it does not know NotKnown. When it cannot be asked nothing happens here: the step's
-next timer asks again, and its last one gives up. A full line drops what comes, for the same reason.
+A reference the provider knows becomes its receipt, one it does not know NotKnown. What is under way
+is bounded; beyond that, and when the provider cannot be asked, nothing happens here: the step's
+next timer asks again, and its last one gives up. Each shard's answers are recorded on their own:
+while a shard is unavailable, its answers wait and the provider is asked about others.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import msgspec
@@ -14,14 +16,14 @@ import structlog
 import trio
 
 from gateway.core.events import NotKnown, Refused, Reported
-from gateway.core.ids import read_ref, step_ref
+from gateway.core.ids import read_ref, shard_of_id, step_ref
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store.apply import Item
 from providers.contract import Fault, Provider, Receipt, SendFault
 
 REFS_MAX = 100  # in one question
-LINE_MAX = 10_000
+UNDER_WAY_MAX = 10_000  # references that wait, are asked for, or whose answer is recorded
 
 _log = structlog.get_logger("dispatch")
 
@@ -33,13 +35,14 @@ class LookUps:
         self._name = provider.config.name
         self._line: dict[str, int] = {}  # reference: of which claim
         self._something = trio.Event()
-        self._watchdog = deps.watchdog("look-ups")
+        self._recording = 0
+        self._retries = [deps.redis_retry("look-ups") for _ in range(deps.store.shards)]
 
     def add(self, message: Message) -> None:
         """Lines up the message's current step."""
         step = message.step
         ref = step_ref(message.id, message.current, step.series)
-        if len(self._line) < LINE_MAX:
+        if len(self._line) + self._recording < UNDER_WAY_MAX:
             self._line[ref] = step.claimed_ms
             self._something.set()
         else:
@@ -47,14 +50,27 @@ class LookUps:
 
     async def run(self) -> None:
         """Asks until cancelled."""
-        while True:
-            await self._something.wait()
-            self._something = trio.Event()
-            while self._line:
-                refs = list(self._line)[:REFS_MAX]
-                await self._ask({ref: self._line.pop(ref) for ref in refs})
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._something.wait()
+                self._something = trio.Event()
+                while self._line:
+                    refs = list(self._line)[:REFS_MAX]
+                    answers = await self._ask({ref: self._line.pop(ref) for ref in refs})
+                    for shard, items in _by_shard(answers).items():
+                        self._recording += len(items)
+                        nursery.start_soon(self._record, shard, items)
 
-    async def _ask(self, claims: Mapping[str, int]) -> None:
+    async def _record(self, shard: int, items: list[Item]) -> None:
+        try:
+            await self._retries[shard].until_done(
+                lambda: self._deps.store.apply(items, self._deps.clock())
+            )
+        finally:
+            self._recording -= len(items)
+
+    async def _ask(self, claims: Mapping[str, int]) -> list[Item]:
+        """What the provider says of these references, each with the claim it is of."""
         refs = list(claims)
         requests = -(-len(refs) // self._provider.look_up_max)
         try:
@@ -64,11 +80,11 @@ class LookUps:
             code = fault.code if isinstance(fault, SendFault) else "deadline"
             _log.warning("look-up failed", provider=self._name, n=len(refs), fault=code)
             self._deps.metrics.look_ups.labels(self._name, "failed").inc(len(refs))
-            return
+            return []
         except Exception:
             # A bug in an adapter; the messages wait for their next timer.
             _log.exception("a provider's adapter failed", provider=self._name)
-            return
+            return []
         items = [item for receipt in receipts if (item := self._item(receipt, claims)) is not None]
         known = {receipt.ref for receipt in receipts}
         unknown = [ref for text in refs if text not in known and (ref := read_ref(text))]
@@ -76,7 +92,7 @@ class LookUps:
         _log.info("look-up", provider=self._name, n=len(refs), unknown=len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "not_known").inc(len(unknown))
-        await self._watchdog.until_done(lambda: self._deps.store.apply(items, self._deps.clock()))
+        return items
 
     def _item(self, receipt: Receipt, claims: Mapping[str, int]) -> Item | None:
         """What an answer means. A rejection is taken for the answer that was lost, so the step
@@ -92,3 +108,12 @@ class LookUps:
             refused = Refused(ref.step, fault)
             return Item(ref.message_id, refused, claimed_ms=claims[text])
         return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))
+
+
+def _by_shard(items: list[Item]) -> dict[int, list[Item]]:
+    found: defaultdict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        shard = shard_of_id(item.message_id)
+        assert shard is not None
+        found[shard].append(item)
+    return found

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 import trio
 
-from gateway.dispatch.backoff import Backoff
+from gateway.backoff import Backoff
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
@@ -27,13 +27,13 @@ _log = structlog.get_logger("dispatch")
 async def run(deps: DispatchDeps, provider: Provider) -> None:
     """Until cancelled, or at once where receipts come another way."""
     name = provider.config.name
-    watchdog = deps.watchdog("receipts")
+    retry = deps.redis_retry("receipts")
     backoff = Backoff(RESTART_S_MIN, RESTART_S_MAX)
 
     async def take(receipts: Sequence[Receipt]) -> bool:
         """False when one of several cannot be applied; a single one is then given up."""
         try:
-            taken = await watchdog.until_done(
+            taken = await retry.until_done(
                 lambda: take_receipts(deps.store, name, receipts, deps.clock())
             )
         except Exception:

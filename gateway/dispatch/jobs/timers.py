@@ -1,9 +1,9 @@
-"""Due timers become events: a retry's delay is over, a step's time is up, a look-up is due.
+"""Fires due timers: a retry's delay is over, a step's time is up, a look-up is due.
 
-Owns the looking and nothing of what a timer means. Several dispatchers look at the same timers: the
-first one's commit moves the timer, the others find nothing to do, and a spread of the waits keeps
-them apart. Redis away: tried again. A timer whose message is gone is forgotten;
-that of a newer Kaskad's message is left to it.
+What a timer means is the cascade's. Several dispatchers look at the same timers: the first one's
+commit moves the timer, the others find nothing to do, and a spread of the waits keeps them apart. A
+timer whose message is gone is forgotten; that of a newer Kaskad's message is left to it. While its
+shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 from gateway.core.events import TimerDue
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
 from gateway.store import lanes
 from gateway.store.apply import Item
 
@@ -33,7 +33,7 @@ async def run(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) ->
         full = await fire(deps, shard, ask)
         return 0.0 if full else LOOK_S * (1.0 - random.random() / 2)
 
-    await deps.watchdog("timers").for_ever(turn)
+    await deps.redis_retry("timers").for_ever(turn)
 
 
 async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> bool:
@@ -41,7 +41,7 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
     now_ms = deps.clock()
     changed = left = 0
     while due := await lanes.due_timers(deps.link, shard, now_ms, left):
-        point("timer_due")
+        failpoint("timer_due")
         fired, newer = await _fire(deps, shard, due, now_ms, ask)
         changed += fired
         left += newer
@@ -68,7 +68,7 @@ async def _fire(
         if applied.effects.look_up:
             ask(applied.message)
         if applied.effects.lane is not None:
-            point("fallback_queued")
+            failpoint("fallback_queued")
     if newer:
         _log.info("timers of a newer Kaskad are left to it", shard=shard, n=newer)
     return changed, newer

@@ -1,6 +1,7 @@
 """Receipts that matched nothing when they came are tried again: they may have outrun the answer.
 
-Owns when to look; matching, delays and giving up are the store's. Redis away: tried again.
+Matching, delays and giving up are in `gateway.store.receipts`. While a shard is unavailable, it is
+tried again.
 """
 
 from __future__ import annotations
@@ -31,4 +32,4 @@ async def run(deps: DispatchDeps, shard: int) -> None:
         total = taken.applied + taken.kept + taken.dropped
         return 0.0 if total >= receipts.SWEEP_COUNT else LOOK_S
 
-    await deps.watchdog("unmatched receipts").for_ever(turn)
+    await deps.redis_retry("unmatched receipts").for_ever(turn)

@@ -1,15 +1,15 @@
-"""How a lane behaves after a provider did not take a request: it rests, and comes back carefully.
+"""How a worker behaves after a provider did not take a request: it rests, and comes back carefully.
 
-Owns two delays that grow with each failure in a row and end with the first request that went well:
-one after requests that never left us (the provider cannot be reached), one after being told to slow
-down. Other dispatchers hear of the second through the rate limit, of the first by trying.
+Two delays grow with each failure in a row and end with the first request that went well: one after
+requests that never left us (the provider cannot be reached), one after being told to slow down.
+Other dispatchers hear of the second through the rate limit, of the first by trying.
 """
 
 from __future__ import annotations
 
 import trio
 
-from gateway.dispatch.backoff import Backoff
+from gateway.backoff import Backoff
 
 UNREACHABLE_MIN_S, UNREACHABLE_MAX_S = 0.2, 15.0
 THROTTLED_MIN_S, THROTTLED_MAX_S = 0.5, 30.0

@@ -1,15 +1,15 @@
-"""From lane entries to submissions: the claim, and what becomes of entries whose claim is in doubt.
+"""From lane entries to submissions: the claim, and the judgement of entries in doubt.
 
 A claim makes the step SENDING in the store before a byte leaves, so a crash afterwards is seen and
-becomes a lost answer, never a second send. Owns that transaction, the submission it allows, and the
-judgement of entries somebody else held (or we ourselves, when Redis did not say whether our claim
-was made). It must not know providers or limits. Raises StoreUnavailable: then the claims may or may
-not have been made, and `resolve` tells.
+becomes a lost answer, never a second send. All entries of one call are of one shard. A call raises
+StoreUnavailable when the shard did not answer: then the claims may or may not have been made, and
+`resolve` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,16 +18,10 @@ from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
-from gateway.core.records.codec import NewerRecordError
-from gateway.core.records.message import (
-    Content,
-    Message,
-    StepStatus,
-    content_codec,
-    unpack_message,
-)
+from gateway.core.records.message import Content, Message, StepStatus, content_codec
 from gateway.core.timing import patience_ms
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
+from gateway.store import reads
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
@@ -49,13 +43,15 @@ class Entry(msgspec.Struct, frozen=True):
     message_id: str
     at: LaneEntry
     category: Category
+    shard: int = 0
 
 
-class Held(msgspec.Struct, frozen=True):
-    """A claimed step, ready to be sent. `since` is trio's time of the claim."""
+class ClaimedStep(msgspec.Struct, frozen=True):
+    """A message's step, by its index, that we alone may send. `since` is trio's time of the
+    claim."""
 
     entry: Entry
-    step: int
+    index: int
     claimed_ms: int
     since: float
     submission: Submission
@@ -65,12 +61,12 @@ class Held(msgspec.Struct, frozen=True):
         return Item(self.entry.message_id, event, self.entry.at, self.claimed_ms)
 
 
-class Claims(msgspec.Struct, frozen=True):
-    """`held` may be sent. `busy` entries are of steps somebody else is sending right now: still
+class ClaimResult(msgspec.Struct, frozen=True):
+    """`claimed` may be sent. `busy` entries are of steps somebody else is sending right now: still
     ours, to look at again. `broken` items are to be committed. All others are acknowledged, but
     for those of a newer Kaskad's messages, which stay pending for it."""
 
-    held: list[Held]
+    claimed: list[ClaimedStep]
     busy: list[Entry]
     broken: list[Item]
 
@@ -87,14 +83,22 @@ class Resolved(msgspec.Struct, frozen=True):
     put_back: int = 0
 
 
+def by_shard(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
+    """The entries of each shard, in their order."""
+    found: defaultdict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        found[entry.shard].append(entry)
+    return found
+
+
 async def claim(
     store: Store, provider: str, sender: str, entries: Sequence[Entry], now_ms: int, since: float
-) -> Claims:
+) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider)
-    claims = Claims([], [], [])
+    result = ClaimResult([], [], [])
     for applied in await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
     ):
@@ -103,16 +107,16 @@ async def claim(
             continue
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
-                claims.busy.append(entry)
+                result.busy.append(entry)
         elif not message.content:
             refusal = Refused(message.current, NO_CONTENT)
-            claims.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
+            result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
             content = content_codec.decode(message.content)
             submission = submission_of(message, content, sender, now_ms)
-            claims.held.append(Held(entry, message.current, now_ms, since, submission))
-    point("claimed")
-    return claims
+            result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
+    failpoint("claimed")
+    return result
 
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
@@ -150,7 +154,13 @@ async def resolve(
     resolved = Resolved([], [])
     items: list[Item] = []
     lost = put_back = 0
-    for entry, message in await _load(store, entries):
+    shard = entries[0].shard
+    messages = await reads.messages(store, shard, [entry.message_id for entry in entries])
+    for entry in entries:
+        assert entry.shard == shard
+        if entry.message_id not in messages:
+            continue
+        message = messages[entry.message_id]
         if message is None:
             items.append(Item(entry.message_id, LostAnswer(0), entry.at))
             continue
@@ -173,22 +183,3 @@ async def resolve(
         items.append(Item(entry.message_id, event, entry.at, step.claimed_ms))
     await store.apply(items, now_ms)
     return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)
-
-
-async def _load(store: Store, entries: Sequence[Entry]) -> list[tuple[Entry, Message | None]]:
-    """One GET each, in one round trip: the entries may be of several shards. Messages of a newer
-    Kaskad are left out."""
-    commands = []
-    for entry in entries:
-        keys = store.keys_for_message(entry.message_id)
-        assert keys is not None, f"{entry.message_id} is no message of this installation"
-        commands.append(("GET", keys.message(entry.message_id)))
-    loaded: list[tuple[Entry, Message | None]] = []
-    for entry, reply in zip(entries, await store.link.call(commands), strict=True):
-        try:
-            message = None if reply is None else unpack_message(entry.message_id, reply)
-        except NewerRecordError:
-            store.counts.newer += 1
-        else:
-            loaded.append((entry, message))
-    return loaded

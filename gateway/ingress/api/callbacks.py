@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 import structlog
 
-from gateway.failpoints import point
+from gateway.failpoints import failpoint
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.batcher import Batcher
 from gateway.ingress.http.asgi import to_json
@@ -120,7 +120,7 @@ class CallbackEndpoint:
         for what, number in (("applied", applied), ("parked", parked), ("fault", faults)):
             if number:
                 self._metrics.count_receipts(name, what, number)
-        point("settled")
+        failpoint("settled")
         for fault in unread:
             _log.warning("receipt_unreadable", provider=name, reason=fault)
         _log.debug("callback", provider=name, applied=applied, parked=parked, faults=faults)
@@ -128,7 +128,7 @@ class CallbackEndpoint:
 
     async def _apply(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
         """Whether each receipt was applied; parked otherwise."""
-        point("receipt_read")
+        failpoint("receipt_read")
         name = self._providers[provider]
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
         parked = {id(receipt) for receipt in taken.unmatched}

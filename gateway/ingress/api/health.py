@@ -18,7 +18,7 @@ from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.request import Request
 from gateway.redis.client import Link
 from gateway.redis.errors import StoreError
-from gateway.store import reads, snapshots
+from gateway.store import pauses, snapshots
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -46,16 +46,6 @@ class Readiness(msgspec.Struct, frozen=True):
     paused: list[Pause]
 
 
-class _Paused(msgspec.Struct, frozen=True):
-    """As dispatch writes it; times in epoch milliseconds."""
-
-    code: str
-    detail: str
-    since: int
-    until: int
-
-
-_decode = msgspec.json.Decoder(_Paused).decode
 _METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
 
 
@@ -89,18 +79,12 @@ class HealthEndpoints:
     async def _readiness(self) -> Readiness:
         try:
             names = await snapshots.processes(self._link, self._now_ms())
-            paused = await reads.paused(self._link)
+            paused = await pauses.read(self._link)
         except StoreError:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
-        pauses = [_pause(name, value) for name, value in sorted(paused.items())]
-        return Readiness(ready=True, redis="ok", dispatchers=dispatchers, paused=pauses)
-
-
-def _pause(provider: str, value: bytes) -> Pause:
-    try:
-        read = _decode(value)
-    except msgspec.DecodeError:
-        # Another version wrote it. That the provider is paused is what counts.
-        read = _Paused("unknown", "The reason cannot be read by this version.", 0, 0)
-    return Pause(provider, read.code, read.detail, rfc3339(read.since), rfc3339(read.until))
+        shown = [
+            Pause(name, pause.code, pause.detail, rfc3339(pause.since), rfc3339(pause.until))
+            for name, pause in sorted(paused.items())
+        ]
+        return Readiness(ready=True, redis="ok", dispatchers=dispatchers, paused=shown)

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
 from gateway.finance.report import (
@@ -168,7 +169,7 @@ _COUNTS = (
     "undelivered",
     "parts",
 )
-_AMOUNTS = ("cost", "billed", "cost_per_delivered", "sms_only_cost", "saved", "saved_pct")
+_AMOUNTS = ("cost", "billed", "cost_per_delivered", BASELINE_COLUMN, "saved", "saved_pct")
 _DATE: Doc = {"type": "string", "format": "date"}
 _ROW: Doc = {
     "type": "object",

@@ -115,7 +115,7 @@ async def serve(
     async with open_link(settings.redis.url, limits) as link:
         store = Store(link, policy, shards=shards, retention=retention_of(settings))
         async with open_ingress(settings, store, now_ms=now_ms, process=process) as app:
-            memory.settle()
+            memory.freeze()
             await _serve_http(app, settings, sock, up)
 
 

@@ -1,18 +1,18 @@
--- Leases tokens of one limit: the next free moment of its schedule is given out, with room for n sends.
+-- Takes tokens of one limit: the next free moment of its schedule is given out, with room for n sends.
 --
 -- KEYS[1]  {limit:<provider>}   hash; field "free_us": the first moment (Redis time, microseconds) not given out yet
 -- ARGV[1]  tokens wanted, >= 1
--- ARGV[2]  tokens at most in one lease (the quantum), >= 1
+-- ARGV[2]  tokens at most in one grant (the quantum), >= 1
 -- ARGV[3]  speed: tokens a million seconds, >= 1
--- ARGV[4]  horizon: how far ahead a lease may start, microseconds
+-- ARGV[4]  horizon: how far ahead a grant may start, microseconds
 -- ARGV[5]  lead: how far ahead it must start at least, microseconds, <= horizon
 --
 -- Output   {granted, wait_us, end_us}
---          granted >= 1: that many may be sent together in wait_us microseconds from now; end_us names the lease to
+--          granted >= 1: that many may be sent together in wait_us microseconds from now; end_us names the grant to
 --                        give_back.lua
---          granted = 0:  too many leases are ahead; ask again in wait_us microseconds (end_us is 0)
+--          granted = 0:  too many grants are ahead; ask again in wait_us microseconds (end_us is 0)
 --
--- Run twice by mistake it leases twice, which costs speed and never breaks the limit.
+-- Run twice by mistake it grants twice, which costs speed and never breaks the limit.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local free = tonumber(redis.call('HGET', KEYS[1], 'free_us') or '0')

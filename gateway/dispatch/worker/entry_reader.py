@@ -1,0 +1,218 @@
+"""One provider's lanes as one dispatcher reads them: what has been read and not been claimed yet.
+
+It keeps the buffers, most urgent category first, and knows which entries are pending under our
+name. Buffers are bounded by what can be used soon. Entries of a closed shard stay where they are
+until it opens.
+
+A read that failed may have made entries pending that nobody here knows of: its shards are checked
+before they are read again, which compares what Redis says we hold with what we know and makes
+groups that are gone (Redis lost its data). A look at the dead does the same, for a read that was
+done late.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
+from gateway.dispatch.worker.claim import Entry
+from gateway.dispatch.worker.shards import Shards
+from gateway.dispatch.worker.wake_ups import WakeUps
+from gateway.redis.errors import StoreReplyError, StoreUnavailable
+from gateway.store import lanes
+from gateway.store.keys import keys_of
+from gateway.store.lanes import Waiting
+from providers.contract import Category
+
+FRESH_S = 0.005  # after a read this young another would find nothing worth a round trip
+READ_TOGETHER_S = 1.0  # a shard that says nothing for so long is read without the others
+
+
+class EntryReader:
+    def __init__(self, deps: DispatchDeps, provider: str, shards: Shards) -> None:
+        self._deps = deps
+        self._provider = provider
+        self._shards = shards
+        every = range(deps.store.shards)
+        self._lanes: list[dict[str, Category]] = [
+            {keys_of(shard).lane(provider, category): category for category in CATEGORIES}
+            for shard in every
+        ]
+        self._place = {
+            lane: (shard, category)
+            for shard in every
+            for lane, category in self._lanes[shard].items()
+        }
+        self._buffers: list[dict[Category, deque[Entry]]] = [
+            {category: deque() for category in CATEGORIES} for _ in every
+        ]
+        self._turn = 0  # whose shard's entries are selected first
+        self._known: set[tuple[str, bytes]] = set()
+        self._reading = trio.Lock()
+        # What is taken over must be known before pending entries are counted, and nothing else.
+        self._pending = [trio.Lock() for _ in every]
+        self.read_at = -1.0  # trio's time of the last read of all lanes
+        self.wake_ups = WakeUps(deps, provider, shards)
+
+    def waiting(self) -> tuple[int, int, int]:
+        """How many entries each category has ready."""
+        otp, transactional, marketing = (
+            sum(len(self._buffers[shard][category]) for shard in self._shards.open)
+            for category in CATEGORIES
+        )
+        return otp, transactional, marketing
+
+    def select(self, counts: Sequence[int]) -> list[Entry]:
+        """Takes up to the given number of each category; never two entries of one message.
+
+        What one shard has goes before the next one's, because each shard costs a claim and a record
+        of its own; which shard is first goes round, so that none waits for long."""
+        shards = deque(self._shards.open)
+        shards.rotate(-self._turn)
+        self._turn += 1
+        selected: dict[str, Entry] = {}
+        for category, count in zip(CATEGORIES, counts, strict=True):
+            left = count
+            for shard in shards:
+                buffer = self._buffers[shard][category]
+                again = []
+                while buffer and left > 0:
+                    entry = buffer.popleft()
+                    if entry.message_id in selected:
+                        again.append(entry)
+                        continue
+                    selected[entry.message_id] = entry
+                    left -= 1
+                buffer.extend(again)
+        return list(selected.values())
+
+    def give(self, entries: Iterable[Entry]) -> None:
+        """Entries that are ours already go first in their buffers."""
+        for entry in entries:
+            self._buffers[entry.shard][entry.category].appendleft(entry)
+            self.wake_ups.wake()
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """These are acknowledged: they are no longer held."""
+        for entry in entries:
+            self._known.discard((entry.at.lane, entry.at.entry))
+
+    async def fill(self, soon: int, *, now: bool = False, otp: bool = False) -> None:
+        """Reads what can be used soon: one round trip over all lanes of the open shards (`otp`: the
+        most urgent ones), none if one was just made (`now`: even then). Shards that do not answer
+        are closed."""
+        fresh = trio.current_time() - self.read_at < FRESH_S and any(self.waiting())
+        if fresh and not now:
+            return
+        async with self._reading:
+            shards = self._shards.open
+            # Each shard has what one selection takes; a single one has it twice.
+            enough = max(soon, 2 * soon // max(len(shards), 1))
+            wanted = [
+                (lane, enough - len(self._buffers[shard][category]))
+                for shard in shards
+                for lane, category in self._lanes[shard].items()
+                if not otp or category == CATEGORIES[0]
+            ]
+            found = await self._read(shards, wanted)
+            if not otp and shards:
+                self.read_at = trio.current_time()
+            for waitings in found.values():
+                self._add(waitings)
+
+    async def wait_for_work(self) -> None:
+        """Waits until reading is worthwhile; then what was read last is no longer fresh."""
+        await self.wake_ups.wait_for_work()
+        self.read_at = -1.0
+
+    async def check(self, shard: int) -> None:
+        """Makes what is missing of a shard's lanes, and finds what is pending under our name
+        unknown to us. Raises StoreUnavailable; may be repeated."""
+        wanted = [(self._provider, category) for category in CATEGORIES]
+        await lanes.ensure_groups(self._deps.link, shard, wanted)
+        async with self._pending[shard]:
+            await self._recount(shard)
+
+    async def take_over(self, shard: int) -> list[Entry]:
+        """What dead dispatchers held of a shard's lanes and is now ours, of one round. Raises
+        StoreUnavailable.
+
+        When Redis goes down in the middle, what was taken until then is returned: it is ours."""
+        taken: list[Entry] = []
+        async with self._pending[shard]:
+            for lane in await self._survey(shard):
+                try:
+                    waitings = await lanes.take_over(self._deps.link, self._deps.consumer, lane)
+                except StoreUnavailable as error:
+                    # Of one dead dispatcher some may be ours by now.
+                    self._shards.suspect([shard], error)
+                    break
+                except StoreReplyError as error:
+                    self._suspect_if_missing([shard], error)
+                    break
+                taken += self._news(waitings)
+        return taken
+
+    async def _read(
+        self, shards: Sequence[int], wanted: Sequence[tuple[str, int]]
+    ) -> dict[str, list[Waiting]]:
+        """Reads lanes of some shards. When that fails all of them are suspect; a single one has
+        the link's patience, several have READ_TOGETHER_S."""
+        with trio.CancelScope() as together:
+            if len(shards) > 1:
+                together.deadline = trio.current_time() + READ_TOGETHER_S
+            try:
+                return await lanes.read(self._deps.link, self._deps.consumer, wanted)
+            except RETRYABLE as error:
+                self._shards.suspect(shards, error)
+            except StoreReplyError as error:
+                self._suspect_if_missing(shards, error)
+            return {}
+        self._shards.suspect(shards, StoreUnavailable("A read of several shards took too long."))
+        return {}
+
+    def _add(self, waitings: Iterable[Waiting]) -> None:
+        for entry in self._news(waitings):
+            self._buffers[entry.shard][entry.category].append(entry)
+
+    def _news(self, waitings: Iterable[Waiting]) -> list[Entry]:
+        """The entries we did not know we hold, which we do from now on."""
+        news = []
+        for waiting in waitings:
+            key = (waiting.at.lane, waiting.at.entry)
+            if key not in self._known:
+                self._known.add(key)
+                shard, category = self._place[waiting.at.lane]
+                news.append(Entry(waiting.message_id, waiting.at, category, shard))
+        return news
+
+    async def _survey(self, shard: int) -> list[str]:
+        """The lanes of a shard of which others hold something. Counts what is pending under our
+        name: a read whose connection was cut may be done after the recount that followed (bytes
+        that were delayed, a Redis that stood still)."""
+        names = list(self._lanes[shard])
+        try:
+            surveys = await lanes.survey(self._deps.link, self._deps.consumer, names)
+        except StoreReplyError as error:
+            self._suspect_if_missing([shard], error)
+            return []
+        known = Counter(lane for lane, _ in self._known)
+        found = list(zip(names, surveys, strict=True))
+        if any(survey.mine > known[lane] for lane, survey in found):
+            await self._recount(shard)
+            self.wake_ups.wake_all()
+        return [lane for lane, survey in found if survey.others]
+
+    async def _recount(self, shard: int) -> None:
+        names = list(self._lanes[shard])
+        self._add(await lanes.held(self._deps.link, self._deps.consumer, names))
+
+    def _suspect_if_missing(self, shards: Sequence[int], error: StoreReplyError) -> None:
+        """Groups that are gone are made by the check; any other refusal is a bug and passes."""
+        if not lanes.is_group_missing(error):
+            raise error
+        self._shards.suspect(shards, error)

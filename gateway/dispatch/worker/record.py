@@ -1,0 +1,116 @@
+"""Records what sending came to, each shard on its own.
+
+Requests that end while a commit is under way, or soon after, are recorded together by the next one.
+An outcome is offered to its shard until the shard takes it; the shard is closed meanwhile, and the
+others are recorded as ever. A provider's own ids are noted first, so that a receipt finds its step:
+while the shard of such an id is unavailable, the outcomes that name it wait too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import trio
+
+from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.worker.claim import ClaimedStep
+from gateway.dispatch.worker.send import RequestResult
+from gateway.dispatch.worker.shards import Shards
+from gateway.failpoints import failpoint
+from gateway.store.apply import Item
+from gateway.store.receipts import note_provider_ids
+
+RECORD_PACE_S = 0.005  # from one commit of outcomes to the next: a small one costs as a large one
+
+
+class ShardResult(NamedTuple):
+    """The part of a request's result that concerns one shard."""
+
+    shard: int
+    steps: Sequence[ClaimedStep]
+    items: Sequence[Item]
+    provider_ids: Sequence[tuple[str, str]]
+
+
+def by_shard(result: RequestResult) -> list[ShardResult]:
+    """A result's parts, one a shard."""
+    assert len(result.items) == len(result.batch)
+    shards = dict.fromkeys(step.entry.shard for step in result.batch)
+    if len(shards) == 1:
+        (shard,) = shards
+        return [ShardResult(shard, result.batch, result.items, result.provider_ids)]
+    pairs = list(zip(result.batch, result.items, strict=True))
+    parts = []
+    for shard in shards:
+        steps = [step for step in result.batch if step.entry.shard == shard]
+        refs = {step.submission.ref for step in steps}
+        parts.append(
+            ShardResult(
+                shard,
+                steps,
+                [item for step, item in pairs if step.entry.shard == shard],
+                [(pid, ref) for pid, ref in result.provider_ids if ref in refs],
+            )
+        )
+    return parts
+
+
+class _Gathered:
+    """Outcomes that go into one commit."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.done = False
+
+
+class _ShardRecorder:
+    """Commits outcomes of one shard, one commit at a time."""
+
+    def __init__(self, deps: DispatchDeps, shards: Shards, shard: int) -> None:
+        self._deps = deps
+        self._shards = shards
+        self._shard = shard
+        self._committing = trio.Lock()
+        self._committed_at = -RECORD_PACE_S
+        self._gathered = _Gathered()
+
+    async def commit(self, items: Sequence[Item]) -> None:
+        """Whoever gets the lock first commits for all. Should that one be cancelled, the next does
+        it again, which changes nothing twice: an outcome is of one claim."""
+        gathered = self._gathered
+        gathered.items += items
+        async with self._committing:
+            if gathered.done:
+                return
+            await self._deps.until(self._committed_at + RECORD_PACE_S)
+            if gathered is self._gathered:
+                self._gathered = _Gathered()
+            await self._shards.until_done(
+                self._shard, lambda: self._deps.store.apply(gathered.items, self._deps.clock())
+            )
+            gathered.done = True
+            self._committed_at = trio.current_time()
+
+
+class Recorder:
+    """Records one provider's outcomes."""
+
+    def __init__(self, deps: DispatchDeps, provider: str, shards: Shards) -> None:
+        self._deps = deps
+        self._provider = provider
+        self._shards = [_ShardRecorder(deps, shards, n) for n in range(deps.store.shards)]
+        self._retry = deps.redis_retry("provider ids")
+
+    async def record(self, result: ShardResult) -> None:
+        """On return the outcomes are durable."""
+        if result.provider_ids:
+            await self._retry.until_done(
+                lambda: note_provider_ids(self._deps.store, self._provider, result.provider_ids)
+            )
+        await self.commit(result.shard, result.items)
+        failpoint("committed")
+
+    async def commit(self, shard: int, items: Sequence[Item]) -> None:
+        """Records outcomes that nobody was asked for."""
+        await self._shards[shard].commit(items)

@@ -1,0 +1,55 @@
+"""The record of providers that are paused for an account fault: one hash, a field a provider.
+
+Dispatch writes it, dispatch and `/readyz` read it. Deleting a field by hand ends that pause. A
+value that another version wrote and this one cannot read counts as a pause whose time is over.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.redis.client import Link
+from gateway.store import keys as k
+
+SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
+    are epoch milliseconds; at `until` one message is tried."""
+
+    code: str
+    detail: str
+    since: int
+    until: int
+
+
+_UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
+_decode = msgspec.json.Decoder(Pause).decode
+
+
+async def read(link: Link) -> dict[str, Pause]:
+    """Every provider that is paused. Raises StoreUnavailable."""
+    (reply,) = await link.call([("HGETALL", k.PAUSED)])
+    assert isinstance(reply, list)
+    pairs = reply[: 2 * SHOWN_MAX]
+    return {
+        name.decode(): _pause(value) for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+    }
+
+
+async def write(link: Link, provider: str, pause: Pause) -> None:
+    """Begins a pause, or moves its end. Raises StoreUnavailable."""
+    await link.call([("HSET", k.PAUSED, provider, msgspec.json.encode(pause))])
+
+
+async def delete(link: Link, provider: str) -> None:
+    """Ends a pause; one that is not there is none. Raises StoreUnavailable."""
+    await link.call([("HDEL", k.PAUSED, provider)])
+
+
+def _pause(value: bytes) -> Pause:
+    try:
+        return _decode(value)
+    except msgspec.DecodeError:
+        return _UNREADABLE
