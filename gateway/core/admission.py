@@ -54,10 +54,11 @@ def admit(
     policy: Policy,
     now_ms: int,
 ) -> Decision:
-    """Decides one request. `persons` are the records of all identities of the person, phone first.
+    """Decides one request. `persons` are the person's record and what else it may hold something
+    under.
 
-    On acceptance the claim and the cap slot are taken in `persons` (in place); otherwise nothing is
-    changed.
+    On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
+    otherwise nothing is changed.
     """
     way = plan(request, persons, policy, now_ms)
     if isinstance(way, Refusal):
@@ -71,9 +72,7 @@ def admit(
     if way.full is not None:
         return Suppressed(way.full, request_post(request, "suppressed"))
     message = _message(request, way, now_ms)
-    message.holds = bool(persons) and people.take(
-        persons, request.id, request.campaign, request.category, way.channel, policy, now_ms
-    )
+    message.holds = bool(persons) and people.take(persons, message, policy, now_ms)
     return Accepted(
         message=message,
         lane=way.lane(request.category),

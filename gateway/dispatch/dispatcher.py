@@ -21,7 +21,7 @@ from gateway import memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import identities, receipts, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import receipts, recovery, timers, unmatched_receipts
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -174,8 +174,6 @@ def _start_background(
         nursery.start_soon(unmatched_receipts.run, deps, shard)
         for worker in working:
             nursery.start_soon(recovery.run, deps, worker, shard)
-        if deps.store.shards > 1:
-            nursery.start_soon(identities.run, deps, shard)
 
 
 async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:

@@ -26,7 +26,8 @@ from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Fault, Problem, invalid, problem
 from gateway.ingress.metrics import Metrics
-from gateway.store.store import BATCH_MAX, Store
+from gateway.store.base import BATCH_MAX
+from gateway.store.store import Store
 
 
 class AdmissionQueue:
@@ -87,9 +88,9 @@ class AdmissionQueue:
         """The store's answer. Raises Busy, StoreUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_home(request.home), request)
 
-    async def _admit(self, shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
+    async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
-        answers = await self.store.admit(shard, requests, self._now_ms())
+        answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
         self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
         return answers

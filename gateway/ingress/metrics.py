@@ -138,6 +138,7 @@ class _KeptByOthers(Collector):
         yield _counter("kaskad_commits", "Transactions committed.", counts.commits)
         yield _counter("kaskad_commit_conflicts", "Transactions decided again.", counts.conflicts)
         yield _counter("kaskad_commits_unknown", "Transactions of lost answer.", counts.unknown)
+        yield _counter("kaskad_requests_unjoined", "Of too many identities.", counts.unjoined)
         link = self._store.link.statistics()
         yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(link.connected))
         yield _counter("kaskad_redis_round_trips", "Calls to Redis.", link.round_trips)

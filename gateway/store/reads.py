@@ -16,9 +16,9 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.redis.client import Command, Link, Reply
-from gateway.store.admit import OPT_OUTS
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.people import OPT_OUTS
 from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 

@@ -33,12 +33,14 @@ class ConflictError(Exception):
 
 
 class CommitCounts(msgspec.Struct):
-    """For /metrics: how commits went."""
+    """For /metrics: how commits went. `unjoined`: requests whose identities were not joined,
+    because they would have been too many for one person."""
 
     commits: int = 0
     conflicts: int = 0
     unknown: int = 0
     items: int = 0
+    unjoined: int = 0
     newer: int = 0  # records of a newer Kaskad that were met and left alone
 
 

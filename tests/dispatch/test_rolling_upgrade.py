@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gateway.core.events import Cancelled, TimerDue
 from gateway.core.records.codec import SCHEMA
-from gateway.core.records.person import Person, person_codec
+from gateway.core.records.person import Person, pack_person
 from gateway.dispatch.jobs import timers
 from gateway.redis.client import Link
 from gateway.store import receipts
@@ -101,13 +101,13 @@ async def test_timers_and_receipts_of_newer_messages_wait_and_those_behind_them_
 @under_trio
 async def test_a_newer_person_makes_only_its_own_requests_wait(redis_url: str) -> None:
     async with world(redis_url) as w:
-        await w.link.call([("SET", KEYS.phone("79160000001"), person_codec.encode(Person()))])
-        kept = await renew(w.link, KEYS.phone("79160000001"))
+        await w.link.call([("SET", KEYS.person("p:79160000001"), pack_person(Person()))])
+        kept = await renew(w.link, KEYS.person("p:79160000001"))
         asked = [
             request(id=w.store.new_message_id(to, w.clock()), to=to)
             for to in ("79160000001", "79160000002")
         ]
-        answers = await w.store.admit(0, asked, w.clock())
+        answers = await w.store.admit(asked, w.clock())
         assert [answer.outcome for answer in answers] == ["unavailable", "accepted"]
         assert await are_untouched(w.link, kept)
         assert w.store.counts.newer == 1
@@ -120,7 +120,7 @@ async def test_a_message_whose_person_is_newer_is_left_alone_where_the_person_is
     async with world(redis_url) as w:
         (id_,) = await w.admit()
         message = await w.message(id_)
-        kept = await renew(w.link, KEYS.phone(message.home))
+        kept = await renew(w.link, KEYS.person(message.holder))
         w.go_ahead(4 * 86_400_000)
         (applied,) = await w.store.apply([Item(id_, TimerDue())], w.clock())
         assert applied.newer

@@ -192,7 +192,7 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
                 campaign="autumn",
             )
             again = replace(send, id=store.new_message_id(send.home, NOON))
-            answers = await store.admit(0, [send, again], NOON)
+            answers = await store.admit([send, again], NOON)
             assert [a.outcome for a in answers] == ["accepted", "duplicate"]
             ids.append(send.id)
 

@@ -287,7 +287,7 @@ async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_n
         answer = await world.call(method, f"/v1/messages/{id_}")
         assert answer.status == 503
         assert "newer Kaskad" in answer.json["detail"]
-    person = keys_of(0).phone(PHONE[1:])
+    person = keys_of(0).person("p:" + PHONE[1:])
     await world.link.call([("SET", person, bytes((SCHEMA + 1, 0x80)))])
     other = SALE | {"to": "+79160000002"}
     told = (await world.send([SALE, other])).json

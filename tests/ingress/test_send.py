@@ -292,10 +292,10 @@ async def test_an_item_that_breaks_us_does_not_fail_its_neighbours(
 ) -> None:
     admit = world.store.admit
 
-    async def allergic(shard: int, sends: Any, now_ms: int) -> list[Answer]:
+    async def allergic(sends: Any, now_ms: int) -> list[Answer]:
         if any(send.content.text == "poison" for send in sends):
             raise RuntimeError("allergic")
-        return await admit(shard, sends, now_ms)
+        return await admit(sends, now_ms)
 
     monkeypatch.setattr(world.store, "admit", allergic)
     answer = await world.send([OTP, OTP | {"text": "poison"}, SALE])

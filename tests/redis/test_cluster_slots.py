@@ -96,7 +96,7 @@ def test_all_keys_of_a_shard_are_of_one_slot() -> None:
     keys = keys_of(11)
     every = [
         keys.message("x"),
-        keys.phone("7"),
+        keys.person("p:7"),
         keys.lane("p", "otp"),
         keys.timers,
         keys.token("t"),

@@ -297,13 +297,8 @@ class Storm:
         )
         return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
 
-    def notes(self) -> int:
-        """Messages whose state is still to be copied to another shard."""
-        shards = (keys_of(shard) for shard in range(self.plan.shards))
-        return sum(len(self.server.do_smembers(keys.sync.encode())) for keys in shards)
-
     def quiet(self) -> bool:
-        return not (self.busy or self.weather.down or self.lane_entries() or self.notes())
+        return not (self.busy or self.weather.down or self.lane_entries())
 
     def next_at_s(self) -> float:
         """The next moment something is due, as far as anybody knows."""

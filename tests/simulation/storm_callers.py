@@ -75,7 +75,7 @@ class Callers:
                     scope.deadline = trio.current_time() + storm.chance.choice((0.0003, 0.001, 0.4))
                 storm.busy += 1
                 try:
-                    (answer,) = await store.admit(store.shard_of_home(send.home), [send], clock())
+                    (answer,) = await store.admit([send], clock())
                 except AWAY:
                     storm.note(f"nobody says whether {id_} was taken")
                 finally:

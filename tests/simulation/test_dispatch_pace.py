@@ -82,7 +82,7 @@ class Pace:
             to = str(next(self._people))
             id_ = self.store.new_message_id(to, self.clock())
             sends.append(request(**({"id": id_, "to": to} | changes)))
-        await self.store.admit(0, sends, self.clock())
+        await self.store.admit(sends, self.clock())
         return [send.id for send in sends]
 
     def run(self, work: Callable[[], Any], dispatchers: int = 1) -> None:

@@ -130,7 +130,7 @@ class TwoShards:
                 sends.append(request(id=id_, to=to))
             if len(sends) == count:
                 break
-        await self.store.admit(shard, sends, self.clock())
+        await self.store.admit(sends, self.clock())
         return [send.id for send in sends]
 
     def run(self, work: Callable[[], Awaitable[None]]) -> None:

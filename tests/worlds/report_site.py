@@ -76,7 +76,7 @@ async def send_all(store: Store) -> None:
         again = [
             replace(s, id=store.new_message_id(s.home, now_ms)) for s in first[::10] if campaign
         ]
-        await store.admit(0, first + again, now_ms)
+        await store.admit(first + again, now_ms)
 
         async def happen(ids: Sequence[str], event: Event, now_ms: int = now_ms) -> None:
             await store.apply([Item(id_, event) for id_ in ids], now_ms)

@@ -24,8 +24,9 @@ from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import StoreError
+from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
-from gateway.store.store import BATCH_MAX, Store
+from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
 from providers.http.adapter import Adapter
