@@ -2,7 +2,7 @@
 
 A message is read and checked, held against the backlog, and queued for its shard's next admission.
 What is wrong with it comes back as a Problem. A full queue raises Busy; while Redis is unavailable
-each message that waits gets StoreUnavailable.
+each message that waits gets RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class AdmissionQueue:
         self.batcher.submit(self.store.shard_of_home(request.home), request, done)
 
     async def ask(self, request: MessageRequest) -> Answer:
-        """The store's answer. Raises Busy, StoreUnavailable and bugs."""
+        """The store's answer. Raises Busy, RedisUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_home(request.home), request)
 
     async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:

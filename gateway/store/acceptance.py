@@ -125,7 +125,7 @@ class Acceptance:
                 home = await find_home(store, ask.request.identities[0])
                 ask = moved(store, ask, home, self._now_ms)
                 if shard_of_id(opened.id) != self._shard(ask):
-                    if (await read_messages(store.link, [opened.id]))[opened.id] is not None:
+                    if (await read_messages(store.redis, [opened.id]))[opened.id] is not None:
                         answer = Answer("accepted", id=opened.id, status="queued")
                         await close_key(store, ask.request, answer)
                         return answer

@@ -72,7 +72,7 @@ class Admission:
         self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, token: str
     ) -> None:
         self._keys = keys
-        self._link = store.link
+        self._redis = store.redis
         self._shards = store.shards
         self._asks = asks
         self._policy = store.policy
@@ -152,12 +152,12 @@ class Admission:
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
         missing = [address for address in addresses if address not in self._opt_outs]
         if missing:
-            self._opt_outs |= await read_opt_outs(self._link, self._shards, missing)
+            self._opt_outs |= await read_opt_outs(self._redis, self._shards, missing)
         for home, wanted in campaigns.items():
             person = self._people[home]
             try:
                 others = await read_others(
-                    self._link, self._shards, home, person, sorted(wanted), apart[home]
+                    self._redis, self._shards, home, person, sorted(wanted), apart[home]
                 )
             except NewerRecordError as error:
                 self._people.newer[home] = error
@@ -263,7 +263,7 @@ class Admission:
         older = [id_ for id_ in asked if id_ not in fresh]
         found: dict[str, str] = {}
         if older:
-            for id_, value in (await read_messages(self._link, older)).items():
+            for id_, value in (await read_messages(self._redis, older)).items():
                 found[id_] = "delivered"
                 if value is not None:
                     try:

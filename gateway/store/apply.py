@@ -68,7 +68,7 @@ class Application:
         self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
     ) -> None:
         self._keys = keys
-        self._link = store.link
+        self._redis = store.redis
         self._shards = store.shards
         self._items = items
         self._policy = store.policy
@@ -127,7 +127,7 @@ class Application:
             for i in self._items
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
-        out = await read_opt_outs(self._link, self._shards, homes)
+        out = await read_opt_outs(self._redis, self._shards, homes)
         if not out:
             return list(self._items)
         return [self._opted_out(item, out) for item in self._items]
@@ -171,7 +171,7 @@ class Application:
         person = self._people[message.holder]
         if not (person.home or person.former) or message.category not in self._policy.slot_ms:
             return [person]
-        others = await read_others(self._link, self._shards, message.holder, person)
+        others = await read_others(self._redis, self._shards, message.holder, person)
         return [person, *others.values()]
 
     def _decide(self, item: Item) -> Applied:

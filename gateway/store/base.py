@@ -1,5 +1,5 @@
-"""What every operation of the store works with: the link, the policy, the shards, and the commit of
-a batch.
+"""What every operation of the store works with: the Redis client, the policy, the shards, and the
+commit of a batch.
 
 A batch that keeps meeting conflicts is split in halves, so that one hot person cannot starve the
 others. It holds no state of its own beyond counters.
@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
-from gateway.redis.client import Command, Link, Session
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import randomness as noise
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
@@ -32,12 +32,17 @@ class Try(Protocol[Result]):
 
 
 class StoreBase:
-    """Every call may raise StoreUnavailable."""
+    """Every call may raise RedisUnavailable."""
 
     def __init__(
-        self, link: Link, policy: Policy, *, shards: int = 1, retention: Retention | None = None
+        self,
+        redis: RedisClient,
+        policy: Policy,
+        *,
+        shards: int = 1,
+        retention: Retention | None = None,
     ) -> None:
-        self.link = link
+        self.redis = redis
         self.policy = policy
         self.shards = shards
         self.retention = retention or Retention()
@@ -78,7 +83,7 @@ class StoreBase:
                 return await try_of(piece, token).attempt(session)
 
             try:
-                results += await commit(self.link, token, attempt, self.counts)
+                results += await commit(self.redis, token, attempt, self.counts)
             except ConflictError:
                 if len(piece) == 1:
                     raise
@@ -89,14 +94,14 @@ class StoreBase:
         return results
 
 
-async def read_messages(link: Link, message_ids: Iterable[str]) -> dict[str, bytes | None]:
+async def read_messages(redis: RedisClient, message_ids: Iterable[str]) -> dict[str, bytes | None]:
     """The records of messages in any shards, packed."""
     by_shard: defaultdict[int, list[str]] = defaultdict(list)
     for id_ in message_ids:
         shard = shard_of_id(id_)
         assert shard is not None
         by_shard[shard].append(id_)
-    replies = await link.call(
+    replies = await redis.call(
         [("MGET", *(keys_of(s).message(i) for i in ids)) for s, ids in by_shard.items()]
     )
     return {

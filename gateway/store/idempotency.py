@@ -50,7 +50,7 @@ async def open_key(store: StoreBase, request: MessageRequest) -> Answer | Messag
         assert held.answer.id is not None
         return [], replace(request, id=held.answer.id)
 
-    return await commit(store.link, token, attempt, store.counts)
+    return await commit(store.redis, token, attempt, store.counts)
 
 
 async def reopen_key(store: StoreBase, request: MessageRequest, old_id: str) -> None:
@@ -69,18 +69,18 @@ async def reopen_key(store: StoreBase, request: MessageRequest, old_id: str) -> 
             return [], None
         return [_held(store, key, request)], None
 
-    await commit(store.link, token, attempt, store.counts)
+    await commit(store.redis, token, attempt, store.counts)
 
 
 async def close_key(store: StoreBase, request: MessageRequest, answer: Answer) -> None:
     """Keeps the answer under the key, or frees a key whose request was rejected."""
     key, _ = _key(store, request)
     if answer.outcome in NOT_REMEMBERED:
-        await store.link.call([("DEL", key)])
+        await store.redis.call([("DEL", key)])
         return
     first = replace(answer, replayed=False)
     record = remembered_codec.encode(RememberedAnswer(request.body_hash, first))
-    await store.link.call([("SET", key, record, "PX", store.retention.idempotency_ms)])
+    await store.redis.call([("SET", key, record, "PX", store.retention.idempotency_ms)])
 
 
 def _key(store: StoreBase, request: MessageRequest) -> tuple[str, Keys]:

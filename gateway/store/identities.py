@@ -41,7 +41,7 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
 async def find_home(store: StoreBase, identity: str) -> str:
     """Where an identity leads now."""
     while True:
-        value = (await read_records(store.link, store.shards, [identity]))[identity]
+        value = (await read_records(store.redis, store.shards, [identity]))[identity]
         home = unpack_person(value).home
         if not home:
             return identity
@@ -81,7 +81,7 @@ async def _read_all(store: StoreBase, identities: Iterable[str]) -> dict[str, by
     packed: dict[str, bytes | None] = {}
     records: dict[str, Person | None] = {}
     while missing := unread(identities, records):
-        found = await read_records(store.link, store.shards, sorted(missing))
+        found = await read_records(store.redis, store.shards, sorted(missing))
         packed |= found
         records |= {i: None if v is None else unpack_person(v) for i, v in found.items()}
     return packed
@@ -112,7 +112,7 @@ async def _write(
         )
         for write in fresh
     ]
-    replies = await store.link.call(commands) if commands else []
+    replies = await store.redis.call(commands) if commands else []
     stand |= {w.identity: w.after for w, reply in zip(fresh, replies, strict=True) if reply}
     return stand
 
@@ -132,7 +132,7 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
         writes.person(write.identity, write.after, before, {})
         return writes.commands(), True
 
-    return await commit(store.link, token, attempt, store.counts)
+    return await commit(store.redis, token, attempt, store.counts)
 
 
 async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:
@@ -140,7 +140,7 @@ async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:
     new home, or that holds nothing any more, is dropped; the rest gets an end."""
     live = {claim.message for claim in person.claims.values() if not claim.until_ms}
     void = set()
-    records = await read_messages(store.link, live) if live else {}
+    records = await read_messages(store.redis, live) if live else {}
     for id_, value in records.items():
         message = None if value is None else unpack_message(id_, value)
         if message is None or not message.holds or message.holder == person.home:

@@ -5,7 +5,7 @@ because another number of shards would look for people in the wrong places and s
 of an earlier schema are upgraded as they are read, so the schema here is raised at the start; a
 later one forbids it. Synchronous, by redis-py, before any loop runs. What
 forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely does not answer
-is StoreUnavailable.
+is RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis.client import Pipeline
 from gateway.core.records.codec import SCHEMA
 from gateway.errors import ConfigurationError
 from gateway.redis.address import Address, parse_address
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
 from gateway.store import keys as k
 
@@ -44,13 +44,13 @@ def look(url: str, shards: int) -> list[Finding]:
 def prepare(url: str, shards: int) -> list[Finding]:
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
 
-    Returns the warnings. Raises StoreUnfitError with every error, StoreUnavailable when the only
+    Returns the warnings. Raises StoreUnfitError with every error, RedisUnavailable when the only
     one is that nobody answers: that is no fault of the configuration, and may pass.
     """
     findings = _check(url, shards, write=True)
     errors = [finding for finding in findings if finding.level == "error"]
     if is_away(errors):
-        raise StoreUnavailable(errors[0].sentence)
+        raise RedisUnavailable(errors[0].sentence)
     if errors:
         raise StoreUnfitError(errors)
     return findings

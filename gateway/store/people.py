@@ -19,7 +19,7 @@ from gateway.core.persons import bound_old, is_old
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.person import Claim, Person, claim_codec, unpack_person
-from gateway.redis.client import Command, Link
+from gateway.redis.client import Command, RedisClient
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -98,7 +98,7 @@ class People:
 
 
 async def read_others(
-    link: Link,
+    redis: RedisClient,
     shards: int,
     identity: str,
     person: Person,
@@ -116,7 +116,7 @@ async def read_others(
             keys = keys_of(shard_of_identity(other, shards))
             claims = [keys.claim(other, campaign) for campaign in campaigns]
             commands.append(("MGET", keys.person(other), *claims))
-        for other, reply in zip(todo, await link.call(commands), strict=True):
+        for other, reply in zip(todo, await redis.call(commands), strict=True):
             record, *held = values_in(reply)
             found[other] = unpack_person(record)
             for campaign, value in zip(campaigns, held, strict=True):
@@ -133,13 +133,13 @@ def _next_to(person: Person, seen: set[str]) -> list[str]:
 
 
 async def read_records(
-    link: Link, shards: int, identities: Iterable[str]
+    redis: RedisClient, shards: int, identities: Iterable[str]
 ) -> dict[str, bytes | None]:
     """The records of identities in any shards, packed, as they stand."""
     by_shard: defaultdict[int, list[str]] = defaultdict(list)
     for identity in identities:
         by_shard[shard_of_identity(identity, shards)].append(identity)
-    replies = await link.call(
+    replies = await redis.call(
         [
             ("MGET", *(keys_of(shard).person(i) for i in members))
             for shard, members in by_shard.items()
@@ -152,14 +152,16 @@ async def read_records(
     }
 
 
-async def read_opt_outs(link: Link, shards: int, addresses: Iterable[str]) -> dict[str, OptOut]:
+async def read_opt_outs(
+    redis: RedisClient, shards: int, addresses: Iterable[str]
+) -> dict[str, OptOut]:
     """The scopes of those among the addresses that opted out, in whatever shards."""
     by_shard: defaultdict[int, list[str]] = defaultdict(list)
     for address in addresses:
         by_shard[shard_of(address, shards)].append(address)
     if not by_shard:
         return {}
-    replies = await link.call(
+    replies = await redis.call(
         [("HMGET", keys_of(shard).opt_outs, *members) for shard, members in by_shard.items()]
     )
     return {

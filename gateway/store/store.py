@@ -1,8 +1,8 @@
 """The store as its users see it: batches of requests in, answers out; batches of events in,
 effects out.
 
-Loop-neutral: it awaits nothing but the link, so ingress (uvloop) and dispatch (trio) use the same
-object.
+Loop-neutral: it awaits nothing but the Redis client, so ingress (uvloop) and dispatch (trio) use
+the same object.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.store.keys import Keys, keys_of
 
 
 class Store(StoreBase):
-    """All of Kaskad's state. Every call may raise StoreUnavailable."""
+    """All of Kaskad's state. Every call may raise RedisUnavailable."""
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""

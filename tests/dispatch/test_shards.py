@@ -8,9 +8,9 @@ import trio.testing
 
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker.shards import Shards
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 
-UNAVAILABLE = StoreUnavailable("The master is unavailable.")
+UNAVAILABLE = RedisUnavailable("The master is unavailable.")
 
 
 def three() -> Shards:

@@ -125,7 +125,7 @@ def floats(source: str) -> list[str]:
 
 
 def redis_calls(source: str) -> list[str]:
-    """Every call of a Redis link or session: what is passed is a command built there."""
+    """Every call of a Redis Redis client or session: what is passed is a command built there."""
     return [
         f"line {node.lineno}"
         for node in ast.walk(ast.parse(source))

@@ -15,9 +15,9 @@ from gateway.core.policy import Policy
 from gateway.core.records.message import unpack_message
 from gateway.core.records.person import claim_codec
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.redis.client import Command, Link, Session
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import OutcomeUnknown
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -31,8 +31,8 @@ KEYS = keys_of(0)
 
 def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with open_link(url) as link:
-            await work(Store(link, rules))
+        async with open_client(url) as redis:
+            await work(Store(redis, rules))
 
     trio.run(main)
 
@@ -65,7 +65,7 @@ def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicate
 
 def test_two_processes_at_once_accept_one(redis_url: str) -> None:
     async def work(store: Store) -> None:
-        async with open_link(redis_url) as second, trio.open_nursery() as nursery:
+        async with open_client(redis_url) as second, trio.open_nursery() as nursery:
             answers: list[Answer] = []
 
             async def post(on: Store) -> None:
@@ -161,12 +161,12 @@ def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_bod
 
 def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
     async def work(store: Store) -> None:
-        await store.link.call([("HSET", KEYS.opt_outs, "79161234567", "marketing")])
+        await store.redis.call([("HSET", KEYS.opt_outs, "79161234567", "marketing")])
         (no,) = await store.admit(sends(store, 1), T0)
         assert (no.outcome, no.reason) == ("suppressed", "opted_out")
         (yes,) = await store.admit(sends(store, 1, category="otp", campaign=None), T0)
         assert yes.outcome == "accepted"
-        await store.link.call([("HSET", KEYS.opt_outs, "79161234567", "all")])
+        await store.redis.call([("HSET", KEYS.opt_outs, "79161234567", "all")])
         assert yes.id is not None
         (applied,) = await store.apply([Item(yes.id, ev.Claimed(0))], T0)
         assert not applied.effects.submit
@@ -177,16 +177,16 @@ def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
 @pytest.mark.parametrize("applied", [True, False])
 def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, applied: bool) -> None:
     async def work(store: Store) -> None:
-        cutting = CuttingLink(store.link, applied=applied)
+        cutting = CuttingClient(store.redis, applied=applied)
         cut = Store(cutting, store.policy)
         answers = await cut.admit(sends(cut, 3), T0)
         assert cutting.cuts == 1
         assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 2}
-        replies = await store.link.call(
+        replies = await store.redis.call(
             [("XLEN", KEYS.lane("viber", "marketing")), ("XLEN", KEYS.ledger), ("DBSIZE",)]
         )
         assert replies[:2] == [1, 1]
-        (value,) = await store.link.call([("GET", KEYS.message(answers[0].id or ""))])
+        (value,) = await store.redis.call([("GET", KEYS.message(answers[0].id or ""))])
         assert isinstance(value, bytes)
         assert unpack_message(answers[0].id or "", value).campaign == "autumn"
 
@@ -199,7 +199,7 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
         await store.admit([send], T0)
         key = KEYS.claim("p:" + send.home, "autumn")
         person = KEYS.person("p:" + send.home)
-        (value, until, kept) = await store.link.call(
+        (value, until, kept) = await store.redis.call(
             [("GET", key), ("PTTL", key), ("PTTL", person)]
         )
         assert isinstance(value, bytes)
@@ -210,9 +210,9 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
         assert kept + 10 >= until > last_ms, "a live claim must not lapse"
         assert until < last_ms + 2 * DAY, "nothing is held for ever"
         await report(store, send.id, "undelivered")
-        assert await store.link.call([("EXISTS", key)]) == [0]
-        assert await store.link.call([("ZCARD", KEYS.timers)]) == [0]
-        (record, left) = await store.link.call(
+        assert await store.redis.call([("EXISTS", key)]) == [0]
+        assert await store.redis.call([("ZCARD", KEYS.timers)]) == [0]
+        (record, left) = await store.redis.call(
             [("GET", KEYS.message(send.id)), ("PTTL", KEYS.message(send.id))]
         )
         assert isinstance(record, bytes)
@@ -223,11 +223,12 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
     in_store(redis_url, policy(), work)
 
 
-class CuttingLink:
-    """The real link, but the first EXEC's answer is lost, after or before Redis has seen it."""
+class CuttingClient:
+    """The real Redis client, but the first EXEC's answer is lost, after or before Redis has seen
+    it."""
 
-    def __init__(self, link: Link, *, applied: bool) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, *, applied: bool) -> None:
+        self._redis = redis
         self._applied = applied
         self.cuts = 0
 
@@ -236,7 +237,7 @@ class CuttingLink:
 
         class Cutting:
             async def __aenter__(self) -> Session:
-                self.context = outer._link.session(key)
+                self.context = outer._redis.session(key)
                 self.inner = await self.context.__aenter__()
                 return self  # type: ignore[return-value]
 
@@ -254,4 +255,4 @@ class CuttingLink:
         return Cutting()
 
     async def call(self, commands: Any) -> Any:
-        return await self._link.call(commands)
+        return await self._redis.call(commands)

@@ -13,7 +13,7 @@ import trio
 from gateway.core import events as ev
 from gateway.core.ids import shard_of_id
 from gateway.core.records.request import MessageRequest
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.store import Store
@@ -31,8 +31,8 @@ KEY = next(
 
 def in_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with open_link(url) as link:
-            await work(Store(link, policy(), shards=SHARDS))
+        async with open_client(url) as client:
+            await work(Store(client, policy(), shards=SHARDS))
 
     trio.run(main)
 
@@ -67,12 +67,12 @@ def test_a_repeated_request_takes_nothing_for_a_message_that_is_over(redis_url: 
     async def work(store: Store) -> None:
         wanted = send(store)
         for dies_at in range(99):
-            dying = WatchedLink(store.link, dies_at=dies_at)
+            dying = WatchedLink(store.redis, dies_at=dies_at)
             with pytest.raises(Killed):
                 await Store(dying, store.policy, shards=SHARDS).admit([wanted], T0)  # type: ignore[arg-type]
             keys = store.keys_for_message(wanted.id)
             assert keys is not None
-            if await store.link.call([("EXISTS", keys.message(wanted.id))]) == [1]:
+            if await store.redis.call([("EXISTS", keys.message(wanted.id))]) == [1]:
                 break
         await store.apply([Item(wanted.id, ev.Cancelled())], T0)
         (again,) = await store.admit([send(store)], T0)
@@ -90,7 +90,7 @@ def test_wherever_a_process_dies_the_request_makes_one_message(redis_url: str) -
 
     async def work(store: Store) -> None:
         await store.admit([send(store, user=None, campaign="a", idempotency_key=None)], T0)
-        dying = WatchedLink(store.link, dies_at=dies_at)
+        dying = WatchedLink(store.redis, dies_at=dies_at)
         try:
             mortal = Store(dying, store.policy, shards=SHARDS)  # type: ignore[arg-type]
             await mortal.admit([send(store, SECOND, user=None)], T0)
@@ -124,7 +124,7 @@ def test_wherever_a_process_dies_the_request_makes_one_message(redis_url: str) -
 def test_two_copies_at_once_make_one_message(redis_url: str) -> None:
     async def work(store: Store) -> None:
         answers = []
-        async with open_link(redis_url) as other, trio.open_nursery() as nursery:
+        async with open_client(redis_url) as other, trio.open_nursery() as nursery:
 
             async def post(on: Store) -> None:
                 answers.extend(await on.admit([send(on), send(on)], T0))
@@ -135,6 +135,6 @@ def test_two_copies_at_once_make_one_message(redis_url: str) -> None:
         assert len({answer.id for answer in answers}) == 1
         assert {answer.outcome for answer in answers} == {"accepted"}
         lanes = [keys_of(shard).lane("viber", "marketing") for shard in range(SHARDS)]
-        assert sum(await store.link.call([("XLEN", lane) for lane in lanes])) == 1  # type: ignore[arg-type]
+        assert sum(await store.redis.call([("XLEN", lane) for lane in lanes])) == 1  # type: ignore[arg-type]
 
     in_store(redis_url, work)

@@ -18,7 +18,7 @@ from gateway.core.records import schema2
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import Claim, Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.reads import set_opt_out
@@ -55,8 +55,8 @@ def in_store(
     url: str, work: Callable[[Store], Awaitable[None]], rules: Policy | None = None
 ) -> None:
     async def main() -> None:
-        async with open_link(url) as link:
-            await work(Store(link, rules or policy(), shards=SHARDS))
+        async with open_client(url) as client:
+            await work(Store(client, rules or policy(), shards=SHARDS))
 
     trio.run(main)
 
@@ -78,7 +78,7 @@ async def accept(store: Store, to: str = PHONE, now_ms: int = T0, **changes: Any
 
 
 async def record(store: Store, identity: str) -> Person:
-    (value,) = await store.link.call([("GET", keys_for(identity).person(identity))])
+    (value,) = await store.redis.call([("GET", keys_for(identity).person(identity))])
     assert value is None or isinstance(value, bytes)
     return unpack_person(value)
 
@@ -99,25 +99,25 @@ def test_from_the_second_message_on_one_transaction_in_the_phones_shard_does(
 ) -> None:
     async def work(store: Store) -> None:
         await accept(store)
-        link = WatchedLink(store.link)
-        counting = Store(link, store.policy, shards=SHARDS)  # type: ignore[arg-type]
+        client = WatchedLink(store.redis)
+        counting = Store(client, store.policy, shards=SHARDS)  # type: ignore[arg-type]
         for number in range(3):
             await accept(counting, campaign=f"c{number}")
         home = f"k{shard_of(PHONE, SHARDS)}"
-        assert link.commits == {home: 3}
-        assert link.calls == {home: 6}, "one read and one commit each, and no other shard"
+        assert client.commits == {home: 3}
+        assert client.calls == {home: 6}, "one read and one commit each, and no other shard"
 
     in_store(redis_url, work, policy(caps=(Cap("ten", 10, DAY, "1d", None, None),)))
 
 
 def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
     async def cost(store: Store, campaign: str) -> tuple[int, int]:
-        before = store.link.statistics()
+        before = store.redis.statistics()
         id_ = await accept(store, campaign=campaign, route="viber-only")
         receipt = Receipt("delivered", ref=f"{id_}.0")
         for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
             await store.apply([Item(id_, happening)], T0)
-        after = store.link.statistics()
+        after = store.redis.statistics()
         return (
             after.bytes_sent - before.bytes_sent,
             after.bytes_received - before.bytes_received,
@@ -129,7 +129,7 @@ def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
         with_ten = await cost(store, "x0001")
         keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
         claim = claim_codec.encode(Claim("1M7Q5CQG0000000000AB", T0 + DAY))
-        await store.link.call(
+        await store.redis.call(
             [
                 ("SET", keys.claim(holder, f"c{number:05}"), claim, "PXAT", T0 + DAY)
                 for number in range(10, 10_000)
@@ -221,10 +221,10 @@ def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_
     async def work(store: Store) -> None:
         await accept(store, user=None, campaign="spring")
         await accept(store, OTHER, user=None, campaign="autumn")
-        await store.link.call([("SET", keys_for(f"u:{USER}").person(f"u:{USER}"), old_user)])
+        await store.redis.call([("SET", keys_for(f"u:{USER}").person(f"u:{USER}"), old_user)])
         joined = await outcome(store, send(store, OTHER, user="anna", campaign="may"))
         assert joined[0] == "accepted"
-        dying = WatchedLink(store.link, dies_at=at)
+        dying = WatchedLink(store.redis, dies_at=at)
         mortal = Store(dying, store.policy, shards=SHARDS)  # type: ignore[arg-type]
         try:
             await outcome(mortal, send(store, user="anna", campaign="june"))
@@ -256,7 +256,7 @@ def test_what_records_of_schema_2_hold_is_honoured_and_written_as_new_ones(redis
     phone, user = f"p:{PHONE}", f"u:{USER}"
 
     async def work(store: Store) -> None:
-        await store.link.call(
+        await store.redis.call(
             [
                 ("SET", keys_for(phone).person(phone), old),
                 ("SET", keys_for(user).person(user), slots),
@@ -265,7 +265,7 @@ def test_what_records_of_schema_2_hold_is_honoured_and_written_as_new_ones(redis
         assert (await outcome(store, send(store)))[0] == "duplicate"
         assert (await record(store, phone)).former == [user]
         assert (await record(store, user)).home == phone
-        (value,) = await store.link.call([("GET", keys_for(phone).claim(phone, "autumn"))])
+        (value,) = await store.redis.call([("GET", keys_for(phone).claim(phone, "autumn"))])
         assert isinstance(value, bytes)
         assert claim_codec.decode(value) == Claim("1M7Q5CQG0000000000AB", T0 + DAY)
         await accept(store, campaign="winter")
@@ -286,7 +286,7 @@ def test_a_live_claim_of_schema_2_goes_with_its_message(redis_url: str) -> None:
         copy = encode(
             (2, {"autumn": schema2.Claim(id_, 0), "gone": schema2.Claim(id_[:-1] + "0", 0)}, [])
         )
-        await store.link.call([("SET", keys_for(user).person(user), copy)])
+        await store.redis.call([("SET", keys_for(user).person(user), copy)])
         assert await outcome(store, send(store)) == ("duplicate", id_)
         await store.apply([Item(id_, ev.Cancelled())], T0)
         await accept(store, campaign="autumn")
@@ -317,9 +317,9 @@ def test_an_alias_stands_as_long_as_anything_is_held_at_its_home(redis_url: str)
         for number in range(8):
             now_ms += 20 * DAY
             await accept(store, now_ms=now_ms, campaign=f"c{number}")
-            (until,) = await store.link.call([("PTTL", alias)])
+            (until,) = await store.redis.call([("PTTL", alias)])
             kept = (await record(store, f"p:{PHONE}")).keep_ms
-            (home_until,) = await store.link.call(
+            (home_until,) = await store.redis.call(
                 [("PTTL", keys_for(f"p:{PHONE}").person(f"p:{PHONE}"))]
             )
             assert isinstance(until, int)
@@ -342,13 +342,13 @@ def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_
         for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
             await store.apply([Item(id_, happening)], T0)
         keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
-        (value,) = await store.link.call([("GET", keys.claim(holder, "autumn"))])
+        (value,) = await store.redis.call([("GET", keys.claim(holder, "autumn"))])
         assert isinstance(value, bytes)
         claim = claim_codec.decode(value)
         assert (claim.message, claim.until_ms > T0) == (id_, True)
         for other in (send(store, user=None), send(store, OTHER)):
             assert await outcome(store, other) == ("duplicate", id_)
-        assert await store.link.call([("EXISTS", keys.person("p:79000000000"))]) == [0]
+        assert await store.redis.call([("EXISTS", keys.person("p:79000000000"))]) == [0]
 
     in_store(redis_url, work)
 

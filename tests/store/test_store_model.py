@@ -35,7 +35,7 @@ from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import Person, claim_codec, unpack_person
 from gateway.core.records.request import MessageRequest
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.store import randomness as noise
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
@@ -151,8 +151,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def run(self, work: Callable[[Store], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            async with open_link(self.url) as link:
-                return await work(Store(link, RULES, shards=self.shards))
+            async with open_client(self.url) as redis_client:
+                return await work(Store(redis_client, RULES, shards=self.shards))
 
         return trio.run(main)
 
@@ -194,7 +194,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         (send,) = self._sends([wish])
 
         async def work(store: Store) -> list[Done]:
-            dying = WatchedLink(store.link, dies_at=at)
+            dying = WatchedLink(store.redis, dies_at=at)
             try:
                 return await self._admit(Store(dying, RULES, shards=self.shards), [send])
             except Killed:

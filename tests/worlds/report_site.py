@@ -19,7 +19,7 @@ from gateway.core.prices import Price
 from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.ingress.http.app import Ingress, open_ingress
-from gateway.redis.asyncio_driver import open_link
+from gateway.redis.asyncio_driver import open_client
 from gateway.settings import file as configuration
 from gateway.store.apply import Item
 from gateway.store.store import Store
@@ -135,8 +135,8 @@ class Site:
             self._served.set()
 
     async def _serve(self) -> None:
-        async with open_link(self._redis_url) as link:
-            store = Store(link, POLICY)
+        async with open_client(self._redis_url) as redis:
+            store = Store(redis, POLICY)
             await send_all(store)
             settings = configuration.parse(
                 CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"SHOP_KEY": KEY}

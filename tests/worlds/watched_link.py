@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from gateway.redis.client import Command, Link, Reply, Session
+from gateway.redis.client import Command, RedisClient, Reply, Session
 
 
 class Killed(Exception):
@@ -15,10 +15,11 @@ class Killed(Exception):
 
 
 class WatchedLink:
-    """The real link; `commits` counts transactions that write, and `calls` all calls, by shard."""
+    """The real Redis client; `commits` counts transactions that write, and `calls` all calls, by
+    shard."""
 
-    def __init__(self, link: Link, *, dies_at: int | None = None) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, *, dies_at: int | None = None) -> None:
+        self._redis = redis
         self._dies_at = dies_at
         self.commits: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -40,15 +41,15 @@ class WatchedLink:
                 outer._count(commands)
                 return await session.call(commands)
 
-        async with self._link.session(key) as session:
+        async with self._redis.session(key) as session:
             yield Watched()
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         self._count(commands)
-        return await self._link.call(commands)
+        return await self._redis.call(commands)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._link, name)
+        return getattr(self._redis, name)
 
 
 def _tag(command: Command) -> str:

@@ -18,7 +18,7 @@ from gateway.core.records.request import Answer
 from gateway.ingress.batcher import Busy
 from gateway.ingress.http.asgi import rfc3339
 from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, problem, unavailable
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 
 UNSET = msgspec.UNSET
 
@@ -111,7 +111,7 @@ def refusal_of(error: Exception) -> Refusal:
     """What a caller is told of an exception; a bug is logged with the incident that is told."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, RedisUnavailable):
         _log.debug("store_away", reason=str(error))
         return unavailable()
     if isinstance(error, NewerRecordError):
