@@ -1,8 +1,7 @@
 """What a caller is told about each message it sent: the Structs of CONTRACT.md section 3's results.
 
-Owns the translation of the store's `Answer` and of every failure into the wire's words, the same
-for a single message, an item of an array and a line of a stream. It must not know how answers
-travel.
+The store's `Answer` and every failure are told in the same words for a single message, an item of
+an array and a line of a stream.
 """
 
 from __future__ import annotations
