@@ -1,7 +1,8 @@
 """What a send request may look like, and everything that is wrong with one that does not.
 
-The Structs of `POST /v1/messages`, from which the OpenAPI document is built, and the rules that need
-no record: types, lengths, addresses that can exist, URLs, what needs what (CONTRACT.md section 3).
+The Structs of `POST /v1/messages`, from which the OpenAPI document is built, and the rules that
+need no record: types, lengths, addresses that can exist, URLs, what needs what (CONTRACT.md section
+3).
 
 A good request is decoded once, by msgspec. msgspec stops at the first fault, so a bad one is read a
 second time, key by key, and the caller learns of all its faults at once.
