@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core import persons as people
 from gateway.core.effects import group_of, status_change_of
+from gateway.core.persons import claimed_by, take
 from gateway.core.plan import Plan, Refusal, plan
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.entries import Group, Post, StatusChange
@@ -66,13 +66,13 @@ def admit(
     if opt_out == "all" or (opt_out == "marketing" and request.category == "marketing"):
         return Suppressed(None, request_post(request, "suppressed"))
     if request.campaign is not None:
-        winner = people.claimed_by(persons, request.campaign, request.id, now_ms)
+        winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
             return Duplicate(winner, request_post(request, "duplicates"))
     if way.full is not None:
         return Suppressed(way.full, request_post(request, "suppressed"))
     message = _message(request, way, now_ms)
-    message.holds = bool(persons) and people.take(persons, message, policy, now_ms)
+    message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Accepted(
         message=message,
         lane=way.lane(request.category),

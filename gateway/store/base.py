@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import randomness as noise
+from gateway.store import randomness
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
@@ -61,7 +61,7 @@ class StoreBase:
         return self.new_id_in(self.shard_of_home(home), now_ms)
 
     def new_id_in(self, shard: int, now_ms: int) -> str:
-        return new_id(now_ms, shard, noise.bits(45))
+        return new_id(now_ms, shard, randomness.bits(45))
 
     async def in_pieces(
         self,
@@ -75,7 +75,7 @@ class StoreBase:
         results: list[Result] = []
         while pieces:
             piece = pieces.pop()
-            token = keys.token(noise.token())
+            token = keys.token(randomness.token())
 
             async def attempt(
                 session: Session, piece: Sequence[Piece] = piece, token: str = token

@@ -17,7 +17,7 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.redis.client import Command, Session
-from gateway.store import randomness as noise
+from gateway.store import randomness
 from gateway.store.admit import NOT_REMEMBERED
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys, keys_of, shard_of
@@ -35,7 +35,7 @@ async def open_key(store: StoreBase, request: MessageRequest) -> Answer | Messag
     """Opens the key for this request, or answers from what it holds; the request that is returned
     has the id for which the key is open."""
     key, keys = _key(store, request)
-    token = keys.token(noise.token())
+    token = keys.token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], Answer | MessageRequest]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
@@ -57,7 +57,7 @@ async def reopen_key(store: StoreBase, request: MessageRequest, old_id: str) -> 
     """Opens the key for the request's own id, if it is open for `old_id` still: a message that can
     never be made, because its home moved to another shard."""
     key, keys = _key(store, request)
-    token = keys.token(noise.token())
+    token = keys.token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])

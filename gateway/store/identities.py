@@ -18,7 +18,7 @@ from gateway.core.ids import shard_of_id
 from gateway.core.records.message import unpack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
-from gateway.store import randomness as noise
+from gateway.store import randomness
 from gateway.store.admit import Ask
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import keys_of, shard_of_identity
@@ -120,7 +120,7 @@ async def _write(
 async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -> bool:
     """Writes over a record if it is still as it was read; returns whether it was."""
     keys = keys_of(shard_of_identity(write.identity, store.shards))
-    key, token = keys.person(write.identity), keys.token(noise.token())
+    key, token = keys.person(write.identity), keys.token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], bool]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])

@@ -20,7 +20,7 @@ from gateway.errors import ConfigurationError
 from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
-from gateway.store import keys as k
+from gateway.store import keys
 
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
@@ -93,7 +93,7 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
     try:
         address = parse_address(url)
         findings += _check_spread(address, shards)
-        with connect(address, decode=False, key=k.META) as client:
+        with connect(address, decode=False, key=keys.META) as client:
             return findings + _check_record(client, shards, write=write)
     except redis.RedisError as fault:
         return [
@@ -120,16 +120,16 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     with client.pipeline(transaction=True) as pipe:
         if write:
             # Two roles may start first at the same moment: one of them wins, the other reads it.
-            pipe.hsetnx(k.META, SCHEMA_FIELD, str(SCHEMA))
-            pipe.hsetnx(k.META, SHARDS_FIELD, str(shards))
-        pipe.hmget(k.META, [SCHEMA_FIELD, SHARDS_FIELD])
+            pipe.hsetnx(keys.META, SCHEMA_FIELD, str(SCHEMA))
+            pipe.hsetnx(keys.META, SHARDS_FIELD, str(shards))
+        pipe.hmget(keys.META, [SCHEMA_FIELD, SHARDS_FIELD])
         found = pipe.execute()[-1]
     if None in found:
         return []
     try:
         schema, stored_shards = (int(value) for value in found)
     except ValueError:
-        sentence = f"The record {k.META} in Redis holds {found!r}: this is no data of Kaskad."
+        sentence = f"The record {keys.META} in Redis holds {found!r}: this is no data of Kaskad."
         return [Finding("error", "meta_unreadable", sentence)]
     findings = judge(schema, stored_shards, shards)
     if write and schema < SCHEMA and not findings:
@@ -141,8 +141,8 @@ def _raise_schema(client: redis.Redis) -> None:
     """Says that records are written in today's schema; a newer process may have said more."""
 
     def raised(pipe: Pipeline) -> None:
-        stored = int(pipe.hget(k.META, SCHEMA_FIELD) or 0)
+        stored = int(pipe.hget(keys.META, SCHEMA_FIELD) or 0)
         pipe.multi()
-        pipe.hset(k.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
+        pipe.hset(keys.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
 
-    client.transaction(raised, k.META)
+    client.transaction(raised, keys.META)

@@ -16,9 +16,8 @@ import msgspec
 from gateway.core.ids import shard_of_id
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.redis.errors import CommandRefused
-from gateway.store import keys as k
 from gateway.store.apply import LaneEntry
-from gateway.store.keys import keys_of
+from gateway.store.keys import GROUP, alive, keys_of
 from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
@@ -57,7 +56,7 @@ async def ensure_groups(redis: RedisClient, shard: int, lanes: Sequence[tuple[st
     for provider, category in lanes:
         try:
             await redis.call(
-                [("XGROUP", "CREATE", keys.lane(provider, category), k.GROUP, "0", "MKSTREAM")]
+                [("XGROUP", "CREATE", keys.lane(provider, category), GROUP, "0", "MKSTREAM")]
             )
         except CommandRefused as error:
             if error.code != "BUSYGROUP":
@@ -75,7 +74,7 @@ async def read(
     """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes
     are absent."""
     commands: list[Command] = [
-        ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
+        ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
         for lane, count in wanted
         if count > 0
     ]
@@ -95,7 +94,7 @@ async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[
     of each first, at most HELD_COUNT: for one that does not know what it holds, because a read's
     answer was lost."""
     commands: list[Command] = [
-        ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")
+        ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")
         for lane in names
     ]
     return [
@@ -109,7 +108,7 @@ async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[
 async def survey(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[Survey]:
     """Who holds what of lanes, in one round trip for all of them."""
     surveys = []
-    for reply in await redis.call([("XINFO", "CONSUMERS", lane, k.GROUP) for lane in names]):
+    for reply in await redis.call([("XINFO", "CONSUMERS", lane, GROUP) for lane in names]):
         assert isinstance(reply, list)
         mine, others = 0, False
         for found in map(_pairs, reply):
@@ -141,12 +140,12 @@ async def newest(redis: RedisClient, lanes: Sequence[str]) -> list[bytes]:
 
 
 async def prove_alive(redis: RedisClient, consumer: str, lease_ms: int) -> None:
-    await redis.call([("SET", k.alive(consumer), 1, "PX", lease_ms)])
+    await redis.call([("SET", alive(consumer), 1, "PX", lease_ms)])
 
 
 async def retire(redis: RedisClient, consumer: str) -> None:
     """The dispatcher stops: what it still holds may be taken over at once."""
-    await redis.call([("DEL", k.alive(consumer))])
+    await redis.call([("DEL", alive(consumer))])
 
 
 async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waiting]:
@@ -157,7 +156,7 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
     hold nothing are forgotten after FORGET_AFTER_MS: one that merely stood still could wake and
     read at this very moment, and forgetting it then would lose what it read.
     """
-    (reply,) = await redis.call([("XINFO", "CONSUMERS", lane, k.GROUP)])
+    (reply,) = await redis.call([("XINFO", "CONSUMERS", lane, GROUP)])
     assert isinstance(reply, list)
     others = [
         (_text(c[b"name"]), int(c[b"pending"]), int(c[b"idle"]))
@@ -166,7 +165,7 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
     ]
     if not others:
         return []
-    alive = await redis.call([("EXISTS", k.alive(name)) for name, *_ in others])
+    alive = await redis.call([("EXISTS", alive(name)) for name, *_ in others])
     taken: list[Waiting] = []
     for (name, pending, idle_ms), lives in zip(others, alive, strict=True):
         if lives:
@@ -174,16 +173,16 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
         if not pending:
             if idle_ms < FORGET_AFTER_MS:
                 continue
-            await redis.call([("XGROUP", "DELCONSUMER", lane, k.GROUP, name)])
+            await redis.call([("XGROUP", "DELCONSUMER", lane, GROUP, name)])
             continue
         (entries,) = await redis.call(
-            [("XPENDING", lane, k.GROUP, "-", "+", RECOVER_COUNT - len(taken), name)]
+            [("XPENDING", lane, GROUP, "-", "+", RECOVER_COUNT - len(taken), name)]
         )
         assert isinstance(entries, list)
         if not entries:
             continue
         ids = [entry[0] for entry in entries]
-        (claimed,) = await redis.call([("XCLAIM", lane, k.GROUP, consumer, 0, *ids)])
+        (claimed,) = await redis.call([("XCLAIM", lane, GROUP, consumer, 0, *ids)])
         taken += _living(lane, claimed)
         if len(taken) >= RECOVER_COUNT:
             break

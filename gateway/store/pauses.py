@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.redis.client import RedisClient
-from gateway.store import keys as k
+from gateway.store import keys
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
 
@@ -30,7 +30,7 @@ _decode = msgspec.json.Decoder(Pause).decode
 
 async def read(redis: RedisClient) -> dict[str, Pause]:
     """Every provider that is paused. Raises RedisUnavailable."""
-    (reply,) = await redis.call([("HGETALL", k.PAUSED)])
+    (reply,) = await redis.call([("HGETALL", keys.PAUSED)])
     assert isinstance(reply, list)
     pairs = reply[: 2 * SHOWN_MAX]
     return {
@@ -40,12 +40,12 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
 
 async def write(redis: RedisClient, provider: str, pause: Pause) -> None:
     """Begins a pause, or moves its end. Raises RedisUnavailable."""
-    await redis.call([("HSET", k.PAUSED, provider, msgspec.json.encode(pause))])
+    await redis.call([("HSET", keys.PAUSED, provider, msgspec.json.encode(pause))])
 
 
 async def delete(redis: RedisClient, provider: str) -> None:
     """Ends a pause; one that is not there is none. Raises RedisUnavailable."""
-    await redis.call([("HDEL", k.PAUSED, provider)])
+    await redis.call([("HDEL", keys.PAUSED, provider)])
 
 
 def _pause(value: bytes) -> Pause:

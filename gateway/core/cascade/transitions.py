@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import persons as people
 from gateway.core import settlement, timing
 from gateway.core.effects import Effects, status_change_of
+from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy
 from gateway.core.records.message import (
     ARRIVED,
@@ -168,7 +168,7 @@ class Change:
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = people.full_cap(
+            full = full_cap(
                 self.persons,
                 self.policy,
                 message.category,
@@ -278,18 +278,18 @@ class Change:
     def take_people(self) -> None:
         """The slot moves to the current step's channel."""
         if self.message.holds:
-            people.take(self.persons, self.message, self.policy, self.now_ms)
+            take(self.persons, self.message, self.policy, self.now_ms)
             self.effects.people_changed = True
 
     def keep_people(self) -> None:
-        if self.persons and people.keep(self.persons, self.message, self.policy, self.now_ms):
+        if self.persons and keep(self.persons, self.message, self.policy, self.now_ms):
             self.message.holds = True
             self.effects.people_changed = True
 
     def give_back(self) -> None:
         if self.message.holds:
             assert self.persons, "the person was not loaded: needs_people() is wrong"
-            people.give_back(self.persons, self.message)
+            give_back(self.persons, self.message)
             self.message.holds = False
             self.effects.people_changed = True
 
