@@ -110,7 +110,10 @@ def test_one_person_with_two_phones_or_with_and_without_an_id_is_one_person(kask
     ]
     assert [answer.json["outcome"] for answer in again] == ["duplicate"] * 5
     assert {answer.json["id"] for answer in again} == {winner}
-    other = kaskad.post(plain(second, campaign="spring", user="vera"))
+    # Whoever is seen with one of them is the same person.
+    further = kaskad.post(plain(second, campaign="spring", user="vera"))
+    assert (further.json["outcome"], further.json["id"]) == ("duplicate", winner)
+    other = kaskad.post(plain(phone(), campaign="spring", user="nobody-seen-before"))
     assert other.json["outcome"] == "accepted"
     assert kaskad.post(plain(first, campaign="summer")).json["outcome"] == "accepted"
 
@@ -184,11 +187,15 @@ def test_an_opted_out_person_gets_nothing_in_that_scope(kaskad: Stack) -> None:
 
 
 def test_a_message_that_has_no_price_is_refused_at_acceptance(kaskad: Stack) -> None:
-    faults = problem(kaskad.post(plain("+12025550123")), 422)["errors"]
+    faults = problem(kaskad.post(plain("+12025550123", route="sms-only")), 422)["errors"]
     assert [fault["pointer"] for fault in faults] == ["/to"]
     assert "price" in faults[0]["detail"]
-    # Viber alone has a price everywhere.
+    # Viber alone has a price everywhere: a step without one is left out of the default route.
     assert kaskad.post(plain("+12025550123", route="viber-only")).status == 202
+    taken = kaskad.post(plain("+12025550123"))
+    assert taken.status == 202
+    steps = kaskad.message(taken.json["id"])["steps"]
+    assert [step["channel"] for step in steps] == ["viber"]
 
 
 # --- idempotency ---
