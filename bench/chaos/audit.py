@@ -26,9 +26,9 @@ from bench.chaos.stage import Stage
 
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
-KINDS = {"m", "p", "u", "i", "o", "lane", "timers", "ledger", "totals", "days", "events", "x", "t"}
-KINDS |= {"{kaskad}", "limit"}
-FOR_A_TIME = ("i", "x", "t", "limit")  # keys that must have a lifetime
+KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
+KINDS |= {"x", "t", "{kaskad}", "limit"}
+FOR_A_TIME = ("p", "u", "c", "i", "x", "t", "limit")  # keys that must have a lifetime
 NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
 _TRACE = re.compile(
     r"Traceback|Something unexpected|\"level\":\s*\"critical\"|\"event\":\s*\"incident\""
@@ -215,24 +215,23 @@ class Audit:
         claims, slots = set(), set()
         for kind in ("p", "u"):
             for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
-                person = decode(blob)
-                held = person.get("c", {})
-                claims |= {(kind, who, name, claim["m"]) for name, claim in held.items()}
-                slots |= {(kind, who, slot["m"]) for slot in person.get("s", [])}
+                slots |= {(f"{kind}:{who}", slot["m"]) for slot in decode(blob).get("s", [])}
+        for name, blob in records.values(self._stage.redis, kinds.get("c", [])):
+            length, _, rest = name.partition(":")
+            who, campaign = rest[: int(length)], rest[int(length) + 1 :]
+            claims.add((who, campaign, decode(blob)["m"]))
         wanted_claims, wanted_slots = set(), set()
-        held_for = {claim[:3] for claim in claims}
+        held_for = {claim[:2] for claim in claims}
         for message in messages.values():
             if message.delivered_step < 0:
                 continue
-            people = [("p", message.to)]
-            people += [("u", message.user)] if message.user is not None else []
-            for kind, who in people:
-                if message.campaign is not None:
-                    wanted_claims.add((kind, who, message.campaign, message.id))
-                if message.category in ("marketing", "otp"):
-                    wanted_slots.add((kind, who, message.id))
+            who = message.person or f"p:{message.to}"
+            if message.campaign is not None:
+                wanted_claims.add((who, message.campaign, message.id))
+            if message.category in ("marketing", "otp"):
+                wanted_slots.add((who, message.id))
         # Of two deliveries in one campaign (see _campaigns) one holds the claim.
-        missing = {claim for claim in wanted_claims - claims if claim[:3] not in held_for}
+        missing = {claim for claim in wanted_claims - claims if claim[:2] not in held_for}
         self._say("claims are missing", sorted(missing))
         self._say("claims are held for nothing", sorted(claims - wanted_claims))
         self._say("cap slots are missing", sorted(wanted_slots - slots))

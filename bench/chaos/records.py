@@ -52,6 +52,7 @@ class Record(NamedTuple):
     user: str | None
     campaign: str | None
     content: bytes
+    person: str | None
 
 
 class Booked(NamedTuple):
@@ -80,6 +81,7 @@ def message(id_: str, blob: bytes) -> Record:
         fields.get("u"),
         fields.get("g"),
         fields.get("n", b""),
+        fields.get("p"),
     )
 
 

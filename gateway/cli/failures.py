@@ -43,13 +43,13 @@ def _sentence(fault: BaseException) -> str:
         return f"{fault.strerror}{place}."
     # Imported only now: the store takes its time, and most commands do not fail.
     from gateway.demo.api import CampaignFailed
-    from gateway.redis.errors import StoreError
+    from gateway.redis.errors import RedisError
     from gateway.redis.server.embedded import EmbeddedRedisError
     from gateway.store.totals import LedgerFault
 
     if isinstance(fault, ConfigurationError | CallerFault):
         return str(fault)
-    if isinstance(fault, CampaignFailed | StoreError | EmbeddedRedisError | LedgerFault):
+    if isinstance(fault, CampaignFailed | RedisError | EmbeddedRedisError | LedgerFault):
         return str(fault)
     return (
         f"Something unexpected happened ({type(fault).__name__}: {fault}). Run it again with "

@@ -38,7 +38,7 @@ def new(
     settings = load(config, environment, secrets_required=False)
     now_ms = time.time_ns() // 1_000_000
     with redis_for_command(settings) as url:
-        key = run(url, lambda link: api_keys.create(link, app, scopes, now_ms))
+        key = run(url, lambda redis: api_keys.create(redis, app, scopes, now_ms))
     if as_json:
         shape = {"key": key, "app": app, "scopes": scopes}
         sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")

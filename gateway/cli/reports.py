@@ -23,7 +23,7 @@ from gateway.finance import formats
 from gateway.finance.report import FILTERS, Report, cost_report, parse_query
 from gateway.finance.verify import Difference, Verdict, compare_books
 from gateway.redis.asyncio_driver import run
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.settings.file import load
 from gateway.store.ledger import read_books
 from gateway.store.totals import pages_of_totals
@@ -66,8 +66,8 @@ def cost(
     query = parse_query(question.parameters(), datetime.datetime.now(datetime.UTC).date())
     shards, currency = settings.redis.shards, settings.prices.currency
 
-    async def ask(link: Link) -> Report:
-        pages = pages_of_totals(link, shards, query.from_day, query.to_day)
+    async def ask(redis: RedisClient) -> Report:
+        pages = pages_of_totals(redis, shards, query.from_day, query.to_day)
         return await cost_report(pages, query, currency, settings.prices.baseline)
 
     with redis_for_command(settings) as url:
@@ -93,7 +93,7 @@ def verify(config: Path | None, environment: Mapping[str, str], *, as_json: bool
     """Prints whether the ledger agrees with its totals; 1 when it does not."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        verdict = run(url, lambda link: compare_books(read_books(link, settings.redis.shards)))
+        verdict = run(url, lambda redis: compare_books(read_books(redis, settings.redis.shards)))
     if as_json:
         sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
     else:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core import persons as people
 from gateway.core.effects import group_of, status_change_of
+from gateway.core.persons import claimed_by, take
 from gateway.core.plan import Plan, Refusal, plan
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.entries import Group, Post, StatusChange
@@ -54,10 +54,11 @@ def admit(
     policy: Policy,
     now_ms: int,
 ) -> Decision:
-    """Decides one request. `persons` are the records of all identities of the person, phone first.
+    """Decides one request. `persons` are the person's record and what else it may hold something
+    under.
 
-    On acceptance the claim and the cap slot are taken in `persons` (in place); otherwise nothing is
-    changed.
+    On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
+    otherwise nothing is changed.
     """
     way = plan(request, persons, policy, now_ms)
     if isinstance(way, Refusal):
@@ -65,15 +66,13 @@ def admit(
     if opt_out == "all" or (opt_out == "marketing" and request.category == "marketing"):
         return Suppressed(None, request_post(request, "suppressed"))
     if request.campaign is not None:
-        winner = people.claimed_by(persons, request.campaign, request.id, now_ms)
+        winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
             return Duplicate(winner, request_post(request, "duplicates"))
     if way.full is not None:
         return Suppressed(way.full, request_post(request, "suppressed"))
     message = _message(request, way, now_ms)
-    message.holds = bool(persons) and people.take(
-        persons, request.id, request.campaign, request.category, way.channel, policy, now_ms
-    )
+    message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Accepted(
         message=message,
         lane=way.lane(request.category),

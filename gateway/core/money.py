@@ -1,9 +1,8 @@
 """Money as integers of 1e-6 currency units ("micros"), and its decimal strings at the edges.
 
-Owns the one conversion each way and the one division. Knows nothing of prices or ledgers;
-currencies are beside the amounts, never in them. What is not an exact amount raises `AmountError`
-with a sentence: nothing is rounded silently except a provider's own price (`from_decimal`) and a
-printed ratio.
+One conversion each way and one division. A currency stands beside an amount, never in it. What is
+not an exact amount raises `AmountError` with a sentence: nothing is rounded silently except a
+provider's own price (`from_decimal`) and a printed ratio.
 """
 
 from __future__ import annotations

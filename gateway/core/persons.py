@@ -1,20 +1,24 @@
-"""What a person's record says and how it changes: campaign claims and cap slots.
+"""What a person holds and how it changes: campaign claims and cap slots.
 
-A message may belong to two identities of one person (phone number and the caller's `user` id), each
-with a record of its own. Both are changed alike, so a duplicate or a full cap under either counts.
-Every function takes the records of all of them and changes those in place; the caller owns freshly
-decoded ones.
+Every function that changes something changes the first of the records it is given, in place: the
+one under which the message is admitted. The others are what the same person still holds from when
+some identities were a person of their own; a duplicate or a full cap there counts as well. The
+caller owns freshly decoded records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.policy import Policy
+from gateway.core.policy import SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Message
 from gateway.core.records.person import Claim, Person
+from gateway.core.records.request import MessageRequest
 from ratelimit import caps
 from ratelimit.caps import Full, Slot
+
+KEEP_STEP_MS = 86_400_000  # a record's end is rounded up to this, so that most sends leave it alone
+OLD_HOLD_MS = 35 * 86_400_000  # no message of schema 2 was live for longer
 
 
 def claimed_by(people: Sequence[Person], campaign: str, own_id: str, now_ms: int) -> str | None:
@@ -36,39 +40,35 @@ def full_cap(
     *,
     but: str | None = None,
 ) -> Full | None:
-    """The strictest cap that one more message on this channel would break, under any identity."""
-    if category not in policy.slot_ms:
+    """The strictest cap that one more message on this channel would break."""
+    if category not in policy.slot_ms or not any(person.slots for person in people):
         return None
-    found = [
-        full
-        for person in people
-        if person.slots
-        and (full := caps.check(policy.caps, person.slots, category, channel, now_ms, but=but))
-    ]
-    return max(found, key=lambda full: full.retry_at_ms, default=None)
+    slots = [slot for person in people for slot in person.slots]
+    if len(people) > 1:
+        slots = list({slot.message: slot for slot in reversed(slots)}.values())
+    return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 
-def take(
-    people: Sequence[Person],
-    message_id: str,
-    campaign: str | None,
-    category: str,
-    channel: str,
-    policy: Policy,
-    now_ms: int,
-) -> bool:
-    """Takes the claim and slot the message needs, or moves its slot; returns whether it has any."""
-    takes_slot = category in policy.slot_ms
-    if campaign is None and not takes_slot:
+def may_hold(request: MessageRequest, policy: Policy) -> bool:
+    """Whether the message would need a claim or a slot, so that it matters who the person is."""
+    return request.campaign is not None or request.category in policy.slot_ms
+
+
+def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
+    """Takes the claim and slot the message needs for its current step, or moves its slot; returns
+    whether it has any."""
+    takes_slot = message.category in policy.slot_ms
+    if message.campaign is None and not takes_slot:
         return False
-    for person in people:
-        if campaign is not None:
-            claim = person.claims.get(campaign)
-            if claim is None or _is_free(claim, message_id, now_ms):
-                person.claims[campaign] = Claim(message_id, 0)
-        if takes_slot:
-            person.slots = [s for s in person.slots if s.message != message_id]
-            person.slots.append(Slot(message_id, now_ms, category, channel))
+    person = people[0]
+    if message.campaign is not None:
+        claim = person.claims.get(message.campaign)
+        if claim is None or _is_free(claim, message.id, now_ms):
+            person.claims[message.campaign] = Claim(message.id, 0)
+    if takes_slot:
+        _put_slot(person, message, message.steps[message.current].channel, now_ms)
+    step_ms = max(step.wait_ms + step.grace_ms for step in message.steps)
+    _keep_until(person, message.expires_ms + _held_after_ms(step_ms, message.category, policy))
     return True
 
 
@@ -84,51 +84,79 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     assert message.delivered_step >= 0
     channel = message.steps[message.delivered_step].channel
     takes_slot = message.category in policy.slot_ms
-    for person in people:
-        if message.campaign is not None:
-            claim = person.claims.get(message.campaign)
-            if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
-                person.claims[message.campaign] = Claim(message.id, now_ms + policy.dedupe_ms)
-        if takes_slot and not any(
-            s.message == message.id and _counts(s, policy, now_ms) for s in person.slots
-        ):
-            person.slots = [s for s in person.slots if s.message != message.id]
-            person.slots.append(Slot(message.id, now_ms, message.category, channel))
+    person = people[0]
+    if message.campaign is not None:
+        claim = person.claims.get(message.campaign)
+        if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
+            person.claims[message.campaign] = Claim(message.id, now_ms + policy.dedupe_ms)
+            _keep_until(person, now_ms + policy.dedupe_ms)
+    if takes_slot and not any(
+        s.message == message.id and _counts(s, policy, now_ms) for s in person.slots
+    ):
+        _put_slot(person, message, channel, now_ms)
+        _keep_until(person, now_ms + policy.slot_ms[message.category])
     return takes_slot or message.campaign is not None
 
 
 def give_back(people: Sequence[Person], message: Message) -> None:
-    """Nothing arrived: claim and slot are free again, so that the app may try once more."""
-    release(people, message.id, message.campaign)
+    """Nothing arrived: claim and slot are free again, so that the app may try once more. What
+    others hold stays."""
+    person = people[0]
+    if message.campaign is not None:
+        claim = person.claims.get(message.campaign)
+        if claim is not None and claim.message == message.id:
+            del person.claims[message.campaign]
+    person.slots = [s for s in person.slots if s.message != message.id]
 
 
-def release(people: Sequence[Person], message_id: str, campaign: str | None) -> None:
-    """Drops what a message holds; what others hold stays."""
-    for person in people:
-        if campaign is not None:
-            claim = person.claims.get(campaign)
-            if claim is not None and claim.message == message_id:
-                del person.claims[campaign]
-        person.slots = [s for s in person.slots if s.message != message_id]
-
-
-def prune(person: Person, policy: Policy, now_ms: int) -> int | None:
-    """Drops what no rule can need any more; returns when the record as a whole may go.
-
-    None: it holds a live claim and must stay. 0: it is empty already.
-    """
+def prune(person: Person, policy: Policy, now_ms: int) -> int:
+    """Drops what no rule can need any more; returns when the record as a whole may go, 0 when it
+    may at once."""
     if person.claims:
         person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
     if person.slots:
         person.slots = [s for s in person.slots if _counts(s, policy, now_ms)]
-    last = 0
-    for claim in person.claims.values():
-        if claim.until_ms == 0:
-            return None
-        last = max(last, claim.until_ms)
-    for slot in person.slots:
-        last = max(last, slot.at_ms + policy.slot_ms.get(slot.category, 0))
-    return last
+    until_ms = max(person.keep_ms, person.linked_ms)
+    return until_ms if until_ms > now_ms else 0
+
+
+def is_old(person: Person) -> bool:
+    """Whether it comes from a record of schema 2, where what is held may have no end."""
+    return not person.keep_ms and bool(person.claims or person.slots)
+
+
+def bound_old(person: Person, policy: Policy, now_ms: int) -> None:
+    """Gives what a record of schema 2 holds an end."""
+    ends = [now_ms + OLD_HOLD_MS + policy.dedupe_ms] if person.claims else []
+    ends += [slot.at_ms + policy.slot_ms.get(slot.category, 0) for slot in person.slots]
+    _keep_until(person, max(ends, default=0))
+
+
+def hold_ms(request: MessageRequest, policy: Policy) -> int:
+    """How long from now a message of this request can hold anything at most, if it is delivered in
+    its time."""
+    rule = policy.categories.get(request.category)
+    route = policy.routes.get(request.route or rule.route) if rule is not None else None
+    if rule is None or route is None:
+        return 0
+    step_ms = max(step.wait_ms + step.grace_ms for step in route)
+    after_ms = _held_after_ms(step_ms, request.category, policy)
+    return (request.ttl_ms or rule.ttl_ms) + after_ms + KEEP_STEP_MS
+
+
+def _held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
+    """How long after its last moment to start a step a message can hold anything."""
+    lasts_ms = max(policy.dedupe_ms, policy.slot_ms.get(category, 0))
+    return step_ms + SENDING_LIMIT_MS + lasts_ms
+
+
+def _keep_until(person: Person, until_ms: int) -> None:
+    person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
+
+
+def _put_slot(person: Person, message: Message, channel: str, now_ms: int) -> None:
+    person.slots = [s for s in person.slots if s.message != message.id]
+    person.slots.append(Slot(message.id, now_ms, message.category, channel))
 
 
 def _is_free(claim: Claim, message_id: str, now_ms: int) -> bool:
@@ -138,38 +166,11 @@ def _is_free(claim: Claim, message_id: str, now_ms: int) -> bool:
 
 def _counts(slot: Slot, policy: Policy, now_ms: int) -> bool:
     """Whether any cap can still count it."""
-    return slot.at_ms + policy.slot_ms.get(slot.category, 0) > now_ms
+    return any(
+        cap.counts(slot.category, slot.channel) and slot.at_ms + cap.window_ms > now_ms
+        for cap in policy.caps
+    )
 
 
 def _lapsed(claim: Claim, now_ms: int) -> bool:
     return claim.until_ms != 0 and claim.until_ms <= now_ms
-
-
-def copy_state(person: Person, message: Message, policy: Policy, now_ms: int) -> None:
-    """Makes one identity's record say what the message's own record says: safe to repeat.
-
-    For an identity whose record lives in another shard and cannot change in one transaction with
-    the message. The moments are the message's, so a late copy says the same as a prompt one.
-    """
-    if not message.holds:
-        give_back([person], message)
-        return
-    step = message.steps[message.delivered_step if message.delivered_step >= 0 else message.current]
-    since_ms = message.updated_ms
-    if message.delivered_step >= 0:
-        # What a provider's wrong clock says must not shorten or lengthen them.
-        since_ms = min(max(step.done_ms, step.first_claimed_ms), now_ms)
-    if message.category in policy.slot_ms and not any(
-        s.message == message.id and s.channel == step.channel and _counts(s, policy, now_ms)
-        for s in person.slots
-    ):
-        person.slots = [s for s in person.slots if s.message != message.id]
-        person.slots.append(Slot(message.id, since_ms, message.category, step.channel))
-    if message.campaign is None:
-        return
-    claim = person.claims.get(message.campaign)
-    arrived = message.delivered_step >= 0
-    live = claim is not None and claim.until_ms == 0
-    if claim is None or _is_free(claim, message.id, now_ms) or (arrived and live):
-        until_ms = since_ms + policy.dedupe_ms if arrived else 0
-        person.claims[message.campaign] = Claim(message.id, until_ms)

@@ -1,8 +1,7 @@
 """Phone numbers: what is a number, which country it belongs to, and how it may be shown in a log.
 
-Owns the reading of `to`. Two spellings of one number give one `Phone`, because the digits are the
-person's identity. Knows nothing of users, routes or prices. What is not a number raises
-`PhoneError` with a sentence.
+Two spellings of one number give one `Phone`, because the digits are the person's identity. What is
+not a number raises `PhoneError` with a sentence.
 
 The bar is libphonenumber's "possible" (a known country calling code and a length its plan allows),
 not "valid". Validity follows number ranges, and the data is some weeks behind the operators who

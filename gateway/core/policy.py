@@ -2,7 +2,6 @@
 the records.
 
 Built once from the settings at start-up (`gateway.settings.bootstrap`), passed down, never changed.
-It knows nothing of files, secrets or addresses.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How many parts a short message becomes: GSM 03.38 septets or UCS-2 units, as handsets join them.
 
-Owns the alphabet tables and the cutting rules (3GPP TS 23.038 and 23.040 with an 8-bit reference).
-Knows nothing of prices, providers or national language tables, which no adapter of ours asks a
-provider to use. Every text has a count, so nothing here fails; whether a count is too high is the
-caller's question (`PARTS_MAX`).
+The alphabet tables and the cutting rules are those of 3GPP TS 23.038 and 23.040 with an 8-bit
+reference, without national language tables, which no adapter of ours asks a provider to use. Every
+text has a count, so nothing here fails; whether a count is too high is the caller's question
+(`PARTS_MAX`).
 
 `parts` is on the path of every acceptance: one regular expression decides the alphabet, and long
 texts are cut by jumping from border to border instead of walking the characters.

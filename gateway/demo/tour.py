@@ -29,7 +29,7 @@ from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.finance.report import Query, build
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.asyncio_driver import run
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.settings import file as settings_file
 from gateway.store.ledger import read_books
 from gateway.store.totals import TotalRow, pages_of_totals
@@ -147,10 +147,10 @@ def _booked(
     """The totals of these days, and whether they are the sums of the ledger."""
     shards = place.settings.redis.shards
 
-    async def ask(link: Link) -> tuple[list[TotalRow], Verdict]:
-        pages = pages_of_totals(link, shards, from_day, to_day)
+    async def ask(redis: RedisClient) -> tuple[list[TotalRow], Verdict]:
+        pages = pages_of_totals(redis, shards, from_day, to_day)
         rows = [row async for page in pages for row in page]
-        return rows, await compare_books(read_books(link, shards))
+        return rows, await compare_books(read_books(redis, shards))
 
     return run(place.redis_url, ask)
 

@@ -14,7 +14,7 @@ import trio
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.redis_retry import RedisRetry
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.settings.tables import Lanes
 from gateway.store.store import Store
 from providers.contract import Category, Provider
@@ -29,7 +29,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     metrics where /metrics finds them, or is None."""
 
     store: Store
-    wake_up_link: Link
+    wake_up_link: RedisClient
     providers: Mapping[str, Provider]
     clock: Callable[[], int]
     consumer: str
@@ -39,8 +39,8 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     publish: Callable[[], Awaitable[None]] | None = None
 
     @property
-    def link(self) -> Link:
-        return self.store.link
+    def redis(self) -> RedisClient:
+        return self.store.redis
 
     async def until(self, at: float) -> None:
         """Waits for a moment (trio's seconds), or the stop."""
@@ -53,7 +53,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
 
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(
-            self.link,
+            self.redis,
             self.consumer,
             lease_ms=int(self.terms.lease_ms),
             every_ms=int(self.terms.heartbeat_ms),

@@ -1,8 +1,8 @@
 """Starts a dispatcher, keeps its parts together, and stops it in order.
 
-It opens links and providers, runs the tree of tasks, and hears signals. A part that fails for a
-reason nobody foresaw ends the dispatcher, loudly: what it held is taken over by the others or by
-its next start. An unavailable Redis ends nothing.
+It opens Redis clients and providers, runs the tree of tasks, and hears signals. A part that fails
+for a reason nobody foresaw ends the dispatcher, loudly: what it held is taken over by the others or
+by its next start. An unavailable Redis ends nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway import memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import identities, receipts, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import receipts, recovery, timers, unmatched_receipts
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -29,7 +29,7 @@ from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.redis.client import LIMITS_DEFAULT, Limits
 from gateway.redis.script import Script
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
@@ -61,8 +61,8 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
     sessions = sum(provider.connections for provider in settings.providers.values())
     limits = Limits(sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max) + SESSIONS_EXTRA)
     async with AsyncExitStack() as stack:
-        link = await stack.enter_async_context(open_link(settings.redis.url, limits))
-        wake_up_link = await stack.enter_async_context(open_link(settings.redis.url, wake_ups))
+        redis = await stack.enter_async_context(open_client(settings.redis.url, limits))
+        wake_up_link = await stack.enter_async_context(open_client(settings.redis.url, wake_ups))
         providers = {}
         for name in settings.providers:
             providers[name] = bootstrap.connect_provider(settings, name)
@@ -70,10 +70,10 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
 
         async def publish() -> None:
             now_ms = time.time_ns() // 1_000_000
-            await snapshots.publish(link, process, telemetry.snapshot(registry, process), now_ms)
+            await snapshots.publish(redis, process, telemetry.snapshot(registry, process), now_ms)
 
         deps = DispatchDeps(
-            store=Store(link, policy, shards=shards, retention=bootstrap.retention_of(settings)),
+            store=Store(redis, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             wake_up_link=wake_up_link,
             providers=providers,
             clock=lambda: time.time_ns() // 1_000_000,
@@ -92,7 +92,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
                 if ready is not None and not deps.stopping.is_set():
                     ready()
             nursery.cancel_scope.cancel()
-        await _say_farewell(snapshots.withdraw(link, process))
+        await _say_farewell(snapshots.withdraw(redis, process))
 
 
 async def _hear_signals(
@@ -125,7 +125,7 @@ async def dispatch(
     scripts = {name: Script(source) for name, source in SCRIPTS.items()}
 
     async def run_script(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
-        return await scripts[name].call(deps.link, keys, args)
+        return await scripts[name].call(deps.redis, keys, args)
 
     heartbeat, pauses = deps.heartbeat(), Pauses(deps)
     if not await _reach_redis(deps, heartbeat, pauses):
@@ -146,7 +146,7 @@ async def dispatch(
         _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
         await _work(deps, working)
         background.cancel_scope.cancel()
-    await _say_farewell(lanes.retire(deps.link, deps.consumer))
+    await _say_farewell(lanes.retire(deps.redis, deps.consumer))
 
 
 def _start_background(
@@ -174,8 +174,6 @@ def _start_background(
         nursery.start_soon(unmatched_receipts.run, deps, shard)
         for worker in working:
             nursery.start_soon(recovery.run, deps, worker, shard)
-        if deps.store.shards > 1:
-            nursery.start_soon(identities.run, deps, shard)
 
 
 async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:

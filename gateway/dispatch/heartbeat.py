@@ -10,7 +10,7 @@ from __future__ import annotations
 import trio
 
 from gateway.dispatch.redis_retry import RedisRetry
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.store import lanes
 
 # Of the lease: room for a clock that runs differently and for a write in flight.
@@ -19,9 +19,9 @@ MARGIN_PERCENT = 20
 
 class Heartbeat:
     def __init__(
-        self, link: Link, consumer: str, *, lease_ms: int, every_ms: int, retry: RedisRetry
+        self, redis: RedisClient, consumer: str, *, lease_ms: int, every_ms: int, retry: RedisRetry
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._consumer = consumer
         self._lease_ms = lease_ms
         self._every_s = every_ms / 1000
@@ -39,9 +39,9 @@ class Heartbeat:
             await self._proven.wait()
 
     async def beat(self) -> None:
-        """Proves life once. Raises StoreUnavailable."""
+        """Proves life once. Raises RedisUnavailable."""
         began = trio.current_time()
-        await lanes.prove_alive(self._link, self._consumer, self._lease_ms)
+        await lanes.prove_alive(self._redis, self._consumer, self._lease_ms)
         self._stale_at = began + self._lease_ms * (100 - MARGIN_PERCENT) / 100_000
         # Every worker waits for the same event: only who sets it may replace it.
         self._proven.set()

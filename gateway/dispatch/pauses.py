@@ -40,7 +40,7 @@ class Pauses:
     async def begin(self, provider: str, code: str, detail: str) -> None:
         """An account fault: the provider is paused from now on, or for another while.
 
-        Raises StoreUnavailable; this dispatcher keeps to the pause all the same."""
+        Raises RedisUnavailable; this dispatcher keeps to the pause all the same."""
         now_ms = self._deps.clock()
         before = self._found.get(provider)
         since = before.since if before else now_ms
@@ -55,10 +55,10 @@ class Pauses:
                 detail=pause.detail,
                 advice="repair the account; one message is tried after each delay",
             )
-        await pauses.write(self._deps.link, provider, pause)
+        await pauses.write(self._deps.redis, provider, pause)
 
     async def take_probe(self, provider: str) -> bool:
-        """The pause's time is over: takes the right to send one message. Raises StoreUnavailable.
+        """The pause's time is over: takes the right to send one message. Raises RedisUnavailable.
 
         False when somebody else was first, or the pause is gone. Two that ask in the same moment
         both probe, which costs nothing but a second message tried."""
@@ -68,20 +68,20 @@ class Pauses:
             return False
         moved = replace(pause, until=now_ms + next_delay_ms(pause, now_ms))
         self._note(provider, moved)
-        await pauses.write(self._deps.link, provider, moved)
+        await pauses.write(self._deps.redis, provider, moved)
         return True
 
     async def end(self, provider: str) -> None:
-        """A request went well: the account is good again. Raises StoreUnavailable."""
+        """A request went well: the account is good again. Raises RedisUnavailable."""
         if self._found.pop(provider, None) is None:
             return
         self._deps.metrics.paused.labels(provider).set(0)
         _log.info("provider resumed", provider=provider)
-        await pauses.delete(self._deps.link, provider)
+        await pauses.delete(self._deps.redis, provider)
 
     async def refresh(self) -> None:
-        """Reads what all dispatchers know. Raises StoreUnavailable."""
-        found = await pauses.read(self._deps.link)
+        """Reads what all dispatchers know. Raises RedisUnavailable."""
+        found = await pauses.read(self._deps.redis)
         for provider in self._deps.providers:
             if provider in found:
                 self._note(provider, found[provider])

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from gateway.backoff import Backoff
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.store.transaction import ConflictError
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 DELAY_MIN_S = 0.05
 DELAY_MAX_S = 2.0
 # A conflict that 50 tries did not end is as good as a Redis that is unavailable: later it will do.
-RETRYABLE = (StoreUnavailable, ConflictError)
+RETRYABLE = (RedisUnavailable, ConflictError)
 
 _log = structlog.get_logger("dispatch")
 

@@ -2,7 +2,7 @@
 
 A message is read and checked, held against the backlog, and queued for its shard's next admission.
 What is wrong with it comes back as a Problem. A full queue raises Busy; while Redis is unavailable
-each message that waits gets StoreUnavailable.
+each message that waits gets RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Fault, Problem, invalid, problem
 from gateway.ingress.metrics import Metrics
-from gateway.store.store import BATCH_MAX, Store
+from gateway.store.base import BATCH_MAX
+from gateway.store.store import Store
 
 
 class AdmissionQueue:
@@ -84,12 +85,12 @@ class AdmissionQueue:
         self.batcher.submit(self.store.shard_of_home(request.home), request, done)
 
     async def ask(self, request: MessageRequest) -> Answer:
-        """The store's answer. Raises Busy, StoreUnavailable and bugs."""
+        """The store's answer. Raises Busy, RedisUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_home(request.home), request)
 
-    async def _admit(self, shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
+    async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
-        answers = await self.store.admit(shard, requests, self._now_ms())
+        answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
         self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
         return answers

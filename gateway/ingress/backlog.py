@@ -15,7 +15,7 @@ import structlog
 
 from gateway.core.plan import Refusal, plan
 from gateway.core.records.request import MessageRequest
-from gateway.redis.errors import StoreError
+from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import lanes_of
 from gateway.settings.file import Settings
 from gateway.store import lanes
@@ -63,16 +63,16 @@ class Backlog:
         while True:
             try:
                 await self.sample()
-            except StoreError as error:
+            except RedisError as error:
                 _log.debug("backlog_not_sampled", reason=str(error))
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     async def sample(self) -> None:
-        """Looks at every lane of every shard, one round trip. Raises StoreUnavailable."""
+        """Looks at every lane of every shard, one round trip. Raises RedisUnavailable."""
         shards = range(self._store.shards)
         names = [keys_of(shard).lane(*lane) for lane in self._lanes for shard in shards]
         if names:
-            found = await lanes.states(self._store.link, names, self._now_ms())
+            found = await lanes.states(self._store.redis, names, self._now_ms())
             count = len(shards)
             for i, lane in enumerate(self._lanes):
                 parts = found[i * count : (i + 1) * count]

@@ -6,9 +6,9 @@ turn; while a transaction is under way the next batch gathers. It never waits fo
 transaction of a shard starts early only when half a full batch is waiting, because two that touch
 the same person make each other decide again.
 
-Failures reach each item's `done` as an exception: StoreUnavailable while Redis is unavailable,
+Failures reach each item's `done` as an exception: RedisUnavailable while Redis is unavailable,
 anything else is a bug. An item whose decision is a bug must not fail its neighbours, so such a
-batch is decided once more item by item; not so after StoreReplyError, where part of it may be
+batch is decided once more item by item; not so after CommandRefused, where part of it may be
 written.
 """
 
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from gateway.redis.errors import StoreError, StoreUnavailable
+from gateway.redis.errors import RedisError, RedisUnavailable
 from gateway.store.transaction import ConflictError
 
 QUEUE_MAX = 8_192  # items waiting a shard: about two seconds of a full load
@@ -78,7 +78,7 @@ class Batcher(Generic[ItemT, ResultT]):
             self._pump(shard)
 
     async def ask(self, shard: int, item: ItemT) -> ResultT:
-        """Queues one item and waits for its result. Raises Busy, StoreUnavailable and bugs."""
+        """Queues one item and waits for its result. Raises Busy, RedisUnavailable and bugs."""
         answered: asyncio.Future[ResultT | Exception] = self._loop.create_future()
 
         def done(result: ResultT | Exception) -> None:
@@ -159,7 +159,7 @@ class Batcher(Generic[ItemT, ResultT]):
     async def _outcomes(self, shard: int, items: list[ItemT]) -> Sequence[ResultT | Exception]:
         try:
             return await self._decide(shard, items)
-        except (StoreError, ConflictError) as error:
+        except (RedisError, ConflictError) as error:
             return [_passing(error)] * len(items)
         except Exception as error:
             if len(items) == 1:
@@ -177,8 +177,8 @@ class _Shard(Generic[ItemT, ResultT]):
         self.woken = False
 
 
-def _passing(error: StoreError | ConflictError) -> Exception:
+def _passing(error: RedisError | ConflictError) -> Exception:
     """A person's record that everybody changes at once is like a store that is unavailable."""
     if isinstance(error, ConflictError):
-        return StoreUnavailable("One record is changed by too many requests at once.")
+        return RedisUnavailable("One record is changed by too many requests at once.")
     return error

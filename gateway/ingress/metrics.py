@@ -138,12 +138,13 @@ class _KeptByOthers(Collector):
         yield _counter("kaskad_commits", "Transactions committed.", counts.commits)
         yield _counter("kaskad_commit_conflicts", "Transactions decided again.", counts.conflicts)
         yield _counter("kaskad_commits_unknown", "Transactions of lost answer.", counts.unknown)
-        link = self._store.link.statistics()
-        yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(link.connected))
-        yield _counter("kaskad_redis_round_trips", "Calls to Redis.", link.round_trips)
-        yield _counter("kaskad_redis_commands", "Commands to Redis.", link.commands)
-        yield _counter("kaskad_redis_reconnects", "Connections lost and remade.", link.reconnects)
-        yield _counter("kaskad_redis_timeouts", "Calls that Redis did not answer.", link.timeouts)
+        yield _counter("kaskad_requests_unjoined", "Of too many identities.", counts.unjoined)
+        redis = self._store.redis.statistics()
+        yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(redis.connected))
+        yield _counter("kaskad_redis_round_trips", "Calls to Redis.", redis.round_trips)
+        yield _counter("kaskad_redis_commands", "Commands to Redis.", redis.commands)
+        yield _counter("kaskad_redis_reconnects", "Connections lost and remade.", redis.reconnects)
+        yield _counter("kaskad_redis_timeouts", "Calls that Redis did not answer.", redis.timeouts)
 
 
 def _gauge(name: str, text: str, value: int) -> Metric:

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar, cast
 
 from gateway.redis.address import Endpoint, parse_address
-from gateway.redis.client import LIMITS_DEFAULT, Limits, Link
+from gateway.redis.client import LIMITS_DEFAULT, Limits, RedisClient
 from gateway.redis.cluster import make_client
 from gateway.redis.connection import Connection, Future
 
@@ -35,22 +35,22 @@ CLOSE_WAIT_S = 1.0
 COMMAND_LIMITS = Limits(down_wait_s=LIMITS_DEFAULT.connect_timeout_s)
 
 
-def run(url: str, work: Callable[[Link], Awaitable[T]]) -> T:
+def run(url: str, work: Callable[[RedisClient], Awaitable[T]]) -> T:
     """Does one piece of work with a client, on a loop of its own: for commands, which have none.
 
-    Waits for Redis as long as a connection may take to be made. Raises as `open_link` and as the
+    Waits for Redis as long as a connection may take to be made. Raises as `open_client` and as the
     work; KeyboardInterrupt once the client is closed.
     """
 
     async def main() -> T:
-        async with open_link(url, COMMAND_LIMITS) as client:
+        async with open_client(url, COMMAND_LIMITS) as client:
             return await work(client)
 
     return asyncio.run(main())
 
 
 @asynccontextmanager
-async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[Link]:
+async def open_client(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[RedisClient]:
     """A client that lives as long as the block.
 
     It connects in the background and does not wait for Redis: a call does. Raises AddressError for

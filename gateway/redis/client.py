@@ -1,14 +1,14 @@
 """What the Redis client promises on any loop, with its limits and its metrics.
 
-Code that awaits nothing but `Link` and `Session` runs on asyncio and on trio alike.
-`asyncio_driver.open_link` and `trio_driver.open_link` make one; what both share is in
+Code that awaits nothing but `RedisClient` and `Session` runs on asyncio and on trio alike.
+`asyncio_driver.open_client` and `trio_driver.open_client` make one; what both share is in
 `multiplexed`.
 
 A client is for one Redis, or for all masters of a cluster (`cluster`). When the server cannot be
-reached it reconnects by itself, for ever; callers meanwhile get `StoreUnavailable` after a short
+reached it reconnects by itself, for ever; callers meanwhile get `RedisUnavailable` after a short
 wait.
 Error replies raise, see `gateway.redis.errors`, with everything that was answered in
-`StoreReplyError.replies`. A nil EXEC is None in the list: a watched key changed.
+`CommandRefused.replies`. A nil EXEC is None in the list: a watched key changed.
 
 Commands that block (XREADGROUP BLOCK) belong in a session, for less than `Limits.timeout_s`: on the
 shared connection they would hold up everybody.
@@ -25,28 +25,28 @@ import msgspec
 from gateway.backoff import delay_s
 from gateway.redis.connection import Command, Reply
 from gateway.redis.errors import (
+    CommandRefused,
     ErrorReply,
     Moved,
     OutcomeUnknown,
-    StoreError,
-    StoreReplyError,
-    StoreUnavailable,
+    RedisError,
+    RedisUnavailable,
 )
 
 __all__ = [
     "LIMITS_DEFAULT",
     "Command",
+    "CommandRefused",
     "ErrorReply",
     "Limits",
-    "Link",
     "Moved",
     "OutcomeUnknown",
+    "RedisClient",
+    "RedisError",
+    "RedisUnavailable",
     "Reply",
     "Session",
     "Statistics",
-    "StoreError",
-    "StoreReplyError",
-    "StoreUnavailable",
 ]
 
 
@@ -112,18 +112,18 @@ class Session(Protocol):
     """An exclusive connection, for WATCH … EXEC."""
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
-        """As `Link.call`, on this connection."""
+        """As `RedisClient.call`, on this connection."""
 
 
-class Link(Protocol):
+class RedisClient(Protocol):
     """A Redis client, for any number of tasks of one loop."""
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         """One pipelined round trip on the shared connection; one reply per command, in order.
 
         Never WATCH, MULTI without its EXEC in the same call, or a blocking command here. A
-        cancelled call may or may not have been done. Raises StoreUnavailable, OutcomeUnknown,
-        StoreReplyError; ValueError for a call beyond the limits.
+        cancelled call may or may not have been done. Raises RedisUnavailable, OutcomeUnknown,
+        CommandRefused; ValueError for a call beyond the limits.
 
         Over a cluster it is one round trip to each node concerned, at the same time, and each
         command is done once or not at all; OutcomeUnknown when some are done and some are not.
@@ -135,14 +135,14 @@ class Link(Protocol):
         It is to the node that serves `key`, and only keys of that slot may be used on it.
         Leave it clean: end with EXEC or UNWATCH. Left by an exception or cancellation, or with an
         answer outstanding, the connection is closed and never reused. Entering raises
-        StoreUnavailable.
+        RedisUnavailable.
         """
 
     async def wait_for_move(self, tries: int) -> None:
         """Waits before try number `tries`, from 1 to MOVES_MAX, of what a session refused with
-        `StoreUnavailable.again`."""
+        `RedisUnavailable.again`."""
 
     def statistics(self) -> Statistics: ...
 
     async def aclose(self) -> None:
-        """Closes all; calls in flight get OutcomeUnknown, later ones StoreUnavailable."""
+        """Closes all; calls in flight get OutcomeUnknown, later ones RedisUnavailable."""

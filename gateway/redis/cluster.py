@@ -13,7 +13,7 @@ again, it alone, MOVES_MAX times; what follows it in the call does not wait for 
 moved ahead of its slot is asked for where it is (ASK). A transaction on a slot that is half moved
 works on neither node, and so it waits too. A session does not try again by itself, because what was
 read on it must be read again: `transaction.commit` does. After that the caller gets
-StoreUnavailable, or OutcomeUnknown when another part of its call was done.
+RedisUnavailable, or OutcomeUnknown when another part of its call was done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 from gateway.redis.address import Address, Endpoint
-from gateway.redis.client import Limits, Link, Session, Statistics, add_up, move_delay_s
+from gateway.redis.client import Limits, RedisClient, Session, Statistics, add_up, move_delay_s
 from gateway.redis.cluster_slots import (
     SLOTS,
     Unit,
@@ -35,7 +35,7 @@ from gateway.redis.cluster_slots import (
 )
 from gateway.redis.connect import Connector, Driver
 from gateway.redis.connection import Command, Counters, Future, Outcome, Reply
-from gateway.redis.errors import Moved, StoreError, StoreUnavailable
+from gateway.redis.errors import Moved, RedisError, RedisUnavailable
 from gateway.redis.multiplexed import MultiplexedClient
 
 REFRESH_MIN_S = 0.25  # between two readings of the map
@@ -47,7 +47,7 @@ HINT_KEEP_S = 30.0  # how long a node is kept that was named, but serves no slot
 Start = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-def make_client(address: Address, limits: Limits, driver: Driver, start: Start) -> Link:
+def make_client(address: Address, limits: Limits, driver: Driver, start: Start) -> RedisClient:
     """The client for an address; `start` runs a task beside the client's user."""
     if not address.cluster:
         client = MultiplexedClient(address, limits, driver)
@@ -59,8 +59,8 @@ def make_client(address: Address, limits: Limits, driver: Driver, start: Start) 
 
 
 class ClusterClient:
-    """Implements `gateway.redis.client.Link`; the limits hold for each node. `run` must run beside
-    it."""
+    """Implements `gateway.redis.client.RedisClient`; the limits hold for each node. `run` must run
+    beside it."""
 
     def __init__(self, address: Address, limits: Limits, driver: Driver, start: Start) -> None:
         self._address = address
@@ -84,7 +84,7 @@ class ClusterClient:
     # Calls
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
-        """See `gateway.redis.client.Link.call`."""
+        """See `gateway.redis.client.RedisClient.call`."""
         if len(commands) > self._limits.commands_in_flight_max:
             raise ValueError(
                 f"A call of {len(commands)} commands is larger than the client allows "
@@ -93,7 +93,7 @@ class ClusterClient:
         return await in_full(commands, self._round, self.wait_for_move)
 
     async def wait_for_move(self, tries: int) -> None:
-        """See `gateway.redis.client.Link.wait_for_move`."""
+        """See `gateway.redis.client.RedisClient.wait_for_move`."""
         await self._driver.sleep(move_delay_s(tries))
 
     async def _round(self, units: Sequence[Unit]) -> None:
@@ -114,14 +114,14 @@ class ClusterClient:
             outcome: Outcome
             try:
                 outcome = await (node.call(batch) if future is None else future)
-            except StoreError as fault:
+            except RedisError as fault:
                 outcome = fault
             split_replies(theirs, outcome)
             for unit in theirs:
-                if isinstance(unit.fault, StoreUnavailable):
+                if isinstance(unit.fault, RedisUnavailable):
                     unit.asked = self.learn(node, unit.fault)
 
-    def learn(self, node: MultiplexedClient, fault: StoreUnavailable) -> Endpoint | None:
+    def learn(self, node: MultiplexedClient, fault: RedisUnavailable) -> Endpoint | None:
         """Takes from a node's refusal who serves a slot; returns whom to ask this time only."""
         self._refresh_soon()
         if self._closed or not isinstance(fault, Moved):
@@ -134,9 +134,9 @@ class ClusterClient:
         self._map[fault.slot] = self._node(named)
         return None
 
-    def _unserved(self, slot: int) -> StoreUnavailable:
+    def _unserved(self, slot: int) -> RedisUnavailable:
         self._refresh_soon()
-        return StoreUnavailable(
+        return RedisUnavailable(
             f"No node of the cluster at {self._address.label} serves slot {slot}: give it to one "
             "with redis-cli --cluster fix.",
             again=True,
@@ -145,11 +145,11 @@ class ClusterClient:
     # Sessions
 
     def session(self, key: str, /) -> AbstractAsyncContextManager[Session]:
-        """See `gateway.redis.client.Link.session`."""
+        """See `gateway.redis.client.RedisClient.session`."""
         return _SessionScope(self, slot_of(key), key)
 
     async def node_of(self, slot: int) -> MultiplexedClient:
-        """The node that serves a slot. Raises StoreUnavailable."""
+        """The node that serves a slot. Raises RedisUnavailable."""
         await self._know_map()
         node = self._map[slot]
         if node is None:
@@ -185,9 +185,9 @@ class ClusterClient:
             finally:
                 self._waiting_for_map.discard(future)
         if self._closed:
-            raise StoreUnavailable("The client to Redis is closed.")
+            raise RedisUnavailable("The client to Redis is closed.")
         if not self._mapped:
-            raise StoreUnavailable(
+            raise RedisUnavailable(
                 f"The cluster at {self._address.label} is away ({self._fault}). The client goes on "
                 "trying; start Redis or correct redis.url."
             )
@@ -202,7 +202,7 @@ class ClusterClient:
         for place in (*places[first:], *places[:first]):
             try:
                 answer = await self._connector.ask_node(place, ("CLUSTER", "SLOTS"))
-            except StoreUnavailable as fault:
+            except RedisUnavailable as fault:
                 reasons.append(str(fault))
                 continue
             if answer:
@@ -270,7 +270,7 @@ class ClusterClient:
         )
 
     async def aclose(self) -> None:
-        """See `gateway.redis.client.Link.aclose`."""
+        """See `gateway.redis.client.RedisClient.aclose`."""
         self._closed = True
         self._refresh_soon()
         self._tell_waiting()
@@ -290,7 +290,7 @@ class _Session:
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         try:
             return await self._inner.call(commands)
-        except StoreUnavailable as fault:
+        except RedisUnavailable as fault:
             self._client.learn(self._node, fault)
             raise
 

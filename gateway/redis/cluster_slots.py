@@ -17,10 +17,10 @@ from gateway.redis.address import Endpoint
 from gateway.redis.client import MOVES_MAX
 from gateway.redis.connection import Command, Outcome, Reply
 from gateway.redis.errors import (
+    CommandRefused,
     OutcomeUnknown,
-    StoreError,
-    StoreReplyError,
-    StoreUnavailable,
+    RedisError,
+    RedisUnavailable,
     judge,
 )
 
@@ -75,13 +75,13 @@ class Unit:
         self.commands = commands
         self.asked: Endpoint | None = None
         self.replies: Sequence[Reply] = [None] * len(commands)
-        self.fault: StoreError | None = None
+        self.fault: RedisError | None = None
 
     @property
     def refused(self) -> bool:
         """Whether nothing of it was done, and it may be tried again at once."""
         fault = self.fault
-        return isinstance(fault, StoreUnavailable) and fault.again
+        return isinstance(fault, RedisUnavailable) and fault.again
 
 
 @lru_cache(maxsize=4096)
@@ -184,20 +184,20 @@ def replies_of(units: Sequence[Unit]) -> list[Reply]:
         return [reply for unit in units for reply in unit.replies]
     if len(units) == 1:
         raise faults[0]
-    unavailable = [fault for fault in faults if isinstance(fault, StoreUnavailable)]
+    unavailable = [fault for fault in faults if isinstance(fault, RedisUnavailable)]
     if unavailable:
         none_done = len(unavailable) == len(units) and not any(
             isinstance(fault, OutcomeUnknown) for fault in unavailable
         )
-        raise (StoreUnavailable if none_done else OutcomeUnknown)(
+        raise (RedisUnavailable if none_done else OutcomeUnknown)(
             str(unavailable[0])
         ) from unavailable[0]
     start = 0
     for unit in units:
-        if isinstance(unit.fault, StoreReplyError):
+        if isinstance(unit.fault, CommandRefused):
             fault = unit.fault
             replies = [reply for each in units for reply in each.replies]
-            raise StoreReplyError(fault.command, fault.message, start + fault.index, replies)
+            raise CommandRefused(fault.command, fault.message, start + fault.index, replies)
         start += len(unit.commands)
     raise faults[0]
 

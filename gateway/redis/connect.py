@@ -1,7 +1,7 @@
 """Making one connection to Redis: find the master, connect, log in, and see that it serves.
 
 `Driver` is the port to a loop. What happens on a connection afterwards is in `connection`, when to
-make one in `multiplexed`. Every failure is a `StoreUnavailable` whose sentence says where and why.
+make one in `multiplexed`. Every failure is a `RedisUnavailable` whose sentence says where and why.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from gateway.redis.address import Address, Endpoint
 from gateway.redis.client import Limits
 from gateway.redis.connection import Command, Connection, Counters, Future, Reply, pack
-from gateway.redis.errors import StoreError, StoreUnavailable
+from gateway.redis.errors import RedisError, RedisUnavailable
 
 T = TypeVar("T")
 
@@ -53,9 +53,9 @@ class Driver(Protocol):
 async def call_on(
     driver: Driver, connection: Connection, commands: Sequence[Command]
 ) -> list[Reply]:
-    """One call on one connection, without a line to wait in. Raises as `Link.call`."""
+    """One call on one connection, without a line to wait in. Raises as `RedisClient.call`."""
     if not connection.usable:
-        raise StoreUnavailable(f"The connection to Redis at {connection.label} is lost.")
+        raise RedisUnavailable(f"The connection to Redis at {connection.label} is lost.")
     future = driver.new_future()
     connection.submit(commands, pack(commands), future, driver.now())
     outcome = await future
@@ -77,7 +77,7 @@ class Connector:
         self._sentinels = list(address.endpoints)
 
     async def open(self) -> Connection:
-        """A connection that is logged in and serves. Raises StoreUnavailable."""
+        """A connection that is logged in and serves. Raises RedisUnavailable."""
         endpoint = self._address.endpoints[0]
         if self._address.service is not None:
             endpoint = await self._find_master(self._address.service)
@@ -99,11 +99,11 @@ class Connector:
             return connection
         except TimeoutError as fault:
             reason = f"no answer within {seconds:g} s"
-            raise StoreUnavailable(_unusable(endpoint, reason)) from fault
+            raise RedisUnavailable(_unusable(endpoint, reason)) from fault
         except OSError as fault:
-            raise StoreUnavailable(_unusable(endpoint, fault.strerror or str(fault))) from fault
-        except StoreError as fault:
-            raise StoreUnavailable(_unusable(endpoint, str(fault))) from fault
+            raise RedisUnavailable(_unusable(endpoint, fault.strerror or str(fault))) from fault
+        except RedisError as fault:
+            raise RedisUnavailable(_unusable(endpoint, str(fault))) from fault
         finally:
             if not done:
                 connection.drop("it could not be set up")
@@ -119,33 +119,33 @@ class Connector:
         commands.append(("PING",))
         replies = await call_on(self._driver, connection, commands)
         if address.service is not None and replies[-2][0] != b"master":
-            raise StoreUnavailable("the sentinel named it, but it is not a master (yet)")
+            raise RedisUnavailable("the sentinel named it, but it is not a master (yet)")
 
     async def _find_master(self, service: str) -> Endpoint:
         reasons: list[str] = []
         for sentinel in list(self._sentinels):
             try:
                 endpoint = await self._ask(sentinel, service)
-            except StoreUnavailable as fault:
+            except RedisUnavailable as fault:
                 reasons.append(str(fault))
                 continue
             # The one that knew is asked first next time.
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
             return endpoint
-        raise StoreUnavailable(f"no sentinel names the master of {service!r}: {'; '.join(reasons)}")
+        raise RedisUnavailable(f"no sentinel names the master of {service!r}: {'; '.join(reasons)}")
 
     async def _ask(self, sentinel: Endpoint, service: str) -> Endpoint:
         commands = _auth(None, self._address.sentinel_password)
         commands.append(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service))
         answer = await self._answer(sentinel, commands)
         if answer is None:
-            raise StoreUnavailable(f"{sentinel.label} does not know that service")
+            raise RedisUnavailable(f"{sentinel.label} does not know that service")
         host, port = answer
         return Endpoint(host=host.decode(), port=int(port))
 
     async def ask_node(self, endpoint: Endpoint, command: Command) -> Reply:
-        """One answer of one node, on a connection of its own. Raises StoreUnavailable."""
+        """One answer of one node, on a connection of its own. Raises RedisUnavailable."""
         commands = _auth(self._address.username, self._address.password)
         return await self._answer(endpoint, [*commands, command])
 

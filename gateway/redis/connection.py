@@ -5,7 +5,7 @@ one future per call, not per command. A call that nobody waits for any more keep
 replies are dropped and never shift to the next call.
 
 On failure every future gets an exception *value* (the caller raises it): `OutcomeUnknown` when its
-bytes may have left, `StoreUnavailable` when they certainly did not. A value, because a future
+bytes may have left, `RedisUnavailable` when they certainly did not. A value, because a future
 cancelled at the wrong moment would otherwise leave an exception that nobody retrieves.
 """
 
@@ -20,8 +20,8 @@ import hiredis
 from gateway.redis.errors import (
     ErrorReply,
     OutcomeUnknown,
-    StoreError,
-    StoreUnavailable,
+    RedisError,
+    RedisUnavailable,
     judge,
 )
 
@@ -29,7 +29,7 @@ Command: TypeAlias = tuple[bytes | str | int, ...]
 # bytes, int, None or a list of these: which one is fixed by the command, so the one who wrote it
 # knows.
 Reply: TypeAlias = Any
-Outcome: TypeAlias = list[Reply] | StoreError
+Outcome: TypeAlias = list[Reply] | RedisError
 
 _NOT_ENOUGH: Final = object()
 # The stub names a tuple of one.
@@ -207,7 +207,7 @@ class Connection:
         fault = judge(call.commands, call.replies)
         if fault is None:
             return call.replies
-        if isinstance(fault, StoreUnavailable) and fault.reconnect:
+        if isinstance(fault, RedisUnavailable) and fault.reconnect:
             self.stale = True
             self.retire()
         return fault
@@ -245,12 +245,12 @@ class Connection:
                 future.set_result(self._loss(reason, written=i < written))
         self._leave()
 
-    def _loss(self, reason: str, *, written: bool) -> StoreUnavailable:
+    def _loss(self, reason: str, *, written: bool) -> RedisUnavailable:
         if written:
             return OutcomeUnknown(
                 f"The connection to Redis at {self.label} was lost before the answer: {reason}."
             )
-        return StoreUnavailable(
+        return RedisUnavailable(
             f"The connection to Redis at {self.label} was lost before anything was sent: {reason}."
         )
 

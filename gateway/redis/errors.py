@@ -1,9 +1,9 @@
 """What can go wrong between us and Redis: one short tree, sorted by what the caller should do.
 
-    StoreUnavailable   nothing was done; wait and try again (503, or wait and resume)
+    RedisUnavailable   nothing was done; wait and try again (503, or wait and resume)
       OutcomeUnknown   it may or may not have been done; load the records and decide again
       Moved            this node does not own the slot; a client over the cluster asks the one named
-    StoreReplyError    Redis understood and refused: a bug of ours, unless the caller expects it
+    CommandRefused     Redis understood and refused: a bug of ours, unless the caller expects it
 
 `judge` sorts the error replies of a call into them.
 """
@@ -55,11 +55,11 @@ class ErrorReply(hiredis.ReplyError):
         return reason[1] if reason is not None else text.partition(" ")[0]
 
 
-class StoreError(Exception):
+class RedisError(Exception):
     """Base of everything that a call to Redis can fail with."""
 
 
-class StoreUnavailable(StoreError):
+class RedisUnavailable(RedisError):
     """Nothing of this call was done.
 
     `reconnect` is true when the server is no longer the right one, `again` when the same call may
@@ -81,14 +81,14 @@ class StoreUnavailable(StoreError):
         self.replies = replies
 
 
-class OutcomeUnknown(StoreUnavailable):
+class OutcomeUnknown(RedisUnavailable):
     """The call left us and no usable answer came: it may have been done.
 
     Decide again from the records.
     """
 
 
-class StoreReplyError(StoreError):
+class CommandRefused(RedisError):
     """Redis refused one command of a call.
 
     `command` is the command's name, `message` the whole error reply, `code` its first word, `index`
@@ -107,7 +107,7 @@ class StoreReplyError(StoreError):
         self.replies = list(replies)
 
 
-class Moved(StoreUnavailable):
+class Moved(RedisUnavailable):
     """The slot lives on another node of the cluster; `asking`: for this call only, it migrates.
 
     What was refused with it was not done; what else the call held is told by `replies`. An empty
@@ -128,7 +128,7 @@ class Moved(StoreUnavailable):
         self.asking = asking
 
 
-def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError | None:
+def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> RedisError | None:
     """The exception a fully answered call deserves, or None when no reply of it is an error.
 
     Errors inside an EXEC array count as EXEC's. An unavailable server outranks a move, a move
@@ -141,7 +141,7 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError
         if _is_unavailable(fault):
             pairs = zip(commands, replies, strict=True)
             done = any(_may_have_effect(command, reply) for command, reply in pairs)
-            kind = OutcomeUnknown if done else StoreUnavailable
+            kind = OutcomeUnknown if done else RedisUnavailable
             return kind(
                 f"Redis cannot serve now: {fault}",
                 reconnect=fault.code in RECONNECT_CODES,
@@ -153,7 +153,7 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> StoreError
             return _moved(fault, replies)
     # EXECABORT only reports that an earlier command was refused; name that one instead.
     index, fault = faults[0]
-    return StoreReplyError(_name(commands[index]), str(fault), index, replies)
+    return CommandRefused(_name(commands[index]), str(fault), index, replies)
 
 
 def _fault_in(reply: Any) -> ErrorReply | None:

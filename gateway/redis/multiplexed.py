@@ -3,7 +3,7 @@
 Calls that find no room or no connection wait in a queue. It awaits only its `Driver`, so it runs on
 any loop.
 
-A connection that cannot be made is a `StoreUnavailable` with a sentence that says where and why;
+A connection that cannot be made is a `RedisUnavailable` with a sentence that says where and why;
 `run` tries again for ever, with a growing, bounded delay. Anything unexpected there is a bug and
 ends the client's owner.
 """
@@ -20,7 +20,7 @@ from gateway.redis.address import Address, Endpoint
 from gateway.redis.client import Limits, Session, Statistics, move_delay_s
 from gateway.redis.connect import Connector, Driver, call_on
 from gateway.redis.connection import Command, Connection, Counters, Future, Reply, pack
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 
 
 class _QueuedCall:
@@ -37,7 +37,8 @@ class _QueuedCall:
 
 
 class MultiplexedClient:
-    """Implements `gateway.redis.client.Link` on a driver; `run` must run beside it all the time."""
+    """Implements `gateway.redis.client.RedisClient` on a driver; `run` must run beside it all the
+    time."""
 
     def __init__(self, address: Address, limits: Limits, driver: Driver) -> None:
         self._address = address
@@ -77,7 +78,7 @@ class MultiplexedClient:
     # Calls
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
-        """See `gateway.redis.client.Link.call`."""
+        """See `gateway.redis.client.RedisClient.call`."""
         if not commands:
             return []
         data = pack(commands)
@@ -109,15 +110,15 @@ class MultiplexedClient:
         return future
 
     async def wait_for_move(self, tries: int) -> None:
-        """See `gateway.redis.client.Link.wait_for_move`."""
+        """See `gateway.redis.client.RedisClient.wait_for_move`."""
         await self._driver.sleep(move_delay_s(tries))
 
     async def _call_queued(self, commands: Sequence[Command], data: bytes) -> list[Reply]:
         self._check_size(commands, len(data))
         if self._closed:
-            raise StoreUnavailable(self._why_unavailable())
+            raise RedisUnavailable(self._why_unavailable())
         if len(self._queue) >= self._limits.callers_waiting_max:
-            raise StoreUnavailable(
+            raise RedisUnavailable(
                 f"{len(self._queue)} calls wait for Redis already. {self._why_unavailable()}"
             )
         down = self._connection is None
@@ -128,7 +129,7 @@ class MultiplexedClient:
         seconds = self._limits.down_wait_s if down else self._limits.timeout_s
         try:
             if not await self._driver.wait(entry.future, seconds) and not entry.submitted:
-                raise StoreUnavailable(self._why_unavailable())
+                raise RedisUnavailable(self._why_unavailable())
             outcome = await entry.future
         finally:
             entry.given_up = True
@@ -190,7 +191,7 @@ class MultiplexedClient:
     # Sessions
 
     def session(self, _key: str, /) -> AbstractAsyncContextManager[Session]:
-        """See `gateway.redis.client.Link.session`."""
+        """See `gateway.redis.client.RedisClient.session`."""
         return _SessionScope(self)
 
     async def borrow(self) -> Connection:
@@ -198,7 +199,7 @@ class MultiplexedClient:
         try:
             await self._session_slots.acquire(self._limits.session_wait_s)
         except TimeoutError as fault:
-            raise StoreUnavailable(
+            raise RedisUnavailable(
                 f"All {self._limits.sessions_max} session connections to Redis at "
                 f"{self._address.label} were in use for {self._limits.session_wait_s:g} s."
             ) from fault
@@ -234,7 +235,7 @@ class MultiplexedClient:
         if self._connection is not None:
             return
         if self._closed:
-            raise StoreUnavailable(self._why_unavailable())
+            raise RedisUnavailable(self._why_unavailable())
         future = self._new_future()
         self._waiting_for_connection.add(future)
         try:
@@ -242,7 +243,7 @@ class MultiplexedClient:
         finally:
             self._waiting_for_connection.discard(future)
         if not up:
-            raise StoreUnavailable(self._why_unavailable())
+            raise RedisUnavailable(self._why_unavailable())
 
     # Connections
 
@@ -253,7 +254,7 @@ class MultiplexedClient:
         while not self._closed:
             try:
                 connection = await self._open()
-            except StoreUnavailable as fault:
+            except RedisUnavailable as fault:
                 self._fault = str(fault)
             else:
                 opened = self._now()
@@ -322,7 +323,7 @@ class MultiplexedClient:
         )
 
     async def aclose(self) -> None:
-        """See `gateway.redis.client.Link.aclose`."""
+        """See `gateway.redis.client.RedisClient.aclose`."""
         self.close()
         await self._driver.wait_closed()
 
@@ -333,7 +334,7 @@ class MultiplexedClient:
             connection.drop("the client was closed")
         for entry in self._queue:
             if not entry.future.done():
-                entry.future.set_result(StoreUnavailable(self._why_unavailable()))
+                entry.future.set_result(RedisUnavailable(self._why_unavailable()))
         self._queue.clear()
 
 

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from gateway.redis.client import Command, Link, Reply, Session
-from gateway.redis.errors import ErrorReply, StoreReplyError
+from gateway.redis.client import Command, RedisClient, Reply, Session
+from gateway.redis.errors import CommandRefused, ErrorReply
 
 Value: TypeAlias = bytes | str | int
 
@@ -29,13 +29,13 @@ class Script:
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
     async def call(
-        self, client: Link | Session, keys: Sequence[Value], args: Sequence[Value]
+        self, client: RedisClient | Session, keys: Sequence[Value], args: Sequence[Value]
     ) -> Reply:
-        """Runs the script once and returns its reply. Raises as `Link.call`."""
+        """Runs the script once and returns its reply. Raises as `RedisClient.call`."""
         return (await self.call_many(client, [(keys, args)]))[0]
 
     async def call_many(
-        self, client: Link | Session, runs: Sequence[tuple[Sequence[Value], Sequence[Value]]]
+        self, client: RedisClient | Session, runs: Sequence[tuple[Sequence[Value], Sequence[Value]]]
     ) -> list[Reply]:
         """Runs the script for each (keys, args) in one round trip, two if the server must learn it.
 
@@ -44,7 +44,7 @@ class Script:
         commands = [self.command(keys, args) for keys, args in runs]
         try:
             return await client.call(commands)
-        except StoreReplyError as fault:
+        except CommandRefused as fault:
             missing = [i for i, reply in enumerate(fault.replies) if _is_noscript(reply)]
             failed = [i for i, reply in enumerate(fault.replies) if isinstance(reply, ErrorReply)]
             if missing != failed:

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import trio
 
 from gateway.redis.address import Endpoint, parse_address
-from gateway.redis.client import LIMITS_DEFAULT, Limits, Link
+from gateway.redis.client import LIMITS_DEFAULT, Limits, RedisClient
 from gateway.redis.cluster import make_client
 from gateway.redis.connection import Connection, Future
 
@@ -37,7 +37,7 @@ RECEIVE_BYTES_MAX = 256 * 1024
 
 
 @asynccontextmanager
-async def open_link(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[Link]:
+async def open_client(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[RedisClient]:
     """A client that lives as long as the block.
 
     It connects in the background and does not wait for Redis: a call does. Raises AddressError for

@@ -3,23 +3,27 @@ commits the lot.
 
 Requests of one batch see each other's claims and slots, so a hundred copies of one request in one
 batch give one accepted and ninety-nine duplicates naming it. A request with an idempotency key is
-answered from its first answer when the key is known. Everything a request touches lies in its home
-shard, but for an identity or key whose own shard differs: `gateway.store.cross_shard` takes those
-first. A request that needs a record of a newer Kaskad is unavailable here; its neighbours go on.
+answered from its first answer when the key is known. Everything a request touches lies in the shard
+of the person's home; a request for which that is not so yet is left undecided, and what it needs is
+`gateway.store.identities`' work. A request that needs a record of a newer Kaskad is unavailable
+here; its neighbours go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
-from gateway.core import admission
+from gateway.core import admission, persons
+from gateway.core.identities import enlist
 from gateway.core.plan import Refusal
-from gateway.core.policy import OptOut, Policy
+from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
-from gateway.core.records.person import Person, person_codec
+from gateway.core.records.person import Person
 from gateway.core.records.request import (
     Answer,
     CapHit,
@@ -28,143 +32,229 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.redis.client import Command, Session
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
+from gateway.store.people import OPT_OUTS, People, read_opt_outs, read_others
 from gateway.store.transaction import values_in
-from gateway.store.writes import Retention, Writes
+from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable")
-OPT_OUTS: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A request, and the identity under which it is to be decided.
+
+    `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
+    of the same request that were not joined to it. `opened`: its idempotency key is held for it, in
+    whatever shard, and its message may have been made already."""
+
+    request: MessageRequest
+    home: str
+    found: Mapping[str, Person] = {}
+    apart: tuple[str, ...] = ()
+    opened: bool = False
+
+
+class Undecided(msgspec.Struct, frozen=True):
+    """Why a request could not be decided: its person's home is (or leads to) `home`; its
+    idempotency key is held elsewhere; or else, it names somebody whom the home does not list."""
+
+    home: str = ""
+    keyed: bool = False
 
 
 class Admission:
-    """One try at deciding a batch of requests of one shard; made anew for each try."""
+    """One try at deciding a batch of requests whose homes are of one shard; made anew for each
+    try."""
 
     def __init__(
-        self,
-        keys: Keys,
-        requests: Sequence[MessageRequest],
-        policy: Policy,
-        retention: Retention,
-        now_ms: int,
-        token: str,
-        shards: int = 1,
+        self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, token: str
     ) -> None:
         self._keys = keys
-        self._shards = shards
-        self._requests = requests
-        self._policy = policy
-        self._retention = retention
+        self._redis = store.redis
+        self._shards = store.shards
+        self._asks = asks
+        self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, policy, retention, now_ms)
-        self._persons: dict[str, Person] = {}
+        self._writes = Writes(keys, store.policy, store.retention, now_ms)
+        self._people = People(keys, store.policy, now_ms)
+        self._others: dict[str, list[Person]] = {}  # by home
+        self._opt_outs: dict[str, OptOut | None] = {}
         self._remembered: dict[str, RememberedAnswer] = {}
-        self._newer: set[str] = set()  # keys of records that are left alone
-        self._dirty: set[str] = set()
-        self._made: set[str] = set()  # reserved messages that exist already
+        self._newer: set[str] = set()  # keys of answers that are left alone
+        self._made: set[str] = set()  # ids of opened keys whose message exists already
 
-    async def attempt(self, session: Session) -> tuple[list[Command], list[Answer]]:
-        opt_outs = await self._load(session)
-        answers = [self._decide(r, opt_outs.get(r.home)) for r in self._requests]
-        await self._name_winners(session, answers)
-        for key in self._dirty:
-            self._writes.person(key, self._persons[key])
-        for request, answer in zip(self._requests, answers, strict=True):
-            self._remember(request, answer)
+    async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
+        await self._load(session)
+        for ask in self._asks:
+            if self._is_read(ask):
+                self._enlist(ask)
+        await self._load_elsewhere()
+        answers = [self._decide(ask) for ask in self._asks]
+        await self._name_winners([a for a in answers if isinstance(a, Answer)])
+        self._people.write(self._writes)
+        for ask, answer in zip(self._asks, answers, strict=True):
+            if isinstance(answer, Answer):
+                self._remember(ask, answer)
         return self._writes.commands(), answers
 
-    def _person_keys(self, request: MessageRequest) -> list[str]:
-        return [
-            self._keys.identity(kind, value)
-            for kind, value in request.identities
-            if self._is_here(value)
-        ]
-
-    def _is_here(self, identity: str) -> bool:
-        return shard_of(identity, self._shards) == self._keys.shard
-
-    async def _load(self, session: Session) -> dict[str, OptOut]:
-        person_keys = list(dict.fromkeys(k for r in self._requests for k in self._person_keys(r)))
-        keyed = list(dict.fromkeys(k for r in self._requests if (k := self._memory_key(r))))
-        homes = list(dict.fromkeys(r.home for r in self._requests))
-        reserved = [self._keys.message(r.id) for r in self._requests if r.reserved]
-        watched = (*person_keys, *keyed, *reserved)
-        _, values, scopes = await session.call(
-            [
-                ("WATCH", self._token, *watched),
-                ("MGET", *watched),
-                ("HMGET", self._keys.opt_outs, *homes),
-            ]
-        )
-        loaded = values_in(values)
-        for key, value in zip(person_keys, loaded, strict=False):
-            try:
-                self._persons[key] = Person() if value is None else person_codec.decode(value)
-            except NewerRecordError:
-                self._newer.add(key)
-        for key, value in zip(keyed, loaded[len(person_keys) :], strict=False):
+    async def _load(self, session: Session) -> None:
+        for ask in self._asks:
+            if ask.home:
+                self._people.ask(ask.home, [ask.request.campaign])
+        people, claims = self._people.wanted()
+        keyed = list(dict.fromkeys(k for a in self._asks if (k := self._memory_key(a))))
+        opened = [a.request.id for a in self._asks if a.opened]
+        watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
+        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched, *claims)]
+        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.request.identities))
+        here = [address for address in named if self._is_here(address)]
+        if here:
+            commands.append(("HMGET", self._keys.opt_outs, *here))
+        replies = await session.call(commands)
+        values = values_in(replies[1])
+        self._people.read(people, values[: len(people)])
+        self._people.read(claims, values[len(watched) :])
+        for key, value in zip(keyed, values[len(people) :], strict=False):
             if value is None:
                 continue
             try:
                 self._remembered[key] = remembered_codec.decode(value)
             except NewerRecordError:
                 self._newer.add(key)
-        made = loaded[len(person_keys) + len(keyed) :]
-        self._made = {key for key, value in zip(reserved, made, strict=True) if value is not None}
-        return {
-            home: OPT_OUTS[scope]
-            for home, scope in zip(homes, values_in(scopes), strict=True)
-            if scope is not None
-        }
+        made = values[len(people) + len(keyed) : len(watched)]
+        self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
+        for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
+            self._opt_outs[address] = None if scope is None else OPT_OUTS[scope]
 
-    def _memory_key(self, request: MessageRequest) -> str | None:
-        if request.idempotency_key is None:
+    def _is_read(self, ask: Ask) -> bool:
+        """Whether its person is recognised, and no record of a newer Kaskad."""
+        return bool(ask.home) and ask.home not in self._people.newer
+
+    def _enlist(self, ask: Ask) -> None:
+        person = self._people[ask.home]
+        if not person.home and enlist(person, ask.home, ask.found, self._now_ms):
+            self._people.change(ask.home)
+
+    async def _load_elsewhere(self) -> None:
+        """What is not in this shard of persons with several addresses, or who were several."""
+        addresses: dict[str, None] = {}
+        campaigns: defaultdict[str, set[str]] = defaultdict(set)
+        apart: dict[str, tuple[str, ...]] = {}
+        for ask in self._asks:
+            if not self._is_read(ask):
+                continue
+            addresses.update(dict.fromkeys(self._addresses(ask)))
+            if self._people[ask.home].former or ask.apart:
+                campaigns[ask.home] |= {ask.request.campaign} if ask.request.campaign else set()
+                apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
+        missing = [address for address in addresses if address not in self._opt_outs]
+        if missing:
+            self._opt_outs |= await read_opt_outs(self._redis, self._shards, missing)
+        for home, wanted in campaigns.items():
+            person = self._people[home]
+            try:
+                others = await read_others(
+                    self._redis, self._shards, home, person, sorted(wanted), apart[home]
+                )
+            except NewerRecordError as error:
+                self._people.newer[home] = error
+                continue
+            person.former = [
+                i for i in person.former if i in others and others[i].keep_ms > self._now_ms
+            ]
+            self._others[home] = list(others.values())
+
+    def _addresses(self, ask: Ask) -> list[str]:
+        """Where the person might have opted out."""
+        person = self._people[ask.home]
+        return addresses_in((*ask.request.identities, ask.home, *person.aliases))
+
+    def _is_here(self, value: str) -> bool:
+        return shard_of(value, self._shards) == self._keys.shard
+
+    def _memory_key(self, ask: Ask) -> str | None:
+        """Where its first answer is kept; None when that is not this transaction's business."""
+        request = ask.request
+        if request.idempotency_key is None or ask.opened:
             return None
         if not self._is_here(f"{request.app}:{request.idempotency_key}"):
             return None
         return self._keys.idempotency(request.app, request.idempotency_key)
 
-    def _decide(self, request: MessageRequest, opt_out: OptOut | None) -> Answer:
-        memory_key = self._memory_key(request)
-        person_keys = self._person_keys(request)
-        if memory_key in self._newer or not self._newer.isdisjoint(person_keys):
+    def _decide(self, ask: Ask) -> Answer | Undecided:
+        request, memory_key = ask.request, self._memory_key(ask)
+        if memory_key in self._newer or ask.home in self._people.newer:
             return Answer("unavailable")
         if memory_key is not None and (first := self._remembered.get(memory_key)) is not None:
+            if first.open:
+                return Undecided(keyed=True)
             if first.body_hash != request.body_hash:
                 return Answer("conflict")
             return replace(first.answer, replayed=True)
-        if request.reserved and self._keys.message(request.id) in self._made:
+        if memory_key is None and request.idempotency_key is not None and not ask.opened:
+            return Undecided(keyed=True)
+        if ask.opened and request.id in self._made:
             return Answer("accepted", id=request.id, status="queued")
-        persons = [self._persons[k] for k in person_keys]
-        decision = admission.admit(request, persons, opt_out, self._policy, self._now_ms)
+        people: list[Person] = []
+        if ask.home:
+            person = self._people[ask.home]
+            if person.home:
+                return Undecided(person.home)
+            if not self._is_known(ask, person):
+                return Undecided()
+            people = [person, *self._others.get(ask.home, ())]
+        answer = self._admit(ask, people)
+        if memory_key is not None and answer.outcome != "rejected":
+            # The same key twice in one batch: the second is a replay of the first.
+            self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
+        return answer
+
+    def _is_known(self, ask: Ask, person: Person) -> bool:
+        """Whether whoever the request names is of this person, and stays so for as long as its
+        message may hold something."""
+        if ask.apart or not persons.may_hold(ask.request, self._policy):
+            return True
+        if any(i != ask.home and i not in person.aliases for i in ask.request.identities):
+            return False
+        until_ms = self._now_ms + persons.hold_ms(ask.request, self._policy)
+        return not person.aliases or person.linked_ms >= until_ms
+
+    def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
+        request = ask.request
+        addresses = self._addresses(ask) if ask.home else ()
+        scopes = {self._opt_outs.get(address) for address in addresses}
+        opt_out: OptOut | None = (
+            "all" if "all" in scopes else "marketing" if "marketing" in scopes else None
+        )
+        decision = admission.admit(request, people, opt_out, self._policy, self._now_ms)
         match decision:
             case admission.Accepted():
                 message = decision.message
+                if ask.home != message.holder:
+                    message.person = ask.home
                 self._writes.message(message, 0)
                 self._writes.enqueue(message.id, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
-                    self._dirty.update(person_keys)
-                answer = Answer("accepted", id=message.id, status="queued")
+                    self._people.change(ask.home)
+                return Answer("accepted", id=message.id, status="queued")
             case admission.Duplicate():
                 self._writes.post(decision.post)
-                answer = Answer("duplicate", id=decision.message)
+                return Answer("duplicate", id=decision.message)
             case admission.Suppressed():
                 self._writes.post(decision.post)
-                answer = suppressed_answer(decision)
+                return suppressed_answer(decision)
             case Refusal():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
-        if memory_key is not None:
-            # The same key twice in one batch: the second is a replay of the first.
-            self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
-        return answer
 
-    async def _name_winners(self, session: Session, answers: list[Answer]) -> None:
+    async def _name_winners(self, answers: list[Answer]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
         delivered: only a delivered message's claim outlives it."""
-        fresh = {r.id for r in self._requests}
+        fresh = {ask.request.id for ask in self._asks}
         asked = {
             a.id: None
             for a in answers
@@ -173,26 +263,29 @@ class Admission:
         older = [id_ for id_ in asked if id_ not in fresh]
         found: dict[str, str] = {}
         if older:
-            (values,) = await session.call([("MGET", *(self._keys.message(i) for i in older))])
-            for id_, value in zip(older, values_in(values), strict=True):
-                status = "delivered"
+            for id_, value in (await read_messages(self._redis, older)).items():
+                found[id_] = "delivered"
                 if value is not None:
                     try:
-                        status = MESSAGE_NAMES[unpack_message(id_, value).status]
+                        found[id_] = MESSAGE_NAMES[unpack_message(id_, value).status]
                     except NewerRecordError:
-                        status = ""
-                found[id_] = status
+                        found[id_] = ""
         for answer in answers:
             if answer.outcome == "duplicate" and answer.status is None:
                 answer.status = found.get(answer.id or "", "queued")
                 if not answer.status:
                     answer.outcome = "unavailable"  # what its winner is at is not for us to read
 
-    def _remember(self, request: MessageRequest, answer: Answer) -> None:
-        key = self._memory_key(request)
+    def _remember(self, ask: Ask, answer: Answer) -> None:
+        key = self._memory_key(ask)
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
-        self._writes.remember(key, RememberedAnswer(request.body_hash, answer))
+        self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
+
+
+def addresses_in(identities: Iterable[str]) -> list[str]:
+    """Those of the identities that a person can opt out by, as they stand in the opt-outs."""
+    return [identity[2:] for identity in identities if not identity.startswith("u:")]
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.store import keys
 
 Scope = Literal["send", "read", "report"]
@@ -45,15 +45,15 @@ def digest_of(key: bytes) -> bytes:
     return sha256(key).digest()
 
 
-async def create(link: Link, app: str, scopes: Iterable[Scope], now_ms: int) -> str:
-    """Makes a key and keeps its hash; the key itself is only returned. Raises StoreUnavailable."""
+async def create(redis: RedisClient, app: str, scopes: Iterable[Scope], now_ms: int) -> str:
+    """Makes a key and keeps its hash; the key itself is only returned. Raises RedisUnavailable."""
     key = new_key()
     record = _encode(ApiKey(app, tuple(scopes), now_ms))
-    await link.call([("HSET", keys.API_KEYS, digest_of(key.encode()).hex(), record)])
+    await redis.call([("HSET", keys.API_KEYS, digest_of(key.encode()).hex(), record)])
     return key
 
 
-async def find(link: Link, digest: bytes) -> ApiKey | None:
-    """The record of a key's digest. Raises StoreUnavailable."""
-    (record,) = await link.call([("HGET", keys.API_KEYS, digest.hex())])
+async def find(redis: RedisClient, digest: bytes) -> ApiKey | None:
+    """The record of a key's digest. Raises RedisUnavailable."""
+    (record,) = await redis.call([("HGET", keys.API_KEYS, digest.hex())])
     return None if record is None else _decode(record)

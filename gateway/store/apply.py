@@ -18,15 +18,16 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported
-from gateway.core.policy import OptOut, Policy
+from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
-from gateway.core.records.person import Person, person_codec
-from gateway.redis.client import Command, Link, Reply, Session
-from gateway.store.admit import OPT_OUTS
-from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.core.records.person import Person
+from gateway.redis.client import Command, Session
+from gateway.store.base import StoreBase
+from gateway.store.keys import Keys
+from gateway.store.people import People, read_opt_outs, read_others
 from gateway.store.transaction import values_in
-from gateway.store.writes import Retention, Writes
+from gateway.store.writes import Writes
 
 
 class LaneEntry(msgspec.Struct, frozen=True):
@@ -64,34 +65,24 @@ class Application:
     """One try at deciding a batch of events of one shard; made anew for each try."""
 
     def __init__(
-        self,
-        keys: Keys,
-        items: Sequence[Item],
-        policy: Policy,
-        retention: Retention,
-        now_ms: int,
-        token: str,
-        link: Link,
-        shards: int = 1,
+        self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
     ) -> None:
         self._keys = keys
-        self._link = link
-        self._shards = shards
+        self._redis = store.redis
+        self._shards = store.shards
         self._items = items
-        self._policy = policy
+        self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, policy, retention, now_ms)
+        self._writes = Writes(keys, store.policy, store.retention, now_ms)
+        self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
-        self._persons: dict[str, Person] = {}
-        self._newer_persons: set[str] = set()
-        self._person_keys: dict[str, list[str]] = {}  # by message id
-        self._dirty: set[str] = set()
+        self._persons: dict[str, list[Person]] = {}  # by message id: its holder, and the others
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Applied]]:
         await self._load_messages(session)
-        items = await self._with_opt_outs(session)
+        items = await self._with_opt_outs()
         await self._load_persons(session, items)
         due_before = {id_: message.due_ms for id_, message in self._messages.items()}
         applied = [self._decide(item) for item in items]
@@ -99,62 +90,44 @@ class Application:
             a.message.id for a in applied if a.message is not None and a.effects.changed
         ):
             self._writes.message(self._messages[id_], due_before[id_])
-        for key in self._dirty:
-            self._writes.person(key, self._persons[key])
+        self._people.write(self._writes)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
         ids = list(dict.fromkeys(item.message_id for item in self._items))
-        hinted = self._hinted()
+        self._ask_hinted()
+        hinted, _ = self._people.wanted()
         keys = [*(self._keys.message(id_) for id_ in ids), *hinted]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         values = values_in(replies[1])
-        for key, value in zip(hinted, values[len(ids) :], strict=True):
-            self._read_person(key, value)
+        self._people.read(hinted, values[len(ids) :])
         for id_, value in zip(ids, values, strict=False):
             if value is None:
                 continue
             try:
-                message = self._messages[id_] = unpack_message(id_, value)
+                self._messages[id_] = unpack_message(id_, value)
             except NewerRecordError:
                 self._newer.add(id_)
-            else:
-                self._person_keys[id_] = self._keys_of_person(message)
 
-    def _hinted(self) -> list[str]:
-        """The persons that receipts name: read with the messages, they save a round trip (an eighth
-        of a commit of ten receipts, 2026-11-22). One that is none of ours, or not this message's,
-        was read for nothing."""
-        return list(
-            dict.fromkeys(
-                self._keys.phone(item.event.receipt.to)
-                for item in self._items
-                if isinstance(item.event, Reported)
-                and item.event.receipt.to is not None
-                and item.event.receipt.status != "sent"
-            )
-        )
+    def _ask_hinted(self) -> None:
+        """The persons that receipts name: read with the messages, they save a round trip where no
+        claim is to be read (an eighth of a commit of ten receipts, 2026-11-22). One that is none of
+        ours, or not this message's, was read for nothing."""
+        for item in self._items:
+            event = item.event
+            if not isinstance(event, Reported) or event.receipt.status == "sent":
+                continue
+            if event.receipt.to is not None:
+                self._people.ask("p:" + event.receipt.to)
 
-    def _read_person(self, key: str, value: object) -> None:
-        assert value is None or isinstance(value, bytes)
-        try:
-            self._persons[key] = Person() if value is None else person_codec.decode(value)
-        except NewerRecordError:
-            self._newer_persons.add(key)
-
-    async def _with_opt_outs(self, session: Session) -> list[Item]:
+    async def _with_opt_outs(self) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
         homes = {
             m.home: None
             for i in self._items
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
-        if not homes:
-            return list(self._items)
-        (scopes,) = await session.call([("HMGET", self._keys.opt_outs, *homes)])
-        out = {
-            h: OPT_OUTS[s] for h, s in zip(homes, values_in(scopes), strict=True) if s is not None
-        }
+        out = await read_opt_outs(self._redis, self._shards, homes)
         if not out:
             return list(self._items)
         return [self._opted_out(item, out) for item in self._items]
@@ -165,50 +138,41 @@ class Application:
             return item
         return replace(item, event=replace(item.event, opt_out=scopes[message.home]))
 
-    def _keys_of_person(self, message: Message) -> list[str]:
-        if self._shards == 1:
-            return [self._keys.identity(kind, value) for kind, value in message.identities]
-        return [
-            keys_of(shard_of(value, self._shards)).identity(kind, value)
-            for kind, value in message.identities
-        ]
-
-    def _is_here(self, key: str) -> bool:
-        return key.startswith(self._keys.tag)
-
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
-        keys = list(
-            dict.fromkeys(
-                key
-                for item in items
-                if (message := self._messages.get(item.message_id)) is not None
-                and cascade.needs_people(
-                    message,
-                    item.event,
-                    self._policy,
-                    self._now_ms,
-                    alone=times[item.message_id] == 1,
-                )
-                for key in self._person_keys[message.id]
-                if key not in self._persons and key not in self._newer_persons
-            )
-        )
-        if not keys:
-            return
-        here = [key for key in keys if self._is_here(key)]
-        values: dict[str, Reply] = {}
-        if here:
-            replies = await session.call([("WATCH", *here), ("MGET", *here)])
-            values = dict(zip(here, values_in(replies[1]), strict=True))
-        elsewhere = [key for key in keys if key not in values]
-        if elsewhere:
-            # Read for the caps only; what changes there is copied after the commit.
-            values |= dict(
-                zip(elsewhere, await self._link.call([("GET", k) for k in elsewhere]), strict=True)
-            )
-        for key, value in values.items():
-            self._read_person(key, value)
+        needing: dict[str, Message] = {}
+        for item in items:
+            message = self._messages.get(item.message_id)
+            if message is None or not message.holder:
+                continue
+            if cascade.needs_people(
+                message,
+                item.event,
+                self._policy,
+                self._now_ms,
+                alone=times[item.message_id] == 1,
+            ):
+                needing[message.id] = message
+                self._people.ask(message.holder, [message.campaign])
+        records, claims = self._people.wanted()
+        if wanted := [*records, *claims]:
+            commands: list[Command] = [("WATCH", *records)] if records else []
+            replies = await session.call([*commands, ("MGET", *wanted)])
+            self._people.read(wanted, values_in(replies[-1]))
+        for message in needing.values():
+            try:
+                self._persons[message.id] = await self._people_of(message)
+            except NewerRecordError:
+                self._newer.add(message.id)
+
+    async def _people_of(self, message: Message) -> list[Person]:
+        """Its holder; and for the caps of a next step, which count what the person got under any
+        identity, the others. Raises NewerRecordError."""
+        person = self._people[message.holder]
+        if not (person.home or person.former) or message.category not in self._policy.slot_ms:
+            return [person]
+        others = await read_others(self._redis, self._shards, message.holder, person)
+        return [person, *others.values()]
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)
@@ -220,16 +184,11 @@ class Application:
         if item.claimed_ms is not None and _step_of(item, message).claimed_ms != item.claimed_ms:
             self._acknowledge(item)
             return Applied(item, message, Effects())
-        keys = self._person_keys[message.id]
-        if not self._newer_persons.isdisjoint(keys):
-            return Applied(item, None, Effects(), newer=True)
-        persons = [p for k in keys if (p := self._persons.get(k)) is not None]
+        persons = self._persons.get(message.id, [])
         effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
         if effects.people_changed:
-            self._dirty.update(key for key in keys if self._is_here(key))
-            if not all(self._is_here(key) for key in keys):
-                self._writes.copy_later(message.id)
+            self._people.change(message.holder)
         if not effects.submit and not is_sent_by_another(item, message):
             self._acknowledge(item)
         return Applied(item, message, effects)

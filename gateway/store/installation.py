@@ -5,7 +5,7 @@ because another number of shards would look for people in the wrong places and s
 of an earlier schema are upgraded as they are read, so the schema here is raised at the start; a
 later one forbids it. Synchronous, by redis-py, before any loop runs. What
 forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely does not answer
-is StoreUnavailable.
+is RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from redis.client import Pipeline
 from gateway.core.records.codec import SCHEMA
 from gateway.errors import ConfigurationError
 from gateway.redis.address import Address, parse_address
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
-from gateway.store import keys as k
+from gateway.store import keys
 
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
@@ -44,13 +44,13 @@ def look(url: str, shards: int) -> list[Finding]:
 def prepare(url: str, shards: int) -> list[Finding]:
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
 
-    Returns the warnings. Raises StoreUnfitError with every error, StoreUnavailable when the only
+    Returns the warnings. Raises StoreUnfitError with every error, RedisUnavailable when the only
     one is that nobody answers: that is no fault of the configuration, and may pass.
     """
     findings = _check(url, shards, write=True)
     errors = [finding for finding in findings if finding.level == "error"]
     if is_away(errors):
-        raise StoreUnavailable(errors[0].sentence)
+        raise RedisUnavailable(errors[0].sentence)
     if errors:
         raise StoreUnfitError(errors)
     return findings
@@ -93,7 +93,7 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
     try:
         address = parse_address(url)
         findings += _check_spread(address, shards)
-        with connect(address, decode=False, key=k.META) as client:
+        with connect(address, decode=False, key=keys.META) as client:
             return findings + _check_record(client, shards, write=write)
     except redis.RedisError as fault:
         return [
@@ -120,16 +120,16 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     with client.pipeline(transaction=True) as pipe:
         if write:
             # Two roles may start first at the same moment: one of them wins, the other reads it.
-            pipe.hsetnx(k.META, SCHEMA_FIELD, str(SCHEMA))
-            pipe.hsetnx(k.META, SHARDS_FIELD, str(shards))
-        pipe.hmget(k.META, [SCHEMA_FIELD, SHARDS_FIELD])
+            pipe.hsetnx(keys.META, SCHEMA_FIELD, str(SCHEMA))
+            pipe.hsetnx(keys.META, SHARDS_FIELD, str(shards))
+        pipe.hmget(keys.META, [SCHEMA_FIELD, SHARDS_FIELD])
         found = pipe.execute()[-1]
     if None in found:
         return []
     try:
         schema, stored_shards = (int(value) for value in found)
     except ValueError:
-        sentence = f"The record {k.META} in Redis holds {found!r}: this is no data of Kaskad."
+        sentence = f"The record {keys.META} in Redis holds {found!r}: this is no data of Kaskad."
         return [Finding("error", "meta_unreadable", sentence)]
     findings = judge(schema, stored_shards, shards)
     if write and schema < SCHEMA and not findings:
@@ -141,8 +141,8 @@ def _raise_schema(client: redis.Redis) -> None:
     """Says that records are written in today's schema; a newer process may have said more."""
 
     def raised(pipe: Pipeline) -> None:
-        stored = int(pipe.hget(k.META, SCHEMA_FIELD) or 0)
+        stored = int(pipe.hget(keys.META, SCHEMA_FIELD) or 0)
         pipe.multi()
-        pipe.hset(k.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
+        pipe.hset(keys.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
 
-    client.transaction(raised, k.META)
+    client.transaction(raised, keys.META)

@@ -1,13 +1,15 @@
 """Every Redis key Kaskad writes, with its type, lifetime and owner. No key is built elsewhere.
 
-All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. A
-person's shard is that of the phone number; a message's shard is written in its id.
+All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. An
+identity's shard is that of its value; a message's shard, which is that of its person's home when it
+was accepted, is written in its id.
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
-    {kN}p:<digits>             string  the last claim or slot is over    admission, cascade
+    {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
+    {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over   admission, cascade
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}o                      hash    for ever: digits -> scope         opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
@@ -16,7 +18,6 @@ person's shard is that of the phone number; a message's shard is written in its 
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}events:<app>           stream  newest events_max entries         every status change
-    {kN}sync                   set     copied (ids, when shards > 1)     cascade
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
@@ -56,9 +57,13 @@ def stats(process: str) -> str:
     return "{kaskad}stats:" + process
 
 
-def shard_of(identity: str, shards: int) -> int:
-    """The shard of an identity (a phone number's digits, a user id) or an idempotency key."""
-    return 0 if shards == 1 else zlib.crc32(identity.encode()) % shards
+def shard_of(value: str, shards: int) -> int:
+    """The shard of a phone number's digits, an e-mail address, a user id or an idempotency key."""
+    return 0 if shards == 1 else zlib.crc32(value.encode()) % shards
+
+
+def shard_of_identity(identity: str, shards: int) -> int:
+    return shard_of(identity[2:], shards)
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -70,15 +75,13 @@ class Keys(msgspec.Struct, frozen=True):
     def message(self, message_id: str) -> str:
         return self.tag + "m:" + message_id
 
-    def phone(self, digits: str) -> str:
-        return self.tag + "p:" + digits
+    def person(self, identity: str) -> str:
+        """The record of a person by one identity, such as p:79161234567."""
+        return self.tag + identity
 
-    def user(self, user: str) -> str:
-        return self.tag + "u:" + user
-
-    def identity(self, kind: str, value: str) -> str:
-        """The record of a person by one identity: "phone", "user" or an e-mail address."""
-        return f"{self.tag}{kind[0]}:{value}"
+    def claim(self, identity: str, campaign: str) -> str:
+        """`n` in front is the identity's length, so that no two claims can share a key."""
+        return f"{self.tag}c:{len(identity)}:{identity}:{campaign}"
 
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
@@ -113,10 +116,6 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def days(self) -> str:
         return self.tag + "days"
-
-    @property
-    def sync(self) -> str:
-        return self.tag + "sync"
 
     @property
     def unmatched_receipts(self) -> str:

@@ -14,18 +14,17 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.ids import shard_of_id
-from gateway.redis.client import Command, Link, Reply
-from gateway.redis.errors import StoreReplyError
-from gateway.store import keys as k
+from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.errors import CommandRefused
 from gateway.store.apply import LaneEntry
-from gateway.store.keys import keys_of
+from gateway.store.keys import GROUP, alive, keys_of
 from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
 TIMERS_COUNT = 200
 HELD_COUNT = 10_000  # above what one dispatcher can hold of a lane
 FORGET_AFTER_MS = 3_600_000
-WAIT_MS = 1_000  # how long one wait for work may block; below the link's timeout
+WAIT_MS = 1_000  # how long one wait for work may block; below the Redis client's timeout
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -50,39 +49,39 @@ class Survey(msgspec.Struct, frozen=True):
     others: bool
 
 
-async def ensure_groups(link: Link, shard: int, lanes: Sequence[tuple[str, str]]) -> None:
+async def ensure_groups(redis: RedisClient, shard: int, lanes: Sequence[tuple[str, str]]) -> None:
     """Creates the consumer group of every (provider, category) lane of a shard; one that exists is
     left as it is."""
     keys = keys_of(shard)
     for provider, category in lanes:
         try:
-            await link.call(
-                [("XGROUP", "CREATE", keys.lane(provider, category), k.GROUP, "0", "MKSTREAM")]
+            await redis.call(
+                [("XGROUP", "CREATE", keys.lane(provider, category), GROUP, "0", "MKSTREAM")]
             )
-        except StoreReplyError as error:
+        except CommandRefused as error:
             if error.code != "BUSYGROUP":
                 raise
 
 
-def is_group_missing(error: StoreReplyError) -> bool:
+def is_group_missing(error: CommandRefused) -> bool:
     """Whether a lane or its group is not there: Redis is new, or lost its data."""
     return error.code == "NOGROUP" or "no such key" in error.message
 
 
 async def read(
-    link: Link, consumer: str, wanted: Sequence[tuple[str, int]]
+    redis: RedisClient, consumer: str, wanted: Sequence[tuple[str, int]]
 ) -> dict[str, list[Waiting]]:
     """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes
     are absent."""
     commands: list[Command] = [
-        ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
+        ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
         for lane, count in wanted
         if count > 0
     ]
     if not commands:
         return {}
     found: dict[str, list[Waiting]] = {}
-    for reply in await link.call(commands):
+    for reply in await redis.call(commands):
         for lane, entries in _streams(reply):
             found[lane] = [
                 Waiting(_message_id(fields), LaneEntry(lane, id_)) for id_, fields in entries
@@ -90,26 +89,26 @@ async def read(
     return found
 
 
-async def held(link: Link, consumer: str, names: Sequence[str]) -> list[Waiting]:
+async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[Waiting]:
     """All that the consumer has read of lanes and not acknowledged, in one round trip; the oldest
     of each first, at most HELD_COUNT: for one that does not know what it holds, because a read's
     answer was lost."""
     commands: list[Command] = [
-        ("XREADGROUP", "GROUP", k.GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")
+        ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", HELD_COUNT, "STREAMS", lane, "0")
         for lane in names
     ]
     return [
         waiting
-        for reply in await link.call(commands)
+        for reply in await redis.call(commands)
         for lane, entries in _streams(reply)
         for waiting in _living(lane, [list(entry) for entry in entries])
     ]
 
 
-async def survey(link: Link, consumer: str, names: Sequence[str]) -> list[Survey]:
+async def survey(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[Survey]:
     """Who holds what of lanes, in one round trip for all of them."""
     surveys = []
-    for reply in await link.call([("XINFO", "CONSUMERS", lane, k.GROUP) for lane in names]):
+    for reply in await redis.call([("XINFO", "CONSUMERS", lane, GROUP) for lane in names]):
         assert isinstance(reply, list)
         mine, others = 0, False
         for found in map(_pairs, reply):
@@ -121,35 +120,35 @@ async def survey(link: Link, consumer: str, names: Sequence[str]) -> list[Survey
     return surveys
 
 
-async def wait_for_work(link: Link, lanes: Sequence[tuple[str, bytes]]) -> bool:
+async def wait_for_work(redis: RedisClient, lanes: Sequence[tuple[str, bytes]]) -> bool:
     """Blocks until a lane of one shard has an entry newer than the given id, or WAIT_MS passed.
 
     Claims nothing: it only says that reading is worthwhile.
     """
     names, newest = zip(*lanes, strict=True)
-    async with link.session(names[0]) as session:
+    async with redis.session(names[0]) as session:
         (reply,) = await session.call(
             [("XREAD", "COUNT", 1, "BLOCK", WAIT_MS, "STREAMS", *names, *newest)]
         )
     return reply is not None
 
 
-async def newest(link: Link, lanes: Sequence[str]) -> list[bytes]:
+async def newest(redis: RedisClient, lanes: Sequence[str]) -> list[bytes]:
     """The last id each lane gave out (0-0 for a new one): what `wait_for_work` starts from."""
-    replies = await link.call([("XINFO", "STREAM", lane) for lane in lanes])
+    replies = await redis.call([("XINFO", "STREAM", lane) for lane in lanes])
     return [_pairs(reply)[b"last-generated-id"] for reply in replies]
 
 
-async def prove_alive(link: Link, consumer: str, lease_ms: int) -> None:
-    await link.call([("SET", k.alive(consumer), 1, "PX", lease_ms)])
+async def prove_alive(redis: RedisClient, consumer: str, lease_ms: int) -> None:
+    await redis.call([("SET", alive(consumer), 1, "PX", lease_ms)])
 
 
-async def retire(link: Link, consumer: str) -> None:
+async def retire(redis: RedisClient, consumer: str) -> None:
     """The dispatcher stops: what it still holds may be taken over at once."""
-    await link.call([("DEL", k.alive(consumer))])
+    await redis.call([("DEL", alive(consumer))])
 
 
-async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
+async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waiting]:
     """Takes over what dead dispatchers hold of a lane, at most RECOVER_COUNT entries at a time.
 
     Two takers cannot both get an entry for long: what matters is decided by the claim's
@@ -157,7 +156,7 @@ async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
     hold nothing are forgotten after FORGET_AFTER_MS: one that merely stood still could wake and
     read at this very moment, and forgetting it then would lose what it read.
     """
-    (reply,) = await link.call([("XINFO", "CONSUMERS", lane, k.GROUP)])
+    (reply,) = await redis.call([("XINFO", "CONSUMERS", lane, GROUP)])
     assert isinstance(reply, list)
     others = [
         (_text(c[b"name"]), int(c[b"pending"]), int(c[b"idle"]))
@@ -166,7 +165,7 @@ async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
     ]
     if not others:
         return []
-    alive = await link.call([("EXISTS", k.alive(name)) for name, *_ in others])
+    alive = await redis.call([("EXISTS", alive(name)) for name, *_ in others])
     taken: list[Waiting] = []
     for (name, pending, idle_ms), lives in zip(others, alive, strict=True):
         if lives:
@@ -174,16 +173,16 @@ async def take_over(link: Link, consumer: str, lane: str) -> list[Waiting]:
         if not pending:
             if idle_ms < FORGET_AFTER_MS:
                 continue
-            await link.call([("XGROUP", "DELCONSUMER", lane, k.GROUP, name)])
+            await redis.call([("XGROUP", "DELCONSUMER", lane, GROUP, name)])
             continue
-        (entries,) = await link.call(
-            [("XPENDING", lane, k.GROUP, "-", "+", RECOVER_COUNT - len(taken), name)]
+        (entries,) = await redis.call(
+            [("XPENDING", lane, GROUP, "-", "+", RECOVER_COUNT - len(taken), name)]
         )
         assert isinstance(entries, list)
         if not entries:
             continue
         ids = [entry[0] for entry in entries]
-        (claimed,) = await link.call([("XCLAIM", lane, k.GROUP, consumer, 0, *ids)])
+        (claimed,) = await redis.call([("XCLAIM", lane, GROUP, consumer, 0, *ids)])
         taken += _living(lane, claimed)
         if len(taken) >= RECOVER_COUNT:
             break
@@ -200,13 +199,13 @@ def _living(lane: str, claimed: Reply) -> list[Waiting]:
     ]
 
 
-async def states(link: Link, lanes: Sequence[str], now_ms: int) -> list[LaneState]:
+async def states(redis: RedisClient, lanes: Sequence[str], now_ms: int) -> list[LaneState]:
     """Length and age of lanes, one round trip. Entries being sent count until their outcome is
     recorded."""
     commands: list[Command] = []
     for lane in lanes:
         commands += [("XLEN", lane), ("XRANGE", lane, "-", "+", "COUNT", 1)]
-    replies = await link.call(commands)
+    replies = await redis.call(commands)
     out = []
     for length, first in zip(replies[::2], replies[1::2], strict=True):
         assert isinstance(length, int)
@@ -216,19 +215,19 @@ async def states(link: Link, lanes: Sequence[str], now_ms: int) -> list[LaneStat
     return out
 
 
-async def due_timers(link: Link, shard: int, now_ms: int, after: int = 0) -> list[str]:
+async def due_timers(redis: RedisClient, shard: int, now_ms: int, after: int = 0) -> list[str]:
     """Message ids whose timer is due, the earliest first but for `after` of them, at most
     TIMERS_COUNT. Stopping one is the commit's work."""
-    (reply,) = await link.call(
+    (reply,) = await redis.call(
         [("ZRANGEBYSCORE", keys_of(shard).timers, "-inf", now_ms, "LIMIT", after, TIMERS_COUNT)]
     )
     assert isinstance(reply, list)
     return [_text(id_) for id_ in reply]
 
 
-async def drop_timer(link: Link, shard: int, message_id: str) -> None:
+async def drop_timer(redis: RedisClient, shard: int, message_id: str) -> None:
     """Forgets the timer of a message that no longer exists."""
-    await link.call([("ZREM", keys_of(shard).timers, message_id)])
+    await redis.call([("ZREM", keys_of(shard).timers, message_id)])
 
 
 def _streams(reply: Reply) -> list[tuple[str, list[tuple[bytes, list[bytes]]]]]:

@@ -1,7 +1,7 @@
 """The ledger as it was booked, beside the totals that should be its sums.
 
 One stream a shard, append-only. `gateway.store.writes` books; here it is read, in pages. Raises
-StoreUnavailable, and `LedgerFault` for a record this version cannot read.
+RedisUnavailable, and `LedgerFault` for a record this version cannot read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
-from gateway.redis.client import Command, Link
+from gateway.redis.client import Command, RedisClient
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of
 from gateway.store.totals import LedgerFault, as_list, pairs, total_rows
@@ -42,7 +42,7 @@ class ShardBooks(msgspec.Struct, frozen=True):
     entries: AsyncIterator[tuple[EntryId, LedgerEntry]]
 
 
-async def read_books(link: Link, shards: int) -> AsyncGenerator[ShardBooks, None]:
+async def read_books(redis: RedisClient, shards: int) -> AsyncGenerator[ShardBooks, None]:
     """The books of one shard after the other; `entries` is to be read before the next is asked for.
 
     Listing one day of one shard keeps its node busy for that time.
@@ -50,35 +50,37 @@ async def read_books(link: Link, shards: int) -> AsyncGenerator[ShardBooks, None
     for shard in range(shards):
         keys = keys_of(shard)
         totals: Sums = {}
-        days, end = await _with_end(link, keys, ("SMEMBERS", keys.days))
+        days, end = await _with_end(redis, keys, ("SMEMBERS", keys.days))
         ends = {}
         for day in sorted(datetime.date.fromisoformat(day.decode()) for day in days):
             hash_ = keys.totals(day.isoformat())
-            fields, ends[day] = await _with_end(link, keys, ("HGETALL", hash_))
+            fields, ends[day] = await _with_end(redis, keys, ("HGETALL", hash_))
             for row in total_rows(keys, day, pairs(fields)):
                 # A total whose name was written in two schemas counts in both.
                 total = row.day, row.group, row.measure
                 totals[total] = totals.get(total, 0) + row.amount
         until = max([end, *ends.values()])
-        yield ShardBooks(shard, totals, ends, end, _read_entries(link, keys, until))
+        yield ShardBooks(shard, totals, ends, end, _read_entries(redis, keys, until))
 
 
-async def _with_end(link: Link, keys: Keys, command: Command) -> tuple[list[bytes], EntryId]:
+async def _with_end(
+    redis: RedisClient, keys: Keys, command: Command
+) -> tuple[list[bytes], EntryId]:
     """What one command answers, and the id of the newest ledger entry at that same moment."""
     newest = ("XREVRANGE", keys.ledger, "+", "-", "COUNT", 1)
-    replies = await link.call([("MULTI",), newest, command, ("EXEC",)])
+    replies = await redis.call([("MULTI",), newest, command, ("EXEC",)])
     found, answer = as_list(replies[-1])
     return as_list(answer), _entry_id(found[0][0]) if found else _NOTHING_BOOKED
 
 
 async def _read_entries(
-    link: Link, keys: Keys, until: EntryId
+    redis: RedisClient, keys: Keys, until: EntryId
 ) -> AsyncIterator[tuple[EntryId, LedgerEntry]]:
     """From the first entry up to and with `until`, in the order of booking."""
     after = "-"
     last = f"{until[0]}-{until[1]}"
     while True:
-        (reply,) = await link.call([("XRANGE", keys.ledger, after, last, "COUNT", ENTRIES_A_PAGE)])
+        (reply,) = await redis.call([("XRANGE", keys.ledger, after, last, "COUNT", ENTRIES_A_PAGE)])
         page = as_list(reply)
         for id_, fields in page:
             yield _entry_id(id_), _entry(keys, id_, fields)

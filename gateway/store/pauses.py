@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.redis.client import Link
-from gateway.store import keys as k
+from gateway.redis.client import RedisClient
+from gateway.store import keys
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
 
@@ -28,9 +28,9 @@ _UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 
 _decode = msgspec.json.Decoder(Pause).decode
 
 
-async def read(link: Link) -> dict[str, Pause]:
-    """Every provider that is paused. Raises StoreUnavailable."""
-    (reply,) = await link.call([("HGETALL", k.PAUSED)])
+async def read(redis: RedisClient) -> dict[str, Pause]:
+    """Every provider that is paused. Raises RedisUnavailable."""
+    (reply,) = await redis.call([("HGETALL", keys.PAUSED)])
     assert isinstance(reply, list)
     pairs = reply[: 2 * SHOWN_MAX]
     return {
@@ -38,14 +38,14 @@ async def read(link: Link) -> dict[str, Pause]:
     }
 
 
-async def write(link: Link, provider: str, pause: Pause) -> None:
-    """Begins a pause, or moves its end. Raises StoreUnavailable."""
-    await link.call([("HSET", k.PAUSED, provider, msgspec.json.encode(pause))])
+async def write(redis: RedisClient, provider: str, pause: Pause) -> None:
+    """Begins a pause, or moves its end. Raises RedisUnavailable."""
+    await redis.call([("HSET", keys.PAUSED, provider, msgspec.json.encode(pause))])
 
 
-async def delete(link: Link, provider: str) -> None:
-    """Ends a pause; one that is not there is none. Raises StoreUnavailable."""
-    await link.call([("HDEL", k.PAUSED, provider)])
+async def delete(redis: RedisClient, provider: str) -> None:
+    """Ends a pause; one that is not there is none. Raises RedisUnavailable."""
+    await redis.call([("HDEL", keys.PAUSED, provider)])
 
 
 def _pause(value: bytes) -> Pause:

@@ -1,7 +1,7 @@
 """What is read, and the few things written, outside the transactions: single messages, opt-outs,
 an app's events.
 
-Loop-neutral; every call may raise StoreUnavailable.
+Loop-neutral; every call may raise RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
-from gateway.redis.client import Command, Link, Reply
-from gateway.store.admit import OPT_OUTS
+from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.people import OPT_OUTS
 from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 
@@ -30,7 +30,7 @@ async def message(store: Store, message_id: str) -> Message | None:
     keys = store.keys_for_message(message_id)
     if keys is None:
         return None
-    (value,) = await store.link.call([("GET", keys.message(message_id))])
+    (value,) = await store.redis.call([("GET", keys.message(message_id))])
     return None if value is None else unpack_message(message_id, value)
 
 
@@ -40,7 +40,7 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
     if not ids:
         return {}
     keys = keys_of(shard)
-    (values,) = await store.link.call([("MGET", *(keys.message(id_) for id_ in ids))])
+    (values,) = await store.redis.call([("MGET", *(keys.message(id_) for id_ in ids))])
     found: dict[str, Message | None] = {}
     for id_, value in zip(ids, cast("list[bytes | None]", values), strict=True):
         try:
@@ -55,17 +55,17 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
 
 async def opt_out(store: Store, digits: str) -> OptOut | None:
     """In what scope the person of this phone (digits without the plus) opted out."""
-    (value,) = await store.link.call([("HGET", _opt_outs(store, digits), digits)])
+    (value,) = await store.redis.call([("HGET", _opt_outs(store, digits), digits)])
     return None if value is None else OPT_OUTS[value]
 
 
 async def set_opt_out(store: Store, digits: str, scope: OptOut) -> None:
-    await store.link.call([("HSET", _opt_outs(store, digits), digits, scope)])
+    await store.redis.call([("HSET", _opt_outs(store, digits), digits, scope)])
 
 
 async def drop_opt_out(store: Store, digits: str) -> None:
     """Forgets the opt-out; that there is none is as well."""
-    await store.link.call([("HDEL", _opt_outs(store, digits), digits)])
+    await store.redis.call([("HDEL", _opt_outs(store, digits), digits)])
 
 
 def _opt_outs(store: Store, digits: str) -> str:
@@ -84,16 +84,16 @@ class EventEntry(msgspec.Struct, frozen=True):
     changes: list[StatusChange]
 
 
-async def last_event_entry(link: Link, app: str, shards: int) -> list[str]:
+async def last_event_entry(redis: RedisClient, app: str, shards: int) -> list[str]:
     """The newest entry id of the app's stream in each shard, "0-0" where there is none."""
     commands: list[Command] = [
         ("XREVRANGE", keys_of(shard).events(app), "+", "-", "COUNT", 1) for shard in range(shards)
     ]
-    return [reply[0][0].decode() if reply else "0-0" for reply in await link.call(commands)]
+    return [reply[0][0].decode() if reply else "0-0" for reply in await redis.call(commands)]
 
 
 async def events_after(
-    link: Link, positions: Mapping[str, Sequence[str]]
+    redis: RedisClient, positions: Mapping[str, Sequence[str]]
 ) -> dict[str, list[EventEntry]]:
     """The entries after a position, for many apps in one round trip.
 
@@ -107,16 +107,16 @@ async def events_after(
     ]
     found: dict[str, list[EventEntry]] = {}
     if commands:
-        for (app, shard), reply in zip(asked, await link.call(commands), strict=True):
+        for (app, shard), reply in zip(asked, await redis.call(commands), strict=True):
             if reply is not None:
                 found.setdefault(app, []).extend(_entries(shard, reply[0][1]))
     return found
 
 
-async def events_from(link: Link, app: str, shard: int, entry: str) -> list[EventEntry]:
+async def events_from(redis: RedisClient, app: str, shard: int, entry: str) -> list[EventEntry]:
     """The entries of one shard from `entry` on, itself included where it still exists; at most
     EVENT_ENTRIES_MAX."""
-    (reply,) = await link.call(
+    (reply,) = await redis.call(
         [("XRANGE", keys_of(shard).events(app), entry, "+", "COUNT", EVENT_ENTRIES_MAX)]
     )
     return _entries(shard, reply)

@@ -17,7 +17,7 @@ from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
-from gateway.redis.client import Command, Link
+from gateway.redis.client import Command, RedisClient
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.store import Store
@@ -53,7 +53,7 @@ async def note_provider_ids(store: Store, provider: str, pairs: Sequence[tuple[s
         for pid, ref in pairs
     ]
     if commands:
-        await store.link.call(commands)
+        await store.redis.call(commands)
 
 
 async def take_receipts(
@@ -71,7 +71,7 @@ async def take_receipts(
             taken.applied += 1
     taken.unmatched = [*unmatched, *missing]
     taken.kept = len(taken.unmatched)
-    await _keep(store.link, store, provider, taken.unmatched, now_ms)
+    await _keep(store.redis, store, provider, taken.unmatched, now_ms)
     return taken
 
 
@@ -79,7 +79,7 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
     """Tries the unmatched receipts of one shard that are due, and gives up the ones that are too
     old."""
     keys = keys_of(shard)
-    (members,) = await store.link.call(
+    (members,) = await store.redis.call(
         [("ZRANGEBYSCORE", keys.unmatched_receipts, "-inf", now_ms, "LIMIT", 0, SWEEP_COUNT)]
     )
     assert isinstance(members, list)
@@ -110,7 +110,7 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
             delay = min(max(age, UNMATCHED_DELAY_MS), UNMATCHED_DELAY_MS_MAX)
             commands.append(("ZADD", keys.unmatched_receipts, "XX", now_ms + delay, member))
     if commands:
-        await store.link.call(commands)
+        await store.redis.call(commands)
     return taken
 
 
@@ -136,7 +136,7 @@ async def _match(
         for receipt in foreign:
             pid = receipt.provider_id or receipt.ref or ""
             commands.append(("GET", _shard_keys(store, provider, pid).provider_id(provider, pid)))
-        for receipt, ref in zip(foreign, await store.link.call(commands), strict=True):
+        for receipt, ref in zip(foreign, await store.redis.call(commands), strict=True):
             item = None if ref is None else _item(store, provider, ref.decode(), receipt)
             if item is None:
                 unmatched.append(receipt)
@@ -153,7 +153,7 @@ def _item(store: Store, provider: str, ref: str | None, receipt: Receipt) -> Ite
 
 
 async def _keep(
-    link: Link, store: Store, provider: str, receipts: Sequence[Receipt], now_ms: int
+    redis: RedisClient, store: Store, provider: str, receipts: Sequence[Receipt], now_ms: int
 ) -> None:
     commands: list[Command] = []
     for receipt in receipts:
@@ -163,7 +163,7 @@ async def _keep(
         commands.append(("ZADD", key, "NX", now_ms + UNMATCHED_DELAY_MS, member))
         commands.append(("ZREMRANGEBYRANK", key, 0, -UNMATCHED_MAX - 1))
     if commands:
-        await link.call(commands)
+        await redis.call(commands)
 
 
 def _shard_keys(store: Store, provider: str, provider_id: str) -> Keys:

@@ -1,48 +1,48 @@
 """The metrics of every process, as each left them: a snapshot that lapses by itself.
 
-What is in a snapshot is `gateway.telemetry`. Every call may raise StoreUnavailable.
+What is in a snapshot is `gateway.telemetry`. Every call may raise RedisUnavailable.
 """
 
 from __future__ import annotations
 
-from gateway.redis.client import Link
-from gateway.store import keys as k
+from gateway.redis.client import RedisClient
+from gateway.store import keys
 
 SNAPSHOT_MS = 10_000  # how long a snapshot stands for its process
 PROCESSES_MAX = 1_000  # shown at once; the ones seen last win
 
 
-async def publish(link: Link, process: str, snapshot: bytes, now_ms: int) -> None:
+async def publish(redis: RedisClient, process: str, snapshot: bytes, now_ms: int) -> None:
     """Puts a process's snapshot where every worker finds it, for SNAPSHOT_MS."""
-    await link.call(
+    await redis.call(
         [
-            ("SET", k.stats(process), snapshot, "PX", SNAPSHOT_MS),
-            ("ZADD", k.PROCESSES, now_ms, process),
-            ("ZREMRANGEBYSCORE", k.PROCESSES, "-inf", now_ms - SNAPSHOT_MS),
+            ("SET", keys.stats(process), snapshot, "PX", SNAPSHOT_MS),
+            ("ZADD", keys.PROCESSES, now_ms, process),
+            ("ZREMRANGEBYSCORE", keys.PROCESSES, "-inf", now_ms - SNAPSHOT_MS),
         ]
     )
 
 
-async def withdraw(link: Link, process: str) -> None:
+async def withdraw(redis: RedisClient, process: str) -> None:
     """The process stops: it is no longer counted from now on."""
-    await link.call([("DEL", k.stats(process)), ("ZREM", k.PROCESSES, process)])
+    await redis.call([("DEL", keys.stats(process)), ("ZREM", keys.PROCESSES, process)])
 
 
-async def processes(link: Link, now_ms: int) -> list[str]:
+async def processes(redis: RedisClient, now_ms: int) -> list[str]:
     """The processes seen within SNAPSHOT_MS, the latest first."""
     least = now_ms - SNAPSHOT_MS
-    (names,) = await link.call(
-        [("ZREVRANGEBYSCORE", k.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
+    (names,) = await redis.call(
+        [("ZREVRANGEBYSCORE", keys.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
     )
     assert isinstance(names, list)
     return [name.decode() for name in names]
 
 
-async def gather(link: Link, now_ms: int) -> list[bytes]:
+async def gather(redis: RedisClient, now_ms: int) -> list[bytes]:
     """The latest snapshot of every process seen."""
-    names = await processes(link, now_ms)
+    names = await processes(redis, now_ms)
     if not names:
         return []
-    (values,) = await link.call([("MGET", *(k.stats(name) for name in names))])
+    (values,) = await redis.call([("MGET", *(keys.stats(name) for name in names))])
     assert isinstance(values, list)
     return [value for value in values if value is not None]

@@ -1,7 +1,7 @@
 """The running totals: what each measure came to on one UTC day, by finest group.
 
 One hash a day and shard. `gateway.store.writes` books into them; here they are read, in pages.
-Raises StoreUnavailable, and `LedgerFault` for a total this version cannot read.
+Raises RedisUnavailable, and `LedgerFault` for a total this version cannot read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from gateway.core.effects import MEASURES
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, total_codec
-from gateway.redis.client import Command, Link, Reply
+from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store.keys import Keys, keys_of
 
 FIELDS_A_PAGE = 1_000  # of one day's totals
@@ -37,7 +37,7 @@ class TotalRow(NamedTuple):
 
 
 async def pages_of_totals(
-    link: Link, shards: int, from_day: datetime.date, to_day: datetime.date
+    redis: RedisClient, shards: int, from_day: datetime.date, to_day: datetime.date
 ) -> AsyncGenerator[list[TotalRow], None]:
     """Every total of these days (both count), of all shards, not added up, a few days at a time.
 
@@ -50,10 +50,12 @@ async def pages_of_totals(
         for shard in range(shards)
     )
     while batch := list(islice(hashes, HASHES_AT_ONCE)):
-        yield await _read_hashes(link, batch)
+        yield await _read_hashes(redis, batch)
 
 
-async def _read_hashes(link: Link, hashes: list[tuple[Keys, datetime.date]]) -> list[TotalRow]:
+async def _read_hashes(
+    redis: RedisClient, hashes: list[tuple[Keys, datetime.date]]
+) -> list[TotalRow]:
     fields: list[dict[bytes, bytes]] = [{} for _ in hashes]
     cursors = dict.fromkeys(range(len(hashes)), b"0")
     while cursors:
@@ -61,7 +63,7 @@ async def _read_hashes(link: Link, hashes: list[tuple[Keys, datetime.date]]) -> 
             ("HSCAN", _key(hashes[n]), cursor, "COUNT", FIELDS_A_PAGE)
             for n, cursor in cursors.items()
         ]
-        for n, reply in zip(list(cursors), await link.call(commands), strict=True):
+        for n, reply in zip(list(cursors), await redis.call(commands), strict=True):
             cursor, page = as_list(reply)
             # A field can come twice while the hash is reordered, so they are kept by name.
             fields[n].update(pairs(page))

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.redis.client import MOVES_MAX, Command, Link, Reply, Session
-from gateway.redis.errors import OutcomeUnknown, StoreUnavailable
+from gateway.redis.client import MOVES_MAX, Command, RedisClient, Reply, Session
+from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 
 TOKEN_MS = 60_000
 CONFLICTS_MAX = (
@@ -33,26 +33,30 @@ class ConflictError(Exception):
 
 
 class CommitCounts(msgspec.Struct):
-    """For /metrics: how commits went."""
+    """For /metrics: how commits went. `unjoined`: requests whose identities were not joined,
+    because they would have been too many for one person."""
 
     commits: int = 0
     conflicts: int = 0
     unknown: int = 0
     items: int = 0
+    unjoined: int = 0
     newer: int = 0  # records of a newer Kaskad that were met and left alone
 
 
 Attempt = Callable[[Session], Awaitable[tuple[list[Command], T]]]
 
 
-async def commit_once(link: Link, token: str, attempt: Attempt[T], *, ask_token: bool) -> T | None:
+async def commit_once(
+    redis: RedisClient, token: str, attempt: Attempt[T], *, ask_token: bool
+) -> T | None:
     """One try. `attempt` reads (with WATCH) and returns the writes and its result.
 
     Returns the result, or None when `ask_token` and an earlier try turns out to have been applied.
-    Raises ConflictError, OutcomeUnknown (the writes may be applied) or StoreUnavailable (they are
+    Raises ConflictError, OutcomeUnknown (the writes may be applied) or RedisUnavailable (they are
     not).
     """
-    async with link.session(token) as session:
+    async with redis.session(token) as session:
         if ask_token:
             replies = await session.call([("WATCH", token), ("GET", token)])
             if replies[1] is not None:
@@ -70,12 +74,12 @@ async def commit_once(link: Link, token: str, attempt: Attempt[T], *, ask_token:
         return result
 
 
-async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCounts) -> T:
+async def commit(redis: RedisClient, token: str, attempt: Attempt[T], counts: CommitCounts) -> T:
     """Tries until the decision is committed.
 
     `attempt` is called anew for each try, must WATCH `token` beside the records, and decides from
     what it reads then. The result of the try that was applied is returned, also when only the token
-    can tell that it was. Raises StoreUnavailable (nothing was applied), OutcomeUnknown (Redis
+    can tell that it was. Raises RedisUnavailable (nothing was applied), OutcomeUnknown (Redis
     stayed away: nobody knows), or ConflictError after CONFLICTS_MAX, for the caller to split.
     """
     decided: list[T] = []  # the latest try that came as far as EXEC
@@ -85,14 +89,14 @@ async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCoun
             writes, result = await attempt(session)
         except OutcomeUnknown as error:
             # Only reads were on the way.
-            raise StoreUnavailable(str(error), again=error.again) from error
+            raise RedisUnavailable(str(error), again=error.again) from error
         decided[:] = [result]
         return writes, result
 
     unknown = conflicts = moves = 0
     while True:
         try:
-            result = await commit_once(link, token, remembering, ask_token=unknown > 0)
+            result = await commit_once(redis, token, remembering, ask_token=unknown > 0)
         except ConflictError:
             conflicts += 1
             counts.conflicts += 1
@@ -103,10 +107,10 @@ async def commit(link: Link, token: str, attempt: Attempt[T], counts: CommitCoun
             unknown += 1
             if unknown >= UNKNOWN_MAX:
                 raise
-        except StoreUnavailable as error:
+        except RedisUnavailable as error:
             if error.again and moves < MOVES_MAX:
                 moves += 1
-                await link.wait_for_move(moves)
+                await redis.wait_for_move(moves)
                 continue
             if unknown:
                 raise OutcomeUnknown(str(error)) from error

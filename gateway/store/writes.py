@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -28,7 +28,7 @@ from gateway.core.records.entries import (
     total_codec,
 )
 from gateway.core.records.message import Message, pack_message
-from gateway.core.records.person import Person, person_codec
+from gateway.core.records.person import Claim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
 from gateway.redis.client import Command
 from gateway.store.compression import pack
@@ -92,22 +92,33 @@ class Writes:
     def status_change(self, change: StatusChange) -> None:
         self._changes[change.app].append(change)
 
-    def person(self, key: str, person: Person) -> None:
+    def person(
+        self, identity: str, person: Person, before: bytes | None, kept: Mapping[str, Claim]
+    ) -> None:
+        """The person's record and claims, where they differ from the record `before` and from the
+        claims that are `kept`. A claim that changes hands rewrites the record, which is what
+        others watch."""
+        key = self._keys.person(identity)
         until = prune(person, self._policy, self._now_ms)
-        if until is None:
-            self._live[key] = person_codec.encode(person)
-        elif until == 0:
+        packed = pack_person(person) if until else None
+        if packed is None and before is not None:
             self._deleted.append(key)
-        else:
-            self._single.append(("SET", key, person_codec.encode(person), "PXAT", until))
+        elif packed is not None and (packed != before or _changed_hands(person, kept)):
+            self._single.append(("SET", key, packed, "PXAT", until))
+        for campaign, claim in person.claims.items():
+            if kept.get(campaign) != claim:
+                end = claim.until_ms or person.keep_ms
+                key = self._keys.claim(identity, campaign)
+                self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", end))
+        self._deleted += [
+            self._keys.claim(identity, campaign)
+            for campaign in kept
+            if campaign not in person.claims
+        ]
 
     def remember(self, key: str, answer: RememberedAnswer) -> None:
         record = remembered_codec.encode(answer)
         self._single.append(("SET", key, record, "PX", self._retention.idempotency_ms))
-
-    def copy_later(self, message_id: str) -> None:
-        """Notes that an identity in another shard must learn of this message's state."""
-        self._single.append(("SADD", self._keys.sync, message_id))
 
     def acknowledge(self, lane: str, entry: bytes) -> None:
         """The lane entry's outcome is recorded by this transaction: it leaves the lane."""
@@ -155,6 +166,13 @@ class Writes:
             limit = self._retention.events_max
             entry = pack(changes_codec.encode(StatusChanges(changes)))
             yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
+
+
+def _changed_hands(person: Person, kept: Mapping[str, Claim]) -> bool:
+    return any(
+        campaign not in kept or kept[campaign].message != claim.message
+        for campaign, claim in person.claims.items()
+    )
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:

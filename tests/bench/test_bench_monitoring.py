@@ -30,14 +30,14 @@ ROOT = MONITORING.parents[1]
 def families() -> list[Metric]:
     """Every family of both roles, as /metrics would render it."""
     ingress = IngressMetrics()
-    counts = SimpleNamespace(commits=1, conflicts=0, unknown=0)
-    link = SimpleNamespace(
+    counts = SimpleNamespace(commits=1, conflicts=0, unknown=0, unjoined=0)
+    redis = SimpleNamespace(
         statistics=lambda: SimpleNamespace(
             connected=True, round_trips=1, commands=1, reconnects=0, timeouts=0
         )
     )
     backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)})
-    store = SimpleNamespace(counts=counts, link=link)
+    store = SimpleNamespace(counts=counts, redis=redis)
     ingress.watch(cast("Any", store), cast("Any", backlog), lambda: 0, lambda: 0)
     dispatch = DispatchMetrics(telemetry.new_registry())
     return [*ingress.registry.collect(), *dispatch.registry.collect()]

@@ -16,7 +16,7 @@ from gateway.cli.check import faults_of
 from gateway.cli.failures import UsageFault
 from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.file import load
 from gateway.store import installation
@@ -94,7 +94,7 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(
         (EmbeddedRedisError("It is in use."), 1, "It is in use."),
         (UsageFault("Say more."), 2, "Say more."),
         (LedgerFault("It is damaged."), 1, "It is damaged."),
-        (StoreUnavailable("Redis is away."), 1, "Redis is away."),
+        (RedisUnavailable("Redis is away."), 1, "Redis is away."),
         (KeyboardInterrupt(), 1, "Interrupted."),
         (OSError(98, "Address already in use", "1.2.3.4"), 1, "Address already in use (1.2.3.4)."),
         (ZeroDivisionError("by zero"), 1, "unexpected happened (ZeroDivisionError: by zero)"),

@@ -102,7 +102,8 @@ def test_a_claim_under_either_identity_makes_a_duplicate_that_names_the_winner()
     phone, user = Person(), Person()
     first = decide(request(user="u1"), phone, user)
     assert isinstance(first, Accepted)
-    for persons in ((phone,), (Person(), user)):
+    assert user == Person(), "only the first record takes anything"
+    for persons in ((phone,), (user, phone)):
         again = decide(request(id="1M7Q5CQG0000000000ZZ"), *persons)
         assert isinstance(again, Duplicate)
         assert again.message == first.message.id

@@ -9,10 +9,9 @@ from decimal import Decimal
 import pytest
 
 from gateway.core import events
-from gateway.core import persons as people
 from gateway.core.ids import read_ref, step_ref
 from gateway.core.records.message import Content, MessageStatus, StepStatus
-from gateway.core.records.person import Claim, Person
+from gateway.core.records.person import Claim
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, ID, MINUTE, T0, World, policy, request
@@ -110,22 +109,6 @@ def test_a_delivery_a_day_late_counts_against_the_cap_from_when_it_came() -> Non
     world.now_ms += 2 * DAY
     world.report("delivered")
     assert world.person.slots == [Slot(ID, T0 + 2 * DAY, "marketing", "viber")]
-
-
-@pytest.mark.parametrize(
-    ("says", "counted"), [(T0 + 7, T0 + 7), (1, T0), (T0 + 9 * DAY, T0 + 60), (None, T0 + 60)]
-)
-def test_a_copied_claim_and_slot_count_from_the_delivery_if_the_providers_clock_can_be_right(
-    says: int | None, counted: int
-) -> None:
-    world = World(policy(caps=(EVERY_CAP,)))
-    world.send()
-    world.now_ms = T0 + 60
-    world.report("delivered", at_ms=says)
-    copy = Person()
-    people.copy_state(copy, world.message, world.policy, world.now_ms)
-    assert copy.slots == [Slot(ID, counted, "marketing", "viber")]
-    assert copy.claims["autumn"].until_ms == counted + world.policy.dedupe_ms
 
 
 def test_a_receipt_that_outruns_the_answer_counts() -> None:

@@ -39,7 +39,7 @@ from gateway.core.records.message import (
     content_with,
     message_codec,
 )
-from gateway.core.records.person import Claim, Person, person_codec
+from gateway.core.records.person import Claim, Person, claim_codec, person_codec
 from gateway.core.records.request import (
     Answer,
     CapHit,
@@ -178,8 +178,16 @@ EXPECTED: dict[tuple[str, int], Any] = {
         open=True,
     ),
     ("person", 2): lambda: Person(
-        {"autumn": Claim(ID, 0), "spring": Claim("1M7Q5CQG0000000000ZZ", T)},
-        [Slot(ID, T, "marketing", "sms")],
+        claims={"autumn": Claim(ID, 0), "spring": Claim("1M7Q5CQG0000000000ZZ", T)},
+        slots=[Slot(ID, T, "marketing", "sms")],
+    ),
+    ("person", 3): lambda: Person(
+        home="p:79160000001",
+        aliases=["u:u1", "e:anna@shop.example"],
+        former=["u:u1"],
+        slots=[Slot(ID, T, "marketing", "sms")],
+        keep_ms=T,
+        linked_ms=T + 1,
     ),
     ("ledger_entry", 2): lambda: LedgerEntry(
         T,
@@ -261,3 +269,14 @@ def test_a_field_that_this_schema_does_not_know_is_passed_over(kind: str) -> Non
     fields = msgspec.msgpack.decode(golden(kind, SCHEMA)[1:])
     more = bytes((SCHEMA,)) + msgspec.msgpack.encode(fields | {"??": 1})
     assert CODECS[kind].decode(more) == CODECS[kind].decode(golden(kind, SCHEMA))
+
+
+def test_a_claim_is_a_record_of_its_own_since_schema_3() -> None:
+    for kept, claim in (("live", Claim(ID, 0)), ("delivered", Claim(ID, T))):
+        known = bytes.fromhex((GOLDEN / f"claim_{kept}.3.hex").read_text())
+        assert claim_codec.decode(known) == claim
+        assert claim_codec.encode(claim) == known
+    with pytest.raises(NewerRecordError):
+        claim_codec.decode(bytes((SCHEMA + 1,)) + known[1:])
+    with pytest.raises(msgspec.DecodeError):
+        claim_codec.decode(golden("person", 2))

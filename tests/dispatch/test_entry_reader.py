@@ -8,8 +8,8 @@ from typing import Any
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.shards import Shards
-from gateway.redis.client import Command, Link, Reply
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import GROUP, keys_of
 from gateway.store.lanes import ensure_groups
 from gateway.store.store import Store
@@ -19,16 +19,16 @@ LANES = [("viber", c) for c in ("otp", "transactional", "marketing")]
 
 
 class CutAfterFirstClaim:
-    """A link that goes away once the first entries of a dead dispatcher were taken over."""
+    """A Redis client that goes away once the first entries of a dead dispatcher were taken over."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
         self.cut = False
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         if self.cut:
-            raise StoreUnavailable("Redis is unavailable.")
-        replies = await self._link.call(commands)
+            raise RedisUnavailable("Redis is unavailable.")
+        replies = await self._redis.call(commands)
         self.cut = commands[0][0] == "XCLAIM"
         return replies
 
@@ -38,19 +38,19 @@ def reader_of(deps: DispatchDeps) -> EntryReader:
     return EntryReader(deps, "viber", shards)
 
 
-async def read_by(link: Link, consumer: str, category: str) -> None:
+async def read_by(redis: RedisClient, consumer: str, category: str) -> None:
     lane = keys_of(0).lane("viber", category)
-    await link.call([("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 10, "STREAMS", lane, ">")])
+    await redis.call([("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 10, "STREAMS", lane, ">")])
 
 
 @under_trio
 async def test_a_read_that_was_done_after_the_recount_is_found(url: str) -> None:
     async with world(url) as w:
-        await ensure_groups(w.link, 0, LANES)
+        await ensure_groups(w.redis, 0, LANES)
         (id_,) = await w.admit()
         deps = w.deps()
         reader = reader_of(deps)
-        await read_by(w.link, deps.consumer, "marketing")  # its connection was cut long ago
+        await read_by(w.redis, deps.consumer, "marketing")  # its connection was cut long ago
         await reader.fill(1)
         assert not any(reader.waiting())
         assert await reader.take_over(0) == []  # the look at the dead, every few seconds
@@ -61,12 +61,12 @@ async def test_a_read_that_was_done_after_the_recount_is_found(url: str) -> None
 @under_trio
 async def test_what_was_taken_over_before_redis_went_down_is_not_forgotten(url: str) -> None:
     async with world(url) as w:
-        await ensure_groups(w.link, 0, LANES)
+        await ensure_groups(w.redis, 0, LANES)
         (otp,) = await w.admit(category="otp", campaign=None)
         (offer,) = await w.admit()
         for category in ("otp", "marketing"):
-            await read_by(w.link, "dead", category)
-        cutting: Any = CutAfterFirstClaim(w.link)
+            await read_by(w.redis, "dead", category)
+        cutting: Any = CutAfterFirstClaim(w.redis)
         reader = reader_of(w.deps(store=Store(cutting, w.store.policy)))
         assert [entry.message_id for entry in await reader.take_over(0)] == [otp]
         cutting.cut = False
@@ -76,13 +76,13 @@ async def test_what_was_taken_over_before_redis_went_down_is_not_forgotten(url: 
 @under_trio
 async def test_a_claim_that_was_not_heard_of_is_found(url: str) -> None:
     async with world(url) as w:
-        await ensure_groups(w.link, 0, LANES)
+        await ensure_groups(w.redis, 0, LANES)
         (id_,) = await w.admit()
-        await read_by(w.link, "dead", "marketing")
+        await read_by(w.redis, "dead", "marketing")
         deps = w.deps()
         lane = keys_of(0).lane("viber", "marketing")
-        ((_, ((entry, _),)),) = (await w.link.call([("XREAD", "STREAMS", lane, "0")]))[0]
-        await w.link.call([("XCLAIM", lane, GROUP, deps.consumer, 0, entry)])
+        ((_, ((entry, _),)),) = (await w.redis.call([("XREAD", "STREAMS", lane, "0")]))[0]
+        await w.redis.call([("XCLAIM", lane, GROUP, deps.consumer, 0, entry)])
         reader = reader_of(deps)
         assert await reader.take_over(0) == []
         await reader.fill(1)
@@ -99,12 +99,12 @@ async def test_what_one_shard_has_is_selected_before_the_next_ones_and_each_is_f
         shards = Shards(3, lambda: deps.redis_retry("worker"))
         reader = EntryReader(deps, "viber", shards)
         for shard in range(3):
-            await ensure_groups(w.link, shard, LANES)
+            await ensure_groups(w.redis, shard, LANES)
         await reader.fill(30)
         assert sum(reader.waiting()) == 60
         first, second = reader.select((0, 0, 10)), reader.select((0, 0, 10))
         assert [{e.shard for e in found} for found in (first, second)] == [{0}, {1}]
-        shards.suspect([2], StoreUnavailable("Redis is unavailable."))
+        shards.suspect([2], RedisUnavailable("Redis is unavailable."))
         rest = reader.select((0, 0, 100))
         assert {entry.shard for entry in rest} == {0, 1}, "the third shard's stay where they are"
         assert sum(reader.waiting()) == 0

@@ -10,14 +10,14 @@ import trio.testing
 
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.redis_retry import RedisRetry
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from tests.worlds.reading import now
 
 LEASE_MS, EVERY_MS = 1_000, 200
 WAITERS = 3
 
 
-class GoodLink:
+class GoodClient:
     """A Redis that takes every proof."""
 
     async def call(self, commands: list[Any]) -> list[Any]:
@@ -27,7 +27,7 @@ class GoodLink:
 
 def heartbeat() -> Heartbeat:
     return Heartbeat(
-        cast("Link", GoodLink()),
+        cast("RedisClient", GoodClient()),
         "dispatch-1",
         lease_ms=LEASE_MS,
         every_ms=EVERY_MS,

@@ -19,7 +19,7 @@ from gateway.dispatch.worker import breaker as b
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, submission_of
 from gateway.dispatch.worker.send import read_fault, read_outcomes
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.store.apply import LaneEntry
 from gateway.store.pauses import Pause
 from providers.contract import (
@@ -73,7 +73,7 @@ def test_work_is_repeated_until_redis_takes_it() -> None:
         nonlocal tries
         tries += 1
         if tries < 8:
-            raise StoreUnavailable("unavailable")
+            raise RedisUnavailable("unavailable")
         return "done"
 
     async def main() -> None:

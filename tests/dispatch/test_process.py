@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from gateway.core.records.message import StepStatus
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings import file as settings
 from gateway.store.store import Store
@@ -121,10 +121,10 @@ async def admitted(world: DispatchWorld, count: int) -> list[str]:
 
 def run(place: Place, work: Callable[[DispatchWorld], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with open_link(place.settings.redis.url) as link:
+        async with open_client(place.settings.redis.url) as redis:
             policy = bootstrap.policy_of(place.settings, bootstrap.load_prices(place.settings))
-            world = DispatchWorld(link, place.settings.redis.url, policy, 1)
-            world.store = Store(link, policy)
+            world = DispatchWorld(redis, place.settings.redis.url, policy, 1)
+            world.store = Store(redis, policy)
             ahead = time.time_ns() // 1_000_000 - world.clock()
             world.go_ahead(ahead)  # the processes live in the present
             await work(world)

@@ -19,7 +19,7 @@ from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.record import Recorder, by_shard
 from gateway.dispatch.worker.send import RequestResult, Sender
 from gateway.dispatch.worker.shards import Shards
-from gateway.redis.errors import OutcomeUnknown, StoreUnavailable
+from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.redis.script import Script
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import keys as k
@@ -38,7 +38,7 @@ class AwkwardStore(Store):
     """A store whose commits of one kind of event stop before or after they are made."""
 
     def __init__(self, store: Store, kind: type, *, made: bool) -> None:
-        super().__init__(store.link, store.policy, shards=store.shards)
+        super().__init__(store.redis, store.policy, shards=store.shards)
         self._kind = kind
         self._made = made
         self.reached = trio.Event()
@@ -61,11 +61,11 @@ async def dies(w: DispatchWorld, when: Callable[[], bool], **changes: Any) -> No
         await nursery.start(dispatch, deps)
         await w.until_true(when)
         nursery.cancel_scope.cancel()
-    await w.link.call([("DEL", k.alive(deps.consumer))])
+    await w.redis.call([("DEL", k.alive(deps.consumer))])
 
 
 async def pending(w: DispatchWorld) -> int:
-    (found,) = await w.link.call([("XPENDING", LANE, k.GROUP)])
+    (found,) = await w.redis.call([("XPENDING", LANE, k.GROUP)])
     assert isinstance(found, list)
     return int(found[0])
 
@@ -76,7 +76,7 @@ async def test_what_was_read_and_not_claimed_is_sent_by_the_next(redis_url: str)
         ids = await w.admit(5)
 
         async def run(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
-            return await Script(SCRIPTS[name]).call(w.link, keys, args)
+            return await Script(SCRIPTS[name]).call(w.redis, keys, args)
 
         limiter = Limiter(run, k.limit("viber"), rate_per_s=1_000, batch=100)
         await limiter.hold_off(60_000)  # so it reads and never gets a token
@@ -88,11 +88,11 @@ async def test_what_was_read_and_not_claimed_is_sent_by_the_next(redis_url: str)
                 held = await pending(w)
                 await trio.sleep(0.005)
 
-        await w.link.call([("XGROUP", "CREATE", LANE, k.GROUP, "0", "MKSTREAM")])
+        await w.redis.call([("XGROUP", "CREATE", LANE, k.GROUP, "0", "MKSTREAM")])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
             await dies(w, lambda: held == 5)
-        await w.link.call([("DEL", "{limit:viber}")])
+        await w.redis.call([("DEL", "{limit:viber}")])
         assert w.viber.batches == []
         async with dispatching(w):
             await w.until(ids, "sent", "planned")
@@ -175,7 +175,7 @@ async def test_what_the_living_hold_is_not_taken(redis_url: str) -> None:
         ids = await w.admit(4)
         async with dispatching(w), dispatching(w):
             await w.until_true(lambda: len(w.viber.refs) == 4)
-            assert await lanes.take_over(w.link, "third", LANE) == []
+            assert await lanes.take_over(w.redis, "third", LANE) == []
             release.set()
             await w.until(ids, "sent", "planned")
         assert w.viber.sent == dict.fromkeys(ids, 1)
@@ -185,8 +185,8 @@ async def test_what_the_living_hold_is_not_taken(redis_url: str) -> None:
 async def test_an_entry_stays_while_its_step_is_being_sent_by_somebody(redis_url: str) -> None:
     async with world(redis_url) as w:
         (id_,) = await w.admit()
-        await lanes.ensure_groups(w.link, 0, [("viber", "marketing")])
-        (waiting,) = (await lanes.read(w.link, "one", [(LANE, 1)]))[LANE]
+        await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
+        (waiting,) = (await lanes.read(w.redis, "one", [(LANE, 1)]))[LANE]
         item = Item(id_, ev.Claimed(ev.CURRENT, provider="viber"), waiting.at)
         (first,) = await w.store.apply([item], w.clock())
         (second,) = await w.store.apply([item], w.clock())
@@ -201,7 +201,7 @@ async def test_an_entry_stays_while_its_step_is_being_sent_by_somebody(redis_url
 async def test_an_entry_an_earlier_step_left_behind_claims_nothing(redis_url: str) -> None:
     async with world(redis_url) as w:
         (id_,) = await w.admit()
-        await w.link.call([("XADD", keys_of(0).lane("sms", "marketing"), "*", "m", id_)])
+        await w.redis.call([("XADD", keys_of(0).lane("sms", "marketing"), "*", "m", id_)])
         async with dispatching(w):
             await w.until([id_], "sent", "planned")
 
@@ -244,7 +244,7 @@ async def test_a_claim_nobody_confirmed_is_put_back_and_sent_once(redis_url: str
 
     async with world(redis_url) as w:
         ids = await w.admit(3)
-        async with dispatching(w, store=Deaf(w.link, w.store.policy)):
+        async with dispatching(w, store=Deaf(w.redis, w.store.policy)):
             await w.until(ids, "sent", "planned")
             assert await pending(w) == 0
         assert w.viber.sent == dict.fromkeys(ids, 1)
@@ -256,8 +256,8 @@ async def test_entries_whose_read_nobody_heard_of_are_found_again(redis_url: str
     async with world(redis_url) as w:
         ids = await w.admit(3)
         deps = w.deps()
-        await lanes.ensure_groups(w.link, 0, [("viber", "marketing")])
-        real = deps.link.call
+        await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
+        real = deps.redis.call
         lost = False
 
         async def call(commands: Sequence[Any]) -> list[Any]:
@@ -268,7 +268,7 @@ async def test_entries_whose_read_nobody_heard_of_are_found_again(redis_url: str
                 raise OutcomeUnknown("Nobody knows.")
             return replies
 
-        w.link.call = call  # type: ignore[method-assign]
+        w.redis.call = call  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             await nursery.start(dispatch, deps)
             await w.until(ids, "sent", "planned")
@@ -300,7 +300,7 @@ def test_redis_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
     async def seen(w: DispatchWorld, id_: str) -> str:
         try:
             return (await w.steps(id_))[0]
-        except StoreUnavailable:
+        except RedisUnavailable:
             return "unavailable"
 
     with EmbeddedRedis(short_dir, "always") as server:
@@ -310,12 +310,12 @@ def test_redis_killed_in_the_middle_loses_nothing_and_sends_nothing_twice(
 @under_trio
 async def test_a_process_that_stood_still_sends_nothing_it_claimed_before(redis_url: str) -> None:
     async with world(redis_url) as w:
-        await lanes.ensure_groups(w.link, 0, [("viber", "marketing")])
+        await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
         deps = w.deps()
         early: list[RequestResult] = []  # of a batch that is sent in parts
         for seconds_ago, beats, sent in ((3.0, True, 0), (0.0, False, 0), (0.0, True, 1)):
             ids = await w.admit(2)
-            found = (await lanes.read(w.link, deps.consumer, [(LANE, 10)]))[LANE]
+            found = (await lanes.read(w.redis, deps.consumer, [(LANE, 10)]))[LANE]
             entries = [Entry(e.message_id, e.at, "marketing") for e in found]
             heartbeat = deps.heartbeat()
             if beats:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from gateway.core.events import Cancelled, TimerDue
 from gateway.core.records.codec import SCHEMA
-from gateway.core.records.person import Person, person_codec
+from gateway.core.records.person import Person, pack_person
 from gateway.dispatch.jobs import timers
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.store import receipts
 from gateway.store.apply import Item
 from gateway.store.keys import GROUP, keys_of
@@ -20,24 +20,24 @@ from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio, 
 KEYS = keys_of(0)
 
 
-async def renew(link: Link, *keys: str) -> dict[str, bytes]:
+async def renew(redis: RedisClient, *keys: str) -> dict[str, bytes]:
     """Rewrites records as if the next schema had written them; returns what they are now."""
     newer = {}
     for key in keys:
-        (record,) = await link.call([("GET", key)])
+        (record,) = await redis.call([("GET", key)])
         assert isinstance(record, bytes)
         newer[key] = bytes((SCHEMA + 1,)) + record[1:]
-        await link.call([("SET", key, newer[key])])
+        await redis.call([("SET", key, newer[key])])
     return newer
 
 
-async def are_untouched(link: Link, records: dict[str, bytes]) -> bool:
-    found = await link.call([("MGET", *records)])
+async def are_untouched(redis: RedisClient, records: dict[str, bytes]) -> bool:
+    found = await redis.call([("MGET", *records)])
     return found == [list(records.values())]
 
 
 async def due(w: DispatchWorld, id_: str) -> bool:
-    (score,) = await w.link.call([("ZSCORE", KEYS.timers, id_)])
+    (score,) = await w.redis.call([("ZSCORE", KEYS.timers, id_)])
     return score is not None
 
 
@@ -48,12 +48,12 @@ async def test_a_dispatcher_sends_its_own_messages_and_leaves_a_newer_ones_alone
     async with world(redis_url) as w:
         newer, own = await w.admit(2)
         lane = KEYS.lane("viber", "marketing")
-        kept = await renew(w.link, KEYS.message(newer))
+        kept = await renew(w.redis, KEYS.message(newer))
         async with dispatching(w):
             await w.until([own], "sent", "planned")
-            (pending,) = await w.link.call([("XPENDING", lane, GROUP)])
+            (pending,) = await w.redis.call([("XPENDING", lane, GROUP)])
         assert w.viber.sent == {own: 1}
-        assert await are_untouched(w.link, kept)
+        assert await are_untouched(w.redis, kept)
         assert await due(w, newer)
         assert pending[0] == 1, "its lane entry waits for whoever can read it"
         assert await w.lane_entries() == 1
@@ -66,11 +66,11 @@ async def test_the_entry_of_a_newer_message_is_sent_by_a_process_that_can_read_i
     async with world(redis_url) as w:
         (id_,) = await w.admit()
         key = KEYS.message(id_)
-        (today,) = await w.link.call([("GET", key)])
-        await renew(w.link, key)
+        (today,) = await w.redis.call([("GET", key)])
+        await renew(w.redis, key)
         async with dispatching(w):
             await w.until_true(lambda: w.store.counts.newer > 0)
-        await w.link.call([("SET", key, today)])
+        await w.redis.call([("SET", key, today)])
         async with dispatching(w):
             await w.until([id_], "sent", "planned")
         assert w.viber.sent == {id_: 1}
@@ -84,7 +84,7 @@ async def test_timers_and_receipts_of_newer_messages_wait_and_those_behind_them_
         newer = await w.admit(3)
         w.go_ahead(1)
         (own,) = await w.admit()
-        kept = await renew(w.link, *(KEYS.message(id_) for id_ in newer))
+        kept = await renew(w.redis, *(KEYS.message(id_) for id_ in newer))
         w.go_ahead(4 * 86_400_000)
         await timers.fire(w.deps(), 0, lambda _: None)
         assert await w.status(own) == "expired"
@@ -95,21 +95,21 @@ async def test_timers_and_receipts_of_newer_messages_wait_and_those_behind_them_
         assert (taken.applied, taken.kept) == (0, 1)
         (applied,) = await w.store.apply([Item(newer[1], Cancelled())], w.clock())
         assert (applied.message, applied.newer) == (None, True)
-        assert await are_untouched(w.link, kept)
+        assert await are_untouched(w.redis, kept)
 
 
 @under_trio
 async def test_a_newer_person_makes_only_its_own_requests_wait(redis_url: str) -> None:
     async with world(redis_url) as w:
-        await w.link.call([("SET", KEYS.phone("79160000001"), person_codec.encode(Person()))])
-        kept = await renew(w.link, KEYS.phone("79160000001"))
+        await w.redis.call([("SET", KEYS.person("p:79160000001"), pack_person(Person()))])
+        kept = await renew(w.redis, KEYS.person("p:79160000001"))
         asked = [
             request(id=w.store.new_message_id(to, w.clock()), to=to)
             for to in ("79160000001", "79160000002")
         ]
-        answers = await w.store.admit(0, asked, w.clock())
+        answers = await w.store.admit(asked, w.clock())
         assert [answer.outcome for answer in answers] == ["unavailable", "accepted"]
-        assert await are_untouched(w.link, kept)
+        assert await are_untouched(w.redis, kept)
         assert w.store.counts.newer == 1
 
 
@@ -120,12 +120,12 @@ async def test_a_message_whose_person_is_newer_is_left_alone_where_the_person_is
     async with world(redis_url) as w:
         (id_,) = await w.admit()
         message = await w.message(id_)
-        kept = await renew(w.link, KEYS.phone(message.home))
+        kept = await renew(w.redis, KEYS.person(message.holder))
         w.go_ahead(4 * 86_400_000)
         (applied,) = await w.store.apply([Item(id_, TimerDue())], w.clock())
         assert applied.newer
         assert await w.status(id_) == "queued"
-        assert await are_untouched(w.link, kept)
+        assert await are_untouched(w.redis, kept)
 
 
 @under_trio
@@ -134,11 +134,11 @@ async def test_a_newer_unmatched_receipt_waits_and_does_not_stop_the_others(
 ) -> None:
     async with world(redis_url) as w:
         newer = bytes((SCHEMA + 1, 0x80))
-        await w.link.call([("ZADD", KEYS.unmatched_receipts, 1, newer)])
+        await w.redis.call([("ZADD", KEYS.unmatched_receipts, 1, newer)])
         stranger = Receipt("delivered", ref="nobody")
         await receipts.take_receipts(w.store, "viber", [stranger], w.clock())
         w.go_ahead(2 * 86_400_000)
         taken = await receipts.sweep_unmatched(w.store, 0, w.clock())
         assert taken.dropped == 1
-        (left,) = await w.link.call([("ZRANGE", KEYS.unmatched_receipts, 0, -1)])
+        (left,) = await w.redis.call([("ZRANGE", KEYS.unmatched_receipts, 0, -1)])
         assert left == [newer]

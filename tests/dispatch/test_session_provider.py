@@ -19,7 +19,7 @@ import trio
 
 from gateway.cli import app
 from gateway.dispatch.jobs import receipts as receipts_job
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, parse
 from gateway.store.receipts import Taken, take_receipts
@@ -243,8 +243,8 @@ async def session_world(url: str, peer: Peer) -> AsyncIterator[tuple[DispatchWor
         port = listener.socket.getsockname()[1]
         settings = read(port)
         rules = bootstrap.policy_of(settings, lambda *_: PRICES["sms"])
-        async with open_link(url) as link:
-            yield DispatchWorld(link, url, rules, 1), bootstrap.connect_provider(settings, "wire")
+        async with open_client(url) as redis:
+            yield DispatchWorld(redis, url, rules, 1), bootstrap.connect_provider(settings, "wire")
         nursery.cancel_scope.cancel()
 
 

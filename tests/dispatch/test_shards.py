@@ -8,10 +8,10 @@ import trio.testing
 
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker.shards import Shards
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from tests.worlds.reading import now
 
-UNAVAILABLE = StoreUnavailable("The master is unavailable.")
+UNAVAILABLE = RedisUnavailable("The master is unavailable.")
 
 
 def three() -> Shards:

@@ -234,10 +234,10 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             await w.until_true(lambda: bool(w.viber.batches))
 
             async def is_paused() -> bool:
-                return await w.link.call([("HLEN", k.PAUSED)]) == [1]
+                return await w.redis.call([("HLEN", k.PAUSED)]) == [1]
 
             await w.until_asked(is_paused)
-            (value,) = await w.link.call([("HGET", k.PAUSED, "viber")])
+            (value,) = await w.redis.call([("HGET", k.PAUSED, "viber")])
             pause = msgspec.json.decode(value)
             assert (pause["code"], pause["detail"]) == ("E402", "No credit.")
             assert pause["until"] - pause["since"] == 5_000
@@ -248,7 +248,7 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             await w.until(ids, "queued", "planned")  # so the longer pause is known
             w.go_ahead(11_000)
             await w.until(ids, "sent", "planned")
-            assert await w.link.call([("HLEN", k.PAUSED)]) == [0]
+            assert await w.redis.call([("HLEN", k.PAUSED)]) == [0]
             assert deps.metrics.paused.labels("viber")._value.get() == 0
             # The other provider was not touched.
             (sms,) = await w.admit(route="sms-only")
@@ -259,13 +259,13 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
 async def test_a_pause_one_dispatcher_found_is_kept_by_all(redis_url: str) -> None:
     async with world(redis_url) as w:
         pause = {"code": "E402", "detail": "", "since": w.clock(), "until": w.clock() + 60_000}
-        await w.link.call([("HSET", k.PAUSED, "viber", msgspec.json.encode(pause))])
+        await w.redis.call([("HSET", k.PAUSED, "viber", msgspec.json.encode(pause))])
         (id_,) = await w.admit()
         async with dispatching(w):
             (sms,) = await w.admit(route="sms-only")
             await w.until([sms], "sent")
             assert w.viber.batches == []
-            await w.link.call([("HDEL", k.PAUSED, "viber")])  # by hand
+            await w.redis.call([("HDEL", k.PAUSED, "viber")])  # by hand
             await w.until([id_], "sent", "planned")
 
 
@@ -331,12 +331,12 @@ async def test_what_finds_no_token_goes_back_to_its_lane(redis_url: str) -> None
         async with dispatching(w):
             await begun.wait()
             await trio.sleep(0.03)  # the tokens lapse
-            await w.link.call([("HSET", "{limit:viber}", "free_us", 9 * 10**15)])
+            await w.redis.call([("HSET", "{limit:viber}", "free_us", 9 * 10**15)])
             release.set()
             await w.until(ids, "sending", "planned")
             await w.until(ids, "queued", "planned")
             assert await w.lane_entries() == 3
-            await w.link.call([("DEL", "{limit:viber}")])
+            await w.redis.call([("DEL", "{limit:viber}")])
         assert w.viber.batches == []
 
 

@@ -24,8 +24,8 @@ import trio
 
 from bench.redis_cluster import Node, RedisCluster
 from gateway.redis.address import parse_address
-from gateway.redis.client import Command, Link, Session
-from gateway.redis.trio_driver import open_link
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.trio_driver import open_client
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.transaction import CommitCounts, commit
 from tests.fault.cluster_storm import storm
@@ -226,7 +226,7 @@ def test_masters_changed_in_order_lose_nothing_that_was_answered(cluster: RedisC
     answered: list[str] = []
     after: list[str] = []
 
-    async def write(link: Link, writer: int) -> None:
+    async def write(redis: RedisClient, writer: int) -> None:
         for number in itertools.count():
             key, token = f"{tag}{writer}:{number}", f"{tag}t:{writer}:{number}"
 
@@ -236,7 +236,7 @@ def test_masters_changed_in_order_lose_nothing_that_was_answered(cluster: RedisC
                 await session.call([("WATCH", token, key)])
                 return [("HINCRBY", key, "times", 1)], None
 
-            await commit(link, token, attempt, CommitCounts())
+            await commit(redis, token, attempt, CommitCounts())
             answered.append(key)
             if len(answered) == AFTER:
                 begun.set()
@@ -248,16 +248,16 @@ def test_masters_changed_in_order_lose_nothing_that_was_answered(cluster: RedisC
     begun, replica_serves = trio.Event(), trio.Event()
 
     async def main() -> None:
-        async with open_link(cluster.url) as link, trio.open_nursery() as writers:
+        async with open_client(cluster.url) as redis, trio.open_nursery() as writers:
             for writer in range(16):
-                writers.start_soon(write, link, writer)
+                writers.start_soon(write, redis, writer)
             await begun.wait()
             replica.client.cluster("FAILOVER")
             served = partial(until, "the replica is the master", replica.is_master)
             await trio.to_thread.run_sync(served)
             replica_serves.set()
-        async with open_link(cluster.url) as link:
-            times = await link.call([("HGET", key, "times") for key in answered])
+        async with open_client(cluster.url) as redis:
+            times = await redis.call([("HGET", key, "times") for key in answered])
             assert times == [b"1"] * len(answered)
 
     trio.run(main)

@@ -23,7 +23,7 @@ from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
 from gateway.finance.report import Query, Report, build
 from gateway.finance.verify import Difference, Verdict, compare_books
-from gateway.redis.client import Command, Link, Reply
+from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import ledger, totals
 from gateway.store.apply import Item
 from gateway.store.compression import pack
@@ -61,25 +61,25 @@ def money(**measures: int) -> Post:
     return Post(GROUP, measures, message="m", step=0)
 
 
-async def book(link: Link, shard: int, posts: Sequence[Post], now_ms: int = NOON) -> None:
+async def book(redis: RedisClient, shard: int, posts: Sequence[Post], now_ms: int = NOON) -> None:
     """Books as every commit does."""
     writes = Writes(keys_of(shard), POLICY, Retention(), now_ms)
     for post in posts:
         writes.post(post)
-    await link.call([("MULTI",), *writes.commands(), ("EXEC",)])
+    await redis.call([("MULTI",), *writes.commands(), ("EXEC",)])
 
 
-async def cost_report(link: Link, shards: int, query: Query, currency: str) -> Report:
-    pages = pages_of_totals(link, shards, query.from_day, query.to_day)
+async def cost_report(redis: RedisClient, shards: int, query: Query, currency: str) -> Report:
+    pages = pages_of_totals(redis, shards, query.from_day, query.to_day)
     return await reports.cost_report(pages, query, currency)
 
 
-async def read_totals(link: Link) -> list[TotalRow]:
-    return [row async for page in pages_of_totals(link, 1, TODAY, TODAY) for row in page]
+async def read_totals(redis: RedisClient) -> list[TotalRow]:
+    return [row async for page in pages_of_totals(redis, 1, TODAY, TODAY) for row in page]
 
 
-async def verify(link: Link, shards: int) -> Verdict:
-    return await compare_books(read_books(link, shards))
+async def verify(redis: RedisClient, shards: int) -> Verdict:
+    return await compare_books(read_books(redis, shards))
 
 
 def random_post(random: Random, message: str | None = None) -> Post:
@@ -96,11 +96,11 @@ def random_post(random: Random, message: str | None = None) -> Post:
 
 
 def on(loop: Loop, url: str, main: Any) -> Any:
-    async def with_link() -> Any:
-        async with loop.open_link(url) as link:
-            return await main(link)
+    async def with_client() -> Any:
+        async with loop.open_client(url) as redis:
+            return await main(redis)
 
-    return loop.run(with_link)
+    return loop.run(with_client)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -112,18 +112,18 @@ def test_a_report_is_the_sum_of_everything_booked_over_days_and_shards(
     random = Random(7)
     booked: list[TotalRow] = []
 
-    async def main(link: Link) -> Report:
+    async def main(redis: RedisClient) -> Report:
         for shard in (0, 1, 2):
             for back in (0, 1, 20):
                 posts = [random_post(random) for _ in range(20)]
-                await book(link, shard, posts, NOON - back * DAY_MS)
+                await book(redis, shard, posts, NOON - back * DAY_MS)
                 day = TODAY - datetime.timedelta(days=back)
                 booked.extend(
                     TotalRow(day, post.group, measure, amount)
                     for post in posts
                     for measure, amount in post.measures.items()
                 )
-        return await cost_report(link, 3, query, "EUR")
+        return await cost_report(redis, 3, query, "EUR")
 
     query = Query(TODAY - datetime.timedelta(days=5), TODAY, ("day", "campaign", "country"))
     found = on(loop, redis_url, main)
@@ -137,10 +137,10 @@ def test_a_large_day_is_read_in_pages_without_loss_or_repetition(
     monkeypatch.setattr(totals, "FIELDS_A_PAGE", 50)
     expected = {f"campaign-{n}": n for n in range(1, 1_201)}
 
-    async def main(link: Link) -> list[TotalRow]:
+    async def main(redis: RedisClient) -> list[TotalRow]:
         posts = [Post(replace(GROUP, campaign=c), {"sent": n}) for c, n in expected.items()]
-        await book(link, 0, posts)
-        return await read_totals(link)
+        await book(redis, 0, posts)
+        return await read_totals(redis)
 
     rows = on(loop, redis_url, main)
     assert len(rows) == len(expected)
@@ -150,8 +150,8 @@ def test_a_large_day_is_read_in_pages_without_loss_or_repetition(
 def test_a_year_of_empty_days_is_an_empty_report(loop: Loop, redis_url: str) -> None:
     query = Query(TODAY - datetime.timedelta(days=365), TODAY, ("app",))
 
-    async def main(link: Link) -> Report:
-        return await cost_report(link, 4, query, "EUR")
+    async def main(redis: RedisClient) -> Report:
+        return await cost_report(redis, 4, query, "EUR")
 
     assert on(loop, redis_url, main).lines == ()
 
@@ -159,13 +159,13 @@ def test_a_year_of_empty_days_is_an_empty_report(loop: Loop, redis_url: str) -> 
 def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:
     foreign = [b"no msgpack", total("bonus")]
 
-    async def main(link: Link) -> list[str]:
+    async def main(redis: RedisClient) -> list[str]:
         sentences = []
         for field in foreign:
-            await link.call([("DEL", "{k0}totals:2026-11-21")])
-            await link.call([("HSET", "{k0}totals:2026-11-21", field, 1)])
+            await redis.call([("DEL", "{k0}totals:2026-11-21")])
+            await redis.call([("HSET", "{k0}totals:2026-11-21", field, 1)])
             with pytest.raises(LedgerFault) as caught:
-                await read_totals(link)
+                await read_totals(redis)
             sentences.append(str(caught.value))
         return sentences
 
@@ -178,8 +178,8 @@ def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> Non
 
 
 def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: str) -> None:
-    async def main(link: Link) -> tuple[Report, Verdict]:
-        store = Store(link, POLICY)
+    async def main(redis: RedisClient) -> tuple[Report, Verdict]:
+        store = Store(redis, POLICY)
         ids = []
         for n in range(3):
             send = MessageRequest(
@@ -192,7 +192,7 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
                 campaign="autumn",
             )
             again = replace(send, id=store.new_message_id(send.home, NOON))
-            answers = await store.admit(0, [send, again], NOON)
+            answers = await store.admit([send, again], NOON)
             assert [a.outcome for a in answers] == ["accepted", "duplicate"]
             ids.append(send.id)
 
@@ -215,7 +215,7 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
         await report(ids[1], 0, "viber", "delivered")  # late, after the SMS
         await report(ids[2], 1, "sms", "undelivered")
         query = Query(TODAY, TODAY, ("campaign",))
-        return await cost_report(link, 1, query, "EUR"), await verify(link, 1)
+        return await cost_report(redis, 1, query, "EUR"), await verify(redis, 1)
 
     found, verdict = on(loop, redis_url, main)
     assert found.rows() == [
@@ -251,11 +251,11 @@ def test_whatever_was_booked_ledger_and_totals_agree(
     monkeypatch.setattr(ledger, "ENTRIES_A_PAGE", 3)
     random = Random(11)
 
-    async def main(link: Link) -> Verdict:
+    async def main(redis: RedisClient) -> Verdict:
         for n in range(21):
             posts = [random_post(random, "m") for _ in range(4)]
-            await book(link, n % 2, posts, NOON - n * DAY_MS // 3)
-        return await verify(link, 2)
+            await book(redis, n % 2, posts, NOON - n * DAY_MS // 3)
+        return await verify(redis, 2)
 
     verdict = on(loop, redis_url, main)
     assert (verdict.entries, verdict.posts, verdict.differences) == (21, 84, ())
@@ -304,31 +304,31 @@ TAMPERED: list[tuple[str, list[Command], list[tuple[str, int, int, int]]]] = [
 def test_every_kind_of_difference_is_found(
     redis_url: str, loop: Loop, commands: list[Command], found: list[tuple[str, int, int, int]]
 ) -> None:
-    async def main(link: Link) -> Verdict:
+    async def main(redis: RedisClient) -> Verdict:
         for shard in (0, 1):
-            await book(link, shard, [money(delivered=1, cost=5_000)])
-        assert (await verify(link, 2)).agrees
-        await link.call(commands)
-        return await verify(link, 2)
+            await book(redis, shard, [money(delivered=1, cost=5_000)])
+        assert (await verify(redis, 2)).agrees
+        await redis.call(commands)
+        return await verify(redis, 2)
 
     verdict = on(loop, redis_url, main)
     assert not verdict.agrees
     assert verdict.differences == tuple(Difference(TODAY, GROUP, *parts) for parts in found)
 
 
-class BusyLink:
-    """A link on which somebody else's commit is done just before each of our calls."""
+class BusyClient:
+    """A Redis client on which somebody else's commit is done just before each of our calls."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
         self.commits = 0
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         self.commits += 1
         # The day changes while we look, too.
         now_ms = NOON + (self.commits > 2) * DAY_MS
-        await book(self._link, 0, [money(delivered=1, cost=5_000)], now_ms)
-        return await self._link.call(commands)
+        await book(self._redis, 0, [money(delivered=1, cost=5_000)], now_ms)
+        return await self._redis.call(commands)
 
 
 def test_commits_between_our_reads_are_no_difference(
@@ -336,11 +336,11 @@ def test_commits_between_our_reads_are_no_difference(
 ) -> None:
     monkeypatch.setattr(ledger, "ENTRIES_A_PAGE", 1)
 
-    async def main(link: Link) -> tuple[Verdict, int]:
-        await book(link, 0, [money(delivered=1, cost=5_000)], NOON - DAY_MS)
-        busy: Any = BusyLink(link)
+    async def main(redis: RedisClient) -> tuple[Verdict, int]:
+        await book(redis, 0, [money(delivered=1, cost=5_000)], NOON - DAY_MS)
+        busy: Any = BusyClient(redis)
         found = await verify(busy, 1)
-        await link.call([("HINCRBY", "{k0}totals:2026-11-20", total("cost"), 1)])
+        await redis.call([("HINCRBY", "{k0}totals:2026-11-20", total("cost"), 1)])
         assert len((await verify(busy, 1)).differences) == 1
         return found, busy.commits
 
@@ -350,10 +350,10 @@ def test_commits_between_our_reads_are_no_difference(
 
 
 def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:
-    async def main(link: Link) -> str:
-        await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes((SCHEMA + 1, 0x80)))])
+    async def main(redis: RedisClient) -> str:
+        await redis.call([("XADD", "{k0}ledger", "5-1", "d", bytes((SCHEMA + 1, 0x80)))])
         with pytest.raises(LedgerFault) as caught:
-            await verify(link, 1)
+            await verify(redis, 1)
         return str(caught.value)
 
     sentence = on(loop, redis_url, main)
@@ -362,12 +362,12 @@ def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str)
 
 
 def test_a_damaged_ledger_entry_is_named_and_never_added_up(loop: Loop, redis_url: str) -> None:
-    async def main(link: Link) -> str:
+    async def main(redis: RedisClient) -> str:
         entry = bytearray(pack(msgspec.msgpack.encode([1, NOON, ["spring-sale"] * 100])))
         entry[10] ^= 0x40
-        await link.call([("XADD", "{k0}ledger", "5-1", "d", bytes(entry))])
+        await redis.call([("XADD", "{k0}ledger", "5-1", "d", bytes(entry))])
         with pytest.raises(LedgerFault) as caught:
-            await verify(link, 1)
+            await verify(redis, 1)
         return str(caught.value)
 
     assert "Entry 5-1 of {k0}ledger cannot be read" in on(loop, redis_url, main)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -125,7 +125,7 @@ def floats(source: str) -> list[str]:
 
 
 def redis_calls(source: str) -> list[str]:
-    """Every call of a Redis link or session: what is passed is a command built there."""
+    """Every call of a Redis Redis client or session: what is passed is a command built there."""
     return [
         f"line {node.lineno}"
         for node in ast.walk(ast.parse(source))
@@ -293,3 +293,41 @@ def test_a_rule_lets_good_lines_pass(rule: Callable[[str], list[str]], source: s
 
 def test_a_function_is_measured_from_its_first_decorator_to_its_last_line() -> None:
     assert list(functions("@a\n@b\ndef f():\n    return 1\n")) == [("f", 4)]
+
+
+def imported_modules(source: str, known: Collection[str]) -> set[str]:
+    """The modules of ours that a file imports; also where only a type checker reads the import."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            found.add(name if name in known else name.rpartition(".")[0])
+    return found.intersection(known)
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that import one another, straight or over others."""
+    reach = {name: set(targets) for name, targets in imports.items()}
+    for middle in reach:  # Warshall's closure
+        for name in reach:
+            if middle in reach[name]:
+                reach[name] |= reach[middle]
+    knots = {name for name in reach if name in reach[name]}
+    groups = {frozenset(m for m in knots if m in reach[n] and n in reach[m]) for n in knots}
+    return sorted(map(set, groups), key=sorted)
+
+
+def test_no_modules_import_one_another() -> None:
+    files = {
+        name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+        for path in sources(*PACKAGES)
+    }
+    imports = {
+        name: imported_modules(path.read_text(), files) - {name} for name, path in files.items()
+    }
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+    assert circles(imports) == []

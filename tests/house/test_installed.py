@@ -29,7 +29,9 @@ def pinned(lock: str) -> dict[str, str]:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     return {
         name_of(name): version
-        for name, version in re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\;]+)", text, re.MULTILINE)
+        for name, version in re.findall(
+            r"^([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==([^ \\;]+)", text, re.MULTILINE
+        )
     }
 
 

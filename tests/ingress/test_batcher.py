@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from gateway.ingress.batcher import Batcher, Busy
-from gateway.redis.errors import StoreReplyError, StoreUnavailable
+from gateway.redis.errors import CommandRefused, RedisUnavailable
 from gateway.store.transaction import ConflictError
 
 
@@ -114,9 +114,9 @@ async def test_an_item_that_cannot_be_decided_fails_alone() -> None:
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
-        (StoreUnavailable("away"), StoreUnavailable),
-        (ConflictError(), StoreUnavailable),
-        (StoreReplyError("SET", "WRONGTYPE"), StoreReplyError),
+        (RedisUnavailable("away"), RedisUnavailable),
+        (ConflictError(), RedisUnavailable),
+        (CommandRefused("SET", "WRONGTYPE"), CommandRefused),
     ],
 )
 def test_a_failure_of_the_store_is_told_to_all_and_not_tried_again(

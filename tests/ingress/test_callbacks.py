@@ -13,7 +13,7 @@ import pytest
 
 from gateway.core import events as ev
 from gateway.ingress.api import callbacks
-from gateway.redis.errors import StoreReplyError
+from gateway.redis.errors import CommandRefused
 from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
@@ -78,7 +78,7 @@ async def test_an_unknown_message_is_parked_and_never_an_error(world: World) -> 
     unknown = known[:-1] + ("1" if known[-1] == "0" else "0")
     answer = await world.call("POST", VIBER, report("not-ours", f"{unknown}.0"), key="")
     assert (answer.status, answer.json) == (200, {"applied": 0, "parked": 2, "faults": 0})
-    assert await world.link.call([("ZCARD", keys_of(0).unmatched_receipts)]) == [2]
+    assert await world.redis.call([("ZCARD", keys_of(0).unmatched_receipts)]) == [2]
 
 
 @with_ingress()
@@ -178,10 +178,10 @@ async def test_what_is_no_report_or_no_provider_is_refused(world: World) -> None
 @with_ingress()
 async def test_redis_away_is_a_503_so_that_the_provider_tries_again(world: World) -> None:
     id_ = await sent(world)
-    world.link.away = True
+    world.redis.away = True
     answer = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert (answer.status, "retry-after" in answer.headers) == (503, True)
-    world.link.away = False
+    world.redis.away = False
     again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert again.json["applied"] == 1
     assert await reads.message(world.store, id_) is not None
@@ -192,7 +192,7 @@ async def test_a_receipt_that_the_store_refused_is_not_answered_as_durable(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refused(*_: Any) -> Taken:
-        raise StoreReplyError("SET", "WRONGTYPE of another kind")
+        raise CommandRefused("SET", "WRONGTYPE of another kind")
 
     id_ = await sent(world)
     with monkeypatch.context() as patch:

@@ -17,7 +17,7 @@ import redis
 
 from gateway.ingress.api import callbacks
 from gateway.ingress.batcher import Batcher, Busy
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
@@ -134,7 +134,7 @@ def test_good_and_bad_requests_share_a_connection(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
-        (StoreUnavailable("Redis at secret-host is away."), 503),
+        (RedisUnavailable("Redis at secret-host is away."), 503),
         (ConflictError(), 503),
         (RuntimeError("secret"), 500),
     ],

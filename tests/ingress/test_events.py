@@ -137,11 +137,11 @@ async def test_redis_away_leaves_the_stream_open_and_nothing_is_missed(
     for module in (events, event_hub):
         monkeypatch.setattr(module, "RETRY_S", 0.01)
     exchange = await opened(world)
-    world.link.away = True
-    calls = world.link.calls
-    while world.link.calls < calls + 3:  # noqa: ASYNC110 - the reader has tried and failed
+    world.redis.away = True
+    calls = world.redis.calls
+    while world.redis.calls < calls + 3:  # noqa: ASYNC110 - the reader has tried and failed
         await asyncio.sleep(0.005)
-    world.link.away = False
+    world.redis.away = False
     id_ = (await world.send(OTP)).json["id"]
     assert (await next_event(exchange))[1]["id"] == id_
     await leave(exchange)

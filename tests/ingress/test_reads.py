@@ -166,9 +166,9 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
     pause = {"code": "NO_CREDIT", "detail": "Top up.", "since": T0, "until": T0 + 5_000}
     registry = telemetry.new_registry()
     await snapshots.publish(
-        world.link, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
+        world.redis, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
     )
-    await world.link.call(
+    await world.redis.call(
         [
             ("HSET", keys.PAUSED, "sms", json.dumps(pause)),
             ("HSET", keys.PAUSED, "viber", b"of another version"),
@@ -191,7 +191,7 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
 
 @with_ingress()
 async def test_without_redis_a_worker_is_alive_but_not_ready(world: World) -> None:
-    world.link.away = True
+    world.redis.away = True
     assert (await world.call("GET", "/healthz")).status == 200
     answer = await world.call("GET", "/readyz")
     assert (answer.status, answer.json["ready"], answer.json["redis"]) == (503, False, "away")
@@ -206,7 +206,7 @@ async def test_metrics_show_every_process(world: World) -> None:
     await world.app.backlog.sample()
     registry = telemetry.new_registry()
     await snapshots.publish(
-        world.link, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
+        world.redis, "dispatch-here-7", telemetry.snapshot(registry, "dispatch-here-7"), T0
     )
     text = (await world.call("GET", "/metrics", key="")).body.decode()
     own = 'process="ingress-test-1"'
@@ -280,17 +280,17 @@ async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_n
 ) -> None:
     id_ = (await world.send(SALE)).json["id"]
     key = keys_of(0).message(id_)
-    (record,) = await world.link.call([("GET", key)])
+    (record,) = await world.redis.call([("GET", key)])
     newer = bytes((SCHEMA + 1,)) + record[1:]
-    await world.link.call([("SET", key, newer)])
+    await world.redis.call([("SET", key, newer)])
     for method in ("GET", "DELETE"):
         answer = await world.call(method, f"/v1/messages/{id_}")
         assert answer.status == 503
         assert "newer Kaskad" in answer.json["detail"]
-    person = keys_of(0).phone(PHONE[1:])
-    await world.link.call([("SET", person, bytes((SCHEMA + 1, 0x80)))])
+    person = keys_of(0).person("p:" + PHONE[1:])
+    await world.redis.call([("SET", person, bytes((SCHEMA + 1, 0x80)))])
     other = SALE | {"to": "+79160000002"}
     told = (await world.send([SALE, other])).json
     assert [item["outcome"] for item in told] == ["error", "accepted"]
     assert told[0]["error"]["status"] == 503
-    assert await world.link.call([("GET", key)]) == [newer]
+    assert await world.redis.call([("GET", key)]) == [newer]

@@ -20,7 +20,7 @@ from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import reports as page
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from tests.finance.test_ledger import GROUP, NOON, POLICY, book, money, on
 from tests.worlds.ingress_world import ENV, World, with_ingress
 from tests.worlds.ingress_world import Answer as WorkerAnswer
@@ -41,9 +41,9 @@ def basic(password: str) -> bytes:
     return b"Basic " + base64.b64encode(f"anyone:{password}".encode())
 
 
-async def ask(link: Link, path: str, query: str = "") -> Answer:
+async def ask(redis: RedisClient, path: str, query: str = "") -> Answer:
     """The answer of the endpoint itself: whoever gets there may see the report."""
-    endpoints = ReportEndpoints(link, 2, POLICY, lambda: NOON)
+    endpoints = ReportEndpoints(redis, 2, POLICY, lambda: NOON)
     sent: list[Any] = []
 
     async def send(event: Any) -> None:
@@ -67,22 +67,22 @@ async def get(world: World, path: str, query: str, authorization: bytes | None) 
     return await world.call("GET", f"{path}?{query}", headers=headers, key="")
 
 
-async def fill(link: Link) -> None:
+async def fill(redis: RedisClient) -> None:
     requests = replace(GROUP, channel="", provider="")
     sms = replace(GROUP, channel="sms", provider="infobip-sms")
-    await book(link, 0, [Post(requests, {"accepted": 3, "duplicates": 1, "suppressed": 2})])
+    await book(redis, 0, [Post(requests, {"accepted": 3, "duplicates": 1, "suppressed": 2})])
     await book(
-        link, 0, [money(sent=3, delivered=2, undelivered=1, cost=10_000, sms_only_cost=80_000)]
+        redis, 0, [money(sent=3, delivered=2, undelivered=1, cost=10_000, sms_only_cost=80_000)]
     )
     await book(
-        link, 1, [Post(sms, {"sent": 1, "delivered": 1, "cost": 40_000, "sms_only_cost": 40_000})]
+        redis, 1, [Post(sms, {"sent": 1, "delivered": 1, "cost": 40_000, "sms_only_cost": 40_000})]
     )
 
 
 def asked(loop: Loop, url: str, path: str, query: str = "") -> Answer:
-    async def main(link: Link) -> Answer:
-        await fill(link)
-        return await ask(link, path, query)
+    async def main(redis: RedisClient) -> Answer:
+        await fill(redis)
+        return await ask(redis, path, query)
 
     answer: Answer = on(loop, url, main)
     return answer
@@ -163,10 +163,10 @@ async def test_the_page_takes_the_key_as_a_basic_password_and_the_api_does_not(
 def test_the_page_gives_the_same_data_as_the_api(loop: Loop, redis_url: str, chosen: str) -> None:
     query = TODAY + "&group_by=campaign,channel&format=" + chosen
 
-    async def main(link: Link) -> tuple[Answer, Answer]:
-        await fill(link)
-        for_browsers = await ask(link, PAGE, query)
-        return for_browsers, await ask(link, API, query)
+    async def main(redis: RedisClient) -> tuple[Answer, Answer]:
+        await fill(redis)
+        for_browsers = await ask(redis, PAGE, query)
+        return for_browsers, await ask(redis, API, query)
 
     for_browsers, for_programs = on(loop, redis_url, main)
     assert for_browsers == for_programs
@@ -178,7 +178,7 @@ def test_the_page_gives_the_same_data_as_the_api(loop: Loop, redis_url: str, cho
 @with_ingress(shards=2)
 async def test_a_browser_without_a_good_key_is_asked_for_one(world: World) -> None:
     world.clock.now_ms = NOON
-    await fill(world.link)
+    await fill(world.redis)
     for authorization in (None, basic("wrong")):
         answer = await get(world, PAGE, "", authorization)
         assert answer.status == 401
@@ -206,9 +206,9 @@ def test_nothing_of_a_report_is_kept_by_caches_or_framed_or_loaded_from_elsewher
 def test_a_campaign_named_like_markup_is_only_text(loop: Loop, redis_url: str) -> None:
     name = '"><script>alert(1)</script>'
 
-    async def main(link: Link) -> Answer:
-        await book(link, 0, [Post(replace(GROUP, campaign=name), {"sent": 1})])
-        return await ask(link, PAGE, "campaign=" + '"><script>alert(1)</script>')
+    async def main(redis: RedisClient) -> Answer:
+        await book(redis, 0, [Post(replace(GROUP, campaign=name), {"sent": 1})])
+        return await ask(redis, PAGE, "campaign=" + '"><script>alert(1)</script>')
 
     body = on(loop, redis_url, main).body
     assert "<script" not in body
@@ -230,10 +230,10 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
 ) -> None:
     monkeypatch.setattr(page, "ROWS_SHOWN_MAX", 3)
 
-    async def main(link: Link) -> Answer:
+    async def main(redis: RedisClient) -> Answer:
         for n in range(5):
-            await book(link, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1_000})])
-        return await ask(link, PAGE)
+            await book(redis, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1_000})])
+        return await ask(redis, PAGE)
 
     body = on(loop, redis_url, main).body
     assert re.findall(r'<th scope="row">(c\d)', body) == ["c0", "c1", "c2"]
@@ -246,9 +246,9 @@ def test_suggestions_are_bounded(
 ) -> None:
     monkeypatch.setattr(endpoint, "SUGGESTIONS_MAX", 2)
 
-    async def main(link: Link) -> Answer:
+    async def main(redis: RedisClient) -> Answer:
         for n in range(5):
-            await book(link, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1})])
-        return await ask(link, PAGE)
+            await book(redis, 0, [Post(replace(GROUP, campaign=f"c{n}"), {"sent": 1})])
+        return await ask(redis, PAGE)
 
     assert on(loop, redis_url, main).body.count("<option value=") == len(["all", "c0", "c1"])

@@ -209,11 +209,11 @@ async def test_a_missing_scope_is_named(world: World) -> None:
 
 @with_ingress()
 async def test_a_key_of_redis_works_until_it_is_withdrawn(world: World) -> None:
-    key = await api_keys.create(world.link, "kiosk", ["send"], T0)
+    key = await api_keys.create(world.redis, "kiosk", ["send"], T0)
     assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
-    stored = await world.link.call([("HGETALL", keys.API_KEYS)])
+    stored = await world.redis.call([("HGETALL", keys.API_KEYS)])
     assert key.encode() not in b"".join(stored[0])
-    await world.link.call([("DEL", keys.API_KEYS)])
+    await world.redis.call([("DEL", keys.API_KEYS)])
     world.clock.now_ms += auth.KNOWN_MS - 1
     assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
     world.clock.now_ms += 1
@@ -226,9 +226,9 @@ async def test_the_memory_of_keys_is_bounded(world: World, monkeypatch: pytest.M
     for number in range(20):
         await world.call("POST", "/v1/messages", OTP, key=f"guess-{number}")
     assert len(world.app.authority._remembered) == 5
-    calls = world.link.calls
+    calls = world.redis.calls
     await world.call("POST", "/v1/messages", OTP, key="guess-19")
-    assert world.link.calls == calls
+    assert world.redis.calls == calls
 
 
 @with_ingress("backlog_max = 2")
@@ -250,7 +250,7 @@ async def test_a_full_lane_is_a_429_with_retry_after(world: World) -> None:
 @with_ingress('backlog_age_max = "10s"')
 async def test_an_old_lane_is_a_429_too(world: World) -> None:
     await world.send(OTP)
-    entry = (await world.link.call([("XRANGE", keys.keys_of(0).lane("sms", "otp"), "-", "+")]))[0]
+    entry = (await world.redis.call([("XRANGE", keys.keys_of(0).lane("sms", "otp"), "-", "+")]))[0]
     world.clock.now_ms = int(entry[0][0].split(b"-")[0]) + 10_000
     await world.app.backlog.sample()
     assert (await world.send(OTP)).status == 202
@@ -261,13 +261,13 @@ async def test_an_old_lane_is_a_429_too(world: World) -> None:
 
 @with_ingress()
 async def test_redis_away_is_a_503_that_tells_nothing_of_it(world: World) -> None:
-    world.link.away = True
+    world.redis.away = True
     for message in (OTP, [OTP, SALE]):
         answer = await world.send(message)
         assert (answer.status, answer.json["type"]) == (503, "/docs#unavailable")
         assert int(answer.headers["retry-after"]) > 0
         assert b"secret-host" not in answer.body
-    world.link.away = False
+    world.redis.away = False
     assert (await world.send(OTP)).status == 202
 
 
@@ -292,10 +292,10 @@ async def test_an_item_that_breaks_us_does_not_fail_its_neighbours(
 ) -> None:
     admit = world.store.admit
 
-    async def allergic(shard: int, sends: Any, now_ms: int) -> list[Answer]:
+    async def allergic(sends: Any, now_ms: int) -> list[Answer]:
         if any(send.content.text == "poison" for send in sends):
             raise RuntimeError("allergic")
-        return await admit(shard, sends, now_ms)
+        return await admit(sends, now_ms)
 
     monkeypatch.setattr(world.store, "admit", allergic)
     answer = await world.send([OTP, OTP | {"text": "poison"}, SALE])

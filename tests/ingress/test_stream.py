@@ -123,13 +123,13 @@ async def test_redis_going_away_ends_the_stream_and_says_where(world: World) -> 
     exchange = world.stream()
     exchange.feed(line(OTP))
     assert (await exchange.line())["outcome"] == "accepted"
-    world.link.away = True
+    world.redis.away = True
     exchange.feed(line(OTP))
     failed = await exchange.line()
     assert (failed["line"], failed["outcome"]) == (2, "error")
     assert failed["error"]["status"] == 503
     # It ends without waiting for more, and what comes later is not taken.
-    world.link.away = False
+    world.redis.away = False
     exchange.feed(line(OTP))
     assert (await exchange.answer()).body == b""
 
@@ -140,7 +140,7 @@ async def test_redis_going_away_ends_the_stream_and_says_where(world: World) -> 
 async def test_a_stream_that_begins_while_redis_is_away_is_refused_as_any_request(
     world: World, count: int, more: bool
 ) -> None:
-    world.link.away = True
+    world.redis.away = True
     exchange = world.stream()
     exchange.feed(line(OTP) * count, more=more)
     answer = await exchange.answer()
@@ -180,7 +180,7 @@ async def test_a_lane_that_gets_room_lets_the_stream_go_on(world: World) -> None
     exchange.feed(line(OTP), more=False)
     await asyncio.sleep(0)
     await world.call("DELETE", f"/v1/messages/{first}")
-    await world.link.call([("DEL", "{k0}lane:sms:otp")])
+    await world.redis.call([("DEL", "{k0}lane:sms:otp")])
     await world.app.backlog.sample()
     assert [r["outcome"] for r in (await exchange.answer()).lines] == ["accepted"]
 

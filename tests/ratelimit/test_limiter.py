@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.redis.script import Script
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.store.keys import limit
 from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, RunScript, Schedule
 from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
@@ -18,27 +18,27 @@ from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
 KEY = limit("sms")
 
 
-def runner(link: Link) -> RunScript:
+def runner(redis: RedisClient) -> RunScript:
     scripts = {name: Script(source) for name, source in SCRIPTS.items()}
 
     async def run(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
-        return await scripts[name].call(link, keys, args)
+        return await scripts[name].call(redis, keys, args)
 
     return run
 
 
-def with_redis(url: str, work: Callable[[Link], Awaitable[None]]) -> None:
+def with_redis(url: str, work: Callable[[RedisClient], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with open_link(url) as link:
-            await work(link)
+        async with open_client(url) as redis:
+            await work(redis)
 
     trio.run(main)
 
 
 @pytest.mark.parametrize(("rate", "batch"), [(1, 1), (7, 5), (39, 100), (333, 100), (90_000, 999)])
 def test_the_script_grants_what_its_twin_grants(redis_url: str, rate: int, batch: int) -> None:
-    async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), KEY, rate_per_s=rate, batch=batch)
+    async def work(redis: RedisClient) -> None:
+        limiter = Limiter(runner(redis), KEY, rate_per_s=rate, batch=batch)
         twin = Schedule(rate, batch)
         for wanted in (1, 2, 100, 3, 1_000, 1, 1):
             grant = await limiter.take(wanted)
@@ -46,7 +46,7 @@ def test_the_script_grants_what_its_twin_grants(redis_url: str, rate: int, batch
                 assert grant.wait_us > 0
                 continue
             # Redis's clock at the grant, in which the twin is asked the same.
-            (free,) = await link.call([("HGET", KEY, "free_us")])
+            (free,) = await redis.call([("HGET", KEY, "free_us")])
             assert int(free) == grant.end_us
             start_us = twin_start(twin, grant.end_us, grant.tokens)
             assert twin.take(wanted, start_us).tokens == grant.tokens
@@ -60,8 +60,8 @@ def test_the_script_grants_what_its_twin_grants(redis_url: str, rate: int, batch
 
 
 def test_unused_tokens_are_given_back_once_and_only_by_the_latest_grant(redis_url: str) -> None:
-    async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
+    async def work(redis: RedisClient) -> None:
+        limiter = Limiter(runner(redis), KEY, rate_per_s=1_000, batch=10)
         first = await limiter.take(10)
         second = await limiter.take(10)
         assert not await limiter.give_back(first, 10)
@@ -74,9 +74,9 @@ def test_unused_tokens_are_given_back_once_and_only_by_the_latest_grant(redis_ur
 
 
 def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
-    async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
-        other = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
+    async def work(redis: RedisClient) -> None:
+        limiter = Limiter(runner(redis), KEY, rate_per_s=1_000, batch=10)
+        other = Limiter(runner(redis), KEY, rate_per_s=1_000, batch=10)
         await limiter.take(1)
         await limiter.hold_off(60_000)
         grant = await other.take(1)
@@ -89,8 +89,8 @@ def test_held_off_nobody_gets_a_token(redis_url: str) -> None:
 
 
 def test_a_grant_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> None:
-    async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
+    async def work(redis: RedisClient) -> None:
+        limiter = Limiter(runner(redis), KEY, rate_per_s=1_000, batch=10)
         assert (await limiter.take(10, 30_000)).wait_us == 30_000
         assert 30_000 < (await limiter.take(10)).wait_us <= 40_300
         assert (await limiter.take(1, 10**9)).wait_us == HORIZON_US
@@ -99,8 +99,8 @@ def test_a_grant_starts_no_sooner_than_its_caller_is_ready(redis_url: str) -> No
 
 
 def test_what_is_left_is_what_can_be_granted_at_once(redis_url: str) -> None:
-    async def work(link: Link) -> None:
-        limiter = Limiter(runner(link), KEY, rate_per_s=1_000, batch=10)
+    async def work(redis: RedisClient) -> None:
+        limiter = Limiter(runner(redis), KEY, rate_per_s=1_000, batch=10)
         assert await limiter.left() == 98
         for _ in range(5):
             await limiter.take(10)
@@ -115,9 +115,9 @@ def test_what_is_left_is_what_can_be_granted_at_once(redis_url: str) -> None:
 
 
 def test_a_limit_that_is_not_used_leaves_nothing_behind(redis_url: str) -> None:
-    async def work(link: Link) -> None:
-        await Limiter(runner(link), KEY, rate_per_s=10, batch=10).take(1)
-        (ms,) = await link.call([("PTTL", KEY)])
+    async def work(redis: RedisClient) -> None:
+        await Limiter(runner(redis), KEY, rate_per_s=10, batch=10).take(1)
+        (ms,) = await redis.call([("PTTL", KEY)])
         assert 0 < ms < 2_000
 
     with_redis(redis_url, work)
@@ -127,18 +127,18 @@ def test_four_dispatchers_together_use_the_rate_and_never_more(redis_url: str) -
     rate, seconds = 400, 1.5
     sends: list[tuple[int, int]] = []
 
-    async def work(link: Link) -> None:
+    async def work(redis: RedisClient) -> None:
         began = trio.current_time()
 
         async def dispatcher() -> None:
-            limiter = Limiter(runner(link), KEY, rate_per_s=rate, batch=100)
+            limiter = Limiter(runner(redis), KEY, rate_per_s=rate, batch=100)
             while True:
                 grant = await limiter.take(100)
                 start = trio.current_time() + grant.wait_us / SECOND
                 if start - began > seconds:
                     return
                 if grant.tokens:
-                    (us,) = await link.call([("TIME",)])
+                    (us,) = await redis.call([("TIME",)])
                     sends.append((grant.end_us, grant.tokens))
                     assert int(us[0]) > 0
                 await trio.sleep_until(start)

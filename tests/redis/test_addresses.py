@@ -1,4 +1,4 @@
-"""Where and how the link connects: socket, TCP, TLS, log-in, database, Sentinel; and its URLs."""
+"""Where and how the client connects: socket, TCP, TLS, log-in, database, Sentinel; and its URLs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from gateway.redis.address import AddressError, Endpoint, parse_address
-from gateway.redis.client import Limits, StoreUnavailable
+from gateway.redis.client import Limits, RedisUnavailable
 from gateway.redis.server.binary import find_binary
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.fake_redis import TLS, Canned, Proxy, listen_tcp
@@ -26,12 +26,12 @@ def test_a_user_with_a_password_is_logged_in_to_the_database_named(
     loop: Loop, redis_server: EmbeddedRedis, redis_url: str
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as admin:
+        async with loop.open_client(redis_url) as admin:
             await admin.call([("ACL", "SETUSER", "tester", "on", ">s:c/t", "~*", "+@all")])
             url = redis_url.replace("unix://", "unix://tester:s%3Ac%2Ft@") + "?db=3"
-            async with loop.open_link(url) as link:
-                assert await link.call([("ACL", "WHOAMI"), ("SET", "a", 3)]) == [b"tester", b"OK"]
-                async with link.session("a") as session:
+            async with loop.open_client(url) as client:
+                assert await client.call([("ACL", "WHOAMI"), ("SET", "a", 3)]) == [b"tester", b"OK"]
+                async with client.session("a") as session:
                     assert await session.call([("ACL", "WHOAMI"), ("GET", "a")]) == [
                         b"tester",
                         b"3",
@@ -49,9 +49,9 @@ def test_a_user_with_a_password_is_logged_in_to_the_database_named(
 def test_a_wrong_password_is_told_and_not_shown(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
         url = redis_url.replace("unix://", "unix://nobody:hidden-word@")
-        async with loop.open_link(url, IMPATIENT) as link:
-            with pytest.raises(StoreUnavailable, match="WRONGPASS") as caught:
-                await link.call([("PING",)])
+        async with loop.open_client(url, IMPATIENT) as client:
+            with pytest.raises(RedisUnavailable, match="WRONGPASS") as caught:
+                await client.call([("PING",)])
             assert "hidden-word" not in str(caught.value)
 
     loop.run(main)
@@ -63,16 +63,16 @@ def test_tls_is_verified_and_used(loop: Loop, redis_server: EmbeddedRedis, redis
         port = listener.getsockname()[1]
         with Proxy(listener, redis_server.socket_path, tls=True):
             trusted = f"rediss://localhost:{port}?ssl_ca_certs={TLS / 'localhost-cert.pem'}"
-            async with loop.open_link(trusted, PATIENT) as link:
+            async with loop.open_client(trusted, PATIENT) as client:
                 big = b"x" * 500_000
-                assert await link.call([("SET", "a", big), ("GET", "a")]) == [b"OK", big]
-                replies = await loop.together(*[lambda: link.call([("INCR", "n")])] * 20)
+                assert await client.call([("SET", "a", big), ("GET", "a")]) == [b"OK", big]
+                replies = await loop.together(*[lambda: client.call([("INCR", "n")])] * 20)
                 assert sorted(reply[0] for reply in replies) == list(range(1, 21))
-            async with loop.open_link(f"rediss://localhost:{port}", IMPATIENT) as link:
+            async with loop.open_client(f"rediss://localhost:{port}", IMPATIENT) as client:
                 with pytest.raises(
-                    StoreUnavailable, match=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"
+                    RedisUnavailable, match=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"
                 ):
-                    await link.call([("PING",)])
+                    await client.call([("PING",)])
 
     loop.run(main)
 
@@ -119,10 +119,10 @@ def test_sentinels_are_asked_in_turn_for_the_master(
     async def main() -> None:
         dead = free_port()
         url = f"redis+sentinel://:word@127.0.0.1:{dead},127.0.0.1:{sentinel}/orders/2"
-        async with loop.open_link(url, PATIENT) as link:
-            await link.call([("SET", "a", "by sentinel")])
-        async with loop.open_link(f"redis://:word@127.0.0.1:{master}/2") as link:
-            assert await link.call([("GETDEL", "a")]) == [b"by sentinel"]
+        async with loop.open_client(url, PATIENT) as client:
+            await client.call([("SET", "a", "by sentinel")])
+        async with loop.open_client(f"redis://:word@127.0.0.1:{master}/2") as client:
+            assert await client.call([("GETDEL", "a")]) == [b"by sentinel"]
 
     loop.run(main)
 
@@ -130,9 +130,9 @@ def test_sentinels_are_asked_in_turn_for_the_master(
 def test_a_service_no_sentinel_knows_is_told(loop: Loop, sentinel_world: tuple[int, int]) -> None:
     async def main() -> None:
         url = f"redis+sentinel://127.0.0.1:{sentinel_world[1]}/absent"
-        async with loop.open_link(url, IMPATIENT) as link:
-            with pytest.raises(StoreUnavailable, match="does not know that service"):
-                await link.call([("PING",)])
+        async with loop.open_client(url, IMPATIENT) as client:
+            with pytest.raises(RedisUnavailable, match="does not know that service"):
+                await client.call([("PING",)])
 
     loop.run(main)
 
@@ -155,20 +155,20 @@ def test_after_a_failover_the_new_master_is_found_and_an_old_one_is_not_believed
         sentinel = Canned(listeners[2], {"SENTINEL": master_answer(ports[0])})
         url = f"redis+sentinel://127.0.0.1:{ports[2]}/orders"
         with old, new, sentinel:
-            async with loop.open_link(url, PATIENT) as link:
-                assert await link.call([("GET", "a")]) == [b"old"]
+            async with loop.open_client(url, PATIENT) as client:
+                assert await client.call([("GET", "a")]) == [b"old"]
                 # The old master steps down, the sentinel names the new one a moment too early.
                 old.answers |= {"ROLE": role_replica, "GET": b"-READONLY stepped down\r\n"}
                 sentinel.answers["SENTINEL"] = master_answer(ports[1])
-                with pytest.raises(StoreUnavailable, match="READONLY"):
-                    await link.call([("GET", "a")])
+                with pytest.raises(RedisUnavailable, match="READONLY"):
+                    await client.call([("GET", "a")])
 
                 async def promote() -> None:
                     while new.connections < 2:
                         await loop.turn()
                     new.answers["ROLE"] = role_master
 
-                outcomes = await loop.together(lambda: link.call([("GET", "a")]), promote)
+                outcomes = await loop.together(lambda: client.call([("GET", "a")]), promote)
                 assert outcomes[0] == [b"new"]
                 assert old.connections == 1
 
@@ -234,7 +234,7 @@ def test_a_faulty_url_is_refused_with_a_reason(url: str, reason: str) -> None:
 
 def test_a_faulty_url_is_refused_on_opening_with_unreadable_tls_files_too(loop: Loop) -> None:
     async def main(url: str) -> None:
-        async with loop.open_link(url):
+        async with loop.open_client(url):
             pytest.fail("opened")
 
     for url in ("http://h", "rediss://h?ssl_ca_certs=/absent.pem"):
@@ -245,7 +245,7 @@ def test_a_faulty_url_is_refused_on_opening_with_unreadable_tls_files_too(loop: 
 def test_the_socket_of_a_path_with_odd_characters_is_reached(loop: Loop, short_dir: Path) -> None:
     async def main() -> None:
         with EmbeddedRedis(short_dir / 'a "b" \\c') as server:
-            async with loop.open_link(server.url) as link:
-                assert await link.call([("PING",)]) == [b"PONG"]
+            async with loop.open_client(server.url) as client:
+                assert await client.call([("PING",)]) == [b"PONG"]
 
     loop.run(main)

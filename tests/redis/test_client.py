@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.redis.client import (
+    CommandRefused,
     ErrorReply,
     Limits,
     OutcomeUnknown,
-    StoreReplyError,
-    StoreUnavailable,
+    RedisUnavailable,
 )
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.fake_redis import Proxy, listen_unix
@@ -21,8 +21,8 @@ from tests.worlds.loops import Loop
 
 def test_a_call_is_answered_in_order_with_plain_values(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            assert await link.call(
+        async with loop.open_client(redis_url) as redis:
+            assert await redis.call(
                 [
                     ("SET", b"\x00\xff", "\u043f\u0440\u0438\u0432\u0435\u0442"),
                     ("GET", b"\x00\xff"),
@@ -32,19 +32,19 @@ def test_a_call_is_answered_in_order_with_plain_values(loop: Loop, redis_url: st
                     ("LRANGE", "l", 0, -1),
                 ]
             ) == [b"OK", "\u043f\u0440\u0438\u0432\u0435\u0442".encode(), None, 41, 2, [b"a", b"1"]]
-            assert await link.call([]) == []
+            assert await redis.call([]) == []
 
     loop.run(main)
 
 
 def test_many_callers_at_once_each_get_their_own_replies(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
+        async with loop.open_client(redis_url) as redis:
 
             async def caller(number: int) -> bool:
                 size = number % 7 + 1
                 sent = [("ECHO", f"{number}/{i}") for i in range(size)]
-                replies = await link.call(sent)
+                replies = await redis.call(sent)
                 return replies == [f"{number}/{i}".encode() for i in range(size)]
 
             answers = await loop.together(*(lambda n=n: caller(n) for n in range(300)))
@@ -56,10 +56,10 @@ def test_many_callers_at_once_each_get_their_own_replies(loop: Loop, redis_url: 
 def test_a_large_call_and_a_large_reply_pass(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
         big = b"x" * (8 * 1024 * 1024)
-        async with loop.open_link(redis_url) as link:
-            stored = await link.call([("SET", "big", big), ("GET", "big")])
+        async with loop.open_client(redis_url) as redis:
+            stored = await redis.call([("SET", "big", big), ("GET", "big")])
             assert stored == [b"OK", big]
-            counted = await link.call([("INCR", "n")] * 5000)
+            counted = await redis.call([("INCR", "n")] * 5000)
             assert counted == list(range(1, 5001))
 
     loop.run(main)
@@ -69,33 +69,33 @@ def test_a_refused_command_raises_and_names_it_and_the_others_are_done(
     loop: Loop, redis_url: str
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            with pytest.raises(StoreReplyError, match="Redis refused INCR: ERR value") as caught:
-                await link.call([("SET", "word", "x"), ("INCR", "word"), ("SET", "other", 1)])
+        async with loop.open_client(redis_url) as redis:
+            with pytest.raises(CommandRefused, match="Redis refused INCR: ERR value") as caught:
+                await redis.call([("SET", "word", "x"), ("INCR", "word"), ("SET", "other", 1)])
             assert (caught.value.code, caught.value.index) == ("ERR", 1)
             assert caught.value.replies[0] == caught.value.replies[2] == b"OK"
             assert isinstance(caught.value.replies[1], ErrorReply)
-            assert await link.call([("GET", "other")]) == [b"1"]
+            assert await redis.call([("GET", "other")]) == [b"1"]
 
     loop.run(main)
 
 
 def test_an_error_inside_exec_is_not_overlooked(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            await link.call([("SET", "word", "x")])
-            with pytest.raises(StoreReplyError, match="Redis refused EXEC: WRONGTYPE"):
-                await link.call([("MULTI",), ("SET", "a", 1), ("RPUSH", "word", 1), ("EXEC",)])
+        async with loop.open_client(redis_url) as redis:
+            await redis.call([("SET", "word", "x")])
+            with pytest.raises(CommandRefused, match="Redis refused EXEC: WRONGTYPE"):
+                await redis.call([("MULTI",), ("SET", "a", 1), ("RPUSH", "word", 1), ("EXEC",)])
 
     loop.run(main)
 
 
 def test_a_caller_s_mistake_harms_nobody_else(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
+        async with loop.open_client(redis_url) as redis:
             with pytest.raises(TypeError):
-                await link.call([("SET", "a", None)])  # type: ignore[list-item]
-            assert await link.call([("GET", "a")]) == [None]
+                await redis.call([("SET", "a", None)])  # type: ignore[list-item]
+            assert await redis.call([("GET", "a")]) == [None]
 
     loop.run(main)
 
@@ -104,15 +104,15 @@ def test_a_watched_key_changed_by_another_session_makes_exec_nil(
     loop: Loop, redis_url: str
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            async with link.session("a") as loser, link.session("a") as winner:
+        async with loop.open_client(redis_url) as redis:
+            async with redis.session("a") as loser, redis.session("a") as winner:
                 await loser.call([("WATCH", "k"), ("GET", "k")])
                 await winner.call([("WATCH", "k"), ("GET", "k")])
                 first = await winner.call([("MULTI",), ("SET", "k", "winner"), ("EXEC",)])
                 second = await loser.call([("MULTI",), ("SET", "k", "loser"), ("EXEC",)])
             assert first[-1] == [b"OK"]
             assert second[-1] is None
-            assert await link.call([("GET", "k")]) == [b"winner"]
+            assert await redis.call([("GET", "k")]) == [b"winner"]
 
     loop.run(main)
 
@@ -121,10 +121,10 @@ def test_a_session_left_normally_is_reused_and_one_left_by_an_exception_is_not(
     loop: Loop, redis_url: str
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
+        async with loop.open_client(redis_url) as redis:
 
             async def visit(fault: Exception | None = None) -> Any:
-                async with link.session("a") as session:
+                async with redis.session("a") as session:
                     identity = (await session.call([("CLIENT", "ID")]))[0]
                     if fault is not None:
                         await session.call([("WATCH", "k")])
@@ -136,27 +136,27 @@ def test_a_session_left_normally_is_reused_and_one_left_by_an_exception_is_not(
             with pytest.raises(KeyError):
                 await visit(KeyError())
             assert await visit() != first
-            assert link.statistics().sessions_in_use == 0
+            assert redis.statistics().sessions_in_use == 0
 
     loop.run(main)
 
 
 def test_a_session_cancelled_in_the_middle_is_not_reused(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            async with link.session("a") as session:
+        async with loop.open_client(redis_url) as redis:
+            async with redis.session("a") as session:
                 first = (await session.call([("CLIENT", "ID")]))[0]
 
             async def wait_for_ever() -> None:
-                async with link.session("a") as session:
+                async with redis.session("a") as session:
                     await session.call([("BLPOP", "nothing", 0)])
 
             async def blocked() -> None:
-                while b"blocked_clients:1" not in (await link.call([("INFO", "clients")]))[0]:
+                while b"blocked_clients:1" not in (await redis.call([("INFO", "clients")]))[0]:
                     await loop.turn()
 
             await loop.cancelled_when(wait_for_ever, blocked)
-            async with link.session("a") as session:
+            async with redis.session("a") as session:
                 assert (await session.call([("CLIENT", "ID")]))[0] != first
 
     loop.run(main)
@@ -165,12 +165,12 @@ def test_a_session_cancelled_in_the_middle_is_not_reused(loop: Loop, redis_url: 
 def test_sessions_are_bounded_and_waiting_for_one_is_too(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
         limits = Limits(sessions_max=2, session_wait_s=0.05)
-        async with loop.open_link(redis_url, limits) as link:
-            async with link.session("a"), link.session("a"):
-                with pytest.raises(StoreUnavailable, match="All 2 session connections"):
-                    async with link.session("a"):
+        async with loop.open_client(redis_url, limits) as redis:
+            async with redis.session("a"), redis.session("a"):
+                with pytest.raises(RedisUnavailable, match="All 2 session connections"):
+                    async with redis.session("a"):
                         pytest.fail("a third session")
-            async with link.session("a") as session:
+            async with redis.session("a") as session:
                 assert await session.call([("PING",)]) == [b"PONG"]
 
     loop.run(main)
@@ -178,14 +178,14 @@ def test_sessions_are_bounded_and_waiting_for_one_is_too(loop: Loop, redis_url: 
 
 def test_more_callers_than_sessions_all_get_their_turn(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url, Limits(sessions_max=3)) as link:
+        async with loop.open_client(redis_url, Limits(sessions_max=3)) as redis:
 
             async def once() -> Any:
-                async with link.session("a") as session:
+                async with redis.session("a") as session:
                     return (await session.call([("INCR", "n")]))[0]
 
             assert sorted(await loop.together(*[once] * 30)) == list(range(1, 31))
-            assert link.statistics().sessions_idle <= 3
+            assert redis.statistics().sessions_idle <= 3
 
     loop.run(main)
 
@@ -196,22 +196,22 @@ def test_a_cancelled_call_s_reply_is_dropped_and_shifts_to_nobody(
     async def main() -> None:
         path = short_dir / "proxy.sock"
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}") as link:
-                await link.call([("PING",)])
+            async with loop.open_client(f"unix://{path}") as redis:
+                await redis.call([("PING",)])
                 proxy.hold()
 
                 async def held() -> None:
                     await loop.in_thread(lambda: proxy.held.wait(10))
 
-                await loop.cancelled_when(lambda: link.call([("ECHO", "dropped")] * 3), held)
-                assert link.statistics().commands_in_flight == 3
+                await loop.cancelled_when(lambda: redis.call([("ECHO", "dropped")] * 3), held)
+                assert redis.statistics().commands_in_flight == 3
 
                 async def release() -> None:
                     proxy.release()
 
-                replies = await loop.together(lambda: link.call([("ECHO", "mine")]), release)
+                replies = await loop.together(lambda: redis.call([("ECHO", "mine")]), release)
                 assert replies[0] == [b"mine"]
-                assert link.statistics().reconnects == 0
+                assert redis.statistics().reconnects == 0
 
     loop.run(main)
 
@@ -223,26 +223,26 @@ def test_what_exceeds_the_limits_waits_its_turn(
         path = short_dir / "proxy.sock"
         limits = Limits(commands_in_flight_max=10, callers_waiting_max=3)
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}", limits) as link:
-                await link.call([("PING",)])
+            async with loop.open_client(f"unix://{path}", limits) as redis:
+                await redis.call([("PING",)])
                 proxy.hold()
 
                 async def look() -> None:
                     await loop.in_thread(lambda: proxy.held.wait(10))
-                    seen = link.statistics()
+                    seen = redis.statistics()
                     assert (seen.commands_in_flight, seen.callers_waiting) == (8, 3)
-                    with pytest.raises(StoreUnavailable, match="3 calls wait"):
-                        await link.call([("PING",)])
+                    with pytest.raises(RedisUnavailable, match="3 calls wait"):
+                        await redis.call([("PING",)])
                     proxy.release()
 
                 async def four() -> Any:
-                    return await link.call([("INCR", "n")] * 4)
+                    return await redis.call([("INCR", "n")] * 4)
 
                 results = await loop.together(*[four] * 5, look)
                 assert results.pop() is None
                 # trio starts the callers in any order.
                 assert sorted(results) == [[i + 1, i + 2, i + 3, i + 4] for i in range(0, 20, 4)]
-                assert link.statistics().callers_waiting == 0
+                assert redis.statistics().callers_waiting == 0
 
     loop.run(main)
 
@@ -254,22 +254,22 @@ def test_waiting_for_room_ends_with_the_time_out_and_nothing_is_sent(
         path = short_dir / "proxy.sock"
         limits = Limits(bytes_in_flight_max=60, timeout_s=0.1)
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}", limits) as link:
-                await link.call([("PING",)])
+            async with loop.open_client(f"unix://{path}", limits) as redis:
+                await redis.call([("PING",)])
                 proxy.hold()
 
                 async def incr(key: str) -> Any:
-                    return await link.call([("INCRBY", key, 12345678)])
+                    return await redis.call([("INCRBY", key, 12345678)])
 
                 async def second() -> Any:
-                    while link.statistics().commands_in_flight == 0:
+                    while redis.statistics().commands_in_flight == 0:
                         await loop.turn()
                     return await incr("second")
 
                 outcomes = await loop.together(lambda: incr("first"), second)
-                assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, StoreUnavailable]
+                assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, RedisUnavailable]
                 proxy.release()
-            async with loop.open_link(redis_url) as direct:
+            async with loop.open_client(redis_url) as direct:
                 assert await direct.call([("GET", "first"), ("GET", "second")]) == [
                     b"12345678",
                     None,
@@ -281,24 +281,24 @@ def test_waiting_for_room_ends_with_the_time_out_and_nothing_is_sent(
 def test_a_call_beyond_the_limits_is_a_programming_error(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
         limits = Limits(commands_in_flight_max=10, bytes_in_flight_max=1000)
-        async with loop.open_link(redis_url, limits) as link:
-            await link.call([("PING",)])
+        async with loop.open_client(redis_url, limits) as redis:
+            await redis.call([("PING",)])
             with pytest.raises(ValueError, match="split it"):
-                await link.call([("PING",)] * 11)
+                await redis.call([("PING",)] * 11)
             with pytest.raises(ValueError, match="split it"):
-                await link.call([("ECHO", "x" * 1000)])
+                await redis.call([("ECHO", "x" * 1000)])
 
     loop.run(main)
 
 
 def test_the_figures_add_up(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            before = link.statistics()
-            await link.call([("PING",)])
-            start = link.statistics()
-            await link.call([("ECHO", "abc"), ("PING",)])
-            end = link.statistics()
+        async with loop.open_client(redis_url) as redis:
+            before = redis.statistics()
+            await redis.call([("PING",)])
+            start = redis.statistics()
+            await redis.call([("ECHO", "abc"), ("PING",)])
+            end = redis.statistics()
             assert not before.connected
             assert start.connected
             assert end.round_trips - start.round_trips == 1
@@ -314,23 +314,23 @@ def test_the_figures_add_up(loop: Loop, redis_url: str) -> None:
 
 def test_closing_ends_calls_in_flight_and_refuses_later_ones(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            await link.call([("PING",)])
+        async with loop.open_client(redis_url) as redis:
+            await redis.call([("PING",)])
 
             async def blocked() -> Any:
-                return await link.call([("BLPOP", "nothing", 0)])
+                return await redis.call([("BLPOP", "nothing", 0)])
 
             async def close() -> None:
-                while link.statistics().commands_in_flight == 0:
+                while redis.statistics().commands_in_flight == 0:
                     await loop.turn()
                 # The bytes leave at the end of the turn in which the call was made.
                 await loop.turn()
-                await link.aclose()
+                await redis.aclose()
 
             outcome, _ = await loop.together(blocked, close)
             assert type(outcome) is OutcomeUnknown
-            for use in (link.call([("PING",)]), link.session("a").__aenter__()):
-                with pytest.raises(StoreUnavailable, match="closed"):
+            for use in (redis.call([("PING",)]), redis.session("a").__aenter__()):
+                with pytest.raises(RedisUnavailable, match="closed"):
                     await use
 
     loop.run(main)
@@ -338,7 +338,7 @@ def test_closing_ends_calls_in_flight_and_refuses_later_ones(loop: Loop, redis_u
 
 def test_what_the_block_raises_passes_unchanged(loop: Loop, redis_url: str) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url):
+        async with loop.open_client(redis_url):
             raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from gateway.redis.client import (
+    CommandRefused,
     Limits,
-    Link,
     Moved,
     OutcomeUnknown,
-    StoreReplyError,
-    StoreUnavailable,
+    RedisClient,
+    RedisUnavailable,
 )
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.fake_redis import Canned, Proxy, listen_tcp, listen_unix
@@ -35,14 +35,14 @@ def test_a_connection_cut_inside_the_answer_leaves_the_outcome_unknown_and_is_ma
     async def main() -> None:
         path = short_dir / "proxy.sock"
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}", PATIENT) as link:
-                await link.call([("PING",)])
+            async with loop.open_client(f"unix://{path}", PATIENT) as redis:
+                await redis.call([("PING",)])
                 proxy.cut_after(reply_bytes)
                 with pytest.raises(OutcomeUnknown, match="lost before the answer"):
-                    await link.call([("ECHO", "abc"), ("INCR", "n"), ("PING",)])
+                    await redis.call([("ECHO", "abc"), ("INCR", "n"), ("PING",)])
                 # It had been done, as it happens.
-                assert await link.call([("GET", "n")]) == [b"1"]
-                assert link.statistics().reconnects == 1
+                assert await redis.call([("GET", "n")]) == [b"1"]
+                assert redis.statistics().reconnects == 1
 
     loop.run(main)
 
@@ -53,24 +53,24 @@ def test_every_call_in_flight_learns_of_a_cut(
     async def main() -> None:
         path = short_dir / "proxy.sock"
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}", PATIENT) as link:
-                await link.call([("PING",)])
+            async with loop.open_client(f"unix://{path}", PATIENT) as redis:
+                await redis.call([("PING",)])
                 proxy.hold()
 
                 async def cut() -> None:
                     await loop.in_thread(lambda: proxy.held.wait(10))
-                    while link.statistics().commands_in_flight < 5:
+                    while redis.statistics().commands_in_flight < 5:
                         await loop.turn()
                     await loop.turn()
                     proxy.drop_all()
 
                 async def incr() -> Any:
-                    return await link.call([("INCR", "n")])
+                    return await redis.call([("INCR", "n")])
 
                 outcomes = await loop.together(*[incr] * 5, cut)
                 assert [type(outcome) for outcome in outcomes[:5]] == [OutcomeUnknown] * 5
                 proxy.release()
-                assert await link.call([("PING",)]) == [b"PONG"]
+                assert await redis.call([("PING",)]) == [b"PONG"]
 
     loop.run(main)
 
@@ -82,14 +82,14 @@ def test_a_late_answer_breaks_the_connection_and_reaches_nobody(
         path = short_dir / "proxy.sock"
         limits = Limits(timeout_s=0.05, down_wait_s=10.0)
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}", limits) as link:
-                await link.call([("PING",)])
+            async with loop.open_client(f"unix://{path}", limits) as redis:
+                await redis.call([("PING",)])
                 proxy.hold()
                 with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.05 s"):
-                    await link.call([("ECHO", "late")])
+                    await redis.call([("ECHO", "late")])
                 proxy.release()
-                assert await link.call([("ECHO", "next")]) == [b"next"]
-                assert (link.statistics().timeouts, link.statistics().reconnects) == (1, 1)
+                assert await redis.call([("ECHO", "next")]) == [b"next"]
+                assert (redis.statistics().timeouts, redis.statistics().reconnects) == (1, 1)
 
     loop.run(main)
 
@@ -98,15 +98,15 @@ def test_kill_9_of_the_server_in_the_middle_of_a_call(loop: Loop, short_dir: Pat
     async def main() -> None:
         server = EmbeddedRedis(short_dir)
         with server:
-            async with loop.open_link(server.url, PATIENT) as link:
-                await link.call([("SET", "kept", "yes")])
+            async with loop.open_client(server.url, PATIENT) as redis:
+                await redis.call([("SET", "kept", "yes")])
 
                 async def blocked() -> Any:
-                    async with link.session("a") as session:
+                    async with redis.session("a") as session:
                         return await session.call([("BLPOP", "nothing", 0)])
 
                 async def kill() -> None:
-                    while b"blocked_clients:1" not in (await link.call([("INFO", "clients")]))[0]:
+                    while b"blocked_clients:1" not in (await redis.call([("INFO", "clients")]))[0]:
                         await loop.turn()
                     assert server.pid is not None
                     os.kill(server.pid, signal.SIGKILL)
@@ -114,31 +114,31 @@ def test_kill_9_of_the_server_in_the_middle_of_a_call(loop: Loop, short_dir: Pat
                 outcomes = await loop.together(blocked, kill)
                 assert type(outcomes[0]) is OutcomeUnknown
                 await loop.in_thread(server.ensure_running)
-                assert await answered(link, ("GET", "kept")) == b"yes"
-                async with link.session("a") as session:
+                assert await answered(redis, ("GET", "kept")) == b"yes"
+                async with redis.session("a") as session:
                     assert await session.call([("PING",)]) == [b"PONG"]
                 assert server.restarts == 1
 
     loop.run(main)
 
 
-async def answered(link: Link, command: tuple[str, ...]) -> Any:
-    """Asks again for as long as the link has not noticed yet that the server is another one."""
+async def answered(redis: RedisClient, command: tuple[str, ...]) -> Any:
+    """Asks again for as long as the client has not noticed yet that the server is another one."""
     while True:
         try:
-            return (await link.call([command]))[0]
-        except StoreUnavailable:
+            return (await redis.call([command]))[0]
+        except RedisUnavailable:
             continue
 
 
 def test_while_redis_is_away_calls_fail_soon_and_say_where(loop: Loop, short_dir: Path) -> None:
     async def main() -> None:
         path = short_dir / "nobody.sock"
-        async with loop.open_link(f"unix://:secret@{path}", IMPATIENT) as link:
-            for use in (link.call([("PING",)]), link.session("a").__aenter__()):
-                with pytest.raises(StoreUnavailable) as caught:
+        async with loop.open_client(f"unix://:secret@{path}", IMPATIENT) as redis:
+            for use in (redis.call([("PING",)]), redis.session("a").__aenter__()):
+                with pytest.raises(RedisUnavailable) as caught:
                     await use
-                assert type(caught.value) is StoreUnavailable
+                assert type(caught.value) is RedisUnavailable
                 assert str(path) in str(caught.value)
                 assert "No such file" in str(caught.value)
                 assert "secret" not in str(caught.value)
@@ -151,19 +151,19 @@ def test_a_call_that_waits_is_done_when_redis_comes_back(
 ) -> None:
     async def main() -> None:
         path = short_dir / "later.sock"
-        async with loop.open_link(f"unix://{path}", PATIENT) as link:
+        async with loop.open_client(f"unix://{path}", PATIENT) as redis:
 
             async def in_session() -> Any:
-                async with link.session("a") as session:
+                async with redis.session("a") as session:
                     return await session.call([("PING",)])
 
             async def start() -> Proxy:
-                while link.statistics().callers_waiting == 0:
+                while redis.statistics().callers_waiting == 0:
                     await loop.turn()
                 return Proxy(listen_unix(path), redis_server.socket_path)
 
             *outcomes, proxy = await loop.together(
-                lambda: link.call([("PING",)]), in_session, start
+                lambda: redis.call([("PING",)]), in_session, start
             )
             assert outcomes == [[b"PONG"], [b"PONG"]]
         proxy.close()
@@ -176,12 +176,12 @@ def test_a_caller_that_gave_up_waiting_is_not_served_later(
 ) -> None:
     async def main() -> None:
         path = short_dir / "later.sock"
-        async with loop.open_link(f"unix://{path}", IMPATIENT) as link:
-            with pytest.raises(StoreUnavailable):
-                await link.call([("INCR", "given-up")])
-            assert link.statistics().callers_waiting == 0
+        async with loop.open_client(f"unix://{path}", IMPATIENT) as redis:
+            with pytest.raises(RedisUnavailable):
+                await redis.call([("INCR", "given-up")])
+            assert redis.statistics().callers_waiting == 0
             with Proxy(listen_unix(path), redis_server.socket_path):
-                assert await answered(link, ("GET", "given-up")) is None
+                assert await answered(redis, ("GET", "given-up")) is None
 
     loop.run(main)
 
@@ -195,9 +195,9 @@ def test_a_server_that_is_not_redis_or_is_full_is_away(loop: Loop, greeting: byt
         port = listener.getsockname()[1]
         with Canned(listener, {}) as server:
             server.greeting = greeting
-            async with loop.open_link(f"redis://127.0.0.1:{port}", IMPATIENT) as link:
-                with pytest.raises(StoreUnavailable, match="is away"):
-                    await link.call([("PING",)])
+            async with loop.open_client(f"redis://127.0.0.1:{port}", IMPATIENT) as redis:
+                with pytest.raises(RedisUnavailable, match="is away"):
+                    await redis.call([("PING",)])
 
     loop.run(main)
 
@@ -213,7 +213,7 @@ def canned(answers: dict[str, bytes]) -> tuple[Canned, str]:
         "LOADING Redis is loading the dataset in memory",
         "TRYAGAIN Multiple keys request during rehashing of slot",
         "CLUSTERDOWN The cluster is down",
-        "MASTERDOWN Link with MASTER is down",
+        "MASTERDOWN RedisClient with MASTER is down",
         "READONLY You can't write against a read only replica.",
         "OOM command not allowed when used memory > 'maxmemory'.",
         "MISCONF Errors writing to the AOF file: No space left on device",
@@ -223,13 +223,13 @@ def test_a_server_that_cannot_serve_now_is_unavailable(loop: Loop, error: str) -
     async def main() -> None:
         server, url = canned({"SET": f"-{error}\r\n".encode(), "GET": b"+x\r\n"})
         with server:
-            async with loop.open_link(url, PATIENT) as link:
-                with pytest.raises(StoreUnavailable, match=error.split()[0]) as caught:
-                    await link.call([("SET", "a", 1)])
-                assert type(caught.value) is StoreUnavailable
+            async with loop.open_client(url, PATIENT) as redis:
+                with pytest.raises(RedisUnavailable, match=error.split()[0]) as caught:
+                    await redis.call([("SET", "a", 1)])
+                assert type(caught.value) is RedisUnavailable
                 # One of two was done, so of the call as a whole nobody can say.
                 with pytest.raises(OutcomeUnknown):
-                    await link.call([("GET", "a"), ("SET", "a", 1)])
+                    await redis.call([("GET", "a"), ("SET", "a", 1)])
 
     loop.run(main)
 
@@ -238,46 +238,46 @@ def test_a_server_that_still_loads_is_waited_for(loop: Loop) -> None:
     async def main() -> None:
         server, url = canned({"GET": b"+x\r\n", "PING": b"-LOADING wait\r\n"})
         with server:
-            async with loop.open_link(url, PATIENT) as link:
+            async with loop.open_client(url, PATIENT) as redis:
                 # The first attempt is refused; then the server has loaded.
                 async def loaded() -> None:
                     while server.connections < 2:
                         await loop.turn()
                     server.answers["PING"] = b"+PONG\r\n"
 
-                outcomes = await loop.together(lambda: link.call([("GET", "a")]), loaded)
+                outcomes = await loop.together(lambda: redis.call([("GET", "a")]), loaded)
                 assert outcomes[0] == [b"x"]
 
     loop.run(main)
 
 
-def test_a_replica_makes_the_link_connect_again(loop: Loop) -> None:
+def test_a_replica_makes_the_client_connect_again(loop: Loop) -> None:
     async def main() -> None:
         server, url = canned({"SET": b"-READONLY You can't write\r\n"})
         with server:
-            async with loop.open_link(url, PATIENT) as link:
-                async with link.session("a") as session:
+            async with loop.open_client(url, PATIENT) as redis:
+                async with redis.session("a") as session:
                     await session.call([("PING",)])
-                assert link.statistics().sessions_idle == 1
-                with pytest.raises(StoreUnavailable, match="READONLY"):
-                    await link.call([("SET", "a", 1)])
+                assert redis.statistics().sessions_idle == 1
+                with pytest.raises(RedisUnavailable, match="READONLY"):
+                    await redis.call([("SET", "a", 1)])
                 server.answers["SET"] = b"+OK\r\n"
-                assert await link.call([("SET", "a", 1)]) == [b"OK"]
-                assert (link.statistics().reconnects, link.statistics().sessions_idle) == (1, 0)
+                assert await redis.call([("SET", "a", 1)]) == [b"OK"]
+                assert (redis.statistics().reconnects, redis.statistics().sessions_idle) == (1, 0)
 
     loop.run(main)
 
 
-def test_a_replica_seen_in_a_session_makes_the_whole_link_connect_again(loop: Loop) -> None:
+def test_a_replica_seen_in_a_session_makes_the_whole_client_connect_again(loop: Loop) -> None:
     async def main() -> None:
         server, url = canned({"SET": b"-READONLY You can't write\r\n"})
         with server:
-            async with loop.open_link(url, PATIENT) as link:
-                with pytest.raises(StoreUnavailable, match="READONLY"):
-                    async with link.session("a") as session:
+            async with loop.open_client(url, PATIENT) as redis:
+                with pytest.raises(RedisUnavailable, match="READONLY"):
+                    async with redis.session("a") as session:
                         await session.call([("SET", "a", 1)])
-                assert await link.call([("PING",)]) == [b"PONG"]
-                assert link.statistics().reconnects == 1
+                assert await redis.call([("PING",)]) == [b"PONG"]
+                assert redis.statistics().reconnects == 1
 
     loop.run(main)
 
@@ -286,14 +286,14 @@ def test_calls_in_flight_beside_a_readonly_reply_are_still_answered(loop: Loop) 
     async def main() -> None:
         server, url = canned({"SET": b"-READONLY no\r\n", "GET": b"+x\r\n"})
         with server:
-            async with loop.open_link(url, PATIENT) as link:
-                await link.call([("PING",)])
+            async with loop.open_client(url, PATIENT) as redis:
+                await redis.call([("PING",)])
                 outcomes = await loop.together(
-                    lambda: link.call([("SET", "a", 1)]),
-                    lambda: link.call([("GET", "a")]),
-                    lambda: link.call([("GET", "a")]),
+                    lambda: redis.call([("SET", "a", 1)]),
+                    lambda: redis.call([("GET", "a")]),
+                    lambda: redis.call([("GET", "a")]),
                 )
-                assert type(outcomes[0]) is StoreUnavailable
+                assert type(outcomes[0]) is RedisUnavailable
                 assert outcomes[1:] == [[b"x"], [b"x"]]
 
     loop.run(main)
@@ -304,9 +304,9 @@ def test_a_slot_of_another_node_is_named(loop: Loop, word: str) -> None:
     async def main() -> None:
         server, url = canned({"GET": f"-{word} 3999 10.0.0.7:6381\r\n".encode()})
         with server:
-            async with loop.open_link(url) as link:
+            async with loop.open_client(url) as redis:
                 with pytest.raises(Moved, match=r"Slot 3999 is served by 10\.0\.0\.7:6381") as at:
-                    await link.call([("GET", "a")])
+                    await redis.call([("GET", "a")])
                 assert (at.value.slot, at.value.host, at.value.port) == (3999, "10.0.0.7", 6381)
                 assert at.value.asking is (word == "ASK")
 
@@ -317,11 +317,11 @@ def test_an_aborted_transaction_names_the_command_that_was_refused(
     loop: Loop, redis_url: str
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(redis_url) as link:
-            with pytest.raises(StoreReplyError) as caught:
-                await link.call([("MULTI",), ("SET", "a"), ("SET", "b", 1), ("EXEC",)])
+        async with loop.open_client(redis_url) as redis:
+            with pytest.raises(CommandRefused) as caught:
+                await redis.call([("MULTI",), ("SET", "a"), ("SET", "b", 1), ("EXEC",)])
             assert (caught.value.command, caught.value.index) == ("SET", 1)
-            assert await link.call([("GET", "b")]) == [None]
+            assert await redis.call([("GET", "b")]) == [None]
 
     loop.run(main)
 
@@ -330,10 +330,10 @@ def test_bytes_nobody_asked_for_break_the_connection(loop: Loop) -> None:
     async def main() -> None:
         server, url = canned({"GET": b"+x\r\n+surplus\r\n"})
         with server:
-            async with loop.open_link(url, PATIENT) as link:
-                assert await link.call([("GET", "a")]) == [b"x"]
+            async with loop.open_client(url, PATIENT) as redis:
+                assert await redis.call([("GET", "a")]) == [b"x"]
                 server.answers["GET"] = b"+y\r\n"
-                assert await answered(link, ("GET", "a")) == b"y"
+                assert await answered(redis, ("GET", "a")) == b"y"
                 assert server.connections == 2
 
     loop.run(main)
@@ -345,28 +345,28 @@ def test_a_call_on_a_connection_cut_a_moment_ago_fails_and_the_next_is_served(
     async def main() -> None:
         path = short_dir / "proxy.sock"
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
-            async with loop.open_link(f"unix://{path}", PATIENT) as link:
-                await link.call([("PING",)])
-                # The link had no turn yet in which to see it.
+            async with loop.open_client(f"unix://{path}", PATIENT) as redis:
+                await redis.call([("PING",)])
+                # The client had no turn yet in which to see it.
                 proxy.drop_all()
-                with pytest.raises(StoreUnavailable, match="was lost"):
-                    await link.call([("INCR", "n")])
-                assert await link.call([("GET", "n")]) == [None]
+                with pytest.raises(RedisUnavailable, match="was lost"):
+                    await redis.call([("INCR", "n")])
+                assert await redis.call([("GET", "n")]) == [None]
 
     loop.run(main)
 
 
 def test_closing_tells_callers_that_wait_for_redis(loop: Loop, short_dir: Path) -> None:
     async def main() -> None:
-        async with loop.open_link(f"unix://{short_dir / 'nobody.sock'}", PATIENT) as link:
+        async with loop.open_client(f"unix://{short_dir / 'nobody.sock'}", PATIENT) as redis:
 
             async def close() -> None:
-                while link.statistics().callers_waiting == 0:
+                while redis.statistics().callers_waiting == 0:
                     await loop.turn()
-                await link.aclose()
+                await redis.aclose()
 
-            outcomes = await loop.together(lambda: link.call([("PING",)]), close)
-            assert type(outcomes[0]) is StoreUnavailable
+            outcomes = await loop.together(lambda: redis.call([("PING",)]), close)
+            assert type(outcomes[0]) is RedisUnavailable
             assert "closed" in str(outcomes[0])
 
     loop.run(main)
@@ -377,10 +377,10 @@ def test_a_call_larger_than_the_kernel_takes_at_once_keeps_its_place(
 ) -> None:
     async def main() -> None:
         big = b"x" * 4_000_000
-        async with loop.open_link(redis_url) as link:
-            await link.call([("PING",)])
+        async with loop.open_client(redis_url) as redis:
+            await redis.call([("PING",)])
             outcomes = await loop.together(
-                *(lambda n=n: link.call([("ECHO", big), ("ECHO", n)]) for n in range(6))
+                *(lambda n=n: redis.call([("ECHO", big), ("ECHO", n)]) for n in range(6))
             )
             assert outcomes == [[big, str(n).encode()] for n in range(6)]
 
@@ -395,14 +395,14 @@ def test_a_redis_that_becomes_full_before_exec_has_done_nothing_and_is_away(
     cost receipts: the provider was told that they were taken."""
 
     async def main() -> None:
-        async with loop.open_link(redis_url) as link, link.session("a") as session:
+        async with loop.open_client(redis_url) as redis, redis.session("a") as session:
             await session.call([("WATCH", "n"), ("MULTI",), ("SET", "n", 1)])
-            await link.call([("CONFIG", "SET", setting, 1)])
+            await redis.call([("CONFIG", "SET", setting, 1)])
             try:
-                with pytest.raises(StoreUnavailable, match=f"cannot serve now: EXECABORT.*{code}"):
+                with pytest.raises(RedisUnavailable, match=f"cannot serve now: EXECABORT.*{code}"):
                     await session.call([("EXEC",)])
             finally:
-                await link.call([("CONFIG", "SET", setting, 0)])
-            assert await link.call([("GET", "n")]) == [None]
+                await redis.call([("CONFIG", "SET", setting, 0)])
+            assert await redis.call([("GET", "n")]) == [None]
 
     loop.run(main)

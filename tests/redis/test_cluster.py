@@ -19,13 +19,13 @@ from gateway.redis.address import Endpoint
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import (
     Command,
+    CommandRefused,
     Limits,
-    Link,
     OutcomeUnknown,
+    RedisClient,
+    RedisUnavailable,
     Reply,
     Session,
-    StoreReplyError,
-    StoreUnavailable,
 )
 from gateway.redis.cluster_slots import masters_of, slot_of
 from gateway.redis.script import Script
@@ -61,12 +61,12 @@ def counting(shard: int) -> Command:
     return ("HINCRBY", keys_of(shard).tag + "counts", "n", 1)
 
 
-async def counts(link: Link) -> set[int]:
-    replies = await link.call([("HGET", keys_of(s).tag + "counts", "n") for s in range(SHARDS)])
+async def counts(client: RedisClient) -> set[int]:
+    replies = await client.call([("HGET", keys_of(s).tag + "counts", "n") for s in range(SHARDS)])
     return {int(reply) for reply in replies}
 
 
-async def booked(link: Link, counter: CommitCounts) -> None:
+async def booked(client: RedisClient, counter: CommitCounts) -> None:
     """A transaction as the store makes them: reads, then writes what follows from that."""
     key, token = HERE + "sum", HERE + "t:1"
 
@@ -74,21 +74,23 @@ async def booked(link: Link, counter: CommitCounts) -> None:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
         return [("SET", key, int(value or 0) + 1), ("HINCRBY", HERE + "h", "n", 1)], None
 
-    await commit(link, token, attempt, counter)
+    await commit(client, token, attempt, counter)
 
 
 def test_a_call_over_all_shards_is_answered_in_order_in_one_round_trip_a_node(
     loop: Loop, cluster: RedisCluster
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
+        async with loop.open_client(cluster.url) as redis_client:
             keys = [keys_of(shard).tag + "a" for shard in range(SHARDS)]
-            await link.call([("SET", key, n) for n, key in enumerate(keys)])
-            before = link.statistics().round_trips
-            assert await link.call([("GET", key) for key in keys]) == [b"%d" % n for n in range(16)]
-            assert link.statistics().round_trips == before + 3
-            assert link.statistics().connected
-            assert await link.call([]) == []
+            await redis_client.call([("SET", key, n) for n, key in enumerate(keys)])
+            before = redis_client.statistics().round_trips
+            assert await redis_client.call([("GET", key) for key in keys]) == [
+                b"%d" % n for n in range(16)
+            ]
+            assert redis_client.statistics().round_trips == before + 3
+            assert redis_client.statistics().connected
+            assert await redis_client.call([]) == []
 
     loop.run(main)
     assert all(node.client.dbsize() > 0 for node in cluster.nodes)
@@ -98,11 +100,11 @@ def test_transactions_of_several_nodes_in_one_call_stay_whole(
     loop: Loop, cluster: RedisCluster
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
+        async with loop.open_client(cluster.url) as client:
             call: list[Command] = []
             for shard in range(SHARDS):
                 call += [("MULTI",), counting(shard), counting(shard), ("EXEC",)]
-            assert await link.call(call) == [b"OK", b"QUEUED", b"QUEUED", [1, 2]] * SHARDS
+            assert await client.call(call) == [b"OK", b"QUEUED", b"QUEUED", [1, 2]] * SHARDS
 
     loop.run(main)
 
@@ -111,15 +113,15 @@ def test_a_refused_command_is_named_by_its_place_and_the_others_are_done(
     loop: Loop, cluster: RedisCluster
 ) -> None:
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            await link.call([("SET", keys_of(7).tag + "counts", "x")])
-            with pytest.raises(StoreReplyError, match="Redis refused HINCRBY: WRONGTYPE") as caught:
-                await link.call([counting(shard) for shard in range(SHARDS)])
+        async with loop.open_client(cluster.url) as client:
+            await client.call([("SET", keys_of(7).tag + "counts", "x")])
+            with pytest.raises(CommandRefused, match="Redis refused HINCRBY: WRONGTYPE") as caught:
+                await client.call([counting(shard) for shard in range(SHARDS)])
             assert caught.value.index == 7
             others = caught.value.replies[:7] + caught.value.replies[8:]
             assert others == [1] * (SHARDS - 1)
             with pytest.raises(ValueError, match="larger than the client allows"):
-                await link.call([counting(0)] * 20_001)
+                await client.call([counting(0)] * 20_001)
 
     loop.run(main)
 
@@ -129,24 +131,24 @@ def test_each_node_learns_a_script_and_runs_it_once(loop: Loop, cluster: RedisCl
         node.client.script_flush()
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
+        async with loop.open_client(cluster.url) as redis_client:
             runs = [([keys_of(shard).tag + "n"], [1]) for shard in range(SHARDS)]
-            assert await COUNT.call_many(link, runs) == [1] * SHARDS
-            assert await COUNT.call_many(link, runs) == [2] * SHARDS
+            assert await COUNT.call_many(redis_client, runs) == [1] * SHARDS
+            assert await COUNT.call_many(redis_client, runs) == [2] * SHARDS
 
     loop.run(main)
 
 
 def test_a_session_is_to_the_node_of_its_key(loop: Loop, cluster: RedisCluster) -> None:
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
+        async with loop.open_client(cluster.url) as client:
             for shard in range(SHARDS):
                 key = keys_of(shard).tag + "a"
-                async with link.session(key) as loser:
+                async with client.session(key) as loser:
                     await loser.call([("WATCH", key), ("GET", key)])
-                    await link.call([("SET", key, 1)])
+                    await client.call([("SET", key, 1)])
                     assert (await loser.call([("MULTI",), ("DEL", key), ("EXEC",)]))[-1] is None
-            assert 3 <= link.statistics().sessions_idle <= SHARDS
+            assert 3 <= client.statistics().sessions_idle <= SHARDS
 
     loop.run(main)
 
@@ -157,24 +159,24 @@ def test_a_slot_that_has_moved_is_followed_and_nothing_is_done_twice(
     counter = CommitCounts()
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            await link.call([counting(shard) for shard in range(SHARDS)])
-            await booked(link, counter)
+        async with loop.open_client(cluster.url) as client:
+            await client.call([counting(shard) for shard in range(SHARDS)])
+            await booked(client, counter)
             cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
-            await link.call([counting(shard) for shard in range(SHARDS)])
-            assert await counts(link) == {2}
+            await client.call([counting(shard) for shard in range(SHARDS)])
+            assert await counts(client) == {2}
             cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
-            await booked(link, counter)
-            assert await link.call([("GET", HERE + "sum")]) == [b"2"]
-            await link.call([counting(shard) for shard in range(SHARDS)])
-            assert await counts(link) == {3}
+            await booked(client, counter)
+            assert await client.call([("GET", HERE + "sum")]) == [b"2"]
+            await client.call([counting(shard) for shard in range(SHARDS)])
+            assert await counts(client) == {3}
 
     loop.run(main)
     assert (counter.commits, counter.unknown) == (2, 0)
 
 
-def place_of(link: cluster_module.ClusterClient, slot: int) -> Endpoint:
-    node = link._map[slot]
+def place_of(client: cluster_module.ClusterClient, slot: int) -> Endpoint:
+    node = client._map[slot]
     assert node is not None
     return node.place
 
@@ -185,38 +187,38 @@ def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_ol
     slot = slot_of(HERE + "sum")
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            assert isinstance(link, cluster_module.ClusterClient)
-            await link.call([("SET", HERE + "sum", 1)])
-            place = place_of(link, slot)
-            old = masters_of(await link._connector.ask_node(place, ("CLUSTER", "SLOTS")), place)
+        async with loop.open_client(cluster.url) as client:
+            assert isinstance(client, cluster_module.ClusterClient)
+            await client.call([("SET", HERE + "sum", 1)])
+            place = place_of(client, slot)
+            old = masters_of(await client._connector.ask_node(place, ("CLUSTER", "SLOTS")), place)
             cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
-            assert await link.call([("GET", HERE + "sum")]) == [b"1"]
-            now_at = place_of(link, slot)
+            assert await client.call([("GET", HERE + "sum")]) == [b"1"]
+            now_at = place_of(client, slot)
             assert now_at != place
-            link._take(old)
-            assert place_of(link, slot) == now_at
+            client._take(old)
+            assert place_of(client, slot) == now_at
             monkeypatch.setattr(cluster_module, "HINT_HOLDS_S", 0.0)
-            link._take(old)
-            assert place_of(link, slot) == place
-            assert await link.call([("GET", HERE + "sum")]) == [b"1"], "it is told again"
+            client._take(old)
+            assert place_of(client, slot) == place
+            assert await client.call([("GET", HERE + "sum")]) == [b"1"], "it is told again"
 
     loop.run(main)
 
 
 def test_a_key_is_found_where_it_is_while_its_slot_moves(loop: Loop, cluster: RedisCluster) -> None:
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            await link.call([("SET", HERE + "old", 1)])
+        async with loop.open_client(cluster.url) as client:
+            await client.call([("SET", HERE + "old", 1)])
             target = cluster.other_master(cluster.master_of(HERE))
             with cluster.half_moved(HERE, target) as move_keys:
                 call: list[Command] = [("GET", HERE + "old"), counting(1), counting(2)]
-                assert await link.call(call) == [b"1", 1, 1]
+                assert await client.call(call) == [b"1", 1, 1]
                 move_keys()
-                assert await link.call(call) == [b"1", 2, 2]
+                assert await client.call(call) == [b"1", 2, 2]
                 whole: list[Command] = [("MULTI",), counting(1), ("EXEC",)]
-                assert await link.call(whole) == [b"OK", b"QUEUED", [3]]
-            assert await link.call(call) == [b"1", 4, 3]
+                assert await client.call(whole) == [b"OK", b"QUEUED", [3]]
+            assert await client.call(call) == [b"1", 4, 3]
 
     loop.run(main)
 
@@ -225,27 +227,29 @@ def test_a_transaction_waits_until_its_slot_has_moved(loop: Loop, cluster: Redis
     counter = CommitCounts()
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            await link.call([("SET", HERE + "a", 1), ("SET", HERE + "b", 2)])
+        async with loop.open_client(cluster.url) as client:
+            await client.call([("SET", HERE + "a", 1), ("SET", HERE + "b", 2)])
             target = cluster.other_master(cluster.master_of(HERE))
             moving = cluster.half_moved(HERE, target)
             move_keys = moving.__enter__()
 
             async def finish() -> None:
                 # Both are refused once at least: the slot is half moved when they begin.
-                before = link.statistics().commands
-                while link.statistics().commands < before + 8:
+                before = client.statistics().commands
+                while client.statistics().commands < before + 8:
                     await loop.turn()
                 move_keys()
                 moving.__exit__(None, None, None)
 
             works = (
-                lambda: booked(link, counter),
-                lambda: link.call([("MGET", HERE + "a", HERE + "b", HERE + "c")]),
+                lambda: booked(client, counter),
+                lambda: client.call([("MGET", HERE + "a", HERE + "b", HERE + "c")]),
                 finish,
             )
             assert await loop.together(*works) == [None, [[b"1", b"2", None]], None]
-            assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+            assert (
+                await client.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+            )
 
     loop.run(main)
     assert (counter.commits, counter.unknown) == (1, 0)
@@ -258,34 +262,36 @@ def test_a_transaction_on_a_slot_that_stays_half_moved_is_given_up_and_nothing_i
         monkeypatch.setattr(module, "MOVES_MAX", 3)
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            await link.call([("SET", HERE + "a", 1), ("SET", HERE + "b", 2)])
+        async with loop.open_client(cluster.url) as client:
+            await client.call([("SET", HERE + "a", 1), ("SET", HERE + "b", 2)])
             with cluster.half_moved(HERE, cluster.other_master(cluster.master_of(HERE))):
-                with pytest.raises(StoreUnavailable) as raised:
-                    await booked(link, CommitCounts())
+                with pytest.raises(RedisUnavailable) as raised:
+                    await booked(client, CommitCounts())
                 assert type(raised.value) is not OutcomeUnknown
-                with pytest.raises(StoreUnavailable) as raised:
-                    await link.call([("MGET", HERE + "a", HERE + "c")])
+                with pytest.raises(RedisUnavailable) as raised:
+                    await client.call([("MGET", HERE + "a", HERE + "c")])
                 assert type(raised.value) is not OutcomeUnknown
                 with pytest.raises(OutcomeUnknown):
-                    await link.call([counting(2), ("MGET", HERE + "a", HERE + "c")])
-            assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [None] * 2
+                    await client.call([counting(2), ("MGET", HERE + "a", HERE + "c")])
+            assert (
+                await client.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [None] * 2
+            )
 
     loop.run(main)
 
 
 class LosesAnAnswer:
-    """The real link, but the first EXEC's answer is lost; then something happens."""
+    """The real client, but the first EXEC's answer is lost; then something happens."""
 
-    def __init__(self, link: Link, then: Callable[[], None]) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, then: Callable[[], None]) -> None:
+        self._redis = client
         self._then = then
         self.lost = 0
-        self.wait_for_move = link.wait_for_move
+        self.wait_for_move = client.wait_for_move
 
     @asynccontextmanager
     async def session(self, key: str) -> AsyncIterator[Session]:
-        async with self._link.session(key) as inner:
+        async with self._redis.session(key) as inner:
             outer = self
 
             class Losing:
@@ -309,10 +315,12 @@ def test_what_was_applied_unheard_is_found_by_its_token_where_the_slot_has_moved
         cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            losing: Any = LosesAnAnswer(link, move)
+        async with loop.open_client(cluster.url) as client:
+            losing: Any = LosesAnAnswer(client, move)
             await booked(losing, counter)
-            assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+            assert (
+                await client.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+            )
 
     loop.run(main)
     assert (counter.commits, counter.unknown) == (1, 1)
@@ -329,12 +337,14 @@ def test_what_was_applied_unheard_stays_unknown_while_its_slot_is_half_moved(
         moving.__enter__()()
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
-            losing: Any = LosesAnAnswer(link, move_all_keys)
+        async with loop.open_client(cluster.url) as client:
+            losing: Any = LosesAnAnswer(client, move_all_keys)
             with pytest.raises(OutcomeUnknown):
                 await booked(losing, CommitCounts())
             moving.__exit__(None, None, None)
-            assert await link.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+            assert (
+                await client.call([("GET", HERE + "sum"), ("HGET", HERE + "h", "n")]) == [b"1"] * 2
+            )
 
     loop.run(main)
 
@@ -346,16 +356,16 @@ def test_a_slot_that_nobody_serves_is_told_and_the_others_are_served(
     slot, node = slot_of(HERE), cluster.master_of(HERE)
 
     async def main() -> None:
-        async with loop.open_link(cluster.url) as link:
+        async with loop.open_client(cluster.url) as redis_client:
             node.client.cluster("DELSLOTS", slot)
             try:
-                with pytest.raises(StoreUnavailable, match=r"CLUSTERDOWN|serves slot"):
-                    await link.call([counting(1)])
-                assert await link.call([counting(2)]) == [1]
+                with pytest.raises(RedisUnavailable, match=r"CLUSTERDOWN|serves slot"):
+                    await redis_client.call([counting(1)])
+                assert await redis_client.call([counting(2)]) == [1]
             finally:
                 node.client.cluster("ADDSLOTS", slot)
             monkeypatch.undo()
-            assert await link.call([counting(1)]) == [1]
+            assert await redis_client.call([counting(1)]) == [1]
 
     loop.run(main)
     cluster.await_well()
@@ -366,19 +376,19 @@ def test_a_cluster_that_is_away_is_told_without_a_password_and_found_when_it_com
 ) -> None:
     async def main() -> None:
         url = "redis+cluster://u:hidden@127.0.0.1:1,127.0.0.1:2"
-        async with loop.open_link(url, QUICK) as link:
-            with pytest.raises(StoreUnavailable, match=r"The cluster at .* is away") as raised:
-                await link.call([counting(1)])
+        async with loop.open_client(url, QUICK) as client:
+            with pytest.raises(RedisUnavailable, match=r"The cluster at .* is away") as raised:
+                await client.call([counting(1)])
             assert "hidden" not in str(raised.value)
-            with pytest.raises(StoreUnavailable):
-                async with link.session(HERE):
+            with pytest.raises(RedisUnavailable):
+                async with client.session(HERE):
                     pass
-            assert not link.statistics().connected
+            assert not client.statistics().connected
         seeds = cluster.url.replace("://", "://127.0.0.1:1,")
-        async with loop.open_link(seeds) as link:
-            assert await link.call([counting(1)]) == [1]
-        with pytest.raises(StoreUnavailable, match="closed"):
-            await link.call([counting(1)])
+        async with loop.open_client(seeds) as client:
+            assert await client.call([counting(1)]) == [1]
+        with pytest.raises(RedisUnavailable, match="closed"):
+            await client.call([counting(1)])
 
     loop.run(main)
 
@@ -389,19 +399,19 @@ def test_the_client_of_commands_finds_keys_wherever_their_slots_are(
     keys = [keys_of(shard).tag + "a" for shard in range(SHARDS)]
     target = cluster.other_master(cluster.master_of(HERE))
 
-    async def work(link: Link) -> None:
-        assert await link.call([("SET", key, 1) for key in keys]) == [b"OK"] * SHARDS
+    async def work(client: RedisClient) -> None:
+        assert await client.call([("SET", key, 1) for key in keys]) == [b"OK"] * SHARDS
         with cluster.half_moved(HERE, target) as move_keys:
             move_keys()
-            assert await link.call([("GET", key) for key in keys]) == [b"1"] * SHARDS
-        assert await link.call([("SET", key, 2) for key in keys]) == [b"OK"] * SHARDS
+            assert await client.call([("GET", key) for key in keys]) == [b"1"] * SHARDS
+        assert await client.call([("SET", key, 2) for key in keys]) == [b"OK"] * SHARDS
         whole: list[Command] = [("MULTI",), ("GET", keys[1]), ("EXEC",), ("GET", keys[2])]
-        assert await link.call(whole) == [b"OK", b"QUEUED", [b"2"], b"2"]
-        with pytest.raises(StoreReplyError, match="Redis refused HGET") as caught:
-            await link.call([("GET", keys[0]), ("HGET", keys[1], "x"), ("GET", keys[2])])
+        assert await client.call(whole) == [b"OK", b"QUEUED", [b"2"], b"2"]
+        with pytest.raises(CommandRefused, match="Redis refused HGET") as caught:
+            await client.call([("GET", keys[0]), ("HGET", keys[1], "x"), ("GET", keys[2])])
         assert (caught.value.code, caught.value.index) == ("WRONGTYPE", 1)
         assert caught.value.replies[::2] == [b"2", b"2"]
-        assert link.statistics().commands > 3 * SHARDS
+        assert client.statistics().commands > 3 * SHARDS
 
     run(cluster.url, work)
 
@@ -445,20 +455,22 @@ def test_a_dead_node_stops_its_shards_only_and_serves_again_when_it_is_back(
     dead = cluster.master_of(HERE)
 
     async def main() -> None:
-        async with loop.open_link(cluster.url, QUICK) as link:
-            before = await link.call([counting(shard) for shard in range(SHARDS)])
+        async with loop.open_client(cluster.url, QUICK) as redis_client:
+            before = await redis_client.call([counting(shard) for shard in range(SHARDS)])
             assert before == [1] * SHARDS
             dead.kill()
             with pytest.raises(OutcomeUnknown, match=r"away|lost"):
-                await link.call([counting(shard) for shard in range(SHARDS)])
-            with pytest.raises(StoreUnavailable, match=r"away|lost|CLUSTERDOWN"):
-                await link.call([counting(1)])
+                await redis_client.call([counting(shard) for shard in range(SHARDS)])
+            with pytest.raises(RedisUnavailable, match=r"away|lost|CLUSTERDOWN"):
+                await redis_client.call([counting(1)])
             alive = [s for s in range(SHARDS) if cluster.master_of(keys_of(s).tag) is not dead]
-            assert await link.call([counting(shard) for shard in alive]) == [3] * len(alive)
+            assert await redis_client.call([counting(shard) for shard in alive]) == [3] * len(alive)
             dead.revive()
             await loop.in_thread(cluster.await_well)
-            await loop.in_thread(lambda: until("it is found", lambda: link.statistics().connected))
-            assert await link.call([counting(1)]) == [2]
+            await loop.in_thread(
+                lambda: until("it is found", lambda: redis_client.statistics().connected)
+            )
+            assert await redis_client.call([counting(1)]) == [2]
 
     loop.run(main)
     with redis.Redis(port=dead.port) as client:

@@ -23,7 +23,7 @@ from gateway.redis.cluster_slots import (
     slot_of_command,
     units_of,
 )
-from gateway.redis.errors import ErrorReply, OutcomeUnknown, StoreReplyError, StoreUnavailable
+from gateway.redis.errors import CommandRefused, ErrorReply, OutcomeUnknown, RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.keys import keys_of
 
@@ -96,7 +96,7 @@ def test_all_keys_of_a_shard_are_of_one_slot() -> None:
     keys = keys_of(11)
     every = [
         keys.message("x"),
-        keys.phone("7"),
+        keys.person("p:7"),
         keys.lane("p", "otp"),
         keys.timers,
         keys.token("t"),
@@ -136,12 +136,12 @@ def unit(reply: object = b"OK", fault: Exception | None = None) -> Unit:
 
 
 def test_a_call_of_which_a_part_was_done_is_unknown_and_one_of_which_none_was_is_not() -> None:
-    away, lost = StoreUnavailable("It is away."), OutcomeUnknown("It was cut.")
+    away, lost = RedisUnavailable("It is away."), OutcomeUnknown("It was cut.")
     assert replies_of([unit(b"a"), unit(None)]) == [b"a", None]
     for units in ([unit(fault=away)], [unit(fault=away), unit(fault=away)]):
-        with pytest.raises(StoreUnavailable, match="It is away") as raised:
+        with pytest.raises(RedisUnavailable, match="It is away") as raised:
             replies_of(units)
-        assert type(raised.value) is StoreUnavailable
+        assert type(raised.value) is RedisUnavailable
     for units in ([unit(), unit(fault=away)], [unit(fault=away), unit(fault=lost)]):
         with pytest.raises(OutcomeUnknown):
             replies_of(units)
@@ -149,8 +149,8 @@ def test_a_call_of_which_a_part_was_done_is_unknown_and_one_of_which_none_was_is
 
 def test_a_refused_command_is_named_by_its_place_in_the_whole_call() -> None:
     refused = ErrorReply("WRONGTYPE no")
-    fault = StoreReplyError("GET", "WRONGTYPE no", 0, [refused])
-    with pytest.raises(StoreReplyError, match="Redis refused GET: WRONGTYPE no") as raised:
+    fault = CommandRefused("GET", "WRONGTYPE no", 0, [refused])
+    with pytest.raises(CommandRefused, match="Redis refused GET: WRONGTYPE no") as raised:
         replies_of([unit(b"a"), unit(refused, fault), unit(b"c")])
     assert raised.value.index == 1
     assert raised.value.replies == [b"a", refused, b"c"]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.redis.connection import Connection, Counters, pack
 from gateway.redis.errors import (
+    CommandRefused,
     ErrorReply,
     OutcomeUnknown,
-    StoreReplyError,
-    StoreUnavailable,
+    RedisUnavailable,
     judge,
 )
 
@@ -116,7 +116,7 @@ def test_an_error_spoils_only_its_own_call() -> None:
     connection.feed(b"+a\r\n*2\r\n:1\r\n-ERR in")
     connection.feed(b"side\r\n+b\r\n+c\r\n")
     assert before.result == [b"a"]
-    assert isinstance(bad.result, StoreReplyError)
+    assert isinstance(bad.result, CommandRefused)
     assert (bad.result.message, bad.result.replies[1]) == ("ERR inside", b"b")
     assert isinstance(bad.result.replies[0][1], ErrorReply)
     assert after.result == [b"c"]
@@ -131,8 +131,8 @@ def test_a_lost_connection_tells_sent_from_unsent() -> None:
     assert [type(future.result) for future in futures] == [
         list,
         OutcomeUnknown,
-        StoreUnavailable,
-        StoreUnavailable,
+        RedisUnavailable,
+        RedisUnavailable,
     ]
     assert "the cable" in str(futures[1].result)
 
@@ -192,14 +192,14 @@ TRANSACTION = [("WATCH", "a"), (b"multi",), ("SET", "a", 1), ("SET", "b", 1), ("
 @pytest.mark.parametrize(
     ("replies", "kind"),
     [
-        ([b"OK", b"OK", b"QUEUED", OOM, ABORTED], StoreUnavailable),
-        ([OOM, OOM, OOM, OOM, OOM], StoreUnavailable),
+        ([b"OK", b"OK", b"QUEUED", OOM, ABORTED], RedisUnavailable),
+        ([OOM, OOM, OOM, OOM, OOM], RedisUnavailable),
         ([b"OK", b"OK", b"QUEUED", b"QUEUED", [b"OK", OOM]], OutcomeUnknown),
         ([b"OK", OOM, b"OK", OOM, OOM], OutcomeUnknown),
     ],
 )
 def test_a_transaction_refused_while_queued_is_known_not_to_be_done(
-    replies: list[Any], kind: type[StoreUnavailable]
+    replies: list[Any], kind: type[RedisUnavailable]
 ) -> None:
     assert type(judge(TRANSACTION, replies)) is kind
 

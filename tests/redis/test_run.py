@@ -15,8 +15,8 @@ from gateway.finance.report import Query, Report, cost_report
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis import asyncio_driver
 from gateway.redis.asyncio_driver import run
-from gateway.redis.client import Limits, Link
-from gateway.redis.errors import StoreReplyError, StoreUnavailable
+from gateway.redis.client import Limits, RedisClient
+from gateway.redis.errors import CommandRefused, RedisUnavailable
 from gateway.store.ledger import read_books
 from gateway.store.totals import pages_of_totals
 
@@ -25,16 +25,16 @@ SHORT_OF_PATIENCE = Limits(down_wait_s=0.1)
 
 def test_replies_come_in_order_as_bytes_and_lists(redis_url: str) -> None:
     commands = [("SET", "a", "1"), ("HSET", "h", "x", 2), ("HGETALL", "h"), ("GET", "no")]
-    replies = run(redis_url, lambda link: link.call(commands))
+    replies = run(redis_url, lambda redis: redis.call(commands))
     assert replies == [b"OK", 1, [b"x", b"2"], None]
 
 
 def test_a_refused_command_names_itself_and_the_others_are_done(redis_url: str) -> None:
-    async def work(link: Link) -> None:
-        with pytest.raises(StoreReplyError, match="refused HGET") as caught:
-            await link.call([("SET", "a", "1"), ("HGET", "a", "x"), ("SET", "b", "2")])
+    async def work(redis: RedisClient) -> None:
+        with pytest.raises(CommandRefused, match="refused HGET") as caught:
+            await redis.call([("SET", "a", "1"), ("HGET", "a", "x"), ("SET", "b", "2")])
         assert caught.value.code == "WRONGTYPE"
-        assert await link.call([("MGET", "a", "b")]) == [[b"1", b"2"]]
+        assert await redis.call([("MGET", "a", "b")]) == [[b"1", b"2"]]
 
     run(redis_url, work)
 
@@ -44,22 +44,22 @@ def test_a_redis_that_is_away_is_unavailable(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setattr(asyncio_driver, "COMMAND_LIMITS", SHORT_OF_PATIENCE)
-    with pytest.raises(StoreUnavailable, match="is away"):
-        run(url.format(short_dir), lambda link: link.call([("GET", "a")]))
+    with pytest.raises(RedisUnavailable, match="is away"):
+        run(url.format(short_dir), lambda redis: redis.call([("GET", "a")]))
 
 
 def test_a_url_that_is_none_is_the_configurations_fault() -> None:
     with pytest.raises(ConfigurationError, match=r"redis\.url"):
-        run("ftp://nowhere", lambda link: link.call([("PING",)]))
+        run("ftp://nowhere", lambda redis: redis.call([("PING",)]))
 
 
 def test_what_finance_asks_is_answered_on_it(redis_url: str) -> None:
     day = datetime.date(2026, 11, 21)
 
-    async def work(link: Link) -> tuple[Report, Verdict]:
-        pages = pages_of_totals(link, 2, day, day)
+    async def work(redis: RedisClient) -> tuple[Report, Verdict]:
+        pages = pages_of_totals(redis, 2, day, day)
         report = await cost_report(pages, Query(day, day, ("channel",)), "EUR")
-        return report, await compare_books(read_books(link, 2))
+        return report, await compare_books(read_books(redis, 2))
 
     report, verdict = run(redis_url, work)
     assert report.lines == ()
@@ -67,11 +67,11 @@ def test_what_finance_asks_is_answered_on_it(redis_url: str) -> None:
 
 
 def test_a_ctrl_c_ends_the_work_and_closes_the_client(redis_url: str) -> None:
-    clients: list[Link] = []
+    clients: list[RedisClient] = []
 
-    async def work(link: Link) -> None:
-        clients.append(link)
-        await link.call([("PING",)])
+    async def work(redis: RedisClient) -> None:
+        clients.append(redis)
+        await redis.call([("PING",)])
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(10)
 

@@ -147,6 +147,10 @@ class MemoryRedis(StreamCommands):
         return b"OK"
 
     def do_set(self, key: bytes, value: bytes, *options: bytes) -> Value:
+        if b"NX" in options:
+            if self.value(key) is not None:
+                return None
+            options = tuple(option for option in options if option != b"NX")
         self.do_mset(key, value)
         match options:
             case [b"PX", ms]:

@@ -81,7 +81,7 @@ class StreamCommands:
         return found[: int(count[1])] if count else found
 
     def do_xread(self, *args: bytes) -> Value:
-        """Never blocks: the link waits."""
+        """Never blocks: the Redis client waits."""
         at = args.index(b"STREAMS") + 1
         half = (len(args) - at) // 2
         count = int(args[args.index(b"COUNT") + 1])

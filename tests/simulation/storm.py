@@ -24,7 +24,7 @@ from gateway.core.records.message import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.settings.tables import Lanes
 from gateway.store import keys as k
 from gateway.store.keys import keys_of
@@ -34,7 +34,7 @@ from gateway.store.transaction import ConflictError
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from ratelimit.caps import Cap
-from tests.simulation.memory_link import MemoryLink, Weather
+from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.simulation.storm_callers import Callers
 from tests.simulation.storm_provider import Book, StormProvider
@@ -133,14 +133,14 @@ class Slot:
 
     def _deps(self, consumer: str) -> DispatchDeps:
         storm = self.storm
-        link = MemoryLink(storm.weather, self.hook)
+        redis = MemoryClient(storm.weather, self.hook)
         stopping = trio.Event()
         if storm.chance.random() < 0.3:
             storm.later(storm.chance.uniform(1.0, 40.0), lambda: self._stop(consumer, stopping))
         share = 0.0 if storm.calm else storm.plan.fault_share
         return DispatchDeps(
-            store=storm.store(link),
-            wake_up_link=link,
+            store=storm.store(redis),
+            wake_up_link=redis,
             providers={
                 name: StormProvider(book, self.hook, share, *storm.RATES[name])
                 for name, book in storm.books.items()
@@ -226,20 +226,20 @@ class Storm:
 
     # --- the world
 
-    def store(self, link: MemoryLink) -> Store:
+    def store(self, redis: MemoryClient) -> Store:
         kept = Retention(unmatched_ms=PARKED_MS)
-        return Store(link, self.policy, shards=self.plan.shards, retention=kept)
+        return Store(redis, self.policy, shards=self.plan.shards, retention=kept)
 
     def post(self, book: Book, receipt: Receipt, attempt: int = 0) -> None:
         """The provider calls back, and again until it is answered 200."""
         self.nursery.start_soon(self._post, book, receipt, attempt)
 
     async def _post(self, book: Book, receipt: Receipt, attempt: int) -> None:
-        clock, store = self.clock(), self.store(MemoryLink(self.weather))
+        clock, store = self.clock(), self.store(MemoryClient(self.weather))
         self.busy += 1
         try:
             taken = await take_receipts(store, book.name, [receipt], clock())
-        except (StoreUnavailable, ConflictError):
+        except (RedisUnavailable, ConflictError):
             again_s = CALLBACK_DELAYS_S[min(attempt, len(CALLBACK_DELAYS_S) - 1)]
             self.later(again_s, lambda: self.post(book, receipt, attempt + 1))
             return
@@ -297,13 +297,8 @@ class Storm:
         )
         return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
 
-    def notes(self) -> int:
-        """Messages whose state is still to be copied to another shard."""
-        shards = (keys_of(shard) for shard in range(self.plan.shards))
-        return sum(len(self.server.do_smembers(keys.sync.encode())) for keys in shards)
-
     def quiet(self) -> bool:
-        return not (self.busy or self.weather.down or self.lane_entries() or self.notes())
+        return not (self.busy or self.weather.down or self.lane_entries())
 
     def next_at_s(self) -> float:
         """The next moment something is due, as far as anybody knows."""

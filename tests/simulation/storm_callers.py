@@ -10,11 +10,11 @@ import trio
 from gateway.core.events import Cancelled
 from gateway.core.records.message import Content
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.transaction import ConflictError
-from tests.simulation.memory_link import MemoryLink
+from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_provider import POISON
 from tests.worlds.cascade_world import request
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TRIES_MAX = 6
 GIVE_UP_S = 12.0  # an ingress process that dies in the middle of a request
-AWAY = (StoreUnavailable, ConflictError)
+AWAY = (RedisUnavailable, ConflictError)
 
 
 class Callers:
@@ -66,7 +66,7 @@ class Callers:
 
     async def _send(self, wish: dict[str, Any]) -> None:
         storm = self.storm
-        clock, store = storm.clock(), storm.store(MemoryLink(storm.weather))
+        clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
         for _ in range(TRIES_MAX):
             id_ = store.new_message_id(wish["to"], clock())
             send: MessageRequest = request(id=id_, **wish)
@@ -76,7 +76,7 @@ class Callers:
                     scope.deadline = trio.current_time() + storm.chance.choice((0.0003, 0.001, 0.4))
                 storm.busy += 1
                 try:
-                    (answer,) = await store.admit(store.shard_of_home(send.home), [send], clock())
+                    (answer,) = await store.admit([send], clock())
                 except AWAY:
                     storm.note(f"nobody says whether {id_} was taken")
                 finally:
@@ -104,7 +104,7 @@ class Callers:
 
     async def _cancel(self, id_: str) -> None:
         storm = self.storm
-        clock, store = storm.clock(), storm.store(MemoryLink(storm.weather))
+        clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
         storm.busy += 1
         try:
             (applied,) = await store.apply([Item(id_, Cancelled())], clock())
@@ -121,6 +121,8 @@ class Callers:
 
     async def _opt_out_now(self, phone: str, scope: Any) -> None:
         try:
-            await reads.set_opt_out(self.storm.store(MemoryLink(self.storm.weather)), phone, scope)
+            await reads.set_opt_out(
+                self.storm.store(MemoryClient(self.storm.weather)), phone, scope
+            )
         except AWAY:
             self.storm.note("an opt-out was not taken")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from gateway.core.ids import shard_of_id
 from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, StepStatus
-from gateway.core.records.person import Person, person_codec
+from gateway.core.records.person import Person, claim_codec, unpack_person
 from gateway.store.compression import unpack
-from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.writes import add_up
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_limiter import most_in_a_second
@@ -86,29 +87,33 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
 def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Message]) -> None:
     now_ms = storm.server.now_us() // 1000
     for key in storm.server.names():
-        if b"}p:" not in key and b"}u:" not in key:
-            continue
-        person = person_codec.decode(storm.server.data[key])
-        held = [c.message for c in person.claims.values() if not 0 < c.until_ms <= now_ms]
-        held += [s.message for s in person.slots]
+        held = []
+        if b"}p:" in key or b"}u:" in key:
+            held = [slot.message for slot in unpack_person(storm.server.data[key]).slots]
+        elif b"}c:" in key:
+            claim = claim_codec.decode(storm.server.data[key])
+            held = [claim.message] if not 0 < claim.until_ms <= now_ms else []
         for id_ in held:
             message = messages.get(id_)
-            if message is None and storm.plan.shards > 1 and b"}u:" in key:
-                # Half made: its ingress died between two shards. Void, see `store.reserve`.
-                assert id_ not in storm.callers.promised
-                continue
             assert message is not None, f"{key!r} holds something for {id_}, which never was"
             assert message.delivered_step >= 0, f"{key!r} holds something for {message}"
     for message in messages.values():
         if message.delivered_step < 0 or message.campaign is None:
             continue
-        identities = [keys_of(shard_of(message.home, storm.plan.shards)).phone(message.home)]
-        if message.user is not None:
-            identities.append(keys_of(shard_of(message.user, storm.plan.shards)).user(message.user))
-        for name in identities:
-            record = storm.server.value(name.encode())
-            person = person_codec.decode(record) if record is not None else Person()
-            assert message.campaign in person.claims, f"{name} has forgotten {message}"
+        key = keys_of(shard_of_id(message.id) or 0).claim(message.holder, message.campaign)
+        assert storm.server.value(key.encode()), f"{key} was forgotten of {message}"
+        for identity in message.identities:
+            home, record = home_of(storm, identity)
+            assert message.holder in (home, *record.former), f"{identity} forgot {message}"
+
+
+def home_of(storm: Storm, identity: str) -> tuple[str, Person]:
+    while True:
+        keys = keys_of(shard_of_identity(identity, storm.plan.shards))
+        record = unpack_person(storm.server.value(keys.person(identity).encode()))
+        if not record.home:
+            return identity, record
+        identity = record.home
 
 
 def nothing_is_left(storm: Storm) -> None:
@@ -116,7 +121,7 @@ def nothing_is_left(storm: Storm) -> None:
     for message in storm.messages().values():
         assert message.content == b"", f"the content of {message.id} is left"
     for keys in every(storm):
-        for name in (keys.timers, keys.unmatched_receipts, keys.sync):
+        for name in (keys.timers, keys.unmatched_receipts):
             assert not server.value(name.encode()), f"{name} holds {server.value(name.encode())}"
     for key in server.names():
         assert b"}t:" not in key or key in server._expires

@@ -25,7 +25,7 @@ from gateway.dispatch.metrics import Metrics
 from gateway.settings.tables import Lanes
 from gateway.store.store import Store
 from providers.contract import Outcome, Submission, Submitted
-from tests.simulation.memory_link import MemoryLink, Weather
+from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.worlds.cascade_world import T0, policy, request
 from tests.worlds.dispatch_limiter import most_in_a_second
@@ -48,7 +48,7 @@ class Pace:
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         self.weather = Weather(server, random.Random(1), lambda _s, _work: None)
         self.weather.latency_s = lambda: REDIS_S  # type: ignore[method-assign]
-        self.store = Store(MemoryLink(self.weather), policy())
+        self.store = Store(MemoryClient(self.weather), policy())
 
     def clock(self) -> int:
         return T0 + round(trio.current_time() * 1000)
@@ -67,7 +67,7 @@ class Pace:
     def deps(self, name: str) -> DispatchDeps:
         return DispatchDeps(
             store=self.store,
-            wake_up_link=MemoryLink(self.weather),
+            wake_up_link=MemoryClient(self.weather),
             providers={"viber": self.provider},
             clock=self.clock,
             consumer=name,
@@ -82,7 +82,7 @@ class Pace:
             to = str(next(self._people))
             id_ = self.store.new_message_id(to, self.clock())
             sends.append(request(**({"id": id_, "to": to} | changes)))
-        await self.store.admit(0, sends, self.clock())
+        await self.store.admit(sends, self.clock())
         return [send.id for send in sends]
 
     def run(self, work: Callable[[], Any], dispatchers: int = 1) -> None:

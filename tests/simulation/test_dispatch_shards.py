@@ -25,13 +25,13 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
 from gateway.redis.client import Command, Reply, Session, Statistics
-from gateway.redis.errors import OutcomeUnknown, StoreUnavailable
+from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.settings.tables import Lanes
 from gateway.store import lanes, reads
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from providers.contract import Outcome, Receipt, Submission, Submitted, Unknown
-from tests.simulation.memory_link import MemoryLink, Weather
+from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.worlds.cascade_world import T0, policy, request
 from tests.worlds.dispatch_world import ScriptedProvider
@@ -48,27 +48,27 @@ How = Literal["refuses", "refuses its part", "hangs"]
 
 
 class SickLink:
-    """A link that fails calls with a key of the sick shard while `how` is set."""
+    """A Redis client that fails calls with a key of the sick shard while `how` is set."""
 
-    def __init__(self, link: MemoryLink) -> None:
-        self._link = link
+    def __init__(self, redis: MemoryClient) -> None:
+        self._redis = redis
         self.how: How | None = None
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         if self.how is None or not any(map(is_sick, commands)):
-            return await self._link.call(commands)
+            return await self._redis.call(commands)
         well = [command for command in commands if not is_sick(command)]
         if self.how == "hangs":
             await trio.sleep(5.0)
         if well and self.how != "refuses":
-            await self._link.call(well)
+            await self._redis.call(well)
             raise OutcomeUnknown("Some of it was done.")
         await trio.lowlevel.checkpoint()
-        raise StoreUnavailable("The master is unavailable.")
+        raise RedisUnavailable("The master is unavailable.")
 
     @asynccontextmanager
     async def session(self, key: str, /) -> AsyncIterator[Session]:
-        async with self._link.session(key) as session:
+        async with self._redis.session(key) as session:
             yield SickSession(self, session, sick=key.startswith(TAG))
 
     async def wait_for_move(self, tries: int) -> None:
@@ -78,18 +78,18 @@ class SickLink:
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        await self._link.aclose()
+        await self._redis.aclose()
 
 
 class SickSession:
-    def __init__(self, link: SickLink, session: Session, *, sick: bool) -> None:
-        self._link = link
+    def __init__(self, redis: SickLink, session: Session, *, sick: bool) -> None:
+        self._redis = redis
         self._session = session
         self._sick = sick
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
-        if self._sick and self._link.how is not None:
-            await trio.sleep(5.0 if self._link.how == "hangs" else 0.0)
+        if self._sick and self._redis.how is not None:
+            await trio.sleep(5.0 if self._redis.how == "hangs" else 0.0)
             raise OutcomeUnknown("The master went away.")
         return await self._session.call(commands)
 
@@ -109,8 +109,8 @@ class TwoShards:
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         weather = Weather(server, random.Random(1), lambda _s, _work: None)
         weather.latency_s = lambda: 0.0005  # type: ignore[method-assign]
-        self.link = SickLink(MemoryLink(weather))
-        self.store = Store(MemoryLink(weather), policy(), shards=SHARDS)  # which is never sick
+        self.redis = SickLink(MemoryClient(weather))
+        self.store = Store(MemoryClient(weather), policy(), shards=SHARDS)  # which is never sick
         self._people = itertools.count(79_160_000_000)
 
     def clock(self) -> int:
@@ -130,13 +130,13 @@ class TwoShards:
                 sends.append(request(id=id_, to=to))
             if len(sends) == count:
                 break
-        await self.store.admit(shard, sends, self.clock())
+        await self.store.admit(sends, self.clock())
         return [send.id for send in sends]
 
     def run(self, work: Callable[[], Awaitable[None]]) -> None:
         deps = DispatchDeps(
-            store=Store(self.link, policy(), shards=SHARDS),
-            wake_up_link=self.link,
+            store=Store(self.redis, policy(), shards=SHARDS),
+            wake_up_link=self.redis,
             providers={"viber": self.provider},
             clock=self.clock,
             consumer="d",
@@ -177,7 +177,7 @@ def test_the_other_shard_goes_on_and_this_one_follows(how: How) -> None:
         ids.extend(await world.admit(3 * RATE, SICK))
         ids.extend(await world.admit(14 * RATE, 0))
         await trio.sleep(1.0)
-        world.link.how = how
+        world.redis.how = how
         await trio.sleep(FOUND_OUT_S)
         found_out = trio.current_time()
         await trio.sleep(OUTAGE_S - FOUND_OUT_S)
@@ -185,7 +185,7 @@ def test_the_other_shard_goes_on_and_this_one_follows(how: How) -> None:
         assert world.sent(SICK, found_out, now) == 0
         assert world.sent(0, found_out, now) >= 0.95 * RATE * (now - found_out)
         assert world.claimed() <= 2 * CLAIM_MAX
-        world.link.how = None
+        world.redis.how = None
         await trio.sleep(RECOVERED_S)
 
     world.run(work)
@@ -196,7 +196,7 @@ def test_the_other_shard_goes_on_and_this_one_follows(how: How) -> None:
 @pytest.mark.parametrize("how", OUTAGES)
 def test_a_dispatcher_begins_with_the_shards_that_answer(how: How) -> None:
     world = TwoShards()
-    world.link.how = how
+    world.redis.how = how
     ids: list[str] = []
 
     async def work() -> None:
@@ -204,7 +204,7 @@ def test_a_dispatcher_begins_with_the_shards_that_answer(how: How) -> None:
         ids.extend(here + there)
         await trio.sleep(FOUND_OUT_S)
         assert {id_ for _, id_ in world.arrived} == set(here)
-        world.link.how = None
+        world.redis.how = None
         await trio.sleep(RECOVERED_S)
 
     world.run(work)
@@ -230,7 +230,7 @@ def test_lost_answers_of_the_other_shard_are_looked_up_meanwhile() -> None:
         async def look_up_until_sick(refs: Sequence[str]) -> list[Receipt]:
             """The shard goes while the provider is asked about its messages."""
             if any(ref.partition(".")[0] in there for ref in refs) and not asked_there.is_set():
-                world.link.how = "refuses"
+                world.redis.how = "refuses"
                 asked_there.set()
             return await look_up(refs)
 
@@ -239,7 +239,7 @@ def test_lost_answers_of_the_other_shard_are_looked_up_meanwhile() -> None:
         await trio.sleep(20.0)
         assert await world.statuses(here) == {"SENT": 5}
         assert await world.statuses(there) == {"UNKNOWN": 5}
-        world.link.how = None
+        world.redis.how = None
         await trio.sleep(20.0)
         assert await world.statuses(there) == {"SENT": 5}
 
@@ -255,12 +255,12 @@ def test_what_the_dead_held_of_the_other_shard_is_taken_over_meanwhile() -> None
         for shard in range(SHARDS):
             ids.extend(await world.admit(1, shard))
             lane = keys_of(shard).lane("viber", "marketing")
-            await lanes.ensure_groups(world.store.link, shard, [("viber", "marketing")])
-            await lanes.read(world.store.link, "dead", [(lane, 1)])
-        world.link.how = "hangs"
+            await lanes.ensure_groups(world.store.redis, shard, [("viber", "marketing")])
+            await lanes.read(world.store.redis, "dead", [(lane, 1)])
+        world.redis.how = "hangs"
         await trio.sleep(RECOVERED_S)
         assert [id_ for _, id_ in world.arrived] == ids[:1]
-        world.link.how = None
+        world.redis.how = None
         await trio.sleep(RECOVERED_S)
 
     world.run(work)

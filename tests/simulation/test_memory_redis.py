@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.redis.asyncio_driver import open_link
-from gateway.redis.errors import StoreReplyError
+from gateway.redis.asyncio_driver import open_client
+from gateway.redis.errors import CommandRefused
 from gateway.redis.script import Script
 from ratelimit.limiter import SCRIPTS
 from tests.simulation.memory_redis import Connection, MemoryRedis
@@ -118,7 +118,7 @@ class Both:
         ours = self.connections[place]
         try:
             (real,) = await session.call([words])
-        except StoreReplyError as error:
+        except CommandRefused as error:
             real = error.replies[0] if error.replies else error
         if words[0] == "XADD":
             self.memory.forced_id = real
@@ -133,7 +133,7 @@ class Both:
         wire = [("MULTI",), *kept, ("EXEC",)]
         try:
             real = (await session.call(wire))[-1]
-        except StoreReplyError as error:
+        except CommandRefused as error:
             real = error.replies[-1]
         mine = self.memory.run(self.connections[place], wire)[-1]
         if mine is None or real is None:  # a watched key has changed
@@ -155,10 +155,10 @@ def test_it_answers_as_the_real_one(
 
 
 async def answered_alike(redis_url: str, script: list[tuple[int, tuple[Any, ...]]]) -> None:
-    async with open_link(redis_url) as link:
-        await link.call([("FLUSHALL",)])
+    async with open_client(redis_url) as redis:
+        await redis.call([("FLUSHALL",)])
         both = Both()
-        async with link.session("a") as one, link.session("a") as two:
+        async with redis.session("a") as one, redis.session("a") as two:
             sessions = (one, two)
             for place, words in script:
                 if words[0] == "transaction":

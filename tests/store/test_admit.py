@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,17 +13,17 @@ import trio
 from gateway.core import events as ev
 from gateway.core.policy import Policy
 from gateway.core.records.message import unpack_message
-from gateway.core.records.person import person_codec
+from gateway.core.records.person import claim_codec
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.redis.client import Command, Link, Session
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import OutcomeUnknown
-from gateway.redis.trio_driver import open_link
+from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap
-from tests.worlds.cascade_world import DAY, T0, policy, request
+from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
 
 ONE_A_DAY = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
 KEYS = keys_of(0)
@@ -30,8 +31,8 @@ KEYS = keys_of(0)
 
 def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with open_link(url) as link:
-            await work(Store(link, rules))
+        async with open_client(url) as redis:
+            await work(Store(redis, rules))
 
     trio.run(main)
 
@@ -54,7 +55,7 @@ def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicate
     redis_url: str,
 ) -> None:
     async def work(store: Store) -> None:
-        answers = await store.admit(0, sends(store, 100), T0)
+        answers = await store.admit(sends(store, 100), T0)
         assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 99}
         assert {a.id for a in answers} == {answers[0].id}
         assert {a.status for a in answers} == {"queued"}
@@ -64,11 +65,11 @@ def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicate
 
 def test_two_processes_at_once_accept_one(redis_url: str) -> None:
     async def work(store: Store) -> None:
-        async with open_link(redis_url) as second, trio.open_nursery() as nursery:
+        async with open_client(redis_url) as second, trio.open_nursery() as nursery:
             answers: list[Answer] = []
 
             async def post(on: Store) -> None:
-                answers.extend(await on.admit(0, sends(on, 3), T0))
+                answers.extend(await on.admit(sends(on, 3), T0))
 
             for on in (store, Store(second, store.policy)):
                 for _ in range(8):
@@ -91,7 +92,7 @@ def test_a_person_is_one_by_phone_and_by_id(redis_url: str) -> None:
             )
         )
         for send in (first, other_phone, no_id, stranger):
-            (answer,) = await store.admit(0, [send], T0)
+            (answer,) = await store.admit([send], T0)
             if send is not stranger:
                 assert answer.id == first.id
             else:
@@ -106,31 +107,31 @@ def test_a_claim_is_free_again_when_nothing_was_delivered_and_lasts_when_it_was(
     async def work(store: Store) -> None:
         for status, outcome in (("undelivered", "accepted"), ("delivered", "duplicate")):
             (first,) = sends(store, 1, route="viber-only")
-            assert (await store.admit(0, [first], T0))[0].outcome == "accepted"
+            assert (await store.admit([first], T0))[0].outcome == "accepted"
             await report(store, first.id, status)
             (again,) = sends(store, 1, route="viber-only")
-            answer = (await store.admit(0, [again], T0 + 1))[0]
+            answer = (await store.admit([again], T0 + 1))[0]
             assert answer.outcome == outcome
             if outcome == "accepted":
                 await report(store, again.id, "undelivered")
             else:
                 assert (answer.id, answer.status) == (first.id, "delivered")
         (later,) = sends(store, 1)
-        assert (await store.admit(0, [later], T0 + 30 * DAY))[0].outcome == "accepted"
+        assert (await store.admit([later], T0 + 30 * DAY))[0].outcome == "accepted"
 
     in_store(redis_url, policy(), work)
 
 
 def test_a_full_cap_says_which_and_when(redis_url: str) -> None:
     async def work(store: Store) -> None:
-        assert (await store.admit(0, sends(store, 1), T0))[0].outcome == "accepted"
-        (answer,) = await store.admit(0, sends(store, 1, campaign="winter"), T0 + 5)
+        assert (await store.admit(sends(store, 1), T0))[0].outcome == "accepted"
+        (answer,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 5)
         assert (answer.outcome, answer.reason) == ("suppressed", "frequency_cap")
         assert answer.cap is not None
         assert answer.cap.name == "one-a-day"
         assert answer.cap.count == 1
         assert answer.cap.retry_at_ms == T0 + DAY
-        (later,) = await store.admit(0, sends(store, 1, campaign="winter"), T0 + DAY)
+        (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + DAY)
         assert later.outcome == "accepted"
 
     in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
@@ -145,14 +146,14 @@ def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_bod
             *sends(store, 2, **keyed),
             *sends(store, 1, **(keyed | {"body_hash": b"b"})),
         )
-        answers = await store.admit(0, [first, twin, other], T0)
+        answers = await store.admit([first, twin, other], T0)
         assert [a.outcome for a in answers] == ["accepted", "accepted", "conflict"]
         assert answers[1].id == first.id
         assert answers[1].replayed
         await report(store, first.id, "delivered")
-        (late,) = await store.admit(0, sends(store, 1, **keyed), T0 + DAY // 2)
+        (late,) = await store.admit(sends(store, 1, **keyed), T0 + DAY // 2)
         assert (late.id, late.status, late.replayed) == (first.id, "queued", True)
-        (stranger,) = await store.admit(0, sends(store, 1, **(keyed | {"app": "bank"})), T0)
+        (stranger,) = await store.admit(sends(store, 1, **(keyed | {"app": "bank"})), T0)
         assert not stranger.replayed
 
     in_store(redis_url, policy(), work)
@@ -160,12 +161,12 @@ def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_bod
 
 def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
     async def work(store: Store) -> None:
-        await store.link.call([("HSET", KEYS.opt_outs, "79161234567", "marketing")])
-        (no,) = await store.admit(0, sends(store, 1), T0)
+        await store.redis.call([("HSET", KEYS.opt_outs, "79161234567", "marketing")])
+        (no,) = await store.admit(sends(store, 1), T0)
         assert (no.outcome, no.reason) == ("suppressed", "opted_out")
-        (yes,) = await store.admit(0, sends(store, 1, category="otp", campaign=None), T0)
+        (yes,) = await store.admit(sends(store, 1, category="otp", campaign=None), T0)
         assert yes.outcome == "accepted"
-        await store.link.call([("HSET", KEYS.opt_outs, "79161234567", "all")])
+        await store.redis.call([("HSET", KEYS.opt_outs, "79161234567", "all")])
         assert yes.id is not None
         (applied,) = await store.apply([Item(yes.id, ev.Claimed(0))], T0)
         assert not applied.effects.submit
@@ -176,16 +177,16 @@ def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
 @pytest.mark.parametrize("applied", [True, False])
 def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, applied: bool) -> None:
     async def work(store: Store) -> None:
-        cutting = CuttingLink(store.link, applied=applied)
+        cutting = CuttingClient(store.redis, applied=applied)
         cut = Store(cutting, store.policy)
-        answers = await cut.admit(0, sends(cut, 3), T0)
+        answers = await cut.admit(sends(cut, 3), T0)
         assert cutting.cuts == 1
         assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 2}
-        replies = await store.link.call(
+        replies = await store.redis.call(
             [("XLEN", KEYS.lane("viber", "marketing")), ("XLEN", KEYS.ledger), ("DBSIZE",)]
         )
         assert replies[:2] == [1, 1]
-        (value,) = await store.link.call([("GET", KEYS.message(answers[0].id or ""))])
+        (value,) = await store.redis.call([("GET", KEYS.message(answers[0].id or ""))])
         assert isinstance(value, bytes)
         assert unpack_message(answers[0].id or "", value).campaign == "autumn"
 
@@ -195,16 +196,23 @@ def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, appl
 def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str) -> None:
     async def work(store: Store) -> None:
         (send,) = sends(store, 1, route="viber-only")
-        await store.admit(0, [send], T0)
-        key = KEYS.phone(send.home)
-        (value, ttl) = await store.link.call([("GET", key), ("PTTL", key)])
+        await store.admit([send], T0)
+        key = KEYS.claim("p:" + send.home, "autumn")
+        person = KEYS.person("p:" + send.home)
+        (value, until, kept) = await store.redis.call(
+            [("GET", key), ("PTTL", key), ("PTTL", person)]
+        )
         assert isinstance(value, bytes)
-        assert person_codec.decode(value).claims["autumn"].message == send.id
-        assert ttl == -1, "a live claim must not lapse"
+        assert claim_codec.decode(value).message == send.id
+        assert isinstance(until, int)
+        assert isinstance(kept, int)
+        last_ms = T0 - time.time_ns() // 1_000_000 + 3 * DAY + 15 * MINUTE + 30 * DAY
+        assert kept + 10 >= until > last_ms, "a live claim must not lapse"
+        assert until < last_ms + 2 * DAY, "nothing is held for ever"
         await report(store, send.id, "undelivered")
-        assert await store.link.call([("EXISTS", key)]) == [0]
-        assert await store.link.call([("ZCARD", KEYS.timers)]) == [0]
-        (record, left) = await store.link.call(
+        assert await store.redis.call([("EXISTS", key)]) == [0]
+        assert await store.redis.call([("ZCARD", KEYS.timers)]) == [0]
+        (record, left) = await store.redis.call(
             [("GET", KEYS.message(send.id)), ("PTTL", KEYS.message(send.id))]
         )
         assert isinstance(record, bytes)
@@ -215,11 +223,12 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
     in_store(redis_url, policy(), work)
 
 
-class CuttingLink:
-    """The real link, but the first EXEC's answer is lost, after or before Redis has seen it."""
+class CuttingClient:
+    """The real Redis client, but the first EXEC's answer is lost, after or before Redis has seen
+    it."""
 
-    def __init__(self, link: Link, *, applied: bool) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, *, applied: bool) -> None:
+        self._redis = redis
         self._applied = applied
         self.cuts = 0
 
@@ -228,7 +237,7 @@ class CuttingLink:
 
         class Cutting:
             async def __aenter__(self) -> Session:
-                self.context = outer._link.session(key)
+                self.context = outer._redis.session(key)
                 self.inner = await self.context.__aenter__()
                 return self  # type: ignore[return-value]
 
@@ -246,4 +255,4 @@ class CuttingLink:
         return Cutting()
 
     async def call(self, commands: Any) -> Any:
-        return await self._link.call(commands)
+        return await self._redis.call(commands)

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from gateway.core.records.codec import SCHEMA
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import installation
 from gateway.store import keys as k
 from gateway.store.installation import StoreUnfitError
@@ -71,5 +71,5 @@ def test_looking_changes_nothing(redis_url: str) -> None:
 
 
 def test_a_redis_that_is_away_is_a_sentence_that_says_what_to_do(short_dir: Path) -> None:
-    with pytest.raises(StoreUnavailable, match=r"cannot be reached.*correct redis\.url"):
+    with pytest.raises(RedisUnavailable, match=r"cannot be reached.*correct redis\.url"):
         installation.prepare(f"unix://{short_dir}/nothing.sock", 1)

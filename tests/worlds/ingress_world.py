@@ -16,9 +16,9 @@ import uvloop
 from gateway.core.prices import Price
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.asgi import CONNECTION
-from gateway.redis.asyncio_driver import open_link
-from gateway.redis.client import Command, Link, Reply, Session, Statistics
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.asyncio_driver import open_client
+from gateway.redis.client import Command, RedisClient, Reply, Session, Statistics
+from gateway.redis.errors import RedisUnavailable
 from gateway.settings import file as configuration
 from gateway.settings.bootstrap import policy_of, retention_of
 from gateway.settings.file import Settings
@@ -110,22 +110,22 @@ class Clock:
         return self.now_ms
 
 
-class SwitchedLink:
-    """A link whose Redis can be taken away and given back."""
+class SwitchedClient:
+    """A Redis client whose Redis can be taken away and given back."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
         self.away = False
         self.calls = 0
 
     def _check(self) -> None:
         self.calls += 1
         if self.away:
-            raise StoreUnavailable("Redis at secret-host:6379 is away.")
+            raise RedisUnavailable("Redis at secret-host:6379 is away.")
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         self._check()
-        return await self._link.call(commands)
+        return await self._redis.call(commands)
 
     def session(self, key: str) -> AbstractAsyncContextManager[Session]:
         return self._session(key)
@@ -133,17 +133,17 @@ class SwitchedLink:
     @asynccontextmanager
     async def _session(self, key: str) -> AsyncIterator[Session]:
         self._check()
-        async with self._link.session(key) as session:
+        async with self._redis.session(key) as session:
             yield session
 
     async def wait_for_move(self, tries: int) -> None:
-        await self._link.wait_for_move(tries)
+        await self._redis.wait_for_move(tries)
 
     def statistics(self) -> Statistics:
-        return self._link.statistics()
+        return self._redis.statistics()
 
     async def aclose(self) -> None:
-        await self._link.aclose()
+        await self._redis.aclose()
 
 
 class Answer:
@@ -253,10 +253,10 @@ class Exchange:
 class World:
     """The worker and what a test may turn."""
 
-    def __init__(self, app: Ingress, store: Store, link: SwitchedLink, clock: Clock) -> None:
+    def __init__(self, app: Ingress, store: Store, redis: SwitchedClient, clock: Clock) -> None:
         self.app = app
         self.store = store
-        self.link = link
+        self.redis = redis
         self.clock = clock
 
     def begin(
@@ -333,14 +333,14 @@ async def _run(test: Test, url: str, config: Settings, fixtures: dict[str, Any])
 
 @asynccontextmanager
 async def opened_world(url: str, config: Settings, clock: Clock) -> AsyncIterator[World]:
-    async with open_link(url) as real:
-        link = SwitchedLink(real)
+    async with open_client(url) as real:
+        redis = SwitchedClient(real)
         store = Store(
-            link,
+            redis,
             policy_of(config, quote),
             shards=config.redis.shards,
             retention=retention_of(config),
         )
         async with open_ingress(config, store, now_ms=clock, process="ingress-test-1") as app:
-            yield World(app, store, link, clock)
-            link.away = False
+            yield World(app, store, redis, clock)
+            redis.away = False

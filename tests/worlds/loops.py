@@ -1,4 +1,4 @@
-"""The two loops the link runs on, as far as a test needs them beside the link."""
+"""The two loops the Redis client runs on, as far as a test needs them beside it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import trio
 import uvloop
 
 from gateway.redis import asyncio_driver, trio_driver
-from gateway.redis.client import LIMITS_DEFAULT, Limits, Link
+from gateway.redis.client import LIMITS_DEFAULT, Limits, RedisClient
 
 Work = Callable[[], Awaitable[Any]]
 TEST_WAIT_S = 20
 
 
 class Loop:
-    """A loop, and the link for it."""
+    """A loop, and the Redis client for it."""
 
     name: str
 
     def run(self, main: Work) -> Any:
         raise NotImplementedError
 
-    def open_link(
+    def open_client(
         self, url: str, limits: Limits = LIMITS_DEFAULT
-    ) -> AbstractAsyncContextManager[Link]:
+    ) -> AbstractAsyncContextManager[RedisClient]:
         raise NotImplementedError
 
     async def together(self, *works: Work) -> list[Any]:
@@ -64,10 +64,10 @@ class AsyncioLoop(Loop):
 
         return uvloop.run(bounded())
 
-    def open_link(
+    def open_client(
         self, url: str, limits: Limits = LIMITS_DEFAULT
-    ) -> AbstractAsyncContextManager[Link]:
-        return asyncio_driver.open_link(url, limits)
+    ) -> AbstractAsyncContextManager[RedisClient]:
+        return asyncio_driver.open_client(url, limits)
 
     async def together(self, *works: Work) -> list[Any]:
         return list(await asyncio.gather(*(_caught(work) for work in works)))
@@ -97,10 +97,10 @@ class TrioLoop(Loop):
 
         return trio.run(bounded)
 
-    def open_link(
+    def open_client(
         self, url: str, limits: Limits = LIMITS_DEFAULT
-    ) -> AbstractAsyncContextManager[Link]:
-        return trio_driver.open_link(url, limits)
+    ) -> AbstractAsyncContextManager[RedisClient]:
+        return trio_driver.open_client(url, limits)
 
     async def together(self, *works: Work) -> list[Any]:
         results: list[Any] = [None] * len(works)

@@ -19,7 +19,7 @@ from gateway.core.prices import Price
 from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.ingress.http.app import Ingress, open_ingress
-from gateway.redis.asyncio_driver import open_link
+from gateway.redis.asyncio_driver import open_client
 from gateway.settings import file as configuration
 from gateway.store.apply import Item
 from gateway.store.store import Store
@@ -76,7 +76,7 @@ async def send_all(store: Store) -> None:
         again = [
             replace(s, id=store.new_message_id(s.home, now_ms)) for s in first[::10] if campaign
         ]
-        await store.admit(0, first + again, now_ms)
+        await store.admit(first + again, now_ms)
 
         async def happen(ids: Sequence[str], event: Event, now_ms: int = now_ms) -> None:
             await store.apply([Item(id_, event) for id_ in ids], now_ms)
@@ -135,8 +135,8 @@ class Site:
             self._served.set()
 
     async def _serve(self) -> None:
-        async with open_link(self._redis_url) as link:
-            store = Store(link, POLICY)
+        async with open_client(self._redis_url) as redis:
+            store = Store(redis, POLICY)
             await send_all(store)
             settings = configuration.parse(
                 CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"SHOP_KEY": KEY}

@@ -1,6 +1,6 @@
 """What an event does to the records: the transitions the cascade is made of.
 
-A transition changes the step, its attempt, the message's own status and timer, and the persons'
+A transition changes the step, its attempt, the message's own status and timer, and the person's
 claims and slots, and adds to the effects. `settlement` says what is booked; it is applied here.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import persons as people
 from gateway.core import settlement, timing
 from gateway.core.effects import Effects, status_change_of
+from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy
 from gateway.core.records.message import (
     ARRIVED,
@@ -168,7 +168,7 @@ class Change:
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = people.full_cap(
+            full = full_cap(
                 self.persons,
                 self.policy,
                 message.category,
@@ -178,7 +178,7 @@ class Change:
             )
             message.current = index
             if full is None:
-                self.take_people(step)
+                self.take_people()
                 self.enqueue(step)
                 return
             capped = True
@@ -275,30 +275,21 @@ class Change:
 
     # --- people and money
 
-    def take_people(self, step: Step) -> None:
-        """The slot moves to the step's channel."""
-        message = self.message
-        if message.holds:
-            people.take(
-                self.persons,
-                message.id,
-                message.campaign,
-                message.category,
-                step.channel,
-                self.policy,
-                self.now_ms,
-            )
+    def take_people(self) -> None:
+        """The slot moves to the current step's channel."""
+        if self.message.holds:
+            take(self.persons, self.message, self.policy, self.now_ms)
             self.effects.people_changed = True
 
     def keep_people(self) -> None:
-        if self.persons and people.keep(self.persons, self.message, self.policy, self.now_ms):
+        if self.persons and keep(self.persons, self.message, self.policy, self.now_ms):
             self.message.holds = True
             self.effects.people_changed = True
 
     def give_back(self) -> None:
         if self.message.holds:
-            assert self.persons, "the persons' records were not loaded: needs_people() is wrong"
-            people.give_back(self.persons, self.message)
+            assert self.persons, "the person was not loaded: needs_people() is wrong"
+            give_back(self.persons, self.message)
             self.message.holds = False
             self.effects.people_changed = True
 

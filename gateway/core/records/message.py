@@ -213,7 +213,8 @@ class Message(msgspec.Struct, omit_defaults=True):
     campaign: str | None = field(name="g", default=None)
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
-    holds: bool = field(name="h", default=False)  # a claim or a cap slot in its person's record
+    holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
+    person: str = field(name="p", default="")  # whose record that is; empty: its first identity's
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property
@@ -227,13 +228,19 @@ class Message(msgspec.Struct, omit_defaults=True):
         return self.steps[self.current]
 
     @property
+    def holder(self) -> str:
+        """The identity under which its claim and slot are kept, in its own shard; empty when its
+        person is not recognised."""
+        return self.person or next(iter(self.identities), "")
+
+    @property
     def home(self) -> str:
         """The identity whose shard it lives in."""
         return self.addresses.home(self.user)
 
     @property
-    def identities(self) -> list[tuple[str, str]]:
-        return self.addresses.identities(self.user)
+    def identities(self) -> list[str]:
+        return [f"{kind[0]}:{value}" for kind, value in self.addresses.identities(self.user)]
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):

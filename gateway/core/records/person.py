@@ -1,4 +1,4 @@
-"""What a person was sent lately: campaign claims and cap slots, by one identity."""
+"""What a person was sent lately, under one identity, and who else the person is."""
 
 from __future__ import annotations
 
@@ -19,18 +19,47 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Person(msgspec.Struct, omit_defaults=True):
-    """One identity of a person. Pruned whenever it is written."""
+    """What is kept under one identity. Read and written by `unpack_person` and `pack_person`.
+
+    A home has no `home`. An alias names its home, or one that became an alias itself; what it holds
+    is from when it was a home. Claims are records of their own, so that a person of ten thousand
+    campaigns is read and written as one of ten: here are those that were loaded."""
 
     claims: dict[str, Claim] = field(name="c", default_factory=dict)
+    home: str = field(name="h", default="")
+    aliases: list[str] = field(name="a", default_factory=list)  # of a home: its other identities
+    former: list[str] = field(name="f", default_factory=list)  # those that may hold something still
     slots: list[Slot] = field(name="s", default_factory=list)
+    keep_ms: int = field(name="k", default=0)  # nothing is held here after this
+    # Until when its aliases stand at least; of an alias: it itself.
+    linked_ms: int = field(name="l", default=0)
+
+
+def pack_person(person: Person) -> bytes:
+    """The record as it is kept under its identity, without the claims."""
+    claims, person.claims = person.claims, {}
+    packed = person_codec.encode(person)
+    person.claims = claims
+    return packed
+
+
+def unpack_person(record: bytes | None) -> Person:
+    """Reads what `pack_person` made, and records of schema 2, which hold their claims; None holds
+    nothing. Raises NewerRecordError and msgspec.DecodeError."""
+    return Person() if record is None else person_codec.decode(record)
 
 
 def _person_of_2(record: bytes) -> Person:
     old = schema2.decode_person(record)
     return Person(
-        {campaign: Claim(c.message, c.until_ms) for campaign, c in old.claims.items()},
-        [Slot(s.message, s.at_ms, s.category, s.channel) for s in old.slots],
+        slots=[Slot(s.message, s.at_ms, s.category, s.channel) for s in old.slots],
+        claims={campaign: Claim(c.message, c.until_ms) for campaign, c in old.claims.items()},
     )
 
 
+def _claim_of_2(_: bytes) -> Claim:
+    raise msgspec.DecodeError("In schema 2 a claim was no record of its own.")
+
+
 person_codec = Codec(Person, "person", _person_of_2)
+claim_codec = Codec(Claim, "claim", _claim_of_2)

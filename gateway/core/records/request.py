@@ -32,7 +32,6 @@ class MessageRequest(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
-    reserved: bool = False  # its id stands in another shard's records: it may exist already
 
     @property
     def home(self) -> str:
@@ -40,9 +39,9 @@ class MessageRequest(msgspec.Struct, frozen=True):
         return self.addresses.home(self.user)
 
     @property
-    def identities(self) -> list[tuple[str, str]]:
-        """What the person is recognised by: (kind, value), phone first."""
-        return self.addresses.identities(self.user)
+    def identities(self) -> list[str]:
+        """What the person is recognised by, the phone first: "p:79161234567"."""
+        return [f"{kind[0]}:{value}" for kind, value in self.addresses.identities(self.user)]
 
 
 class CapHit(msgspec.Struct, frozen=True):
@@ -71,7 +70,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
 class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Kept under an idempotency key for a day: the hash of the request's body and the first answer.
-    `open`: the answer is not given yet, and its message may be half made."""
+    `open`: the answer is not given yet, and its message may not be made yet."""
 
     body_hash: bytes = field(name="h")
     answer: Answer = field(name="a")

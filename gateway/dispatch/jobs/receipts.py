@@ -14,8 +14,8 @@ import trio
 
 from gateway.backoff import Backoff
 from gateway.dispatch.deps import DispatchDeps
+from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
-from gateway.store.store import BATCH_MAX
 from providers.contract import Provider, Receipt
 
 RESTART_S_MIN = 0.5

@@ -33,7 +33,7 @@ async def run(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> None:
 
 
 async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> bool:
-    """One look; whether there was something, so that there may be more. Raises StoreUnavailable."""
+    """One look; whether there was something, so that there may be more. Raises RedisUnavailable."""
     busy = worker.take_busy(shard)
     if busy:
         try:

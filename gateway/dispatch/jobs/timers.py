@@ -37,10 +37,10 @@ async def run(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) ->
 
 
 async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> bool:
-    """Fires what is due now; whether there may be more. Raises StoreUnavailable."""
+    """Fires what is due now; whether there may be more. Raises RedisUnavailable."""
     now_ms = deps.clock()
     changed = left = 0
-    while due := await lanes.due_timers(deps.link, shard, now_ms, left):
+    while due := await lanes.due_timers(deps.redis, shard, now_ms, left):
         failpoint("timer_due")
         fired, newer = await _fire(deps, shard, due, now_ms, ask)
         changed += fired
@@ -61,7 +61,7 @@ async def _fire(
             newer += 1
             continue
         if applied.message is None:
-            await lanes.drop_timer(deps.link, shard, applied.item.message_id)
+            await lanes.drop_timer(deps.redis, shard, applied.item.message_id)
             _log.warning("a timer's message is gone", message=applied.item.message_id)
             continue
         changed += applied.effects.changed

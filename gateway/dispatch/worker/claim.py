@@ -2,7 +2,7 @@
 
 A claim makes the step SENDING in the store before a byte leaves, so a crash afterwards is seen and
 becomes a lost answer, never a second send. All entries of one call are of one shard. A call raises
-StoreUnavailable when the shard did not answer: then the claims may or may not have been made, and
+RedisUnavailable when the shard did not answer: then the claims may or may not have been made, and
 `resolve` tells.
 """
 

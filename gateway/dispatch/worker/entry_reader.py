@@ -22,7 +22,7 @@ from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.shards import Shards
 from gateway.dispatch.worker.wake_ups import WakeUps
-from gateway.redis.errors import StoreReplyError, StoreUnavailable
+from gateway.redis.errors import CommandRefused, RedisUnavailable
 from gateway.store import lanes
 from gateway.store.keys import keys_of
 from gateway.store.lanes import Waiting
@@ -131,27 +131,27 @@ class EntryReader:
 
     async def check(self, shard: int) -> None:
         """Makes what is missing of a shard's lanes, and finds what is pending under our name
-        unknown to us. Raises StoreUnavailable; may be repeated."""
+        unknown to us. Raises RedisUnavailable; may be repeated."""
         wanted = [(self._provider, category) for category in CATEGORIES]
-        await lanes.ensure_groups(self._deps.link, shard, wanted)
+        await lanes.ensure_groups(self._deps.redis, shard, wanted)
         async with self._pending[shard]:
             await self._recount(shard)
 
     async def take_over(self, shard: int) -> list[Entry]:
         """What dead dispatchers held of a shard's lanes and is now ours, of one round. Raises
-        StoreUnavailable.
+        RedisUnavailable.
 
         When Redis goes down in the middle, what was taken until then is returned: it is ours."""
         taken: list[Entry] = []
         async with self._pending[shard]:
             for lane in await self._survey(shard):
                 try:
-                    waitings = await lanes.take_over(self._deps.link, self._deps.consumer, lane)
-                except StoreUnavailable as error:
+                    waitings = await lanes.take_over(self._deps.redis, self._deps.consumer, lane)
+                except RedisUnavailable as error:
                     # Of one dead dispatcher some may be ours by now.
                     self._shards.suspect([shard], error)
                     break
-                except StoreReplyError as error:
+                except CommandRefused as error:
                     self._suspect_if_missing([shard], error)
                     break
                 taken += self._news(waitings)
@@ -161,18 +161,18 @@ class EntryReader:
         self, shards: Sequence[int], wanted: Sequence[tuple[str, int]]
     ) -> dict[str, list[Waiting]]:
         """Reads lanes of some shards. When that fails all of them are suspect; a single one has
-        the link's patience, several have READ_TOGETHER_S."""
+        the Redis client's patience, several have READ_TOGETHER_S."""
         with trio.CancelScope() as together:
             if len(shards) > 1:
                 together.deadline = trio.current_time() + READ_TOGETHER_S
             try:
-                return await lanes.read(self._deps.link, self._deps.consumer, wanted)
+                return await lanes.read(self._deps.redis, self._deps.consumer, wanted)
             except RETRYABLE as error:
                 self._shards.suspect(shards, error)
-            except StoreReplyError as error:
+            except CommandRefused as error:
                 self._suspect_if_missing(shards, error)
             return {}
-        self._shards.suspect(shards, StoreUnavailable("A read of several shards took too long."))
+        self._shards.suspect(shards, RedisUnavailable("A read of several shards took too long."))
         return {}
 
     def _add(self, waitings: Iterable[Waiting]) -> None:
@@ -196,8 +196,8 @@ class EntryReader:
         that were delayed, a Redis that stood still)."""
         names = list(self._lanes[shard])
         try:
-            surveys = await lanes.survey(self._deps.link, self._deps.consumer, names)
-        except StoreReplyError as error:
+            surveys = await lanes.survey(self._deps.redis, self._deps.consumer, names)
+        except CommandRefused as error:
             self._suspect_if_missing([shard], error)
             return []
         known = Counter(lane for lane, _ in self._known)
@@ -209,9 +209,9 @@ class EntryReader:
 
     async def _recount(self, shard: int) -> None:
         names = list(self._lanes[shard])
-        self._add(await lanes.held(self._deps.link, self._deps.consumer, names))
+        self._add(await lanes.held(self._deps.redis, self._deps.consumer, names))
 
-    def _suspect_if_missing(self, shards: Sequence[int], error: StoreReplyError) -> None:
+    def _suspect_if_missing(self, shards: Sequence[int], error: CommandRefused) -> None:
         """Groups that are gone are made by the check; any other refusal is a bug and passes."""
         if not lanes.is_group_missing(error):
             raise error

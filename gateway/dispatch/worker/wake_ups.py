@@ -14,7 +14,7 @@ import trio
 
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.worker.shards import Shards
-from gateway.redis.errors import StoreReplyError
+from gateway.redis.errors import CommandRefused
 from gateway.store import lanes
 from gateway.store.keys import keys_of
 from providers.contract import Category
@@ -97,7 +97,7 @@ class WakeUps:
                 ):
                     return False
                 ids[:] = await lanes.newest(self._deps.wake_up_link, names)
-            except StoreReplyError as error:
+            except CommandRefused as error:
                 if not lanes.is_group_missing(error):
                     raise
                 self._shards.suspect([shard], error)

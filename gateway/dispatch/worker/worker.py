@@ -47,7 +47,7 @@ from gateway.dispatch.worker.send import RequestResult, Sender
 from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.dispatch.worker.shards import Shards
 from gateway.dispatch.worker.token_source import CLAIM_TOGETHER, Granted, TokenSource
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import limit
 from providers.contract import Provider
 from ratelimit.limiter import Grant, Limiter, RunScript
@@ -169,7 +169,7 @@ class ProviderWorker:
     async def _give_back(self, grant: Grant, unused: int) -> None:
         try:
             await self.limiter.give_back(grant, unused)
-        except StoreUnavailable as error:
+        except RedisUnavailable as error:
             await self._retry.failed(error)  # the tokens lapse, which breaks no limit
 
     # Select

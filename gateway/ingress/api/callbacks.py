@@ -23,9 +23,10 @@ from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import Metrics
-from gateway.redis.errors import StoreError
+from gateway.redis.errors import RedisError
+from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
-from gateway.store.store import BATCH_MAX, Store
+from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
 from providers.http.adapter import Adapter
@@ -102,12 +103,12 @@ class CallbackEndpoint:
     ) -> CallbackResult:
         """The result of one callback, durable by now; counts and logs it.
 
-        Raises StoreError when a receipt of it is not: repeating the others does no harm.
+        Raises RedisError when a receipt of it is not: repeating the others does no harm.
         """
         applied = parked = 0
         faults = len(unread)
         for result in results:
-            if isinstance(result, StoreError | ConflictError):
+            if isinstance(result, RedisError | ConflictError):
                 raise result  # not durable, so not 200: the provider will repeat it
             if isinstance(result, Exception):
                 refusal_of(result)  # logs it with an incident

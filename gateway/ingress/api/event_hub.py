@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.redis.client import Link
-from gateway.redis.errors import StoreError
+from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
 from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 
@@ -80,17 +80,17 @@ class _Feed:
 class EventHub:
     """Reads for all clients of this worker; `run` must run beside it."""
 
-    def __init__(self, link: Link, shards: int) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, shards: int) -> None:
+        self._redis = redis
         self._shards = shards
         self._feeds: dict[str, _Feed] = {}
         self._wanted = asyncio.Event()
         self._closing = False
 
     async def join(self, app: str) -> Subscription:
-        """A queue of all that comes from now on. Raises StoreUnavailable."""
+        """A queue of all that comes from now on. Raises RedisUnavailable."""
         if app not in self._feeds:
-            positions = await reads.last_event_entry(self._link, app, self._shards)
+            positions = await reads.last_event_entry(self._redis, app, self._shards)
             # Another client of the app may have joined meanwhile: then its feed is the one.
             self._feeds.setdefault(app, _Feed(positions))
         feed = self._feeds[app]
@@ -122,7 +122,7 @@ class EventHub:
                 await self._wanted.wait()
             try:
                 full = await self._read_once()
-            except StoreError as error:
+            except RedisError as error:
                 _log.debug("events_not_read", reason=str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -133,7 +133,7 @@ class EventHub:
         """Hands out what is new; returns whether a stream may have more already."""
         positions = {app: feed.positions for app, feed in self._feeds.items()}
         asked = dict(self._feeds)
-        news = await reads.events_after(self._link, positions)
+        news = await reads.events_after(self._redis, positions)
         full = False
         for app, entries in news.items():
             feed = asked[app]

@@ -23,8 +23,8 @@ from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.redis.client import Link
-from gateway.redis.errors import StoreError
+from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
 from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
@@ -60,9 +60,9 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, link: Link, hub: EventHub, limits: Server) -> None:
+    def __init__(self, redis: RedisClient, hub: EventHub, limits: Server) -> None:
         self.clients = 0
-        self._link = link
+        self._redis = redis
         self._hub = hub
         self._clients_max = limits.sse_clients_max
         self._timeout_s = limits.request_timeout_ms / 1000
@@ -76,7 +76,7 @@ class EventsEndpoint:
         try:
             positions = _start_at(resumed, subscription)
             stream = _EventStream(
-                request, self._link, subscription, positions, self._timeout_s, behind=bool(resumed)
+                request, self._redis, subscription, positions, self._timeout_s, behind=bool(resumed)
             )
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(request.until_gone())
@@ -109,7 +109,7 @@ class _EventStream:
     def __init__(
         self,
         request: Request,
-        link: Link,
+        redis: RedisClient,
         subscription: Subscription,
         positions: list[Position],
         timeout_s: float,
@@ -118,7 +118,7 @@ class _EventStream:
     ) -> None:
         self._behind = behind  # what is missing is read from Redis
         self._request = request
-        self._link = link
+        self._redis = redis
         self._subscription = subscription
         self._positions = positions
         self._timeout_s = timeout_s
@@ -153,12 +153,12 @@ class _EventStream:
                 while page >= EVENT_ENTRIES_MAX:
                     start = self._positions[shard].entry
                     app = self._subscription.app
-                    entries = await reads.events_from(self._link, app, shard, start)
+                    entries = await reads.events_from(self._redis, app, shard, start)
                     for entry in entries:
                         await self._tell(entry)
                     page = len(entries)
             self._behind = False
-        except StoreError:
+        except RedisError:
             self._behind = True
             await self._write(_HEARTBEAT)
             await asyncio.sleep(RETRY_S)

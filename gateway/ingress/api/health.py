@@ -16,8 +16,8 @@ from gateway import telemetry
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.request import Request
-from gateway.redis.client import Link
-from gateway.redis.errors import StoreError
+from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
 from gateway.store import pauses, snapshots
 
 
@@ -54,11 +54,11 @@ class HealthEndpoints:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisClient,
         render: Callable[[list[bytes]], bytes],
         now_ms: Callable[[], int],
     ) -> None:
-        self._link = link
+        self._redis = redis
         self._render = render
         self._now_ms = now_ms
 
@@ -71,16 +71,16 @@ class HealthEndpoints:
 
     async def metrics(self, request: Request) -> None:
         try:
-            others = await snapshots.gather(self._link, self._now_ms())
-        except StoreError:
+            others = await snapshots.gather(self._redis, self._now_ms())
+        except RedisError:
             others = []
         await request.respond(200, self._render(others), content_type=_METRICS_TYPE)
 
     async def _readiness(self) -> Readiness:
         try:
-            names = await snapshots.processes(self._link, self._now_ms())
-            paused = await pauses.read(self._link)
-        except StoreError:
+            names = await snapshots.processes(self._redis, self._now_ms())
+            paused = await pauses.read(self._redis)
+        except RedisError:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
         shown = [

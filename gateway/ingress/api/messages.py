@@ -163,7 +163,7 @@ class MessageEndpoints:
         await self._show(request, applied.message)
 
     async def _own(self, request: Request) -> Message:
-        """The message, if it is the asking app's. Raises Refusal (404) and StoreUnavailable."""
+        """The message, if it is the asking app's. Raises Refusal (404) and RedisUnavailable."""
         message = await reads.message(self._store, request.parameters["id"])
         if message is None or message.app != request.principal.app:
             raise _no_message()

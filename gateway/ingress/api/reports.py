@@ -6,7 +6,7 @@ page's data, because a browser offers its key to no other address unasked. A key
 never read: addresses end up in logs and histories.
 
 A question that cannot be answered is a 422, on the page with the form as it was filled in.
-StoreUnavailable and LedgerFault go to the app.
+RedisUnavailable and LedgerFault go to the app.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gateway.ingress.pages.reports import (
     fault_page,
     report_page,
 )
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.store.totals import pages_of_totals
 from gateway.store.writes import day_of
 
@@ -58,8 +58,10 @@ Pairs = list[tuple[str, str]]
 class ReportEndpoints:
     """Answers for the cost report. `now_ms` is the edge's clock."""
 
-    def __init__(self, link: Link, shards: int, policy: Policy, now_ms: Callable[[], int]) -> None:
-        self._link = link
+    def __init__(
+        self, redis: RedisClient, shards: int, policy: Policy, now_ms: Callable[[], int]
+    ) -> None:
+        self._redis = redis
         self._shards = shards
         self._currency, self._baseline = policy.currency, policy.baseline
         self._now_ms = now_ms
@@ -84,7 +86,7 @@ class ReportEndpoints:
     async def _data(self, request: Request, pairs: Pairs) -> None:
         others, chosen = _format(pairs)
         query = parse_query(others, self._today())
-        pages = pages_of_totals(self._link, self._shards, query.from_day, query.to_day)
+        pages = pages_of_totals(self._redis, self._shards, query.from_day, query.to_day)
         report = await cost_report(pages, query, self._currency, self._baseline)
         if chosen == "json":
             await request.respond(200, to_json(report), PRIVATE, JSON)
@@ -113,7 +115,7 @@ class ReportEndpoints:
         )
         apps: set[str] = set()
         campaigns: set[str] = set()
-        pages = pages_of_totals(self._link, self._shards, query.from_day, query.to_day)
+        pages = pages_of_totals(self._redis, self._shards, query.from_day, query.to_day)
         async for totals in pages:
             for tally in (rows, summary, channels):
                 tally.add(totals)

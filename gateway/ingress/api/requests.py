@@ -1,8 +1,8 @@
 """What a send request may look like, and everything that is wrong with one that does not.
 
-Owns the Structs of `POST /v1/messages` (the OpenAPI document is built from them) and the rules of
-CONTRACT.md section 3 that need no record: types, lengths, a phone number that can exist, URLs,
-what needs what. It must not know apps, Redis or the price list.
+The Structs of `POST /v1/messages`, from which the OpenAPI document is built, and the rules that
+need no record: types, lengths, addresses that can exist, URLs, what needs what (CONTRACT.md section
+3).
 
 A good request is decoded once, by msgspec. msgspec stops at the first fault, so a bad one is read a
 second time, key by key, and the caller learns of all its faults at once.

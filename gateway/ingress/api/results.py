@@ -1,8 +1,7 @@
 """What a caller is told about each message it sent: the Structs of CONTRACT.md section 3's results.
 
-Owns the translation of the store's `Answer` and of every failure into the wire's words, the same
-for a single message, an item of an array and a line of a stream. It must not know how answers
-travel.
+The store's `Answer` and every failure are told in the same words for a single message, an item of
+an array and a line of a stream.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gateway.core.records.request import Answer
 from gateway.ingress.batcher import Busy
 from gateway.ingress.http.asgi import rfc3339
 from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, problem, unavailable
-from gateway.redis.errors import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 
 UNSET = msgspec.UNSET
 
@@ -111,7 +110,7 @@ def refusal_of(error: Exception) -> Refusal:
     """What a caller is told of an exception; a bug is logged with the incident that is told."""
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, RedisUnavailable):
         _log.debug("store_away", reason=str(error))
         return unavailable()
     if isinstance(error, NewerRecordError):

@@ -50,7 +50,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Configured, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
-from gateway.redis.errors import StoreError
+from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
 from gateway.store import snapshots
@@ -66,14 +66,14 @@ class Ingress:
         self, settings: Settings, store: Store, now_ms: Callable[[], int], process: str
     ) -> None:
         limits = settings.server
-        self._link = store.link
+        self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
         self.metrics = Metrics()
-        self.authority = Authority(settings, store.link, now_ms)
+        self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.queue = AdmissionQueue(store, self.backlog, self.metrics, now_ms)
-        self.hub = EventHub(store.link, store.shards)
+        self.hub = EventHub(store.redis, store.shards)
         self.stream = StreamEndpoint(self.queue, limits)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
@@ -84,7 +84,7 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.link, self.hub, limits)
+        self.events = EventsEndpoint(store.redis, self.hub, limits)
         configured = Configured(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -92,9 +92,9 @@ class Ingress:
             messages=MessageEndpoints(store, now_ms),
             events=self.events,
             optouts=OptOutEndpoints(store),
-            reports=ReportEndpoints(store.link, store.shards, store.policy, now_ms),
+            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms),
             callbacks=self.callbacks,
-            health=HealthEndpoints(store.link, self._render, now_ms),
+            health=HealthEndpoints(store.redis, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
         self._router = Router(ROUTES)
@@ -157,8 +157,8 @@ class Ingress:
         while True:
             try:
                 snapshot = telemetry.snapshot(self.metrics.registry, self._process)
-                await snapshots.publish(self._link, self._process, snapshot, self._now_ms())
-            except StoreError:
+                await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
+            except RedisError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
 
@@ -202,8 +202,8 @@ async def open_ingress(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await snapshots.withdraw(store.link, process)
-        except StoreError as error:
+            await snapshots.withdraw(store.redis, process)
+        except RedisError as error:
             _log.debug("not_withdrawn", reason=str(error))
 
 

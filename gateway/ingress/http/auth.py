@@ -6,7 +6,7 @@ costs nothing. Both memories are bounded. Programs send the key as a bearer toke
 password of HTTP Basic.
 
 No key or an unknown one is a 401, a missing scope a 403 that names it; a browser is asked for a key
-in both cases. While Redis is unavailable, a key that is not remembered raises StoreUnavailable.
+in both cases. While Redis is unavailable, a key that is not remembered raises RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.ingress.http.asgi import Headers, first_header
 from gateway.ingress.http.problems import Refusal, refuse
-from gateway.redis.client import Link
+from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings
 from gateway.store import api_keys
 from gateway.store.api_keys import Scope, digest_of
@@ -55,14 +55,14 @@ class LoginNeeded(Exception):
 class Authority:
     """Knows every key's principal. `now_ms` is the edge's clock."""
 
-    def __init__(self, settings: Settings, link: Link, now_ms: Callable[[], int]) -> None:
+    def __init__(self, settings: Settings, redis: RedisClient, now_ms: Callable[[], int]) -> None:
         self._configured = configured_keys(settings)
-        self._link = link
+        self._redis = redis
         self._now_ms = now_ms
         self._remembered: dict[bytes, tuple[Principal | None, int]] = {}
 
     async def require(self, headers: Headers, scope: Scope) -> Principal:
-        """The principal of a request. Raises Refusal (401, 403) and StoreUnavailable."""
+        """The principal of a request. Raises Refusal (401, 403) and RedisUnavailable."""
         value = first_header(headers, b"authorization")
         if value is None or value[:7].lower() != b"bearer ":
             raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
@@ -79,7 +79,7 @@ class Authority:
         return principal
 
     async def require_login(self, headers: Headers, scope: Scope) -> Principal:
-        """The same for a page. Raises LoginNeeded and StoreUnavailable."""
+        """The same for a page. Raises LoginNeeded and RedisUnavailable."""
         value = first_header(headers, b"authorization") or b""
         try:
             return await self.require([(b"authorization", _as_bearer(value))], scope)
@@ -91,7 +91,7 @@ class Authority:
         remembered = self._remembered.get(digest)
         if remembered is not None and remembered[1] > now_ms:
             return remembered[0]
-        found = await api_keys.find(self._link, digest)
+        found = await api_keys.find(self._redis, digest)
         principal = None if found is None else Principal(found.app, frozenset(found.scopes), digest)
         if len(self._remembered) >= REMEMBERED_MAX:
             # The oldest goes: dictionaries keep the order in which keys came.

@@ -31,7 +31,7 @@ from gateway.errors import ConfigurationError
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.protocol import keep_looking, limited, limits_of
 from gateway.ingress.http.workers import Workers
-from gateway.redis.asyncio_driver import open_link
+from gateway.redis.asyncio_driver import open_client
 from gateway.redis.client import LIMITS_DEFAULT
 from gateway.settings.bootstrap import load_prices, policy_of, retention_of
 from gateway.settings.file import Settings
@@ -112,8 +112,8 @@ async def serve(
     sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
     limits = replace(LIMITS_DEFAULT, sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max))
     process = telemetry.process_name("ingress")
-    async with open_link(settings.redis.url, limits) as link:
-        store = Store(link, policy, shards=shards, retention=retention_of(settings))
+    async with open_client(settings.redis.url, limits) as redis:
+        store = Store(redis, policy, shards=shards, retention=retention_of(settings))
         async with open_ingress(settings, store, now_ms=now_ms, process=process) as app:
             memory.freeze()
             await _serve_http(app, settings, sock, up)

@@ -1,8 +1,8 @@
-"""A link to the Redis in memory whose weather is bad: slow, cut, late, and away for a while.
+"""A client of the Redis in memory whose weather is bad: slow, cut, late, and away for a while.
 
-Implements `gateway.redis.client.Link` under trio. What a cut connection had sent may be done, not
-be done, or be done later; a caller that is cancelled never knows either. All chance is the
-weather's.
+Implements `gateway.redis.client.RedisClient` under trio. What a cut connection had sent may be
+done, not be done, or be done later; a caller that is cancelled never knows either. All chance is
+the weather's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from gateway.redis.client import Command, Reply, Session, Statistics
-from gateway.redis.errors import OutcomeUnknown, StoreUnavailable, judge
+from gateway.redis.errors import OutcomeUnknown, RedisUnavailable, judge
 from tests.simulation.memory_redis import Connection, MemoryRedis, octets
 
 DOWN_WAIT_S = 1.0
@@ -61,7 +61,7 @@ async def _no_hook() -> None:
     await trio.lowlevel.checkpoint()
 
 
-class MemoryLink:
+class MemoryClient:
     """`hook` is awaited at both ends of every call: where a process may stand still or die."""
 
     def __init__(self, weather: Weather, hook: Callable[[], Awaitable[None]] = _no_hook) -> None:
@@ -93,12 +93,12 @@ class MemorySession:
         self._broken = False
 
     async def _reach(self) -> None:
-        """Raises StoreUnavailable while there is no Redis to write to."""
+        """Raises RedisUnavailable while there is no Redis to write to."""
         if self._broken:
-            raise StoreUnavailable("Redis is away.")
+            raise RedisUnavailable("Redis is away.")
         if self._weather.down:
             await trio.sleep(DOWN_WAIT_S * self._weather.chance.random())
-            raise StoreUnavailable("Redis is away.")
+            raise RedisUnavailable("Redis is away.")
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         weather = self._weather
@@ -108,7 +108,7 @@ class MemorySession:
         fate = weather.fate()
         if fate == "refused":
             self._broken = True
-            raise StoreUnavailable("The connection is refused.")
+            raise RedisUnavailable("The connection is refused.")
         try:
             if (slow_s := weather.latency_s()) > 0.0:
                 await trio.sleep(slow_s)

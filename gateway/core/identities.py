@@ -1,0 +1,156 @@
+"""Who is one person: how identities that are seen together come to have one home. Pure.
+
+Identities are nodes of a forest. An alias points to its home, or to an alias that was a home once;
+a home points to nothing. Each record may lie in another shard, so each changes alone:
+
+  - an alias is written before the home lists it, so an alias that no home lists is half of a join,
+    finished by the next request that meets it;
+  - a home lists an alias in the transaction that decides a request, which watches the home's
+    record: nothing is taken under a record that became an alias meanwhile;
+  - an alias is only ever pointed closer to its home, never away.
+
+No two requests can close a circle, whatever they read before: a home gives way only to one with a
+record that stands before it in one fixed order, and an identity without a record only to a home
+with one, or to one before it in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.core.records.person import Person
+
+IDENTITIES_MAX = 16
+LINK_SPARE_MS = 30 * 86_400_000  # how much longer than needed an alias stands, once it is written
+_ORDER = {"p": 0, "e": 1, "u": 2}
+
+Records = Mapping[str, Person | None]  # as read: None has no record
+
+
+class Write(NamedTuple):
+    """A record to write at `identity`, if `before` is what stands there still."""
+
+    identity: str
+    before: Person | None
+    after: Person
+
+
+class Join(msgspec.Struct, frozen=True):
+    """What is to be written so that identities have one home, and what is known then.
+
+    `final` False: more is to be done after these writes. `found` are the aliases of `home` as they
+    stand after the writes. `apart` are other homes that are not joined to it, because together they
+    would have more than IDENTITIES_MAX identities."""
+
+    home: str
+    writes: list[Write]
+    final: bool = True
+    found: dict[str, Person] = {}
+    apart: tuple[str, ...] = ()
+
+
+def unread(identities: Iterable[str], records: Records) -> set[str]:
+    """What is still to be read to know everybody whom `identities` lead to."""
+    missing: set[str] = set()
+    seen: set[str] = set()
+    todo = list(identities)
+    while todo:
+        identity = todo.pop()
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if identity not in records:
+            missing.add(identity)
+        elif (record := records[identity]) is not None:
+            todo += record.aliases
+            if record.home:
+                todo.append(record.home)
+    return missing
+
+
+def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> Join:
+    """Decides on the home of identities that are seen together. `records` holds all that
+    `unread` asks for; aliases must stand for `hold_ms` from now."""
+    group = _reached(identities, records)
+    roots = {_root(identity, records) for identity in group}
+    if len(group) > IDENTITIES_MAX:
+        home = _root(identities[0], records)
+        apart = {_root(identity, records) for identity in identities} - {home}
+        return Join(home, [], apart=tuple(sorted(apart)))
+    with_record = [root for root in roots if records[root] is not None]
+    home = min(with_record or roots, key=_rank)
+    first = min(roots, key=_rank)
+    linked_ms = now_ms + hold_ms + LINK_SPARE_MS
+    if with_record and first.startswith("p:") and not home.startswith("p:"):
+        # A phone becomes known: the home moves to it, in the shard where requests look first.
+        return Join(first, [Write(first, None, Person(linked_ms=linked_ms))], final=False)
+    losers = [root for root in with_record if root != home]
+    if losers:
+        return Join(home, [_pointed(r, records, home, linked_ms) for r in losers], final=False)
+    aliases = [identity for identity in group if identity != home]
+    writes = [
+        _pointed(identity, records, home, linked_ms)
+        for identity in aliases
+        if (record := records[identity]) is None or record.linked_ms < now_ms + hold_ms
+    ]
+    after = {write.identity: write.after for write in writes}
+    found = {i: after.get(i) or _known(records[i]) for i in aliases}
+    return Join(home, writes, found=found)
+
+
+def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) -> bool:
+    """Lists aliases that point to `home` in its record, and what they may hold still; returns
+    whether that changed it."""
+    if not found:
+        return False
+    before = replace(person)
+    person.aliases = [*person.aliases, *(i for i in found if i not in person.aliases)]
+    ends = [alias.linked_ms for alias in found.values()]
+    if any(alias not in found for alias in before.aliases):
+        ends.append(before.linked_ms)
+    person.linked_ms = min(ends)
+    holding = [i for i, alias in found.items() if alias.keep_ms > now_ms]
+    person.former = [*person.former, *(i for i in holding if i not in person.former)]
+    person.keep_ms = max(person.keep_ms, *(alias.keep_ms for alias in found.values()))
+    assert home not in person.aliases
+    return person != before
+
+
+def _reached(identities: list[str], records: Records) -> list[str]:
+    """Everybody whom `identities` lead to, in a steady order."""
+    reached = dict.fromkeys(identities)
+    todo = list(identities)
+    while todo:
+        record = records[todo.pop()]
+        if record is None:
+            continue
+        for identity in (*record.aliases, *([record.home] if record.home else [])):
+            if identity not in reached:
+                reached[identity] = None
+                todo.append(identity)
+    return list(reached)
+
+
+def _root(identity: str, records: Records) -> str:
+    while (record := records[identity]) is not None and record.home:
+        identity = record.home
+    return identity
+
+
+def _rank(identity: str) -> tuple[int, str]:
+    return _ORDER[identity[0]], identity
+
+
+def _pointed(identity: str, records: Records, home: str, linked_ms: int) -> Write:
+    before = records[identity]
+    after = replace(before or Person(), home=home, linked_ms=linked_ms)
+    return Write(identity, before, after)
+
+
+def _known(record: Person | None) -> Person:
+    assert record is not None
+    return record

@@ -1,0 +1,142 @@
+"""Requests on their way to a decision: each to its person's home, and with its key held.
+
+From the second message of a person on a request is decided by the first transaction, in the shard
+of its phone. What that leaves undecided is followed to another home, joined
+(`gateway.store.identities`), or decided with its key opened in the key's own shard
+(`gateway.store.idempotency`), until everything is answered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from gateway.core.ids import shard_of_id
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.request import Answer, MessageRequest
+from gateway.store.admit import Admission, Ask, Undecided
+from gateway.store.base import StoreBase, read_messages
+from gateway.store.idempotency import close_key, open_key, reopen_key, shard_of_key
+from gateway.store.identities import TRIES_MAX, find_home, moved, place
+from gateway.store.keys import Keys, keys_of
+from gateway.store.transaction import ConflictError
+
+
+class Acceptance:
+    """One batch of requests. Raises ConflictError when others change the same persons without
+    end."""
+
+    def __init__(self, store: StoreBase, now_ms: int) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def decide(self, requests: Sequence[MessageRequest]) -> list[Answer]:
+        """One answer each, in order."""
+        answers: dict[int, Answer] = {}
+        keyed: dict[int, Ask] = {}
+        waiting = {
+            index: Ask(request, next(iter(request.identities), ""))
+            for index, request in enumerate(requests)
+        }
+        for _ in range(TRIES_MAX):
+            for index, ask in list(waiting.items()):
+                if self._is_keyed_elsewhere(ask):
+                    keyed[index] = waiting.pop(index)
+            if not waiting:
+                break
+            told = await self._try(waiting)
+            answers |= {i: answer for i, answer in told.items() if isinstance(answer, Answer)}
+            left = {i: why for i, why in told.items() if isinstance(why, Undecided)}
+            keyed |= {i: waiting[i] for i, why in left.items() if why.keyed}
+            following = await self._next(
+                {i: (waiting[i], why) for i, why in left.items() if not why.keyed}
+            )
+            answers |= {i: then for i, then in following.items() if isinstance(then, Answer)}
+            waiting = {i: then for i, then in following.items() if isinstance(then, Ask)}
+        else:
+            raise ConflictError
+        for index, ask in keyed.items():
+            # One at a time: two requests of one batch may have the same key.
+            try:
+                answers[index] = await self._decide_keyed(ask)
+            except NewerRecordError:
+                answers[index] = Answer("unavailable")
+        self._store.counts.newer += sum(a.outcome == "unavailable" for a in answers.values())
+        return [answers[index] for index in range(len(requests))]
+
+    def _is_keyed_elsewhere(self, ask: Ask) -> bool:
+        return shard_of_key(self._store, ask.request) not in (None, self._shard(ask))
+
+    def _shard(self, ask: Ask) -> int:
+        """The shard of its home; of a device, where the person is not recognised."""
+        shard = shard_of_id(ask.request.id)
+        assert shard is not None
+        return shard
+
+    async def _try(self, asks: Mapping[int, Ask]) -> dict[int, Answer | Undecided]:
+        """One transaction (or a few, of a large batch) a shard of homes."""
+        by_shard: defaultdict[int, list[int]] = defaultdict(list)
+        for index, ask in asks.items():
+            by_shard[self._shard(ask)].append(index)
+        told: dict[int, Answer | Undecided] = {}
+        for shard, indexes in by_shard.items():
+            keys = keys_of(shard)
+
+            def try_of(piece: Sequence[Ask], token: str, keys: Keys = keys) -> Admission:
+                return Admission(self._store, keys, piece, self._now_ms, token)
+
+            results = await self._store.in_pieces(keys, [asks[i] for i in indexes], try_of)
+            told |= zip(indexes, results, strict=True)
+        return told
+
+    async def _next(self, left: Mapping[int, tuple[Ask, Undecided]]) -> dict[int, Ask | Answer]:
+        """Undecided requests with the homes under which to try again."""
+        asks: dict[int, Ask | Answer] = {
+            index: moved(self._store, ask, why.home, self._now_ms)
+            for index, (ask, why) in left.items()
+            if why.home
+        }
+        return asks | await self._place({i: ask for i, (ask, _) in left.items() if i not in asks})
+
+    async def _place(self, asks: Mapping[int, Ask]) -> dict[int, Ask | Answer]:
+        """Joins what they name; one that meets a record of a newer Kaskad is unavailable here."""
+        try:
+            placed = await place(self._store, list(asks.values()), self._now_ms)
+            return dict(zip(asks, placed, strict=True))
+        except NewerRecordError:
+            if len(asks) == 1:
+                return dict.fromkeys(asks, Answer("unavailable"))
+        found: dict[int, Ask | Answer] = {}
+        for index, ask in asks.items():
+            found |= await self._place({index: ask})
+        return found
+
+    async def _decide_keyed(self, ask: Ask) -> Answer:
+        store = self._store
+        for _ in range(TRIES_MAX):
+            opened = await open_key(store, ask.request)
+            if isinstance(opened, Answer):
+                return opened
+            if shard_of_id(opened.id) != self._shard(ask):
+                # Opened under another home. If that is not the home now, it was one before: its
+                # message was made by then, or never will be.
+                home = await find_home(store, ask.request.identities[0])
+                ask = moved(store, ask, home, self._now_ms)
+                if shard_of_id(opened.id) != self._shard(ask):
+                    if (await read_messages(store.redis, [opened.id]))[opened.id] is not None:
+                        answer = Answer("accepted", id=opened.id, status="queued")
+                        await close_key(store, ask.request, answer)
+                        return answer
+                    await reopen_key(store, ask.request, opened.id)
+                continue
+            told = (await self._try({0: replace(ask, request=opened, opened=True)}))[0]
+            if isinstance(told, Answer):
+                await close_key(store, ask.request, told)
+                return told
+            following = (await self._next({0: (ask, told)}))[0]
+            if isinstance(following, Answer):
+                return following
+            ask = following
+        raise ConflictError

@@ -1,0 +1,150 @@
+"""Gives identities that are seen together one home, as `core.identities` says.
+
+Each record may lie in another shard, so each is written alone, and only if it still is as it was
+read. A process may die between two of them: the next request that meets an alias which no home
+lists finishes the join. The home's own record is no business of this module: it lists its aliases
+in the transaction that decides the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from gateway.core import persons
+from gateway.core.identities import Join, Write, join, unread
+from gateway.core.ids import shard_of_id
+from gateway.core.records.message import unpack_message
+from gateway.core.records.person import Person, pack_person, unpack_person
+from gateway.redis.client import Command, Session
+from gateway.store import randomness
+from gateway.store.admit import Ask
+from gateway.store.base import StoreBase, read_messages
+from gateway.store.keys import keys_of, shard_of_identity
+from gateway.store.people import read_records
+from gateway.store.transaction import ConflictError, commit
+from gateway.store.writes import Writes
+
+TRIES_MAX = 50  # after each that fails somebody else has joined somebody
+
+
+def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
+    """The request, to be decided under another home; a message's id names its home's shard."""
+    shard = shard_of_identity(home, store.shards)
+    request = ask.request
+    if shard != shard_of_id(request.id):
+        request = replace(request, id=store.new_id_in(shard, now_ms))
+    return Ask(request, home)
+
+
+async def find_home(store: StoreBase, identity: str) -> str:
+    """Where an identity leads now."""
+    while True:
+        value = (await read_records(store.redis, store.shards, [identity]))[identity]
+        home = unpack_person(value).home
+        if not home:
+            return identity
+        identity = home
+
+
+async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]:
+    """Joins what each request names, and returns the requests with the homes found.
+
+    Raises ConflictError when others join the same identities without end."""
+    placed: dict[int, Ask] = {}
+    for _ in range(TRIES_MAX):
+        left = {i: ask for i, ask in enumerate(asks) if i not in placed}
+        if not left:
+            return [placed[i] for i in range(len(asks))]
+        named = dict.fromkeys(i for ask in left.values() for i in ask.request.identities)
+        packed = await _read_all(store, named)
+        records = {i: None if v is None else unpack_person(v) for i, v in packed.items()}
+        joins = {
+            i: join(
+                ask.request.identities, records, now_ms, persons.hold_ms(ask.request, store.policy)
+            )
+            for i, ask in left.items()
+        }
+        written = await _write(store, joins.values(), packed, now_ms)
+        for i, found in joins.items():
+            if found.final and all(written.get(w.identity) is w.after for w in found.writes):
+                placed[i] = replace(
+                    moved(store, left[i], found.home, now_ms), found=found.found, apart=found.apart
+                )
+                store.counts.unjoined += bool(found.apart)
+    raise ConflictError
+
+
+async def _read_all(store: StoreBase, identities: Iterable[str]) -> dict[str, bytes | None]:
+    """The records of identities and of everybody they lead to."""
+    packed: dict[str, bytes | None] = {}
+    records: dict[str, Person | None] = {}
+    while missing := unread(identities, records):
+        found = await read_records(store.redis, store.shards, sorted(missing))
+        packed |= found
+        records |= {i: None if v is None else unpack_person(v) for i, v in found.items()}
+    return packed
+
+
+async def _write(
+    store: StoreBase, joins: Iterable[Join], packed: dict[str, bytes | None], now_ms: int
+) -> dict[str, Person]:
+    """Writes what the joins ask for, an identity once, and returns the records that stand now."""
+    writes: dict[str, Write] = {}
+    for found in joins:
+        for write in found.writes:
+            writes.setdefault(write.identity, write)
+    stand: dict[str, Person] = {}
+    fresh = [write for write in writes.values() if packed[write.identity] is None]
+    for write in writes.values():
+        before = packed[write.identity]
+        if before is not None and await _rewrite(store, write, before, now_ms):
+            stand[write.identity] = write.after
+    commands: list[Command] = [
+        (
+            "SET",
+            keys_of(shard_of_identity(write.identity, store.shards)).person(write.identity),
+            pack_person(write.after),
+            "NX",
+            "PXAT",
+            write.after.linked_ms,
+        )
+        for write in fresh
+    ]
+    replies = await store.redis.call(commands) if commands else []
+    stand |= {w.identity: w.after for w, reply in zip(fresh, replies, strict=True) if reply}
+    return stand
+
+
+async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -> bool:
+    """Writes over a record if it is still as it was read; returns whether it was."""
+    keys = keys_of(shard_of_identity(write.identity, store.shards))
+    key, token = keys.person(write.identity), keys.token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], bool]:
+        _, value = await session.call([("WATCH", token, key), ("GET", key)])
+        if value != before:
+            return [], False
+        if persons.is_old(write.after):
+            await _upgrade(store, write.after, now_ms)
+        writes = Writes(keys, store.policy, store.retention, now_ms)
+        writes.person(write.identity, write.after, before, {})
+        return writes.commands(), True
+
+    return await commit(store.redis, token, attempt, store.counts)
+
+
+async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:
+    """A record of schema 2 gives way: what it holds for a message that holds the same in the
+    new home, or that holds nothing any more, is dropped; the rest gets an end."""
+    live = {claim.message for claim in person.claims.values() if not claim.until_ms}
+    void = set()
+    records = await read_messages(store.redis, live) if live else {}
+    for id_, value in records.items():
+        message = None if value is None else unpack_message(id_, value)
+        if message is None or not message.holds or message.holder == person.home:
+            void.add(id_)
+    person.claims = {c: claim for c, claim in person.claims.items() if claim.message not in void}
+    person.slots = [slot for slot in person.slots if slot.message not in void]
+    persons.bound_old(person, store.policy, now_ms)

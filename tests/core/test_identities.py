@@ -1,0 +1,130 @@
+"""Who is one person, whatever is joined at one moment and whoever dies in between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.core.identities import IDENTITIES_MAX, LINK_SPARE_MS, Records, enlist, join, unread
+from gateway.core.records.person import Person
+from tests.worlds.cascade_world import DAY, T0
+
+HOLD_MS = 40 * DAY
+EVERYBODY = ["p:1", "p:2", "p:3", "e:a@x", "e:b@x", "u:1", "u:2", "u:3"]
+SEEN = st.sets(st.sampled_from(EVERYBODY), min_size=1, max_size=4).map(
+    lambda some: sorted(some, key=EVERYBODY.index)
+)
+
+
+class Forest:
+    """The records of all shards; each read and each write is alone."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Person] = {}
+
+    def root(self, identity: str) -> str:
+        seen = [identity]
+        while (record := self.records.get(seen[-1])) is not None and record.home:
+            assert record.home not in seen, f"a circle: {seen}"
+            seen.append(record.home)
+        return seen[-1]
+
+    def request(self, identities: list[str]) -> Iterator[None]:
+        """One request, step by step: between two steps anybody else may do anything."""
+        while True:
+            read: dict[str, Person | None] = {}
+            while missing := unread(identities, read):
+                for identity in sorted(missing):
+                    read[identity] = self.records.get(identity)
+                    yield
+            made = join(identities, read, T0, HOLD_MS)
+            written = True
+            for write in made.writes:
+                yield
+                stands = self.records.get(write.identity) == write.before
+                written = written and stands
+                if stands:
+                    self.records[write.identity] = write.after
+            yield
+            person = replace(self.records.get(made.home, Person()))
+            if not made.final or not written or person.home:
+                continue
+            enlist(person, made.home, made.found, T0)
+            person.keep_ms = T0 + DAY  # the message takes something
+            self.records[made.home] = person
+            if all(i in (made.home, *person.aliases) for i in identities):
+                return
+
+
+@given(st.lists(SEEN, min_size=1, max_size=6), st.integers(0, 2**32))
+def test_identities_seen_together_are_one_person_transitively(
+    requests: list[list[str]], seed: int
+) -> None:
+    luck = random.Random(seed)
+    forest = Forest()
+    running = [(forest.request(identities), identities) for identities in requests]
+    done: list[list[str]] = []
+    while running:
+        turn = luck.choice(running)
+        if next(turn[0], "over") == "over":
+            done.append(turn[1])
+            running.remove(turn)
+        elif luck.random() < 0.01:
+            running.remove(turn)  # its process dies
+    for identity in list(forest.records):
+        settle(forest, identity)  # the next request finishes what a dead process began
+    groups: dict[str, set[str]] = {identity: {identity} for identity in EVERYBODY}
+    for identities in done:
+        joined = set().union(*(groups[identity] for identity in identities))
+        groups |= dict.fromkeys(joined, joined)
+    for group in groups.values():
+        (home,) = {forest.root(identity) for identity in group}
+        record = forest.records.get(home, Person())
+        assert group <= {home, *record.aliases}
+        assert any(i.startswith("p:") for i in group) <= home.startswith("p:")
+        holding = {i for i in group - {home} if forest.records[i].keep_ms > T0}
+        assert holding <= set(record.former), "what an alias holds is read with its home"
+
+
+def settle(forest: Forest, *identities: str) -> str:
+    for _ in forest.request(list(identities)):
+        pass
+    return forest.root(identities[0])
+
+
+def test_a_home_that_is_no_phone_moves_to_the_phone_that_becomes_known() -> None:
+    forest = Forest()
+    assert settle(forest, "u:1") == "u:1"
+    assert settle(forest, "p:2", "u:1") == "p:2"
+    assert forest.records["p:2"].former == ["u:1"]
+    assert settle(forest, "p:1", "u:1") == "p:2", "a phone that comes later is an alias"
+
+
+def test_seventeen_identities_are_not_joined() -> None:
+    forest = Forest()
+    for number in range(IDENTITIES_MAX - 1):
+        settle(forest, "p:1", f"u:{number:02}")
+    settle(forest, "p:2", "u:z")
+    records: Records = {i: forest.records.get(i) for i in (*forest.records, "p:2", "u:new")}
+    for identities, apart in ((["p:1", "u:new"], ("u:new",)), (["p:2", "u:00"], ("p:1",))):
+        made = join(identities, records, T0, HOLD_MS)
+        assert (made.home, made.writes, made.apart) == (identities[0], [], apart)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_aliases_are_written_again_before_they_lapse(later: bool) -> None:
+    forest = Forest()
+    settle(forest, "p:1", "u:1")
+    settle(forest, "p:1", "u:2")
+    now_ms = T0 + LINK_SPARE_MS + later
+    records: Records = dict(forest.records)
+    made = join(["p:1"], records, now_ms, HOLD_MS)
+    assert {write.identity for write in made.writes} == ({"u:1", "u:2"} if later else set())
+    person = replace(forest.records["p:1"])
+    assert enlist(person, "p:1", made.found, now_ms) is later
+    assert person.linked_ms >= now_ms + HOLD_MS
