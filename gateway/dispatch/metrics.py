@@ -52,6 +52,7 @@ class Metrics:
         self.parked = counter("parked", "Unmatched receipts, by how they ended", "became")
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")
         self.commits = counter("store_commits", "Transactions, by how they went", "went")
+        self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
 
     def count_commits(self, counts: CommitCounts) -> None:
         """Takes over what the store counted since the last call."""
@@ -59,6 +60,8 @@ class Metrics:
             now, before = getattr(counts, went), getattr(self._seen, went)
             self.commits.labels("done" if went == "commits" else went).inc(now - before)
             setattr(self._seen, went, now)
+        self.newer.inc(counts.newer - self._seen.newer)
+        self._seen.newer = counts.newer
 
     def retry(self, loop: str) -> None:
         self.retries.labels(loop).inc()

@@ -139,6 +139,7 @@ class _KeptByOthers(Collector):
         yield _counter("kaskad_commit_conflicts", "Transactions decided again.", counts.conflicts)
         yield _counter("kaskad_commits_unknown", "Transactions of lost answer.", counts.unknown)
         yield _counter("kaskad_requests_unjoined", "Of too many identities.", counts.unjoined)
+        yield _counter("kaskad_records_newer", "Of a newer Kaskad, left alone.", counts.newer)
         redis = self._store.redis.statistics()
         yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(redis.connected))
         yield _counter("kaskad_redis_round_trips", "Calls to Redis.", redis.round_trips)

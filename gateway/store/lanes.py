@@ -165,9 +165,9 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
     ]
     if not others:
         return []
-    alive = await redis.call([("EXISTS", alive(name)) for name, *_ in others])
+    proofs = await redis.call([("EXISTS", alive(name)) for name, *_ in others])
     taken: list[Waiting] = []
-    for (name, pending, idle_ms), lives in zip(others, alive, strict=True):
+    for (name, pending, idle_ms), lives in zip(others, proofs, strict=True):
         if lives:
             continue
         if not pending:

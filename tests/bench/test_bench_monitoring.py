@@ -30,7 +30,7 @@ ROOT = MONITORING.parents[1]
 def families() -> list[Metric]:
     """Every family of both roles, as /metrics would render it."""
     ingress = IngressMetrics()
-    counts = SimpleNamespace(commits=1, conflicts=0, unknown=0, unjoined=0)
+    counts = SimpleNamespace(commits=1, conflicts=0, unknown=0, unjoined=0, newer=0)
     redis = SimpleNamespace(
         statistics=lambda: SimpleNamespace(
             connected=True, round_trips=1, commands=1, reconnects=0, timeouts=0
