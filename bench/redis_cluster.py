@@ -125,12 +125,16 @@ class Node:
 
 class RedisCluster(Started):
     def __init__(
-        self, folder: Path, *, masters: int = 3, replicas: int = 0, **settings: object
+        self,
+        folder: Path,
+        *,
+        masters: int = 3,
+        replicas: int = 0,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
-        named = {name.replace("_", "-"): value for name, value in settings.items()}
         self.masters = masters
         self.nodes = [
-            Node(folder / f"node{n}", port, named)
+            Node(folder / f"node{n}", port, settings or {})
             for n, port in enumerate(_free_ports(masters * (1 + replicas)))
         ]
 

@@ -24,15 +24,15 @@ SMS_CAP = Cap("one-sms", 1, DAY, "1d", "marketing", "sms")
 
 def test_when_every_step_failed_claim_and_slot_are_free_again() -> None:
     world = World(policy(caps=(EVERY_CAP,)))
-    assert world.held
+    assert world.held()
     world.send()
     world.report("undelivered")
-    assert world.held
+    assert world.held()
     world.send()
     world.report("undelivered", fault=Fault("1", "EC_UNKNOWN_SUBSCRIBER", True))
     assert world.message.status == MessageStatus.UNDELIVERED
     assert world.message.reason == "EC_UNKNOWN_SUBSCRIBER"
-    assert not world.held
+    assert not world.held()
     assert world.sums()["billed"] == 0
 
 
@@ -52,7 +52,7 @@ def test_a_full_cap_on_the_fallback_channel_ends_the_message_as_suppressed() -> 
     assert world.message.status == MessageStatus.SUPPRESSED
     assert world.message.reason == "frequency_cap"
     assert world.statuses() == ["expired", "skipped"]
-    assert not world.held
+    assert not world.held()
 
 
 def test_the_slot_moves_with_the_cascade() -> None:
@@ -68,10 +68,10 @@ def test_a_late_delivery_revives_an_undelivered_message_and_takes_its_claim_agai
     world.send()
     world.report("expired")
     assert world.message.status == MessageStatus.EXPIRED
-    assert not world.held
+    assert not world.held()
     world.report("delivered")
     assert world.message.status == MessageStatus.DELIVERED
-    assert world.held
+    assert world.held()
 
 
 @pytest.mark.parametrize("at_ms", [None, T0 + 1, -1])
@@ -89,11 +89,11 @@ def test_a_late_delivery_is_not_forgotten_with_a_newer_message_that_fails() -> N
     world = World(send=request(route="viber-only"))
     world.send()
     world.report("expired")
-    assert not world.held
+    assert not world.held()
     newer = "1M7Q5CQG0000000000ZZ"
     world.person.claims["autumn"] = Claim(newer, 0)
     world.report("delivered")
-    assert world.held, "what arrived holds the claim, not what is still on its way"
+    assert world.held(), "what arrived holds the claim, not what is still on its way"
     delivered_first = Claim(newer, T0 + DAY)
     world.person.claims["autumn"] = delivered_first
     other = World(send=request(route="viber-only"))

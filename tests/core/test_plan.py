@@ -175,4 +175,4 @@ def test_the_cascade_passes_a_skipped_step_over() -> None:
     world.send()
     assert world.message.content == b"", "no later step can need it"
     world.report("undelivered")
-    assert (world.message.closed, world.held) == (True, False)
+    assert (world.message.closed, world.held()) == (True, False)

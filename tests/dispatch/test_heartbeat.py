@@ -11,6 +11,7 @@ import trio.testing
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
+from tests.worlds.reading import now
 
 LEASE_MS, EVERY_MS = 1_000, 200
 WAITERS = 3
@@ -39,13 +40,13 @@ async def test_a_proof_stands_for_the_lease_less_a_margin(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     life = heartbeat()
-    assert not life.fresh
+    assert not now(life.fresh)
     await life.beat()
-    assert life.fresh
+    assert now(life.fresh)
     await trio.sleep(0.79)
-    assert life.fresh
+    assert now(life.fresh)
     await trio.sleep(0.02)
-    assert not life.fresh
+    assert not now(life.fresh)
 
 
 @pytest.mark.trio

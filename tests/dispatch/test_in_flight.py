@@ -198,9 +198,16 @@ Everything.TestCase.settings = settings(max_examples=60, stateful_step_count=40,
 test_whatever_happens_it_adds_up = Everything.TestCase
 
 
-def ready(account: InFlight, count: int) -> None:
+def ready(account: InFlight, count: int) -> InFlight:
+    """The same account, with so many ready in the first shard."""
     with account.claim(0, count) as claim:
         claim.succeed(count)
+    return account
+
+
+def leave_twice(recording: Recording) -> None:
+    recording.leave()
+    recording.leave()
 
 
 @pytest.mark.parametrize(
@@ -215,15 +222,10 @@ def ready(account: InFlight, count: int) -> None:
         lambda a: [claim := a.claim(0, 1), claim.fall_into_doubt(), claim.fall_into_doubt()],
         lambda a: [doubt := a.claim(0, 1).fall_into_doubt(), doubt.leave(), doubt.leave()],
         lambda a: a.request([0]),
-        lambda a: [ready(a, 1), a.request([0]).answered(0, 2)],
-        lambda a: [ready(a, 1), a.request([0]).answered(1, 1)],
+        lambda a: ready(a, 1).request([0]).answered(0, 2),
+        lambda a: ready(a, 1).request([0]).answered(1, 1),
         lambda a: a.put_back(0, 1),
-        lambda a: [
-            ready(a, 1),
-            recording := a.put_back(0, 1),
-            recording.leave(),
-            recording.leave(),
-        ],
+        lambda a: leave_twice(ready(a, 1).put_back(0, 1)),
     ],
 )
 def test_a_move_that_is_not_possible_is_a_bug(mistake: Callable[[InFlight], Any]) -> None:

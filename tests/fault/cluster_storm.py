@@ -152,7 +152,7 @@ class Faults:
 
     def masters_change(self) -> None:
         _, replica = self._pair()
-        replica.client.execute_command("CLUSTER", "FAILOVER")
+        replica.client.cluster("FAILOVER")
         until_redis("the replica is the master", replica.is_master)
 
     def master_dies(self) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from bench.chaos import faults, page
 from bench.chaos.__main__ import verdict
@@ -54,7 +56,9 @@ class Writer:
         while not self._over.is_set():
             path = str(self._nodes.socket)
             try:
-                with redis.Redis(unix_socket_path=path, socket_timeout=2, retry=None) as client:
+                with redis.Redis(
+                    unix_socket_path=path, socket_timeout=2, retry=Retry(NoBackoff(), 0)
+                ) as client:
                     while not self._over.is_set():
                         self.answered = max(self.answered, int(client.incr("n")))
             except redis.RedisError:

@@ -53,7 +53,7 @@ CONFIG: dict[str, Any] = {
 def with_replicas() -> Iterator[RedisCluster]:
     with (
         tempfile.TemporaryDirectory(prefix="kaskad-") as folder,
-        RedisCluster(Path(folder) / "cluster", replicas=1, **advised()) as made,
+        RedisCluster(Path(folder) / "cluster", replicas=1, settings=advised()) as made,
     ):
         yield made
 
@@ -252,7 +252,7 @@ def test_masters_changed_in_order_lose_nothing_that_was_answered(cluster: RedisC
             for writer in range(16):
                 writers.start_soon(write, redis, writer)
             await begun.wait()
-            replica.client.execute_command("CLUSTER", "FAILOVER")
+            replica.client.cluster("FAILOVER")
             served = partial(until, "the replica is the master", replica.is_master)
             await trio.to_thread.run_sync(served)
             replica_serves.set()

@@ -19,10 +19,10 @@ from gateway.finance.report import (
     REQUEST_MEASURES,
     Query,
     ReportFault,
-    TotalRow,
     build,
     parse_query,
 )
+from gateway.store.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)
 STEP_MEASURES = tuple(m for m in MEASURES if m not in REQUEST_MEASURES)

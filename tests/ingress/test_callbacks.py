@@ -17,7 +17,7 @@ from gateway.redis.errors import CommandRefused
 from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.receipts import Taken
+from gateway.store.receipts import Taken, take_receipts
 from tests.worlds.ingress_world import OTP, T0, World, with_ingress
 
 VIBER = "/v1/callbacks/viber?token=tok"
@@ -151,12 +151,10 @@ async def test_an_item_that_cannot_be_read_is_a_fault_beside_its_neighbours(worl
 async def test_a_receipt_that_breaks_us_is_a_fault_beside_its_neighbours(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = callbacks.take_receipts
-
     async def allergic(store: Any, provider: str, receipts: Any, now_ms: int) -> Taken:
         if any(receipt.ref == "poison" for receipt in receipts):
             raise RuntimeError("allergic")
-        return await take(store, provider, receipts, now_ms)
+        return await take_receipts(store, provider, receipts, now_ms)
 
     monkeypatch.setattr(callbacks, "take_receipts", allergic)
     id_ = await sent(world)

@@ -367,7 +367,7 @@ def test_signals_blocked_is_free_when_rejected_and_charged_when_expired() -> Non
 
 _UNDELIVERED = INFOBIP_STATUSES["undelivered"]
 # Without an error of its own a failure is named by its status.
-BY_STATUS = Fault(str(_UNDELIVERED["id"]), _UNDELIVERED["name"], True)
+BY_STATUS = Fault(str(_UNDELIVERED["id"]), str(_UNDELIVERED["name"]), True)
 
 
 @pytest.mark.parametrize(

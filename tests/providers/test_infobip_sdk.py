@@ -15,9 +15,10 @@ import infobip_api_client as sdk
 import pytest
 from infobip_api_client import models
 
-from providers.contract import Button
+from providers.contract import Button, ReceiptStatus, Submission
 from tests.worlds.provider_examples import (
     ROWS,
+    Verdict,
     api_error,
     infobip_answer,
     infobip_log,
@@ -36,10 +37,11 @@ BATCH = [
         "m-5.1", image_url="https://a.example/b.png", button=Button("b" * 30, "https://a.example/")
     ),
 ]
-SENT = [(sent, "accepted") for sent in BATCH[:1]] + [(BATCH[1], "permanent")]
-FINAL = ("delivered", "undelivered", "expired", "rejected")
+SENT: list[tuple[Submission, Verdict]] = [(BATCH[0], "accepted"), (BATCH[1], "permanent")]
+FINAL: tuple[ReceiptStatus, ...] = ("delivered", "undelivered", "expired", "rejected")
 REPORT = infobip_report([(f"m-{i}", status) for i, status in enumerate(FINAL)])
-LOG = infobip_log([(f"m-{i}", status) for i, status in enumerate(("sent", *FINAL))])
+LOGGED: tuple[ReceiptStatus, ...] = ("sent", *FINAL)
+LOG = infobip_log([(f"m-{i}", status) for i, status in enumerate(LOGGED)])
 SEEN = infobip_report([("m-1", "seen")])
 REQUESTS = {
     "sms": (models.SmsRequest, ROWS[0].adapter().submit(BATCH).body),

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from providers.contract import (
     AccountFault,
+    ReceiptStatus,
     Refused,
     SendFault,
     Submitted,
     Unknown,
 )
 from providers.registry import KINDS
-from tests.worlds.provider_examples import ROWS, Row, reply, submission
+from tests.worlds.provider_examples import ROWS, Row, Verdict, reply, submission
 
 every_provider = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 BATCH = [submission(f"m-{i}.1") for i in range(5)]
@@ -75,7 +76,7 @@ def test_accepted_messages_are_submitted_in_the_batchs_order(row: Row) -> None:
 
 @every_provider
 def test_each_message_gets_its_own_verdict(row: Row) -> None:
-    verdicts = ["accepted", "permanent", "temporary", "account", "duplicate"]
+    verdicts: list[Verdict] = ["accepted", "permanent", "temporary", "account", "duplicate"]
     answer = row.answer(list(zip(BATCH, verdicts, strict=True)))
     accepted, permanent, temporary, account, duplicate = row.adapter().outcomes(
         BATCH, reply(200, answer)
@@ -154,7 +155,12 @@ def test_every_status_is_read_as_itself(row: Row) -> None:
 
 @every_provider
 def test_receipts_keep_order_and_repeats(row: Row) -> None:
-    told = [("a", "sent"), ("b", "delivered"), ("b", "delivered"), ("a", "delivered")]
+    told: list[tuple[str, ReceiptStatus]] = [
+        ("a", "sent"),
+        ("b", "delivered"),
+        ("b", "delivered"),
+        ("a", "delivered"),
+    ]
     read = row.adapter().receipts(row.report(told), "application/json")
     assert [(receipt.ref, receipt.status) for receipt in read.receipts] == told
 

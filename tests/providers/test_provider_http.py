@@ -404,14 +404,16 @@ async def test_a_cancelled_request_closes_its_socket_and_frees_its_place() -> No
         assert (await client.send(POST)).status == 200
 
 
-async def test_a_write_that_no_byte_got_through_is_not_sent() -> None:
+async def test_a_write_that_no_byte_got_through_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The proof is the count of bytes, not the kind of error."""
     async with speaking(ok()) as wire:
         await wire.get()
         transport = wire.client._transport
         (connection,) = transport._idle
         connection.wire._socket.shutdown(socket.SHUT_WR)  # our own end can write no more
-        connection.wire.is_readable = lambda: False
+        monkeypatch.setattr(connection.wire, "is_readable", lambda: False)
         with pytest.raises(NotSent) as raised:
             await wire.client.send(POST)
         assert raised.value.code == "connect_failed"

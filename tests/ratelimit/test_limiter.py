@@ -12,15 +12,13 @@ from gateway.redis.client import RedisClient
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_client
 from gateway.store.keys import limit
-from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, Schedule
+from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, RunScript, Schedule
 from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
-
-Run = Callable[[str, Sequence[str], Sequence[int]], Awaitable[Any]]
 
 KEY = limit("sms")
 
 
-def runner(redis: RedisClient) -> Run:
+def runner(redis: RedisClient) -> RunScript:
     scripts = {name: Script(source) for name, source in SCRIPTS.items()}
 
     async def run(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:

@@ -15,6 +15,7 @@ from bench.redis_cluster import RedisCluster
 from bench.waiting import until
 from gateway.redis import cluster as cluster_module
 from gateway.redis import cluster_slots
+from gateway.redis.address import Endpoint
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import (
     Command,
@@ -174,6 +175,12 @@ def test_a_slot_that_has_moved_is_followed_and_nothing_is_done_twice(
     assert (counter.commits, counter.unknown) == (2, 0)
 
 
+def place_of(client: cluster_module.ClusterClient, slot: int) -> Endpoint:
+    node = client._map[slot]
+    assert node is not None
+    return node.place
+
+
 def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_older(
     loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,17 +190,17 @@ def test_what_is_said_of_a_moved_slot_holds_for_a_while_against_a_map_that_is_ol
         async with loop.open_client(cluster.url) as client:
             assert isinstance(client, cluster_module.ClusterClient)
             await client.call([("SET", HERE + "sum", 1)])
-            place = client._map[slot].place
+            place = place_of(client, slot)
             old = masters_of(await client._connector.ask_node(place, ("CLUSTER", "SLOTS")), place)
             cluster.move(HERE, cluster.other_master(cluster.master_of(HERE)))
             assert await client.call([("GET", HERE + "sum")]) == [b"1"]
-            now_at = client._map[slot].place
+            now_at = place_of(client, slot)
             assert now_at != place
             client._take(old)
-            assert client._map[slot].place == now_at
+            assert place_of(client, slot) == now_at
             monkeypatch.setattr(cluster_module, "HINT_HOLDS_S", 0.0)
             client._take(old)
-            assert client._map[slot].place == place
+            assert place_of(client, slot) == place
             assert await client.call([("GET", HERE + "sum")]) == [b"1"], "it is told again"
 
     loop.run(main)
@@ -346,17 +353,17 @@ def test_a_slot_that_nobody_serves_is_told_and_the_others_are_served(
     loop: Loop, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_slots, "MOVES_MAX", 3)
-    slot, node = cluster_module.slot_of(HERE), cluster.master_of(HERE)
+    slot, node = slot_of(HERE), cluster.master_of(HERE)
 
     async def main() -> None:
         async with loop.open_client(cluster.url) as redis_client:
-            node.client.execute_command("CLUSTER", "DELSLOTS", slot)
+            node.client.cluster("DELSLOTS", slot)
             try:
                 with pytest.raises(RedisUnavailable, match=r"CLUSTERDOWN|serves slot"):
                     await redis_client.call([counting(1)])
                 assert await redis_client.call([counting(2)]) == [1]
             finally:
-                node.client.execute_command("CLUSTER", "ADDSLOTS", slot)
+                node.client.cluster("ADDSLOTS", slot)
             monkeypatch.undo()
             assert await redis_client.call([counting(1)]) == [1]
 

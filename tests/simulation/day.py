@@ -17,7 +17,7 @@ from gateway.core import events as ev
 from gateway.core.effects import Effects
 from gateway.core.ids import new_id, step_ref
 from gateway.core.records.entries import Post
-from gateway.core.records.message import ARRIVED, Message, StepStatus
+from gateway.core.records.message import ARRIVED, Message, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.dispatch.worker.fair_share import divide
 from providers.contract import Fault, Receipt, ReceiptStatus
@@ -42,6 +42,12 @@ FATES = {
 }  # fmt: skip
 
 
+def provider_of(step: Step) -> str:
+    """The one in whose lane the step is or was."""
+    assert step.provider is not None
+    return step.provider
+
+
 class Day:
     """`happen` decides; the rest is what carries its effects out, and the world that answers."""
 
@@ -53,7 +59,9 @@ class Day:
         self.persons: dict[str, Person] = {}
         self.refused: Counter[str] = Counter()
         self.posts: list[Post] = []
-        self.lanes = {p: {c: [] for c in CATEGORIES} for p in RATES}  # type: ignore[var-annotated]
+        self.lanes: dict[str, dict[str, list[str]]] = {
+            p: {c: [] for c in CATEGORIES} for p in RATES
+        }
         self.work = {p: trio.Event() for p in RATES}
         self.sends: dict[str, list[tuple[int, int]]] = {p: [] for p in RATES}
         self.taken: dict[str, str] = {}  # ref: provider, what providers really have
@@ -135,7 +143,7 @@ class Day:
         await trio.sleep(self.random.uniform(0.05, 2))
         if ref in self.taken:
             receipt = Receipt(status="sent", ref=ref)
-            self.happen(message.id, ev.Reported(index, receipt, step.provider, step.series))
+            self.happen(message.id, ev.Reported(index, receipt, provider_of(step), step.series))
         else:
             self.happen(message.id, ev.NotKnown(index))
 
@@ -172,9 +180,10 @@ class Day:
     async def _send(self, message: Message) -> None:
         index, step = message.current, message.steps[message.current]
         ref = step_ref(message.id, index, step.series)
-        names, weights = zip(*FATES[step.provider], strict=True)
+        provider = provider_of(step)
+        names, weights = zip(*FATES[provider], strict=True)
         (fate,) = self.random.choices(names, weights)
-        self.fates[f"{step.provider} {fate}"] += 1
+        self.fates[f"{provider} {fate}"] += 1
         assert ref not in self.taken, "a provider that has a step is never sent it again"
         await trio.sleep(self.random.uniform(0.02, 0.4))
         if fate in ("refused", "busy"):
@@ -184,7 +193,7 @@ class Day:
         if fate == "lost":
             self.happen(message.id, ev.LostAnswer(index))
             return
-        self.taken[ref] = step.provider
+        self.taken[ref] = provider
         self.nursery.start_soon(self._report, message, index, step.series, fate)
         if fate == "lost_taken":
             self.happen(message.id, ev.LostAnswer(index))
@@ -201,7 +210,7 @@ class Day:
         elif fate in ("undelivered", "expired"):
             statuses = ["sent", "undelivered" if fate == "undelivered" else "expired"]
         if "delivered" in statuses:
-            self.delivered[message.steps[index].provider] += 1
+            self.delivered[provider_of(message.steps[index])] += 1
         if fate == "late":
             await trio.sleep(self.random.uniform(16 * 60, 4 * 3600))
         receipts = statuses * self.random.choice((1, 1, 2, 3))
@@ -209,7 +218,7 @@ class Day:
         for status in receipts:
             await trio.sleep(self.random.choice((0.0, 0.3, 5.0, 300.0)))
             receipt = Receipt(status=status, ref=step_ref(message.id, index, series))
-            provider = message.steps[index].provider
+            provider = provider_of(message.steps[index])
             self.happen(message.id, ev.Reported(index, receipt, provider, series))
 
 

@@ -92,14 +92,19 @@ class MemorySession:
         self._connection = Connection()
         self._broken = False
 
+    async def _reach(self) -> None:
+        """Raises RedisUnavailable while there is no Redis to write to."""
+        if self._broken:
+            raise RedisUnavailable("Redis is away.")
+        if self._weather.down:
+            await trio.sleep(DOWN_WAIT_S * self._weather.chance.random())
+            raise RedisUnavailable("Redis is away.")
+
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         weather = self._weather
         weather.calls += 1
         await self._hook()
-        if self._broken or weather.down:
-            if not self._broken:
-                await trio.sleep(DOWN_WAIT_S * weather.chance.random())
-            raise RedisUnavailable("Redis is away.")
+        await self._reach()
         fate = weather.fate()
         if fate == "refused":
             self._broken = True

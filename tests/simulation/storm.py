@@ -166,7 +166,7 @@ class Storm:
         self.chance = random.Random(plan.seed)
         self.trace: list[str] = []
         self.mock_clock = clock
-        self._queue: list[tuple[float, int, Callable[[], None], bool]] = []
+        self._queue: list[tuple[float, int, Callable[[], object], bool]] = []
         self._count = itertools.count()
         self._queued = trio.Event()
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(clock.current_time() * 1e6))
@@ -202,7 +202,7 @@ class Storm:
         apart_ms = round(self.chance.uniform(-1, 1) * self.plan.clocks_apart_s * 1000)
         return lambda: T0 + round(trio.current_time() * 1000) + apart_ms
 
-    def later(self, delay_s: float, work: Callable[[], None], *, soon: bool = False) -> None:
+    def later(self, delay_s: float, work: Callable[[], object], *, soon: bool = False) -> None:
         """Puts work off. `soon`: it does not keep the clock from being moved on, but is done then:
         idle polling loses calls all the time."""
         at_s = trio.current_time() + delay_s
@@ -264,7 +264,7 @@ class Storm:
             self.later(at_s + chance.choice((3.0, 400.0)), partial(setattr, book, "broke", False))
         for n in range(2):
             stranger = Receipt(status="delivered", ref=f"nobody-{n}", provider_id=f"pid-{n}")
-            self.later(chance.uniform(0, 600), lambda r=stranger: self.post(self.books["sms"], r))
+            self.later(chance.uniform(0, 600), partial(self.post, self.books["sms"], stranger))
 
     def _redis_goes(self) -> None:
         self.note("redis goes away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -41,7 +42,7 @@ class Callers:
         for number in range(storm.plan.messages):
             at_s = chance.choice((0.0, 1.0, 1.0, 30.0, 3_000.0)) + chance.uniform(0, 5)
             wish = self._wish(number)
-            storm.later(at_s, lambda w=wish: storm.nursery.start_soon(self._send, w))
+            storm.later(at_s, partial(storm.nursery.start_soon, self._send, wish))
         if chance.random() < 0.3:
             phone = chance.choice(self.phones)
             scope = chance.choice(("marketing", "all"))
@@ -96,7 +97,7 @@ class Callers:
         self.promised[answer.id] = send.home
         if storm.chance.random() < 0.1:
             delay_s = storm.chance.choice((0.01, 1.0, 20.0, 1_000.0))
-            storm.later(delay_s, lambda id_=answer.id: self._cancel_later(id_))
+            storm.later(delay_s, partial(self._cancel_later, answer.id))
 
     def _cancel_later(self, id_: str) -> None:
         self.storm.nursery.start_soon(self._cancel, id_)

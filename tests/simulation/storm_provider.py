@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -86,7 +87,7 @@ class Book:
             chance.shuffle(receipts)
         for status in receipts:
             receipt = Receipt(status=status, ref=ref)
-            self.storm.later(after_s, lambda r=receipt: self.storm.post(self, r))
+            self.storm.later(after_s, partial(self.storm.post, self, receipt))
             after_s += chance.choice((0.0, 0.0, 0.3, 0.3, 200.0))
 
     def delivered(self) -> dict[tuple[str, int], int]:
@@ -209,6 +210,3 @@ class StormProvider:
         ]
         self.storm.note(f"{self.book.name} knows {len(known)} of {' '.join(refs)}")
         return known
-
-
-Callback = Callable[[Book, Receipt], None]

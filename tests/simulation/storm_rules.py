@@ -100,8 +100,8 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
     for message in messages.values():
         if message.delivered_step < 0 or message.campaign is None:
             continue
-        key = keys_of(shard_of_id(message.id) or 0).claim(message.holder, message.campaign)
-        assert storm.server.value(key.encode()), f"{key} was forgotten of {message}"
+        name = keys_of(shard_of_id(message.id) or 0).claim(message.holder, message.campaign)
+        assert storm.server.value(name.encode()), f"{name} was forgotten of {message}"
         for identity in message.identities:
             home, record = home_of(storm, identity)
             assert message.holder in (home, *record.former), f"{identity} forgot {message}"

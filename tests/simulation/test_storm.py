@@ -76,6 +76,7 @@ def test_a_transaction_done_twice_is_noticed() -> None:
 def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
     def dearer(*args: Any, **kwargs: Any) -> Any:
         booking = delivered(*args, **kwargs)
+        assert booking.post is not None
         booking.post.measures["cost"] += 1
         return booking
 
@@ -88,6 +89,7 @@ def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
 def test_a_broken_seed_shrinks_to_what_breaks_it() -> None:
     def dearer(*args: Any, **kwargs: Any) -> Any:
         booking = delivered(*args, **kwargs)
+        assert booking.post is not None
         measures = booking.post.measures
         measures["cost"] = measures.get("cost", 0) + 1
         return booking

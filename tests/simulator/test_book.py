@@ -20,6 +20,7 @@ from providers.simulator.lines import Line, Recalled, Repeated, Settled
 from tests.simulator.test_exchange import HOUR, INFOBIP, NOW, sms, viber
 from tests.simulator.test_http import CUT, PHONE, QUICK
 from tests.simulator.test_http import viber as viber_over_http
+from tests.worlds.reading import now
 from tests.worlds.simulator_webhook import Webhook, call
 from tests.worlds.simulator_world import any_knobs, ids, phones
 
@@ -163,9 +164,9 @@ def test_what_it_cannot_write_down_is_neither_answered_nor_remembered(path: Path
 
 def test_a_full_book_takes_no_further_message(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = BookFile(path)
-    assert not book.full
+    assert not now(book.full)
     monkeypatch.setattr(bookfile, "BYTES_MAX", book.size)
-    assert book.full
+    assert now(book.full)
     book.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -181,7 +183,7 @@ def test_longest_prefix_then_named_category_then_latest_date_not_to_come() -> No
     assert amount(prices, "sms", "7900", "", "2026-11-01") is None
 
 
-def test_the_gateways_price_file_is_read_for_the_providers_named(tmp_path) -> None:
+def test_the_gateways_price_file_is_read_for_the_providers_named(tmp_path: Path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(
         "provider,prefix,category,cost,sell,currency,valid_from\n"
@@ -197,7 +199,7 @@ def test_the_gateways_price_file_is_read_for_the_providers_named(tmp_path) -> No
 
 
 @pytest.mark.parametrize("line", ["infobip-sms,7,,cheap,1,EUR,", "infobip-sms,7,gift,1,1,EUR,"])
-def test_a_bad_price_line_is_named(tmp_path, line: str) -> None:
+def test_a_bad_price_line_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(f"provider,prefix,category,cost,sell,currency,valid_from\n{line}\n")
     with pytest.raises(ValueError, match=r"prices\.csv, line 2"):

@@ -100,7 +100,7 @@ def test_from_the_second_message_on_one_transaction_in_the_phones_shard_does(
     async def work(store: Store) -> None:
         await accept(store)
         client = WatchedLink(store.redis)
-        counting = Store(client, store.policy, shards=SHARDS)  # type: ignore[arg-type]
+        counting = Store(client, store.policy, shards=SHARDS)
         for number in range(3):
             await accept(counting, campaign=f"c{number}")
         home = f"k{shard_of(PHONE, SHARDS)}"
@@ -225,7 +225,7 @@ def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_
         joined = await outcome(store, send(store, OTHER, user="anna", campaign="may"))
         assert joined[0] == "accepted"
         dying = WatchedLink(store.redis, dies_at=at)
-        mortal = Store(dying, store.policy, shards=SHARDS)  # type: ignore[arg-type]
+        mortal = Store(dying, store.policy, shards=SHARDS)
         try:
             await outcome(mortal, send(store, user="anna", campaign="june"))
         except Killed:

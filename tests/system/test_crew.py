@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from gateway import crew as crews
 from gateway import supervisor
-from gateway.crew import Crew, Ended, Event, Ready, Role
+from gateway.crew import Crew, Ended, Happening, Ready, Role
 
 WAIT_S = 10.0
 STOP_S = 5.0
@@ -41,7 +41,7 @@ def role(code: str, name: str = "worker", stop_within_s: float = STOP_S) -> Role
     return Role(name, (sys.executable, "-c", textwrap.dedent(code)), stop_within_s)
 
 
-def next_of(crew: Crew) -> Event:
+def next_of(crew: Crew) -> Happening:
     return crew.happenings.get(timeout=WAIT_S)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def test_no_number_text_or_secret_is_in_any_log_metric_or_document(kaskad: Stack) -> None:
-    bodies = [
+    bodies: list[dict[str, Any]] = [
         {
             "to": phone(),
             "user": f"person-{number}-zq",

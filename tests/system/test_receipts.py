@@ -59,7 +59,7 @@ def sent(
 ) -> tuple[str, Taken]:
     """A message whose step the provider has taken and we know of: its id, and what was taken."""
     to = phone()
-    id_ = kaskad.accept(to, **keys)
+    id_ = kaskad.accept(to, "shop", **keys)
     taken = provider.wait_for(to, channel)
     kaskad.when(id_, "sent")
     return id_, taken

@@ -14,13 +14,18 @@ from gateway.core.records.entries import Post, StatusChange
 from gateway.core.records.message import Content, Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from providers.contract import Receipt
+from providers.contract import Category, Receipt
 from ratelimit.caps import Cap, window_max_ms
 
 T0 = 4_102_444_800_000  # in 2100: Redis drops by its own clock what is over
 MINUTE = 60_000
 DAY = 86_400_000
 ID = "1M7Q5CQG0000000000AB"[:20]
+TTL_MS: dict[Category, int] = {
+    "otp": 5 * MINUTE,
+    "transactional": 3 * DAY,
+    "marketing": 3 * DAY,
+}
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
@@ -42,11 +47,7 @@ def policy(
         routes={"viber-then-sms": steps, "sms-only": steps[-1:], "viber-only": steps[:1]},
         categories={
             category: CategoryRule("viber-then-sms", ttl, resend_unknown)
-            for category, ttl in (
-                ("otp", 5 * MINUTE),
-                ("transactional", 3 * DAY),
-                ("marketing", 3 * DAY),
-            )
+            for category, ttl in TTL_MS.items()
         },
         providers={
             "viber": ProviderRule("viber", **({"can_look_up": True} | provider)),
@@ -54,9 +55,7 @@ def policy(
         },
         caps=caps,
         dedupe_ms=30 * DAY,
-        slot_ms={
-            c: w for c in ("otp", "transactional", "marketing") if (w := window_max_ms(caps, c))
-        },
+        slot_ms={c: w for c in TTL_MS if (w := window_max_ms(caps, c))},
         currency="EUR",
         quote=lambda provider, digits, category, day: PRICES.get(provider),
     )
@@ -139,7 +138,6 @@ class World:
     def statuses(self) -> list[str]:
         return [StepStatus(s.status).name.lower() for s in self.message.steps]
 
-    @property
     def held(self) -> bool:
         """Whether the person's record holds anything for this message."""
         claim = self.person.claims.get(self.message.campaign or "")

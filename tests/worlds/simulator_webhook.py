@@ -22,7 +22,8 @@ class Post:
     def results(self) -> list[dict[str, Any]]:
         shape = json.loads(self.body)
         assert list(shape) == ["results"]
-        return shape["results"]
+        results: list[dict[str, Any]] = shape["results"]
+        return results
 
 
 class Webhook:
