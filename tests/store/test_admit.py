@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -46,7 +46,7 @@ def sends(store: Store, count: int, **changes: Any) -> list[MessageRequest]:
 async def report(store: Store, message_id: str, status: Any, now_ms: int = T0) -> None:
     """Claims and sends the first step, and lets its provider report."""
     receipt = Receipt(status=status, ref=message_id + ".0")
-    steps = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
+    steps: list[ev.Event] = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
     for event in steps:
         await store.apply([Item(message_id, event)], now_ms)
 
@@ -178,7 +178,7 @@ def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
 def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, applied: bool) -> None:
     async def work(store: Store) -> None:
         cutting = CuttingClient(store.redis, applied=applied)
-        cut = Store(cutting, store.policy)
+        cut = Store(cast("RedisClient", cutting), store.policy)
         answers = await cut.admit(sends(cut, 3), T0)
         assert cutting.cuts == 1
         assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 2}
