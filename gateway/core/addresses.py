@@ -104,10 +104,15 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
         """What price prefixes are compared with."""
         return self.phone or ""
 
-    def identities(self, user: str | None) -> list[tuple[str, str]]:
-        """What the person is recognised by: phone, e-mail, the caller's id, in this order."""
-        known = (("phone", self.phone), ("email", self.email), ("user", user))
-        return [(kind, value) for kind, value in known if value is not None]
+    def identities(self, user: str | None) -> list[str]:
+        """What the person is recognised by: phone, e-mail, the caller's id, in this order, as
+        "p:79161234567"."""
+        known = [] if self.phone is None else ["p:" + self.phone]
+        if self.email is not None:
+            known.append("e:" + self.email)
+        if user is not None:
+            known.append("u:" + user)
+        return known
 
     def home(self, user: str | None) -> str:
         """The identity whose shard the message lives in; without any, its first device's."""

@@ -150,6 +150,11 @@ class Channel(msgspec.Struct, frozen=True):
     def price_unit(self) -> Literal["part", "message"]:
         return "part" if self.parts is not None else "message"
 
+    @property
+    def says_text(self) -> bool:
+        """Whether a text is all that is needed."""
+        return self.needs == (("text",),)
+
     def count(self, text: str) -> int:
         """How many units of price a text is."""
         return self.parts(text) if self.parts is not None else 1

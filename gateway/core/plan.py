@@ -9,6 +9,7 @@ is a Refusal with the reason that stops the most useful step.
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -22,6 +23,9 @@ from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
+
+DAY_MS = 86_400_000
+EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -63,13 +67,15 @@ def plan(
     if isinstance(named, Refusal):
         return named
     name, route = named
-    day = datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC).date()
+    day = _day(now_ms // DAY_MS)
     steps = [step for part in route if (step := _step(request, part, policy, day)) is not None]
     if not steps:
         return _no_price(request, route)
-    first = next((n for n, step in enumerate(steps) if step.status == StepStatus.PLANNED), None)
-    if first is None:
-        return _nothing_runs(request, steps)
+    first = 0
+    while steps[first].status != StepStatus.PLANNED:
+        first += 1
+        if first == len(steps):
+            return _nothing_runs(request, steps)
     rule = policy.categories[request.category]
     full = persons.full_cap(
         people, policy, request.category, steps[first].channel, now_ms, but=request.id
@@ -82,6 +88,12 @@ def plan(
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _day(days: int) -> datetime.date:
+    """The UTC day so many days after the epoch's first."""
+    return datetime.date.fromordinal(EPOCH_ORDINAL + days)
 
 
 def channels_without_text(

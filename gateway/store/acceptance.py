@@ -37,7 +37,7 @@ class Acceptance:
         answers: dict[int, Answer] = {}
         keyed: dict[int, Ask] = {}
         waiting = {
-            index: Ask(request, next(iter(request.identities), ""))
+            index: Ask(request, (request.identities or [""])[0])
             for index, request in enumerate(requests)
         }
         for _ in range(TRIES_MAX):

@@ -81,7 +81,8 @@ class Admission:
         self._writes = Writes(keys, store.policy, store.retention, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
-        self._opt_outs: dict[str, OptOut | None] = {}
+        self._asked: set[str] = set()  # addresses whose opt-outs are known
+        self._opt_outs: dict[str, OptOut] = {}  # of those that have one
         self._remembered: dict[str, RememberedAnswer] = {}
         self._newer: set[str] = set()  # keys of answers that are left alone
         self._made: set[str] = set()  # ids of opened keys whose message exists already
@@ -127,7 +128,9 @@ class Admission:
         made = values[len(people) + len(keyed) : len(watched)]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
-            self._opt_outs[address] = None if scope is None else OPT_OUTS[scope]
+            self._asked.add(address)
+            if scope is not None:
+                self._opt_outs[address] = OPT_OUTS[scope]
 
     def _is_read(self, ask: Ask) -> bool:
         """Whether its person is recognised, and no record of a newer Kaskad."""
@@ -140,17 +143,18 @@ class Admission:
 
     async def _load_elsewhere(self) -> None:
         """What is not in this shard of persons with several addresses, or who were several."""
-        addresses: dict[str, None] = {}
+        missing: dict[str, None] = {}
         campaigns: defaultdict[str, set[str]] = defaultdict(set)
         apart: dict[str, tuple[str, ...]] = {}
         for ask in self._asks:
             if not self._is_read(ask):
                 continue
-            addresses.update(dict.fromkeys(self._addresses(ask)))
+            for address in self._addresses(ask):
+                if address not in self._asked:
+                    missing[address] = None
             if self._people[ask.home].former or ask.apart:
                 campaigns[ask.home] |= {ask.request.campaign} if ask.request.campaign else set()
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
-        missing = [address for address in addresses if address not in self._opt_outs]
         if missing:
             self._opt_outs |= await read_opt_outs(self._redis, self._shards, missing)
         for home, wanted in campaigns.items():
@@ -169,8 +173,11 @@ class Admission:
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
+        known = ask.request.identities
         person = self._people[ask.home]
-        return addresses_in((*ask.request.identities, ask.home, *person.aliases))
+        if person.aliases or ask.home not in known:
+            known = [*known, ask.home, *person.aliases]
+        return addresses_in(known)
 
     def _is_here(self, value: str) -> bool:
         return shard_of(value, self._shards) == self._keys.shard
@@ -217,19 +224,16 @@ class Admission:
         message may hold something."""
         if ask.apart or not persons.may_hold(ask.request, self._policy):
             return True
-        if any(i != ask.home and i not in person.aliases for i in ask.request.identities):
-            return False
-        until_ms = self._now_ms + persons.hold_ms(ask.request, self._policy)
-        return not person.aliases or person.linked_ms >= until_ms
+        for identity in ask.request.identities:
+            if identity != ask.home and identity not in person.aliases:
+                return False
+        if not person.aliases:
+            return True
+        return person.linked_ms >= self._now_ms + persons.hold_ms(ask.request, self._policy)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
-        addresses = self._addresses(ask) if ask.home else ()
-        scopes = {self._opt_outs.get(address) for address in addresses}
-        opt_out: OptOut | None = (
-            "all" if "all" in scopes else "marketing" if "marketing" in scopes else None
-        )
-        decision = admission.admit(request, people, opt_out, self._policy, self._now_ms)
+        decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
         match decision:
             case admission.Accepted():
                 message = decision.message
@@ -250,6 +254,18 @@ class Admission:
                 return suppressed_answer(decision)
             case Refusal():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
+
+    def _opt_out(self, ask: Ask) -> OptOut | None:
+        """The widest scope in which the person opted out under any address."""
+        widest: OptOut | None = None
+        if not self._opt_outs or not ask.home:
+            return None
+        for address in self._addresses(ask):
+            scope = self._opt_outs.get(address)
+            if scope == "all":
+                return scope
+            widest = scope or widest
+        return widest
 
     async def _name_winners(self, answers: list[Answer]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was

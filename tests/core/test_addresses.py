@@ -86,9 +86,9 @@ def test_every_fault_of_an_address_is_told_at_its_place() -> None:
 def test_a_person_is_recognised_by_phone_e_mail_and_user_in_this_order() -> None:
     whole = Addresses("79161234567", "anna@shop.example", (TOKEN,))
     assert whole.identities("u1") == [
-        ("phone", "79161234567"),
-        ("email", "anna@shop.example"),
-        ("user", "u1"),
+        "p:79161234567",
+        "e:anna@shop.example",
+        "u:u1",
     ]
     assert whole.home("u1") == "79161234567"
     assert Addresses(email="anna@shop.example").home("u1") == "anna@shop.example"

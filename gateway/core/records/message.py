@@ -231,7 +231,10 @@ class Message(msgspec.Struct, omit_defaults=True):
     def holder(self) -> str:
         """The identity under which its claim and slot are kept, in its own shard; empty when its
         person is not recognised."""
-        return self.person or next(iter(self.identities), "")
+        if self.person:
+            return self.person
+        known = self.identities
+        return known[0] if known else ""
 
     @property
     def home(self) -> str:
@@ -240,7 +243,7 @@ class Message(msgspec.Struct, omit_defaults=True):
 
     @property
     def identities(self) -> list[str]:
-        return [f"{kind[0]}:{value}" for kind, value in self.addresses.identities(self.user)]
+        return self.addresses.identities(self.user)
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -263,8 +266,11 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def lacks(self, channel: str) -> tuple[str, ...]:
         """The fields of which one is missing for anything to be sent; empty: nothing is."""
+        row = CHANNELS[channel]
+        if self.text and row.says_text:
+            return ()
         said = self.of(channel)
-        for group in CHANNELS[channel].needs:
+        for group in row.needs:
             if not any(getattr(said, name) for name in group):
                 return group
         return ()

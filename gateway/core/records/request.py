@@ -40,8 +40,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
 
     @property
     def identities(self) -> list[str]:
-        """What the person is recognised by, the phone first: "p:79161234567"."""
-        return [f"{kind[0]}:{value}" for kind, value in self.addresses.identities(self.user)]
+        return self.addresses.identities(self.user)
 
 
 class CapHit(msgspec.Struct, frozen=True):
