@@ -68,7 +68,7 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     if takes_slot:
         _put_slot(person, message, message.steps[message.current].channel, now_ms)
     step_ms = max(step.wait_ms + step.grace_ms for step in message.steps)
-    _keep_until(person, message.expires_ms + _held_after_ms(step_ms, message.category, policy))
+    _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
     return True
 
 
@@ -132,19 +132,7 @@ def bound_old(person: Person, policy: Policy, now_ms: int) -> None:
     _keep_until(person, max(ends, default=0))
 
 
-def hold_ms(request: MessageRequest, policy: Policy) -> int:
-    """How long from now a message of this request can hold anything at most, if it is delivered in
-    its time."""
-    rule = policy.categories.get(request.category)
-    route = policy.routes.get(request.route or rule.route) if rule is not None else None
-    if rule is None or route is None:
-        return 0
-    step_ms = max(step.wait_ms + step.grace_ms for step in route)
-    after_ms = _held_after_ms(step_ms, request.category, policy)
-    return (request.ttl_ms or rule.ttl_ms) + after_ms + KEEP_STEP_MS
-
-
-def _held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
+def held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
     """How long after its last moment to start a step a message can hold anything."""
     lasts_ms = max(policy.dedupe_ms, policy.slot_ms.get(category, 0))
     return step_ms + SENDING_LIMIT_MS + lasts_ms

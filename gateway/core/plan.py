@@ -96,6 +96,18 @@ def _day(days: int) -> datetime.date:
     return datetime.date.fromordinal(EPOCH_ORDINAL + days)
 
 
+def hold_ms(request: MessageRequest, policy: Policy) -> int:
+    """How long from now a message of this request can hold a claim or a slot at most, if it is
+    delivered in its time; 0 where it has no route."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Refusal):
+        return 0
+    step_ms = max(step.wait_ms + step.grace_ms for step in named[1])
+    after_ms = persons.held_after_ms(step_ms, request.category, policy)
+    ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
+    return ttl_ms + after_ms + persons.KEEP_STEP_MS
+
+
 def channels_without_text(
     category: Category,
     route: str | None,

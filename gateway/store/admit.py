@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.core import admission, persons
 from gateway.core.identities import enlist
-from gateway.core.plan import Refusal
+from gateway.core.plan import Refusal, hold_ms
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
@@ -229,7 +229,7 @@ class Admission:
                 return False
         if not person.aliases:
             return True
-        return person.linked_ms >= self._now_ms + persons.hold_ms(ask.request, self._policy)
+        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gateway.core import persons
 from gateway.core.identities import Join, Write, join, unread
 from gateway.core.ids import shard_of_id
+from gateway.core.plan import hold_ms
 from gateway.core.records.message import unpack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
@@ -61,9 +62,7 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
         packed = await _read_all(store, named)
         records = {i: None if v is None else unpack_person(v) for i, v in packed.items()}
         joins = {
-            i: join(
-                ask.request.identities, records, now_ms, persons.hold_ms(ask.request, store.policy)
-            )
+            i: join(ask.request.identities, records, now_ms, hold_ms(ask.request, store.policy))
             for i, ask in left.items()
         }
         written = await _write(store, joins.values(), packed, now_ms)
