@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Message
-from gateway.core.records.person import Claim, Person
+from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit import caps
 from ratelimit.caps import Full, Slot
@@ -64,7 +64,7 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     if message.campaign is not None:
         claim = person.claims.get(message.campaign)
         if claim is None or _is_free(claim, message.id, now_ms):
-            person.claims[message.campaign] = Claim(message.id, 0)
+            person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
         _put_slot(person, message, message.steps[message.current].channel, now_ms)
     step_ms = max(step.wait_ms + step.grace_ms for step in message.steps)
@@ -88,7 +88,7 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     if message.campaign is not None:
         claim = person.claims.get(message.campaign)
         if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
-            person.claims[message.campaign] = Claim(message.id, now_ms + policy.dedupe_ms)
+            person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
     if takes_slot and not any(
         s.message == message.id and _counts(s, policy, now_ms) for s in person.slots
@@ -147,7 +147,7 @@ def _put_slot(person: Person, message: Message, channel: str, now_ms: int) -> No
     person.slots.append(Slot(message.id, now_ms, message.category, channel))
 
 
-def _is_free(claim: Claim, message_id: str, now_ms: int) -> bool:
+def _is_free(claim: DedupeClaim, message_id: str, now_ms: int) -> bool:
     """Whether a message may have it: its own, or over."""
     return claim.message == message_id or _lapsed(claim, now_ms)
 
@@ -160,5 +160,5 @@ def _counts(slot: Slot, policy: Policy, now_ms: int) -> bool:
     return False
 
 
-def _lapsed(claim: Claim, now_ms: int) -> bool:
+def _lapsed(claim: DedupeClaim, now_ms: int) -> bool:
     return claim.until_ms != 0 and claim.until_ms <= now_ms

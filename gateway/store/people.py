@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from gateway.core.persons import bound_old, is_old
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError
-from gateway.core.records.person import Claim, Person, claim_codec, unpack_person
+from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
@@ -38,7 +38,7 @@ class People:
         self._known: set[str] = set()  # keys that were read
         self._records: dict[str, Person] = {}
         self._before: dict[str, bytes | None] = {}
-        self._kept: defaultdict[str, dict[str, Claim]] = defaultdict(dict)
+        self._kept: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
         self._changed: set[str] = set()
         self.newer: dict[str, NewerRecordError] = {}  # identities that are left alone
 

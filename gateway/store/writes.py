@@ -28,7 +28,7 @@ from gateway.core.records.entries import (
     total_codec,
 )
 from gateway.core.records.message import Message, pack_message
-from gateway.core.records.person import Claim, Person, claim_codec, pack_person
+from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
 from gateway.redis.client import Command
 from gateway.store.compression import pack
@@ -93,7 +93,7 @@ class Writes:
         self._changes[change.app].append(change)
 
     def person(
-        self, identity: str, person: Person, before: bytes | None, kept: Mapping[str, Claim]
+        self, identity: str, person: Person, before: bytes | None, kept: Mapping[str, DedupeClaim]
     ) -> None:
         """The person's record and claims, where they differ from the record `before` and from the
         claims that are `kept`. A claim that changes hands rewrites the record, which is what
@@ -168,7 +168,7 @@ class Writes:
             yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
 
 
-def _changed_hands(person: Person, kept: Mapping[str, Claim]) -> bool:
+def _changed_hands(person: Person, kept: Mapping[str, DedupeClaim]) -> bool:
     return any(
         campaign not in kept or kept[campaign].message != claim.message
         for campaign, claim in person.claims.items()

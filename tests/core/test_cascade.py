@@ -11,7 +11,7 @@ import pytest
 from gateway.core import events
 from gateway.core.ids import read_ref, step_ref
 from gateway.core.records.message import Content, MessageStatus, StepStatus
-from gateway.core.records.person import Claim
+from gateway.core.records.person import DedupeClaim
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, ID, MINUTE, T0, World, policy, request
@@ -91,10 +91,10 @@ def test_a_late_delivery_is_not_forgotten_with_a_newer_message_that_fails() -> N
     world.report("expired")
     assert not world.held()
     newer = "1M7Q5CQG0000000000ZZ"
-    world.person.claims["autumn"] = Claim(newer, 0)
+    world.person.claims["autumn"] = DedupeClaim(newer, 0)
     world.report("delivered")
     assert world.held(), "what arrived holds the claim, not what is still on its way"
-    delivered_first = Claim(newer, T0 + DAY)
+    delivered_first = DedupeClaim(newer, T0 + DAY)
     world.person.claims["autumn"] = delivered_first
     other = World(send=request(route="viber-only"))
     other.person = world.person

@@ -39,7 +39,7 @@ from gateway.core.records.message import (
     content_with,
     message_codec,
 )
-from gateway.core.records.person import Claim, Person, claim_codec, person_codec
+from gateway.core.records.person import DedupeClaim, Person, claim_codec, person_codec
 from gateway.core.records.request import (
     Answer,
     CapHit,
@@ -178,7 +178,7 @@ EXPECTED: dict[tuple[str, int], Any] = {
         open=True,
     ),
     ("person", 2): lambda: Person(
-        claims={"autumn": Claim(ID, 0), "spring": Claim("1M7Q5CQG0000000000ZZ", T)},
+        claims={"autumn": DedupeClaim(ID, 0), "spring": DedupeClaim("1M7Q5CQG0000000000ZZ", T)},
         slots=[Slot(ID, T, "marketing", "sms")],
     ),
     ("person", 3): lambda: Person(
@@ -272,7 +272,7 @@ def test_a_field_that_this_schema_does_not_know_is_passed_over(kind: str) -> Non
 
 
 def test_a_claim_is_a_record_of_its_own_since_schema_3() -> None:
-    for kept, claim in (("live", Claim(ID, 0)), ("delivered", Claim(ID, T))):
+    for kept, claim in (("live", DedupeClaim(ID, 0)), ("delivered", DedupeClaim(ID, T))):
         known = bytes.fromhex((GOLDEN / f"claim_{kept}.3.hex").read_text())
         assert claim_codec.decode(known) == claim
         assert claim_codec.encode(claim) == known

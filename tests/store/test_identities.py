@@ -16,7 +16,7 @@ from gateway.core.ids import shard_of_id
 from gateway.core.policy import Policy
 from gateway.core.records import schema2
 from gateway.core.records.message import StepStatus
-from gateway.core.records.person import Claim, Person, claim_codec, pack_person, unpack_person
+from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Item
@@ -128,7 +128,7 @@ def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
             await accept(store, campaign=f"c{number:05}")
         with_ten = await cost(store, "x0001")
         keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
-        claim = claim_codec.encode(Claim("1M7Q5CQG0000000000AB", T0 + DAY))
+        claim = claim_codec.encode(DedupeClaim("1M7Q5CQG0000000000AB", T0 + DAY))
         await store.redis.call(
             [
                 ("SET", keys.claim(holder, f"c{number:05}"), claim, "PXAT", T0 + DAY)
@@ -267,7 +267,7 @@ def test_what_records_of_schema_2_hold_is_honoured_and_written_as_new_ones(redis
         assert (await record(store, user)).home == phone
         (value,) = await store.redis.call([("GET", keys_for(phone).claim(phone, "autumn"))])
         assert isinstance(value, bytes)
-        assert claim_codec.decode(value) == Claim("1M7Q5CQG0000000000AB", T0 + DAY)
+        assert claim_codec.decode(value) == DedupeClaim("1M7Q5CQG0000000000AB", T0 + DAY)
         await accept(store, campaign="winter")
         assert (await outcome(store, send(store, campaign="spring")))[0] == "suppressed"
         later = T0 + 80 * DAY

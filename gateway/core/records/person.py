@@ -10,7 +10,7 @@ from gateway.core.records.codec import Codec
 from ratelimit.caps import Slot
 
 
-class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True):
     """(person, campaign) belongs to one message. `until_ms` 0 while the message is live; a moment
     once it was delivered."""
 
@@ -25,7 +25,7 @@ class Person(msgspec.Struct, omit_defaults=True):
     is from when it was a home. Claims are records of their own, so that a person of ten thousand
     campaigns is read and written as one of ten: here are those that were loaded."""
 
-    claims: dict[str, Claim] = field(name="c", default_factory=dict)
+    claims: dict[str, DedupeClaim] = field(name="c", default_factory=dict)
     home: str = field(name="h", default="")
     aliases: list[str] = field(name="a", default_factory=list)  # of a home: its other identities
     former: list[str] = field(name="f", default_factory=list)  # those that may hold something still
@@ -53,13 +53,13 @@ def _person_of_2(record: bytes) -> Person:
     old = schema2.decode_person(record)
     return Person(
         slots=[Slot(s.message, s.at_ms, s.category, s.channel) for s in old.slots],
-        claims={campaign: Claim(c.message, c.until_ms) for campaign, c in old.claims.items()},
+        claims={campaign: DedupeClaim(c.message, c.until_ms) for campaign, c in old.claims.items()},
     )
 
 
-def _claim_of_2(_: bytes) -> Claim:
+def _claim_of_2(_: bytes) -> DedupeClaim:
     raise msgspec.DecodeError("In schema 2 a claim was no record of its own.")
 
 
 person_codec = Codec(Person, "person", _person_of_2)
-claim_codec = Codec(Claim, "claim", _claim_of_2)
+claim_codec = Codec(DedupeClaim, "claim", _claim_of_2)
