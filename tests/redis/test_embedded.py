@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -16,22 +15,11 @@ import redis
 from gateway.redis.server import binary
 from gateway.redis.server.binary import find_binary, socket_path, stop_orphan
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
+from tests.worlds.processes import gone
 
 
 def client_of(server: EmbeddedRedis) -> redis.Redis:
     return redis.Redis(unix_socket_path=str(server.socket_path), decode_responses=True)
-
-
-def gone(pid: int, within_s: float = 0) -> bool:
-    """Whether a process has ended, collected or not (as it is where nothing adopts orphans)."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([process], [], [], within_s)[0])
-    finally:
-        os.close(process)
 
 
 def test_it_serves_on_a_private_socket_only_with_durable_settings(short_dir: Path) -> None:
@@ -141,6 +129,36 @@ def test_an_orphan_that_does_not_answer_is_stopped_too(short_dir: Path) -> None:
     (short_dir / "redis.sock").unlink()
     stop_orphan(short_dir, short_dir / "redis.sock")
     assert gone(orphan)
+
+
+# At SIGTERM its first thread ends, so that /proc shows a zombie, and another goes on.
+HALF_DYING = """
+import ctypes, signal, threading, time
+libc = ctypes.CDLL(None)
+libc.prctl(15, b"redis-server")  # PR_SET_NAME
+signal.signal(signal.SIGTERM, lambda *_: libc.pthread_exit(None))
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_an_orphan_is_stopped_to_its_last_thread(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binary, "STOP_WAIT_S", 0.1)
+    with subprocess.Popen(
+        [sys.executable, "-c", HALF_DYING], cwd=short_dir, stdout=subprocess.PIPE
+    ) as orphan:
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == b"ready\n"
+        (short_dir / "redis.pid").write_text(f"{orphan.pid}\n")
+        try:
+            stop_orphan(short_dir, short_dir / "redis.sock")
+            assert gone(orphan.pid)
+        finally:
+            orphan.kill()
 
 
 def test_a_pid_file_that_names_another_program_harms_nobody(short_dir: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import installation
+from tests.worlds.processes import gone
 
 pytestmark = pytest.mark.system
 
@@ -214,14 +215,6 @@ def test_the_roles_of_a_killed_up_end_with_it(place: Place) -> None:
     children = [child_of(up, words) for words in ROLES]
     up.kill()
     up.wait(WAIT_S)
-
-    def gone(pid: int) -> bool:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        return state == "Z"
-
     until(lambda: all(map(gone, children)), "no role is left behind")
 
 

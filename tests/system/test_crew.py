@@ -10,7 +10,6 @@ import textwrap
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from structlog.testing import capture_logs
 from gateway import crew as crews
 from gateway import supervisor
 from gateway.crew import Crew, Ended, Happening, Ready, Role
+from tests.worlds.processes import gone
 
 WAIT_S = 10.0
 STOP_S = 5.0
@@ -43,14 +43,6 @@ def role(code: str, name: str = "worker", stop_within_s: float = STOP_S) -> Role
 
 def next_of(crew: Crew) -> Happening:
     return crew.happenings.get(timeout=WAIT_S)
-
-
-def gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
 
 
 def until_gone(pid: int) -> Iterator[None]:

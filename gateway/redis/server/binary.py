@@ -10,9 +10,11 @@ import hashlib
 import importlib.util
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -151,25 +153,27 @@ def _recorded_pid(data_dir: Path) -> int | None:
 
 
 def _signal_and_wait(pid: int, stop_signal: signal.Signals) -> bool:
-    deadline = time.monotonic() + STOP_WAIT_S
+    """Whether the process has ended with its last thread; until then its files are open."""
     try:
         os.kill(pid, stop_signal)
-        while time.monotonic() < deadline:
-            os.kill(pid, 0)
-            if _is_zombie(pid):
-                return True
-            time.sleep(POLL_S)
+        if sys.platform != "linux":
+            return _disappears(pid)
+        process = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    return False
-
-
-def _is_zombie(pid: int) -> bool:
-    """Dead, but not yet collected by whoever inherited it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
+        # Also true of a zombie: nobody has to collect it first.
+        return bool(select.select([process], [], [], STOP_WAIT_S)[0])
+    finally:
+        os.close(process)
+
+
+def _disappears(pid: int) -> bool:
+    deadline = time.monotonic() + STOP_WAIT_S
+    while time.monotonic() < deadline:
+        os.kill(pid, 0)
+        time.sleep(POLL_S)
+    return False
 
 
 def death_signal() -> list[str]:
