@@ -21,10 +21,11 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
-from gateway.dispatch.worker.breaker import Breaker
+from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S, Breaker
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
+from gateway.store.pauses import ACCOUNT, OUTAGE, Trouble
 from providers import contract
 from providers.contract import Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
@@ -40,16 +41,22 @@ class RequestResult:
 
     `halt`: nothing more may go now; `split`: try its halves."""
 
-    def __init__(self, batch: Sequence[ClaimedStep], code: str = "") -> None:
+    def __init__(self, batch: Sequence[ClaimedStep], code: str = "", detail: str = "") -> None:
         self.batch = batch
-        self.code = code
+        self.code = code  # of the fault when it failed as a whole
+        self.detail = detail
         self.items: list[Item] = []
         self.counts: Counter[str] = Counter()
         self.provider_ids: list[tuple[str, str]] = []  # the provider's id, our reference
-        self.account: tuple[str, str] | None = None  # code and detail
+        self.trouble: Trouble | None = None  # for which the provider is paused
         self.slow_down_ms: int | None = None
         self.halt = False
         self.split = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider could not be reached, or lost half of its answer at least."""
+        return 2 * (self.counts["not_sent"] + self.counts["unknown"]) >= len(self.batch)
 
     def add(self, step: ClaimedStep, outcome: str, event: Event) -> None:
         self.items.append(step.became(event))
@@ -82,7 +89,7 @@ def read_outcomes(
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1
         elif outcome.account:
-            result.account = (outcome.fault.code, outcome.fault.name)
+            result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
@@ -92,7 +99,7 @@ def read_outcomes(
 
 def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> RequestResult:
     """A request that failed as a whole, by its stage."""
-    result = RequestResult(batch, fault.code)
+    result = RequestResult(batch, fault.code, fault.detail)
     named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
     match fault:
         case contract.NotSent():
@@ -103,7 +110,7 @@ def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> Reque
             result.add_all("throttled", lambda step: PutBack(step.index))
         case contract.AccountFault():
             result.halt = True
-            result.account = (fault.code, fault.detail)
+            result.trouble = Trouble(ACCOUNT, fault.code, fault.detail)
             result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
         case contract.BadRequest() if len(batch) > 1:
             result.split = True
@@ -112,6 +119,9 @@ def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> Reque
             result.add_all("refused", lambda step: Refused(step.index, named))
         case _:
             result.add_all("unknown", lambda step: LostAnswer(step.index))
+            if fault.retry_after_ms is not None:
+                rest_ms = min(fault.retry_after_ms, round(RETRY_AFTER_MAX_S * 1000))
+                result.trouble = Trouble(OUTAGE, fault.code, fault.detail, rest_ms)
     return result
 
 
@@ -175,14 +185,14 @@ class Sender:
             start = None
             while results:
                 record(results.pop())
-            result = await self._request(part)
+            result = await self._request(part, probe=probe)
             if result.split:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
                 since = trio.current_time()
                 continue
             results.append(result)
-            await self._tell_others(result)
+            await self._tell_others(result, probe=probe)
             failpoint("answer_read")
             if result.halt:
                 break
@@ -220,10 +230,12 @@ class Sender:
             and (probe or self._pauses.of(self._name) is None)
         )
 
-    async def _request(self, batch: Sequence[ClaimedStep]) -> RequestResult:
+    async def _request(self, batch: Sequence[ClaimedStep], *, probe: bool) -> RequestResult:
         began = trio.current_time()
         result = await self._ask(batch)
-        seconds = trio.current_time() - began
+        now = trio.current_time()
+        seconds = now - began
+        self._judge(result, began, now, probe=probe)
         self._seconds.observe(seconds)
         self._count(result)
         _log.info(
@@ -258,15 +270,22 @@ class Sender:
             return read_fault(batch, contract.Unknown("adapter", "The adapter failed."))
         return read_fault(batch, contract.Unknown("deadline", "The deadline passed."))
 
-    async def _tell_others(self, result: RequestResult) -> None:
+    def _judge(self, result: RequestResult, began: float, now: float, *, probe: bool) -> None:
+        """Finds an outage: many failed, or the probe did."""
+        since = self._pauses.changed_at(self._name)
+        out = self._breaker.outage.failed(result.failed, began=began, now=now, since=since)
+        if result.trouble is None and result.failed and (out or probe):
+            result.trouble = Trouble(OUTAGE, result.code or "answer_incomplete", result.detail)
+
+    async def _tell_others(self, result: RequestResult, *, probe: bool) -> None:
         """Pauses and holds off for everybody. While Redis is unavailable nobody sends anyway."""
         try:
             if result.slow_down_ms is not None:
                 await self._limiter.hold_off(result.slow_down_ms)
-            if result.account is not None:
-                await self._pauses.begin(self._name, *result.account)
-            elif result.counts["accepted"]:
-                await self._pauses.end(self._name)
+            if result.trouble is not None:
+                await self._pauses.begin(self._name, result.trouble, probe=probe)
+            elif probe:
+                await self._pauses.probed(self._name, accepted=result.counts["accepted"] > 0)
         except RETRYABLE as error:
             await self._retry.failed(error)
 

@@ -28,9 +28,13 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """A provider that dispatch does not use for now: since when, and when it is tried again."""
+    """A provider that dispatch does not use for now: since when, and when it is tried again.
+
+    `kind` is `account` (the provider refuses our account) or `outage` (it cannot be reached, fails,
+    or its answers are lost)."""
 
     provider: str
+    kind: str
     code: str
     detail: str
     since: Time
@@ -84,7 +88,14 @@ class HealthEndpoints:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
         shown = [
-            Pause(name, pause.code, pause.detail, rfc3339(pause.since), rfc3339(pause.until))
+            Pause(
+                name,
+                pause.kind,
+                pause.code,
+                pause.detail,
+                rfc3339(pause.since),
+                rfc3339(pause.until),
+            )
             for name, pause in sorted(paused.items())
         ]
         return Readiness(ready=True, redis="ok", dispatchers=dispatchers, paused=shown)
