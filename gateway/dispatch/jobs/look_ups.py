@@ -73,17 +73,16 @@ class LookUps:
                 self._something = trio.Event()
                 while self._line:
                     await self._free.acquire()
-                    await self._wait_until_well()
+                    if (rest_s := self._rest_s()) > 0.0:
+                        self._free.release()
+                        await trio.sleep(min(rest_s, AWAY_LOOK_S))
+                        continue
                     refs = list(islice(self._line, most))
                     claims = {ref: self._line.pop(ref) for ref in refs}
                     nursery.start_soon(self._look_up, nursery, claims)
 
-    async def _wait_until_well(self) -> None:
-        """Waits while the provider is out, or rests after a question that failed."""
-        while (rest_s := self._rest_s()) > 0.0:
-            await trio.sleep(min(rest_s, AWAY_LOOK_S))
-
     def _rest_s(self) -> float:
+        """How much longer nobody asks: the provider is out, or a question failed."""
         rest_s = self._rest_until - trio.current_time()
         pause = self._pauses.of(self._name)
         if pause is not None and pause.kind == OUTAGE:
