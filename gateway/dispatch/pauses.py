@@ -1,7 +1,8 @@
 """Providers that are paused for now, and the one probe that finds out whether they are well again.
 
-A pause has a kind: an account fault that the provider told (no credit, a bad key), or an outage
-(the breaker is open: it cannot be reached, fails, or loses its answers). Nothing is sent meanwhile
+A pause has a kind: an account fault that the provider told (no credit, a bad key), rejections that
+nearly all messages get (a sender that is not registered), or an outage (the breaker is open: it
+cannot be reached, fails, or loses its answers). Nothing is sent meanwhile
 that would only fail or be lost: the pause is written where all dispatchers and /readyz read it, and
 logged once. After each delay one dispatcher takes the right to probe by moving the end of the
 pause, sends one message, and either ends the pause or finds the next, longer delay. While Redis is
@@ -10,20 +11,19 @@ unavailable the last known pauses stand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 import trio
+from msgspec.structs import replace
 
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import pauses
-from gateway.store.pauses import ACCOUNT, OUTAGE, Pause, Trouble
+from gateway.store.pauses import OUTAGE, Pause, Trouble
 
 REFRESH_S = 1.0
 PROBE_LOOK_S = 0.05  # until what another has moved is looked at
 
-_ADVICE = {
-    OUTAGE: "wait: one message is tried after each delay, and all goes on when it is answered",
-    ACCOUNT: "repair the account; one message is tried after each delay",
-}
 _log = structlog.get_logger("dispatch")
 
 
@@ -81,11 +81,16 @@ class Pauses:
         await self._write(provider, pauses.prolonged(pause, now_ms, patience_ms))
         return True
 
-    async def probed(self, provider: str, *, accepted: bool) -> None:
+    async def probed(self, provider: str, accepted: Sequence[str]) -> None:
         """A probe was answered without trouble: an outage is over, and an account is good again
-        when the message was accepted. Raises RedisUnavailable."""
+        when the message was `accepted`, under these references. Where receipts told of the trouble
+        they are only noted: the probe's receipt will tell. Raises RedisUnavailable."""
         pause = self._found.get(provider)
         if pause is None or not (accepted or pause.kind == OUTAGE):
+            return
+        if pause.by_receipt:
+            probes = (*pause.probes, *accepted)[-pauses.PROBES_KEPT :]
+            await self._write(provider, replace(pause, probes=probes))
             return
         self._forget(provider)
         lasted_s = (self._deps.clock() - pause.since) // 1000
@@ -133,7 +138,7 @@ class Pauses:
             kind=pause.kind,
             code=pause.code,
             detail=pause.detail,
-            advice=_ADVICE[pause.kind],
+            advice=pauses.ADVICE[pause.kind],
         )
 
     def _note(self, provider: str, pause: Pause) -> None:

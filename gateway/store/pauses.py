@@ -20,31 +20,44 @@ DETAIL_MAX = 300  # characters of the provider's own words
 
 OUTAGE = "outage"  # it cannot be reached, fails, or its answers are lost: the breaker is open
 ACCOUNT = "account"  # no credit, a bad key, an IP that is not allowed: told by the provider
-KINDS = (OUTAGE, ACCOUNT)  # a later one takes the place of an earlier one
+REJECTIONS = "rejections"  # nearly all messages are, for a reason that is not the persons'
+KINDS = (OUTAGE, REJECTIONS, ACCOUNT)  # a later one takes the place of an earlier one
 
 DELAY_MS_MIN, DELAY_MS_MAX = 5_000, 300_000
 OUTAGE_MS_MIN, OUTAGE_MS_MAX = 1_000, 30_000
+PROBES_KEPT = 8  # references of the last probes
+ADVICE = {
+    OUTAGE: "wait: one message is tried after each delay, and all goes on when it is answered",
+    REJECTIONS: "repair what the code names (sender, template, route, allow-list); one message is "
+    "tried after each delay",
+    ACCOUNT: "repair the account; one message is tried after each delay",
+}
 PROBE_MS = 500  # in which the end of a pause is read and moved
 
 
 class Pause(msgspec.Struct, frozen=True):
     """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
-    are epoch milliseconds; at `until` one message is tried."""
+    are epoch milliseconds; at `until` one message is tried. `by_receipt`: the receipt of one of
+    `probes` ends it, because what the provider accepts may be rejected later."""
 
     code: str
     detail: str
     since: int
     until: int
     kind: str = ACCOUNT  # what a process that knew no kinds wrote
+    by_receipt: bool = False
+    probes: tuple[str, ...] = ()  # our references, or the provider's ids
 
 
 class Trouble(NamedTuple):
-    """What is found wrong with a provider. `rest_ms` is how long it wishes to be left alone."""
+    """What is found wrong with a provider. `rest_ms` is how long it wishes to be left alone,
+    `by_receipt` whether it was found by receipts."""
 
     kind: str
     code: str
     detail: str
     rest_ms: int = 0
+    by_receipt: bool = False
 
 
 _UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
@@ -61,7 +74,14 @@ def next_delay_ms(pause: Pause, now_ms: int) -> int:
 
 def begun(trouble: Trouble, now_ms: int) -> Pause:
     """The pause that begins with a trouble."""
-    pause = Pause(trouble.code, trouble.detail[:DETAIL_MAX], now_ms, now_ms, trouble.kind)
+    pause = Pause(
+        trouble.code,
+        trouble.detail[:DETAIL_MAX],
+        now_ms,
+        now_ms,
+        trouble.kind,
+        trouble.by_receipt,
+    )
     return prolonged(pause, now_ms, trouble.rest_ms)
 
 

@@ -149,7 +149,7 @@ def test_while_the_provider_is_out_what_is_due_waits_and_is_asked_when_it_is_bac
         asking.lose(500)
         await trio.sleep(50.0)
         assert asking.questions == []
-        await asking.pauses.probed("viber", accepted=False)
+        await asking.pauses.probed("viber", [])
         await trio.sleep(2.0)
         assert len(asking.recorded) == 500
 

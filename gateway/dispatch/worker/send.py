@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
+from gateway.core.rejections import RejectionStreak
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
@@ -25,7 +26,7 @@ from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S, Breaker
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
-from gateway.store.pauses import ACCOUNT, OUTAGE, Trouble
+from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
 from providers import contract
 from providers.contract import Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
@@ -54,6 +55,16 @@ class RequestResult:
         self.split = False
 
     @property
+    def accepted(self) -> list[str]:
+        """What is known of accepted messages by: our references, and the provider's ids."""
+        refs = [
+            step.submission.ref
+            for step, item in zip(self.batch, self.items, strict=True)
+            if isinstance(item.event, Accepted)
+        ]
+        return refs + [provider_id for provider_id, _ in self.provider_ids]
+
+    @property
     def failed(self) -> bool:
         """Whether the provider could not be reached, or lost half of its answer at least."""
         return 2 * (self.counts["not_sent"] + self.counts["unknown"]) >= len(self.batch)
@@ -67,12 +78,32 @@ class RequestResult:
             self.add(step, outcome, event(step))
 
 
+def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:
+    """What an answer says of the account: None for what was taken, the code of what was rejected.
+    Nothing for what speaks of the person or the message, or of an account that is paused at once.
+    """
+    return [
+        outcome.fault.code if isinstance(outcome, contract.Refused) else None
+        for outcome in outcomes
+        if not isinstance(outcome, contract.Refused) or _may_be_all_alike(outcome)
+    ]
+
+
+def _may_be_all_alike(refused: contract.Refused) -> bool:
+    return refused.about == "account" and not refused.account
+
+
 def read_outcomes(
-    batch: Sequence[ClaimedStep], outcomes: Sequence[Outcome], sent_ms: int
+    batch: Sequence[ClaimedStep],
+    outcomes: Sequence[Outcome],
+    sent_ms: int,
+    *,
+    held: str | None = None,
 ) -> RequestResult:
     """An answer that speaks of single messages; one it does not mention has lost its answer.
 
-    `sent_ms` is when the request began."""
+    `sent_ms` is when the request began. `held` is the code that nearly all messages are rejected
+    with: it is the account's fault, and what has it goes back to its lane."""
     result = RequestResult(batch)
     by_ref = {outcome.ref: outcome for outcome in outcomes}
     for step in batch:
@@ -92,13 +123,19 @@ def read_outcomes(
             result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
+        elif outcome.fault.code == held and _may_be_all_alike(outcome):
+            result.trouble = Trouble(REJECTIONS, outcome.fault.code, outcome.fault.name)
+            result.halt = True
+            result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
             result.add(step, "refused", Refused(step.index, outcome.fault))
     return result
 
 
-def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> RequestResult:
-    """A request that failed as a whole, by its stage."""
+def read_fault(
+    batch: Sequence[ClaimedStep], fault: contract.SendFault, *, held: str | None = None
+) -> RequestResult:
+    """A request that failed as a whole, by its stage; `held` as for `read_outcomes`."""
     result = RequestResult(batch, fault.code, fault.detail)
     named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
     match fault:
@@ -111,6 +148,10 @@ def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> Reque
         case contract.AccountFault():
             result.halt = True
             result.trouble = Trouble(ACCOUNT, fault.code, fault.detail)
+            result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
+        case contract.BadRequest() if fault.about == "account" and fault.code == held:
+            result.halt = True
+            result.trouble = Trouble(REJECTIONS, fault.code, fault.detail)
             result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
         case contract.BadRequest() if len(batch) > 1:
             result.split = True
@@ -150,6 +191,7 @@ class Sender:
         self._limiter = limiter
         self._pauses = pauses
         self._breaker = breaker
+        self._streak = RejectionStreak()
         self._heartbeat = heartbeat
         self._retry = deps.redis_retry("outcomes")
         self._send_s = provider.config.timeout_ms / 1000 + SEND_EXTRA_S
@@ -256,9 +298,12 @@ class Sender:
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([step.submission for step in batch])
                 self._breaker.went_well()
-                return read_outcomes(batch, outcomes, sent_ms)
+                return read_outcomes(batch, outcomes, sent_ms, held=self._held(codes_of(outcomes)))
         except contract.SendFault as fault:
-            result = read_fault(batch, fault)
+            alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
+            result = read_fault(
+                batch, fault, held=self._held([fault.code] * len(batch)) if alike else None
+            )
             if isinstance(fault, contract.NotSent):
                 self._breaker.unreachable()
             elif isinstance(fault, contract.Throttled):
@@ -269,6 +314,13 @@ class Sender:
             _log.exception("a provider's adapter failed", provider=self._name)
             return read_fault(batch, contract.Unknown("adapter", "The adapter failed."))
         return read_fault(batch, contract.Unknown("deadline", "The deadline passed."))
+
+    def _held(self, codes: Sequence[str | None]) -> str | None:
+        """The code nearly all messages are rejected with, or that the provider is paused for."""
+        pause = self._pauses.of(self._name)
+        if pause is not None and pause.kind == REJECTIONS:
+            return pause.code
+        return self._streak.saw(codes, self._pauses.changed_at(self._name))
 
     def _judge(self, result: RequestResult, began: float, now: float, *, probe: bool) -> None:
         """Finds an outage: many failed, or the probe did."""
@@ -285,7 +337,7 @@ class Sender:
             if result.trouble is not None:
                 await self._pauses.begin(self._name, result.trouble, probe=probe)
             elif probe:
-                await self._pauses.probed(self._name, accepted=result.counts["accepted"] > 0)
+                await self._pauses.probed(self._name, result.accepted)
         except RETRYABLE as error:
             await self._retry.failed(error)
 

@@ -30,8 +30,8 @@ class Health(msgspec.Struct, frozen=True):
 class Pause(msgspec.Struct, frozen=True):
     """A provider that dispatch does not use for now: since when, and when it is tried again.
 
-    `kind` is `account` (the provider refuses our account) or `outage` (it cannot be reached, fails,
-    or its answers are lost)."""
+    `kind` is `account` (the provider refuses our account), `rejections` (nearly all messages are
+    rejected for one reason) or `outage` (it cannot be reached, fails, or its answers are lost)."""
 
     provider: str
     kind: str
