@@ -12,7 +12,7 @@ here; its neighbours go on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -34,7 +34,14 @@ from gateway.core.records.request import (
 from gateway.redis.client import Command, Session
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
-from gateway.store.people import OPT_OUTS, People, read_opt_outs, read_others
+from gateway.store.people import (
+    OPT_OUTS,
+    People,
+    addresses_in,
+    read_opt_outs,
+    read_others,
+    widest,
+)
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
@@ -257,15 +264,9 @@ class Admission:
 
     def _opt_out(self, ask: Ask) -> OptOut | None:
         """The widest scope in which the person opted out under any address."""
-        widest: OptOut | None = None
         if not self._opt_outs or not ask.home:
             return None
-        for address in self._addresses(ask):
-            scope = self._opt_outs.get(address)
-            if scope == "all":
-                return scope
-            widest = scope or widest
-        return widest
+        return widest(self._addresses(ask), self._opt_outs)
 
     async def _name_winners(self, answers: list[Answer]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
@@ -297,11 +298,6 @@ class Admission:
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
-
-
-def addresses_in(identities: Iterable[str]) -> list[str]:
-    """Those of the identities that a person can opt out by, as they stand in the opt-outs."""
-    return [identity[2:] for identity in identities if not identity.startswith("u:")]
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
