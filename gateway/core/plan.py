@@ -9,7 +9,6 @@ is a Refusal with the reason that stops the most useful step.
 from __future__ import annotations
 
 import datetime
-import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -21,11 +20,9 @@ from gateway.core.policy import Policy, RouteStep
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.timing import day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
-
-DAY_MS = 86_400_000
-EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -67,7 +64,7 @@ def plan(
     if isinstance(named, Refusal):
         return named
     name, route = named
-    day = _day(now_ms // DAY_MS)
+    day = day_of(now_ms)
     steps = [step for part in route if (step := _step(request, part, policy, day)) is not None]
     if not steps:
         return _no_price(request, route)
@@ -88,12 +85,6 @@ def plan(
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
-
-
-@functools.lru_cache(maxsize=4)
-def _day(days: int) -> datetime.date:
-    """The UTC day so many days after the epoch's first."""
-    return datetime.date.fromordinal(EPOCH_ORDINAL + days)
 
 
 def hold_ms(request: MessageRequest, policy: Policy) -> int:

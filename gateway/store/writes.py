@@ -7,7 +7,6 @@ the rules already did.
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -30,6 +29,7 @@ from gateway.core.records.entries import (
 from gateway.core.records.message import Message, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
+from gateway.core.timing import day_of
 from gateway.redis.client import Command
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
@@ -203,8 +203,3 @@ def add_up(posts: list[Post]) -> dict[bytes, int]:
         for measure, amount in sums.items()
         if amount
     }
-
-
-def day_of(now_ms: int) -> datetime.date:
-    """The UTC day a moment is booked on."""
-    return datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC).date()

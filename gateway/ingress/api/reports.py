@@ -19,6 +19,7 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
+from gateway.core.timing import day_of
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
 from gateway.finance.report import (
     FILTERS,
@@ -43,7 +44,6 @@ from gateway.ingress.pages.reports import (
 )
 from gateway.redis.client import RedisClient
 from gateway.store.totals import pages_of_totals
-from gateway.store.writes import day_of
 
 PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
