@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gateway.core.channels import CHANNELS
 from gateway.decoding import Fault
 from gateway.settings.tables import Document
-from providers.registry import KINDS
 from providers.settings import address_faults
 
 STEPS_MAX = 8
@@ -119,10 +119,9 @@ def _providers(document: Document) -> Iterator[Fault]:
 
 
 def _prices(document: Document) -> Iterator[Fault]:
-    channels = {kind.channel for kind in KINDS.values()}
     baseline = document.prices.baseline
-    if baseline not in channels:
-        yield Fault("prices.baseline", f"names the channel {baseline!r}, {_none_such(channels)}")
+    if baseline not in CHANNELS:
+        yield Fault("prices.baseline", f"names the channel {baseline!r}, {_none_such(CHANNELS)}")
 
 
 def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
