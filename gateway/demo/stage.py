@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
@@ -31,7 +32,7 @@ from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
 from providers.http.settings import HttpSettings
-from providers.simulator import Knobs, Overrides, load_prices
+from providers.simulator import Knobs, Overrides, knobs_of
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running
 
@@ -183,13 +184,9 @@ def _patiently(crew: Crew) -> None:
 
 
 def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
-    channels = {name: settings.channel(name) for name in settings.providers}
     never = msgspec.convert({campaign_channels(settings)[0]: {"ending": "silent"}}, Overrides)
-    charged = {
-        f"{channels[name]}_charged_on": provider.charged_on
-        for name, provider in settings.providers.items()
-    }
-    return Knobs(
+    return replace(
+        knobs_of(settings.providers, settings.prices.file),
         seed=seed,
         expiry_ms=EXPIRY_MS,
         revive_share=REVIVE_SHARE,
@@ -198,8 +195,6 @@ def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
         reordered_share=0.02,
         early_share=0.01,
         by_phone=dict.fromkeys(silent, never),
-        prices=load_prices(settings.prices.file, channels),
-        **charged,  # type: ignore[arg-type]  # the configuration knows the same two words
     )
 
 
