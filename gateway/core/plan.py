@@ -169,8 +169,8 @@ def _step(
     elif lacking := request.content.lacks(row.name):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_content", " or ".join(lacking), True)
-    elif row.parts is not None:
-        step.parts = row.parts(request.content.text_for(row.name))
+    elif row.price_unit == "part":
+        step.parts = row.count(request.content.text_for(row.name))
     return step
 
 

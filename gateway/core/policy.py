@@ -69,7 +69,7 @@ class Policy(msgspec.Struct, frozen=True):
     dedupe_ms: int  # how long a claim lasts once delivered
     slot_ms: dict[str, int]  # category: the longest window that can count its slots
     currency: str
-    quote: Quote  # (provider, digits, category, day): the list price of one part
+    quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
 
     def channel_of(self, step: RouteStep) -> str:

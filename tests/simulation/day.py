@@ -86,7 +86,7 @@ class Day:
 
     def happen(self, id_: str, event: ev.Event) -> Effects:
         message = self.messages[id_]
-        person = self.persons[message.home]
+        person = self.persons[message.holder.removeprefix("p:")]
         before = [step.status for step in message.steps]
         billed, due, was_final = message.billed, message.due_ms, message.finished
         arrived = message.status in ARRIVED
