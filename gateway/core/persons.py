@@ -2,8 +2,7 @@
 
 Every function that changes something changes the first of the records it is given, in place: the
 one under which the message is admitted. The others are what the same person still holds from when
-some identities were a person of their own; a duplicate or a full cap there counts as well. The
-caller owns freshly decoded records.
+some identities were a person of their own; a duplicate or a full cap there counts as well.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ LOOK_UP_DELAYS_MS = (
     20_000,
     40_000,
 )  # after a lost answer: when the provider is asked
-NOT_FOUND_MIN = 2  # how often a provider must not know a step before it is sent again
+NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 RETRY_DELAY_MAX_MS = 300_000
 

@@ -46,7 +46,7 @@ class CapHit(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What became of one message. `index` in an array's answer, `line` in a stream's.
+    """How one message was decided. `index` in an array's answer, `line` in a stream's.
 
     accepted: it will reach a final status. duplicate: `id` is the message that was there before.
     suppressed: a cap or an opt-out, `reason` says which. rejected: the request is at fault, `error`

@@ -132,7 +132,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.messages.get,
         scope="read",
         tag="Messages",
-        summary="What became of a message",
+        summary="A message: its status, its steps and what it costs",
         parameters=[_MESSAGE_ID],
         answers=_MESSAGE,
         problems=[404],
@@ -247,7 +247,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
             Parameter("token", "query", ""),
         ],
         body=Payload(media={"application/json": {}}, required=False),
-        answers={200: _json("What became of the receipts.", CallbackResult)},
+        answers={200: _json("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
     ),
     HttpRoute(
