@@ -3,7 +3,7 @@
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate without a price is left out, and a step without any candidate with it. A step without
 address or content stays in the message, as skipped, where another can run. When none can, the plan
-is a Refusal with the reason that stops the most useful step.
+is a Rejection with the reason that stops the most useful step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
     sentence."""
 
@@ -58,10 +58,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(
     request: MessageRequest, people: Sequence[Person], policy: Policy, now_ms: int
-) -> Plan | Refusal:
+) -> Plan | Rejection:
     """The way of one message. `people` are the person's records; without them no cap is asked."""
     named = _route(request.category, request.route, policy)
-    if isinstance(named, Refusal):
+    if isinstance(named, Rejection):
         return named
     name, route = named
     day = day_of(now_ms)
@@ -91,7 +91,7 @@ def hold_ms(request: MessageRequest, policy: Policy) -> int:
     """How long from now a message of this request can hold a claim or a slot at most, if it is
     delivered in its time; 0 where it has no route."""
     named = _route(request.category, request.route, policy)
-    if isinstance(named, Refusal):
+    if isinstance(named, Rejection):
         return 0
     step_ms = max(step.wait_ms + step.grace_ms for step in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
@@ -110,7 +110,7 @@ def channels_without_text(
     provider where there is no such route, which is admission's to refuse. `addresses` None: they
     are not known."""
     named = _route(category, route, policy)
-    if isinstance(named, Refusal):
+    if isinstance(named, Rejection):
         asked = {rule.channel for rule in policy.providers.values()}
     else:
         asked = {policy.channel_of(step) for step in named[1]}
@@ -125,16 +125,16 @@ def channels_without_text(
 
 def _route(
     category: Category, route: str | None, policy: Policy
-) -> tuple[str, tuple[RouteStep, ...]] | Refusal:
+) -> tuple[str, tuple[RouteStep, ...]] | Rejection:
     rule = policy.categories.get(category)
     if rule is None or not (name := route or rule.route):
-        return Refusal(
+        return Rejection(
             "/category",
             f"No route is configured for category '{category}': name one in `route`.",
         )
     steps = policy.routes.get(name)
     if steps is None:
-        return Refusal(
+        return Rejection(
             "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
         )
     return name, steps
@@ -174,22 +174,22 @@ def _step(
     return step
 
 
-def _no_price(request: MessageRequest, route: Sequence[RouteStep]) -> Refusal:
+def _no_price(request: MessageRequest, route: Sequence[RouteStep]) -> Rejection:
     providers = ", ".join(dict.fromkeys(name for part in route for name in part.providers))
-    return Refusal(
+    return Rejection(
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
     )
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Refusal:
+def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
     lacking = [
         f"{step.channel}: {'no address' if step.fault.code == 'no_address' else 'no content'}"
         for step in steps
         if step.fault is not None
     ]
-    return Refusal(
+    return Rejection(
         "/to",
         f"No step of route '{request.route or 'default'}' has an address and content "
         f"({', '.join(lacking)}).",

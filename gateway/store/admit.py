@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.core import admission, persons
 from gateway.core.identities import enlist
-from gateway.core.plan import Refusal, hold_ms
+from gateway.core.plan import Rejection, hold_ms
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
@@ -242,7 +242,7 @@ class Admission:
         request = ask.request
         decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
         match decision:
-            case admission.Accepted():
+            case admission.Admitted():
                 message = decision.message
                 if ask.home != message.holder:
                     message.person = ask.home
@@ -259,7 +259,7 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
-            case Refusal():
+            case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
     def _opt_out(self, ask: Ask) -> OptOut | None:

@@ -77,7 +77,7 @@ class Day:
         send = request(id=id_, to=phone, category=category, campaign=campaign)
         person = self.persons.setdefault(phone, Person())
         decision = admission.admit(send, [person], None, self.policy, self.now_ms)
-        if not isinstance(decision, admission.Accepted):
+        if not isinstance(decision, admission.Admitted):
             self.refused[type(decision).__name__] += 1
             return
         self.messages[id_] = decision.message
