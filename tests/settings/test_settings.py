@@ -360,17 +360,17 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "providers": HttpSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
-    "caps": tables.Cap,
+    "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
     "prices": tables.Prices,
-    "retention": tables.Retention,
+    "retention": tables.RetentionSettings,
     "lanes": tables.Lanes,
 }
 
 
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
-        for field in msgspec.structs.fields(tables.Step if name == "routes" else kind):
+        for field in msgspec.structs.fields(tables.StepSettings if name == "routes" else kind):
             yield name, field
 
 

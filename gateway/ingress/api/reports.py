@@ -31,7 +31,7 @@ from gateway.finance.report import (
     parse_query,
 )
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
-from gateway.ingress.http.problems import Fault, Refusal, invalid
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
@@ -154,7 +154,7 @@ def _format(pairs: Pairs) -> tuple[Pairs, str]:
 
 def _refusal(fault: ReportFault) -> Refusal:
     pointer = f"/{fault.parameter}" if fault.parameter else ""
-    return Refusal(invalid([Fault(pointer, fault.detail)]))
+    return Refusal(invalid([RequestFault(pointer, fault.detail)]))
 
 
 # --- what the OpenAPI document says of it ---

@@ -21,7 +21,14 @@ from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutVi
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
 from gateway.ingress.api.results import Result
-from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
+from gateway.ingress.http.route import (
+    Doc,
+    DocumentedSettings,
+    HttpRoute,
+    Parameter,
+    Payload,
+    Schema,
+)
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
 
 
@@ -46,12 +53,12 @@ def _text(text: str, media_type: str) -> Payload:
     return Payload(text=text, media={media_type: {"type": "string"}})
 
 
-def _one_or_many(configured: Configured) -> Schema:
+def _one_or_many(configured: DocumentedSettings) -> Schema:
     several = Meta(min_length=1, max_length=configured.batch_items_max)
     return SendRequest, Annotated[list[SendRequest], several]
 
 
-def _provider_name(configured: Configured) -> Doc:
+def _provider_name(configured: DocumentedSettings) -> Doc:
     names = sorted(configured.providers)
     return {"type": "string", **({"examples": names} if names else {})}
 
