@@ -83,11 +83,11 @@ class Stage:
     def check(self) -> None:
         """Raises CampaignFailed when a role has ended."""
         try:
-            happening = self._crew.happenings.get_nowait()
+            notice = self._crew.notices.get_nowait()
         except queue.Empty:
             return
-        if isinstance(happening, Ended):
-            raise CampaignFailed(f"The {happening.role} ended with {happening.code}.{self.last()}")
+        if isinstance(notice, Ended):
+            raise CampaignFailed(f"The {notice.role} ended with {notice.code}.{self.last()}")
 
     def wait_ready(self) -> None:
         """Waits until both roles serve. Raises CampaignFailed."""
@@ -95,16 +95,16 @@ class Stage:
         deadline = time.monotonic() + START_WAIT_S
         while waiting:
             try:
-                happening = self._crew.happenings.get(timeout=max(deadline - time.monotonic(), 0))
+                notice = self._crew.notices.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 raise CampaignFailed(
                     f"Not ready after {START_WAIT_S:.0f} s: {', '.join(waiting)}.{self.last()}"
                 ) from None
-            match happening:
+            match notice:
                 case Ready():
-                    waiting.discard(happening.role)
+                    waiting.discard(notice.role)
                 case Ended():
-                    raise CampaignFailed(f"The {happening.role} could not start.{self.last()}")
+                    raise CampaignFailed(f"The {notice.role} could not start.{self.last()}")
 
     def last(self) -> str:
         """The last lines the roles wrote, to be added to a sentence."""
