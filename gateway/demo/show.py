@@ -205,8 +205,9 @@ class RichShow:
 
     def _around(self, place: Stage) -> None:
         curl = (
-            f"curl -s {place.url}/v1/messages -H 'Authorization: Bearer {place.key(SHOP)}' \\\n"
-            f"  -H 'Content-Type: application/json' -d '{FIRST_MESSAGE}'"
+            f"curl -s {place.url}/v1/messages \\\n"
+            '  -H "Authorization: Bearer $KASKAD_KEY" -H "Content-Type: application/json" \\\n'
+            f"  -d '{FIRST_MESSAGE}'"
         )
         grid = Table.grid(padding=(0, 2))
         for name, path, note in (

@@ -31,6 +31,7 @@ from gateway.demo.campaign import CLUB, SHOP
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
+from gateway.store import api_keys
 from providers.http.settings import HttpSettings
 from providers.simulator import Knobs, Overrides, knobs_of
 from providers.simulator import Settings as SimulatorSettings
@@ -201,7 +202,7 @@ def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
 def _secrets(base: Settings) -> tuple[str, dict[str, str]]:
     """The key that the simulator takes from every provider, and all variables that are needed."""
     api_key = secrets.token_urlsafe(24)
-    own = {name: secrets.token_urlsafe(24) for name in KEY_ENVS.values()}
+    own = {name: api_keys.new_key() for name in KEY_ENVS.values()}
     for provider in base.providers.values():
         own |= {name: secrets.token_urlsafe(24) for _, name in provider.variables()}
         if isinstance(provider, HttpSettings):
