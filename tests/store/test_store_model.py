@@ -105,6 +105,7 @@ class Model:
                 decision.message.person = holder
             self.messages[send.id] = decision.message
             self.lanes[(*decision.lane, send.id)] += 1
+            return "accepted"
         return type(decision).__name__.lower()
 
     def apply(self, message_id: str, event: ev.Event, now_ms: int) -> None:
