@@ -54,6 +54,17 @@ def may_hold(request: MessageRequest, policy: Policy) -> bool:
     return request.campaign is not None or request.category in policy.slot_ms
 
 
+def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
+    """Whether its campaign's claim is the message's own and live, without a look at the claim: it
+    took it when it was accepted, in this record, and lost it to nobody since."""
+    return (
+        message.holds
+        and message.delivered_step < 0
+        and not person.contested
+        and now_ms < message.expires_ms <= person.keep_ms
+    )
+
+
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
     """Takes the claim and slot the message needs for its current step, or moves its slot; returns
     whether it has any."""
@@ -88,6 +99,8 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     if message.campaign is not None:
         claim = person.claims.get(message.campaign)
         if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
+            if claim is not None and claim.until_ms == 0 and claim.message != message.id:
+                person.contested = True
             person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
     if takes_slot and not any(
@@ -126,7 +139,8 @@ def is_old(person: Person) -> bool:
 
 
 def bound_old(person: Person, policy: Policy, now_ms: int) -> None:
-    """Gives what a record of schema 2 holds an end."""
+    """Gives what a record of schema 2 holds an end. Nobody noted then who lost a claim."""
+    person.contested = True
     ends = [now_ms + OLD_HOLD_MS + policy.dedupe_ms] if person.claims else []
     ends += [slot.at_ms + policy.slot_ms.get(slot.category, 0) for slot in person.slots]
     _keep_until(person, max(ends, default=0))

@@ -153,7 +153,7 @@ class Application:
                 alone=times[item.message_id] == 1,
             ):
                 needing[message.id] = message
-                self._people.ask(message.holder, [message.campaign])
+                self._people.ask_holder(message)
         records, claims = self._people.wanted()
         if wanted := [*records, *claims]:
             commands: list[Command] = [("WATCH", *records)] if records else []

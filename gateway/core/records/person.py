@@ -33,6 +33,8 @@ class Person(msgspec.Struct, omit_defaults=True):
     keep_ms: int = field(name="k", default=0)  # nothing is held here after this
     # Until when its aliases stand at least; of an alias: it itself.
     linked_ms: int = field(name="l", default=0)
+    # A late delivery took a claim from a live message: that one may not hold its claim any more.
+    contested: bool = field(name="t", default=False)
 
 
 def pack_person(person: Person) -> bytes:
