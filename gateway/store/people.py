@@ -52,9 +52,9 @@ class People:
             if key not in self._known:
                 self._wanted[key] = (identity, campaign)
 
-    def ask_holder(self, message: Message) -> None:
+    def ask_holder(self, holder: str, message: Message) -> None:
         """Notes the person of a message, and its claim unless what it holds is known already."""
-        holder, campaign = message.holder, message.campaign
+        campaign = message.campaign
         person = self._records.get(holder)
         if person is None or campaign is None:
             self.ask(holder, [campaign])

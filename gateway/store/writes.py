@@ -98,23 +98,24 @@ class Writes:
         """The person's record and claims, where they differ from the record `before` and from the
         claims that are `kept`. A claim that changes hands rewrites the record, which is what
         others watch."""
-        key = self._keys.person(identity)
         until = prune(person, self._policy, self._now_ms)
-        packed = pack_person(person) if until else None
-        if packed is None and before is not None:
-            self._deleted.append(key)
-        elif packed is not None and (packed != before or _changed_hands(person, kept)):
-            self._single.append(("SET", key, packed, "PXAT", until))
+        changed_hands = False
         for campaign, claim in person.claims.items():
-            if kept.get(campaign) != claim:
+            known = kept.get(campaign)
+            if known != claim:
+                changed_hands |= known is None or known.message != claim.message
                 end = claim.until_ms or person.keep_ms
                 key = self._keys.claim(identity, campaign)
                 self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", end))
-        self._deleted += [
-            self._keys.claim(identity, campaign)
-            for campaign in kept
-            if campaign not in person.claims
-        ]
+        for campaign in kept:
+            if campaign not in person.claims:
+                self._deleted.append(self._keys.claim(identity, campaign))
+        key = self._keys.person(identity)
+        packed = pack_person(person) if until else None
+        if packed is None and before is not None:
+            self._deleted.append(key)
+        elif packed is not None and (changed_hands or packed != before):
+            self._single.append(("SET", key, packed, "PXAT", until))
 
     def remember(self, key: str, answer: RememberedAnswer) -> None:
         record = remembered_codec.encode(answer)
@@ -166,13 +167,6 @@ class Writes:
             limit = self._retention.events_max
             entry = pack(changes_codec.encode(StatusChanges(changes)))
             yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
-
-
-def _changed_hands(person: Person, kept: Mapping[str, DedupeClaim]) -> bool:
-    return any(
-        campaign not in kept or kept[campaign].message != claim.message
-        for campaign, claim in person.claims.items()
-    )
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:

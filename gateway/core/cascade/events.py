@@ -223,7 +223,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.effects.changed = True
     # The answer, if one comes, is late.
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
-    work = settlement.Work(change.message, index, attempt, change.policy)
+    work = change.work(index, step, attempt)
     price = settlement.price_in(work, receipt)
     if receipt.status != "sent":
         status = _RECEIPT_STATUS[receipt.status]
