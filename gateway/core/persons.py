@@ -103,9 +103,7 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
                 person.contested = True
             person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
-    if takes_slot and not any(
-        s.message == message.id and _counts(s, policy, now_ms) for s in person.slots
-    ):
+    if takes_slot and not _has_slot(person, message, policy, now_ms):
         _put_slot(person, message, channel, now_ms)
         _keep_until(person, now_ms + policy.slot_ms[message.category])
     return takes_slot or message.campaign is not None
@@ -122,15 +120,12 @@ def give_back(people: Sequence[Person], message: Message) -> None:
     person.slots = [s for s in person.slots if s.message != message.id]
 
 
-def prune(person: Person, policy: Policy, now_ms: int) -> int:
-    """Drops what no rule can need any more; returns when the record as a whole may go, 0 when it
-    may at once."""
+def prune(person: Person, policy: Policy, now_ms: int) -> None:
+    """Drops what no rule can need any more."""
     if person.claims:
         person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
     if person.slots:
         person.slots = [s for s in person.slots if _counts(s, policy, now_ms)]
-    until_ms = max(person.keep_ms, person.linked_ms)
-    return until_ms if until_ms > now_ms else 0
 
 
 def is_old(person: Person) -> bool:
@@ -154,6 +149,14 @@ def held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
 
 def _keep_until(person: Person, until_ms: int) -> None:
     person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
+
+
+def _has_slot(person: Person, message: Message, policy: Policy, now_ms: int) -> bool:
+    """Whether it has one that still counts."""
+    for slot in person.slots:
+        if slot.message == message.id:
+            return _counts(slot, policy, now_ms)
+    return False
 
 
 def _put_slot(person: Person, message: Message, channel: str, now_ms: int) -> None:

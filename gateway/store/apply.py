@@ -187,7 +187,7 @@ class Application:
         self._writes.effects(message.id, effects)
         if effects.people_changed:
             self._people.change(self._holders[message.id])
-        if not effects.submit and not is_sent_by_another(item, message):
+        if item.entry and not effects.submit and not is_sent_by_another(item, message):
             self._acknowledge(item)
         return Applied(item, message, effects)
 

@@ -81,7 +81,7 @@ class Writes:
             self.enqueue(message_id, effects.lane)
         self._posts.extend(effects.posts)
         for change in effects.status_changes:
-            self.status_change(change)
+            self._changes[change.app].append(change)
 
     def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
         self._lanes.append((self._keys.lane(*lane), message_id))
@@ -98,7 +98,9 @@ class Writes:
         """The person's record and claims, where they differ from the record `before` and from the
         claims that are `kept`. A claim that changes hands rewrites the record, which is what
         others watch."""
-        until = prune(person, self._policy, self._now_ms)
+        same = before is not None and pack_person(person) == before
+        if not same:
+            prune(person, self._policy, self._now_ms)
         changed_hands = False
         for campaign, claim in person.claims.items():
             known = kept.get(campaign)
@@ -111,11 +113,11 @@ class Writes:
             if campaign not in person.claims:
                 self._deleted.append(self._keys.claim(identity, campaign))
         key = self._keys.person(identity)
-        packed = pack_person(person) if until else None
-        if packed is None and before is not None:
-            self._deleted.append(key)
-        elif packed is not None and (changed_hands or packed != before):
-            self._single.append(("SET", key, packed, "PXAT", until))
+        if person.until_ms <= self._now_ms:
+            if before is not None:
+                self._deleted.append(key)
+        elif changed_hands or not same:
+            self._single.append(("SET", key, pack_person(person), "PXAT", person.until_ms))
 
     def remember(self, key: str, answer: RememberedAnswer) -> None:
         record = remembered_codec.encode(answer)

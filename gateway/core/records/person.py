@@ -36,6 +36,11 @@ class Person(msgspec.Struct, omit_defaults=True):
     # A late delivery took a claim from a live message: that one may not hold its claim any more.
     contested: bool = field(name="t", default=False)
 
+    @property
+    def until_ms(self) -> int:
+        """When the record as a whole may go."""
+        return max(self.keep_ms, self.linked_ms)
+
 
 def pack_person(person: Person) -> bytes:
     """The record as it is kept under its identity, without the claims."""
