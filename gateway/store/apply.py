@@ -10,7 +10,7 @@ of a newer Kaskad is left alone: its record, its timer and its lane entry stay a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -159,18 +159,20 @@ class Application:
             self._people.read(wanted, values_in(replies[-1]))
         for id_, holder in self._holders.items():
             try:
-                self._persons[id_] = await self._people_of(holder, self._messages[id_])
+                person = self._people[holder]
+                persons = self._persons[id_] = [person]
+                if person.home or person.former:
+                    persons += await self._others(holder, person, self._messages[id_])
             except NewerRecordError:
                 self._newer.add(id_)
 
-    async def _people_of(self, holder: str, message: Message) -> list[Person]:
-        """Its holder; and for the caps of a next step, which count what the person got under any
-        identity, the others. Raises NewerRecordError."""
-        person = self._people[holder]
-        if not (person.home or person.former) or message.category not in self._policy.slot_ms:
-            return [person]
+    async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
+        """Under what else the person may hold something, for the caps of a next step, which count
+        what came under any identity. Raises NewerRecordError."""
+        if message.category not in self._policy.slot_ms:
+            return ()
         others = await read_others(self._redis, self._shards, holder, person)
-        return [person, *others.values()]
+        return others.values()
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)

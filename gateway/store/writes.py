@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -194,11 +195,16 @@ def add_up(posts: list[Post]) -> dict[bytes, int]:
         for measure, amount in post.measures.items():
             sums[measure] = sums.get(measure, 0) + amount
     return {
-        total_codec.encode(Total.of(group, measure)): amount
+        _total_name(group, measure): amount
         for group, sums in groups.items()
         for measure, amount in sums.items()
         if amount
     }
+
+
+@lru_cache(maxsize=4096)
+def _total_name(group: Group, measure: str) -> bytes:
+    return total_codec.encode(Total.of(group, measure))
 
 
 def day_of(now_ms: int) -> datetime.date:
