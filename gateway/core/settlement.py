@@ -37,16 +37,10 @@ class Work(msgspec.Struct, frozen=True):
 
     message: Message
     index: int
+    step: Step
     attempt: Attempt
+    provider: str
     policy: Policy
-
-    @property
-    def step(self) -> Step:
-        return self.message.steps[self.index]
-
-    @property
-    def provider(self) -> str:
-        return self.step.provider_of(self.attempt)
 
     @property
     def list_price(self) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from gateway.core.persons import bound_old, is_old
+from gateway.core.persons import bound_old, is_old, surely_holds_claim
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message
@@ -51,6 +51,18 @@ class People:
                 key = self._keys.claim(identity, campaign)
             if key not in self._known:
                 self._wanted[key] = (identity, campaign)
+
+    def ask_holder(self, holder: str, message: Message) -> None:
+        """Notes the person of a message, and its claim unless what it holds is known already."""
+        campaign = message.campaign
+        person = self._records.get(holder)
+        if person is None or campaign is None:
+            self.ask(holder, [campaign])
+        elif campaign not in (kept := self._kept[holder]):
+            if surely_holds_claim(person, message, self._now_ms):
+                kept[campaign] = person.claims[campaign] = DedupeClaim(message.id)
+            else:
+                self.ask(holder, [campaign])
 
     def wanted(self) -> tuple[list[str], list[str]]:
         """The keys that were asked for and are to be read now: records, to be watched, and

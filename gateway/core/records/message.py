@@ -179,7 +179,10 @@ class Step(msgspec.Struct, omit_defaults=True):
 
     def attempt_of(self, series: int) -> Attempt | None:
         """The attempt that a reference's series names."""
-        return next((a for a in self.attempts if series <= a.series), self.attempt)
+        for attempt in self.attempts:
+            if series <= attempt.series:
+                return attempt
+        return self.attempt
 
     def provider_of(self, attempt: Attempt) -> str:
         return self.candidates[attempt.candidate].provider
