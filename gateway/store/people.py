@@ -44,10 +44,13 @@ class People:
 
     def ask(self, identity: str, campaigns: Iterable[str | None] = ()) -> None:
         """Notes whom to read, and which claims."""
-        for campaign in (None, *campaigns):
-            key = self._keys.person(identity)
-            if campaign is not None:
-                key = self._keys.claim(identity, campaign)
+        key = self._keys.person(identity)
+        if key not in self._known:
+            self._wanted[key] = (identity, None)
+        for campaign in campaigns:
+            if campaign is None:
+                continue
+            key = self._keys.claim(identity, campaign)
             if key not in self._known:
                 self._wanted[key] = (identity, campaign)
 
