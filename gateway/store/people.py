@@ -97,7 +97,7 @@ class People:
     def write(self, writes: Writes) -> None:
         for identity in self._changed:
             person, before = self._records[identity], self._before[identity]
-            writes.person(identity, person, before, self._kept[identity])
+            writes.person(identity, person, before, self._kept.get(identity, {}))
 
 
 async def read_others(
