@@ -144,18 +144,21 @@ def _step(
     request: MessageRequest, part: RouteStep, policy: Policy, day: datetime.date
 ) -> Step | None:
     """One step, skipped where it has no address or content; None where nobody has a price."""
+    addresses, content = request.addresses, request.content
+    digits = addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
     for provider in part.providers:
-        price = policy.quote(provider, request.addresses.prefix_digits, request.category, day)
+        price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             sell = sell if candidates else price.sell
             candidates.append(Candidate(provider, price.cost))
     if not candidates:
         return None
-    row = CHANNELS[policy.channel_of(part)]
+    channel = policy.channel_of(part)
+    row = CHANNELS[channel]
     step = Step(
-        channel=row.name,
+        channel=channel,
         candidates=candidates,
         sell=sell,
         wait_ms=part.wait_ms,
@@ -163,14 +166,14 @@ def _step(
         until=part.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
-    if not request.addresses.has(row.address):
+    if not addresses.has(row.address):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_address", row.address, True)
-    elif lacking := request.content.lacks(row.name):
+    elif lacking := content.lacks(channel):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_content", " or ".join(lacking), True)
     elif row.price_unit == "part":
-        step.parts = row.count(request.content.text_for(row.name))
+        step.parts = row.count(content.text_for(channel))
     return step
 
 

@@ -45,10 +45,13 @@ class People:
 
     def ask(self, identity: str, campaigns: Iterable[str | None] = ()) -> None:
         """Notes whom to read, and which claims."""
-        for campaign in (None, *campaigns):
-            key = self._keys.person(identity)
-            if campaign is not None:
-                key = self._keys.claim(identity, campaign)
+        key = self._keys.person(identity)
+        if key not in self._known:
+            self._wanted[key] = (identity, None)
+        for campaign in campaigns:
+            if campaign is None:
+                continue
+            key = self._keys.claim(identity, campaign)
             if key not in self._known:
                 self._wanted[key] = (identity, campaign)
 
@@ -107,7 +110,7 @@ class People:
     def write(self, writes: Writes) -> None:
         for identity in self._changed:
             person, before = self._records[identity], self._before[identity]
-            writes.person(identity, person, before, self._kept[identity])
+            writes.person(identity, person, before, self._kept.get(identity, {}))
 
 
 async def read_others(

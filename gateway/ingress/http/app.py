@@ -119,7 +119,7 @@ class Ingress:
             name, quiet = route.name, route.quiet
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
-                request.principal = await require(request.headers, route.scope)
+                request.principal = await require(request.header(b"authorization"), route.scope)
             await self._handlers[name](request)
         except ClientGone:
             return
