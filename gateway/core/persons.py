@@ -2,8 +2,7 @@
 
 Every function that changes something changes the first of the records it is given, in place: the
 one under which the message is admitted. The others are what the same person still holds from when
-some identities were a person of their own; a duplicate or a full cap there counts as well. The
-caller owns freshly decoded records.
+some identities were a person of their own; a duplicate or a full cap there counts as well.
 """
 
 from __future__ import annotations
@@ -41,9 +40,11 @@ def full_cap(
     but: str | None = None,
 ) -> Full | None:
     """The strictest cap that one more message on this channel would break."""
-    if category not in policy.slot_ms or not any(person.slots for person in people):
+    if category not in policy.slot_ms:
         return None
     slots = [slot for person in people for slot in person.slots]
+    if not slots:
+        return None
     if len(people) > 1:
         slots = list({slot.message: slot for slot in reversed(slots)}.values())
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
@@ -78,7 +79,7 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
         _put_slot(person, message, message.steps[message.current].channel, now_ms)
-    step_ms = max(step.wait_ms + step.grace_ms for step in message.steps)
+    step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
     return True
 

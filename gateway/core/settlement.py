@@ -67,7 +67,7 @@ def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
     `given_up`: it had been booked as undelivered, which is taken back."""
     message, step, attempt = work.message, work.step, work.attempt
     measures: dict[str, int] = {}
-    if CHANNELS[step.channel].parts is not None:
+    if CHANNELS[step.channel].price_unit == "part":
         measures["parts"] = step.parts
     if given_up:
         measures["undelivered"] = -1

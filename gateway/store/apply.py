@@ -25,7 +25,7 @@ from gateway.core.records.person import Person
 from gateway.redis.client import Command, Session
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys
-from gateway.store.people import People, read_opt_outs, read_others
+from gateway.store.people import People, read_others, read_scopes
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
@@ -124,21 +124,20 @@ class Application:
 
     async def _with_opt_outs(self) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
-        homes = {
-            m.home: None
+        claimed = {
+            m.id: m
             for i in self._items
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
-        out = await read_opt_outs(self._redis, self._shards, homes)
-        if not out:
+        scopes = await read_scopes(self._redis, self._shards, claimed.values())
+        if not scopes:
             return list(self._items)
-        return [self._opted_out(item, out) for item in self._items]
+        return [self._opted_out(item, scopes) for item in self._items]
 
     def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
-        message = self._messages.get(item.message_id)
-        if message is None or not isinstance(item.event, Claimed) or message.home not in scopes:
+        if not isinstance(item.event, Claimed) or item.message_id not in scopes:
             return item
-        return replace(item, event=replace(item.event, opt_out=scopes[message.home]))
+        return replace(item, event=replace(item.event, opt_out=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)

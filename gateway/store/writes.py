@@ -7,7 +7,6 @@ the rules already did.
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -31,6 +30,7 @@ from gateway.core.records.entries import (
 from gateway.core.records.message import Message, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
+from gateway.core.timing import day_of
 from gateway.redis.client import Command
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
@@ -61,7 +61,7 @@ class Writes:
         self._single: list[Command] = []
         self._deleted: list[str] = []
         self._timers: dict[str, int] = {}
-        self._lanes: list[tuple[str, str]] = []
+        self._lanes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._posts: list[Post] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
@@ -85,7 +85,7 @@ class Writes:
             self._changes[change.app].append(change)
 
     def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
-        self._lanes.append((self._keys.lane(*lane), message_id))
+        self._lanes[lane].append(message_id)
 
     def post(self, post: Post) -> None:
         self._posts.append(post)
@@ -136,10 +136,12 @@ class Writes:
         if self._deleted:
             out.append(("DEL", *self._deleted))
         out.extend(self._timer_commands())
-        out.extend(("XADD", lane, "*", LANE_FIELD, message_id) for lane, message_id in self._lanes)
-        for lane, entries in self._acks.items():
-            out.append(("XACK", lane, GROUP, *entries))
-            out.append(("XDEL", lane, *entries))
+        for lane, ids in self._lanes.items():
+            key = self._keys.lane(*lane)
+            out.extend([("XADD", key, "*", LANE_FIELD, id_) for id_ in ids])
+        for key, entries in self._acks.items():
+            out.append(("XACK", key, GROUP, *entries))
+            out.append(("XDEL", key, *entries))
         out.extend(self._ledger_commands())
         out.extend(self._change_commands())
         return out
@@ -205,8 +207,3 @@ def add_up(posts: list[Post]) -> dict[bytes, int]:
 @lru_cache(maxsize=4096)
 def _total_name(group: Group, measure: str) -> bytes:
     return total_codec.encode(Total.of(group, measure))
-
-
-def day_of(now_ms: int) -> datetime.date:
-    """The UTC day a moment is booked on."""
-    return datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC).date()

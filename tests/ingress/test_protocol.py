@@ -333,36 +333,3 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     assert not server.wire.closed
     server.connection.look(much_later)
     assert server.wire.closed
-
-
-class SeparateWrites(Wire):
-    """Notes each write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-
-    def write(self, data: Any) -> None:
-        super().write(data)
-        self.writes.append(data)
-
-
-def test_the_head_and_the_body_of_an_answer_are_one_write() -> None:
-    async def main() -> None:
-        wire = SeparateWrites()
-        joined = protocol.JoinedWrites(wire, asyncio.get_running_loop())
-        joined.write(b"head ")
-        assert wire.writes == []
-        joined.write(b"body")
-        assert wire.writes == [b"head body"]
-        joined.write(b"head alone")
-        await asyncio.sleep(0)
-        assert wire.writes[1:] == [b"head alone"]
-        joined.write(b"last")
-        joined.close()
-        assert (wire.writes[2:], wire.closed) == ([b"last"], True)
-        joined.write(b"too late")
-        await asyncio.sleep(0)
-        assert wire.writes[3:] == []
-
-    asyncio.run(main())
