@@ -27,7 +27,7 @@ class Health(msgspec.Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
 
-class Pause(msgspec.Struct, frozen=True):
+class PauseView(msgspec.Struct, frozen=True):
     """A provider that dispatch does not use for now: since when, and when it is tried again.
 
     `kind` is `account` (the provider refuses our account), `rejections` (nearly all messages are
@@ -47,7 +47,7 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     redis: Literal["ok", "away"]
     dispatchers: int | None
-    paused: list[Pause]
+    paused: list[PauseView]
 
 
 _METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
@@ -88,7 +88,7 @@ class HealthEndpoints:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
         shown = [
-            Pause(
+            PauseView(
                 name,
                 pause.kind,
                 pause.code,
