@@ -2,8 +2,8 @@
 
 A sender that is not registered, a route that is not there: every message is rejected, one by one,
 and each would go on to the next channel, a whole campaign at several times its price. Reasons that
-speak of the person (not a user, an unknown number) never count, however many: whether one does is the
-adapter's knowledge (`providers.contract.About`).
+speak of the person (not a user, an unknown number) never count, however many: whether one does is
+the adapter's knowledge (`providers.contract.About`).
 """
 
 from __future__ import annotations
