@@ -28,7 +28,7 @@ def redis_for_command(settings: Settings) -> Iterator[str]:
         if not url:
             server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
             url = stack.enter_context(server).url
-        findings = installation.look(url, settings.redis.shards)
+        findings = installation.look(url, settings.redis.shards, settings.prices.currency)
         errors = [finding for finding in findings if finding.level == "error"]
         if errors:
             raise StoreUnfitError(errors)

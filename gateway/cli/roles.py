@@ -143,10 +143,8 @@ def _start(
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
-    warnings = [
-        *settings.warnings,
-        *(f.sentence for f in installation.prepare(url, settings.redis.shards)),
-    ]
+    found = installation.prepare(url, settings.redis.shards, settings.prices.currency)
+    warnings = [*settings.warnings, *(finding.sentence for finding in found)]
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

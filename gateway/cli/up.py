@@ -41,8 +41,8 @@ def up(config: Path | None, environment: Mapping[str, str]) -> int:
             server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
-        warnings = [f.sentence for f in installation.prepare(url, settings.redis.shards)]
-        for warning in (*settings.warnings, *warnings):
+        found = installation.prepare(url, settings.redis.shards, settings.prices.currency)
+        for warning in (*settings.warnings, *(finding.sentence for finding in found)):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())
         _on_signals(crew)

@@ -5,7 +5,7 @@ No label can grow without bound: providers, categories, outcomes and endpoints a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -140,12 +140,21 @@ class _KeptByOthers(Collector):
         yield _counter("kaskad_commits_unknown", "Transactions of lost answer.", counts.unknown)
         yield _counter("kaskad_requests_unjoined", "Of too many identities.", counts.unjoined)
         yield _counter("kaskad_records_newer", "Of a newer Kaskad, left alone.", counts.newer)
+        yield _ignored_prices(self._store.ignored_prices.counts)
         redis = self._store.redis.statistics()
         yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(redis.connected))
         yield _counter("kaskad_redis_round_trips", "Calls to Redis.", redis.round_trips)
         yield _counter("kaskad_redis_commands", "Commands to Redis.", redis.commands)
         yield _counter("kaskad_redis_reconnects", "Connections lost and remade.", redis.reconnects)
         yield _counter("kaskad_redis_timeouts", "Calls that Redis did not answer.", redis.timeouts)
+
+
+def _ignored_prices(counts: Mapping[tuple[str, str], int]) -> Metric:
+    text = "Prices in receipts that were not booked."
+    found = CounterMetricFamily("kaskad_receipt_prices_ignored", text, labels=["provider", "why"])
+    for labels, count in counts.items():
+        found.add_metric(labels, count)
+    return found
 
 
 def _gauge(name: str, text: str, value: int) -> Metric:

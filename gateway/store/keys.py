@@ -22,7 +22,7 @@ was accepted, is written in its id.
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
-    {kaskad}meta               hash    for ever: schema, shards          the first start
+    {kaskad}meta               hash    for ever: schema, shards, currency  the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch

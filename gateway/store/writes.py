@@ -152,7 +152,7 @@ class Writes:
     def _ledger_commands(self) -> Iterable[Command]:
         if not self._posts:
             return
-        entry = LedgerEntry(self._now_ms, fold_counts(self._posts))
+        entry = LedgerEntry(self._now_ms, fold_counts(self._posts), self._policy.currency)
         yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, pack(ledger_codec.encode(entry)))
         day = day_of(self._now_ms).isoformat()
         totals = self._keys.totals(day)

@@ -23,7 +23,7 @@ ALERTS = MONITORING / "alerts.yml"
 SERIES = re.compile(r"\bkaskad_\w+")
 MATCHED = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
-SOURCES = ("ingress", "dispatch")
+SOURCES = ("core", "ingress", "dispatch")
 ROOT = MONITORING.parents[1]
 
 
@@ -37,7 +37,8 @@ def families() -> list[Metric]:
         )
     )
     backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)})
-    store = SimpleNamespace(counts=counts, redis=redis)
+    ignored = SimpleNamespace(counts={("p", "amount"): 0})
+    store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis)
     ingress.watch(cast("Any", store), cast("Any", backlog), lambda: 0, lambda: 0)
     dispatch = DispatchMetrics(telemetry.new_registry())
     return [*ingress.registry.collect(), *dispatch.registry.collect()]

@@ -17,7 +17,14 @@ from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
-from gateway.core.records.entries import Group, Post, Total, total_codec
+from gateway.core.records.entries import (
+    Group,
+    LedgerEntry,
+    Post,
+    Total,
+    ledger_codec,
+    total_codec,
+)
 from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
@@ -347,6 +354,22 @@ def test_commits_between_our_reads_are_no_difference(
     verdict, commits = on(loop, redis_url, main)
     assert verdict.agrees
     assert 2 < verdict.entries < commits
+
+
+def test_a_ledger_entry_says_its_currency_and_one_of_before_says_none(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main(redis: RedisClient) -> list[str]:
+        old = ledger_codec.encode(LedgerEntry(NOON, [money(cost=1)]))
+        await redis.call([("XADD", "{k0}ledger", "1-1", "d", old)])
+        await book(redis, 0, [money(delivered=1, cost=5_000)])
+        return [
+            entry.currency
+            async for books in read_books(redis, 1)
+            async for _, entry in books.entries
+        ]
+
+    assert on(loop, redis_url, main) == ["", "EUR"]
 
 
 def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:

@@ -48,11 +48,13 @@ class Post(msgspec.Struct, omit_defaults=True):
     metadata: dict[str, str] | None = field(name="k", default=None)
 
 
-class LedgerEntry(msgspec.Struct):
-    """One entry of the ledger stream: everything one commit booked, at one moment."""
+class LedgerEntry(msgspec.Struct, omit_defaults=True):
+    """One entry of the ledger stream: everything one commit booked, at one moment, in one currency.
+    Where none is named it is the installation's, which cannot change once there is a ledger."""
 
     at_ms: int = field(name="t")
     posts: list[Post] = field(name="p")
+    currency: str = field(name="c", default="")
 
 
 class StatusChange(msgspec.Struct, omit_defaults=True):
