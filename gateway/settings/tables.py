@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
 from gateway.decoding import Tagged
 from providers.contract import Category
-from providers.notation import AtLeast, Duration, Milliseconds, Table, Text
+from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
 
@@ -54,6 +54,7 @@ class Redis(Table, frozen=True, kw_only=True):
     url: str = ""  # empty: embedded
     data_dir: Path = Path(".kaskad/redis")  # after loading absolute
     fsync: Literal["always", "everysec"] = "always"
+    memory_max: Memory = Memory.parse("50%")  # of the embedded one
     shards: Annotated[int, msgspec.Meta(ge=1, le=1_024)] = 1
 
     def __repr__(self) -> str:

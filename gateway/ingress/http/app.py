@@ -50,6 +50,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Configured, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
@@ -72,7 +73,8 @@ class Ingress:
         self.metrics = Metrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
-        self.queue = AdmissionQueue(store, self.backlog, self.metrics, now_ms)
+        self.servers = ServerWatch(store, disk_free_of(settings))
+        self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
         self.stream = StreamEndpoint(self.queue, limits)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
@@ -94,7 +96,7 @@ class Ingress:
             optouts=OptOutEndpoints(store),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms),
             callbacks=self.callbacks,
-            health=HealthEndpoints(store.redis, self._render, now_ms),
+            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
         self._router = Router(ROUTES)
@@ -102,6 +104,7 @@ class Ingress:
         self.metrics.watch(
             store,
             self.backlog,
+            self.servers,
             lambda: self.queue.batcher.waiting() + self.callbacks.batcher.waiting(),
             lambda: self.events.clients,
         )
@@ -187,6 +190,7 @@ async def open_ingress(
         asyncio.create_task(coroutine, name=name)
         for name, coroutine in (
             ("backlog", app.backlog.keep_sampling()),
+            ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("metrics", app.keep_publishing()),
         )
