@@ -3,8 +3,9 @@
 Compared both ways: what is booked and not in the totals, and what is in the totals and was never
 booked. Sound under live traffic, because `store.ledger` tells with each day's totals where the
 ledger ended at that moment, and later entries do not count for that day. Shards are compared one by
-one, so that two faults cannot cancel out. It repairs nothing, and holds the sums of one shard at a
-time. What the reading raises passes unchanged.
+one, so that two faults cannot cancel out. Where totals have campaigns that they do not keep apart
+("(other)"), those of one group and measure are compared together. It repairs nothing, and holds the
+sums of one shard at a time. What the reading raises passes unchanged.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.effects import MEASURES
-from gateway.core.records.entries import Group
+from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
 from gateway.store.ledger import ShardBooks, Sums
 from gateway.store.writes import day_of
 
@@ -72,12 +74,27 @@ async def _compare_shard(books: ShardBooks) -> Verdict:
             for measure, amount in post.measures.items():
                 key = day, post.group, measure
                 ledger[key] = ledger.get(key, 0) + amount
-    differences = tuple(
-        Difference(*key, ledger=booked, totals=kept, shard=books.shard)
-        for key in ledger.keys() | books.totals.keys()
-        if (booked := ledger.get(key, 0)) != (kept := books.totals.get(key, 0))
+    return Verdict(entries, posts, _differences(books.shard, ledger, books.totals))
+
+
+def _differences(shard: int, ledger: Sums, totals: Sums) -> tuple[Difference, ...]:
+    folded = {key for key in totals if key[1].campaign == OTHER_CAMPAIGNS}
+    booked_sums: Sums = {}
+    kept_sums: Sums = {}
+    for key in ledger.keys() | totals.keys():
+        booked, kept = ledger.get(key, 0), totals.get(key, 0)
+        if booked == kept:
+            continue
+        day, group, measure = key
+        others = day, replace(group, campaign=OTHER_CAMPAIGNS), measure
+        under = others if others in folded else key
+        booked_sums[under] = booked_sums.get(under, 0) + booked
+        kept_sums[under] = kept_sums.get(under, 0) + kept
+    return tuple(
+        Difference(*key, ledger=booked, totals=kept_sums[key], shard=shard)
+        for key, booked in booked_sums.items()
+        if booked != kept_sums[key]
     )
-    return Verdict(entries, posts, differences)
 
 
 def _order(difference: Difference) -> tuple[datetime.date, Group, int, int]:

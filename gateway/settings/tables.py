@@ -114,6 +114,10 @@ class Retention(Table, frozen=True, kw_only=True):
     events_max: Count = 100_000
 
 
+class Reports(Table, frozen=True, kw_only=True):
+    campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+
+
 class Lanes(Table, frozen=True, kw_only=True):
     floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
@@ -135,6 +139,7 @@ class Document(Table, frozen=True, kw_only=True):
     dedupe: Dedupe = Dedupe()
     prices: Prices = Prices()
     retention: Retention = Retention()
+    reports: Reports = Reports()
     lanes: Lanes = Lanes()
 
 

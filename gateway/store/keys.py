@@ -24,6 +24,7 @@ was accepted, is written in its id.
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards, currency  the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
@@ -43,6 +44,10 @@ META = "{kaskad}meta"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
+
+
+def campaigns_of(month: str) -> str:
+    return "{kaskad}campaigns:" + month
 
 
 def alive(consumer: str) -> str:

@@ -33,6 +33,7 @@ from gateway.finance.verify import Difference, Verdict, compare_books
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import ledger, totals
 from gateway.store.apply import Item
+from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
@@ -68,11 +69,18 @@ def money(**measures: int) -> Post:
     return Post(GROUP, measures, message="m", step=0)
 
 
-async def book(redis: RedisClient, shard: int, posts: Sequence[Post], now_ms: int = NOON) -> None:
+async def book(
+    redis: RedisClient,
+    shard: int,
+    posts: Sequence[Post],
+    now_ms: int = NOON,
+    campaigns: Campaigns | None = None,
+) -> None:
     """Books as every commit does."""
-    writes = Writes(keys_of(shard), POLICY, Retention(), now_ms)
+    writes = Writes(keys_of(shard), POLICY, Retention(), campaigns or Campaigns(10_000), now_ms)
     for post in posts:
         writes.post(post)
+    await writes.learn_campaigns(redis)
     await redis.call([("MULTI",), *writes.commands(), ("EXEC",)])
 
 

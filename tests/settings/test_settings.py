@@ -360,6 +360,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "dedupe": tables.Dedupe,
     "prices": tables.Prices,
     "retention": tables.Retention,
+    "reports": tables.Reports,
     "lanes": tables.Lanes,
 }
 

@@ -9,6 +9,9 @@ from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from providers.contract import Receipt
 
+# The campaigns of an app that the totals do not keep apart (`[reports] campaigns_max`).
+OTHER_CAMPAIGNS = "(other)"
+
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply."""
