@@ -30,6 +30,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
@@ -73,6 +74,7 @@ class Ingress:
         self.metrics = Metrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
+        self.aside = OneThread()
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
@@ -94,7 +96,7 @@ class Ingress:
             messages=MessageEndpoints(store, now_ms),
             events=self.events,
             optouts=OptOutEndpoints(store),
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms),
+            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
@@ -202,6 +204,7 @@ async def open_ingress(
         app.stop()
         await app.drained()
     finally:
+        app.aside.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
