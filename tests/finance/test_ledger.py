@@ -29,7 +29,7 @@ from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
 from gateway.finance.report import Query, Report, build
-from gateway.finance.verify import Difference, Verdict, compare_books
+from gateway.finance.verify import Difference, Verdict, compare_books, verify_ledger
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import ledger, totals
 from gateway.store.apply import Item
@@ -329,6 +329,83 @@ def test_every_kind_of_difference_is_found(
     verdict = on(loop, redis_url, main)
     assert not verdict.agrees
     assert verdict.differences == tuple(Difference(TODAY, GROUP, *parts) for parts in found)
+
+
+def test_the_next_comparison_begins_where_the_last_one_agreed(loop: Loop, redis_url: str) -> None:
+    async def main(redis: RedisClient) -> list[int]:
+        counted = []
+        for day in range(6):
+            for _ in range(4):
+                await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+            counted.append((await verify_ledger(redis, 1, full=False)).entries)
+        counted.append((await verify_ledger(redis, 1, full=True)).entries)
+        counted.append((await verify_ledger(redis, 1, full=False)).entries)
+        return counted
+
+    # The newest day and the one before are looked at again; the rest lies behind.
+    assert on(loop, redis_url, main) == [4, 8, 12, 12, 12, 12, 24, 8]
+
+
+def test_a_booking_among_those_of_another_day_keeps_both_open(loop: Loop, redis_url: str) -> None:
+    async def main(redis: RedisClient) -> tuple[Verdict, Verdict]:
+        for day in (0, 1, 2, 0, 3, 4, 5):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        first = await verify_ledger(redis, 1, full=False)
+        return first, await verify_ledger(redis, 1, full=False)
+
+    first, second = on(loop, redis_url, main)
+    assert (first.agrees, second.agrees) == (True, True)
+    assert second.entries == 2
+
+
+BEHIND: list[tuple[str, list[Command]]] = [
+    ("a total behind it", [("HINCRBY", "{k0}totals:2026-11-21", total("cost"), 1)]),
+    ("a day behind it", [("DEL", "{k0}totals:2026-11-21")]),
+    ("a total after it", [("HINCRBY", "{k0}totals:2026-11-26", total("cost"), 1)]),
+]
+
+
+@pytest.mark.parametrize("commands", [b[1] for b in BEHIND], ids=[b[0] for b in BEHIND])
+def test_what_changes_behind_a_checkpoint_is_found_and_named(
+    loop: Loop, redis_url: str, commands: list[Command]
+) -> None:
+    async def main(redis: RedisClient) -> tuple[Verdict, Verdict]:
+        for day in range(6):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        assert (await verify_ledger(redis, 1, full=False)).agrees
+        await redis.call(commands)
+        found = await verify_ledger(redis, 1, full=False)
+        return found, await verify_ledger(redis, 1, full=False)
+
+    found, again = on(loop, redis_url, main)
+    assert not found.agrees
+    assert again == found, "a comparison that disagrees leaves no checkpoint"
+    assert found.entries == 6, "in full"
+
+
+def test_a_late_booking_of_a_day_behind_a_checkpoint_is_no_difference(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main(redis: RedisClient) -> Verdict:
+        for day in range(6):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        await verify_ledger(redis, 1, full=False)
+        await book(redis, 0, [money(delivered=1, cost=5_000)], NOON)
+        return await verify_ledger(redis, 1, full=False)
+
+    assert on(loop, redis_url, main).agrees
+
+
+def test_a_checkpoint_that_cannot_be_read_counts_as_none(loop: Loop, redis_url: str) -> None:
+    async def main(redis: RedisClient) -> list[int]:
+        await book(redis, 0, [money(delivered=1, cost=5_000)])
+        counted = []
+        for octets in (b"", b"nonsense", b"\x90", bytes((SCHEMA + 1,))):
+            await redis.call([("SET", "{k0}verified", octets)])
+            counted.append((await verify_ledger(redis, 1, full=False)).entries)
+        return counted
+
+    assert on(loop, redis_url, main) == [1, 1, 1, 1]
 
 
 class BusyClient:

@@ -8,6 +8,7 @@ from itertools import count
 import trio
 
 from gateway.core.records.entries import OTHER_CAMPAIGNS
+from gateway.core.timing import day_of
 from gateway.finance.report import Query, cost_report
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.trio_driver import open_client
@@ -15,7 +16,7 @@ from gateway.store.keys import campaigns_of, keys_of
 from gateway.store.ledger import read_books
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
-from gateway.store.writes import Retention, day_of
+from gateway.store.writes import Retention
 from tests.worlds.cascade_world import DAY, T0, policy, request
 
 LIMIT = 5
