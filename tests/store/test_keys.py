@@ -67,6 +67,7 @@ USED_HERE = {
     "{kN}days",
     "{kN}verified",
     "{kN}events:<app>",
+    "{kN}changed",
     "{kN}x:<provider>:<pid>",
     "{kN}parked",
     "{kN}t:<token>",
