@@ -58,7 +58,7 @@ def end_ms(message: Message, step: Step) -> int:
 def is_over(message: Message, step: Step, now_ms: int) -> bool:
     """Whether nothing is left of the step's time."""
     if is_stopped(message, step):
-        return step.clock.used_ms >= step.wait_ms
+        return step.clock.used_ms >= step.wait_ms or now_ms >= message.expires_ms
     return now_ms >= deadline_ms(message, step)
 
 

@@ -116,7 +116,10 @@ class World:
         self.lane = decision.lane
 
     def happen(self, event: events.Event) -> Effects:
-        effects = cascade.advance(self.message, event, [self.person], self.policy, self.now_ms)
+        """The person is there only where the decision says that it needs it."""
+        needed = cascade.needs_people(self.message, event, self.policy, self.now_ms)
+        people = [self.person] if needed else []
+        effects = cascade.advance(self.message, event, people, self.policy, self.now_ms)
         self.posts += effects.posts
         self.status_changes += effects.status_changes
         if effects.submit:
