@@ -15,7 +15,7 @@ import msgspec
 from gateway.core import timing
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.persons import claimed_by, take
-from gateway.core.plan import Plan, Refusal, plan
+from gateway.core.plan import Plan, Rejection, plan
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import Clock, Message, StepStatus, content_codec
@@ -24,7 +24,7 @@ from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
 
 
-class Accepted(msgspec.Struct):
+class Admitted(msgspec.Struct):
     message: Message
     lane: tuple[str, str]
     post: Post
@@ -45,7 +45,7 @@ class Suppressed(msgspec.Struct):
     post: Post
 
 
-Decision = Accepted | Duplicate | Suppressed | Refusal
+Decision = Admitted | Duplicate | Suppressed | Rejection
 
 
 def admit(
@@ -62,7 +62,7 @@ def admit(
     otherwise nothing is changed.
     """
     way = plan(request, persons, policy, now_ms)
-    if isinstance(way, Refusal):
+    if isinstance(way, Rejection):
         return way
     if opt_out == "all" or (opt_out == "marketing" and request.category == "marketing"):
         return Suppressed(None, request_post(request, "suppressed"))
@@ -74,7 +74,7 @@ def admit(
         return Suppressed(way.full, request_post(request, "suppressed"))
     message = _message(request, way, policy, now_ms)
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
-    return Accepted(
+    return Admitted(
         message=message,
         lane=way.lane(request.category),
         post=Post(group_of(message), {"accepted": 1}),

@@ -29,7 +29,7 @@ WHEN_AWAY_DEFAULT: dict[Category, WhenAway] = {
 
 # After a lost answer the provider is asked, then again after twice as long each time.
 LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
-NOT_FOUND_MIN = 2  # how often a provider must not know a step before it is sent again
+NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 RETRY_DELAY_MAX_MS = 300_000
 # Of the last step of a route, whose provider is away: as long as it waits already.
@@ -77,7 +77,7 @@ class Policy(msgspec.Struct, frozen=True):
     dedupe_ms: int  # how long a claim lasts once delivered
     slot_ms: dict[str, int]  # category: the longest window that can count its slots
     currency: str
-    quote: Quote  # (provider, digits, category, day): the list price of one part
+    quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
 
     def when_away(self, category: Category) -> WhenAway:

@@ -1,4 +1,5 @@
-"""How long a step may take, when it is tried again and when its provider is asked. Pure.
+"""How long a step may take, when it is tried again and when its provider is asked, and on which
+day something counts. Pure.
 
 A step's time runs from the moment it may start, sent or not, for its wait, and never beyond the
 moment the message is worth it. Of a marketing step that only waits for its turn the clock is
@@ -7,6 +8,8 @@ stopped: a campaign longer than the wait, at its provider's rate, must not end o
 
 from __future__ import annotations
 
+import datetime
+import functools
 import zlib
 
 from gateway.core.policy import (
@@ -19,6 +22,8 @@ from gateway.core.policy import (
 )
 from gateway.core.records.message import Attempt, Message, Step, StepStatus
 
+DAY_MS = 86_400_000
+EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 DOUBLINGS_MAX = 16  # of a delay; beyond it every limit is reached
 
 
@@ -113,3 +118,13 @@ def look_up_due_ms(
 
 def _spread(message: Message, delay_ms: int) -> int:
     return delay_ms + delay_ms * (zlib.crc32(message.id.encode()) % 200) // 1000
+
+
+def day_of(now_ms: int) -> datetime.date:
+    """The UTC day by which a moment is priced and booked."""
+    return _day(now_ms // DAY_MS)
+
+
+@functools.lru_cache(maxsize=4)
+def _day(days: int) -> datetime.date:
+    return datetime.date.fromordinal(EPOCH_ORDINAL + days)

@@ -35,12 +35,12 @@ from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.fair_share import divide
 from gateway.dispatch.worker.in_flight import (
-    Claim,
+    Claiming,
     Doubt,
     InFlight,
     Recording,
-    Request,
     Selection,
+    Sending,
     Tokens,
 )
 from gateway.dispatch.worker.record import Recorder, ShardResult, by_shard
@@ -218,7 +218,7 @@ class ProviderWorker:
 
     def _begin_claims(
         self, entries: Sequence[Entry], *, express: bool = False
-    ) -> list[tuple[Claim, list[Entry]]]:
+    ) -> list[tuple[Claiming, list[Entry]]]:
         return [
             (self._in_flight.claim(shard, len(part), express=express), part)
             for shard, part in claim.by_shard(entries).items()
@@ -229,7 +229,7 @@ class ProviderWorker:
         await self._claim_all(self._begin_claims(entries), away=True)
 
     async def _claim_all(
-        self, claims: Sequence[tuple[Claim, list[Entry]]], *, away: bool = False
+        self, claims: Sequence[tuple[Claiming, list[Entry]]], *, away: bool = False
     ) -> None:
         """Claims each shard's entries at the same time, and has them sent."""
         if not claims:
@@ -239,7 +239,7 @@ class ProviderWorker:
             self._tasks.start_soon(self._claim, *begun, away)
         await self._claim(*claims[0], away)
 
-    async def _claim(self, begun: Claim, entries: list[Entry], away: bool) -> None:
+    async def _claim(self, begun: Claiming, entries: list[Entry], away: bool) -> None:
         """Claims entries of one shard. Whatever the end, they are known for what they are."""
         shard = entries[0].shard
         with begun:
@@ -321,7 +321,7 @@ class ProviderWorker:
             self._in_flight.freed()
             self.reader.wake_ups.wake()
 
-    async def _send(self, batch: Sequence[ClaimedStep], request: Request, probe: bool) -> None:
+    async def _send(self, batch: Sequence[ClaimedStep], request: Sending, probe: bool) -> None:
         began = trio.current_time()
 
         def record(result: RequestResult) -> None:
@@ -340,7 +340,7 @@ class ProviderWorker:
     # Record
 
     def _answered(
-        self, request: Request, result: RequestResult
+        self, request: Sending, result: RequestResult
     ) -> list[tuple[Recording, ShardResult]]:
         return [(request.answered(part.shard, len(part.steps)), part) for part in by_shard(result)]
 
