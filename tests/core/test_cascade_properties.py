@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core import events, timing
-from gateway.core.policy import LOOK_UP_MAX_MS
+from gateway.core.policy import LOOK_UP_MAX_MS, SENDING_LIMIT_MS
 from gateway.core.records.message import OPEN, Step, StepStatus
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
@@ -85,7 +85,9 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
             assert_in_time(world, step)
         if effects.submit:
             assert not getattr(event, "away", False), "nothing is sent to one that is away"
-            assert timing.patience_ms(world.message, world.message.step, world.now_ms) > 1
+            step = world.message.step
+            left_ms = timing.deadline_ms(world.message, step) - world.now_ms
+            assert 0 < left_ms <= step.wait_ms
             assert not finished
             assert delivered < 0
             assert world.now_ms < world.message.expires_ms
@@ -140,6 +142,25 @@ def test_timers_alone_bring_every_message_to_its_end(
         world.timer()
     assert world.message.closed
     check(world)
+
+
+@given(WORLDS, LIVES, AWAY)
+@settings(max_examples=200)
+def test_a_step_whose_clock_runs_is_over_in_its_time(
+    world: World, life: list[tuple[events.Event, int]], away: dict[str, int]
+) -> None:
+    """Sent or not, refused, lost or put back, its provider away or up: its timers fire on time."""
+    first = world.message.steps[0]
+    end_ms = min(T0 + first.wait_ms, world.message.expires_ms) + first.grace_ms + SENDING_LIMIT_MS
+    for event, wait_ms in life:
+        until_ms = world.now_ms + wait_ms
+        while 0 < world.message.due_ms <= until_ms:
+            world.timer(away)
+        world.now_ms = until_ms
+        world.happen(event)
+        runs = world.message.category != "marketing" and not first.clock.used_ms
+        ended = first.status >= StepStatus.SKIPPED or first.done_ms
+        assert ended or not runs or world.now_ms <= end_ms
 
 
 @given(

@@ -71,6 +71,7 @@ class Away:
             provider.otherwise = self._answering(name)
         self.asked: dict[str, float] = {}
         self.messages: list[Message] = []  # at the end
+        self.stopping, self.stopped = trio.Event(), trio.Event()
         self.reached: dict[str, tuple[str, float]] = {}
         self._people = iter(range(79_160_000_000, 79_170_000_000))
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
@@ -133,12 +134,16 @@ class Away:
         async def main() -> None:
             async with trio.open_nursery() as self._tasks:
                 for number in range(dispatchers):
-                    await self._tasks.start(dispatch, self._deps(f"d{number}"))
+                    await self._tasks.start(self._dispatch, f"d{number}")
                 await work()
                 self.messages = self._messages()
                 self._tasks.cancel_scope.cancel()
 
         trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    async def _dispatch(self, name: str, *, task_status: trio.TaskStatus[None]) -> None:
+        await dispatch(self._deps(name), task_status=task_status)
+        self.stopped.set()
 
     def _deps(self, name: str) -> DispatchDeps:
         return DispatchDeps(
@@ -149,7 +154,7 @@ class Away:
             consumer=name,
             metrics=Metrics(CollectorRegistry()),
             terms=Lanes(),
-            stopping=trio.Event(),
+            stopping=self.stopping,
         )
 
 
@@ -262,3 +267,17 @@ def test_a_code_whose_only_provider_is_away_is_sent_within_seconds_of_its_return
     assert (len(away.reached), away.ends()) == (20, {"delivered"})
     back = min(at for _, at in away.reached.values())  # the probe that found it
     assert max(at for _, at in away.reached.values()) - back < 13.0
+
+
+def test_a_dispatcher_stops_in_order_while_its_provider_is_away() -> None:
+    away = Away()
+
+    async def work() -> None:
+        away.gone["viber"] = NO_CREDIT
+        await away.codes(3)
+        away.stopping.set()
+        await away.admit(5, category="otp", campaign=None, route="fast")
+        with trio.fail_after(10.0):
+            await away.stopped.wait()
+
+    away.run(work)

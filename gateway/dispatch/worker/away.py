@@ -31,6 +31,7 @@ class AwayLanes:
         pauses: Pauses,
         capacity: Capacity,
         claim: Callable[[Sequence[Entry]], Awaitable[None]],
+        stopped: Callable[[], bool],
     ) -> None:
         self._deps = deps
         self._provider = provider
@@ -38,12 +39,16 @@ class AwayLanes:
         self._pauses = pauses
         self._capacity = capacity
         self._claim = claim
+        self._stopped = stopped
 
     async def clear(self) -> None:
-        """Claims what waits, until nothing does or the provider is back."""
+        """Claims what waits, until nothing does, the provider is back or the worker has stopped."""
         when_away = self._deps.store.policy.when_away
         passing = [category for category in CATEGORIES if when_away(category) == "skip"]
-        while passing and (pause := self._pauses.of(self._provider)) is not None:
+        while passing and not self._stopped():
+            pause = self._pauses.of(self._provider)
+            if pause is None:
+                return
             await self._reader.fill(TOGETHER, now=True, only=passing)
             waiting = dict(zip(CATEGORIES, self._reader.waiting(), strict=True))
             counts = [waiting[c] if c in passing else 0 for c in CATEGORIES]

@@ -103,7 +103,13 @@ class ProviderWorker:
         self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._recorder = Recorder(deps, config.name, self.shards)
         self._away_lanes = AwayLanes(
-            deps, config.name, self.reader, pauses, self._capacity, self._claim_away
+            deps,
+            config.name,
+            self.reader,
+            pauses,
+            self._capacity,
+            self._claim_away,
+            self._stopped,
         )
         self._owed = (0, 0)
         self._expressed = 0  # otp claimed since the last selection without being selected
