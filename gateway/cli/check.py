@@ -85,7 +85,7 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:
             yield from _directory_faults(settings.redis.data_dir, path)
             return
         url = f"unix://{socket}"
-    for finding in installation.look(url, settings.redis.shards):
+    for finding in installation.look(url, settings.redis.shards, settings.prices.currency):
         passing = finding.code in installation.AWAY_CODES
         yield Remark(finding.level, path, "redis.url", finding.sentence, passing)
 
