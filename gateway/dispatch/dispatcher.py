@@ -170,7 +170,7 @@ def _start_background(
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):
-        nursery.start_soon(timers.run, deps, shard, ask)
+        nursery.start_soon(timers.run, deps, shard, ask, pauses)
         nursery.start_soon(unmatched_receipts.run, deps, shard)
         nursery.start_soon(events.run, deps, shard)
         for worker in working:
