@@ -29,6 +29,7 @@ from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker import claim
+from gateway.dispatch.worker.away import AwayLanes
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import Capacity
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
@@ -102,6 +103,15 @@ class ProviderWorker:
         )
         self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._recorder = Recorder(deps, config.name, self.shards)
+        self._away_lanes = AwayLanes(
+            deps,
+            config.name,
+            self.reader,
+            pauses,
+            self._capacity,
+            self._claim_away,
+            self._stopped,
+        )
         self._owed = (0, 0)
         self._expressed = 0  # otp claimed since the last selection without being selected
         # By shard: entries whose step somebody else is sending.
@@ -152,6 +162,7 @@ class ProviderWorker:
             wanted = max(self._capacity.lacking(trio.current_time()), 0)
             if probe:  # it goes alone, from here only
                 await self._select(self._in_flight.select(wanted), probe=True)
+                self._tasks.start_soon(self._away_lanes.clear)
             elif wanted:
                 self._tasks.start_soon(self._select, self._in_flight.select(wanted))
             await self._deps.until(start)
@@ -215,7 +226,8 @@ class ProviderWorker:
         while True:
             await self.reader.wake_ups.wait_for_otp()
             self._token_source.hurry()
-            await self.reader.fill(CLAIM_TOGETHER, now=True, otp=True)
+            await self._away_lanes.clear()
+            await self.reader.fill(CLAIM_TOGETHER, now=True, only=CATEGORIES[:1])
             room = self._capacity.express_room(trio.current_time(), self.limiter.quantum)
             if room > 0 and not self._token_source.alone and self._breaker.rest_s == 0.0:
                 entries = self.reader.select((room, 0, 0))
@@ -234,16 +246,22 @@ class ProviderWorker:
             for shard, part in claim.by_shard(entries).items()
         ]
 
-    async def _claim_all(self, claims: Sequence[tuple[Claiming, list[Entry]]]) -> None:
+    async def _claim_away(self, entries: Sequence[Entry]) -> None:
+        """Claims entries while the provider is away: nothing of them is sent."""
+        await self._claim_all(self._begin_claims(entries), away=True)
+
+    async def _claim_all(
+        self, claims: Sequence[tuple[Claiming, list[Entry]]], *, away: bool = False
+    ) -> None:
         """Claims each shard's entries at the same time, and has them sent."""
         if not claims:
             self._send_ready()
             return
         for begun in claims[1:]:
-            self._tasks.start_soon(self._claim, *begun)
-        await self._claim(*claims[0])
+            self._tasks.start_soon(self._claim, *begun, away)
+        await self._claim(*claims[0], away)
 
-    async def _claim(self, begun: Claiming, entries: list[Entry]) -> None:
+    async def _claim(self, begun: Claiming, entries: list[Entry], away: bool) -> None:
         """Claims entries of one shard. Whatever the end, they are known for what they are."""
         shard = entries[0].shard
         with begun:
@@ -253,7 +271,7 @@ class ProviderWorker:
             now_ms, now = self._deps.clock(), trio.current_time()
             try:
                 made = await claim.claim(
-                    self._deps.store, self.name, self._sender_name, entries, now_ms, now
+                    self._deps.store, self.name, self._sender_name, entries, now_ms, now, away=away
                 )
             except RETRYABLE as error:
                 doubt = begun.fall_into_doubt()
@@ -272,7 +290,7 @@ class ProviderWorker:
         if self._stopped():
             await self._put_back(math.inf)
         else:
-            if unclaimed:
+            if unclaimed and not away:
                 self._tasks.start_soon(self._select_again, unclaimed)
             self._send_ready()
         if made.broken:
@@ -340,6 +358,8 @@ class ProviderWorker:
             results = await self._sender.send(batch, record, probe=probe)
             answered = [part for result in results for part in self._answered(request, result)]
         self._capacity.request_took(trio.current_time() - began)
+        if self._pauses.of(self.name) is not None:
+            self._tasks.start_soon(self._put_back, math.inf)
         self._send_ready()
         await self._record_all(answered)
 
@@ -363,10 +383,12 @@ class ProviderWorker:
     # Back to the lane
 
     async def _return_unused(self) -> None:
-        """What is claimed and finds no tokens (others have them, we are held off) goes back."""
+        """What is claimed and finds no tokens (others have them, we are held off) goes back; what
+        no wake-up tells of while the provider is away is seen."""
         while True:
             await trio.sleep(UNUSED_S)
             self._tasks.start_soon(self._put_back, trio.current_time() - UNUSED_S)
+            self._tasks.start_soon(self._away_lanes.clear)
 
     async def _put_back(self, claimed_before: float) -> None:
         steps = self._queue.drop(claimed_before)
