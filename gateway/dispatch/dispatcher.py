@@ -132,7 +132,7 @@ async def dispatch(
         task_status.started()
         return
     look_ups = {
-        name: LookUps(deps, provider)
+        name: LookUps(deps, provider, pauses)
         for name, provider in deps.providers.items()
         if provider.can_look_up
     }

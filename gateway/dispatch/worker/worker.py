@@ -19,6 +19,7 @@ While a shard of Redis is unavailable, its entries stay where they are and the o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import trio
@@ -33,7 +34,7 @@ from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import Capacity
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
 from gateway.dispatch.worker.entry_reader import EntryReader
-from gateway.dispatch.worker.fair_share import divide
+from gateway.dispatch.worker.fair_share import divide, least_urgent
 from gateway.dispatch.worker.in_flight import (
     Claiming,
     Doubt,
@@ -159,8 +160,8 @@ class ProviderWorker:
             await self._deps.until(start - self._capacity.lead_s())
             tokens.become_imminent()
             wanted = max(self._capacity.lacking(trio.current_time()), 0)
-            if probe:
-                await self._select(self._in_flight.select(wanted))  # it goes alone, from here only
+            if probe:  # it goes alone, from here only
+                await self._select(self._in_flight.select(wanted), probe=True)
                 self._tasks.start_soon(self._away_lanes.clear)
             elif wanted:
                 self._tasks.start_soon(self._select, self._in_flight.select(wanted))
@@ -185,12 +186,27 @@ class ProviderWorker:
 
     # Select
 
-    async def _select(self, selection: Selection) -> None:
+    async def _select(self, selection: Selection, *, probe: bool = False) -> None:
         """Chooses what tokens are used for, as late as a claim allows, and claims it."""
         with selection:
             await self.reader.fill(selection.count)
-            entries = self.reader.select(self._share_out(selection.count))
-            claims = self._begin_claims(entries)
+            if probe:
+                counts = least_urgent(self.reader.waiting())
+            else:
+                counts = self._share_out(selection.count)
+            claims = self._begin_claims(self.reader.select(counts))
+        await self._claim_all(claims)
+
+    async def _select_again(self, unclaimed: Sequence[Entry]) -> None:
+        """Others take the place of entries that had expired or were cancelled, at once and with no
+        token more: twice as many, because such entries lie together."""
+        found = Counter(entry.category for entry in unclaimed)
+        counts = [min(2 * found[category], CLAIM_TOGETHER) for category in CATEGORIES]
+        if self._pauses.of(self.name) is not None:
+            counts = [min(count, 1) for count in counts]  # a probe
+        with self._in_flight.select(sum(counts)):
+            await self.reader.fill(max(counts), now=True)
+            claims = self._begin_claims(self.reader.select(counts))
         await self._claim_all(claims)
 
     def _share_out(self, wanted: int) -> tuple[int, int, int]:
@@ -264,7 +280,9 @@ class ProviderWorker:
             self._capacity.claim_took(trio.current_time() - now)
             broken = {item.message_id for item in made.broken}
             kept = broken | {entry.message_id for entry in made.busy}
-            kept |= {step.entry.message_id for step in made.claimed}
+            claimed = {step.entry.message_id for step in made.claimed}
+            kept |= claimed
+            unclaimed = [entry for entry in entries if entry.message_id not in claimed]
             self.reader.forget(entry for entry in entries if entry.message_id not in kept)
             self._note_busy(made.busy)
             begun.succeed(len(made.claimed))
@@ -272,6 +290,8 @@ class ProviderWorker:
         if self._stopped():
             await self._put_back(math.inf)
         else:
+            if unclaimed and not away:
+                self._tasks.start_soon(self._select_again, unclaimed)
             self._send_ready()
         if made.broken:
             await self._recorder.commit(shard, made.broken)
