@@ -18,7 +18,9 @@ was accepted, is written in its id.
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
-    {kN}events:<app>           stream  newest events_max entries         every status change
+    {kN}events:<app>           stream  newest events_max changes         every status change
+    {kN}changed                hash    for ever: app -> changes so far   every status change
+    {kN}marks                  hash    for ever: app -> places in events  dispatch
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
@@ -111,6 +113,14 @@ class Keys(msgspec.Struct, frozen=True):
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def changed(self) -> str:
+        return self.tag + "changed"
+
+    @property
+    def marks(self) -> str:
+        return self.tag + "marks"
 
     @property
     def verified(self) -> str:

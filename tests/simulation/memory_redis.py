@@ -180,6 +180,9 @@ class MemoryRedis(StreamCommands):
     def do_hgetall(self, key: bytes) -> Value:
         return [part for pair in (self.value(key) or {}).items() for part in pair]
 
+    def do_hkeys(self, key: bytes) -> Value:
+        return list(self.value(key) or ())
+
     def do_hset(self, key: bytes, *pairs: bytes) -> Value:
         made = self.make(key, dict)
         before = len(made)
