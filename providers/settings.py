@@ -29,6 +29,8 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
     retry_delay_ms: Milliseconds = Duration.parse("1s")
+    was: tuple[Text, ...] = ()  # earlier names
+    retired: bool = False  # nothing new is sent; receipts and look-ups go on
 
     def faults(self) -> Iterator[Fault]:
         """What cannot work although each key by itself is well-formed."""

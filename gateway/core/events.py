@@ -78,6 +78,13 @@ class Reported(msgspec.Struct, frozen=True):
     series: int = 0
 
 
+class ProviderGone(msgspec.Struct, frozen=True):
+    """Nobody sends for this provider any more: it was removed from the configuration, or it is
+    retired. What waits in its lanes does not wait longer."""
+
+    provider: str
+
+
 class TimerDue(msgspec.Struct, frozen=True):
     pass
 
@@ -95,6 +102,7 @@ Event = (
     | LostAnswer
     | NotKnown
     | Reported
+    | ProviderGone
     | TimerDue
     | Cancelled
 )

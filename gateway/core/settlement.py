@@ -56,7 +56,7 @@ class Work(msgspec.Struct, frozen=True):
 
 def sent(work: Work) -> Booking:
     """The provider has the step."""
-    if work.policy.providers[work.provider].charged_on != "sent":
+    if work.policy.provider(work.provider).charged_on != "sent":
         return Booking(_post(work, {"sent": 1}))
     charged = work.list_price
     return Booking(_post(work, {"sent": 1} | _cost(work, charged), charged), charged)
@@ -122,7 +122,7 @@ def price_in(work: Work, receipt: Receipt) -> int | None:
         cost = receipt.part_cost * work.step.parts
     if cost is None or receipt.currency != work.policy.currency:
         return None
-    charged_on = work.policy.providers[work.provider].charged_on
+    charged_on = work.policy.provider(work.provider).charged_on
     if charged_on == "delivered" and receipt.status not in _ARRIVAL:
         return None
     try:

@@ -21,7 +21,7 @@ def retry_due_ms(
 ) -> int:
     """The delay doubles with each try and is spread by up to a fifth, so that a batch does not
     return at once; the spread comes from the message's id, so that the rule stays pure."""
-    retry_ms = policy.providers[step.provider_of(attempt)].retry_ms
+    retry_ms = policy.provider(step.provider_of(attempt)).retry_ms
     delay = retry_ms << min(max(attempt.tries - 1, 0), 16)
     delay = min(delay, RETRY_DELAY_MAX_MS)
     delay += delay * (zlib.crc32(message.id.encode()) % 200) // 1000
@@ -36,7 +36,7 @@ def unknown_end_ms(step: Step, attempt: Attempt) -> int:
 def unknown_due_ms(step: Step, attempt: Attempt, policy: Policy, now_ms: int) -> int:
     """The next look-up, or the end of the step's time where there is none."""
     end = unknown_end_ms(step, attempt)
-    can_look_up = policy.providers[step.provider_of(attempt)].can_look_up
+    can_look_up = policy.provider(step.provider_of(attempt)).can_look_up
     if can_look_up and attempt.look_ups < len(LOOK_UP_DELAYS_MS):
         return min(now_ms + LOOK_UP_DELAYS_MS[attempt.look_ups], end)
     return end

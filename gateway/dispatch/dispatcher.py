@@ -21,7 +21,13 @@ from gateway import memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import receipts, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import (
+    receipts,
+    recovery,
+    removed_providers,
+    timers,
+    unmatched_receipts,
+)
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -33,6 +39,7 @@ from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
+from gateway.store.pauses import rename
 from gateway.store.store import Store
 from ratelimit.limiter import SCRIPTS
 
@@ -138,7 +145,8 @@ async def dispatch(
     }
     working = [
         ProviderWorker(deps, provider, run_script, pauses, heartbeat)
-        for provider in deps.providers.values()
+        for name, provider in deps.providers.items()
+        if not deps.store.policy.provider(name).retired
     ]
     async with trio.open_nursery() as background:
         _start_background(background, deps, working, look_ups, heartbeat, pauses)
@@ -164,6 +172,7 @@ def _start_background(
 
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
+    nursery.start_soon(removed_providers.run, deps)
     nursery.start_soon(_publish, deps, working)
     for provider in deps.providers.values():
         nursery.start_soon(receipts.run, deps, provider)
@@ -198,6 +207,7 @@ async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses)
 
         nursery.start_soon(give_up)
         await retry.until_done(heartbeat.beat)
+        await retry.until_done(lambda: rename(deps.redis, deps.store.policy.former))
         await retry.until_done(pauses.refresh)
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()

@@ -52,6 +52,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
         baseline=settings.prices.baseline,
+        former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 
 
@@ -111,9 +112,11 @@ def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
 def lanes_of(
     settings: Settings, categories: Iterable[Category] = CATEGORIES
 ) -> list[tuple[str, Category]]:
-    """Every (provider, category) lane there is, the most urgent of each provider first."""
+    """Every (provider, category) lane there is, those of earlier names too, the most urgent of each
+    provider first."""
     wanted = tuple(categories)
-    return [(provider, category) for provider in settings.providers for category in wanted]
+    names = [part for name, each in settings.providers.items() for part in (name, *each.was)]
+    return [(name, category) for name in names for category in wanted]
 
 
 def _provider_rule(settings: Settings, name: str) -> ProviderRule:
@@ -125,4 +128,5 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
         can_look_up=kind.can_look_up,
+        retired=provider.retired,
     )

@@ -26,6 +26,7 @@ was accepted, is written in its id.
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}providers          zset    pruned: provider -> last had ms   every process
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -43,6 +44,7 @@ META = "{kaskad}meta"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
+PROVIDERS = "{kaskad}providers"
 
 
 def alive(consumer: str) -> str:

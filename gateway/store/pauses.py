@@ -6,6 +6,8 @@ value that another version wrote and this one cannot read counts as a pause whos
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from gateway.redis.client import RedisClient
@@ -46,6 +48,17 @@ async def write(redis: RedisClient, provider: str, pause: Pause) -> None:
 async def delete(redis: RedisClient, provider: str) -> None:
     """Ends a pause; one that is not there is none. Raises RedisUnavailable."""
     await redis.call([("HDEL", keys.PAUSED, provider)])
+
+
+async def rename(redis: RedisClient, former: Mapping[str, str]) -> None:
+    """Pauses of earlier names go on under the present ones. Raises RedisUnavailable."""
+    if not former:
+        return
+    (values,) = await redis.call([("HMGET", keys.PAUSED, *former)])
+    assert isinstance(values, list)
+    for (old, name), value in zip(former.items(), values, strict=True):
+        if value is not None:
+            await redis.call([("HSETNX", keys.PAUSED, name, value), ("HDEL", keys.PAUSED, old)])
 
 
 def _pause(value: bytes) -> Pause:

@@ -104,6 +104,16 @@ async def test_each_proof_suffices_and_without_one_nothing_changes(world: World)
     assert (await world.call("POST", VIBER, body, key="")).status == 200
 
 
+@with_ingress(changed={'kind = "infobip-viber"': 'kind = "infobip-viber"\nwas = ["viber-old"]'})
+async def test_callbacks_of_a_former_name_go_on_under_the_present_one(world: World) -> None:
+    id_ = (await world.send(OTP | {"category": "transactional"})).json["id"]
+    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    path = VIBER.replace("viber", "viber-old")
+    answer = await world.call("POST", path, report(f"{id_}.0"), key="")
+    assert (answer.status, answer.json["applied"]) == (200, 1)
+    assert await status(world, id_) == "delivered"
+
+
 @with_ingress()
 async def test_only_the_steps_own_provider_may_speak_for_it(world: World) -> None:
     id_ = await sent(world)

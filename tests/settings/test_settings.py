@@ -247,6 +247,9 @@ def test_a_fault_names_its_key_and_says_what_to_do(text: str, key: str, says: st
         ('"v" }', '"v", wait = "99ms" }', "routes.r.steps[0].wait", "at least 100 ms"),
         ('"v" }', '"v", pause = 1 }', "routes.r.steps[0].pause", "unknown"),
         ("limit = 2", "limit = 0", "caps[0].limit", ">= 1"),
+        ('sender = "Shop"', 'sender = "S"\nwas = ["a b"]', "providers.v.was", "'a b'"),
+        ('sender = "Shop"', 'sender = "S"\nwas = ["v"]', "providers.v.was", "'v', which is a prov"),
+        ('sender = "Shop"', 'sender = "S"\nwas = ["u", "u"]', "providers.v.was", "one heir"),
         (
             "limit = 2",
             'limit = 2\nchannel = "fax"',
@@ -318,6 +321,12 @@ def test_a_ttl_that_ends_before_the_last_step_could_start_is_a_warning() -> None
     text += SMALL[SMALL.index("[providers.v]") : SMALL.index("[routes")].replace(".v]", ".s]")
     (warning,) = read(text).warnings
     assert warning.startswith("categories.otp")
+
+
+def test_a_route_whose_only_provider_is_retired_is_a_warning() -> None:
+    text = SMALL.replace('sender = "Shop"', 'sender = "Shop"\nretired = true')
+    (warning,) = read(text).warnings
+    assert warning.startswith("routes.r sends nothing")
 
 
 # ---- which file ----------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class CallbackEndpoint:
         )
 
     async def take(self, request: Request) -> None:
-        name = request.parameters["provider"]
+        name = self._store.policy.present(request.parameters["provider"])
         adapter, auth = self._adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")

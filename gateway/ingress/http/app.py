@@ -53,7 +53,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
-from gateway.store import snapshots
+from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
 _log = structlog.get_logger("ingress")
@@ -69,6 +69,7 @@ class Ingress:
         self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
+        self._providers = (*store.policy.providers, *store.policy.former)
         self.metrics = Metrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
@@ -158,6 +159,7 @@ class Ingress:
             try:
                 snapshot = telemetry.snapshot(self.metrics.registry, self._process)
                 await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
+                await providers.announce(self._redis, self._providers, self._now_ms())
             except RedisError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
