@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core import events as ev
 from gateway.ingress.api import callbacks
+from gateway.ingress.api.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
 from gateway.store import reads
 from gateway.store.apply import Item
@@ -112,6 +113,50 @@ async def test_callbacks_of_a_former_name_go_on_under_the_present_one(world: Wor
     answer = await world.call("POST", path, report(f"{id_}.0"), key="")
     assert (answer.status, answer.json["applied"]) == (200, 1)
     assert await status(world, id_) == "delivered"
+
+
+@with_ingress(changed={'"CALLBACK_TOKEN"': '["CALLBACK_SECRET", "CALLBACK_TOKEN"]'})
+async def test_a_rotated_token_loses_no_receipt(world: World) -> None:
+    id_ = await sent(world, category="transactional")
+    for token in ("tok", "hush"):
+        path = f"/v1/callbacks/viber?token={token}"
+        answer = await world.call("POST", path, report(f"{id_}.0"), key="")
+        assert (answer.status, answer.json["applied"]) == (200, 1)
+    assert await status(world, id_) == "delivered"
+
+
+@with_ingress()
+async def test_a_refused_callback_is_counted_and_said_without_what_it_carried(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(reason: str) -> float | None:
+        labels = {"provider": "viber", "reason": reason}
+        registry = world.app.metrics.registry
+        return registry.get_sample_value("kaskad_ingress_callbacks_refused_total", labels)
+
+    for path in ("/v1/callbacks/viber", *["/v1/callbacks/viber?token=guessed"] * 3):
+        assert (await world.call("POST", path, report("x"), key="")).status == 401
+    assert (refused("no_proof"), refused("wrong_proof")) == (1, 3)
+    world.clock.now_ms += LOG_EVERY_MS
+    await world.call("POST", "/v1/callbacks/viber?token=guessed", report("x"), key="")
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if "callback_refused" in line]
+    assert [("no_proof" in line, "n=3" in line) for line in lines] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+    assert "guessed" not in output
+
+
+@with_ingress()
+async def test_the_moment_of_the_last_receipt_is_shown(world: World) -> None:
+    world.clock.now_ms += 5_000
+    await world.call("POST", VIBER, report("not-ours"), key="")
+    shown = world.app.metrics.registry.get_sample_value(
+        "kaskad_ingress_last_receipt_seconds", {"provider": "viber"}
+    )
+    assert shown == (T0 + 5_000) / 1000
 
 
 @with_ingress()

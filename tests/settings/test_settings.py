@@ -160,6 +160,29 @@ def test_a_callback_is_proved_by_any_configured_way() -> None:
     assert http_config(both.provider("v")).callback_url == "http://127.0.0.1:8080/v1/callbacks/v"
 
 
+def test_of_several_proofs_the_first_is_handed_out_and_each_is_taken() -> None:
+    text = with_provider(
+        'callback_token_env = ["NEW", "OLD"]\ncallback_basic_user = "u"\n'
+        'callback_basic_password_env = ["NEW", "OLD", "OLDEST"]\n'
+        'callback_hmac_secret_env = "NEW"\ncallback_hmac_header = "X-S"\n'
+    )
+    env = {**ENV, "NEW": "n", "OLD": "o", "OLDEST": "oldest"}
+    assert proofs(read(text, env)) == CallbackAuth(
+        BasicAuth("u", "n"),
+        "n",
+        HmacAuth("n", "X-S"),
+        older=(
+            CallbackAuth(BasicAuth("u", "o"), "o"),
+            CallbackAuth(BasicAuth("u", "oldest")),
+        ),
+    )
+    assert http_config(read(text, env).provider("v")).callback_url.endswith("?token=n")
+    found = faults(text, {**ENV, "NEW": "n"})
+    assert "OLD" in found["providers.v.callback_token_env"]
+    empty = faults(with_provider("callback_token_env = []"))
+    assert "length >= 1" in empty["providers.v.callback_token_env"]
+
+
 def test_no_secret_is_ever_shown() -> None:
     shown = repr(read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://:pass-word@h"}))
     assert "INFOBIP_API_KEY" in shown
