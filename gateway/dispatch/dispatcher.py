@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 import trio
 
-from gateway import memory, telemetry
+from gateway import hangup, memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
@@ -37,6 +37,7 @@ from gateway.redis.client import LIMITS_DEFAULT, Limits
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
+from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
 from gateway.store.pauses import rename
@@ -50,17 +51,24 @@ SESSIONS_EXTRA = 16  # beside those that wait at lanes
 _log = structlog.get_logger("dispatch")
 
 
-def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
-    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on.
+def run(
+    settings: Settings,
+    *,
+    ready: Callable[[], None] | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> None:
+    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on. On SIGHUP
+    `read` gives the settings as they are now; None: they never change.
 
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
-    trio.run(_run, settings, ready)
-
-
-async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    trio.run(_run, Configuration(settings, policy, read or (lambda: settings)), ready)
+
+
+async def _run(configuration: Configuration, ready: Callable[[], None] | None) -> None:
+    settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     registry = telemetry.new_registry()
     process = telemetry.process_name("dispatch")
@@ -79,6 +87,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             now_ms = time.time_ns() // 1_000_000
             await snapshots.publish(redis, process, telemetry.snapshot(registry, process), now_ms)
 
+        changed, changes = trio.open_memory_channel[Configuration](0)
         deps = DispatchDeps(
             store=Store(redis, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             wake_up_link=wake_up_link,
@@ -90,9 +99,11 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,
+            changes=changes,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
+            await nursery.start(_hear_hang_ups, configuration, changed)
             async with trio.open_nursery() as working:
                 await working.start(dispatch, deps)
                 memory.freeze()
@@ -118,6 +129,35 @@ async def _hear_signals(
                 return
             _log.info("stopping", signal=signal.Signals(number).name)
             stopping.set()
+
+
+async def _hear_hang_ups(
+    configuration: Configuration,
+    changed: trio.MemorySendChannel[Configuration],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Each SIGHUP reads the configuration again; a sound one is passed on."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        hangup.release()
+        task_status.started()
+        try:
+            async for _number in signals:
+                if await trio.to_thread.run_sync(configuration.take_over):
+                    await changed.send(configuration)
+        finally:
+            hangup.hold()
+
+
+async def _take_changes_over(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
+    assert deps.changes is not None
+    async for configuration in deps.changes:
+        deps.store.policy = configuration.policy
+        for name, provider in deps.providers.items():
+            bootstrap.reconfigure_provider(configuration.settings, name, provider)
+        for worker in working:
+            worker.limiter.set_rate(worker.provider.config.rate_per_s)
+        _log.info("configuration_taken_over")
 
 
 async def dispatch(
@@ -174,6 +214,8 @@ def _start_background(
     nursery.start_soon(pauses.run)
     nursery.start_soon(removed_providers.run, deps)
     nursery.start_soon(_publish, deps, working)
+    if deps.changes is not None:
+        nursery.start_soon(_take_changes_over, deps, working)
     for provider in deps.providers.values():
         nursery.start_soon(receipts.run, deps, provider)
     for asked in look_ups.values():

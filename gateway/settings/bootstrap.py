@@ -91,6 +91,13 @@ def connect_provider(settings: Settings, name: str) -> Provider:
     return KINDS[settings.providers[name].kind].connect(settings.provider(name))
 
 
+def reconfigure_provider(settings: Settings, name: str, provider: Provider) -> None:
+    """Tells a connected provider of the settings that changed while it runs."""
+    kind = KINDS[settings.providers[name].kind]
+    if kind.reconfigure is not None:
+        kind.reconfigure(provider, settings.provider(name))
+
+
 def adapters_of(settings: Settings) -> dict[str, Adapter]:
     """The wire format of each provider that calls back, by its configured name."""
     return {

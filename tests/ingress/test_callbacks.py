@@ -15,11 +15,12 @@ from gateway.core import events as ev
 from gateway.ingress.api import callbacks
 from gateway.ingress.api.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
+from gateway.settings.bootstrap import policy_of
 from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.receipts import Taken, take_receipts
-from tests.worlds.ingress_world import OTP, T0, World, with_ingress
+from tests.worlds.ingress_world import OTP, SALE, T0, World, quote, settings, with_ingress
 
 VIBER = "/v1/callbacks/viber?token=tok"
 BASIC = {"authorization": "Basic " + base64.b64encode(b"infobip:pass").decode()}
@@ -256,3 +257,24 @@ async def test_a_receipt_that_the_store_refused_is_not_answered_as_durable(
     assert answer.status == 500, "the provider must repeat it"
     again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert again.json["applied"] == 1
+
+
+@with_ingress()
+async def test_a_changed_configuration_counts_from_the_next_request_on(world: World) -> None:
+    changed = settings(
+        changed={
+            '"CALLBACK_TOKEN"': '["CALLBACK_SECRET", "CALLBACK_TOKEN"]',
+            'key_env = "SHOP_KEY"': 'key_env = "CALLBACK_PASSWORD"',
+            "limit = 2": "limit = 1",
+        }
+    )
+    world.app.take_over(changed, policy_of(changed, quote))
+    for token in ("hush", "tok"):
+        path = f"/v1/callbacks/viber?token={token}"
+        assert (await world.call("POST", path, report("not-ours"), key="")).status == 200
+    assert (await world.call("POST", "/v1/messages", SALE)).status == 401
+    sent = [
+        (await world.call("POST", "/v1/messages", SALE | {"campaign": name}, key="pass")).json
+        for name in ("autumn", "winter")
+    ]
+    assert [each["outcome"] for each in sent] == ["accepted", "suppressed"]

@@ -62,21 +62,25 @@ class CallbackEndpoint:
     ) -> None:
         self._store = store
         self._adapters = adapters
-        self._auths = auths
         self._metrics = metrics
         self._now_ms = now_ms
         self._refused = RefusedCallbacks(metrics, now_ms)
         self._body_bytes_max = body_bytes_max
         self._providers = list(adapters)
+        self.take_over(auths)
+        # One queue a provider, in the place of shards: a receipt's shard is found by the store.
+        self.batcher: Batcher[Receipt, bool] = Batcher(
+            len(self._providers), self._apply, batch_max=BATCH_MAX
+        )
+
+    def take_over(self, auths: Mapping[str, CallbackAuth]) -> None:
+        """What callbacks must carry from the next one on."""
+        self._auths = auths
         self._queries = {
             name: f"token={quote(auth.token, safe='')}".encode()
             for name, auth in auths.items()
             if auth.token is not None
         }
-        # One queue a provider, in the place of shards: a receipt's shard is found by the store.
-        self.batcher: Batcher[Receipt, bool] = Batcher(
-            len(self._providers), self._apply, batch_max=BATCH_MAX
-        )
 
     async def take(self, request: Request) -> None:
         name = self._store.policy.present(request.parameters["provider"])

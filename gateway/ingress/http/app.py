@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from gateway import telemetry
+from gateway.core.policy import Policy
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
@@ -66,6 +67,7 @@ class Ingress:
         self, settings: Settings, store: Store, now_ms: Callable[[], int], process: str
     ) -> None:
         limits = settings.server
+        self._store = store
         self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
@@ -163,6 +165,12 @@ class Ingress:
             except RedisError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
+
+    def take_over(self, settings: Settings, policy: Policy) -> None:
+        """A changed configuration, from the next request on."""
+        self._store.policy = policy
+        self.authority.take_over(settings)
+        self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
