@@ -54,7 +54,7 @@ class CapHit(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """What became of one request. `conflict`: its idempotency key was used before with another
+    """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad."""
 
     outcome: Outcome | Literal["unavailable"] = field(name="o")

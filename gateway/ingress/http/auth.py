@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gateway.ingress.http.asgi import Headers, first_header
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings
@@ -65,12 +64,12 @@ class Authority:
         """The apps of a changed configuration, from the next request on."""
         self._configured = configured_keys(settings)
 
-    async def require(self, headers: Headers, scope: Scope) -> Principal:
-        """The principal of a request. Raises Refusal (401, 403) and RedisUnavailable."""
-        value = first_header(headers, b"authorization")
-        if value is None or value[:7].lower() != b"bearer ":
+    async def require(self, authorization: bytes | None, scope: Scope) -> Principal:
+        """The principal of a request, by its header. Raises Refusal (401, 403) and
+        RedisUnavailable."""
+        if authorization is None or authorization[:7].lower() != b"bearer ":
             raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
-        key = value[7:].strip()
+        key = authorization[7:].strip()
         if not 0 < len(key) <= KEY_BYTES_MAX:
             raise _unauthorized("The API key is not one of ours.")
         digest = digest_of(key)
@@ -82,11 +81,10 @@ class Authority:
             raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
         return principal
 
-    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
+    async def require_login(self, authorization: bytes | None, scope: Scope) -> Principal:
         """The same for a page. Raises LoginNeeded and RedisUnavailable."""
-        value = first_header(headers, b"authorization") or b""
         try:
-            return await self.require([(b"authorization", _as_bearer(value))], scope)
+            return await self.require(_as_bearer(authorization or b""), scope)
         except Refusal:
             raise LoginNeeded from None
 
