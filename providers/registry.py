@@ -22,8 +22,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of provider.
 
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
-    with a sentence. `reconfigure` tells it of another rate or callback proof; None: it needs not
-    know. `adapter` is that of a kind which is spoken to over HTTP and calls back.
+    with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
+    not know. `adapter` is that of a kind which is spoken to over HTTP and calls back.
     """
 
     settings: type[ProviderSettings]

@@ -156,7 +156,8 @@ async def _take_changes_over(deps: DispatchDeps, working: Sequence[ProviderWorke
         for name, provider in deps.providers.items():
             bootstrap.reconfigure_provider(configuration.settings, name, provider)
         for worker in working:
-            worker.limiter.set_rate(worker.provider.config.rate_per_s)
+            rate = configuration.settings.providers[worker.name].rate_per_s
+            worker.limiter.set_rate(int(rate))
         _log.info("configuration_taken_over")
 
 

@@ -67,7 +67,6 @@ class ProviderWorker:
     ) -> None:
         config = provider.config
         self.name = config.name
-        self.provider = provider
         self._deps = deps
         self._sender_name = config.sender
         self._pauses = pauses

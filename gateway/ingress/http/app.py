@@ -156,15 +156,19 @@ class Ingress:
     # --- life ---
 
     async def keep_publishing(self) -> None:
-        """Publishes this worker's metrics until it is cancelled."""
+        """Publishes until it is cancelled."""
         while True:
             try:
-                snapshot = telemetry.snapshot(self.metrics.registry, self._process)
-                await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
-                await providers.announce(self._redis, self._providers, self._now_ms())
+                await self.publish()
             except RedisError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
+
+    async def publish(self) -> None:
+        """This worker's metrics, and which providers it has. Raises RedisUnavailable."""
+        snapshot = telemetry.snapshot(self.metrics.registry, self._process)
+        await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
+        await providers.announce(self._redis, self._providers, self._now_ms())
 
     def take_over(self, settings: Settings, policy: Policy) -> None:
         """A changed configuration, from the next request on."""
