@@ -59,7 +59,7 @@ def load(running: Stack) -> Iterator[Counter[int]]:
         until("requests are answered", lambda: answers.total() >= 20)
         yield answers
         seen = answers.total()
-        until("requests go on", lambda: answers.total() >= seen + 20 or not thread.is_alive())
+        until("requests go on", lambda: answers.total() >= seen + 20)
     finally:
         over.set()
         thread.join()
