@@ -249,13 +249,19 @@ class Admission:
             return True
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
 
+    def _is_more(self, ask: Ask) -> bool:
+        """Whether its person is known by more than the request names, or not under its first
+        identity."""
+        aliases = self._people[ask.home].aliases
+        return ask.home != ask.identities[0] or not set(ask.identities).issuperset(aliases)
+
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
         decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if ask.identities and ask.home != ask.identities[0]:
+                if ask.home and self._is_more(ask):
                     message.person = ask.home
                 self._writes.message(message, 0)
                 self._writes.enqueue(message.id, decision.lane)

@@ -217,7 +217,8 @@ class Message(msgspec.Struct, omit_defaults=True):
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
-    person: str = field(name="p", default="")  # whose record that is; empty: its first identity's
+    # Whose record that is; empty: its first identity's, and nothing more is known of that person.
+    person: str = field(name="p", default="")
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property
