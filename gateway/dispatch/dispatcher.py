@@ -40,7 +40,7 @@ from gateway.settings import bootstrap
 from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
-from gateway.store.pauses import rename
+from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
 from ratelimit.limiter import SCRIPTS
 
@@ -250,7 +250,8 @@ async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses)
 
         nursery.start_soon(give_up)
         await retry.until_done(heartbeat.beat)
-        await retry.until_done(lambda: rename(deps.redis, deps.store.policy.former))
+        former = deps.store.policy.former
+        await retry.until_done(lambda: stored_pauses.rename(deps.redis, former))
         await retry.until_done(pauses.refresh)
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()
