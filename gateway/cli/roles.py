@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from gateway import crew, hangup
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
+from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
@@ -145,10 +146,9 @@ def _start(role: Role, command: str, config: Path | None, environment: Mapping[s
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
-    warnings = [
-        *settings.warnings,
-        *(f.sentence for f in installation.prepare(url, settings.redis.shards)),
-    ]
+    wait_until_loaded(url, tell_loading)
+    found = installation.prepare(url, settings.redis.shards, settings.prices.currency)
+    warnings = [*settings.warnings, *(finding.sentence for finding in found)]
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

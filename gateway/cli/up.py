@@ -20,9 +20,10 @@ import structlog
 
 from gateway import hangup
 from gateway.cli.failures import DONE, FAILED
+from gateway.cli.reach import embedded_redis
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
 from gateway.crew import Crew, Ended, Notice, Ready, Role, Told, role_command
-from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 
@@ -40,11 +41,12 @@ def up(config: Path | None, environment: Mapping[str, str]) -> int:
     with ExitStack() as stack:
         url = settings.redis.url
         if not url:
-            server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
+            server = embedded_redis(settings)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
-        warnings = [f.sentence for f in installation.prepare(url, settings.redis.shards)]
-        for warning in (*settings.warnings, *warnings):
+        wait_until_loaded(url, tell_loading)
+        found = installation.prepare(url, settings.redis.shards, settings.prices.currency)
+        for warning in (*settings.warnings, *(finding.sentence for finding in found)):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())
         _on_signals(crew)

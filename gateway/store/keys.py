@@ -17,13 +17,15 @@ was accepted, is written in its id.
     {kN}ledger                 stream  for ever (append-only)            every commit that books
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
+    {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max entries         every status change
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
-    {kaskad}meta               hash    for ever: schema, shards          the first start
+    {kaskad}meta               hash    for ever: schema, shards, currency  the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
@@ -45,6 +47,10 @@ API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
+
+
+def campaigns_of(month: str) -> str:
+    return "{kaskad}campaigns:" + month
 
 
 def alive(consumer: str) -> str:
@@ -102,6 +108,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def verified(self) -> str:
+        return self.tag + "verified"
 
     @property
     def opt_outs(self) -> str:

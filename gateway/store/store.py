@@ -45,5 +45,8 @@ class Store(StoreBase):
                 return Application(self, keys, piece, now_ms, token)
 
             applied += await self.in_pieces(keys, members, try_of)
-        self.counts.newer += sum(a.newer for a in applied)
+        for done in applied:
+            self.counts.newer += done.newer
+            if done.effects.ignored_price is not None:
+                self.ignored_prices.note(done.effects.ignored_price, now_ms)
         return applied

@@ -284,7 +284,7 @@ def test_a_report_over_the_wrong_number_of_shards_is_refused(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with EmbeddedRedis(place / ".kaskad/redis") as redis:
-        installation.prepare(redis.url, 1)
+        installation.prepare(redis.url, 1, "EUR")
     edit(place, "# shards = 1", "shards = 4")
     assert app.run(["report", "cost"]) == 2
     assert "set redis.shards = 1" in capsys.readouterr().err

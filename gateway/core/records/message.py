@@ -110,6 +110,8 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     lost: int = field(name="l", default=0)  # answers lost
     unreachable: int = field(name="u", default=0)  # connections that failed
     look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
+    # The charge that a free failure took back: it stands again should the step arrive after all.
+    waived: int | None = field(name="v", default=None)
 
     @property
     def tries(self) -> int:
