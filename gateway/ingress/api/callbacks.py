@@ -27,6 +27,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import RedisError
 from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
+from gateway.store.rejections import RejectionWatch
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
@@ -66,6 +67,7 @@ class CallbackEndpoint:
         self._now_ms = now_ms
         self._refused = RefusedCallbacks(metrics, now_ms)
         self._body_bytes_max = body_bytes_max
+        self._watch = RejectionWatch(store.redis, now_ms, metrics.count_pause)
         self._providers = list(adapters)
         self.take_over(auths)
         # One queue a provider, in the place of shards: a receipt's shard is found by the store.
@@ -149,6 +151,7 @@ class CallbackEndpoint:
         failpoint("receipt_read")
         name = self._providers[provider]
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
+        await self._watch.saw(name, receipts)
         parked = {id(receipt) for receipt in taken.unmatched}
         return [id(receipt) not in parked for receipt in receipts]
 
