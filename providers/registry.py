@@ -22,13 +22,15 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of provider.
 
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
-    with a sentence. `adapter` is that of a kind which is spoken to over HTTP and calls back.
+    with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
+    not know. `adapter` is that of a kind which is spoken to over HTTP and calls back.
     """
 
     settings: type[ProviderSettings]
     channel: Channel
     can_look_up: bool
     connect: Callable[[Configured], Provider]
+    reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
 
 
@@ -43,11 +45,19 @@ def http_kind(
         config = http_config(configured)
         return HttpProvider(config, adapter(config))
 
+    def reconfigure(provider: Provider, configured: Configured) -> None:
+        from providers.http.client import HttpProvider  # and with it trio
+
+        assert isinstance(provider, HttpProvider), "a kind is given what it connected"
+        config = http_config(configured)
+        provider.reconfigure(config, adapter(config))
+
     return ProviderKind(
         settings=HttpSettings,
         channel=channel,
         can_look_up=can_look_up,
         connect=connect,
+        reconfigure=reconfigure,
         adapter=adapter,
     )
 

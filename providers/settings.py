@@ -15,6 +15,8 @@ import msgspec
 
 from providers.notation import Duration, Milliseconds, Rate, Table, Text
 
+# One environment variable or several: the first is used, all are taken.
+Variables = Text | Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
 Fault = tuple[str, str]  # a key, empty for the table as a whole, and a sentence
 
 
@@ -29,6 +31,8 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
     retry_delay_ms: Milliseconds = Duration.parse("1s")
+    was: tuple[Text, ...] = ()  # earlier names
+    retired: bool = False  # nothing new is sent; receipts and look-ups go on
 
     def faults(self) -> Iterator[Fault]:
         """What cannot work although each key by itself is well-formed."""
@@ -37,9 +41,16 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
     def variables(self) -> Iterator[tuple[str, str]]:
         """The environment variables that are named: (key, variable)."""
         for key in self.__struct_fields__:
-            variable = getattr(self, key)
-            if key.endswith("_env") and variable is not None:
-                yield key, variable
+            if key.endswith("_env"):
+                for variable in several(getattr(self, key)):
+                    yield key, variable
+
+
+def several(variables: Variables | None) -> tuple[str, ...]:
+    """The names, the first in use first."""
+    if variables is None:
+        return ()
+    return (variables,) if isinstance(variables, str) else variables
 
 
 class Configured(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,11 +47,12 @@ SCRIPTS: Mapping[str, str] = MappingProxyType(
 
 class Grant(msgspec.Struct, frozen=True):
     """`tokens` to be used together in `wait_us` microseconds. With none, ask again in `wait_us`.
-    `end_us` is in Redis's time and only names the grant."""
+    `end_us` is in Redis's time and only names the grant; `speed` is the one it was made at."""
 
     tokens: int
     wait_us: int
     end_us: int
+    speed: int = 0
 
 
 class RunScript(Protocol):
@@ -75,8 +76,13 @@ class Limiter:
     def __init__(self, run: RunScript, key: str, *, rate_per_s: int, batch: int) -> None:
         self._run = run
         self._keys = (key,)
+        self._batch = batch
+        self.set_rate(rate_per_s)
+
+    def set_rate(self, rate_per_s: int) -> None:
+        """The rate of grants from now on."""
         self._speed = speed_of(rate_per_s)
-        self.quantum = quantum_of(rate_per_s, batch)
+        self.quantum = quantum_of(rate_per_s, self._batch)
 
     async def take(self, wanted: int, lead_us: int = 0) -> Grant:
         """Takes up to `wanted` (>= 1) tokens, at most `quantum`, to be used in `lead_us` or later.
@@ -84,11 +90,15 @@ class Limiter:
         A caller that needs a while before it can send says so: tokens that are used late would
         crowd those of the next grant."""
         args = (wanted, self.quantum, self._speed, HORIZON_US, min(lead_us, HORIZON_US))
+        speed = self._speed
         granted, wait_us, end_us = await self._run("take", self._keys, args)
-        return Grant(granted, wait_us, end_us)
+        return Grant(granted, wait_us, end_us, speed)
 
     async def give_back(self, grant: Grant, unused: int) -> bool:
-        """Returns unused tokens; False when a later grant exists, and they lapse."""
+        """Returns unused tokens; False when a later grant exists, or the rate is another since,
+        and they lapse."""
+        if grant.speed != self._speed:
+            return False
         args = (grant.end_us, unused, self._speed)
         return bool(await self._run("give_back", self._keys, args))
 
@@ -115,10 +125,10 @@ class Schedule:
     def take(self, wanted: int, now_us: int, lead_us: int = 0) -> Grant:
         start = max(self.free_us, now_us + min(lead_us, HORIZON_US))
         if start - now_us > HORIZON_US:
-            return Grant(0, start - now_us - HORIZON_US, 0)
+            return Grant(0, start - now_us - HORIZON_US, 0, self._speed)
         granted = min(wanted, self.quantum)
         self.free_us = start + -(-granted * 10**12 // self._speed)
-        return Grant(granted, start - now_us, self.free_us)
+        return Grant(granted, start - now_us, self.free_us, self._speed)
 
     def give_back(self, grant: Grant, unused: int) -> bool:
         if self.free_us != grant.end_us:

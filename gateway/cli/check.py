@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import redis
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.redis.server import binary
@@ -20,7 +21,7 @@ from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
 from gateway.settings.price_file import PricesError
-from gateway.store import installation
+from gateway.store import installation, leftovers
 
 Level = Literal["error", "warning"]
 
@@ -85,9 +86,28 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:
             yield from _directory_faults(settings.redis.data_dir, path)
             return
         url = f"unix://{socket}"
-    for finding in installation.look(url, settings.redis.shards, settings.prices.currency):
+    findings = installation.look(url, settings.redis.shards, settings.prices.currency)
+    for finding in findings:
         passing = finding.code in installation.AWAY_CODES
         yield Remark(finding.level, path, "redis.url", finding.sentence, passing)
+    if all(finding.level != "error" for finding in findings):
+        yield from _leftovers(settings, url, path)
+
+
+def _leftovers(settings: Settings, url: str, path: str) -> Iterator[Remark]:
+    """Messages that wait for providers of a former configuration."""
+    known = {name for name, _category in bootstrap.lanes_of(settings)}
+    try:
+        found = leftovers.waiting(url, settings.redis.shards, known)
+    except redis.RedisError as fault:
+        yield Remark("error", path, "redis.url", f"Redis stopped to answer: {fault}.", passing=True)
+        return
+    for name, count in found.items():
+        reason = (
+            f"is not there, and {count} message{'s wait' if count > 1 else ' waits'} for it: they "
+            f'go on with their next step, or say was = ["{name}"] at the provider that it is now.'
+        )
+        yield Remark("warning", path, f"providers.{name}", reason)
 
 
 def _directory_faults(data_dir: Path, path: str) -> Iterator[Remark]:

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from gateway import crew
+from gateway import crew, hangup
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
 from gateway.redis.server.loading import tell_loading, wait_until_loaded
@@ -52,29 +52,37 @@ def serve(
     port: int | None,
 ) -> int:
     """Runs ingress until it is told to stop."""
-    settings = _start("ingress", "serve", config, environment)
-    server = settings.server
-    settings = replace(
-        settings,
-        server=replace(
-            server,
-            workers=server.workers if workers is None else workers,
-            host=server.host if host is None else host,
-            port=server.port if port is None else port,
-        ),
-    )
+    url = _start("ingress", "serve", config, environment)
+
+    def read() -> Settings:
+        settings = _read(config, environment, url)
+        server = settings.server
+        return replace(
+            settings,
+            server=replace(
+                server,
+                workers=server.workers if workers is None else workers,
+                host=server.host if host is None else host,
+                port=server.port if port is None else port,
+            ),
+        )
+
     from gateway.ingress.http import server as ingress
 
-    ingress.run(settings, ready=crew.announce)
+    ingress.run(read(), ready=crew.announce, read=read)
     return DONE
 
 
 def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
     """Runs a dispatcher until it is told to stop."""
-    settings = _start("dispatch", "dispatch", config, environment)
+    url = _start("dispatch", "dispatch", config, environment)
+
+    def read() -> Settings:
+        return _read(config, environment, url)
+
     from gateway.dispatch import dispatcher as dispatcher
 
-    dispatcher.run(settings, ready=crew.announce)
+    dispatcher.run(read(), ready=crew.announce, read=read)
     return DONE
 
 
@@ -125,10 +133,15 @@ def set_up_logs(role: Role, environment: Mapping[str, str]) -> None:
         raise UsageFault(f"{LOG_LEVEL}: {fault}") from None
 
 
-def _start(
-    role: Role, command: str, config: Path | None, environment: Mapping[str, str]
-) -> Settings:
-    """What every role does first. Raises ConfigurationError."""
+def _read(config: Path | None, environment: Mapping[str, str], url: str) -> Settings:
+    """The configuration of a role whose Redis is at `url`. Raises SettingsError."""
+    settings = load(config, environment)
+    return replace(settings, redis=replace(settings.redis, url=url))
+
+
+def _start(role: Role, command: str, config: Path | None, environment: Mapping[str, str]) -> str:
+    """What every role does first; returns the URL of Redis. Raises ConfigurationError."""
+    hangup.hold()
     crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
@@ -140,7 +153,7 @@ def _start(
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:
             _log.warning("start_check", warning=warning)
-    return replace(settings, redis=replace(settings.redis, url=url))
+    return url
 
 
 def _knob(text: str) -> tuple[str, object]:

@@ -2,8 +2,8 @@
 
 Redis and its checks come first, then ingress and dispatcher together; on the way down the roles
 first, so that they can still write down what they did. A role that cannot start at all ends
-everything with its exit code; one that dies later is started again by its crew. The second ctrl-C
-does not wait.
+everything with its exit code; one that dies later is started again by its crew. SIGHUP is passed on
+to them. The second ctrl-C does not wait.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import FrameType
 
 import structlog
 
+from gateway import hangup
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import embedded_redis
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
@@ -34,6 +35,7 @@ _log = structlog.get_logger("up")
 
 def up(config: Path | None, environment: Mapping[str, str]) -> int:
     """Runs until SIGINT or SIGTERM; returns the exit code."""
+    hangup.hold()  # in what is started from here too, until it listens
     settings = load(config, environment)
     set_up_logs("cli", environment)
     with ExitStack() as stack:
@@ -72,6 +74,7 @@ def _run(crew: Crew, settings: Settings) -> int:
     code = DONE
     host = port = ""
     crew.start()
+    hangup.release()
     try:
         waiting = {role.name for role in roles(settings)}
         while True:
@@ -146,6 +149,8 @@ def _on_signals(crew: Crew) -> None:
 
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
+    # Each role reads the file again and says what it makes of it.
+    signal.signal(signal.SIGHUP, lambda number, _frame: crew.send(number))
 
 
 def _told(number: int) -> Notice:

@@ -83,6 +83,13 @@ class Reported(msgspec.Struct, frozen=True):
     series: int = 0
 
 
+class ProviderGone(msgspec.Struct, frozen=True):
+    """Nobody sends for this provider any more: it was removed from the configuration, or it is
+    retired. What waits in its lanes does not wait longer."""
+
+    provider: str
+
+
 class TimerDue(msgspec.Struct, frozen=True):
     """The message's timer fired. `away`: the providers that are, and since when."""
 
@@ -102,6 +109,7 @@ Event = (
     | LostAnswer
     | NotKnown
     | Reported
+    | ProviderGone
     | TimerDue
     | Cancelled
 )

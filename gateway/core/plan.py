@@ -1,9 +1,9 @@
 """Which steps a message takes: the one place that looks up a route. Pure.
 
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
-A candidate without a price is left out, and a step without any candidate with it. A step without
-address or content stays in the message, as skipped, where another can run. When none can, the plan
-is a Rejection with the reason that stops the most useful step.
+A candidate that is retired or has no price is left out, and a step without any candidate with it.
+A step without address or content stays in the message, as skipped, where another can run. When none
+can, the plan is a Rejection with the reason that stops the most useful step.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def plan(
     day = day_of(now_ms)
     steps = [step for part in route if (step := _step(request, part, policy, day)) is not None]
     if not steps:
-        return _no_price(request, route)
+        return _no_candidate(request, route, policy)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1
@@ -149,6 +149,8 @@ def _step(
     candidates: list[Candidate] = []
     sell = 0
     for provider in part.providers:
+        if policy.provider(provider).retired:
+            continue
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             sell = sell if candidates else price.sell
@@ -177,8 +179,16 @@ def _step(
     return step
 
 
-def _no_price(request: MessageRequest, route: Sequence[RouteStep]) -> Rejection:
-    providers = ", ".join(dict.fromkeys(name for part in route for name in part.providers))
+def _no_candidate(request: MessageRequest, route: Sequence[RouteStep], policy: Policy) -> Rejection:
+    names = dict.fromkeys(name for part in route for name in part.providers)
+    sending = [name for name in names if not policy.provider(name).retired]
+    if not sending:
+        return Rejection(
+            "/route",
+            f"Nothing is sent by route '{request.route or 'default'}': {', '.join(names)} "
+            f"{'is' if len(names) == 1 else 'are'} retired.",
+        )
+    providers = ", ".join(sending)
     return Rejection(
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "

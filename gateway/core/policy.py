@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, Until
 from gateway.core.prices import Price
+from gateway.core.records.message import Message
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -60,13 +62,18 @@ class CategoryRule(msgspec.Struct, frozen=True):
 
 class ProviderRule(msgspec.Struct, frozen=True):
     """`attempts_max` bounds temporary refusals and, apart from them, lost answers; `retry_ms` is
-    the first delay, doubled each time."""
+    the first delay, doubled each time. `retired`: nothing new is sent."""
 
     channel: str
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: int = 3
     retry_ms: int = 1_000
     can_look_up: bool = False
+    retired: bool = False
+
+
+# Of a provider that this configuration does not have: it was removed, or another process has it.
+UNKNOWN_PROVIDER = ProviderRule(channel="")
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -79,6 +86,7 @@ class Policy(msgspec.Struct, frozen=True):
     currency: str
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
+    former: dict[str, str] = {}  # an earlier name of a provider: its present one
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
@@ -86,3 +94,25 @@ class Policy(msgspec.Struct, frozen=True):
 
     def channel_of(self, step: RouteStep) -> str:
         return self.providers[step.providers[0]].channel
+
+    def present(self, provider: str) -> str:
+        """The present name of a provider, by that or an earlier one."""
+        return self.former.get(provider, provider)
+
+    def provider(self, name: str) -> ProviderRule:
+        """By its present or an earlier name; UNKNOWN_PROVIDER where there is none."""
+        return self.providers.get(self.present(name), UNKNOWN_PROVIDER)
+
+    def names_of(self, provider: str) -> tuple[str, ...]:
+        """Its present name, then the earlier ones."""
+        return (provider, *(old for old, name in self.former.items() if name == provider))
+
+    def take_present_names(self, message: Message) -> None:
+        """A message of a provider that was renamed since goes on under the present name."""
+        if not self.former:
+            return
+        for step in message.steps:
+            step.candidates = [
+                replace(candidate, provider=self.present(candidate.provider))
+                for candidate in step.candidates
+            ]

@@ -68,7 +68,7 @@ class Work(msgspec.Struct, frozen=True):
 
 def sent(work: Work) -> Booking:
     """The provider has the step."""
-    if work.policy.providers[work.provider].charged_on != "sent":
+    if work.policy.provider(work.provider).charged_on != "sent":
         return Booking(_post(work, {"sent": 1}))
     charged = work.list_price
     return Booking(_post(work, {"sent": 1} | _cost(work, charged), charged), charged)
@@ -149,7 +149,7 @@ def price_in(work: Work, receipt: Receipt) -> Named:
         return Named(free=True)
     if receipt.currency != work.policy.currency and (cost != 0 or arrival):
         return _ignored(work, receipt, "currency")
-    if not arrival and work.policy.providers[work.provider].charged_on == "delivered":
+    if not arrival and work.policy.provider(work.provider).charged_on == "delivered":
         return _NOTHING
     try:
         price = from_decimal(cost)

@@ -91,7 +91,7 @@ def retry_due_ms(
     """The delay doubles with each failure of its kind and is spread by up to a fifth, so that a
     batch does not return at once; the spread comes from the message's id, so that the rule stays
     pure. It is never beyond the step's time."""
-    retry_ms = policy.providers[step.provider_of(attempt)].retry_ms
+    retry_ms = policy.provider(step.provider_of(attempt)).retry_ms
     delay = min(retry_ms << min(failures - 1, DOUBLINGS_MAX), RETRY_DELAY_MAX_MS)
     return min(now_ms + _spread(message, delay), deadline_ms(message, step))
 
@@ -110,7 +110,7 @@ def look_up_due_ms(
     """The next look-up of a step whose answer was lost, or the end of its time. Asked again and
     again while it lives, after 5 s first and then twice as long each time, up to minutes."""
     end = end_ms(message, step)
-    if not policy.providers[step.provider_of(attempt)].can_look_up:
+    if not policy.provider(step.provider_of(attempt)).can_look_up:
         return end
     delay = min(LOOK_UP_MIN_MS << min(attempt.look_ups, DOUBLINGS_MAX), LOOK_UP_MAX_MS)
     return min(now_ms + delay, end)

@@ -15,6 +15,7 @@ from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
+from gateway.settings.changes import Configuration
 from gateway.settings.tables import Lanes
 from gateway.store.store import Store
 from providers.contract import Category, Provider
@@ -26,7 +27,8 @@ CATEGORIES: tuple[Category, Category, Category] = ("otp", "transactional", "mark
 class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     """`wake_up_link` is for waits that block, with two sessions a provider and shard; `clock` gives
     epoch milliseconds; `consumer` is this dispatcher's name, never used before; `publish` puts the
-    metrics where /metrics finds them, or is None."""
+    metrics where /metrics finds them, or is None; `changes` brings the configuration each time that
+    it was changed, or is None."""
 
     store: Store
     wake_up_link: RedisClient
@@ -37,6 +39,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     terms: Lanes
     stopping: trio.Event
     publish: Callable[[], Awaitable[None]] | None = None
+    changes: trio.MemoryReceiveChannel[Configuration] | None = None
 
     @property
     def redis(self) -> RedisClient:

@@ -17,11 +17,18 @@ from typing import Any
 import structlog
 import trio
 
-from gateway import memory, telemetry
+from gateway import hangup, memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import events, receipts, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import (
+    events,
+    receipts,
+    recovery,
+    removed_providers,
+    timers,
+    unmatched_receipts,
+)
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -31,8 +38,10 @@ from gateway.redis.client import LIMITS_DEFAULT, Limits
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
+from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
+from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
 from ratelimit.limiter import SCRIPTS
 
@@ -43,17 +52,24 @@ SESSIONS_EXTRA = 16  # beside those that wait at lanes
 _log = structlog.get_logger("dispatch")
 
 
-def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
-    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on.
+def run(
+    settings: Settings,
+    *,
+    ready: Callable[[], None] | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> None:
+    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on. On SIGHUP
+    `read` gives the settings as they are now; None: they never change.
 
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
-    trio.run(_run, settings, ready)
-
-
-async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    trio.run(_run, Configuration(settings, policy, read or (lambda: settings)), ready)
+
+
+async def _run(configuration: Configuration, ready: Callable[[], None] | None) -> None:
+    settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     registry = telemetry.new_registry()
     process = telemetry.process_name("dispatch")
@@ -72,6 +88,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             now_ms = time.time_ns() // 1_000_000
             await snapshots.publish(redis, process, telemetry.snapshot(registry, process), now_ms)
 
+        changed, changes = trio.open_memory_channel[Configuration](0)
         deps = DispatchDeps(
             store=Store(redis, policy, shards=shards, retention=bootstrap.retention_of(settings)),
             wake_up_link=wake_up_link,
@@ -83,9 +100,11 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,
+            changes=changes,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
+            await nursery.start(_hear_hang_ups, configuration, changed)
             async with trio.open_nursery() as working:
                 await working.start(dispatch, deps)
                 memory.freeze()
@@ -113,6 +132,36 @@ async def _hear_signals(
             stopping.set()
 
 
+async def _hear_hang_ups(
+    configuration: Configuration,
+    changed: trio.MemorySendChannel[Configuration],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Each SIGHUP reads the configuration again; a sound one is passed on."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        hangup.release()
+        task_status.started()
+        try:
+            async for _number in signals:
+                if await trio.to_thread.run_sync(configuration.take_over):
+                    await changed.send(configuration)
+        finally:
+            hangup.hold()
+
+
+async def _take_changes_over(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
+    assert deps.changes is not None
+    async for configuration in deps.changes:
+        deps.store.policy = configuration.policy
+        for name, provider in deps.providers.items():
+            bootstrap.reconfigure_provider(configuration.settings, name, provider)
+        for worker in working:
+            rate = configuration.settings.providers[worker.name].rate_per_s
+            worker.limiter.set_rate(int(rate))
+        _log.info("configuration_taken_over")
+
+
 async def dispatch(
     deps: DispatchDeps, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
@@ -138,7 +187,8 @@ async def dispatch(
     }
     working = [
         ProviderWorker(deps, provider, run_script, pauses, heartbeat)
-        for provider in deps.providers.values()
+        for name, provider in deps.providers.items()
+        if not deps.store.policy.provider(name).retired
     ]
     async with trio.open_nursery() as background:
         _start_background(background, deps, working, look_ups, heartbeat, pauses)
@@ -164,7 +214,10 @@ def _start_background(
 
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
+    nursery.start_soon(removed_providers.run, deps)
     nursery.start_soon(_publish, deps, working)
+    if deps.changes is not None:
+        nursery.start_soon(_take_changes_over, deps, working)
     for provider in deps.providers.values():
         nursery.start_soon(receipts.run, deps, provider)
     for asked in look_ups.values():
@@ -199,6 +252,8 @@ async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses)
 
         nursery.start_soon(give_up)
         await retry.until_done(heartbeat.beat)
+        former = deps.store.policy.former
+        await retry.until_done(lambda: stored_pauses.rename(deps.redis, former))
         await retry.until_done(pauses.refresh)
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()

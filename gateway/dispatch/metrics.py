@@ -53,6 +53,9 @@ class Metrics:
         self.look_ups = counter("look_ups", "References asked for", "provider", "result")
         self.receipts = counter("receipts", "Receipts a task brought", "provider", "result")
         self.timers = counter("timers", "Timers that were due")
+        self.provider_removed = counter(
+            "provider_removed", "Steps ended because their provider is removed or retired"
+        )
         self.recovered = counter("recovered", "Taken over from the dead", "provider", "found")
         self.parked = counter("parked", "Unmatched receipts, by how they ended", "became")
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")

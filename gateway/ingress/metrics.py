@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -51,6 +51,18 @@ class Metrics:
             "kaskad_ingress_receipts",
             "Receipts taken, by provider and result.",
             ["provider", "result"],
+            registry=self.registry,
+        )
+        self.last_receipt = Gauge(
+            "kaskad_ingress_last_receipt_seconds",
+            "When a callback of the provider last brought a receipt, in Unix time.",
+            ["provider"],
+            registry=self.registry,
+        )
+        self.callbacks_refused = Counter(
+            "kaskad_ingress_callbacks_refused",
+            "Callbacks without a proof that is taken, by provider and reason.",
+            ["provider", "reason"],
             registry=self.registry,
         )
         self.pauses = Counter(

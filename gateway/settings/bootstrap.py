@@ -59,6 +59,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
         baseline=settings.prices.baseline,
+        former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 
 
@@ -100,6 +101,13 @@ def connect_provider(settings: Settings, name: str) -> Provider:
     return KINDS[settings.providers[name].kind].connect(settings.provider(name))
 
 
+def reconfigure_provider(settings: Settings, name: str, provider: Provider) -> None:
+    """Tells a connected provider of the settings that changed while it runs."""
+    kind = KINDS[settings.providers[name].kind]
+    if kind.reconfigure is not None:
+        kind.reconfigure(provider, settings.provider(name))
+
+
 def adapters_of(settings: Settings) -> dict[str, Adapter]:
     """The wire format of each provider that calls back, by its configured name."""
     return {
@@ -121,9 +129,11 @@ def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
 def lanes_of(
     settings: Settings, categories: Iterable[Category] = CATEGORIES
 ) -> list[tuple[str, Category]]:
-    """Every (provider, category) lane there is, the most urgent of each provider first."""
+    """Every (provider, category) lane there is, those of earlier names too, the most urgent of each
+    provider first."""
     wanted = tuple(categories)
-    return [(provider, category) for provider in settings.providers for category in wanted]
+    names = [part for name, each in settings.providers.items() for part in (name, *each.was)]
+    return [(name, category) for name in names for category in wanted]
 
 
 def _provider_rule(settings: Settings, name: str) -> ProviderRule:
@@ -135,4 +145,5 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
         can_look_up=kind.can_look_up,
+        retired=provider.retired,
     )

@@ -34,6 +34,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_names(document, table),
         *_server(document),
         *_providers(document),
+        *_former_names(document, table),
         *_routes(document, table),
         *_categories(document, table),
         *_prices(document),
@@ -62,10 +63,19 @@ def warnings(document: Document, env: Mapping[str, str]) -> list[str]:
         for app in document.apps
         if app.key_env is not None and not env.get(app.key_env)
     ]
+    for name, route in document.routes.items():
+        asked = [
+            document.providers[s.provider] for s in route.steps if s.provider in document.providers
+        ]
+        if asked and all(provider.retired for provider in asked):
+            found.append(
+                f"routes.{name} sends nothing: all its providers are retired, so messages that "
+                "take it are refused."
+            )
     for name, category in document.categories.items():
-        route = document.routes.get(category.route)
-        if route is None:
+        if category.route not in document.routes:
             continue
+        route = document.routes[category.route]
         start_ms = sum(step.wait_ms + step.last_receipt_ms for step in route.steps[:-1])
         if len(route.steps) > 1 and start_ms >= category.ttl_ms:
             found.append(
@@ -120,6 +130,21 @@ def _providers(document: Document) -> Iterator[KeyFault]:
     for name, provider in document.providers.items():
         for key, reason in provider.faults():
             yield KeyFault(f"providers.{name}.{key}".rstrip("."), reason)
+
+
+def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
+    present = _table_of(table, "providers")
+    owner: dict[str, str] = {}
+    for name, provider in document.providers.items():
+        path = f"providers.{name}.was"
+        for old in provider.was:
+            if _name(old) is None:
+                yield KeyFault(path, f"holds {old!r}: {_NAME_RULE}")
+            elif old in present:
+                yield KeyFault(path, f"names {old!r}, which is a provider of this file: drop one.")
+            elif old in owner:
+                yield KeyFault(path, f"names {old!r}, as {owner[old]} does: a name has one heir.")
+            owner.setdefault(old, path)
 
 
 def _prices(document: Document) -> Iterator[KeyFault]:

@@ -38,6 +38,10 @@ class Secrets:
         """The value, or an empty text where no variable is named or it is not set."""
         return self._values.get(variable, "") if variable is not None else ""
 
+    def with_(self, others: Secrets) -> Secrets:
+        """These and the others, which come first where both have a value."""
+        return Secrets(self._values | others._values)
+
     def __repr__(self) -> str:
         return f"Secrets({', '.join(sorted(self._values))})"
 

@@ -7,6 +7,7 @@ cannot read counts as a pause whose time is over; fields it does not know are ig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -128,6 +129,17 @@ async def take_probe(redis: RedisClient, provider: str) -> bool:
 async def delete(redis: RedisClient, provider: str) -> None:
     """Ends a pause; one that is not there is none. Raises RedisUnavailable."""
     await redis.call([("HDEL", keys.PAUSED, provider)])
+
+
+async def rename(redis: RedisClient, former: Mapping[str, str]) -> None:
+    """Pauses of earlier names go on under the present ones. Raises RedisUnavailable."""
+    if not former:
+        return
+    (values,) = await redis.call([("HMGET", keys.PAUSED, *former)])
+    assert isinstance(values, list)
+    for (old, name), value in zip(former.items(), values, strict=True):
+        if value is not None:
+            await redis.call([("HSETNX", keys.PAUSED, name, value), ("HDEL", keys.PAUSED, old)])
 
 
 def _pause(value: bytes) -> Pause:

@@ -31,7 +31,7 @@ async def message(store: Store, message_id: str) -> Message | None:
     if keys is None:
         return None
     (value,) = await store.redis.call([("GET", keys.message(message_id))])
-    return None if value is None else unpack_message(message_id, value)
+    return None if value is None else _message(store, message_id, value)
 
 
 async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Message | None]:
@@ -44,10 +44,16 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
     found: dict[str, Message | None] = {}
     for id_, value in zip(ids, cast("list[bytes | None]", values), strict=True):
         try:
-            found[id_] = None if value is None else unpack_message(id_, value)
+            found[id_] = None if value is None else _message(store, id_, value)
         except NewerRecordError:
             store.counts.newer += 1
     return found
+
+
+def _message(store: Store, message_id: str, record: bytes) -> Message:
+    message = unpack_message(message_id, record)
+    store.policy.take_present_names(message)
+    return message
 
 
 # --- opt-outs ---

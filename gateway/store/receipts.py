@@ -117,6 +117,8 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
 async def _match(
     store: Store, provider: str, receipts: Sequence[Receipt]
 ) -> tuple[list[Item], list[Receipt]]:
+    names = store.policy.names_of(store.policy.present(provider))
+    provider = names[0]
     items: list[Item] = []
     unmatched: list[Receipt] = []
     foreign: list[Receipt] = []
@@ -135,9 +137,13 @@ async def _match(
         commands: list[Command] = []
         for receipt in foreign:
             pid = receipt.provider_id or receipt.ref or ""
-            commands.append(("GET", _shard_keys(store, provider, pid).provider_id(provider, pid)))
-        for receipt, ref in zip(foreign, await store.redis.call(commands), strict=True):
-            item = None if ref is None else _item(store, provider, ref.decode(), receipt)
+            commands += (
+                ("GET", _shard_keys(store, name, pid).provider_id(name, pid)) for name in names
+            )
+        refs = iter(await store.redis.call(commands))
+        for receipt in foreign:
+            noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
+            item = _item(store, provider, noted[0].decode(), receipt) if noted else None
             if item is None:
                 unmatched.append(receipt)
             else:

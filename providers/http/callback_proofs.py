@@ -45,11 +45,13 @@ class HmacAuth(msgspec.Struct, frozen=True):
 
 
 class CallbackAuth(msgspec.Struct, frozen=True):
-    """The proofs a provider's callbacks may carry; `token` is compared with the query's `token`."""
+    """The proofs a provider's callbacks may carry; `token` is compared with the query's `token`.
+    `older` ones were handed out before and are still taken."""
 
     basic: BasicAuth | None = None
     token: str | None = None
     hmac: HmacAuth | None = None
+    older: tuple[CallbackAuth, ...] = ()
 
     def __post_init__(self) -> None:
         if self.token == "":
@@ -68,6 +70,16 @@ def verify(
         (auth.basic is not None and _verify_basic(auth.basic, headers))
         or (auth.token is not None and _same_text(auth.token, query.get("token", "")))
         or (auth.hmac is not None and _verify_hmac(auth.hmac, headers, body))
+        or any(verify(older, headers, query, body) for older in auth.older)
+    )
+
+
+def carries_proof(auth: CallbackAuth, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Whether there is anything in the place of a configured proof, right or wrong."""
+    return (
+        (auth.basic is not None and "authorization" in headers)
+        or (auth.token is not None and bool(query.get("token")))
+        or (auth.hmac is not None and auth.hmac.header.lower() in headers)
     )
 
 

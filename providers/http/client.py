@@ -147,6 +147,11 @@ class HttpProvider:
         self._adapter = adapter
         self._client = ProviderClient(config)
 
+    def reconfigure(self, config: HttpConfig, adapter: Adapter) -> None:
+        """From the next request on; address, timeout and connections stay as they are."""
+        self.config = config
+        self._adapter = adapter
+
     @property
     def batch_max(self) -> int:
         """Messages in one request: what is configured, within what the wire format takes."""

@@ -6,11 +6,13 @@ the client and the callbacks are told.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace
 
 from providers.http.adapter import HttpConfig
 from providers.http.callback_proofs import (
@@ -21,7 +23,14 @@ from providers.http.callback_proofs import (
     HmacEncoding,
 )
 from providers.notation import Text
-from providers.settings import Configured, Fault, ProviderSettings, address_faults
+from providers.settings import (
+    Configured,
+    Fault,
+    ProviderSettings,
+    Variables,
+    address_faults,
+    several,
+)
 
 _NO_PROOF = (
     "has no proof for its callbacks: set callback_token_env, or callback_basic_user with "
@@ -33,10 +42,10 @@ class HttpSettings(ProviderSettings, frozen=True, kw_only=True):
     base_url: Text
     api_key_env: Text
     batch: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
-    callback_token_env: Text | None = None
+    callback_token_env: Variables | None = None
     callback_basic_user: Text | None = None
-    callback_basic_password_env: Text | None = None
-    callback_hmac_secret_env: Text | None = None
+    callback_basic_password_env: Variables | None = None
+    callback_hmac_secret_env: Variables | None = None
     callback_hmac_header: Text | None = None
     callback_hmac_algorithm: HmacAlgorithm = "sha256"
     callback_hmac_encoding: HmacEncoding = "hex"
@@ -60,11 +69,27 @@ class HttpSettings(ProviderSettings, frozen=True, kw_only=True):
 
     def callback_auth(self, secret: Callable[[str | None], str]) -> CallbackAuth:
         """What a callback must carry: any one of the proofs that are configured."""
-        password = secret(self.callback_basic_password_env)
-        hmac_secret = secret(self.callback_hmac_secret_env)
+        newest, *older = itertools.zip_longest(
+            *(
+                map(secret, several(variables))
+                for variables in (
+                    self.callback_token_env,
+                    self.callback_basic_password_env,
+                    self.callback_hmac_secret_env,
+                )
+            )
+        )
+        return replace(
+            self._proofs(*newest), older=tuple(self._proofs(*secrets) for secrets in older)
+        )
+
+    def _proofs(
+        self, token: str | None, password: str | None, hmac_secret: str | None
+    ) -> CallbackAuth:
+        """The proofs of secrets that are in use together; an empty one is none."""
         return CallbackAuth(
             basic=BasicAuth(self.callback_basic_user or "", password) if password else None,
-            token=secret(self.callback_token_env) or None,
+            token=token or None,
             hmac=HmacAuth(
                 hmac_secret,
                 self.callback_hmac_header or "",
@@ -81,7 +106,7 @@ def http_config(configured: Configured) -> HttpConfig:
     a secret."""
     settings, url = configured.settings, configured.callback_url
     assert isinstance(settings, HttpSettings), "a kind is given its own settings"
-    token = configured.secret(settings.callback_token_env)
+    token = configured.secret(next(iter(several(settings.callback_token_env)), None))
     return HttpConfig(
         name=configured.name,
         kind=settings.kind,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from gateway.cli import app, failures
 from gateway.cli.check import faults_of
@@ -19,7 +20,8 @@ from gateway.cli.reports import CostQuestion
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.file import load
-from gateway.store import installation
+from gateway.store import installation, keys
+from gateway.store.keys import keys_of
 from gateway.store.totals import LedgerFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,6 +217,27 @@ def test_check_names_a_redis_that_is_away(
     monkeypatch.setenv("KASKAD_REDIS_URL", f"unix://{place}/nothing.sock")
     assert app.run(["check"]) == 1, "no fault of the configuration"
     assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_check_counts_what_waits_for_a_provider_that_is_no_longer_there(
+    place: Path,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(keys.PROVIDERS, {"viber-old": 1, "drained": 1, "infobip-sms": 1})
+        for category in ("otp", "marketing"):
+            client.xadd(keys_of(0).lane("viber-old", category), {"m": "id"})
+        client.xadd(keys_of(0).lane("infobip-sms", "otp"), {"m": "id"})
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    assert app.run(["check"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "wait for it" in line]
+    assert len(told) == 1
+    assert "providers.viber-old: is not there, and 2 messages wait for it" in told[0]
+    edit(place, 'kind = "infobip-sms"', 'kind = "infobip-sms"\nwas = ["viber-old"]')
+    assert app.run(["check"]) == 0
+    assert "wait for it" not in capsys.readouterr().out
 
 
 def test_check_names_a_data_directory_that_cannot_be_made(

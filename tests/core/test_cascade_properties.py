@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core import events, timing
 from gateway.core.policy import LOOK_UP_MAX_MS, SENDING_LIMIT_MS
@@ -48,6 +49,7 @@ EVENTS = st.one_of(
         STEPS,
         RECEIPTS,
     ),
+    st.builds(events.ProviderGone, st.sampled_from(["viber", "sms"])),
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
@@ -129,6 +131,26 @@ def test_the_invariants_hold_after_every_event(
     world: World, life: list[tuple[events.Event, int]]
 ) -> None:
     live(world, life)
+
+
+@given(WORLDS, LIVES, LIVES)
+@settings(max_examples=200)
+def test_the_invariants_hold_when_nothing_of_the_configuration_is_left(
+    world: World, life: list[tuple[events.Event, int]], rest: list[tuple[events.Event, int]]
+) -> None:
+    live(world, life)
+    held = world.held()
+    world.policy = replace(
+        world.policy, providers={}, routes={}, categories={}, caps=(), slot_ms={}
+    )
+    for event, wait_ms in rest:
+        world.now_ms += wait_ms
+        world.happen(event)
+        assert world.message.finished or world.message.due_ms > 0
+    assert held or not world.held() or world.message.campaign is not None
+    while world.message.due_ms:
+        world.timer()
+    assert world.message.closed
 
 
 @given(WORLDS, LIVES)

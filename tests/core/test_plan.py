@@ -176,3 +176,21 @@ def test_the_cascade_passes_a_skipped_step_over() -> None:
     assert world.message.content == b"", "no later step can need it"
     world.report("undelivered")
     assert (world.message.closed, world.held()) == (True, False)
+
+
+def test_a_retired_provider_is_no_candidate_and_its_step_is_left_out() -> None:
+    viber_retired = retire(rules(step("viber"), step("sms", "sms-2")), "viber", "sms")
+    way = planned(viber_retired)
+    assert [[c.provider for c in s.candidates] for s in way.steps] == [["sms-2"]]
+
+
+def test_a_route_whose_providers_are_all_retired_is_refused_and_says_so() -> None:
+    refused = plan(request(route="reach"), (), retire(rules(step("viber")), "viber"), T0)
+    assert refused == Rejection("/route", "Nothing is sent by route 'reach': viber is retired.")
+
+
+def retire(policy: Policy, *names: str) -> Policy:
+    retired = {
+        name: msgspec.structs.replace(policy.providers[name], retired=True) for name in names
+    }
+    return msgspec.structs.replace(policy, providers=policy.providers | retired)

@@ -14,12 +14,14 @@ import pytest
 from gateway.core import events as ev
 from gateway.core.rejections import STREAK
 from gateway.ingress.api import callbacks
+from gateway.ingress.api.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
+from gateway.settings.bootstrap import policy_of
 from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.receipts import Taken, take_receipts
-from tests.worlds.ingress_world import OTP, T0, World, with_ingress
+from tests.worlds.ingress_world import OTP, SALE, T0, World, quote, settings, with_ingress
 
 VIBER = "/v1/callbacks/viber?token=tok"
 BASIC = {"authorization": "Basic " + base64.b64encode(b"infobip:pass").decode()}
@@ -103,6 +105,60 @@ async def test_each_proof_suffices_and_without_one_nothing_changes(world: World)
     signed = await world.call("POST", "/v1/callbacks/sms", body, {"x-signature": signature}, key="")
     assert signed.json == {"applied": 1, "parked": 0, "faults": 0}
     assert (await world.call("POST", VIBER, body, key="")).status == 200
+
+
+@with_ingress(changed={'kind = "infobip-viber"': 'kind = "infobip-viber"\nwas = ["viber-old"]'})
+async def test_callbacks_of_a_former_name_go_on_under_the_present_one(world: World) -> None:
+    id_ = (await world.send(OTP | {"category": "transactional"})).json["id"]
+    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    path = VIBER.replace("viber", "viber-old")
+    answer = await world.call("POST", path, report(f"{id_}.0"), key="")
+    assert (answer.status, answer.json["applied"]) == (200, 1)
+    assert await status(world, id_) == "delivered"
+
+
+@with_ingress(changed={'"CALLBACK_TOKEN"': '["CALLBACK_SECRET", "CALLBACK_TOKEN"]'})
+async def test_a_rotated_token_loses_no_receipt(world: World) -> None:
+    id_ = await sent(world, category="transactional")
+    for token in ("tok", "hush"):
+        path = f"/v1/callbacks/viber?token={token}"
+        answer = await world.call("POST", path, report(f"{id_}.0"), key="")
+        assert (answer.status, answer.json["applied"]) == (200, 1)
+    assert await status(world, id_) == "delivered"
+
+
+@with_ingress()
+async def test_a_refused_callback_is_counted_and_said_without_what_it_carried(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(reason: str) -> float | None:
+        labels = {"provider": "viber", "reason": reason}
+        registry = world.app.metrics.registry
+        return registry.get_sample_value("kaskad_ingress_callbacks_refused_total", labels)
+
+    for path in ("/v1/callbacks/viber", *["/v1/callbacks/viber?token=guessed"] * 3):
+        assert (await world.call("POST", path, report("x"), key="")).status == 401
+    assert (refused("no_proof"), refused("wrong_proof")) == (1, 3)
+    world.clock.now_ms += LOG_EVERY_MS
+    await world.call("POST", "/v1/callbacks/viber?token=guessed", report("x"), key="")
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if "callback_refused" in line]
+    assert [("no_proof" in line, "n=3" in line) for line in lines] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+    assert "guessed" not in output
+
+
+@with_ingress()
+async def test_the_moment_of_the_last_receipt_is_shown(world: World) -> None:
+    world.clock.now_ms += 5_000
+    await world.call("POST", VIBER, report("not-ours"), key="")
+    shown = world.app.metrics.registry.get_sample_value(
+        "kaskad_ingress_last_receipt_seconds", {"provider": "viber"}
+    )
+    assert shown == (T0 + 5_000) / 1000
 
 
 @with_ingress()
@@ -202,6 +258,27 @@ async def test_a_receipt_that_the_store_refused_is_not_answered_as_durable(
     assert answer.status == 500, "the provider must repeat it"
     again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert again.json["applied"] == 1
+
+
+@with_ingress()
+async def test_a_changed_configuration_counts_from_the_next_request_on(world: World) -> None:
+    changed = settings(
+        changed={
+            '"CALLBACK_TOKEN"': '["CALLBACK_SECRET", "CALLBACK_TOKEN"]',
+            'key_env = "SHOP_KEY"': 'key_env = "CALLBACK_PASSWORD"',
+            "limit = 2": "limit = 1",
+        }
+    )
+    world.app.take_over(changed, policy_of(changed, quote))
+    for token in ("hush", "tok"):
+        path = f"/v1/callbacks/viber?token={token}"
+        assert (await world.call("POST", path, report("not-ours"), key="")).status == 200
+    assert (await world.call("POST", "/v1/messages", SALE)).status == 401
+    sent = [
+        (await world.call("POST", "/v1/messages", SALE | {"campaign": name}, key="pass")).json
+        for name in ("autumn", "winter")
+    ]
+    assert [each["outcome"] for each in sent] == ["accepted", "suppressed"]
 
 
 @with_ingress()

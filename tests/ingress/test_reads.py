@@ -11,7 +11,7 @@ from gateway import telemetry
 from gateway.core import events as ev
 from gateway.core.records.codec import SCHEMA
 from gateway.ingress.http.problems import KINDS
-from gateway.store import keys, snapshots
+from gateway.store import keys, providers, snapshots
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from providers.contract import Fault, Receipt
@@ -295,3 +295,15 @@ async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_n
     assert [item["outcome"] for item in told] == ["error", "accepted"]
     assert told[0]["error"]["status"] == 503
     assert await world.redis.call([("GET", key)]) == [newer]
+
+
+@with_ingress(changed={'kind = "infobip-viber"': 'kind = "infobip-viber"\nwas = ["viber-old"]'})
+async def test_a_worker_says_which_providers_it_has(world: World) -> None:
+    said = ("ZRANGEBYSCORE", keys.PROVIDERS, world.clock.now_ms, "+inf")
+    await world.app.publish()
+    (found,) = await world.redis.call([said])
+    assert isinstance(found, list)
+    assert set(found) == {b"viber", b"viber-old", b"sms"}
+    assert await providers.gone(world.redis, world.clock.now_ms) == []
+    later_ms = world.clock.now_ms + providers.GONE_AFTER_MS
+    assert set(await providers.gone(world.redis, later_ms)) == {"viber", "viber-old", "sms"}

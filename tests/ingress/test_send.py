@@ -333,3 +333,13 @@ async def test_a_message_that_no_step_has_an_address_for_is_refused_at_to(world:
     assert answer.status == 422
     assert [error["pointer"] for error in answer.json["errors"]] == ["/to"]
     assert "no address" in answer.json["errors"][0]["detail"]
+
+
+@with_ingress(changed={'kind = "infobip-sms"': 'kind = "infobip-sms"\nretired = true'})
+async def test_nothing_new_is_accepted_for_a_retired_provider(world: World) -> None:
+    refused = await world.send(OTP)
+    assert refused.status == 422
+    assert "sms is retired" in str(refused.json)
+    way = (await world.send(OTP | {"route": "both"})).json["id"]
+    shown = (await world.call("GET", f"/v1/messages/{way}")).json
+    assert [step["channel"] for step in shown["steps"]] == ["viber"]

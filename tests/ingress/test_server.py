@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from gateway.errors import ConfigurationError
 from gateway.ingress.http import protocol, server
 from gateway.settings.bootstrap import policy_of
+from gateway.settings.changes import Configuration
 from tests.worlds.ingress_world import CONFIG, ENV, OTP, TEST_WAIT_S, quote, settings
 
 KEY = "Authorization: Bearer shop-key\r\n"
@@ -37,7 +38,8 @@ def serving(redis_url: str, table: str, talk: Talk) -> None:
         (sock,) = server.listen("127.0.0.1", 0, 1)
         port = sock.getsockname()[1]
         up = asyncio.Event()
-        worker = asyncio.create_task(server.serve(config, policy_of(config, quote), sock, up.set))
+        running = Configuration(config, policy_of(config, quote), lambda: config)
+        worker = asyncio.create_task(server.serve(running, sock, up.set))
         async with asyncio.timeout(TEST_WAIT_S):
             await up.wait()
             try:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth, verify
+from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth, carries_proof, verify
 
 BODY = b'{"results":[]}'
 ALGORITHMS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
@@ -95,6 +95,35 @@ def test_any_of_several_suffices() -> None:
     assert verify(auth, {"x": signature("s", "sha256").hex()}, {}, BODY)
     assert verify(auth, basic("u:wrong"), {"token": "tok"}, BODY)
     assert not verify(auth, basic("u:wrong"), {"token": "wrong"}, BODY)
+
+
+def test_what_was_handed_out_before_is_still_taken() -> None:
+    older = CallbackAuth(BasicAuth("u", "old"), "old", HmacAuth("old", "x"))
+    auth = CallbackAuth(BasicAuth("u", "new"), "new", HmacAuth("new", "x"), older=(older,))
+    for word in ("new", "old"):
+        assert verify(auth, basic(f"u:{word}"), {}, BODY)
+        assert verify(auth, {}, {"token": word}, BODY)
+        assert verify(auth, {"x": signature(word, "sha256").hex()}, {}, BODY)
+    assert not verify(auth, basic("u:older"), {"token": "older"}, BODY)
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "carried"),
+    [
+        ({}, {}, False),
+        ({}, {"token": ""}, False),
+        ({}, {"token": "wrong"}, True),
+        ({"authorization": "Bearer x"}, {}, True),
+        ({"x-sig": "00"}, {}, True),
+        ({"x-other": "00"}, {"other": "1"}, False),
+    ],
+)
+def test_a_wrong_proof_is_told_from_none(
+    headers: dict[str, str], query: dict[str, str], carried: bool
+) -> None:
+    auth = CallbackAuth(BasicAuth("u", "p"), "tok", HmacAuth("s", "X-Sig"))
+    assert carries_proof(auth, headers, query) == carried
+    assert not carries_proof(CallbackAuth(), headers, query)
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,20 @@ def test_four_dispatchers_together_use_the_rate_and_never_more(redis_url: str) -
     with_redis(redis_url, work)
     assert most_in_a_second(sends) <= rate
     assert sum(count for _, count in sends) >= 0.97 * rate * seconds - 6
+
+
+def test_a_changed_rate_counts_from_the_next_grant_and_no_older_one_is_given_back(
+    redis_url: str,
+) -> None:
+    async def work(redis: RedisClient) -> None:
+        limiter = Limiter(runner(redis), KEY, rate_per_s=1_000, batch=10)
+        before = await limiter.take(10)
+        limiter.set_rate(10)
+        assert limiter.quantum == 1
+        # Ten tokens at the new speed are a second, and took a hundredth.
+        assert not await limiter.give_back(before, 10)
+        after = await limiter.take(10)
+        assert (after.tokens, after.end_us - before.end_us > SECOND // 10) == (1, True)
+        assert await limiter.give_back(after, 1)
+
+    with_redis(redis_url, work)

@@ -94,6 +94,17 @@ def test_every_provider_has_a_lane_a_category_and_the_most_urgent_comes_first(
     ]
 
 
+def test_a_former_name_is_known_everywhere_by_the_present_one(settings: Settings) -> None:
+    viber = replace(settings.providers["infobip-viber"], was=("viber-old",), retired=True)
+    changed = replace(settings, providers=settings.providers | {"infobip-viber": viber})
+    policy = bootstrap.policy_of(changed, lambda *_: None)
+    assert policy.present("viber-old") == policy.present("infobip-viber") == "infobip-viber"
+    assert policy.names_of("infobip-viber") == ("infobip-viber", "viber-old")
+    assert policy.provider("viber-old") == policy.providers["infobip-viber"]
+    assert policy.provider("viber-old").retired
+    assert ("viber-old", "otp") in bootstrap.lanes_of(changed)
+
+
 def test_callbacks_are_proved_by_the_token_of_the_environment(settings: Settings) -> None:
     auths = bootstrap.callback_auths_of(settings)
     assert {auth.token for auth in auths.values()} == {"callback-token"}

@@ -160,6 +160,29 @@ def test_a_callback_is_proved_by_any_configured_way() -> None:
     assert http_config(both.provider("v")).callback_url == "http://127.0.0.1:8080/v1/callbacks/v"
 
 
+def test_of_several_proofs_the_first_is_handed_out_and_each_is_taken() -> None:
+    text = with_provider(
+        'callback_token_env = ["NEW", "OLD"]\ncallback_basic_user = "u"\n'
+        'callback_basic_password_env = ["NEW", "OLD", "OLDEST"]\n'
+        'callback_hmac_secret_env = "NEW"\ncallback_hmac_header = "X-S"\n'
+    )
+    env = {**ENV, "NEW": "n", "OLD": "o", "OLDEST": "oldest"}
+    assert proofs(read(text, env)) == CallbackAuth(
+        BasicAuth("u", "n"),
+        "n",
+        HmacAuth("n", "X-S"),
+        older=(
+            CallbackAuth(BasicAuth("u", "o"), "o"),
+            CallbackAuth(BasicAuth("u", "oldest")),
+        ),
+    )
+    assert http_config(read(text, env).provider("v")).callback_url.endswith("?token=n")
+    found = faults(text, {**ENV, "NEW": "n"})
+    assert "OLD" in found["providers.v.callback_token_env"]
+    empty = faults(with_provider("callback_token_env = []"))
+    assert "length >= 1" in empty["providers.v.callback_token_env"]
+
+
 def test_no_secret_is_ever_shown() -> None:
     shown = repr(read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://:pass-word@h"}))
     assert "INFOBIP_API_KEY" in shown
@@ -251,6 +274,9 @@ def test_a_fault_names_its_key_and_says_what_to_do(text: str, key: str, says: st
         ('"v" }', '"v", wait = "99ms" }', "routes.r.steps[0].wait", "at least 100 ms"),
         ('"v" }', '"v", pause = 1 }', "routes.r.steps[0].pause", "unknown"),
         ("limit = 2", "limit = 0", "caps[0].limit", ">= 1"),
+        ('sender = "Shop"', 'sender = "S"\nwas = ["a b"]', "providers.v.was", "'a b'"),
+        ('sender = "Shop"', 'sender = "S"\nwas = ["v"]', "providers.v.was", "'v', which is a prov"),
+        ('sender = "Shop"', 'sender = "S"\nwas = ["u", "u"]', "providers.v.was", "one heir"),
         (
             "limit = 2",
             'limit = 2\nchannel = "fax"',
@@ -322,6 +348,12 @@ def test_a_ttl_that_ends_before_the_last_step_could_start_is_a_warning() -> None
     text += SMALL[SMALL.index("[providers.v]") : SMALL.index("[routes")].replace(".v]", ".s]")
     (warning,) = read(text).warnings
     assert warning.startswith("categories.otp")
+
+
+def test_a_route_whose_only_provider_is_retired_is_a_warning() -> None:
+    text = SMALL.replace('sender = "Shop"', 'sender = "Shop"\nretired = true')
+    (warning,) = read(text).warnings
+    assert warning.startswith("routes.r sends nothing")
 
 
 # ---- which file ----------------------------------------------------------------------------------

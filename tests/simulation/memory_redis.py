@@ -249,6 +249,9 @@ class MemoryRedis(StreamCommands):
             inside = inside[start : start + count]
         return [member for _, member in inside]
 
+    def do_zremrangebyscore(self, key: bytes, low: bytes, high: bytes) -> Value:
+        return self.do_hdel(key, *self.do_zrangebyscore(key, low, high))
+
     def do_zremrangebyrank(self, key: bytes, first: bytes, last: bytes) -> Value:
         found = self.value(key) or {}
         ranked = sorted(found, key=lambda member: (found[member], member))

@@ -51,6 +51,7 @@ SIMPLE = st.one_of(
     command("ZREM", "zset", MEMBERS),
     command("ZRANGEBYSCORE", "zset", "-inf", NUMBERS, "LIMIT", 0, 2),
     command("ZREMRANGEBYRANK", "zset", 0, st.sampled_from([-1, -2, -3, -9])),
+    command("ZREMRANGEBYSCORE", "zset", "-inf", NUMBERS),
 )
 STREAMS = st.one_of(
     command("XADD", LANE, "*", "m", MEMBERS),

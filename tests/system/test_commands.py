@@ -138,13 +138,17 @@ def place() -> Iterator[Place]:
             place.stop()
 
 
+def children_of(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for child in " ".join(file.read_text() for file in files).split()]
+
+
 def child_of(process: subprocess.Popen[str], words: str) -> int:
     """The process id of the child whose command line holds `words`."""
-    children = Path(f"/proc/{process.pid}/task").glob("*/children")
-    for pid in " ".join(file.read_text() for file in children).split():
+    for pid in children_of(process.pid):
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         if words in line:
-            return int(pid)
+            return pid
     raise OSError(f"no child runs {words}")
 
 
@@ -198,6 +202,33 @@ def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
     up.send_signal(signal.SIGINT)
     assert up.wait(WAIT_S) == 0
     assert "Traceback" not in place.log("up")
+
+
+def test_up_passes_sighup_on_to_every_worker_and_a_new_one_begins_with_the_change(
+    place: Place,
+) -> None:
+    place.simulate()
+    file = place.folder / "kaskad.toml"
+    file.write_text(file.read_text().replace("# workers = 1", "workers = 2"))
+    up = place.start("up")
+    read_until(up, "Stop it with ctrl-C.")
+    file.write_text(file.read_text().replace('"KASKAD_SHOP_KEY"', '"INFOBIP_API_KEY"'))
+    up.send_signal(signal.SIGHUP)
+    workers_and_dispatcher = 3
+    until(
+        lambda: place.log("up").count("configuration_taken_over") == workers_and_dispatcher,
+        "every worker and the dispatcher took it over",
+    )
+    key = SECRETS["INFOBIP_API_KEY"]
+    sent = [place.call("/v1/messages", HELLO, key)["outcome"] for _ in range(20)]
+    assert set(sent) == {"accepted"}
+    (worker, *_) = children_of(child_of(up, "cli serve"))
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: "process_ended" in place.log("up"), "the worker is missed")
+    sent = [place.call("/v1/messages", HELLO, key)["outcome"] for _ in range(20)]
+    assert set(sent) == {"accepted"}
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(WAIT_S) == 0
 
 
 def test_up_ends_when_a_role_can_never_start(place: Place) -> None:

@@ -91,8 +91,14 @@ ENV = {
 }
 
 
-def settings(server: str = "", shards: int = 1) -> Settings:
+def settings(
+    server: str = "", shards: int = 1, changed: Mapping[str, str] | None = None
+) -> Settings:
+    """`changed`: texts of the file, and what stands there instead."""
     text = CONFIG.format(server=server, shards=shards)
+    for old, new in (changed or {}).items():
+        assert old in text
+        text = text.replace(old, new)
     return configuration.parse(text, Path("/nowhere/kaskad.toml"), ENV)
 
 
@@ -309,13 +315,15 @@ class World:
 Test = Callable[..., Awaitable[None]]
 
 
-def with_ingress(server: str = "", shards: int = 1) -> Callable[[Test], Callable[..., None]]:
+def with_ingress(
+    server: str = "", shards: int = 1, changed: Mapping[str, str] | None = None
+) -> Callable[[Test], Callable[..., None]]:
     """Runs `async def test(world)` on uvloop; `server` is TOML for that table."""
 
     def decorate(test: Test) -> Callable[..., None]:
         @functools.wraps(test)
         def run(redis_url: str, **fixtures: Any) -> None:
-            uvloop.run(_run(test, redis_url, settings(server, shards), fixtures))
+            uvloop.run(_run(test, redis_url, settings(server, shards, changed), fixtures))
 
         parameters = list(inspect.signature(test).parameters.values())[1:]
         url = inspect.Parameter("redis_url", inspect.Parameter.KEYWORD_ONLY)

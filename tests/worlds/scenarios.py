@@ -16,6 +16,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
     cancelled                    the app cancels
+    gone viber                   nobody sends for the provider any more
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
     wait 16m                     time goes on, and nothing happens
 
@@ -137,6 +138,8 @@ def happen(world: World, words: list[str]) -> Effects:
         return world.timer({name: T0 + milliseconds(since) for name, since in away})
     if verb == "cancelled":
         return world.happen(events.Cancelled())
+    if verb == "gone":
+        return world.happen(events.ProviderGone(rest[0]))
     step, more = int(rest[0]), rest[1:]
     return (
         _report(world, step, more) if verb == "report" else world.happen(EVENTS[verb](step, more))

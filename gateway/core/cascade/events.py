@@ -16,7 +16,9 @@ from gateway.core.effects import Effects
 from gateway.core.policy import NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
+from providers.contract import Fault
 
+PROVIDER_REMOVED = Fault("provider_removed", "provider_removed", True)
 _RECEIPT_STATUS = {
     "expired": StepStatus.EXPIRED,
     "undelivered": StepStatus.UNDELIVERED,
@@ -34,7 +36,15 @@ def advance(
     now_ms: int,
 ) -> Effects:
     """Applies one event. An impossible or outdated one returns effects with `changed` False."""
+    policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms)
+    _happen(change, event)
+    if change.effects.changed:
+        message.updated_ms = max(message.updated_ms, now_ms)
+    return change.effects
+
+
+def _happen(change: Change, event: ev.Event) -> None:
     match event:  # the frequent ones first: the cases are tried in turn
         case ev.Reported():
             _reported(change, event)
@@ -52,15 +62,14 @@ def advance(
             _lost_answer(change, event.step)
         case ev.NotKnown():
             _not_known(change, event.step)
+        case ev.ProviderGone():
+            _provider_gone(change, event.provider)
         case ev.TimerDue():
             _timer_due(change, event)
         case ev.Cancelled():
             _cancelled(change)
         case _:
             assert_never(event)
-    if change.effects.changed:
-        message.updated_ms = max(message.updated_ms, now_ms)
-    return change.effects
 
 
 def needs_people(
@@ -116,11 +125,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     change.effects.changed = True
     change.effects.submit = True
     step.status = StepStatus.SENDING
-    attempt = step.attempt
-    if attempt is None or attempt.candidate != step.chosen:
-        series = attempt.series + 1 if attempt is not None else 0
-        attempt = Attempt(step.chosen, series, first_claimed_ms=change.now_ms)
-        step.attempts.append(attempt)
+    attempt = change.attempt_for(step)
     attempt.claims += 1
     attempt.claimed_ms = change.now_ms
 
@@ -133,7 +138,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         attempt.provider_id = accepted.provider_id
         change.effects.changed = True
     unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
-    can_look_up = change.policy.providers[step.provider_of(attempt)].can_look_up
+    can_look_up = change.policy.provider(step.provider_of(attempt)).can_look_up
     if accepted.again and unanswered and can_look_up:
         # Charging for one that was refused, and waiting for its receipt, was found by the fault
         # bench (2026-11-22): a code refused in an answer that was lost, and sent again.
@@ -154,7 +159,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
     attempt.refusals += not refused.fault.permanent
     if step.status == StepStatus.UNKNOWN:
         step.status = StepStatus.SENDING  # its answer was lost and is known after all
-    used_up = attempt.refusals >= change.policy.providers[step.provider_of(attempt)].attempts_max
+    used_up = attempt.refusals >= change.policy.provider(step.provider_of(attempt)).attempts_max
     if refused.fault.permanent or used_up or change.stopped(refused.step):
         change.fail(refused.step, step, attempt, StepStatus.REJECTED)
     else:
@@ -214,7 +219,7 @@ def _not_known(change: Change, index: int) -> None:
 
 def _may_send_again(change: Change, index: int, step: Step, attempt: Attempt) -> bool:
     """Whether a step whose answer was lost has tries left, and a reason to be sent."""
-    attempts_max = change.policy.providers[step.provider_of(attempt)].attempts_max
+    attempts_max = change.policy.provider(step.provider_of(attempt)).attempts_max
     return attempt.lost < attempts_max and not change.stopped(index)
 
 
@@ -227,6 +232,8 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     work = change.work(index, step, attempt)
     if work.provider != reported.provider:
         return
+    if not attempt.claimed_ms:
+        return  # it ended before anybody sent it
     of_latest = attempt is step.attempt and reported.series == attempt.series
     if not of_latest and receipt.status not in ("delivered", "seen"):
         return  # of a reference the provider refused at once, which was sent again under another
@@ -246,6 +253,15 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
+
+
+def _provider_gone(change: Change, provider: str) -> None:
+    step = change.message.step
+    if step.status != StepStatus.QUEUED or step.provider != provider:
+        return
+    attempt = change.attempt_for(step)
+    attempt.fault = PROVIDER_REMOVED
+    change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
 
 
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:

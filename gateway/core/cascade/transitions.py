@@ -57,6 +57,15 @@ class Change:
         step = self.step(index)
         return step, step.attempt if step is not None else None
 
+    def attempt_for(self, step: Step) -> Attempt:
+        """The attempt of the chosen candidate, a new one where the latest is another's."""
+        attempt = step.attempt
+        if attempt is None or attempt.candidate != step.chosen:
+            series = attempt.series + 1 if attempt is not None else 0
+            attempt = Attempt(step.chosen, series, first_claimed_ms=self.now_ms)
+            step.attempts.append(attempt)
+        return attempt
+
     def work(self, index: int, step: Step, attempt: Attempt) -> Work:
         """The attempt as settlement looks at it."""
         provider = step.provider_of(attempt)

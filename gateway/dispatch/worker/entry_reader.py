@@ -35,11 +35,11 @@ READ_TOGETHER_S = 1.0  # a shard that says nothing for so long is read without t
 class EntryReader:
     def __init__(self, deps: DispatchDeps, provider: str, shards: Shards) -> None:
         self._deps = deps
-        self._provider = provider
         self._shards = shards
         every = range(deps.store.shards)
+        self._names = deps.store.policy.names_of(provider)
         self._lanes: list[dict[str, Category]] = [
-            {keys_of(shard).lane(provider, category): category for category in CATEGORIES}
+            {keys_of(shard).lane(name, category): category for name, category in self._wanted()}
             for shard in every
         ]
         self._place = {
@@ -134,8 +134,7 @@ class EntryReader:
     async def check(self, shard: int) -> None:
         """Makes what is missing of a shard's lanes, and finds what is pending under our name
         unknown to us. Raises RedisUnavailable; may be repeated."""
-        wanted = [(self._provider, category) for category in CATEGORIES]
-        await lanes.ensure_groups(self._deps.redis, shard, wanted)
+        await lanes.ensure_groups(self._deps.redis, shard, self._wanted())
         async with self._pending[shard]:
             await self._recount(shard)
 
@@ -158,6 +157,10 @@ class EntryReader:
                     break
                 taken += self._news(waitings)
         return taken
+
+    def _wanted(self) -> list[tuple[str, Category]]:
+        """The lanes of a shard, those of earlier names too: what waits there is ours to send."""
+        return [(name, category) for category in CATEGORIES for name in self._names]
 
     async def _read(
         self, shards: Sequence[int], wanted: Sequence[tuple[str, int]]

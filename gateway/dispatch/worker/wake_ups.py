@@ -86,7 +86,11 @@ class WakeUps:
         wanted: Callable[[], Awaitable[None]],
     ) -> None:
         """Wakes when a lane has something new, and listens again once that is `wanted`."""
-        names = [keys_of(shard).lane(self._provider, category) for category in categories]
+        names = [
+            keys_of(shard).lane(name, category)
+            for name in self._deps.store.policy.names_of(self._provider)
+            for category in categories
+        ]
         ids: list[bytes] = []
 
         async def turn() -> bool:

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from gateway.failpoints import failpoint
+from gateway.ingress.api.refused_callbacks import RefusedCallbacks
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.batcher import Batcher
 from gateway.ingress.http.asgi import to_json
@@ -31,7 +32,7 @@ from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
 from providers.http.adapter import Adapter
-from providers.http.callback_proofs import CallbackAuth, verify
+from providers.http.callback_proofs import CallbackAuth, carries_proof, verify
 
 QUERY_FIELDS_MAX = 64
 
@@ -62,34 +63,39 @@ class CallbackEndpoint:
     ) -> None:
         self._store = store
         self._adapters = adapters
-        self._auths = auths
         self._metrics = metrics
         self._now_ms = now_ms
+        self._refused = RefusedCallbacks(metrics, now_ms)
         self._body_bytes_max = body_bytes_max
         self._watch = RejectionWatch(store.redis, now_ms, metrics.count_pause)
         self._providers = list(adapters)
-        self._queries = {
-            name: f"token={quote(auth.token, safe='')}".encode()
-            for name, auth in auths.items()
-            if auth.token is not None
-        }
+        self.take_over(auths)
         # One queue a provider, in the place of shards: a receipt's shard is found by the store.
         self.batcher: Batcher[Receipt, bool] = Batcher(
             len(self._providers), self._apply, batch_max=BATCH_MAX
         )
 
+    def take_over(self, auths: Mapping[str, CallbackAuth]) -> None:
+        """What callbacks must carry from the next one on."""
+        self._auths = auths
+        self._queries = {
+            name: f"token={quote(auth.token, safe='')}".encode()
+            for name, auth in auths.items()
+            if auth.token is not None
+        }
+
     async def take(self, request: Request) -> None:
-        name = request.parameters["provider"]
+        name = self._store.policy.present(request.parameters["provider"])
         adapter, auth = self._adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
         usual = self._queries.get(name)  # the query as we wrote it into the callback's address
         proven = usual is not None and hmac.compare_digest(usual, request.query)
-        if not proven and auth.hmac is None and not _is_proven(auth, request, b""):
-            raise _unproven(auth)
+        if not proven and auth.hmac is None:
+            self._prove(name, auth, request, b"")
         body = await request.body(self._body_bytes_max)
-        if not proven and auth.hmac is not None and not _is_proven(auth, request, body):
-            raise _unproven(auth)
+        if not proven and auth.hmac is not None:
+            self._prove(name, auth, request, body)
         content_type = (request.header(b"content-type") or b"").decode("latin-1")
         try:
             read = adapter.receipts(body, content_type)
@@ -99,6 +105,16 @@ class CallbackEndpoint:
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
         await request.respond(200, to_json(self._result_of(name, read.faults, results)))
+
+    def _prove(self, name: str, auth: CallbackAuth, request: Request, body: bytes) -> None:
+        """Raises Refusal, noted, when the request carries none of the proofs."""
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in request.headers}
+        query = _query(request.query)
+        if verify(auth, headers, query, body):
+            return
+        carried = carries_proof(auth, headers, query)
+        self._refused.note(name, "wrong_proof" if carried else "no_proof", request.peer)
+        raise _unproven(auth)
 
     def _result_of(
         self, name: str, unread: Sequence[str], results: Sequence[bool | Exception]
@@ -119,6 +135,8 @@ class CallbackEndpoint:
                 applied += 1
             else:
                 parked += 1
+        if results:
+            self._metrics.last_receipt.labels(name).set(self._now_ms() / 1000)
         for what, number in (("applied", applied), ("parked", parked), ("fault", faults)):
             if number:
                 self._metrics.count_receipts(name, what, number)
@@ -136,11 +154,6 @@ class CallbackEndpoint:
         await self._watch.saw(name, receipts)
         parked = {id(receipt) for receipt in taken.unmatched}
         return [id(receipt) not in parked for receipt in receipts]
-
-
-def _is_proven(auth: CallbackAuth, request: Request, body: bytes) -> bool:
-    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in request.headers}
-    return verify(auth, headers, _query(request.query), body)
 
 
 def _query(raw: bytes) -> dict[str, str]:

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from gateway import telemetry
+from gateway.core.policy import Policy
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
@@ -55,7 +56,7 @@ from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
-from gateway.store import snapshots
+from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
 _log = structlog.get_logger("ingress")
@@ -68,9 +69,11 @@ class Ingress:
         self, settings: Settings, store: Store, now_ms: Callable[[], int], process: str
     ) -> None:
         limits = settings.server
+        self._store = store
         self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
+        self._providers = (*store.policy.providers, *store.policy.former)
         self.metrics = Metrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
@@ -158,14 +161,25 @@ class Ingress:
     # --- life ---
 
     async def keep_publishing(self) -> None:
-        """Publishes this worker's metrics until it is cancelled."""
+        """Publishes until it is cancelled."""
         while True:
             try:
-                snapshot = telemetry.snapshot(self.metrics.registry, self._process)
-                await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
+                await self.publish()
             except RedisError:
                 self.metrics.snapshots_failed.inc()
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
+
+    async def publish(self) -> None:
+        """This worker's metrics, and which providers it has. Raises RedisUnavailable."""
+        snapshot = telemetry.snapshot(self.metrics.registry, self._process)
+        await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
+        await providers.announce(self._redis, self._providers, self._now_ms())
+
+    def take_over(self, settings: Settings, policy: Policy) -> None:
+        """A changed configuration, from the next request on."""
+        self._store.policy = policy
+        self.authority.take_over(settings)
+        self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""

@@ -60,6 +60,10 @@ class Authority:
         self._now_ms = now_ms
         self._remembered: dict[bytes, tuple[Principal | None, int]] = {}
 
+    def take_over(self, settings: Settings) -> None:
+        """The apps of a changed configuration, from the next request on."""
+        self._configured = configured_keys(settings)
+
     async def require(self, authorization: bytes | None, scope: Scope) -> Principal:
         """The principal of a request, by its header. Raises Refusal (401, 403) and
         RedisUnavailable."""

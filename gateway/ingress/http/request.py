@@ -69,6 +69,12 @@ class Request:
         return cast("bytes", self._scope["query_string"])
 
     @property
+    def peer(self) -> str:
+        """The address at the other end of the connection: the caller's, or a proxy's."""
+        client = self._scope.get("client")
+        return "" if client is None else str(client[0])
+
+    @property
     def media_type(self) -> str:
         """The content type in lower case without parameters; empty when there is none."""
         value = self.header(b"content-type")

@@ -4,10 +4,11 @@ With several workers each has a listening socket of its own (SO_REUSEPORT, so th
 connections evenly), which the watching process opened before and keeps open: while a worker is gone
 its callers wait in the socket's queue, and its successor serves them.
 
-SIGTERM or SIGINT: no new connections, event streams and NDJSON streams end, requests finish, what
-was taken becomes durable; after `server.stop_within` what is left is cut off. A worker that dies is
-started again, for ever, with a growing, bounded delay. Workers end when the process that watches
-them does. An address that cannot be bound is a ConfigurationError.
+SIGHUP: every worker reads the configuration again. SIGTERM or SIGINT: no new connections, event
+streams and NDJSON streams end, requests finish, what was taken becomes durable; after
+`server.stop_within` what is left is cut off. A worker that dies is started again, for ever, with a
+growing, bounded delay. Workers end when the process that watches them does. An address that cannot
+be bound is a ConfigurationError.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ import uvicorn
 import uvloop
 from msgspec.structs import replace
 
-from gateway import memory, telemetry
-from gateway.core.policy import Policy
+from gateway import hangup, memory, telemetry
 from gateway.errors import ConfigurationError
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.protocol import keep_looking, limited, limits_of
@@ -34,6 +34,7 @@ from gateway.ingress.http.workers import Workers
 from gateway.redis.asyncio_driver import open_client
 from gateway.redis.client import LIMITS_DEFAULT
 from gateway.settings.bootstrap import load_prices, policy_of, retention_of
+from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store.store import Store
 
@@ -45,8 +46,14 @@ PARENT_LOOK_S = 1.0
 _log = structlog.get_logger("ingress")
 
 
-def run(settings: Settings, *, ready: Callable[[str, int], None] | None = None) -> None:
+def run(
+    settings: Settings,
+    *,
+    ready: Callable[[str, int], None] | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> None:
     """Serves until SIGTERM or SIGINT. `ready(host, port)` is called once, when all workers serve.
+    On SIGHUP `read` gives the settings as they are now; None: they never change.
 
     Raises ConfigurationError: no `redis.url` (an embedded Redis is started by the caller, who then
     gives its URL), an unusable price file, or an address that cannot be bound.
@@ -57,6 +64,7 @@ def run(settings: Settings, *, ready: Callable[[str, int], None] | None = None) 
             "KASKAD_REDIS_URL, or use `kaskad up`."
         )
     policy = policy_of(settings, load_prices(settings))
+    configuration = Configuration(settings, policy, read or (lambda: settings))
     sockets = listen(settings.server.host, settings.server.port, settings.server.workers)
     host, port = sockets[0].getsockname()[:2]
 
@@ -65,15 +73,17 @@ def run(settings: Settings, *, ready: Callable[[str, int], None] | None = None) 
             ready(host, port)
 
     if len(sockets) == 1:
-        uvloop.run(serve(settings, policy, sockets[0], up))
+        uvloop.run(serve(configuration, sockets[0], up))
         return
 
     def worker(index: int, worker_up: Callable[[], None]) -> None:
         for other in sockets[:index] + sockets[index + 1 :]:
             other.close()
-        uvloop.run(serve(settings, policy, sockets[index], worker_up))
+        uvloop.run(serve(configuration, sockets[index], worker_up))
 
-    Workers(len(sockets), worker, settings.server.stop_within_ms / 1000).run(up)
+    stop_within_s = settings.server.stop_within_ms / 1000
+    # The process that watches takes a change over too: what it forks later begins with it.
+    Workers(len(sockets), worker, stop_within_s, configuration.take_over).run(up)
 
 
 def listen(host: str, port: int, count: int) -> list[socket.socket]:
@@ -104,10 +114,9 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
     return sockets
 
 
-async def serve(
-    settings: Settings, policy: Policy, sock: socket.socket, up: Callable[[], None]
-) -> None:
+async def serve(configuration: Configuration, sock: socket.socket, up: Callable[[], None]) -> None:
     """One worker, until SIGTERM or SIGINT, or until its parent is gone."""
+    settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
     limits = replace(LIMITS_DEFAULT, sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max))
@@ -116,13 +125,13 @@ async def serve(
         store = Store(redis, policy, shards=shards, retention=retention_of(settings))
         async with open_ingress(settings, store, now_ms=now_ms, process=process) as app:
             memory.freeze()
-            await _serve_http(app, settings, sock, up)
+            await _serve_http(app, configuration, sock, up)
 
 
 async def _serve_http(
-    app: Ingress, settings: Settings, sock: socket.socket, up: Callable[[], None]
+    app: Ingress, configuration: Configuration, sock: socket.socket, up: Callable[[], None]
 ) -> None:
-    limits = settings.server
+    limits = configuration.settings.server
     server = _Server(
         uvicorn.Config(
             app,
@@ -145,16 +154,33 @@ async def _serve_http(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    hung_up = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    hangup.release()
     watchers = [
+        asyncio.create_task(_keep_configured(app, configuration, hung_up)),
         asyncio.create_task(keep_looking(server.server_state)),
         asyncio.create_task(_watch_parent(stop)),
     ]
     try:
         await server.serve(sockets=[sock])
     finally:
+        hangup.hold()
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
+
+
+async def _keep_configured(
+    app: Ingress, configuration: Configuration, hung_up: asyncio.Event
+) -> None:
+    """Takes changes over until it is cancelled."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        if await asyncio.to_thread(configuration.take_over):
+            app.take_over(configuration.settings, configuration.policy)
+            _log.info("configuration_taken_over")
 
 
 class _Server(uvicorn.Server):

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
+from gateway import hangup
 from gateway.backoff import Backoff
 from gateway.supervisor import Child, Supervisor
 
@@ -22,6 +23,7 @@ RESTART_DELAY_MAX_S = 10.0
 KILL_AFTER_S = 5.0  # beyond the workers' own limit
 
 _UP = b"u"
+_HUNG_UP = b"h"
 
 Body = Callable[[int, Callable[[], None]], None]
 
@@ -48,10 +50,15 @@ class _Fork:
 class Workers:
     """`count` children that each run `body(index, up)`; `up` says that the child serves."""
 
-    def __init__(self, count: int, body: Body, stop_within_s: float) -> None:
+    def __init__(
+        self, count: int, body: Body, stop_within_s: float, changed: Callable[[], bool]
+    ) -> None:
+        """On SIGHUP `changed` is asked, and with True the children get the signal too."""
         self._body = body
+        self._changed = changed
         self._missing = count
         self._up_read, self._up_write = os.pipe()
+        self._hung_up_read, self._hung_up_write = os.pipe()
         self._supervisor = Supervisor(
             [
                 Child(
@@ -74,15 +81,22 @@ class Workers:
         def stop(_number: int, _frame: object) -> None:
             self._supervisor.ask_to_stop()
 
+        def hang_up(_number: int, _frame: object) -> None:
+            os.write(self._hung_up_write, _HUNG_UP)
+
         self._supervisor.listen(self._up_read, partial(self._hear_up, ready))
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._supervisor.listen(self._hung_up_read, self._hear_hang_up)
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+        before = {number: signal.signal(number, each) for number, each in handlers.items()}
+        hangup.release()
         try:
             self._supervisor.run()
         finally:
+            hangup.hold()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            os.close(self._up_read)
-            os.close(self._up_write)
+            for fd in (self._up_read, self._up_write, self._hung_up_read, self._hung_up_write):
+                os.close(fd)
 
     def _hear_up(self, ready: Callable[[], None]) -> None:
         said = len(os.read(self._up_read, 4096))
@@ -91,12 +105,19 @@ class Workers:
             if self._missing <= 0:
                 ready()
 
+    def _hear_hang_up(self) -> None:
+        os.read(self._hung_up_read, 4096)
+        if self._changed():
+            self._supervisor.send(signal.SIGHUP)
+
     def _fork(self, index: int) -> _Fork:
         sys.stdout.flush()
         sys.stderr.flush()
+        hangup.hold()  # the child listens once it serves
         pid = os.fork()
         if pid == 0:
             self._be_child(index)
+        hangup.release()
         return _Fork(pid)
 
     def _be_child(self, index: int) -> None:
@@ -106,6 +127,7 @@ class Workers:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             os.close(self._up_read)
+            os.close(self._hung_up_read)
             self._supervisor.close()
             self._body(index, self._say_up)
             code = 0

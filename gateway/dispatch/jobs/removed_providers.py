@@ -1,0 +1,114 @@
+"""Ends what waits for providers that nothing is sent to any more: removed ones and retired ones.
+
+No worker reads their lanes, so what waits there would wait for its time to be over. A provider is
+removed once no process has it (`gateway.store.providers`); a retired one is known as such at once.
+A step that is being sent is looked at again, or has lost its answer, as in `recovery`. While a
+shard is unavailable, it is tried again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import structlog
+import trio
+
+from gateway.core.events import ProviderGone
+from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.dispatch.worker import claim
+from gateway.dispatch.worker.claim import Entry
+from gateway.store import lanes, pauses, providers
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from gateway.store.lanes import Waiting
+from providers.contract import Category
+
+LOOK_S = 1.0  # between two looks, give or take a quarter: dispatchers share the work
+READ_COUNT = 200  # entries of a lane at once
+
+_log = structlog.get_logger("dispatch")
+
+
+async def run(deps: DispatchDeps) -> None:
+    """Says which providers this dispatcher has and looks after the lanes of the others, until
+    cancelled."""
+    removed: set[str] = set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_keep_looking, deps, removed)
+        for shard in range(deps.store.shards):
+            nursery.start_soon(_keep_ending, deps, shard, removed)
+
+
+async def find(deps: DispatchDeps) -> list[str]:
+    """The providers that nobody sends for. Raises RedisUnavailable."""
+    policy, now_ms = deps.store.policy, deps.clock()
+    await providers.announce(deps.redis, (*policy.providers, *policy.former), now_ms)
+    removed = await providers.gone(deps.redis, now_ms)
+    for name in removed:
+        await pauses.delete(deps.redis, name)
+    return removed + [name for name, rule in policy.providers.items() if rule.retired]
+
+
+async def end(deps: DispatchDeps, shard: int, provider: str) -> bool:
+    """Ends what waits for a provider in a shard; whether there may be more. Raises
+    RedisUnavailable."""
+    keys = keys_of(shard)
+    places = {
+        keys.lane(name, category): (name, category)
+        for name in deps.store.policy.names_of(provider)
+        for category in CATEGORIES
+    }
+    states = await lanes.states(deps.redis, list(places), deps.clock())
+    filled = [lane for lane, state in zip(places, states, strict=True) if state.length]
+    if not filled:
+        return False
+    await lanes.ensure_groups(deps.redis, shard, [places[lane] for lane in filled])
+    ours = await lanes.held(deps.redis, deps.consumer, filled)
+    if len(ours) < READ_COUNT:
+        found = await lanes.read(deps.redis, deps.consumer, [(n, READ_COUNT) for n in filled])
+        ours += [waiting for waitings in found.values() for waiting in waitings]
+    deads = [w for lane in filled for w in await lanes.take_over(deps.redis, deps.consumer, lane)]
+    category_of = {lane: category for lane, (_, category) in places.items()}
+    ended = await _end(deps, provider, _entries(ours, category_of, shard), dead=False)
+    ended += await _end(deps, provider, _entries(deads, category_of, shard), dead=True)
+    if ended:
+        _log.warning("ended what waited for a provider that is gone", provider=provider, n=ended)
+        deps.metrics.provider_removed.inc(ended)
+    return ended > 0
+
+
+async def _end(deps: DispatchDeps, provider: str, entries: Sequence[Entry], *, dead: bool) -> int:
+    if not entries:
+        return 0
+    now_ms = deps.clock()
+    resolved = await claim.resolve(deps.store, provider, entries, now_ms, dead=dead)
+    gone = ProviderGone(provider)
+    items = [Item(entry.message_id, gone, entry.at) for entry in resolved.queued]
+    return sum(done.effects.changed for done in await deps.store.apply(items, now_ms))
+
+
+async def _keep_looking(deps: DispatchDeps, removed: set[str]) -> None:
+    async def turn() -> float:
+        found = await find(deps)
+        removed.clear()
+        removed.update(found)
+        return LOOK_S * (0.75 + random.random() / 2)
+
+    await deps.redis_retry("removed providers").for_ever(turn)
+
+
+async def _keep_ending(deps: DispatchDeps, shard: int, removed: set[str]) -> None:
+    async def turn() -> float:
+        more = [await end(deps, shard, provider) for provider in sorted(removed)]
+        return 0.0 if any(more) else LOOK_S * (0.75 + random.random() / 2)
+
+    await deps.redis_retry("removed providers").for_ever(turn)
+
+
+def _entries(
+    waitings: Sequence[Waiting], category_of: dict[str, Category], shard: int
+) -> list[Entry]:
+    """One entry a message; another of the same message is looked at next time."""
+    by_id = {w.message_id: w for w in reversed(waitings)}
+    return [Entry(id_, w.at, category_of[w.at.lane], shard) for id_, w in by_id.items()]

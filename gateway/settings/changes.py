@@ -1,0 +1,101 @@
+"""A configuration that is read again while its role runs: what of it is taken over at once.
+
+Rates, callback proofs, apps, routes, categories, caps and the price list are; everything else stays
+as it is until a restart, and is named. A route that names a provider which is not running yet would
+have nobody to send for it, so the routes then wait for the restart too. Nothing of a faulty file is
+taken. Messages under way keep the steps and prices they were accepted with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from gateway.core.policy import Policy
+from gateway.errors import ConfigurationError
+from gateway.settings.bootstrap import load_prices, policy_of
+from gateway.settings.file import Settings
+from gateway.settings.tables import Document
+
+LIVE_TABLES = ("apps", "caps", "routes", "categories")
+PRICE_FILE = ("prices", "file")
+
+_log = structlog.get_logger("settings")
+
+
+class Configuration:
+    """What a role runs with: `settings` and `policy` are replaced as wholes, and only here.
+
+    `read` reads the file again, as the role first did."""
+
+    def __init__(self, settings: Settings, policy: Policy, read: Callable[[], Settings]) -> None:
+        self.settings = settings
+        self.policy = policy
+        self._read = read
+
+    def take_over(self) -> bool:
+        """Reads the file again; False when it is faulty: every fault is logged, nothing changes.
+
+        Reads files, so it belongs into a thread where a loop turns."""
+        try:
+            settings, waiting = taken_over(self.settings, self._read())
+            policy = policy_of(settings, load_prices(settings))
+        except ConfigurationError as error:
+            for fault in str(error).splitlines():
+                _log.error("configuration_refused", fault=fault)
+            return False
+        self.settings, self.policy = settings, policy
+        for warning in settings.warnings:
+            _log.warning("start_check", warning=warning)
+        for key in waiting:
+            _log.warning("needs_a_restart", key=key)
+        return True
+
+
+def taken_over(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
+    """The settings that hold from now on, and the keys of what needs a restart. Pure."""
+    named = {step.provider for route in read.routes.values() for step in route.steps}
+    live: dict[str, Any] = {name: getattr(read, name) for name in LIVE_TABLES}
+    waiting: list[str] = []
+    if not named <= running.providers.keys():
+        for name in ("routes", "categories"):
+            del live[name]
+            waiting += [name] if getattr(read, name) != getattr(running, name) else []
+    providers = dict(running.providers)
+    for name in {**running.providers, **read.providers}:
+        before, now = running.providers.get(name), read.providers.get(name)
+        if before is None or now is None or type(before) is not type(now):
+            waiting.append(f"providers.{name}")
+            continue
+        differing = list(_differing(before, now))
+        taken = {field: getattr(now, field) for field, _ in differing if _is_live(field)}
+        providers[name] = replace(before, **taken)
+        waiting += [f"providers.{name}.{key}" for field, key in differing if not _is_live(field)]
+    for table in Document.__struct_fields__:
+        if table not in ("providers", *LIVE_TABLES):
+            changes = _differing(getattr(running, table), getattr(read, table))
+            waiting += [f"{table}.{key}" for field, key in changes if (table, field) != PRICE_FILE]
+    return replace(
+        running,
+        providers=providers,
+        prices=replace(running.prices, file=read.prices.file),
+        secrets=running.secrets.with_(read.secrets),
+        warnings=read.warnings,
+        **live,
+    ), waiting
+
+
+def _is_live(field: str) -> bool:
+    """Of a provider's table: its rate, and what its callbacks must carry."""
+    return field == "rate_per_s" or field.startswith("callback_")
+
+
+def _differing(before: msgspec.Struct, now: msgspec.Struct) -> Iterator[tuple[str, str]]:
+    """The fields that differ, each with its key in the file."""
+    for field in msgspec.structs.fields(type(before)):
+        if getattr(before, field.name) != getattr(now, field.name):
+            yield field.name, field.encode_name

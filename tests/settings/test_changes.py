@@ -1,0 +1,160 @@
+"""A changed configuration: what is taken over at once, and what waits for a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+from structlog.testing import capture_logs
+
+from gateway.settings import changes
+from gateway.settings import file as settings
+from gateway.settings.bootstrap import (
+    callback_auths_of,
+    connect_provider,
+    load_prices,
+    policy_of,
+    reconfigure_provider,
+)
+from gateway.settings.changes import Configuration, taken_over
+from gateway.settings.file import Settings
+from providers.http.client import HttpProvider
+
+ENV = {"KEY": "k", "NEW": "new-token", "OLD": "old-token", "SHOP": "shop-key", "BANK": "bank-key"}
+TEXT = """
+[server]
+port = 8080
+[[apps]]
+name = "shop"
+key_env = "SHOP"
+[providers.viber]
+kind = "infobip-viber"
+base_url = "http://127.0.0.1:1"
+api_key_env = "KEY"
+sender = "Shop"
+rate = "500/s"
+callback_token_env = "OLD"
+[routes.r]
+steps = [{ provider = "viber", wait = "15m" }]
+[categories.otp]
+route = "r"
+[[caps]]
+name = "c"
+limit = 2
+window = "1d"
+[prices]
+file = "prices.csv"
+"""
+PRICES = """provider,prefix,category,cost,sell,currency,valid_from
+viber,,,0.0100,0.0125,EUR,2026-01-01
+"""
+SMS = TEXT[TEXT.index("[providers.viber]") : TEXT.index("[routes")].replace("viber", "sms")
+
+
+def read(text: str) -> Settings:
+    return settings.parse(text, Path("/etc/kaskad/k.toml"), ENV)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "taken"),
+    [
+        ('"500/s"', '"7/s"', lambda s: s.providers["viber"].rate_per_s == 7),
+        ('"OLD"', '["NEW", "OLD"]', lambda s: callback_auths_of(s)["viber"].token == "new-token"),
+        ('"15m"', '"1m"', lambda s: s.routes["r"].steps[0].wait_ms == 60_000),
+        ('route = "r"', 'route = "r"\nttl = "1m"', lambda s: s.categories["otp"].ttl_ms == 60_000),
+        ("limit = 2", "limit = 3", lambda s: s.caps[0].limit == 3),
+        ('"prices.csv"', '"new.csv"', lambda s: s.prices.file.name == "new.csv"),
+        ('"SHOP"', '"BANK"', lambda s: s.app_keys() == {"shop": "bank-key"}),
+        ("[[apps]]", "[[apps]]\nname = 'b'\n[[apps]]", lambda s: len(s.apps) == 2),
+    ],
+)
+def test_it_is_taken_over_at_once(old: str, new: str, taken: Callable[[Settings], bool]) -> None:
+    running, waiting = taken_over(read(TEXT), read(TEXT.replace(old, new, 1)))
+    assert taken(running)
+    assert waiting == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keys"),
+    [
+        ("8080", "8080\nworkers = 2\nbacklog_max = 7", ["server.workers", "server.backlog_max"]),
+        ('"Shop"', '"A"\ntimeout = "1s"', ["providers.viber.sender", "providers.viber.timeout"]),
+        ('"infobip-viber"', '"infobip-sms"', ["providers.viber.kind"]),
+        ('"Shop"', '"Shop"\nretired = true', ["providers.viber.retired"]),
+        ("[routes.r]", SMS + "[routes.r]", ["providers.sms"]),
+        ('file = "prices.csv"', 'baseline = "viber"', ["prices.baseline"]),
+        ("[routes.r]", '[dedupe]\nwindow = "1d"\n[routes.r]', ["dedupe.window"]),
+        ("[routes.r]", '[lanes]\nlease = "20s"\n[routes.r]', ["lanes.lease"]),
+    ],
+)  # fmt: skip
+def test_it_waits_for_a_restart_and_is_named(old: str, new: str, keys: list[str]) -> None:
+    before = read(TEXT)
+    running, waiting = taken_over(before, read(TEXT.replace(old, new, 1)))
+    assert waiting == keys
+    assert running.server == before.server
+    assert running.providers == before.providers
+    assert (running.dedupe, running.lanes) == (before.dedupe, before.lanes)
+    assert running.prices.baseline == before.prices.baseline
+
+
+def test_a_route_of_a_provider_that_is_not_running_waits_with_it() -> None:
+    before = read(TEXT)
+    text = TEXT.replace("[routes.r]", SMS + "[routes.r]").replace(
+        '{ provider = "viber"', '{ provider = "sms" }, { provider = "viber"'
+    )
+    running, waiting = taken_over(before, read(text.replace("limit = 2", "limit = 3")))
+    assert waiting == ["routes", "providers.sms"]
+    assert (running.routes, running.caps[0].limit) == (before.routes, 3)
+
+
+def test_a_provider_that_is_no_longer_in_the_file_keeps_what_it_runs_with() -> None:
+    both = read(TEXT.replace("[routes.r]", SMS.replace("KEY", "BANK") + "[routes.r]"))
+    running, waiting = taken_over(both, read(TEXT))
+    assert waiting == ["providers.sms"]
+    assert running.providers == both.providers
+    assert running.secrets.get("BANK") == "bank-key"
+
+
+def test_a_faulty_file_or_price_list_is_refused_with_every_fault_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, prices = tmp_path / "k.toml", tmp_path / "prices.csv"
+    file.write_text(TEXT)
+    prices.write_text(PRICES)
+    first = settings.load(file, ENV)
+    held = Configuration(
+        first, policy_of(first, load_prices(first)), lambda: settings.load(file, ENV)
+    )
+    policy = held.policy
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(changes, "_log", structlog.get_logger())
+        file.write_text(TEXT.replace("limit = 2", "limit = 0").replace('"500/s"', "500"))
+        assert not held.take_over()
+        assert [log["event"] for log in logs] == ["configuration_refused"] * 2
+        file.write_text(TEXT)
+        prices.write_text(PRICES.replace("0.0100", "free"))
+        assert not held.take_over()
+        assert "prices.csv, line 2, cost" in logs[-1]["fault"]
+        assert (held.settings, held.policy) == (first, policy)
+        prices.write_text(PRICES.replace("0.0100", "0.0200"))
+        file.write_text(TEXT.replace("limit = 2", "limit = 3") + 'baseline = "viber"\n')
+        assert held.take_over()
+        assert (logs[-1]["event"], logs[-1]["key"]) == ("needs_a_restart", "prices.baseline")
+    assert (held.settings.caps[0].limit, held.settings.prices.baseline) == (3, "sms")
+    assert held.policy.caps[0].limit == 3
+
+
+def test_a_running_provider_is_told_of_its_rate_and_hands_the_new_token_out() -> None:
+    async def main() -> None:
+        provider = connect_provider(read(TEXT), "viber")
+        changed = TEXT.replace('"500/s"', '"7/s"').replace('"OLD"', '["NEW", "OLD"]')
+        reconfigure_provider(taken_over(read(TEXT), read(changed))[0], "viber", provider)
+        assert isinstance(provider, HttpProvider)
+        assert provider.config.rate_per_s == 7
+        assert provider.config.callback_url.endswith("/v1/callbacks/viber?token=new-token")
+        await provider.aclose()
+
+    trio.run(main)
