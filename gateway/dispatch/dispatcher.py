@@ -132,7 +132,7 @@ async def dispatch(
         task_status.started()
         return
     look_ups = {
-        name: LookUps(deps, provider)
+        name: LookUps(deps, provider, pauses)
         for name, provider in deps.providers.items()
         if provider.can_look_up
     }
@@ -170,7 +170,7 @@ def _start_background(
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):
-        nursery.start_soon(timers.run, deps, shard, ask)
+        nursery.start_soon(timers.run, deps, shard, ask, pauses)
         nursery.start_soon(unmatched_receipts.run, deps, shard)
         nursery.start_soon(events.run, deps, shard)
         for worker in working:

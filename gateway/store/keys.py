@@ -30,6 +30,7 @@ was accepted, is written in its id.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}probe:<provider>   string  0.5 s: who probes is found        dispatch
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -47,6 +48,10 @@ META = "{kaskad}meta"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
+
+
+def probe(provider: str) -> str:
+    return "{kaskad}probe:" + provider
 
 
 def campaigns_of(month: str) -> str:

@@ -190,6 +190,9 @@ class MemoryRedis(StreamCommands):
         self.touch(key)
         return len(made) - before
 
+    def do_hsetnx(self, key: bytes, field: bytes, value: bytes) -> Value:
+        return 0 if field in (self.value(key) or {}) else self.do_hset(key, field, value)
+
     def do_hdel(self, key: bytes, *fields: bytes) -> Value:
         found = self.value(key) or {}
         gone = sum(found.pop(field, None) is not None for field in fields)

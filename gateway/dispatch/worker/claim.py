@@ -92,12 +92,21 @@ def by_shard(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
 
 
 async def claim(
-    store: Store, provider: str, sender: str, entries: Sequence[Entry], now_ms: int, since: float
+    store: Store,
+    provider: str,
+    sender: str,
+    entries: Sequence[Entry],
+    now_ms: int,
+    since: float,
+    *,
+    away: bool = False,
 ) -> ClaimResult:
-    """Claims the current steps of entries of different messages, all of one provider's lanes."""
+    """Claims the current steps of entries of different messages, all of one provider's lanes.
+
+    `away`: the provider is, so none of them may be sent."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
-    event = Claimed(CURRENT, provider=provider)
+    event = Claimed(CURRENT, provider=provider, away=away)
     result = ClaimResult([], [], [])
     for applied in await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
