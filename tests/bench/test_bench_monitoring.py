@@ -25,7 +25,7 @@ ALERTS = MONITORING / "alerts.yml"
 SERIES = re.compile(r"\bkaskad_\w+")
 MATCHED = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
-SOURCES = ("core", "ingress", "dispatch")
+SOURCES = ("core", "dispatch", "ingress", "store")
 ROOT = MONITORING.parents[1]
 
 
