@@ -6,6 +6,7 @@ is changed: an embedded Redis is not started, only its directory is tried.
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,21 @@ from typing import Literal
 import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
 from gateway.redis.server import binary
 from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
 from gateway.settings.price_file import PricesError
-from gateway.store import installation
+from gateway.store import api_keys, installation, keys, pauses, quarantine
+
+UNREAD_SHOWN = 100
+REPAIR = (
+    "It alone is held up: repair or delete it, then delete its field of the quarantine "
+    "(docs/operating.md)."
+)
 
 Level = Literal["error", "warning"]
 
@@ -85,9 +95,38 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Fault]:
             yield from _directory_faults(settings.redis.data_dir, path)
             return
         url = f"unix://{socket}"
-    for finding in installation.look(url, settings.redis.shards):
+    findings = installation.look(url, settings.redis.shards)
+    for finding in findings:
         passing = finding.code in installation.AWAY_CODES
         yield Fault(finding.level, path, "redis.url", finding.sentence, passing)
+    if any(finding.level == "error" for finding in findings):
+        return
+    try:
+        unread = run(url, lambda redis: _unread(redis, settings.redis.shards))
+    except RedisError as error:
+        yield Fault("error", path, "redis.url", str(error), passing=True)
+        return
+    for what, reason in unread[:UNREAD_SHOWN]:
+        yield Fault("warning", "Redis", what, reason)
+    if len(unread) > UNREAD_SHOWN:
+        yield Fault("warning", "Redis", "", f"has {len(unread) - UNREAD_SHOWN} more of these.")
+
+
+async def _unread(redis: RedisClient, shards: int) -> list[tuple[str, str]]:
+    """What Redis holds that could not be read or decided, and what to do about it."""
+    found = []
+    for each in await quarantine.listed(redis, shards):
+        at = datetime.datetime.fromtimestamp(each.at_ms // 1000, datetime.UTC).isoformat()
+        reason = f"was set aside at {at}: {each.reason.rstrip('.')}. {REPAIR}"
+        found.append((each.what, reason))
+    for name, pause in (await pauses.read(redis)).items():
+        if pause == pauses.UNREADABLE:
+            reason = "cannot be read, so the provider is tried again at once: delete the field."
+            found.append((f"{keys.PAUSED} {name}", reason))
+    for name in await api_keys.unreadable(redis):
+        reason = "cannot be read, so its API key is refused: delete the field and make a new key."
+        found.append((f"{keys.API_KEYS} {name}", reason))
+    return found
 
 
 def _directory_faults(data_dir: Path, path: str) -> Iterator[Fault]:

@@ -21,6 +21,7 @@ was accepted, is written in its id.
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
+    {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards          the first start
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
@@ -64,6 +65,11 @@ def shard_of(value: str, shards: int) -> int:
 
 def shard_of_identity(identity: str, shards: int) -> int:
     return shard_of(identity[2:], shards)
+
+
+def shard_in(key: str) -> int:
+    """The shard in the tag of a key that `Keys` built."""
+    return int(key[2 : key.index("}")])
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -120,6 +126,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def unmatched_receipts(self) -> str:
         return self.tag + "parked"
+
+    @property
+    def quarantine(self) -> str:
+        return self.tag + "quarantine"
 
 
 @lru_cache(maxsize=2048)

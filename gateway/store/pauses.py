@@ -6,6 +6,8 @@ value that another version wrote and this one cannot read counts as a pause whos
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from gateway.redis.client import RedisClient
@@ -14,17 +16,20 @@ from gateway.store import keys
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
 
 
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the year 9999
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
     are epoch milliseconds; at `until` one message is tried."""
 
     code: str
     detail: str
-    since: int
-    until: int
+    since: Moment
+    until: Moment
 
 
-_UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
+UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
 _decode = msgspec.json.Decoder(Pause).decode
 
 
@@ -34,7 +39,8 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
     assert isinstance(reply, list)
     pairs = reply[: 2 * SHOWN_MAX]
     return {
-        name.decode(): _pause(value) for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+        name.decode(errors="replace"): _pause(value)
+        for name, value in zip(pairs[::2], pairs[1::2], strict=True)
     }
 
 
@@ -52,4 +58,4 @@ def _pause(value: bytes) -> Pause:
     try:
         return _decode(value)
     except msgspec.DecodeError:
-        return _UNREADABLE
+        return UNREADABLE

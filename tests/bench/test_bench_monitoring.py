@@ -36,7 +36,7 @@ def families() -> list[Metric]:
             connected=True, round_trips=1, commands=1, reconnects=0, timeouts=0
         )
     )
-    backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)})
+    backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)}, quarantined=0)
     store = SimpleNamespace(counts=counts, redis=redis)
     ingress.watch(cast("Any", store), cast("Any", backlog), lambda: 0, lambda: 0)
     dispatch = DispatchMetrics(telemetry.new_registry())

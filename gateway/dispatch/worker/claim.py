@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
@@ -35,6 +36,9 @@ _SAID = {
 }
 
 NO_CONTENT = Fault("no_content", "no_content", True)
+UNREADABLE_CONTENT = Fault("unreadable_content", "unreadable_content", True)
+
+_log = structlog.get_logger("dispatch")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -112,8 +116,14 @@ async def claim(
             refusal = Refused(message.current, NO_CONTENT)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
-            content = content_codec.decode(message.content)
-            submission = submission_of(message, content, sender, now_ms)
+            try:
+                content = content_codec.decode(message.content)
+                submission = submission_of(message, content, sender, now_ms)
+            except Exception:
+                _log.exception("content cannot be read", message=message.id)
+                refusal = Refused(message.current, UNREADABLE_CONTENT)
+                result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
+                continue
             result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
     failpoint("claimed")
     return result
@@ -161,7 +171,8 @@ async def resolve(
         if entry.message_id not in messages:
             continue
         message = messages[entry.message_id]
-        if message is None:
+        if message is None or not 0 <= message.current < len(message.steps):
+            # Gone, or nothing that can be decided: either way its entry ends.
             items.append(Item(entry.message_id, LostAnswer(0), entry.at))
             continue
         step = message.step
