@@ -75,7 +75,7 @@ async def set_aside(
     for what in found:
         _log.error(
             "set aside",
-            what=what,
+            what=_without_people(what),
             reason=reason,
             exc_info=why if isinstance(why, BaseException) else None,
         )
@@ -104,6 +104,12 @@ async def listed(redis: RedisClient, shards: int) -> list[SetAside]:
         pairs = sorted(zip(reply[::2], reply[1::2], strict=True))
         found += [_read(what.decode(errors="replace"), value) for what, value in pairs]
     return found
+
+
+def _without_people(what: str) -> str:
+    """As it is logged: keys that name a person or its address are cut off at their kind."""
+    kind = what[what.find("}") + 1 :].partition(":")[0]
+    return what[: what.find("}") + 1] + kind if kind in ("p", "e", "u", "c", "i") else what
 
 
 def _read(what: str, value: bytes) -> SetAside:

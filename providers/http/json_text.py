@@ -17,7 +17,7 @@ _ESCAPE = re.compile(
 )
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
     """Reads a body; where a text in it cannot be read, half a surrogate pair and bytes that are not
     UTF-8 become U+FFFD. Raises ValueError and RecursionError."""
     try:
@@ -25,7 +25,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError:
         raise
     except ValueError:
-        return decoder.decode(mended(body))
+        return decoder.decode(mended(bytes(body)))
 
 
 def mended(body: bytes) -> bytes:

@@ -89,7 +89,7 @@ def read_reports(items: Sequence[msgspec.Raw]) -> Receipts:
 
 def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
     try:
-        return _REPORT.decode(item)
+        return json_text.decode(_REPORT, item)
     except ValueError as error:
         core = _REPORT_CORE.decode(item)
         faults.append(f"Item {place} was read in part: {error}")

@@ -16,10 +16,13 @@ from gateway.cli.check import faults_of
 from gateway.cli.failures import UsageFault
 from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
+from gateway.redis import asyncio_driver
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.file import load
-from gateway.store import installation
+from gateway.store import installation, quarantine
+from gateway.store.keys import API_KEYS, PAUSED
 from gateway.store.totals import LedgerFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,3 +282,23 @@ def test_a_cost_question_is_asked_as_over_http() -> None:
         ("campaign", ""),
         ("app", "shop"),
     ]
+
+
+@pytest.mark.redis
+def test_check_lists_what_is_set_aside_or_cannot_be_read(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    async def damage(redis: RedisClient) -> None:
+        await quarantine.set_aside(redis, 0, {"{k0}m:X": b"raw"}, "This cannot be read.", 0)
+        await redis.call([("HSET", PAUSED, "viber", "?"), ("HSET", API_KEYS, "abc", "?")])
+
+    asyncio_driver.run(redis_url, damage)
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    assert app.run(["check", "--json"]) == 0
+    found = {f["key"]: f["reason"] for f in json.loads(capsys.readouterr().out)["faults"]}
+    assert found["{k0}m:X"].startswith("was set aside at 1970-01-01T00:00:00+00:00: This cannot")
+    assert "delete the field" in found["{kaskad}paused viber"]
+    assert "make a new key" in found["{kaskad}keys abc"]

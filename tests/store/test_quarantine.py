@@ -25,7 +25,7 @@ from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, policy, request
-from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio, world
+from tests.worlds.dispatch_world import dispatching, under_trio, world
 
 KEYS = keys_of(0)
 LANE = KEYS.lane("viber", "marketing")
@@ -101,7 +101,7 @@ async def live(store: Store, harm: Callable[[list[str]], Any]) -> list[str]:
     return [
         " ".join(
             (
-                "nothing" if (m := found[id_]) is None else MESSAGE_NAMES[m.status],
+                "nothing" if (m := found.get(id_)) is None else MESSAGE_NAMES[m.status],
                 "applied" if receipt not in (*taken.faulty, *taken.unmatched) else "not",
                 again[n].outcome,
                 "replayed" if again[n].replayed else "new",
@@ -112,7 +112,7 @@ async def live(store: Store, harm: Callable[[list[str]], Any]) -> list[str]:
     ]
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DAMAGED, st.integers(0, 5), BYTES)
 def test_damage_to_one_never_changes_what_becomes_of_the_others(
     redis_url: str, kind: str, victim: int, value: bytes
@@ -154,7 +154,7 @@ async def test_an_undecodable_message_with_a_due_timer_stops_nobody(redis_url: s
                 return len(await listed(w.store)) == 5
 
             await w.until_asked(all_aside)
-            assert await w.lane_entries() == 1
+        assert await w.lane_entries() == 0
         (kept,) = await w.redis.call([("GET", KEYS.message(bad))])
         assert kept == b"\x03rubbish"
         found = await quarantine.listed(w.redis, 1)
@@ -173,7 +173,8 @@ async def test_a_decision_that_fails_is_set_aside_and_its_neighbours_are_decided
         decide = cascade.advance
 
         def advance(message: Any, *rest: Any) -> Any:
-            assert message.id != bad, "a fault of ours"
+            if message.id == bad:
+                raise ZeroDivisionError("a fault of ours")
             return decide(message, *rest)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -184,7 +185,7 @@ async def test_a_decision_that_fails_is_set_aside_and_its_neighbours_are_decided
         (found,) = await quarantine.listed(w.redis, 1)
         assert (found.what, found.reason) == (
             KEYS.message(bad),
-            "AssertionError: a fault of ours",
+            "ZeroDivisionError: a fault of ours",
         )
         # Its timer is still there: the next decision may go well.
         w.go_ahead(4 * DAY)
@@ -247,11 +248,14 @@ async def test_events_go_on_after_an_entry_that_cannot_be_read(redis_url: str) -
     async with world(redis_url) as w:
         (good,) = await w.admit()
         key = KEYS.events("shop")
-        await w.redis.call([("XADD", key, "*", b"d", b"rubbish"), ("XADD", key, "*", b"?", b"?")])
+        await w.redis.call(
+            [("XADD", key, "*", b"d", b"\x03rubbish"), ("XADD", key, "*", b"?", b"?")]
+        )
         await w.store.apply([Item(good, ev.Cancelled())], w.clock())
         news = await reads.events_after(w.redis, {"shop": ["0-0"]})
         assert [change.status for entry in news["shop"] for change in entry.changes] == [
-            "cancelled"
+            "queued",
+            "cancelled",
         ]
         assert len(await listed(w.store)) == 2
 
@@ -282,5 +286,3 @@ def test_a_key_that_cannot_be_read_is_no_key(redis_url: str) -> None:
             assert await api_keys.unreadable(redis) == [bad.hex()]
 
     trio.run(main)
-
-
