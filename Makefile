@@ -52,7 +52,7 @@ bench: $(VENV)/ready-dev ## Measure messages a second and CPU a message over the
 bench-quick: $(VENV)/ready-dev ## The same with few messages: does the benchmark still run?
 	@$(BIN)/python bench/lifecycle.py --quick $(ARGS)
 
-chaos: $(VENV)/ready-dev ## Break everything under load, and write docs/reliability.md with what became of it.
+chaos: $(VENV)/ready-dev ## Break everything under load, and write the outcome to docs/reliability.md.
 	@$(BIN)/python -m bench.chaos $(ARGS)
 
 chaos-quick: $(VENV)/ready-dev ## The same in a minute, and nothing is written.

@@ -129,7 +129,7 @@ class Posts:
         self._posted += 1
 
     async def _arrive(self) -> None:
-        """Deals out arrivals at a constant rate, whatever became of the earlier ones."""
+        """Deals out arrivals at a constant rate, whether the earlier ones are answered or not."""
         began_s, arrived = time.perf_counter(), 0
         while arrived < self._count:
             due = min(self._count, int((time.perf_counter() - began_s) * self._spec.rate) + 1)

@@ -1,6 +1,6 @@
 """What is measured and how: a load run in its own process, and windows of CPU time over a world.
 
-Owns the shape of a result row. It must not know which scenarios there are.
+Each measurement is a result row, whatever the scenario. A load that ends badly is a BenchFailed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Child processes of a measurement: started, awaited, stopped, and their CPU time read from /proc.
 
-Owns processes, not what they do. A child that dies or never serves is a `BenchFailed` whose
+A child that dies or never serves is a `BenchFailed` whose
 sentence holds the last line of its log. The kernel ends every child when the benchmark dies.
 """
 

@@ -1,7 +1,7 @@
 """A Redis Cluster of a test's or a bench's own: so many masters, each with so many replicas.
 
-Owns the nodes' processes and files, the making of the cluster, and what an operator does to one:
-move a slot, kill a node, start it again. The first nodes are the masters, each with a third (or so)
+It makes the cluster and does to it what an operator may do: move a slot, kill a node, start it
+again. The first nodes are the masters, each with a third (or so)
 of the slots; the replicas follow in their order. A node that does not serve or follow in time is a
 BenchFailed.
 """

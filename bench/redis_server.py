@@ -1,7 +1,7 @@
 """A redis-server of the benchmark's own, set up as the product sets up its embedded one.
 
-Owns its configuration, its memory figure and the replay of an append-only file, which is the floor:
-the very writes of a run, sent again to an empty server by nobody in particular.
+It tells its memory and replays an append-only file: the very writes of a run, sent again to an
+empty server, are the least that the run could have cost Redis.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One world to measure in: Redis, provider simulator, ingress and dispatchers as real processes.
 
-Owns their configuration, their start and end, and the look-ups every scenario needs: how far the
-provider is, what the ledger and the provider's bill say, CPU by kind of process. Everything is on
-the loopback and in one temporary folder. What does not add up is a BenchFailed.
+It configures, starts and ends them, and answers what every scenario asks: how far the provider is,
+what the ledger and the provider's bill say, CPU by kind of process. Everything is on the loopback
+and in one temporary folder. What does not add up is a BenchFailed.
 """
 
 from __future__ import annotations

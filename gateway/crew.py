@@ -65,7 +65,7 @@ class Told(NamedTuple):
     what: str
 
 
-Happening = Ready | Ended | Told
+Notice = Ready | Ended | Told
 Line = Callable[[str, str], None]  # (role, line without its end)
 
 
@@ -75,14 +75,14 @@ def role_command(*words: str) -> tuple[str, ...]:
 
 
 class Crew:
-    """Some roles, from `start` to `stop`. `happenings` is what happens to them, in order.
+    """Some roles, from `start` to `stop`. `notices` is what happens to them, in order.
 
     The queue may be written to by a signal handler.
     """
 
     def __init__(self, roles: Iterable[Role], environment: Mapping[str, str], line: Line) -> None:
-        self.happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
-        members = [_Member(role, environment, line, self.happenings) for role in roles]
+        self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        members = [_Member(role, environment, line, self.notices) for role in roles]
         self._members = {member.child: member for member in members}
         self._supervisor = Supervisor([member.child for member in members], self._ended)
 
@@ -100,7 +100,7 @@ class Crew:
     def _ended(self, child: Child, code: int) -> None:
         self._members[child].drain()
         if not self._supervisor.stopping:
-            self.happenings.put(Ended(child.name, code, final=not child.served))
+            self.notices.put(Ended(child.name, code, final=not child.served))
 
     def __enter__(self) -> Self:
         self.start()
@@ -123,7 +123,7 @@ class _Member:
         role: Role,
         environment: Mapping[str, str],
         line: Line,
-        happenings: queue.SimpleQueue[Happening],
+        notices: queue.SimpleQueue[Notice],
     ) -> None:
         self.child = Child(
             role.name,
@@ -134,7 +134,7 @@ class _Member:
         self._role = role
         self._environment = dict(environment) | {PARENT_PID: str(os.getpid())}
         self._line = line
-        self._happenings = happenings
+        self._notices = notices
         self._reader: threading.Thread | None = None
 
     def drain(self) -> None:
@@ -198,7 +198,7 @@ class _Member:
                 self._line(self._role.name, text)
             else:
                 self.child.served = True
-                self._happenings.put(Ready(self._role.name, text))
+                self._notices.put(Ready(self._role.name, text))
         return rest
 
 

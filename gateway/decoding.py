@@ -21,7 +21,7 @@ from providers.notation import AtLeast, Duration, Rate
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Fault(msgspec.Struct, frozen=True):
+class KeyFault(msgspec.Struct, frozen=True):
     """What is wrong at one key; `key` is its path."""
 
     key: str
@@ -77,7 +77,7 @@ class Collector:
     """Reads documents of one kind; `faults` are all that were met."""
 
     def __init__(self, words: Words) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[KeyFault] = []
         self._words = words
 
     def read(self, kind: type[T], table: Any) -> T | None:
@@ -156,11 +156,11 @@ class Collector:
             value = msgspec.convert(raw, kind, dec_hook=_custom)
         except msgspec.ValidationError as error:
             reason = str(error).partition(" - at")[0]
-            self.faults.append(Fault(path, self._words.wrong(kind, raw, reason)))
+            self.faults.append(KeyFault(path, self._words.wrong(kind, raw, reason)))
             return _BAD
         least = next((note for note in notes if isinstance(note, AtLeast)), None)
         if least is not None and value < least.ms:
-            self.faults.append(Fault(path, f"is {raw!r}: at least {least.ms} ms are needed."))
+            self.faults.append(KeyFault(path, f"is {raw!r}: at least {least.ms} ms are needed."))
             return _BAD
         return value
 
@@ -175,7 +175,7 @@ class Collector:
         return {name: value for name, value in read.items() if value is not _BAD}
 
     def _fault(self, path: str, key: str, reason: str) -> None:
-        self.faults.append(Fault(self._words.at(path, key), reason))
+        self.faults.append(KeyFault(self._words.at(path, key), reason))
 
 
 def bare(kind: Any) -> Any:

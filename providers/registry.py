@@ -18,7 +18,7 @@ from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
 
 
-class Kind(msgspec.Struct, frozen=True, kw_only=True):
+class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of provider.
 
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
@@ -34,7 +34,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 def http_kind(
     adapter: Callable[[HttpConfig], Adapter], channel: Channel, *, can_look_up: bool
-) -> Kind:
+) -> ProviderKind:
     """A kind that is spoken to over HTTP: its adapter is all there is to say."""
 
     def connect(configured: Configured) -> Provider:
@@ -43,7 +43,7 @@ def http_kind(
         config = http_config(configured)
         return HttpProvider(config, adapter(config))
 
-    return Kind(
+    return ProviderKind(
         settings=HttpSettings,
         channel=channel,
         can_look_up=can_look_up,
@@ -52,7 +52,7 @@ def http_kind(
     )
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber)
 }

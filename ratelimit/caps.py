@@ -25,7 +25,9 @@ class Cap(msgspec.Struct, frozen=True):
     channel: str | None = None
 
     def counts(self, category: str, channel: str) -> bool:
-        return self.category in (None, category) and self.channel in (None, channel)
+        return (self.category is None or self.category == category) and (
+            self.channel is None or self.channel == channel
+        )
 
 
 class Slot(msgspec.Struct, frozen=True):

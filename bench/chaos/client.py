@@ -3,7 +3,7 @@
 Every message carries an idempotency key of its own. What was not decided (no answer, half an
 answer, 429, 503, an `error` item) is sent again with the same keys, to the other ingress, until it
 is decided or the patience is over. Reads its orders from the file named on the command line and
-writes what became of every message to the file they name. Any other answer is written down as a
+writes how each message was answered to the file they name. Any other answer is written down as a
 fault: a 5xx other than 503, or a decision that changed.
 """
 

@@ -1,7 +1,7 @@
-"""The crash matrix: a process killed exactly at each step of a message's life, and what became of
-the messages.
+"""The crash matrix: a process killed exactly at each step of a message's life, and how the messages
+ended.
 
-Most moments are named fault points of the product (KASKAD_FAULT_POINT, unset in normal runs);
+Most moments are named failpoints of the product (KASKAD_FAULT_POINT, unset in normal runs);
 "request written" is the proxy's, which kills the dispatcher once the provider has the whole request
 and before a byte of the answer. One machine, one process a role: whoever comes to the moment is the
 one that is armed. Its successor starts unarmed and has to find everything in Redis.
@@ -53,7 +53,7 @@ CASES = (
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one case's messages. `faults` are of the audit after it."""
+    """How one case's messages ended. `faults` are of the audit after it."""
 
     point: str
     process: str

@@ -1,6 +1,6 @@
 """docs/reliability.md: what the fault bench found, written by the bench itself and by nobody else.
 
-Owns the wording of the page; every figure in it comes from the outcomes it is given.
+The words are here; every figure comes from the outcomes that are given.
 """
 
 from __future__ import annotations

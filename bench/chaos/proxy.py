@@ -12,7 +12,7 @@ sets the mode of the proxies whose name begins with `name`:
     truncate  a fifth of the pieces are cut in half and the connection is closed, either way
     kill      the first request that is passed on whole kills process `pid`, before any answer
 
-It ends when stdin closes. It must not know what it carries.
+It ends when stdin closes. Bytes pass unread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Redis in a storm: the node that serves, a replica that takes over, and a disk that is full.
 
-Owns the nodes' files, processes and the one address they are reached at: a link in the file system
-that names the socket of the node that serves, as a load balancer or a floating address would. Every
-node has its append-only file and an fsync on every write. Single-threaded, as the stage is.
+The nodes are reached at one address: a link in the file system that names the socket of the node
+that serves, as a load balancer or a floating address would. Every node has its append-only file and
+an fsync on every write. Single-threaded, as the stage is.
 
 A failover that may lose nothing is one in order: no write is answered between the moment the
 replica has everything and the moment it serves. What Redis answered and had not yet copied when a

@@ -1,10 +1,10 @@
 """Everything a storm rages over, as real processes: Redis, provider, two ingress, two dispatchers,
 and a proxy on every way between them.
 
-Owns their configuration, start, death and replacement; `redis_nodes` owns Redis, `clocks` the
-machines' clocks. A machine has an ingress and a dispatcher; the clock of the second is `skew_ms`
-ahead. The provider has a durable book. This process must stay single-threaded: children are started
-from it at any time.
+It configures, starts, kills and replaces them; Redis is `redis_nodes`' work, the machines' clocks
+are those of `clocks`. A machine has an ingress and a dispatcher; the clock of the second is
+`skew_ms` ahead. The provider has a durable book. This process must stay single-threaded: children
+are started from it at any time.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class Stage(Stack):
         self.ask(f"{self.provider_url}/_sim/flush?all=1", method="POST", body=b"")
 
     def outcomes(self) -> Counter[str]:
-        """What became of the requests to send so far, by the provider's own count."""
+        """How the requests to send ended so far, by the provider's own count."""
         return self._outcomes + (self._outcomes_now() if self.provider_runs else Counter())
 
     def _outcomes_now(self) -> Counter[str]:

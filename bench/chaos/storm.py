@@ -57,7 +57,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it; `faults` empty means that all assertions hold. `injected` counts the
+    """How it ended; `faults` empty means that all assertions hold. `injected` counts the
     faults of the storm by name."""
 
     messages: int

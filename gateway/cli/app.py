@@ -111,10 +111,12 @@ def demo(
 
     Examples: `kaskad demo`, `kaskad demo --messages 500 --keep`
     """
-    from gateway.demo.tour import Plan, tour
+    from gateway.demo.tour import TourOptions, tour
 
-    plan = Plan(messages=messages, seed=seed, port=port, keep=keep, json=as_json, config=config)
-    return tour(plan, os.environ)
+    options = TourOptions(
+        messages=messages, seed=seed, port=port, keep=keep, json=as_json, config=config
+    )
+    return tour(options, os.environ)
 
 
 # --- run it ---

@@ -35,7 +35,7 @@ REPAIR = (
 Level = Literal["error", "warning"]
 
 
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing to repair or to know: where, which key or column, and why. `passing`: Redis does
     not answer, which is no fault of the configuration."""
 
@@ -51,7 +51,7 @@ def check(config: Path | None, environment: Mapping[str, str], *, as_json: bool)
     try:
         settings = load(config, environment)
     except SettingsError as error:
-        faults = [Fault("error", f.file, f.key, f.reason) for f in error.faults]
+        faults = [Remark("error", f.file, f.key, f.reason) for f in error.faults]
         where = faults[0].file
     else:
         faults = list(faults_of(settings))
@@ -67,27 +67,27 @@ def check(config: Path | None, environment: Mapping[str, str], *, as_json: bool)
     return FAILED if all(fault.passing for fault in errors) else UNUSABLE
 
 
-def faults_of(settings: Settings) -> Iterator[Fault]:
+def faults_of(settings: Settings) -> Iterator[Remark]:
     """What is wrong around a configuration that can be read."""
     path = str(settings.path)
     for warning in settings.warnings:
         key, _, reason = warning.partition(" ")
-        yield Fault("warning", path, key.rstrip(":"), reason)
+        yield Remark("warning", path, key.rstrip(":"), reason)
     try:
         prices = bootstrap.load_prices(settings)
     except PricesError as error:
         for fault in error.faults:
             place = f"line {fault.line}" + (f", {fault.column}" if fault.column else "")
-            yield Fault("error", error.source, place, fault.reason)
+            yield Remark("error", error.source, place, fault.reason)
     else:
         priced = {row.provider for row in prices.rows}
         for name in sorted(settings.providers.keys() - priced):
             reason = f"has no line for the provider {name}: its messages would be refused."
-            yield Fault("warning", str(settings.prices.file), "provider", reason)
+            yield Remark("warning", str(settings.prices.file), "provider", reason)
     yield from _redis_faults(settings, path)
 
 
-def _redis_faults(settings: Settings, path: str) -> Iterator[Fault]:
+def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:
     url = settings.redis.url
     if not url:
         socket = binary.socket_path(settings.redis.data_dir.absolute())
@@ -98,18 +98,18 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Fault]:
     findings = installation.look(url, settings.redis.shards)
     for finding in findings:
         passing = finding.code in installation.AWAY_CODES
-        yield Fault(finding.level, path, "redis.url", finding.sentence, passing)
+        yield Remark(finding.level, path, "redis.url", finding.sentence, passing)
     if any(finding.level == "error" for finding in findings):
         return
     try:
         unread = run(url, lambda redis: _unread(redis, settings.redis.shards))
     except RedisError as error:
-        yield Fault("error", path, "redis.url", str(error), passing=True)
+        yield Remark("error", path, "redis.url", str(error), passing=True)
         return
     for what, reason in unread[:UNREAD_SHOWN]:
-        yield Fault("warning", "Redis", what, reason)
+        yield Remark("warning", "Redis", what, reason)
     if len(unread) > UNREAD_SHOWN:
-        yield Fault("warning", "Redis", "", f"has {len(unread) - UNREAD_SHOWN} more of these.")
+        yield Remark("warning", "Redis", "", f"has {len(unread) - UNREAD_SHOWN} more of these.")
 
 
 async def _unread(redis: RedisClient, shards: int) -> list[tuple[str, str]]:
@@ -129,20 +129,20 @@ async def _unread(redis: RedisClient, shards: int) -> list[tuple[str, str]]:
     return found
 
 
-def _directory_faults(data_dir: Path, path: str) -> Iterator[Fault]:
+def _directory_faults(data_dir: Path, path: str) -> Iterator[Remark]:
     """Whether an embedded Redis could be started here. Makes no directory."""
     try:
         _path, version = binary.find_binary()
         binary.check_files(data_dir, version)
     except EmbeddedRedisError as error:
-        yield Fault("error", path, "redis", str(error))
+        yield Remark("error", path, "redis", str(error))
     existing = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = f"is {data_dir}, and {existing} cannot be written: choose another directory."
-        yield Fault("error", path, "redis.data_dir", reason)
+        yield Remark("error", path, "redis.data_dir", reason)
 
 
-def _print(where: str, faults: list[Fault]) -> None:
+def _print(where: str, faults: list[Remark]) -> None:
     """A line a fault, whole: a key that is cut to fit a table cannot be searched for."""
     for fault in sorted(faults, key=lambda each: each.level != "error"):
         stream = sys.stderr if fault.level == "error" else sys.stdout

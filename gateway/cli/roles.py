@@ -83,20 +83,17 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     settings = load(config, environment, secrets_required=False)
     set_up_logs("simulator", environment)
     from providers import simulator
-    from providers.simulator import knobs as knob_rules
 
     try:
-        prices = simulator.load_prices(
-            settings.prices.file, {name: settings.channel(name) for name in settings.providers}
+        given = {"seed": wanted.seed} | dict(_knob(text) for text in wanted.knobs)
+        knobs = simulator.changed(
+            simulator.knobs_of(settings.providers, settings.prices.file), given
         )
-        shape: dict[str, object] = {"seed": wanted.seed}
-        shape |= charged_on(settings) | dict(_knob(text) for text in wanted.knobs)
-        knobs = replace(knob_rules.changed(simulator.Knobs(), shape), prices=prices)
     except (simulator.KnobFault, ValueError, OSError) as fault:
         raise UsageFault(f"The simulator cannot start: {fault}") from None
 
     def ready(port: int) -> None:
-        _log.info("simulator_ready", url=f"http://{wanted.host}:{port}", prices=len(prices))
+        _log.info("simulator_ready", url=f"http://{wanted.host}:{port}", prices=len(knobs.prices))
         crew.announce(port)
 
     chosen = simulator.Settings(
@@ -114,14 +111,6 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
             "--host or --port, or stop what uses it."
         ) from None
     return DONE
-
-
-def charged_on(settings: Settings) -> dict[str, object]:
-    """When each channel's provider charges, as the simulator's knobs have it."""
-    return {
-        f"{settings.channel(name)}_charged_on": provider.charged_on
-        for name, provider in settings.providers.items()
-    }
 
 
 def set_up_logs(role: Role, environment: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ import structlog
 
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
-from gateway.crew import Crew, Ended, Happening, Ready, Role, Told, role_command
+from gateway.crew import Crew, Ended, Notice, Ready, Role, Told, role_command
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings.file import Settings, load
 from gateway.store import installation
@@ -73,21 +73,21 @@ def _run(crew: Crew, settings: Settings) -> int:
     try:
         waiting = {role.name for role in roles(settings)}
         while True:
-            happening = crew.happenings.get()
-            match happening:
+            notice = crew.notices.get()
+            match notice:
                 case Told():
                     break
                 case Ended(final=True):
-                    _log.error("cannot_start", role=happening.role, exit_code=happening.code)
-                    code = happening.code if happening.code > 0 else FAILED
+                    _log.error("cannot_start", role=notice.role, exit_code=notice.code)
+                    code = notice.code if notice.code > 0 else FAILED
                     break
                 case Ended():
                     continue  # its crew has said so and starts it again
                 case Ready():
-                    if happening.role == "ingress":
-                        host, _, port = happening.said.rpartition(" ")
+                    if notice.role == "ingress":
+                        host, _, port = notice.said.rpartition(" ")
                     was_waiting = bool(waiting)
-                    waiting.discard(happening.role)
+                    waiting.discard(notice.role)
                     if was_waiting and not waiting:
                         sys.stdout.write(places(settings, host, port))
                         sys.stdout.flush()
@@ -140,11 +140,11 @@ def _on_signals(crew: Crew) -> None:
         if asked:
             crew.send(signal.SIGKILL)
         asked.append(number)
-        crew.happenings.put(_told(number))
+        crew.notices.put(_told(number))
 
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
 
 
-def _told(number: int) -> Happening:
+def _told(number: int) -> Notice:
     return Told(signal.Signals(number).name)

@@ -133,7 +133,7 @@ class PushContent(ChannelContent, frozen=True, forbid_unknown_fields=True):
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """One row. `parts` counts what a text is cut into and priced by; None: a message is one.
+    """One row. `parts` counts what a text is cut into; None: the channel cuts nothing.
 
     `shows` is what its receipts can tell. Of each group in `needs` one field must be filled, else
     there is nothing to send on the channel."""
@@ -148,6 +148,7 @@ class Channel(msgspec.Struct, frozen=True):
 
     @property
     def price_unit(self) -> Literal["part", "message"]:
+        """What one price is for: a part where texts are cut into parts, else a message."""
         return "part" if self.parts is not None else "message"
 
     @property

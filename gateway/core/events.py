@@ -63,7 +63,7 @@ class LostAnswer(msgspec.Struct, frozen=True):
 
 
 class NotKnown(msgspec.Struct, frozen=True):
-    """Asked what became of a step, the provider said it does not know it."""
+    """Asked about a step, the provider said it does not know it."""
 
     step: int
 

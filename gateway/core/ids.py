@@ -8,7 +8,10 @@ some 200 years. What is no id of ours reads as None.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+_REF = re.compile(r"([^.]+)\.([0-9]{1,3})(?:\.([0-9]{1,3}))?").fullmatch
 
 
 class Ref(NamedTuple):
@@ -27,12 +30,11 @@ def step_ref(message_id: str, index: int, series: int = 0) -> str:
 
 def read_ref(ref: str) -> Ref | None:
     """Reads a reference of ours; None when it is not one."""
-    message_id, *numbers = ref.split(".")
-    if shard_of_id(message_id) is None or not 1 <= len(numbers) <= 2:
+    found = _REF(ref)
+    if found is None:
         return None
-    if not all(n.isascii() and n.isdecimal() and len(n) <= 3 for n in numbers):
-        return None
-    return Ref(message_id, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0)
+    message_id, step, series = found.groups("0")
+    return None if shard_of_id(message_id) is None else Ref(message_id, int(step), int(series))
 
 
 ID_LENGTH = 20

@@ -2,8 +2,7 @@
 
 Every function that changes something changes the first of the records it is given, in place: the
 one under which the message is admitted. The others are what the same person still holds from when
-some identities were a person of their own; a duplicate or a full cap there counts as well. The
-caller owns freshly decoded records.
+some identities were a person of their own; a duplicate or a full cap there counts as well.
 """
 
 from __future__ import annotations
@@ -41,9 +40,11 @@ def full_cap(
     but: str | None = None,
 ) -> Full | None:
     """The strictest cap that one more message on this channel would break."""
-    if category not in policy.slot_ms or not any(person.slots for person in people):
+    if category not in policy.slot_ms:
         return None
     slots = [slot for person in people for slot in person.slots]
+    if not slots:
+        return None
     if len(people) > 1:
         slots = list({slot.message: slot for slot in reversed(slots)}.values())
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
@@ -52,6 +53,17 @@ def full_cap(
 def may_hold(request: MessageRequest, policy: Policy) -> bool:
     """Whether the message would need a claim or a slot, so that it matters who the person is."""
     return request.campaign is not None or request.category in policy.slot_ms
+
+
+def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
+    """Whether its campaign's claim is the message's own and live, without a look at the claim: it
+    took it when it was accepted, in this record, and lost it to nobody since."""
+    return (
+        message.holds
+        and message.delivered_step < 0
+        and not person.contested
+        and now_ms < message.expires_ms <= person.keep_ms
+    )
 
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
@@ -67,7 +79,7 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
         _put_slot(person, message, message.steps[message.current].channel, now_ms)
-    step_ms = max(step.wait_ms + step.grace_ms for step in message.steps)
+    step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
     return True
 
@@ -88,11 +100,11 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     if message.campaign is not None:
         claim = person.claims.get(message.campaign)
         if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
+            if claim is not None and claim.until_ms == 0 and claim.message != message.id:
+                person.contested = True
             person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
-    if takes_slot and not any(
-        s.message == message.id and _counts(s, policy, now_ms) for s in person.slots
-    ):
+    if takes_slot and not _has_slot(person, message, policy, now_ms):
         _put_slot(person, message, channel, now_ms)
         _keep_until(person, now_ms + policy.slot_ms[message.category])
     return takes_slot or message.campaign is not None
@@ -109,15 +121,12 @@ def give_back(people: Sequence[Person], message: Message) -> None:
     person.slots = [s for s in person.slots if s.message != message.id]
 
 
-def prune(person: Person, policy: Policy, now_ms: int) -> int:
-    """Drops what no rule can need any more; returns when the record as a whole may go, 0 when it
-    may at once."""
+def prune(person: Person, policy: Policy, now_ms: int) -> None:
+    """Drops what no rule can need any more."""
     if person.claims:
         person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
     if person.slots:
         person.slots = [s for s in person.slots if _counts(s, policy, now_ms)]
-    until_ms = max(person.keep_ms, person.linked_ms)
-    return until_ms if until_ms > now_ms else 0
 
 
 def is_old(person: Person) -> bool:
@@ -126,7 +135,8 @@ def is_old(person: Person) -> bool:
 
 
 def bound_old(person: Person, policy: Policy, now_ms: int) -> None:
-    """Gives what a record of schema 2 holds an end."""
+    """Gives what a record of schema 2 holds an end. Nobody noted then who lost a claim."""
+    person.contested = True
     ends = [now_ms + OLD_HOLD_MS + policy.dedupe_ms] if person.claims else []
     ends += [slot.at_ms + policy.slot_ms.get(slot.category, 0) for slot in person.slots]
     _keep_until(person, max(ends, default=0))
@@ -140,6 +150,14 @@ def held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
 
 def _keep_until(person: Person, until_ms: int) -> None:
     person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
+
+
+def _has_slot(person: Person, message: Message, policy: Policy, now_ms: int) -> bool:
+    """Whether it has one that still counts."""
+    for slot in person.slots:
+        if slot.message == message.id:
+            return _counts(slot, policy, now_ms)
+    return False
 
 
 def _put_slot(person: Person, message: Message, channel: str, now_ms: int) -> None:

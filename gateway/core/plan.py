@@ -3,13 +3,12 @@
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate without a price is left out, and a step without any candidate with it. A step without
 address or content stays in the message, as skipped, where another can run. When none can, the plan
-is a Refusal with the reason that stops the most useful step.
+is a Rejection with the reason that stops the most useful step.
 """
 
 from __future__ import annotations
 
 import datetime
-import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -21,14 +20,12 @@ from gateway.core.policy import Policy, RouteStep
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.timing import day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
-DAY_MS = 86_400_000
-EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 
-
-class Refusal(msgspec.Struct, frozen=True):
+class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
     sentence."""
 
@@ -61,13 +58,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(
     request: MessageRequest, people: Sequence[Person], policy: Policy, now_ms: int
-) -> Plan | Refusal:
+) -> Plan | Rejection:
     """The way of one message. `people` are the person's records; without them no cap is asked."""
     named = _route(request.category, request.route, policy)
-    if isinstance(named, Refusal):
+    if isinstance(named, Rejection):
         return named
     name, route = named
-    day = _day(now_ms // DAY_MS)
+    day = day_of(now_ms)
     steps = [step for part in route if (step := _step(request, part, policy, day)) is not None]
     if not steps:
         return _no_price(request, route)
@@ -90,17 +87,11 @@ def plan(
     )
 
 
-@functools.lru_cache(maxsize=4)
-def _day(days: int) -> datetime.date:
-    """The UTC day so many days after the epoch's first."""
-    return datetime.date.fromordinal(EPOCH_ORDINAL + days)
-
-
 def hold_ms(request: MessageRequest, policy: Policy) -> int:
     """How long from now a message of this request can hold a claim or a slot at most, if it is
     delivered in its time; 0 where it has no route."""
     named = _route(request.category, request.route, policy)
-    if isinstance(named, Refusal):
+    if isinstance(named, Rejection):
         return 0
     step_ms = max(step.wait_ms + step.grace_ms for step in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
@@ -119,7 +110,7 @@ def channels_without_text(
     provider where there is no such route, which is admission's to refuse. `addresses` None: they
     are not known."""
     named = _route(category, route, policy)
-    if isinstance(named, Refusal):
+    if isinstance(named, Rejection):
         asked = {rule.channel for rule in policy.providers.values()}
     else:
         asked = {policy.channel_of(step) for step in named[1]}
@@ -134,16 +125,16 @@ def channels_without_text(
 
 def _route(
     category: Category, route: str | None, policy: Policy
-) -> tuple[str, tuple[RouteStep, ...]] | Refusal:
+) -> tuple[str, tuple[RouteStep, ...]] | Rejection:
     rule = policy.categories.get(category)
     if rule is None or not (name := route or rule.route):
-        return Refusal(
+        return Rejection(
             "/category",
             f"No route is configured for category '{category}': name one in `route`.",
         )
     steps = policy.routes.get(name)
     if steps is None:
-        return Refusal(
+        return Rejection(
             "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
         )
     return name, steps
@@ -153,18 +144,21 @@ def _step(
     request: MessageRequest, part: RouteStep, policy: Policy, day: datetime.date
 ) -> Step | None:
     """One step, skipped where it has no address or content; None where nobody has a price."""
+    addresses, content = request.addresses, request.content
+    digits = addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
     for provider in part.providers:
-        price = policy.quote(provider, request.addresses.prefix_digits, request.category, day)
+        price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             sell = sell if candidates else price.sell
             candidates.append(Candidate(provider, price.cost))
     if not candidates:
         return None
-    row = CHANNELS[policy.channel_of(part)]
+    channel = policy.channel_of(part)
+    row = CHANNELS[channel]
     step = Step(
-        channel=row.name,
+        channel=channel,
         candidates=candidates,
         sell=sell,
         wait_ms=part.wait_ms,
@@ -172,33 +166,33 @@ def _step(
         until=part.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
-    if not request.addresses.has(row.address):
+    if not addresses.has(row.address):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_address", row.address, True)
-    elif lacking := request.content.lacks(row.name):
+    elif lacking := content.lacks(channel):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_content", " or ".join(lacking), True)
-    elif row.parts is not None:
-        step.parts = row.parts(request.content.text_for(row.name))
+    elif row.price_unit == "part":
+        step.parts = row.count(content.text_for(channel))
     return step
 
 
-def _no_price(request: MessageRequest, route: Sequence[RouteStep]) -> Refusal:
+def _no_price(request: MessageRequest, route: Sequence[RouteStep]) -> Rejection:
     providers = ", ".join(dict.fromkeys(name for part in route for name in part.providers))
-    return Refusal(
+    return Rejection(
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
     )
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Refusal:
+def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
     lacking = [
         f"{step.channel}: {'no address' if step.fault.code == 'no_address' else 'no content'}"
         for step in steps
         if step.fault is not None
     ]
-    return Refusal(
+    return Rejection(
         "/to",
         f"No step of route '{request.route or 'default'}' has an address and content "
         f"({', '.join(lacking)}).",

@@ -26,7 +26,7 @@ LOOK_UP_DELAYS_MS = (
     20_000,
     40_000,
 )  # after a lost answer: when the provider is asked
-NOT_FOUND_MIN = 2  # how often a provider must not know a step before it is sent again
+NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 RETRY_DELAY_MAX_MS = 300_000
 
@@ -69,7 +69,7 @@ class Policy(msgspec.Struct, frozen=True):
     dedupe_ms: int  # how long a claim lasts once delivered
     slot_ms: dict[str, int]  # category: the longest window that can count its slots
     currency: str
-    quote: Quote  # (provider, digits, category, day): the list price of one part
+    quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
 
     def channel_of(self, step: RouteStep) -> str:

@@ -1,4 +1,5 @@
-"""The price list: what one part of a step costs us and what the app is billed for it.
+"""The price list: what a step costs us and what the app is billed for it, a unit of its channel's
+`price_unit`.
 
 Among the rows that fit the longest phone prefix counts, then a named category over an empty one,
 then the latest `valid_from` not in the future. No price is an answer (None), which admission turns
@@ -25,7 +26,7 @@ _CATEGORIES: tuple[str, ...] = get_args(Category)
 
 
 class Price(msgspec.Struct, frozen=True):
-    """A part's cost to us (`cost`) and what the app is billed for it (`sell`), both in micros."""
+    """A unit's cost to us (`cost`) and what the app is billed for it (`sell`), both in micros."""
 
     cost: int
     sell: int
@@ -57,7 +58,7 @@ class PriceBook:
         self._days: dict[date, dict[tuple[str, str], _Layout]] = {}
 
     def quote(self, provider: str, digits: str, category: str, on: date) -> Price | None:
-        """The price of one part to `digits` (E.164 without the plus) on a day, or None when there
+        """The price of one unit to `digits` (E.164 without the plus) on a day, or None when there
         is none.
         """
         layouts = self._days.get(on)

@@ -55,6 +55,8 @@ def count(text: str) -> Segments:
 def parts(text: str) -> int:
     """`count(text).parts` alone, at a fraction of the cost for short and plain texts."""
     length = len(text)
+    if length <= UCS2_SINGLE and len(text.encode("utf-16-be", "surrogatepass")) <= 2 * UCS2_SINGLE:
+        return 1  # in either alphabet: a character has two septets at most
     if _all_basic(text) is not None:
         return 1 if length <= GSM7_SINGLE else -(-length // GSM7_PART)
     return len(_cut(text)[2]) + 1

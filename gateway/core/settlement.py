@@ -37,16 +37,10 @@ class Work(msgspec.Struct, frozen=True):
 
     message: Message
     index: int
+    step: Step
     attempt: Attempt
+    provider: str
     policy: Policy
-
-    @property
-    def step(self) -> Step:
-        return self.message.steps[self.index]
-
-    @property
-    def provider(self) -> str:
-        return self.step.provider_of(self.attempt)
 
     @property
     def list_price(self) -> int:
@@ -73,7 +67,7 @@ def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
     `given_up`: it had been booked as undelivered, which is taken back."""
     message, step, attempt = work.message, work.step, work.attempt
     measures: dict[str, int] = {}
-    if CHANNELS[step.channel].parts is not None:
+    if CHANNELS[step.channel].price_unit == "part":
         measures["parts"] = step.parts
     if given_up:
         measures["undelivered"] = -1

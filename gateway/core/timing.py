@@ -1,11 +1,27 @@
-"""How long a step may take, when it is tried again and when its provider is asked. Pure."""
+"""How long a step may take, when it is tried again and when its provider is asked, and on which
+day something counts. Pure."""
 
 from __future__ import annotations
 
+import datetime
+import functools
 import zlib
 
 from gateway.core.policy import LOOK_UP_DELAYS_MS, RETRY_DELAY_MAX_MS, Policy
 from gateway.core.records.message import Attempt, Message, Step
+
+DAY_MS = 86_400_000
+EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
+
+
+def day_of(now_ms: int) -> datetime.date:
+    """The UTC day by which a moment is priced and booked."""
+    return _day(now_ms // DAY_MS)
+
+
+@functools.lru_cache(maxsize=4)
+def _day(days: int) -> datetime.date:
+    return datetime.date.fromordinal(EPOCH_ORDINAL + days)
 
 
 def patience_ms(message: Message, step: Step, now_ms: int) -> int:

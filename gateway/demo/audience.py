@@ -15,7 +15,7 @@ FINAL = frozenset(("delivered", "seen", "undelivered", "suppressed", "expired", 
 ARRIVED = frozenset(("delivered", "seen"))
 
 
-class Figures(msgspec.Struct, frozen=True):
+class CampaignFigures(msgspec.Struct, frozen=True):
     """`answered` requests, by outcome; messages `delivered`, by channel; `final` messages."""
 
     answered: int
@@ -55,10 +55,10 @@ class Audience:
             if status in FINAL:
                 self._final.add(shape["id"])
 
-    def figures(self) -> Figures:
+    def figures(self) -> CampaignFigures:
         with self._lock:
             outcomes, channels = self._outcomes, Counter(self._arrived.values())
-            return Figures(
+            return CampaignFigures(
                 answered=outcomes.total(),
                 accepted=outcomes["accepted"],
                 duplicates=outcomes["duplicate"],

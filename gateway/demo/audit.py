@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.core.channels import CHANNELS, label_of
 from gateway.core.money import format_amount, parse_amount
-from gateway.demo.audience import Figures
+from gateway.demo.audience import CampaignFigures
 from gateway.finance.report import Figures as Booked
 from gateway.finance.report import Report
 from gateway.finance.verify import Verdict
@@ -67,7 +67,7 @@ def against_bill(by_channel: Report, bill: Bill) -> list[Check]:
     return [*checks, Check("Sent twice", "0", str(repeated))]
 
 
-def against_answers(total: Booked, figures: Figures) -> list[Check]:
+def against_answers(total: Booked, figures: CampaignFigures) -> list[Check]:
     """The report's sums of requests against what the API said to each."""
     suppressed = figures.capped + figures.opted_out
     return [

@@ -18,14 +18,14 @@ from rich.table import Table
 
 from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import format_amount
-from gateway.demo.audience import Figures
+from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
 
 if TYPE_CHECKING:
     from gateway.demo.stage import Stage
 
-Update = Callable[[Figures], None]
+Update = Callable[[CampaignFigures], None]
 
 FIRST_MESSAGE = '{"to": "+447700900123", "category": "transactional", "text": "Hello from Kaskad."}'
 
@@ -37,7 +37,7 @@ class Show(Protocol):
     def started(self, place: Stage) -> None: ...
     def progress(self, messages: int) -> AbstractContextManager[Update]: ...
     def result(
-        self, place: Stage, figures: Figures, books: Books, seconds: float, *, keep: bool
+        self, place: Stage, figures: CampaignFigures, books: Books, seconds: float, *, keep: bool
     ) -> None: ...
     def end(self, *, ok: bool) -> None: ...
 
@@ -55,7 +55,7 @@ class JsonShow:
         return nullcontext(lambda _figures: None)
 
     def result(
-        self, place: Stage, figures: Figures, books: Books, seconds: float, *, keep: bool
+        self, place: Stage, figures: CampaignFigures, books: Books, seconds: float, *, keep: bool
     ) -> None:
         shape = summary(figures, books) | {"seconds": round(seconds, 1)}
         if keep:
@@ -67,7 +67,7 @@ class JsonShow:
         """Nothing to say."""
 
 
-def summary(figures: Figures, books: Books) -> dict[str, Any]:
+def summary(figures: CampaignFigures, books: Books) -> dict[str, Any]:
     """The result as a document; amounts are decimal strings."""
     total = books.total.total
     return {
@@ -152,7 +152,7 @@ class RichShow:
             }
             final = bars.add_task("Final", total=None)
 
-            def update(figures: Figures) -> None:
+            def update(figures: CampaignFigures) -> None:
                 accepted = figures.accepted
                 bars.update(answered, completed=figures.answered)
                 for name, task in arrived.items():
@@ -163,7 +163,7 @@ class RichShow:
             yield update
 
     def result(
-        self, place: Stage, figures: Figures, books: Books, seconds: float, *, keep: bool
+        self, place: Stage, figures: CampaignFigures, books: Books, seconds: float, *, keep: bool
     ) -> None:
         print_ = self._console.print
         print_()
@@ -205,8 +205,9 @@ class RichShow:
 
     def _around(self, place: Stage) -> None:
         curl = (
-            f"curl -s {place.url}/v1/messages -H 'Authorization: Bearer {place.key(SHOP)}' \\\n"
-            f"  -H 'Content-Type: application/json' -d '{FIRST_MESSAGE}'"
+            f"curl -s {place.url}/v1/messages \\\n"
+            '  -H "Authorization: Bearer $KASKAD_KEY" -H "Content-Type: application/json" \\\n'
+            f"  -d '{FIRST_MESSAGE}'"
         )
         grid = Table.grid(padding=(0, 2))
         for name, path, note in (
@@ -228,7 +229,7 @@ class RichShow:
             self._console.print("\n[bold red]The books do not agree: that is a fault.[/bold red]")
 
 
-def _result_table(figures: Figures, books: Books) -> Table:
+def _result_table(figures: CampaignFigures, books: Books) -> Table:
     total, currency = books.total.total, books.total.currency
     table = Table(title="The campaign", title_justify="left", box=SIMPLE, show_header=False)
     table.add_column("")

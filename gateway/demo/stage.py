@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
@@ -30,8 +31,9 @@ from gateway.demo.campaign import CLUB, SHOP
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
+from gateway.store import api_keys
 from providers.http.settings import HttpSettings
-from providers.simulator import Knobs, Overrides, load_prices
+from providers.simulator import Knobs, Overrides, knobs_of
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running
 
@@ -82,11 +84,11 @@ class Stage:
     def check(self) -> None:
         """Raises CampaignFailed when a role has ended."""
         try:
-            happening = self._crew.happenings.get_nowait()
+            notice = self._crew.notices.get_nowait()
         except queue.Empty:
             return
-        if isinstance(happening, Ended):
-            raise CampaignFailed(f"The {happening.role} ended with {happening.code}.{self.last()}")
+        if isinstance(notice, Ended):
+            raise CampaignFailed(f"The {notice.role} ended with {notice.code}.{self.last()}")
 
     def wait_ready(self) -> None:
         """Waits until both roles serve. Raises CampaignFailed."""
@@ -94,16 +96,16 @@ class Stage:
         deadline = time.monotonic() + START_WAIT_S
         while waiting:
             try:
-                happening = self._crew.happenings.get(timeout=max(deadline - time.monotonic(), 0))
+                notice = self._crew.notices.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 raise CampaignFailed(
                     f"Not ready after {START_WAIT_S:.0f} s: {', '.join(waiting)}.{self.last()}"
                 ) from None
-            match happening:
+            match notice:
                 case Ready():
-                    waiting.discard(happening.role)
+                    waiting.discard(notice.role)
                 case Ended():
-                    raise CampaignFailed(f"The {happening.role} could not start.{self.last()}")
+                    raise CampaignFailed(f"The {notice.role} could not start.{self.last()}")
 
     def last(self) -> str:
         """The last lines the roles wrote, to be added to a sentence."""
@@ -183,13 +185,9 @@ def _patiently(crew: Crew) -> None:
 
 
 def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
-    channels = {name: settings.channel(name) for name in settings.providers}
     never = msgspec.convert({campaign_channels(settings)[0]: {"ending": "silent"}}, Overrides)
-    charged = {
-        f"{channels[name]}_charged_on": provider.charged_on
-        for name, provider in settings.providers.items()
-    }
-    return Knobs(
+    return replace(
+        knobs_of(settings.providers, settings.prices.file),
         seed=seed,
         expiry_ms=EXPIRY_MS,
         revive_share=REVIVE_SHARE,
@@ -198,15 +196,13 @@ def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
         reordered_share=0.02,
         early_share=0.01,
         by_phone=dict.fromkeys(silent, never),
-        prices=load_prices(settings.prices.file, channels),
-        **charged,  # type: ignore[arg-type]  # the configuration knows the same two words
     )
 
 
 def _secrets(base: Settings) -> tuple[str, dict[str, str]]:
     """The key that the simulator takes from every provider, and all variables that are needed."""
     api_key = secrets.token_urlsafe(24)
-    own = {name: secrets.token_urlsafe(24) for name in KEY_ENVS.values()}
+    own = {name: api_keys.new_key() for name in KEY_ENVS.values()}
     for provider in base.providers.values():
         own |= {name: secrets.token_urlsafe(24) for _, name in provider.variables()}
         if isinstance(provider, HttpSettings):

@@ -44,7 +44,7 @@ BOOKS_WAIT_S = 10.0  # for the last receipts to be booked
 DAY = datetime.timedelta(days=1)
 
 
-class Plan(msgspec.Struct, frozen=True):
+class TourOptions(msgspec.Struct, frozen=True):
     """What was asked for; `port` 0 is a free one, or KEEP_PORT when it stays up."""
 
     messages: int
@@ -55,18 +55,18 @@ class Plan(msgspec.Struct, frozen=True):
     config: Path | None = None
 
 
-def tour(plan: Plan, environment: Mapping[str, str]) -> int:
+def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
     """Shows it all; 0 when everything arrived at an end and the books agree."""
     _terminate_as_interrupt()
     configure_logs("cli", "error", json=False)
-    show: Show = JsonShow() if plan.json else RichShow()
+    show: Show = JsonShow() if options.json else RichShow()
     shipped = settings_file.load(None, {}, secrets_required=False)
     templates = campaign.read_templates(shipped_file(shipped, "campaign.ndjson").read_bytes())
-    traffic = campaign.expand(templates, plan.messages, plan.seed)
-    port = plan.port or (KEEP_PORT if plan.keep else 0)
-    show.begin(plan.messages)
+    traffic = campaign.expand(templates, options.messages, options.seed)
+    port = options.port or (KEEP_PORT if options.keep else 0)
+    show.begin(options.messages)
     with stage(
-        environment, config=plan.config, port=port, seed=plan.seed, silent=traffic.silent
+        environment, config=options.config, port=port, seed=options.seed, silent=traffic.silent
     ) as place:
         place.wait_ready()
         show.started(place)
@@ -75,8 +75,8 @@ def tour(plan: Plan, environment: Mapping[str, str]) -> int:
         _send(place, traffic, audience, show)
         books = _books(place, audience)
         seconds = time.monotonic() - began
-        show.result(place, audience.figures(), books, seconds, keep=plan.keep)
-        if books.agree and plan.keep:
+        show.result(place, audience.figures(), books, seconds, keep=options.keep)
+        if books.agree and options.keep:
             _stay(place)
     show.end(ok=books.agree)
     return 0 if books.agree else 1

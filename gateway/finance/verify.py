@@ -17,8 +17,8 @@ import msgspec
 
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import Group
+from gateway.core.timing import day_of
 from gateway.store.ledger import ShardBooks, Sums
-from gateway.store.writes import day_of
 
 
 class Difference(msgspec.Struct, frozen=True):

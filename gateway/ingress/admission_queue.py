@@ -17,14 +17,14 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
     Malformed,
-    Read,
+    ValidRequest,
     body_hash,
     content_of,
     read,
 )
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
-from gateway.ingress.http.problems import Fault, Problem, invalid, problem
+from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
 from gateway.ingress.metrics import Metrics
 from gateway.store.base import BATCH_MAX
 from gateway.store.store import Store
@@ -49,10 +49,10 @@ class AdmissionQueue:
     ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself."""
         found = read(raw, self.store.policy)
-        if not isinstance(found, Read):
+        if not isinstance(found, ValidRequest):
             why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
             self.metrics.refused.labels("malformed" if why else "invalid").inc()
-            return why or invalid(cast("list[Fault]", found))
+            return why or invalid(cast("list[RequestFault]", found))
         request, destination = found.request, found.destination
         home = destination.addresses.home(request.user)
         key = request.idempotency_key or key

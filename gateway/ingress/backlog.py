@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.core.plan import Refusal, plan
+from gateway.core.plan import Rejection, plan
 from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import lanes_of
@@ -90,4 +90,4 @@ class Backlog:
 
     def _first_lane(self, request: MessageRequest) -> tuple[str, str] | None:
         way = plan(request, (), self._store.policy, self._now_ms())
-        return None if isinstance(way, Refusal) else way.lane(request.category)
+        return None if isinstance(way, Rejection) else way.lane(request.category)

@@ -36,7 +36,7 @@ Decide = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception
 _log = structlog.get_logger("ingress")
 
 
-class Busy(Exception):
+class QueueFull(Exception):
     """The queue of this shard is full: the caller must be told to come again."""
 
 
@@ -63,9 +63,9 @@ class Batcher(Generic[ItemT, ResultT]):
         self._loop = asyncio.get_running_loop()
 
     def submit(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
-        """Queues one item; `done` is called once, from the loop. Raises Busy."""
+        """Queues one item; `done` is called once, from the loop. Raises QueueFull."""
         if len(self._shards[shard].queue) >= self._queue_max:
-            raise Busy
+            raise QueueFull
         self._append(shard, item, done)
 
     def _append(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
@@ -78,7 +78,7 @@ class Batcher(Generic[ItemT, ResultT]):
             self._pump(shard)
 
     async def ask(self, shard: int, item: ItemT) -> ResultT:
-        """Queues one item and waits for its result. Raises Busy, RedisUnavailable and bugs."""
+        """Queues one item and waits for its result. Raises QueueFull, RedisUnavailable and bugs."""
         answered: asyncio.Future[ResultT | Exception] = self._loop.create_future()
 
         def done(result: ResultT | Exception) -> None:
@@ -92,7 +92,7 @@ class Batcher(Generic[ItemT, ResultT]):
         return result
 
     async def ask_all(self, shard: int, items: Sequence[ItemT]) -> list[ResultT | Exception]:
-        """Queues items and waits for all results, in order. Raises Busy, with none of them queued.
+        """Queues items and waits for all results, in order. Raises QueueFull, and none is queued.
 
         Items that are more than a queue holds are taken all the same while it is half empty, for
         they are in memory already.
@@ -101,7 +101,7 @@ class Batcher(Generic[ItemT, ResultT]):
             return []
         waiting = len(self._shards[shard].queue)
         if waiting + len(items) > self._queue_max and 2 * waiting > self._queue_max:
-            raise Busy
+            raise QueueFull
         results: dict[int, ResultT | Exception] = {}
         answered: asyncio.Future[None] = self._loop.create_future()
 

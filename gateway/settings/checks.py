@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gateway.decoding import Fault
+from gateway.core.channels import CHANNELS
+from gateway.decoding import KeyFault
 from gateway.settings.tables import Document
-from providers.registry import KINDS
 from providers.settings import address_faults
 
 STEPS_MAX = 8
@@ -24,7 +24,7 @@ _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _NAME_RULE = "use up to 64 letters, digits, dots, dashes and underscores."
 
 
-def faults(document: Document, table: Mapping[str, Any]) -> list[Fault]:
+def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
     """Everything that cannot work.
 
     `table` is the file as it was read: a provider with a fault of its own is left out of
@@ -41,10 +41,10 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[Fault]:
     ]
 
 
-def missing_secrets(document: Document, env: Mapping[str, str]) -> list[Fault]:
+def missing_secrets(document: Document, env: Mapping[str, str]) -> list[KeyFault]:
     """The variables that providers need and the environment does not set."""
     return [
-        Fault(
+        KeyFault(
             f"providers.{name}.{key}",
             f"names the environment variable {variable}, which is not set: set it to the secret.",
         )
@@ -84,76 +84,81 @@ def variables(document: Document) -> list[str]:
     ]
 
 
-def _names(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
+def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for group in ("providers", "routes"):
         for name in _table_of(table, group):
             if _name(name) is None:
-                yield Fault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
+                yield KeyFault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
     for group, names in (
         ("apps", [app.name for app in document.apps]),
         ("caps", [cap.name for cap in document.caps]),
     ):
         for name, times in Counter(names).items():
             if times > 1:
-                yield Fault(group, f"has {times} entries named {name!r}: give each its own name.")
+                yield KeyFault(
+                    group, f"has {times} entries named {name!r}: give each its own name."
+                )
             if _name(name) is None:
-                yield Fault(group, f"has an entry named {name!r}: {_NAME_RULE}")
+                yield KeyFault(group, f"has an entry named {name!r}: {_NAME_RULE}")
     for i, app in enumerate(document.apps):
         if not app.scopes:
-            yield Fault(f"apps[{i}].scopes", "is empty: name what the app may do.")
+            yield KeyFault(f"apps[{i}].scopes", "is empty: name what the app may do.")
 
 
-def _server(document: Document) -> Iterator[Fault]:
+def _server(document: Document) -> Iterator[KeyFault]:
     url = document.server.public_url
     if url:
         for key, reason in address_faults("server.public_url", url):
-            yield Fault(key, reason)
+            yield KeyFault(key, reason)
     elif document.server.port == 0:
-        yield Fault("server.public_url", "is needed when server.port is 0, which means any port.")
+        yield KeyFault(
+            "server.public_url", "is needed when server.port is 0, which means any port."
+        )
 
 
-def _providers(document: Document) -> Iterator[Fault]:
+def _providers(document: Document) -> Iterator[KeyFault]:
     for name, provider in document.providers.items():
         for key, reason in provider.faults():
-            yield Fault(f"providers.{name}.{key}".rstrip("."), reason)
+            yield KeyFault(f"providers.{name}.{key}".rstrip("."), reason)
 
 
-def _prices(document: Document) -> Iterator[Fault]:
-    channels = {kind.channel for kind in KINDS.values()}
+def _prices(document: Document) -> Iterator[KeyFault]:
     baseline = document.prices.baseline
-    if baseline not in channels:
-        yield Fault("prices.baseline", f"names the channel {baseline!r}, {_none_such(channels)}")
+    if baseline not in CHANNELS:
+        yield KeyFault("prices.baseline", f"names the channel {baseline!r}, {_none_such(CHANNELS)}")
 
 
-def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
+def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     providers = _table_of(table, "providers")
     for name, route in document.routes.items():
         path = f"routes.{name}.steps"
         # Steps with a fault of their own are left out: only as many as were written count.
         if not 1 <= len(_table_of(table, "routes")[name]["steps"]) <= STEPS_MAX:
-            yield Fault(path, f"needs 1 to {STEPS_MAX} steps.")
+            yield KeyFault(path, f"needs 1 to {STEPS_MAX} steps.")
         names = Counter(step.provider for step in route.steps)
         for provider, times in names.items():
             if provider not in providers:
-                yield Fault(path, f"names the provider {provider!r}, {_none_such(providers)}")
+                yield KeyFault(path, f"names the provider {provider!r}, {_none_such(providers)}")
             if times > 1:
-                yield Fault(path, f"names the provider {provider!r} {times} times: once is enough.")
+                yield KeyFault(
+                    path, f"names the provider {provider!r} {times} times: once is enough."
+                )
 
 
-def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[Fault]:
+def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     routes = _table_of(table, "routes")
     for name, category in document.categories.items():
         if category.route not in routes:
-            yield Fault(
+            yield KeyFault(
                 f"categories.{name}.route",
                 f"names the route {category.route!r}, {_none_such(routes)}",
             )
 
 
-def _lanes(document: Document) -> Iterator[Fault]:
+def _lanes(document: Document) -> Iterator[KeyFault]:
     lanes = document.lanes
     if lanes.lease_ms < HEARTBEATS_A_LEASE_MIN * lanes.heartbeat_ms:
-        yield Fault(
+        yield KeyFault(
             "lanes.lease",
             f"must be at least {HEARTBEATS_A_LEASE_MIN} times lanes.heartbeat, "
             "so that one lost heartbeat does not give the work away.",

@@ -66,7 +66,7 @@ class App(Table, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ("send", "read", "report")
 
 
-class Step(Table, frozen=True, kw_only=True):
+class StepSettings(Table, frozen=True, kw_only=True):
     provider: str
     wait_ms: Wait = Duration.parse("24h")
     grace_ms: Duration | None = None
@@ -78,7 +78,7 @@ class Step(Table, frozen=True, kw_only=True):
 
 
 class Route(Table, frozen=True, kw_only=True):
-    steps: tuple[Step, ...]
+    steps: tuple[StepSettings, ...]
 
 
 class CategorySettings(Table, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class CategorySettings(Table, frozen=True, kw_only=True):
     resend_unknown: bool = False
 
 
-class Cap(Table, frozen=True, kw_only=True):
+class CapSettings(Table, frozen=True, kw_only=True):
     """`category` None counts every category; `window_ms.text` is the window as configured."""
 
     name: Text
@@ -107,7 +107,7 @@ class Prices(Table, frozen=True, kw_only=True):
     baseline: Text = BASELINE_DEFAULT  # the channel that reports compare with
 
 
-class Retention(Table, frozen=True, kw_only=True):
+class RetentionSettings(Table, frozen=True, kw_only=True):
     messages_ms: Milliseconds = Duration.parse("30d")
     parked_receipts_ms: Milliseconds = Duration.parse("24h")
     events_max: Count = 100_000
@@ -130,10 +130,10 @@ class Document(Table, frozen=True, kw_only=True):
     providers: dict[str, Provider] = msgspec.field(default_factory=dict)
     routes: dict[str, Route] = msgspec.field(default_factory=dict)
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
-    caps: tuple[Cap, ...] = ()
+    caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
     prices: Prices = Prices()
-    retention: Retention = Retention()
+    retention: RetentionSettings = RetentionSettings()
     lanes: Lanes = Lanes()
 
 

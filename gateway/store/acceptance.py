@@ -18,7 +18,7 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.store import quarantine
-from gateway.store.admit import Admission, Ask, Undecided
+from gateway.store.admit import Admission, Ask, Undecided, ask_of
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.idempotency import close_key, open_key, reopen_key, shard_of_key
 from gateway.store.identities import TRIES_MAX, find_home, moved, place
@@ -38,23 +38,22 @@ class Acceptance:
         """One answer each, in order."""
         answers: dict[int, Answer] = {}
         keyed: dict[int, Ask] = {}
-        waiting = {
-            index: Ask(request, (request.identities or [""])[0])
-            for index, request in enumerate(requests)
-        }
+        waiting = dict(enumerate(map(ask_of, requests)))
         for _ in range(TRIES_MAX):
-            for index, ask in list(waiting.items()):
-                if self._is_keyed_elsewhere(ask):
-                    keyed[index] = waiting.pop(index)
+            elsewhere = [i for i, ask in waiting.items() if self._is_keyed_elsewhere(ask)]
+            keyed |= {i: waiting.pop(i) for i in elsewhere}
             if not waiting:
                 break
             told = await self._try(waiting)
-            answers |= {i: answer for i, answer in told.items() if isinstance(answer, Answer)}
-            left = {i: why for i, why in told.items() if isinstance(why, Undecided)}
-            keyed |= {i: waiting[i] for i, why in left.items() if why.keyed}
-            following = await self._next(
-                {i: (waiting[i], why) for i, why in left.items() if not why.keyed}
-            )
+            left: dict[int, tuple[Ask, Undecided]] = {}
+            for index, answer in told.items():
+                if isinstance(answer, Answer):
+                    answers[index] = answer
+                elif answer.keyed:
+                    keyed[index] = waiting[index]
+                else:
+                    left[index] = (waiting[index], answer)
+            following = await self._next(left) if left else {}
             answers |= {i: then for i, then in following.items() if isinstance(then, Answer)}
             waiting = {i: then for i, then in following.items() if isinstance(then, Ask)}
         else:
@@ -78,7 +77,8 @@ class Acceptance:
         return Answer("failed", detail=quarantine.reason_of(error))
 
     def _is_keyed_elsewhere(self, ask: Ask) -> bool:
-        return shard_of_key(self._store, ask.request) not in (None, self._shard(ask))
+        shard = shard_of_key(self._store, ask.request)
+        return shard is not None and shard != self._shard(ask)
 
     def _shard(self, ask: Ask) -> int:
         """The shard of its home; of a device, where the person is not recognised."""
@@ -137,7 +137,7 @@ class Acceptance:
             if shard_of_id(opened.id) != self._shard(ask):
                 # Opened under another home. If that is not the home now, it was one before: its
                 # message was made by then, or never will be.
-                home = await find_home(store, ask.request.identities[0])
+                home = await find_home(store, ask.identities[0])
                 ask = moved(store, ask, home, self._now_ms)
                 if shard_of_id(opened.id) != self._shard(ask):
                     if (await read_messages(store.redis, [opened.id]))[opened.id] is not None:

@@ -12,14 +12,14 @@ here; one that needs a record which cannot be read fails. Its neighbours go on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core import admission, persons
 from gateway.core.identities import enlist
-from gateway.core.plan import Refusal, hold_ms
+from gateway.core.plan import Rejection, hold_ms
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
@@ -34,7 +34,14 @@ from gateway.core.records.request import (
 from gateway.redis.client import Command, Session
 from gateway.store.base import StoreBase, message_key, read_messages
 from gateway.store.keys import Keys, shard_of
-from gateway.store.people import People, opt_out_of, read_opt_outs, read_others
+from gateway.store.people import (
+    People,
+    addresses_in,
+    opt_out_of,
+    read_opt_outs,
+    read_others,
+    widest,
+)
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
@@ -43,17 +50,24 @@ NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed")
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A request, and the identity under which it is to be decided.
+    """A request, the identities it names, and the one under which it is to be decided.
 
     `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
     of the same request that were not joined to it. `opened`: its idempotency key is held for it, in
     whatever shard, and its message may have been made already."""
 
     request: MessageRequest
+    identities: list[str]
     home: str
     found: Mapping[str, Person] = {}
     apart: tuple[str, ...] = ()
     opened: bool = False
+
+
+def ask_of(request: MessageRequest) -> Ask:
+    """A request under the first identity it names; empty where it names none."""
+    identities = request.identities
+    return Ask(request, identities, identities[0] if identities else "")
 
 
 class Undecided(msgspec.Struct, frozen=True):
@@ -82,6 +96,7 @@ class Admission:
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
+        self._unasked: list[str] = []  # that are named, and of other shards
         self._opt_outs: dict[str, OptOut] = {}  # of those that have one
         self._remembered: dict[str, RememberedAnswer] = {}
         self._newer: set[str] = set()  # keys of answers that are left alone
@@ -90,14 +105,14 @@ class Admission:
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
         await self._load(session)
         for ask in self._asks:
-            if self._is_read(ask):
+            if ask.found and self._is_read(ask):
                 self._enlist(ask)
         await self._load_elsewhere()
         answers = [self._decide(ask) for ask in self._asks]
-        await self._name_winners([a for a in answers if isinstance(a, Answer)])
+        await self._name_winners(answers)
         self._people.write(self._writes)
         for ask, answer in zip(self._asks, answers, strict=True):
-            if isinstance(answer, Answer):
+            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
         return self._writes.commands(), answers
 
@@ -110,7 +125,7 @@ class Admission:
         opened = [a.request.id for a in self._asks if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
         commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched, *claims)]
-        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.request.identities))
+        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
@@ -130,9 +145,10 @@ class Admission:
         made = values[len(people) + len(keyed) : len(watched)]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
-            self._asked.add(address)
             if scope is not None:
                 self._opt_outs[address] = opt_out_of(scope)
+        self._asked.update(here)
+        self._unasked = [address for address in named if address not in self._asked]
 
     def _is_read(self, ask: Ask) -> bool:
         """Whether its person is recognised, and the record is for this process to read."""
@@ -145,16 +161,18 @@ class Admission:
 
     async def _load_elsewhere(self) -> None:
         """What is not in this shard of persons with several addresses, or who were several."""
-        missing: dict[str, None] = {}
+        missing = dict.fromkeys(self._unasked)
         campaigns: defaultdict[str, set[str]] = defaultdict(set)
         apart: dict[str, tuple[str, ...]] = {}
         for ask in self._asks:
             if not self._is_read(ask):
                 continue
-            for address in self._addresses(ask):
-                if address not in self._asked:
-                    missing[address] = None
-            if self._people[ask.home].former or ask.apart:
+            person = self._people[ask.home]
+            if person.aliases or ask.home != ask.identities[0]:
+                for address in self._addresses(ask):
+                    if address not in self._asked:
+                        missing[address] = None
+            if person.former or ask.apart:
                 campaigns[ask.home] |= {ask.request.campaign} if ask.request.campaign else set()
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
         if missing:
@@ -175,7 +193,7 @@ class Admission:
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
-        known = ask.request.identities
+        known = ask.identities
         person = self._people[ask.home]
         if person.aliases or ask.home not in known:
             known = [*known, ask.home, *person.aliases]
@@ -229,7 +247,7 @@ class Admission:
         message may hold something."""
         if ask.apart or not persons.may_hold(ask.request, self._policy):
             return True
-        for identity in ask.request.identities:
+        for identity in ask.identities:
             if identity != ask.home and identity not in person.aliases:
                 return False
         if not person.aliases:
@@ -240,9 +258,9 @@ class Admission:
         request = ask.request
         decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
         match decision:
-            case admission.Accepted():
+            case admission.Admitted():
                 message = decision.message
-                if ask.home != message.holder:
+                if ask.identities and ask.home != ask.identities[0]:
                     message.person = ask.home
                 self._writes.message(message, 0)
                 self._writes.enqueue(message.id, decision.lane)
@@ -257,30 +275,27 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
-            case Refusal():
+            case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
     def _opt_out(self, ask: Ask) -> OptOut | None:
         """The widest scope in which the person opted out under any address."""
-        widest: OptOut | None = None
         if not self._opt_outs or not ask.home:
             return None
-        for address in self._addresses(ask):
-            scope = self._opt_outs.get(address)
-            if scope == "all":
-                return scope
-            widest = scope or widest
-        return widest
+        return widest(self._addresses(ask), self._opt_outs)
 
-    async def _name_winners(self, answers: list[Answer]) -> None:
+    async def _name_winners(self, answers: Sequence[Answer | Undecided]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
         delivered: only a delivered message's claim outlives it."""
-        fresh = {ask.request.id for ask in self._asks}
-        asked = {
-            a.id: None
+        unnamed = [
+            a
             for a in answers
-            if a.outcome == "duplicate" and a.status is None and a.id is not None
-        }
+            if isinstance(a, Answer) and a.outcome == "duplicate" and a.status is None
+        ]
+        if not unnamed:
+            return
+        fresh = {ask.request.id for ask in self._asks}
+        asked = dict.fromkeys(a.id for a in unnamed if a.id is not None)
         older = [id_ for id_ in asked if id_ not in fresh]
         found: dict[str, str] = {}
         if older:
@@ -293,22 +308,16 @@ class Admission:
                         found[id_] = ""
                     except UnreadableRecordError as error:
                         raise error.at(message_key(id_)) from None
-        for answer in answers:
-            if answer.outcome == "duplicate" and answer.status is None:
-                answer.status = found.get(answer.id or "", "queued")
-                if not answer.status:
-                    answer.outcome = "unavailable"  # what its winner is at is not for us to read
+        for answer in unnamed:
+            answer.status = found.get(answer.id or "", "queued")
+            if not answer.status:
+                answer.outcome = "unavailable"  # what its winner is at is not for us to read
 
     def _remember(self, ask: Ask, answer: Answer) -> None:
         key = self._memory_key(ask)
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
-
-
-def addresses_in(identities: Iterable[str]) -> list[str]:
-    """Those of the identities that a person can opt out by, as they stand in the opt-outs."""
-    return [identity[2:] for identity in identities if not identity.startswith("u:")]
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import quarantine
 from gateway.store.base import StoreBase
 from gateway.store.keys import GROUP, Keys
-from gateway.store.people import People, read_opt_outs, read_others
+from gateway.store.people import People, read_others, read_scopes
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
@@ -84,7 +84,9 @@ class Application:
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
-        self._persons: dict[str, list[Person]] = {}  # by message id: its holder, and the others
+        # By message id: under which identity it holds things; that person, and who else it is.
+        self._holders: dict[str, str] = {}
+        self._persons: dict[str, list[Person]] = {}
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Applied]]:
         await self._load_messages(session)
@@ -130,65 +132,57 @@ class Application:
 
     async def _with_opt_outs(self) -> list[Item]:
         """A claim carries whether the person has opted out meanwhile."""
-        homes = {
-            m.home: None
+        claimed = {
+            m.id: m
             for i in self._items
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
-        out = await read_opt_outs(self._redis, self._shards, homes)
-        if not out:
+        scopes = await read_scopes(self._redis, self._shards, claimed.values())
+        if not scopes:
             return list(self._items)
-        return [self._opted_out(item, out) for item in self._items]
+        return [self._opted_out(item, scopes) for item in self._items]
 
     def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
-        message = self._messages.get(item.message_id)
-        if message is None or not isinstance(item.event, Claimed) or message.home not in scopes:
+        if not isinstance(item.event, Claimed) or item.message_id not in scopes:
             return item
-        return replace(item, event=replace(item.event, opt_out=scopes[message.home]))
+        return replace(item, event=replace(item.event, opt_out=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
-        needing: dict[str, Message] = {}
         for item in items:
             message = self._messages.get(item.message_id)
-            if message is None or not message.holder:
+            if message is None:
                 continue
+            alone = times[message.id] == 1
             if cascade.needs_people(
-                message,
-                item.event,
-                self._policy,
-                self._now_ms,
-                alone=times[item.message_id] == 1,
-            ):
-                needing[message.id] = message
-                self._people.ask(message.holder, [message.campaign])
+                message, item.event, self._policy, self._now_ms, alone=alone
+            ) and (holder := message.holder):
+                self._holders[message.id] = holder
+                self._people.ask_holder(holder, message)
         records, claims = self._people.wanted()
         if wanted := [*records, *claims]:
             commands: list[Command] = [("WATCH", *records)] if records else []
             replies = await session.call([*commands, ("MGET", *wanted)])
             self._people.read(wanted, values_in(replies[-1]))
-        for message in needing.values():
+        for id_, holder in self._holders.items():
             try:
-                self._persons[message.id] = await self._people_of(message)
+                person = self._people[holder]
+                persons = self._persons[id_] = [person]
+                if person.home or person.former:
+                    persons += await self._others(holder, person, self._messages[id_])
             except NewerRecordError:
-                self._newer.add(message.id)
+                self._newer.add(id_)
+            except UnreadableRecordError as error:
+                self._persons.setdefault(id_, [Person()])
+                await quarantine.set_aside_record(self._redis, error, self._now_ms)
 
-    async def _people_of(self, message: Message) -> list[Person]:
-        """Its holder; and for the caps of a next step, which count what the person got under any
-        identity, the others. Raises NewerRecordError."""
-        try:
-            person = self._people[message.holder]
-        except UnreadableRecordError as error:
-            await quarantine.set_aside_record(self._redis, error, self._now_ms)
-            return [Person()]
-        if not (person.home or person.former) or message.category not in self._policy.slot_ms:
-            return [person]
-        try:
-            others = await read_others(self._redis, self._shards, message.holder, person)
-        except UnreadableRecordError as error:
-            await quarantine.set_aside_record(self._redis, error, self._now_ms)
-            return [person]
-        return [person, *others.values()]
+    async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
+        """Under what else the person may hold something, for the caps of a next step, which count
+        what came under any identity. Raises NewerRecordError."""
+        if message.category not in self._policy.slot_ms:
+            return ()
+        others = await read_others(self._redis, self._shards, holder, person)
+        return others.values()
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)
@@ -206,8 +200,8 @@ class Application:
         if isinstance(item.event, TimerDue) and not effects.changed:
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:
-            self._people.change(message.holder)
-        if not effects.submit and not is_sent_by_another(item, message):
+            self._people.change(self._holders[message.id])
+        if item.entry and not effects.submit and not is_sent_by_another(item, message):
             self._acknowledge(item)
         return Applied(item, message, effects)
 

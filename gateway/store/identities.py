@@ -37,7 +37,7 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
     request = ask.request
     if shard != shard_of_id(request.id):
         request = replace(request, id=store.new_id_in(shard, now_ms))
-    return Ask(request, home)
+    return Ask(request, ask.identities, home)
 
 
 async def find_home(store: StoreBase, identity: str) -> str:
@@ -59,11 +59,11 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
         left = {i: ask for i, ask in enumerate(asks) if i not in placed}
         if not left:
             return [placed[i] for i in range(len(asks))]
-        named = dict.fromkeys(i for ask in left.values() for i in ask.request.identities)
+        named = dict.fromkeys(i for ask in left.values() for i in ask.identities)
         packed = await _read_all(store, named)
         records = {i: _record(store, i, v) for i, v in packed.items()}
         joins = {
-            i: join(ask.request.identities, records, now_ms, hold_ms(ask.request, store.policy))
+            i: join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy))
             for i, ask in left.items()
         }
         written = await _write(store, joins.values(), packed, now_ms)

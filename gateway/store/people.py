@@ -13,11 +13,12 @@ under those, so they need no WATCH.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from gateway.core.persons import bound_old, is_old
+from gateway.core.persons import bound_old, is_old, surely_holds_claim
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
+from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
@@ -50,12 +51,27 @@ class People:
 
     def ask(self, identity: str, campaigns: Iterable[str | None] = ()) -> None:
         """Notes whom to read, and which claims."""
-        for campaign in (None, *campaigns):
-            key = self._keys.person(identity)
-            if campaign is not None:
-                key = self._keys.claim(identity, campaign)
+        key = self._keys.person(identity)
+        if key not in self._known:
+            self._wanted[key] = (identity, None)
+        for campaign in campaigns:
+            if campaign is None:
+                continue
+            key = self._keys.claim(identity, campaign)
             if key not in self._known:
                 self._wanted[key] = (identity, campaign)
+
+    def ask_holder(self, holder: str, message: Message) -> None:
+        """Notes the person of a message, and its claim unless what it holds is known already."""
+        campaign = message.campaign
+        person = self._records.get(holder)
+        if person is None or campaign is None:
+            self.ask(holder, [campaign])
+        elif campaign not in (kept := self._kept[holder]):
+            if surely_holds_claim(person, message, self._now_ms):
+                kept[campaign] = person.claims[campaign] = DedupeClaim(message.id)
+            else:
+                self.ask(holder, [campaign])
 
     def wanted(self) -> tuple[list[str], list[str]]:
         """The keys that were asked for and are to be read now: records, to be watched, and
@@ -103,7 +119,7 @@ class People:
     def write(self, writes: Writes) -> None:
         for identity in self._changed:
             person, before = self._records[identity], self._before[identity]
-            writes.person(identity, person, before, self._kept[identity])
+            writes.person(identity, person, before, self._kept.get(identity, {}))
 
 
 async def read_others(
@@ -158,37 +174,98 @@ async def read_records(
     redis: RedisClient, shards: int, identities: Iterable[str]
 ) -> dict[str, bytes | None]:
     """The records of identities in any shards, packed, as they stand."""
-    by_shard: defaultdict[int, list[str]] = defaultdict(list)
-    for identity in identities:
-        by_shard[shard_of_identity(identity, shards)].append(identity)
-    replies = await redis.call(
-        [
-            ("MGET", *(keys_of(shard).person(i) for i in members))
-            for shard, members in by_shard.items()
-        ]
-    )
-    return {
-        identity: value
-        for members, reply in zip(by_shard.values(), replies, strict=True)
-        for identity, value in zip(members, values_in(reply), strict=True)
-    }
+    return (await _read(redis, shards, identities, ()))[0]
 
 
 async def read_opt_outs(
     redis: RedisClient, shards: int, addresses: Iterable[str]
 ) -> dict[str, OptOut]:
     """The scopes of those among the addresses that opted out, in whatever shards."""
-    by_shard: defaultdict[int, list[str]] = defaultdict(list)
-    for address in addresses:
-        by_shard[shard_of(address, shards)].append(address)
-    if not by_shard:
+    return (await _read(redis, shards, (), addresses))[1]
+
+
+async def read_scopes(
+    redis: RedisClient, shards: int, messages: Collection[Message]
+) -> dict[str, OptOut]:
+    """By message, the widest scope in which its person opted out under any identity.
+
+    The holder's record names the others; one round trip does where it names none. A record of a
+    newer Kaskad, or one that cannot be read, is passed over: what the message itself names is asked
+    all the same."""
+    people: dict[str, Person] = {}
+    opt_outs: dict[str, OptOut] = {}
+    asked: set[str] = set()
+    unread = dict.fromkeys(m.holder for m in messages if m.holder)
+    named = [i for m in messages if m.holder for i in (*m.identities, m.holder)]
+    while unread or named:
+        addresses = dict.fromkeys(a for a in addresses_in(named) if a not in asked)
+        records, scopes = await _read(redis, shards, unread, addresses)
+        opt_outs |= scopes
+        asked.update(addresses)
+        found = [_readable(record) for record in records.values()]
+        people.update(zip(records, found, strict=True))
+        unread = dict.fromkeys(p.home for p in found if p.home and p.home not in people)
+        named = [i for p in found for i in (*p.aliases, p.home) if i and i[2:] not in asked]
+    if not opt_outs:
         return {}
-    replies = await redis.call(
-        [("HMGET", keys_of(shard).opt_outs, *members) for shard, members in by_shard.items()]
-    )
-    return {
+    told = {m.id: widest(_everybody(m, people), opt_outs) for m in messages}
+    return {id_: scope for id_, scope in told.items() if scope is not None}
+
+
+def _readable(record: bytes | None) -> Person:
+    try:
+        return unpack_person(record)
+    except (NewerRecordError, UnreadableRecordError):
+        return Person()
+
+
+def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
+    """The addresses of a message's person."""
+    identities = message.identities
+    identity = message.holder
+    while identity:
+        identities += [identity, *people[identity].aliases]
+        identity = people[identity].home
+    return addresses_in(identities)
+
+
+def addresses_in(identities: Iterable[str]) -> list[str]:
+    """Those of the identities that a person can opt out by, as they stand in the opt-outs."""
+    return [identity[2:] for identity in identities if not identity.startswith("u:")]
+
+
+def widest(addresses: Iterable[str], opt_outs: Mapping[str, OptOut]) -> OptOut | None:
+    """The widest scope in which the person of all these addresses opted out."""
+    scopes = {opt_outs[address] for address in addresses if address in opt_outs}
+    return "all" if "all" in scopes else next(iter(scopes), None)
+
+
+async def _read(
+    redis: RedisClient, shards: int, identities: Iterable[str], addresses: Iterable[str]
+) -> tuple[dict[str, bytes | None], dict[str, OptOut]]:
+    """Records, packed, and the opt-outs there are, of whatever shards in one round trip."""
+    records: defaultdict[int, list[str]] = defaultdict(list)
+    for identity in identities:
+        records[shard_of_identity(identity, shards)].append(identity)
+    scopes: defaultdict[int, list[str]] = defaultdict(list)
+    for address in addresses:
+        scopes[shard_of(address, shards)].append(address)
+    commands: list[Command] = [
+        ("MGET", *(keys_of(shard).person(i) for i in members)) for shard, members in records.items()
+    ]
+    commands += [("HMGET", keys_of(shard).opt_outs, *members) for shard, members in scopes.items()]
+    if not commands:
+        return {}, {}
+    replies = await redis.call(commands)
+    found = {
+        identity: value
+        for members, reply in zip(records.values(), replies, strict=False)
+        for identity, value in zip(members, values_in(reply), strict=True)
+    }
+    opted_out = {
         address: opt_out_of(scope)
-        for members, reply in zip(by_shard.values(), replies, strict=True)
+        for members, reply in zip(scopes.values(), replies[len(records) :], strict=True)
         for address, scope in zip(members, values_in(reply), strict=True)
         if scope is not None
     }
+    return found, opted_out

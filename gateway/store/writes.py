@@ -7,9 +7,9 @@ the rules already did.
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -30,6 +30,7 @@ from gateway.core.records.entries import (
 from gateway.core.records.message import Message, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
+from gateway.core.timing import day_of
 from gateway.redis.client import Command
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
@@ -60,7 +61,7 @@ class Writes:
         self._single: list[Command] = []
         self._deleted: list[str] = []
         self._timers: dict[str, int] = {}
-        self._lanes: list[tuple[str, str]] = []
+        self._lanes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._posts: list[Post] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
@@ -85,10 +86,10 @@ class Writes:
             self.enqueue(message_id, effects.lane)
         self._posts.extend(effects.posts)
         for change in effects.status_changes:
-            self.status_change(change)
+            self._changes[change.app].append(change)
 
     def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
-        self._lanes.append((self._keys.lane(*lane), message_id))
+        self._lanes[lane].append(message_id)
 
     def post(self, post: Post) -> None:
         self._posts.append(post)
@@ -102,23 +103,26 @@ class Writes:
         """The person's record and claims, where they differ from the record `before` and from the
         claims that are `kept`. A claim that changes hands rewrites the record, which is what
         others watch."""
-        key = self._keys.person(identity)
-        until = prune(person, self._policy, self._now_ms)
-        packed = pack_person(person) if until else None
-        if packed is None and before is not None:
-            self._deleted.append(key)
-        elif packed is not None and (packed != before or _changed_hands(person, kept)):
-            self._single.append(("SET", key, packed, "PXAT", until))
+        same = before is not None and pack_person(person) == before
+        if not same:
+            prune(person, self._policy, self._now_ms)
+        changed_hands = False
         for campaign, claim in person.claims.items():
-            if kept.get(campaign) != claim:
+            known = kept.get(campaign)
+            if known != claim:
+                changed_hands |= known is None or known.message != claim.message
                 end = claim.until_ms or person.keep_ms
                 key = self._keys.claim(identity, campaign)
                 self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", end))
-        self._deleted += [
-            self._keys.claim(identity, campaign)
-            for campaign in kept
-            if campaign not in person.claims
-        ]
+        for campaign in kept:
+            if campaign not in person.claims:
+                self._deleted.append(self._keys.claim(identity, campaign))
+        key = self._keys.person(identity)
+        if person.until_ms <= self._now_ms:
+            if before is not None:
+                self._deleted.append(key)
+        elif changed_hands or not same:
+            self._single.append(("SET", key, pack_person(person), "PXAT", person.until_ms))
 
     def remember(self, key: str, answer: RememberedAnswer) -> None:
         record = remembered_codec.encode(answer)
@@ -136,10 +140,12 @@ class Writes:
         if self._deleted:
             out.append(("DEL", *self._deleted))
         out.extend(self._timer_commands())
-        out.extend(("XADD", lane, "*", LANE_FIELD, message_id) for lane, message_id in self._lanes)
-        for lane, entries in self._acks.items():
-            out.append(("XACK", lane, GROUP, *entries))
-            out.append(("XDEL", lane, *entries))
+        for lane, ids in self._lanes.items():
+            key = self._keys.lane(*lane)
+            out.extend([("XADD", key, "*", LANE_FIELD, id_) for id_ in ids])
+        for key, entries in self._acks.items():
+            out.append(("XACK", key, GROUP, *entries))
+            out.append(("XDEL", key, *entries))
         out.extend(self._ledger_commands())
         out.extend(self._change_commands())
         return out
@@ -172,13 +178,6 @@ class Writes:
             yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
 
 
-def _changed_hands(person: Person, kept: Mapping[str, DedupeClaim]) -> bool:
-    return any(
-        campaign not in kept or kept[campaign].message != claim.message
-        for campaign, claim in person.claims.items()
-    )
-
-
 def fold_counts(posts: list[Post]) -> list[Post]:
     """Adds the posts that only count together, a group each; those that carry money stay as they
     are."""
@@ -202,13 +201,13 @@ def add_up(posts: list[Post]) -> dict[bytes, int]:
         for measure, amount in post.measures.items():
             sums[measure] = sums.get(measure, 0) + amount
     return {
-        total_codec.encode(Total.of(group, measure)): amount
+        _total_name(group, measure): amount
         for group, sums in groups.items()
         for measure, amount in sums.items()
         if amount
     }
 
 
-def day_of(now_ms: int) -> datetime.date:
-    """The UTC day a moment is booked on."""
-    return datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC).date()
+@lru_cache(maxsize=4096)
+def _total_name(group: Group, measure: str) -> bytes:
+    return total_codec.encode(Total.of(group, measure))

@@ -55,7 +55,7 @@ class KeepAliveTransport:
         if origin.scheme == "https":
             self._ssl = ssl_context or ssl.create_default_context()  # TLS 1.2 or newer
 
-    async def exchange(self, payload: bytes) -> Answer:
+    async def exchange(self, payload: bytes) -> ReplyReader:
         """Writes one whole request and reads the whole answer. Cancelled, it closes its socket.
 
         Raises httpx2.TransportError subclasses as the module says.
@@ -65,7 +65,7 @@ class KeepAliveTransport:
             return await self._attempt(attempt, payload)
         raise attempt.timeout()
 
-    async def _attempt(self, attempt: _Attempt, payload: bytes) -> Answer:
+    async def _attempt(self, attempt: _Attempt, payload: bytes) -> ReplyReader:
         try:
             self._slots.acquire_nowait()  # `acquire` gives way to all other tasks first
         except trio.WouldBlock:
@@ -229,14 +229,14 @@ class _Connection:
         self._idle_s_max = IDLE_S_MAX
         self._idle_until = 0.0
 
-    async def exchange(self, payload: bytes) -> Answer:
+    async def exchange(self, payload: bytes) -> ReplyReader:
         """Writes one request and reads its answer; the connection can be kept only if all is well.
 
         Raises httpx2.RemoteProtocolError, or what the stream raises.
         """
         self.can_be_kept = False
         await self._stream.send_all(payload)
-        answer = Answer()
+        answer = ReplyReader()
         while not answer.done:
             data = await self._stream.receive_some(RECEIVE_BYTES)
             if data:
@@ -258,7 +258,7 @@ class _Connection:
         self.wire.close()
 
 
-class Answer:
+class ReplyReader:
     """One answer, read with httptools; 1xx answers before it are skipped. Names of `headers` are in
     lower case.
 

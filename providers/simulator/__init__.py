@@ -6,7 +6,7 @@ may use asyncio, which the rest of `providers` must not: it stands in for somebo
 """
 
 from providers.simulator.bookfile import BookFault
-from providers.simulator.knobs import KnobFault, Knobs, Override, Overrides
+from providers.simulator.knobs import KnobFault, Knobs, Override, Overrides, changed, knobs_of
 from providers.simulator.prices import Price, load_prices
 from providers.simulator.server import Settings, run, serve
 
@@ -18,6 +18,8 @@ __all__ = [
     "Overrides",
     "Price",
     "Settings",
+    "changed",
+    "knobs_of",
     "load_prices",
     "run",
     "serve",

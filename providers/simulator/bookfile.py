@@ -2,8 +2,8 @@
 
 One JSON line after another, appended and never changed, each on its way to the disk before what it
 says is answered or reported: it survives the process, and the machine as far as the system has
-written it. A last line that was cut short was never answered and is cut off. Knows nothing of what
-a line means. Raises BookFault when the file cannot be used, OSError when a line cannot be written.
+written it. A last line that was cut short was never answered and is cut off. What a line means is
+in `lines`. Raises BookFault when the file cannot be used, OSError when a line cannot be written.
 """
 
 from __future__ import annotations

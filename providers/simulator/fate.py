@@ -123,7 +123,7 @@ def timeline(
     """
     if fate.ending == "rejected":
         return []
-    happenings: list[tuple[int, Kind]] = []
+    moments: list[tuple[int, Kind]] = []
     expiry_ms = accepted_ms + _expiry(knobs, validity_ms)
     end_ms = expiry_ms
     if fate.ending in ("delivered", "undelivered"):
@@ -132,26 +132,26 @@ def timeline(
         end_ms = accepted_ms
     report_ms = end_ms + fate.late_ms
     if fate.ending != "silent":
-        happenings.append((end_ms, Kind.FINISH))
+        moments.append((end_ms, Kind.FINISH))
         if fate.seen_ms is not None:
             seen_ms = end_ms + max(1, fate.seen_ms)
-            happenings.append((seen_ms, Kind.SEE))
+            moments.append((seen_ms, Kind.SEE))
             if not fate.lost:
-                happenings += _repeated(fate, knobs, seen_ms, Kind.SEEN_REPORT)
+                moments += _repeated(fate, knobs, seen_ms, Kind.SEEN_REPORT)
             if fate.reordered:
                 report_ms = max(report_ms, seen_ms + 1)
         if not fate.lost:
-            happenings += _repeated(fate, knobs, report_ms, Kind.REPORT)
+            moments += _repeated(fate, knobs, report_ms, Kind.REPORT)
     if intermediate and not fate.lost:
         at_ms = report_ms + 1 if fate.reordered else min(accepted_ms + 1, end_ms)
-        happenings.append((at_ms, Kind.INTERMEDIATE_REPORT))
+        moments.append((at_ms, Kind.INTERMEDIATE_REPORT))
     if fate.then_delivered_ms is not None and fate.ending != "delivered":
         revived_ms = end_ms + max(1, fate.then_delivered_ms)
-        happenings.append((revived_ms, Kind.REVIVE))
+        moments.append((revived_ms, Kind.REVIVE))
         if not fate.lost:
-            happenings += _repeated(fate, knobs, revived_ms, Kind.REVIVE_REPORT)
-    happenings.sort(key=lambda happening: happening[0])
-    return happenings
+            moments += _repeated(fate, knobs, revived_ms, Kind.REVIVE_REPORT)
+    moments.sort(key=lambda moment: moment[0])
+    return moments
 
 
 def _repeated(fate: Fate, knobs: Knobs, at_ms: int, kind: Kind) -> list[tuple[int, Kind]]:

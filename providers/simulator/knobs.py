@@ -7,13 +7,18 @@ KnobFault, which names the key and says what to write.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from providers.contract import Channel
-from providers.simulator.prices import Price, price_problem
+from providers.registry import KINDS
+from providers.settings import ProviderSettings
+from providers.simulator.prices import Price, load_prices, price_problem
 from providers.simulator.twins import CHANNELS, TWINS
 from providers.simulator.vocabulary import Ending, State
 
@@ -253,6 +258,16 @@ _STATES: Final[dict[str, tuple[State, ...]]] = {  # that a status of an ending m
     "expired": (State.EXPIRED,),
     "delivered": (State.DELIVERED,),
 }
+
+
+def knobs_of(providers: Mapping[str, ProviderSettings], price_file: Path) -> Knobs:
+    """What the configured providers charge, and when. Raises KnobFault, ValueError and OSError for
+    a price file that cannot be read."""
+    channels = {name: KINDS[provider.kind].channel for name, provider in providers.items()}
+    charged = {
+        f"{channels[name]}_charged_on": provider.charged_on for name, provider in providers.items()
+    }
+    return replace(changed(Knobs(), charged), prices=load_prices(price_file, channels))
 
 
 def changed(knobs: Knobs, patch: object) -> Knobs:

@@ -1,8 +1,8 @@
 """What the durable book's lines say, and what a whole book of them amounts to.
 
-A line is one thing that happened: a message accepted with everything that will become of it, a
-message sent again, changes of state, reports nobody is owed any more. So a fate is never drawn
-twice, whatever the knobs say by then. Pure: `bookfile` owns the file. A line of no known shape is a
+A line is one thing that happened: a message accepted with its whole fate, a message sent again,
+changes of state, reports nobody is owed any more. So a fate is never drawn twice, whatever the
+knobs say by then. Pure: `bookfile` reads and writes the file. A line of no known shape is a
 msgspec.MsgspecError.
 """
 

@@ -1,9 +1,9 @@
 """The running simulator: the exchange, the pusher, the clock that drives them, and what is counted.
 
-Part of the I/O edge: the only reader of the clock. Knows nothing of ASGI; `app` turns requests into
-calls of it. Its methods do not fail on what peers do; a webhook that cannot be reached is the
-pusher's business. A durable book that cannot be written ends the process: what is not written down
-must be neither answered nor reported, and the next start goes on where the book ends.
+Part of the I/O edge: the only reader of the clock. `app` turns HTTP requests into calls of it. Its
+methods do not fail on what peers do; a webhook that cannot be reached is the pusher's business. A
+durable book that cannot be written ends the process: what is not written down must be neither
+answered nor reported, and the next start goes on where the book ends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Outage = Literal["none", "refuse", "hang", "unavailable"]
 class Stats(msgspec.Struct, frozen=True):
     """What has come in and gone out since the last reset.
 
-    `requests` counts by "METHOD path" and what became of it: an HTTP status, `lost`, `answer-lost`,
+    `requests` counts by "METHOD path" and how it ended: an HTTP status, `lost`, `answer-lost`,
     `garbage`, `refused` or `hung`. `messages_per_s_max` is the most messages any one sliding second
     brought to a channel, those of throttled requests included; `admitted_per_s_max` leaves them
     out. `pending` is what is still to happen, from `next_ms` to `last_ms` (epoch milliseconds);
@@ -97,7 +97,7 @@ class Runtime:
         return time.time_ns() // 1_000_000
 
     def count(self, what: str, outcome: str) -> None:
-        """Counts one request by what it asked and what became of it."""
+        """Counts one request by what it asked and how it ended."""
         self._requests.setdefault(what, Counter())[outcome] += 1
 
     def handling(self, key: str) -> Handling:

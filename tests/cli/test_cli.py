@@ -297,6 +297,7 @@ def test_check_lists_what_is_set_aside_or_cannot_be_read(
 
     asyncio_driver.run(redis_url, damage)
     monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    capsys.readouterr()
     assert app.run(["check", "--json"]) == 0
     found = {f["key"]: f["reason"] for f in json.loads(capsys.readouterr().out)["faults"]}
     assert found["{k0}m:X"].startswith("was set aside at 1970-01-01T00:00:00+00:00: This cannot")

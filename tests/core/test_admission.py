@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.admission import Accepted, Decision, Duplicate, Suppressed, admit
+from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed, admit
 from gateway.core.channels import SmsContent
-from gateway.core.plan import Refusal
+from gateway.core.plan import Rejection
 from gateway.core.policy import CategoryRule, Policy
 from gateway.core.records.message import Content, StepStatus, content_with
 from gateway.core.records.person import Person
@@ -30,7 +30,7 @@ def decide(
 def test_an_accepted_message_stands_in_its_first_steps_lane_with_prices_and_parts_fixed() -> None:
     long_text = "я" * 71
     accepted = decide(request(content=Content(long_text)))
-    assert isinstance(accepted, Accepted)
+    assert isinstance(accepted, Admitted)
     message = accepted.message
     assert accepted.lane == ("viber", "marketing")
     assert [s.status for s in message.steps] == [StepStatus.QUEUED, StepStatus.PLANNED]
@@ -45,21 +45,21 @@ def test_an_accepted_message_stands_in_its_first_steps_lane_with_prices_and_part
 
 def test_the_sms_text_decides_the_parts_where_it_differs() -> None:
     accepted = decide(request(content=content_with("я" * 71, {"sms": SmsContent("short")})))
-    assert isinstance(accepted, Accepted)
+    assert isinstance(accepted, Admitted)
     assert accepted.message.steps[1].parts == 1
 
 
 def test_what_sms_alone_would_cost_is_known_for_a_route_without_sms() -> None:
     accepted = decide(request(route="viber-only", content=Content("я" * 71)))
-    assert isinstance(accepted, Accepted)
+    assert isinstance(accepted, Admitted)
     assert accepted.message.baseline_cost == 80_000
 
 
 def test_ttl_is_the_callers_or_the_categorys() -> None:
     own = decide(request(ttl_ms=MINUTE))
     code = decide(request(category="otp", campaign=None))
-    assert isinstance(own, Accepted)
-    assert isinstance(code, Accepted)
+    assert isinstance(own, Admitted)
+    assert isinstance(code, Admitted)
     assert own.message.expires_ms == T0 + MINUTE
     assert code.message.expires_ms == T0 + 5 * MINUTE
 
@@ -74,47 +74,47 @@ def test_a_message_without_a_price_an_unknown_route_or_category_is_rejected_by_i
         (decide(request(route="pigeon")), "/route"),
         (decide(request(), rules=msgspec.structs.replace(rules, categories={})), "/category"),
     ):
-        assert isinstance(decision, Refusal)
+        assert isinstance(decision, Rejection)
         assert decision.pointer == pointer
-    assert isinstance(decide(request(route="viber-only"), rules=no_price), Accepted)
+    assert isinstance(decide(request(route="viber-only"), rules=no_price), Admitted)
     without_sms = decide(request(), rules=no_price)
-    assert isinstance(without_sms, Accepted)
+    assert isinstance(without_sms, Admitted)
     assert [step.channel for step in without_sms.message.steps] == ["viber"]
 
 
 def test_a_category_without_a_route_takes_messages_that_name_one() -> None:
     rules = msgspec.structs.replace(policy(), categories={"marketing": CategoryRule("", MINUTE)})
     named = decide(request(route="sms-only"), rules=rules)
-    assert isinstance(named, Accepted)
+    assert isinstance(named, Admitted)
     assert (named.message.route, named.message.expires_ms) == ("sms-only", T0 + MINUTE)
     unnamed = decide(request(), rules=rules)
-    assert isinstance(unnamed, Refusal)
+    assert isinstance(unnamed, Rejection)
     assert (unnamed.pointer, "name one in `route`" in unnamed.detail) == ("/category", True)
 
 
 def test_an_opted_out_person_gets_nothing_in_that_scope() -> None:
     assert isinstance(decide(request(), opt_out="marketing"), Suppressed)
-    assert isinstance(decide(request(category="otp"), opt_out="marketing"), Accepted)
+    assert isinstance(decide(request(category="otp"), opt_out="marketing"), Admitted)
     assert isinstance(decide(request(category="otp"), opt_out="all"), Suppressed)
 
 
 def test_a_claim_under_either_identity_makes_a_duplicate_that_names_the_winner() -> None:
     phone, user = Person(), Person()
     first = decide(request(user="u1"), phone, user)
-    assert isinstance(first, Accepted)
+    assert isinstance(first, Admitted)
     assert user == Person(), "only the first record takes anything"
     for persons in ((phone,), (user, phone)):
         again = decide(request(id="1M7Q5CQG0000000000ZZ"), *persons)
         assert isinstance(again, Duplicate)
         assert again.message == first.message.id
         assert again.post.measures == {"duplicates": 1}
-    assert isinstance(decide(request(id="1M7Q5CQG0000000000ZZ", campaign="b"), phone), Accepted)
+    assert isinstance(decide(request(id="1M7Q5CQG0000000000ZZ", campaign="b"), phone), Admitted)
 
 
 def test_a_refused_request_leaves_the_persons_as_they_were() -> None:
     rules = policy(caps=(Cap("one", 1, DAY, "1d", None, "viber"),))
     person = Person()
-    assert isinstance(decide(request(), person, rules=rules), Accepted)
+    assert isinstance(decide(request(), person, rules=rules), Admitted)
     before = msgspec.msgpack.encode(person)
     other = request(id="1M7Q5CQG0000000000ZZ", campaign="winter")
     refused = decide(other, person, rules=rules)

@@ -10,7 +10,7 @@ import pytest
 from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.channels import EmailContent, ViberContent
 from gateway.core.effects import NOT_COMPARED
-from gateway.core.plan import Plan, Refusal, plan
+from gateway.core.plan import Plan, Rejection, plan
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price, PriceBook
 from gateway.core.records.message import Content, content_with
@@ -80,7 +80,7 @@ def test_a_message_none_of_whose_steps_can_run_is_refused_at_its_addresses() -> 
     for addresses, content in ((token, SUBJECT), (MAIL, Content("Hello"))):
         asked = request(route="reach", addresses=addresses, content=content)
         refused = plan(asked, (), rules(step("mail"), step("sms")), T0)
-        assert isinstance(refused, Refusal)
+        assert isinstance(refused, Rejection)
         assert refused.pointer == "/to"
         assert "sms: no address" in refused.detail
 
@@ -95,7 +95,7 @@ def test_a_candidate_without_a_price_is_left_out_and_a_step_without_any_too() ->
     assert [(c.provider, c.cost) for c in second.candidates] == [("sms-2", 30_000)]
     assert second.sell == 60_000, "of the first in line that has a price"
     refused = plan(request(route="reach"), (), rules(step("sms"), step("viber"), prices={}), T0)
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, Rejection)
     assert refused.pointer == "/to"
     assert "no price for sms, viber" in refused.detail
 

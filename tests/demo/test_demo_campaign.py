@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from gateway.core import phones, segments
+from gateway.core.timing import day_of
 from gateway.demo import campaign
 from gateway.demo.audience import Audience
 from gateway.demo.audit import against_answers, against_bill
@@ -21,7 +22,6 @@ from gateway.finance.report import Figures, Line, Query, Report
 from gateway.ingress.api import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load
-from gateway.store.writes import day_of
 from providers.simulator.book import Bill, ChannelBill
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def test_every_line_of_the_campaign_file_is_a_request_that_the_api_accepts() -> 
     settings = load(None, SECRETS)
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     for line in FILE.splitlines():
-        assert isinstance(requests.read(line, policy), requests.Read), line.decode()
+        assert isinstance(requests.read(line, policy), requests.ValidRequest), line.decode()
 
 
 def test_the_campaign_has_russian_and_english_texts_of_one_to_three_parts() -> None:

@@ -13,12 +13,12 @@ from hypothesis.stateful import Bundle as Kept
 from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from gateway.dispatch.worker.in_flight import (
-    Claim,
+    Claiming,
     Doubt,
     InFlight,
     Recording,
-    Request,
     Selection,
+    Sending,
     Tokens,
 )
 
@@ -39,10 +39,10 @@ class Everything(RuleBasedStateMachine):
         self.account = InFlight(SHARDS)
         self.tokens: dict[Tokens, bool] = {}  # whether they are imminent
         self.selected: dict[Selection, int] = {}
-        self.claimed: dict[Claim, tuple[int, int, bool]] = {}
+        self.claimed: dict[Claiming, tuple[int, int, bool]] = {}
         self.doubts: dict[Doubt, tuple[int, int]] = {}
         self.ready = [0] * SHARDS
-        self.sending: dict[Request, list[int]] = {}
+        self.sending: dict[Sending, list[int]] = {}
         self.recorded: dict[Recording, tuple[int, int]] = {}
 
     @rule(target=granted, count=COUNTS)
@@ -74,13 +74,13 @@ class Everything(RuleBasedStateMachine):
         del self.selected[selection]
 
     @rule(target=claims, shard=SHARD, count=COUNTS, express=st.booleans())
-    def claim(self, shard: int, count: int, express: bool) -> Claim:
+    def claim(self, shard: int, count: int, express: bool) -> Claiming:
         claim = self.account.claim(shard, count, express=express)
         self.claimed[claim] = shard, count, express
         return claim
 
     @rule(target=doubted, claim=consumes(claims))
-    def fall_into_doubt(self, claim: Claim) -> Doubt:
+    def fall_into_doubt(self, claim: Claiming) -> Doubt:
         shard, count, _ = self.claimed.pop(claim)
         with claim:
             doubt = claim.fall_into_doubt()
@@ -88,14 +88,14 @@ class Everything(RuleBasedStateMachine):
         return doubt
 
     @rule(claim=consumes(claims), share=st.integers(0, 100))
-    def succeed(self, claim: Claim, share: int) -> None:
+    def succeed(self, claim: Claiming, share: int) -> None:
         shard, count, _ = self.claimed.pop(claim)
         with claim:
             claim.succeed(count * share // 100)
         self.ready[shard] += count * share // 100
 
     @rule(claim=consumes(claims))
-    def end_claim(self, claim: Claim) -> None:
+    def end_claim(self, claim: Claiming) -> None:
         claim.leave()
         del self.claimed[claim]
 
@@ -117,7 +117,7 @@ class Everything(RuleBasedStateMachine):
         return request
 
     @rule(target=recordings, request=requests, shard=SHARD, share=st.integers(1, 100))
-    def answer(self, request: Request, shard: int, share: int) -> Any:
+    def answer(self, request: Sending, shard: int, share: int) -> Any:
         left = self.sending.get(request, [0] * SHARDS)
         count = -(-left[shard] * share // 100)
         if not count:
@@ -128,7 +128,7 @@ class Everything(RuleBasedStateMachine):
         return recording
 
     @rule(request=consumes(requests))
-    def end_request(self, request: Request) -> None:
+    def end_request(self, request: Sending) -> None:
         request.leave()
         del self.sending[request]
 

@@ -35,7 +35,7 @@ from providers.contract import (
     Submitted,
 )
 from providers.notation import Text
-from providers.registry import KINDS, Kind
+from providers.registry import KINDS, ProviderKind
 from providers.settings import Configured, Fault, ProviderSettings
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_world import DispatchWorld, ScriptedProvider, dispatching
@@ -185,7 +185,9 @@ def read(port: int, more: str = "") -> Settings:
 
 @pytest.fixture(autouse=True)
 def _kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = Kind(settings=SessionSettings, channel="sms", can_look_up=False, connect=SessionProvider)
+    kind = ProviderKind(
+        settings=SessionSettings, channel="sms", can_look_up=False, connect=SessionProvider
+    )
     monkeypatch.setitem(KINDS, "session", kind)
 
 

@@ -3,7 +3,7 @@ killed and stopped, while messages flow.
 
     .venv/bin/python tests/fault/cluster_storm.py --seconds 120 --seed 3
 
-Prints each fault as it comes and what became of every message; exit code 0 when nothing was lost,
+Prints each fault as it comes and how the messages ended; exit code 0 when nothing was lost,
 nothing was sent twice and the ledger is the provider's bill. A master is killed when its replica
 has everything, because what Redis answered and had not copied is lost with it (docs/scaling.md).
 """

@@ -19,8 +19,10 @@ from redis.retry import Retry
 
 from bench.chaos import faults, page
 from bench.chaos.__main__ import verdict
+from bench.chaos.audit import sent_again_max
 from bench.chaos.clocks import Clocks
 from bench.chaos.faults import Fault
+from bench.chaos.records import Step
 from bench.chaos.redis_nodes import RedisNodes
 from bench.chaos.script import PARTS, Script
 from bench.chaos.storm import Outcome
@@ -121,6 +123,25 @@ def test_a_full_disk_stops_redis_and_what_it_had_answered_is_there_afterwards(
     nodes.start()
     assert nodes.client.exists("before", *(f"k{n}" for n in range(answered + 1))) == answered + 2
     nodes.client.set("after", "x" * 100_000)  # there is room again
+
+
+@pytest.mark.parametrize(
+    ("category", "lost", "look_ups", "again"),
+    [
+        ("marketing", 0, 0, 0),
+        ("marketing", 1, 1, 0),
+        ("marketing", 1, 2, 1),
+        ("marketing", 2, 0, 1),
+        ("marketing", 2, 2, 2),
+        ("otp", 1, 0, 1),
+        ("otp", 0, 0, 0),
+    ],
+)
+def test_the_audit_allows_a_step_to_be_sent_again_once_a_lost_answer(
+    category: str, lost: int, look_ups: int, again: int
+) -> None:
+    step = Step("infobip-sms", "sms", 0, again + 1, look_ups, lost, 0, 0)
+    assert sent_again_max(category, step) == again
 
 
 def test_a_clock_jumps_while_a_process_runs(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from gateway.ingress.http.auth import KNOWN_MS
 from gateway.ingress.http.problems import KINDS
 from gateway.ingress.http.protocol import HEADERS_MAX
 from gateway.ingress.http.routes import ROUTES
-from gateway.settings.tables import Retention, Server
-from gateway.store.writes import Retention as StoreRetention
+from gateway.settings.tables import RetentionSettings, Server
+from gateway.store.writes import Retention
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 DAY_MS = 86_400_000
@@ -51,13 +51,13 @@ def test_it_names_every_kind_of_problem_with_its_status() -> None:
 
 def test_its_other_numbers_are_those_of_the_code() -> None:
     promised = " ".join(PAGE.split())
-    assert StoreRetention().idempotency_ms == DAY_MS
-    assert Retention().messages_ms == 30 * DAY_MS
+    assert Retention().idempotency_ms == DAY_MS
+    assert RetentionSettings().messages_ms == 30 * DAY_MS
     for words in (
         f"`Idempotency-Key` (1 to {KEY_MAX} characters)",
         "For 24 hours the same key",
         f"after {KNOWN_MS // 1000} seconds",
-        f"the last {Retention().events_max} changes",
+        f"the last {RetentionSettings().events_max} changes",
         f"every {HEARTBEAT_S:g} seconds",
         "until 30 days after",
     ):

@@ -192,7 +192,7 @@ def test_a_module_opens_with_a_docstring() -> None:
     silent = [
         name_of(path) for path in written if not ast.get_docstring(ast.parse(path.read_text()))
     ]
-    assert silent == [], "say what it owns, what it must not know and what happens on failure"
+    assert silent == [], "say what it does, what holds and what happens on failure"
 
 
 def test_nothing_is_left_unfinished() -> None:

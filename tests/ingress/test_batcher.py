@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from gateway.ingress.batcher import Batcher, Busy
+from gateway.ingress.batcher import Batcher, QueueFull
 from gateway.redis.errors import CommandRefused, RedisUnavailable
 from gateway.store.transaction import ConflictError
 
@@ -88,9 +88,9 @@ async def test_a_full_queue_refuses() -> None:
     asks += [asyncio.ensure_future(batcher.ask(0, n)) for n in range(3)]
     await turns()
     assert batcher.waiting() == 3
-    with pytest.raises(Busy):
+    with pytest.raises(QueueFull):
         await batcher.ask(0, 9)
-    with pytest.raises(Busy):
+    with pytest.raises(QueueFull):
         await batcher.ask_all(0, [9])
     store.open.set()
     await asyncio.gather(*asks)

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from gateway.ingress.api import callbacks
-from gateway.ingress.batcher import Batcher, Busy
+from gateway.ingress.batcher import Batcher, QueueFull
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.store import Store
@@ -226,7 +226,7 @@ def test_when_too_much_waits_a_request_is_told_to_come_again(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def busy(*_: object) -> None:
-        raise Busy
+        raise QueueFull
 
     monkeypatch.setattr(Batcher, "submit", busy)
     monkeypatch.setattr(Batcher, "ask_all", busy)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
-from gateway.ingress.api.requests import Malformed, Read, body_hash, content_of, read
-from gateway.ingress.http.problems import Fault
+from gateway.ingress.api.requests import Malformed, ValidRequest, body_hash, content_of, read
+from gateway.ingress.http.problems import RequestFault
 
 BOTH = (RouteStep(("v",), 1, 1), RouteStep(("s",), 1, 1))
 POLICY = Policy(
@@ -33,7 +33,7 @@ GOOD: dict[str, Any] = {"to": "+79161234567", "category": "transactional", "text
 BUTTON = {"caption": "Go", "url": "https://shop.example/x"}
 
 
-def told(request: Any) -> Read | Malformed | list[Fault]:
+def told(request: Any) -> ValidRequest | Malformed | list[RequestFault]:
     return read(json.dumps(request).encode(), POLICY)
 
 
@@ -63,7 +63,7 @@ def pointers(request: Any) -> list[str]:
     ],
 )
 def test_a_good_request_passes(changes: dict[str, Any]) -> None:
-    assert isinstance(told(GOOD | changes), Read)
+    assert isinstance(told(GOOD | changes), ValidRequest)
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,11 @@ def test_what_is_not_json_is_malformed(raw: bytes) -> None:
 
 def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> None:
     bare = {"to": GOOD["to"], "category": "otp"}
-    assert isinstance(told(bare | {"sms": {"text": "S"}}), Read)
-    assert isinstance(told(bare | {"route": "viber", "viber": {"text": "V"}}), Read)
+    assert isinstance(told(bare | {"sms": {"text": "S"}}), ValidRequest)
+    assert isinstance(told(bare | {"route": "viber", "viber": {"text": "V"}}), ValidRequest)
     assert pointers(bare | {"viber": {"text": "V"}}) == ["/text"]
     found = told(bare | {"route": "both", "viber": {"text": "V"}, "sms": {"text": "S"}})
-    assert isinstance(found, Read)
+    assert isinstance(found, ValidRequest)
     content = content_of(found.request)
     assert (content.text_for("viber"), content.text_for("sms")) == ("V", "S")
 
@@ -188,7 +188,7 @@ def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> 
 def test_the_hash_of_a_body_is_of_what_it_means() -> None:
     def hash_of(raw: str) -> bytes:
         found = read(raw.encode(), POLICY)
-        assert isinstance(found, Read), found
+        assert isinstance(found, ValidRequest), found
         return body_hash(found.request)
 
     meta = '"metadata":{"a":"1","b":"2"}'
@@ -223,7 +223,7 @@ def test_the_hash_of_a_body_is_of_what_it_means() -> None:
 )
 def test_a_request_of_before_there_were_more_channels_keeps_its_hash(raw: str, hashed: str) -> None:
     found = read(raw.encode(), POLICY)
-    assert isinstance(found, Read), found
+    assert isinstance(found, ValidRequest), found
     assert body_hash(found.request).hex() == hashed, "a repetition would be a conflict"
 
 
@@ -245,7 +245,7 @@ BROWSER = {
 )
 def test_a_person_may_have_addresses_of_several_kinds(to: dict[str, Any]) -> None:
     found = told(GOOD | {"to": to})
-    assert isinstance(found, Read), found
+    assert isinstance(found, ValidRequest), found
     named = found.destination.addresses
     assert (named.phone is None) == (to.get("phone") is None)
     assert named.email == (to.get("email") or "").lower() or named.email is None
@@ -290,7 +290,7 @@ def test_each_channels_own_words_have_their_rules(
         "email": {"subject": "S", "html": "<p>", "from": "a@shop.example"},
         "push": {"title": "T", "url": "https://shop.example/", "data": {"a": "1"}},
     }
-    assert isinstance(told(GOOD | whole), Read)
+    assert isinstance(told(GOOD | whole), ValidRequest)
 
 
 json_values = st.recursive(

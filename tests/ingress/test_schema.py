@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.ingress.http.openapi import document
-from gateway.ingress.http.route import Configured
+from gateway.ingress.http.route import DocumentedSettings
 from gateway.ingress.http.routes import EXAMPLE, ROUTES
 from tests.worlds.ingress_world import Clock, World, opened_world, settings
 
@@ -42,7 +42,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 
-DOCUMENT = document(ROUTES, Configured(1_000, ("viber", "sms")))
+DOCUMENT = document(ROUTES, DocumentedSettings(1_000, ("viber", "sms")))
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 # An event stream has no end; its own tests are in test_events.py.
 RESULTS = SCHEMA.exclude(path="/v1/events").get_all_operations()

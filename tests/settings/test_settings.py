@@ -215,7 +215,11 @@ def test_an_app_without_its_key_is_only_a_warning() -> None:
         ('[server]\nidle_timeout = 30', "server.idle_timeout", "no duration"),
         ('[prices]\ncurrency = "eur"', "prices.currency", "matching"),
         ("[lanes]\nfloor_percent = 34", "lanes.floor_percent", "<= 33"),
-        ('[prices]\nbaseline = "fax"', "prices.baseline", "'fax', but there is only sms, viber"),
+        (
+            '[prices]\nbaseline = "fax"',
+            "prices.baseline",
+            "names the channel 'fax', but there is only email, push, sms, viber.",
+        ),
         ('[lanes]\nlease = "3s"', "lanes.lease", "2 times lanes.heartbeat"),
         ("[[apps]]\nscopes = ['send']", "apps[0].name", "is missing"),
         ("[[apps]]\nname = 'a'\nscopes = []", "apps[0].scopes", "is empty"),
@@ -356,17 +360,17 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "providers": HttpSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
-    "caps": tables.Cap,
+    "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
     "prices": tables.Prices,
-    "retention": tables.Retention,
+    "retention": tables.RetentionSettings,
     "lanes": tables.Lanes,
 }
 
 
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
-        for field in msgspec.structs.fields(tables.Step if name == "routes" else kind):
+        for field in msgspec.structs.fields(tables.StepSettings if name == "routes" else kind):
             yield name, field
 
 

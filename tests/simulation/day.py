@@ -77,7 +77,7 @@ class Day:
         send = request(id=id_, to=phone, category=category, campaign=campaign)
         person = self.persons.setdefault(phone, Person())
         decision = admission.admit(send, [person], None, self.policy, self.now_ms)
-        if not isinstance(decision, admission.Accepted):
+        if not isinstance(decision, admission.Admitted):
             self.refused[type(decision).__name__] += 1
             return
         self.messages[id_] = decision.message
@@ -86,7 +86,7 @@ class Day:
 
     def happen(self, id_: str, event: ev.Event) -> Effects:
         message = self.messages[id_]
-        person = self.persons[message.home]
+        person = self.persons[message.holder.removeprefix("p:")]
         before = [step.status for step in message.steps]
         billed, due, was_final = message.billed, message.due_ms, message.finished
         arrived = message.status in ARRIVED

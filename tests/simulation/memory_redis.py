@@ -1,7 +1,7 @@
 """A Redis in memory: the commands the store uses, and nothing else.
 
-Owns values, expiry by a clock it is given, and what WATCH needs to know. Connections are the
-caller's: `run` takes one. A command it does not know is a KeyError, loudly. Held against the real
+Values expire by a clock that is given, and WATCH works. A connection is made by the caller, for
+`run`. A command it does not know is a KeyError, loudly. Held against the real
 server by `test_memory_redis`.
 """
 

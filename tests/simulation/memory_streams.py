@@ -1,7 +1,7 @@
 """The streams of the Redis in memory: entries, consumer groups, and what is pending of them.
 
-A mixin of `memory_redis.MemoryRedis`, which owns keys and time. As Redis 6.2 answers: an entry
-that was deleted and is still pending comes back as nil.
+A mixin of `memory_redis.MemoryRedis`, which keeps the keys and the time. As Redis 6.2 answers: an
+entry that was deleted and is still pending comes back as nil.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_a_day_of_cascades_ends_well(seed: int) -> None:
     assert sums["billed"] == sum(m.billed or 0 for m in messages)
     assert sums["double_delivered"] > 0, "a day without a late receipt proves little"
     for message in messages:
-        day.check_holding(message, day.persons[message.home])
+        day.check_holding(message, day.persons[message.holder.removeprefix("p:")])
         open_steps = {StepStatus.QUEUED, StepStatus.SENDING, StepStatus.RETRYING}
         assert not open_steps & {step.status for step in message.steps}
 

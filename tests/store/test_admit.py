@@ -122,6 +122,41 @@ def test_a_claim_is_free_again_when_nothing_was_delivered_and_lasts_when_it_was(
     in_store(redis_url, policy(), work)
 
 
+def test_a_receipt_needs_no_look_at_a_claim_that_nobody_took(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        (first,) = sends(store, 1)
+        await store.admit([first], T0)
+        await store.apply([Item(first.id, ev.Claimed(0))], T0)
+        before = store.redis.statistics().round_trips
+        receipt = Receipt("delivered", ref=first.id + ".0", to="79161234567")
+        await store.apply([Item(first.id, ev.Reported(0, receipt, "viber"))], T0)
+        assert store.redis.statistics().round_trips == before + 2, "a read and a commit"
+        (again,) = await store.admit(sends(store, 1), T0 + store.policy.dedupe_ms - 1)
+        assert again.id == first.id
+        (later,) = await store.admit(sends(store, 1), T0 + store.policy.dedupe_ms)
+        assert later.outcome == "accepted"
+
+    in_store(redis_url, policy(), work)
+
+
+def test_a_message_whose_claim_went_to_a_late_delivery_leaves_it_there(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        first, newer = (sends(store, 1, route="viber-only")[0] for _ in range(2))
+        await store.admit([first], T0)
+        await report(store, first.id, "undelivered")
+        assert (await store.admit([newer], T0))[0].outcome == "accepted"
+        for message, now_ms in ((first, T0 + 1), (newer, T0 + 2)):
+            receipt = Receipt("delivered", ref=message.id + ".0", to="79161234567")
+            await store.apply([Item(message.id, ev.Claimed(0))], now_ms)
+            await store.apply([Item(message.id, ev.Reported(0, receipt, "viber"))], now_ms)
+        (again,) = await store.admit(sends(store, 1), T0 + 3)
+        assert (again.outcome, again.id) == ("duplicate", first.id)
+        (claim,) = await store.redis.call([("GET", KEYS.claim("p:79161234567", "autumn"))])
+        assert claim_codec.decode(cast("bytes", claim)).until_ms == T0 + 1 + store.policy.dedupe_ms
+
+    in_store(redis_url, policy(), work)
+
+
 def test_a_full_cap_says_which_and_when(redis_url: str) -> None:
     async def work(store: Store) -> None:
         assert (await store.admit(sends(store, 1), T0))[0].outcome == "accepted"

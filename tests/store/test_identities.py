@@ -11,6 +11,7 @@ import redis
 import trio
 
 from gateway.core import events as ev
+from gateway.core.addresses import Addresses
 from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.ids import shard_of_id
 from gateway.core.policy import Policy
@@ -186,6 +187,26 @@ def test_caps_and_opt_outs_count_under_every_identity(redis_url: str) -> None:
         assert (answer.outcome, answer.reason) == ("suppressed", "opted_out")
 
     in_store(redis_url, work, policy(caps=(TWO_A_DAY,)))
+
+
+@pytest.mark.parametrize("address", [PHONE, OTHER, "anna@shop.example"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_claim_asks_for_the_opt_outs_of_every_identity(
+    redis_url: str, address: str, named: bool
+) -> None:
+    """As an acceptance does, whether the message names the address or only its person has it."""
+    mailbox = Addresses(PHONE, "anna@shop.example")
+
+    async def work(store: Store) -> None:
+        await accept(store, OTHER, campaign="winter")
+        await accept(store, addresses=mailbox, campaign="spring")
+        id_ = await accept(store, addresses=mailbox if named else Addresses(PHONE))
+        await set_opt_out(store, address, "marketing")
+        (applied,) = await store.apply([Item(id_, ev.Claimed(0))], T0)
+        assert applied.message is not None
+        assert (applied.message.reason, applied.effects.submit) == ("opted_out", False)
+
+    in_store(redis_url, work)
 
 
 def test_a_next_step_counts_what_came_under_an_identity_that_was_joined_later(

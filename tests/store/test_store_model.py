@@ -30,7 +30,7 @@ from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.persons import prune
-from gateway.core.plan import Refusal
+from gateway.core.plan import Rejection
 from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import Person, claim_codec, unpack_person
@@ -98,13 +98,14 @@ class Model:
         self.join(send.identities)
         people = self.people(holder or send.identities[0])
         decision = admission.admit(send, people, None, RULES, now_ms)
-        assert not isinstance(decision, Refusal)
+        assert not isinstance(decision, Rejection)
         self.posts.append(decision.post)
-        if isinstance(decision, admission.Accepted):
+        if isinstance(decision, admission.Admitted):
             if holder is not None and holder != send.identities[0]:
                 decision.message.person = holder
             self.messages[send.id] = decision.message
             self.lanes[(*decision.lane, send.id)] += 1
+            return "accepted"
         return type(decision).__name__.lower()
 
     def apply(self, message_id: str, event: ev.Event, now_ms: int) -> None:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway import crew as crews
 from gateway import supervisor
-from gateway.crew import Crew, Ended, Happening, Ready, Role
+from gateway.crew import Crew, Ended, Notice, Ready, Role
 from tests.worlds.processes import gone
 
 WAIT_S = 10.0
@@ -41,8 +41,8 @@ def role(code: str, name: str = "worker", stop_within_s: float = STOP_S) -> Role
     return Role(name, (sys.executable, "-c", textwrap.dedent(code)), stop_within_s)
 
 
-def next_of(crew: Crew) -> Happening:
-    return crew.happenings.get(timeout=WAIT_S)
+def next_of(crew: Crew) -> Notice:
+    return crew.notices.get(timeout=WAIT_S)
 
 
 def until_gone(pid: int) -> Iterator[None]:
@@ -129,7 +129,7 @@ def test_a_role_ends_when_its_crew_is_killed() -> None:
     role = Role("worker", (sys.executable, "-c", {worker_code!r}), 5.0)
     crew = Crew([role], os.environ, lambda role, line: None)
     crew.start()
-    print(crew.happenings.get(timeout=10).said, flush=True)
+    print(crew.notices.get(timeout=10).said, flush=True)
     signal.pause()
     """
     with subprocess.Popen(

@@ -88,7 +88,7 @@ class World:
         self.lane: tuple[str, str] | None = None
         self.look_ups = 0
         decision = admission.admit(send or request(), [self.person], None, self.policy, T0)
-        assert isinstance(decision, admission.Accepted), decision
+        assert isinstance(decision, admission.Admitted), decision
         self.message: Message = decision.message
         self.posts.append(decision.post)
         self.status_changes.append(decision.status_change)

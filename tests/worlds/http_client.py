@@ -1,6 +1,6 @@
 """HTTP as a stranger speaks it: one kept connection, whole answers, and chunked bodies by hand.
 
-Owns nothing of Kaskad. A connection that the server closed between two requests is made again; one
+A connection that the server closed between two requests is made again; one
 that breaks within a request raises OSError or HTTPException, because whether it was done is then
 not known.
 """

@@ -1,9 +1,9 @@
 """A whole Kaskad of real processes for one test or one file, and what a stranger may ask of it.
 
-Owns the configuration (CONTRACT.md section 6, with short waits), the processes, their logs and
-their end. A provider is the simulator, unless the address of another is given. Nobody is asked but
-over HTTP and by the command line; Redis is only started. A process that writes a traceback, or that
-does not end cleanly when told to, fails the test; after any failure all logs are printed.
+The configuration is the contract's with short waits. A provider is the simulator, unless the
+address of another is given. Nobody is asked but over HTTP and by the command line; Redis is only
+started. A process that writes a traceback, or that does not end cleanly when told to, fails the
+test; after any failure all logs are printed.
 
 Waiting on real processes is allowed here: `until` polls, with a deadline that has a name.
 """

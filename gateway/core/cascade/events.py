@@ -213,7 +213,10 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     index, receipt = reported.step, reported.receipt
     step = change.step(index)
     attempt = step.attempt_of(reported.series) if step is not None else None
-    if step is None or attempt is None or step.provider_of(attempt) != reported.provider:
+    if step is None or attempt is None:
+        return
+    work = change.work(index, step, attempt)
+    if work.provider != reported.provider:
         return
     of_latest = attempt is step.attempt and reported.series == attempt.series
     if not of_latest and receipt.status not in ("delivered", "seen"):
@@ -223,7 +226,6 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.effects.changed = True
     # The answer, if one comes, is late.
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
-    work = settlement.Work(change.message, index, attempt, change.policy)
     price = settlement.price_in(work, receipt)
     if receipt.status != "sent":
         status = _RECEIPT_STATUS[receipt.status]

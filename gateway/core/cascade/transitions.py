@@ -55,6 +55,11 @@ class Change:
         step = self.step(index)
         return step, step.attempt if step is not None else None
 
+    def work(self, index: int, step: Step, attempt: Attempt) -> Work:
+        """The attempt as settlement looks at it."""
+        provider = step.provider_of(attempt)
+        return Work(self.message, index, step, attempt, provider, self.policy)
+
     def in_time(self) -> bool:
         return self.now_ms < self.message.expires_ms
 
@@ -69,7 +74,7 @@ class Change:
             return
         message = self.message
         attempt.sent_ms = min(sent_ms, self.now_ms)
-        self.book(attempt, settlement.sent(Work(message, index, attempt, self.policy)))
+        self.book(attempt, settlement.sent(self.work(index, step, attempt)))
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
         if still_open and step.done_ms == 0:
             step.status = StepStatus.SENT
@@ -136,8 +141,7 @@ class Change:
         if step.done_ms:
             return
         step.done_ms = (receipt.at_ms if receipt is not None else None) or self.now_ms
-        work = Work(self.message, index, attempt, self.policy)
-        self.book(attempt, settlement.undelivered(work))
+        self.book(attempt, settlement.undelivered(self.work(index, step, attempt)))
         self.close_step(index)
 
     def skip(self, step: Step, code: str, name: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
     message    one send request that was accepted: one person, one content, one route
     step       one attempt to reach the person on one channel
-    candidate  a provider that may do the step, and what one part costs there
+    candidate  a provider that may do the step, and what one unit of price costs there
     attempt    one provider's work on a step: its reference, claims, answer and charge
     content    what is said, by channel; freed as soon as no further step can need it
 
@@ -83,7 +83,7 @@ REACHED: dict[Until, int] = {
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A provider that may do a step, and its list price of one part to us."""
+    """A provider that may do a step, and its list price of one unit to us."""
 
     provider: str = field(name="p")
     cost: int = field(name="c")
@@ -123,10 +123,10 @@ class Step(msgspec.Struct, omit_defaults=True):
 
     channel: str = field(name="c")
     candidates: list[Candidate] = field(name="o")
-    sell: int = field(name="e")  # price of one part to the app
+    sell: int = field(name="e")  # price of one unit to the app
     wait_ms: int = field(name="w")
     grace_ms: int = field(name="g")
-    parts: int = field(name="n", default=1)
+    parts: int = field(name="n", default=1)  # how many units it is priced as
     until: Until = field(name="u", default="delivered")
     chosen: int = field(name="h", default=-1)  # the candidate in whose lane it is; -1: none yet
     status: int = field(name="s", default=0)
@@ -179,7 +179,10 @@ class Step(msgspec.Struct, omit_defaults=True):
 
     def attempt_of(self, series: int) -> Attempt | None:
         """The attempt that a reference's series names."""
-        return next((a for a in self.attempts if series <= a.series), self.attempt)
+        for attempt in self.attempts:
+            if series <= attempt.series:
+                return attempt
+        return self.attempt
 
     def provider_of(self, attempt: Attempt) -> str:
         return self.candidates[attempt.candidate].provider
@@ -235,11 +238,6 @@ class Message(msgspec.Struct, omit_defaults=True):
             return self.person
         known = self.identities
         return known[0] if known else ""
-
-    @property
-    def home(self) -> str:
-        """The identity whose shard it lives in."""
-        return self.addresses.home(self.user)
 
     @property
     def identities(self) -> list[str]:

@@ -33,6 +33,13 @@ class Person(msgspec.Struct, omit_defaults=True):
     keep_ms: int = field(name="k", default=0)  # nothing is held here after this
     # Until when its aliases stand at least; of an alias: it itself.
     linked_ms: int = field(name="l", default=0)
+    # A late delivery took a claim from a live message: that one may not hold its claim any more.
+    contested: bool = field(name="t", default=False)
+
+    @property
+    def until_ms(self) -> int:
+        """When the record as a whole may go."""
+        return max(self.keep_ms, self.linked_ms)
 
 
 def pack_person(person: Person) -> bytes:

@@ -54,7 +54,7 @@ class CapHit(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """What became of one request. `conflict`: its idempotency key was used before with another
+    """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
     by a fault of ours or a record that cannot be read; `detail` says which."""
 

@@ -58,12 +58,12 @@ class InFlight:
     def select(self, count: int) -> Selection:
         return Selection(self, count)
 
-    def claim(self, shard: int, count: int, *, express: bool = False) -> Claim:
-        return Claim(self, shard, count, express)
+    def claim(self, shard: int, count: int, *, express: bool = False) -> Claiming:
+        return Claiming(self, shard, count, express)
 
-    def request(self, shards: Iterable[int]) -> Request:
+    def request(self, shards: Iterable[int]) -> Sending:
         """Begins a request of ready messages; `shards` has each message's."""
-        return Request(self, Counter(shards))
+        return Sending(self, Counter(shards))
 
     def put_back(self, shard: int, count: int) -> Recording:
         """Ready messages are not sent after all."""
@@ -155,7 +155,7 @@ class Selection(_Leaves):
         self._account.check()
 
 
-class Claim(_Leaves):
+class Claiming(_Leaves):
     """Messages of one shard whose claim is being made. Those that are not claimed leave with it."""
 
     __slots__ = ("_account", "_count", "_express", "_shard")
@@ -210,7 +210,7 @@ class Doubt(_Leaves):
         self._account.freed()
 
 
-class Request(_Leaves):
+class Sending(_Leaves):
     """One batch on its way to the provider, and the connection it takes. What it ends without a
     result (it was cancelled) leaves with it."""
 

@@ -34,12 +34,12 @@ from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.fair_share import divide
 from gateway.dispatch.worker.in_flight import (
-    Claim,
+    Claiming,
     Doubt,
     InFlight,
     Recording,
-    Request,
     Selection,
+    Sending,
     Tokens,
 )
 from gateway.dispatch.worker.record import Recorder, ShardResult, by_shard
@@ -212,13 +212,13 @@ class ProviderWorker:
 
     def _begin_claims(
         self, entries: Sequence[Entry], *, express: bool = False
-    ) -> list[tuple[Claim, list[Entry]]]:
+    ) -> list[tuple[Claiming, list[Entry]]]:
         return [
             (self._in_flight.claim(shard, len(part), express=express), part)
             for shard, part in claim.by_shard(entries).items()
         ]
 
-    async def _claim_all(self, claims: Sequence[tuple[Claim, list[Entry]]]) -> None:
+    async def _claim_all(self, claims: Sequence[tuple[Claiming, list[Entry]]]) -> None:
         """Claims each shard's entries at the same time, and has them sent."""
         if not claims:
             self._send_ready()
@@ -227,7 +227,7 @@ class ProviderWorker:
             self._tasks.start_soon(self._claim, *begun)
         await self._claim(*claims[0])
 
-    async def _claim(self, begun: Claim, entries: list[Entry]) -> None:
+    async def _claim(self, begun: Claiming, entries: list[Entry]) -> None:
         """Claims entries of one shard. Whatever the end, they are known for what they are."""
         shard = entries[0].shard
         with begun:
@@ -309,7 +309,7 @@ class ProviderWorker:
             self._in_flight.freed()
             self.reader.wake_ups.wake()
 
-    async def _send(self, batch: Sequence[ClaimedStep], request: Request, probe: bool) -> None:
+    async def _send(self, batch: Sequence[ClaimedStep], request: Sending, probe: bool) -> None:
         began = trio.current_time()
 
         def record(result: RequestResult) -> None:
@@ -326,7 +326,7 @@ class ProviderWorker:
     # Record
 
     def _answered(
-        self, request: Request, result: RequestResult
+        self, request: Sending, result: RequestResult
     ) -> list[tuple[Recording, ShardResult]]:
         return [(request.answered(part.shard, len(part.steps)), part) for part in by_shard(result)]
 

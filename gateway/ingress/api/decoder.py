@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.decoding import Collector, rule_of
-from gateway.ingress.http.problems import Fault
+from gateway.ingress.http.problems import RequestFault
 
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
@@ -40,8 +40,8 @@ class JsonWords:
 
 def read_keys(
     kind: type[msgspec.Struct], table: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[Fault]]:
+) -> tuple[dict[str, Any], list[RequestFault]]:
     """The keys that can be read, each as its field's type, and a fault for every other."""
     collector = Collector(JsonWords())
     values = collector.read_keys(kind, table)
-    return values, [Fault(fault.key, fault.reason) for fault in collector.faults]
+    return values, [RequestFault(fault.key, fault.reason) for fault in collector.faults]

@@ -43,7 +43,7 @@ def position_at(entry: str, index: int) -> Position:
     return Position(int(ms), int(sequence), index)
 
 
-class Subscription:
+class EventSubscription:
     """One client's queue. `overflowed`: entries are missing, read from Redis and go on."""
 
     def __init__(self, app: str, joined_at: list[str]) -> None:
@@ -74,7 +74,7 @@ class _Feed:
 
     def __init__(self, positions: list[str]) -> None:
         self.positions = positions
-        self.subscriptions: set[Subscription] = set()
+        self.subscriptions: set[EventSubscription] = set()
 
 
 class EventHub:
@@ -87,20 +87,20 @@ class EventHub:
         self._wanted = asyncio.Event()
         self._closing = False
 
-    async def join(self, app: str) -> Subscription:
+    async def join(self, app: str) -> EventSubscription:
         """A queue of all that comes from now on. Raises RedisUnavailable."""
         if app not in self._feeds:
             positions = await reads.last_event_entry(self._redis, app, self._shards)
             # Another client of the app may have joined meanwhile: then its feed is the one.
             self._feeds.setdefault(app, _Feed(positions))
         feed = self._feeds[app]
-        subscription = Subscription(app, list(feed.positions))
+        subscription = EventSubscription(app, list(feed.positions))
         subscription.closing = self._closing
         feed.subscriptions.add(subscription)
         self._wanted.set()
         return subscription
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: EventSubscription) -> None:
         feed = self._feeds[subscription.app]
         feed.subscriptions.discard(subscription)
         if not feed.subscriptions:

@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.core.channels import ChannelName
 from gateway.core.records.entries import StatusChange
-from gateway.ingress.api.event_hub import EventHub, Position, Subscription, position_at
+from gateway.ingress.api.event_hub import EventHub, EventSubscription, Position, position_at
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
@@ -89,7 +89,7 @@ class EventsEndpoint:
             self._hub.leave(subscription)
 
 
-def _start_at(resumed: bytes | None, subscription: Subscription) -> list[Position]:
+def _start_at(resumed: bytes | None, subscription: EventSubscription) -> list[Position]:
     """The position in each shard. Raises Refusal for an id that is none of ours."""
     if not resumed:
         # A whole entry was told when no index of it can follow.
@@ -110,7 +110,7 @@ class _EventStream:
         self,
         request: Request,
         redis: RedisClient,
-        subscription: Subscription,
+        subscription: EventSubscription,
         positions: list[Position],
         timeout_s: float,
         *,

@@ -27,7 +27,7 @@ class Health(msgspec.Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
 
-class Pause(msgspec.Struct, frozen=True):
+class PauseView(msgspec.Struct, frozen=True):
     """A provider that dispatch does not use for now: since when, and when it is tried again."""
 
     provider: str
@@ -43,7 +43,7 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     redis: Literal["ok", "away"]
     dispatchers: int | None
-    paused: list[Pause]
+    paused: list[PauseView]
 
 
 _METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
@@ -84,7 +84,7 @@ class HealthEndpoints:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
         shown = [
-            Pause(name, pause.code, pause.detail, rfc3339(pause.since), rfc3339(pause.until))
+            PauseView(name, pause.code, pause.detail, rfc3339(pause.since), rfc3339(pause.until))
             for name, pause in sorted(paused.items())
         ]
         return Readiness(ready=True, redis="ok", dispatchers=dispatchers, paused=shown)

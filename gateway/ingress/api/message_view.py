@@ -117,7 +117,7 @@ def _step_view(message: Message, index: int) -> StepView:
     step = message.steps[index]
     attempt = step.attempt
     fault = step.latest_fault
-    has_parts = CHANNELS[step.channel].parts is not None
+    has_parts = CHANNELS[step.channel].price_unit == "part"
     bills = message.delivered_step == index and message.billed is not None
     return StepView(
         channel=step.channel,

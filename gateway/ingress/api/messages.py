@@ -22,9 +22,9 @@ from gateway.ingress.api.message_view import view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
 from gateway.ingress.api.stream import StreamEndpoint
-from gateway.ingress.batcher import Busy
+from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import NOT_JSON, to_json
-from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, refuse
+from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.settings.tables import Server
 from gateway.store import reads
@@ -119,7 +119,9 @@ class SendEndpoint:
                 "split it, or stream them as application/x-ndjson.",
             )
         if not items:
-            raise Refusal(invalid([Fault("", "The array is empty: give 1 message at least.")]))
+            raise Refusal(
+                invalid([RequestFault("", "The array is empty: give 1 message at least.")])
+            )
         return items
 
     def _one_of_many(
@@ -140,8 +142,8 @@ class SendEndpoint:
             return
         try:
             self._queue.submit(message, lambda answer: answer_item(index, answer))
-        except Busy as busy:
-            answer_item(index, busy)
+        except QueueFull as full:
+            answer_item(index, full)
 
 
 class MessageEndpoints:

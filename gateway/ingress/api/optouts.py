@@ -14,7 +14,7 @@ from gateway.core import phones
 from gateway.core.phones import Phone, PhoneError
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON, to_json
-from gateway.ingress.http.problems import Fault, Refusal, invalid, refuse
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import reads
 from gateway.store.store import Store
@@ -69,7 +69,7 @@ def _phone(request: Request) -> Phone:
     try:
         return phones.parse(request.parameters["phone"])
     except PhoneError as error:
-        raise Refusal(invalid([Fault("/phone", str(error))])) from None
+        raise Refusal(invalid([RequestFault("/phone", str(error))])) from None
 
 
 def _read(body: bytes) -> OptOutRequest:
@@ -78,7 +78,7 @@ def _read(body: bytes) -> OptOutRequest:
     except NOT_JSON as error:
         raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
     if not isinstance(table, dict):
-        raise Refusal(invalid([Fault("", 'Send an object such as {"scope": "marketing"}.')]))
+        raise Refusal(invalid([RequestFault("", 'Send an object such as {"scope": "marketing"}.')]))
     values, faults = read_keys(OptOutRequest, table)
     if faults:
         raise Refusal(invalid(faults))

@@ -19,6 +19,7 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
+from gateway.core.timing import day_of
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
 from gateway.finance.report import (
     FILTERS,
@@ -30,7 +31,7 @@ from gateway.finance.report import (
     parse_query,
 )
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
-from gateway.ingress.http.problems import Fault, Refusal, invalid
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
@@ -43,7 +44,6 @@ from gateway.ingress.pages.reports import (
 )
 from gateway.redis.client import RedisClient
 from gateway.store.totals import pages_of_totals
-from gateway.store.writes import day_of
 
 PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
@@ -154,7 +154,7 @@ def _format(pairs: Pairs) -> tuple[Pairs, str]:
 
 def _refusal(fault: ReportFault) -> Refusal:
     pointer = f"/{fault.parameter}" if fault.parameter else ""
-    return Refusal(invalid([Fault(pointer, fault.detail)]))
+    return Refusal(invalid([RequestFault(pointer, fault.detail)]))
 
 
 # --- what the OpenAPI document says of it ---

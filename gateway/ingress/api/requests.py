@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
-from gateway.ingress.http.problems import Fault
+from gateway.ingress.http.problems import RequestFault
 from providers.contract import Category
 
 TTL_S_MAX = 2_592_000
@@ -136,7 +137,7 @@ else:
     )
 
 
-class Read(msgspec.Struct, frozen=True):
+class ValidRequest(msgspec.Struct, frozen=True):
     """A request that passed, and where it goes."""
 
     request: RequestBody
@@ -154,9 +155,10 @@ _decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _metadata_json = msgspec.json.Encoder().encode
+_said = attrgetter(*CHANNELS)
 
 
-def read(raw: bytes | msgspec.Raw, policy: Policy) -> Read | Malformed | list[Fault]:
+def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed | list[RequestFault]:
     """Reads one request; a list holds every fault found."""
     try:
         request = _decode(raw)
@@ -167,12 +169,15 @@ def read(raw: bytes | msgspec.Raw, policy: Policy) -> Read | Malformed | list[Fa
     destination, faults = _meaning(request, policy, frozenset())
     if faults or destination is None:
         return faults
-    return Read(request, destination)
+    return ValidRequest(request, destination)
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
     """What the request says differently, by channel."""
-    return {name: said for name in CHANNELS if (said := getattr(request, name)) is not None}
+    said = _said(request)
+    if not any(said):  # as almost always
+        return {}
+    return {name: own for name, own in zip(CHANNELS, said, strict=True) if own is not None}
 
 
 def content_of(request: RequestBody) -> Content:
@@ -207,25 +212,29 @@ def key_fault(key: str) -> str | None:
 
 def _meaning(
     request: RequestBody, policy: Policy, unread: frozenset[str]
-) -> tuple[Destination | None, list[Fault]]:
+) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value is a stand-in, because
     what was sent could not be read: they are at fault already."""
-    faults: list[Fault] = []
+    faults: list[RequestFault] = []
     destination = None
     if "to" not in unread:
         found = addresses.read(request.to)
         if isinstance(found, Destination):
             destination = found
         else:
-            faults.extend(Fault(f"/to{fault.pointer}", fault.detail) for fault in found)
+            faults.extend(RequestFault(f"/to{fault.pointer}", fault.detail) for fault in found)
     # One search for all names: almost always there is nothing to find.
     if _control(f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"):
         faults.extend(_control_faults(request))
     if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
-        faults.append(Fault("/campaign", "A marketing message needs the name of its campaign."))
+        faults.append(
+            RequestFault("/campaign", "A marketing message needs the name of its campaign.")
+        )
     if request.metadata and len(_metadata_json(request.metadata)) > METADATA_BYTES_MAX:
         faults.append(
-            Fault("/metadata", f"As JSON it may have {METADATA_BYTES_MAX} bytes: shorten it.")
+            RequestFault(
+                "/metadata", f"As JSON it may have {METADATA_BYTES_MAX} bytes: shorten it."
+            )
         )
     for channel, said in overrides_of(request).items():
         faults.extend(_override_faults(request, channel, said, unread))
@@ -239,45 +248,47 @@ def _meaning(
         )
         if lacking:
             faults.append(
-                Fault("/text", f"There is no text for {' and '.join(lacking)}: give one.")
+                RequestFault("/text", f"There is no text for {' and '.join(lacking)}: give one.")
             )
     return destination, faults
 
 
-def _control_faults(request: RequestBody) -> Iterator[Fault]:
+def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
     for key in ("user", "campaign", "route", "idempotency_key"):
         value = getattr(request, key)
         if value is not None and _control(value) is not None:
-            yield Fault(f"/{key}", "Control characters cannot stand here: leave them out.")
+            yield RequestFault(f"/{key}", "Control characters cannot stand here: leave them out.")
 
 
 def _override_faults(
     request: RequestBody, channel: str, said: ChannelContent, unread: frozenset[str]
-) -> Iterator[Fault]:
+) -> Iterator[RequestFault]:
     """What is wrong with one channel's own words; a field means the same on each channel."""
     for name in _PLAIN_FIELDS:
         value = getattr(said, name, None)
         if value is not None and _control(value) is not None:
             detail = "Control characters cannot stand here: leave them out."
-            yield Fault(f"/{channel}/{name}", detail)
+            yield RequestFault(f"/{channel}/{name}", detail)
     for name in _URL_FIELDS:
         value = getattr(said, name, None)
         if value is not None and not _is_url(value):
-            yield Fault(f"/{channel}/{name}", URL_RULE)
+            yield RequestFault(f"/{channel}/{name}", URL_RULE)
     for key, name in _MAILBOX_FIELDS:
         value = getattr(said, name, None)
         if value is not None and addresses.mailbox_of(value) is None:
-            yield Fault(f"/{channel}/{key}", MAILBOX_RULE)
+            yield RequestFault(f"/{channel}/{key}", MAILBOX_RULE)
     html = getattr(said, "html", None)
     if html is not None and len(html.encode()) > HTML_BYTES_MAX:
-        yield Fault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")
+        yield RequestFault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")
     button = getattr(said, "button", None)
     if button is None:
         return
     if not _is_url(button.url):
-        yield Fault(f"/{channel}/button/url", URL_RULE)
+        yield RequestFault(f"/{channel}/button/url", URL_RULE)
     if said.text is None and request.text is None and "text" not in unread:
-        yield Fault(f"/{channel}/button", f"A button needs a text: give {channel}.text or text.")
+        yield RequestFault(
+            f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
+        )
 
 
 def _is_url(url: str) -> bool:
@@ -295,13 +306,15 @@ def _is_url(url: str) -> bool:
 _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 
 
-def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[Fault] | Malformed:
+def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[RequestFault] | Malformed:
     try:
         table = _decode_any(raw)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     if not isinstance(table, dict):
-        return [Fault("", "A message is a JSON object with the keys `to`, `category` and more.")]
+        return [
+            RequestFault("", "A message is a JSON object with the keys `to`, `category` and more.")
+        ]
     values, faults = read_keys(SendRequest, table)
     unread = frozenset(table.keys() | {"to", "category"}) - values.keys()
     _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, unread)

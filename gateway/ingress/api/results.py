@@ -14,9 +14,16 @@ import structlog
 
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer
-from gateway.ingress.batcher import Busy
+from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import rfc3339
-from gateway.ingress.http.problems import Fault, Problem, Refusal, invalid, problem, unavailable
+from gateway.ingress.http.problems import (
+    Problem,
+    Refusal,
+    RequestFault,
+    invalid,
+    problem,
+    unavailable,
+)
 from gateway.redis.errors import RedisUnavailable
 
 UNSET = msgspec.UNSET
@@ -46,7 +53,7 @@ class CapHit(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What became of one message. `index` in an array's answer, `line` in a stream's.
+    """How one message was decided. `index` in an array's answer, `line` in a stream's.
 
     accepted: it will reach a final status. duplicate: `id` is the message that was there before.
     suppressed: a cap or an opt-out, `reason` says which. rejected: the request is at fault, `error`
@@ -82,7 +89,7 @@ def result_of(answer: Answer | Exception) -> Result:
         return failure(newer_record())
     if outcome == "failed":
         return failure(incident_of(answer.detail))
-    return failure(invalid([Fault(answer.pointer, answer.detail)]))
+    return failure(invalid([RequestFault(answer.pointer, answer.detail)]))
 
 
 def failure(why: Problem) -> Result:
@@ -117,7 +124,7 @@ def refusal_of(error: Exception) -> Refusal:
         return unavailable()
     if isinstance(error, NewerRecordError):
         return Refusal(newer_record())
-    if isinstance(error, Busy):
+    if isinstance(error, QueueFull):
         return Refusal(problem("unavailable", "Too many requests wait already: send it again."))
     return Refusal(incident_of(repr(error), error))
 

@@ -25,7 +25,7 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.ndjson import LineSplitter, NdjsonLine, TooLong
 from gateway.ingress.api.results import Result, failure, result_of
-from gateway.ingress.batcher import Busy
+from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
 from gateway.ingress.http.problems import Problem, Refusal, problem
 from gateway.ingress.http.request import Request
@@ -168,7 +168,7 @@ class _MessageStream:
         while True:
             try:
                 self._queue.submit(message, lambda answer: self._answer(pending, answer))
-            except Busy:
+            except QueueFull:
                 await asyncio.sleep(BUSY_WAIT_S)
             else:
                 return

@@ -47,7 +47,7 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
 )
 from gateway.ingress.http.request import Request
-from gateway.ingress.http.route import Configured, Router
+from gateway.ingress.http.route import DocumentedSettings, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import RedisError
@@ -85,7 +85,7 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(store.redis, self.hub, limits)
-        configured = Configured(limits.batch_items_max, tuple(settings.providers))
+        configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
             sends=self.sends,
@@ -119,7 +119,7 @@ class Ingress:
             name, quiet = route.name, route.quiet
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
-                request.principal = await require(request.headers, route.scope)
+                request.principal = await require(request.header(b"authorization"), route.scope)
             await self._handlers[name](request)
         except ClientGone:
             return

@@ -41,14 +41,6 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-def first_header(headers: Headers, name: bytes) -> bytes | None:
-    """The first header of that (lower case) name."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return None
-
-
 def rfc3339(at_ms: int) -> str:
     """Epoch milliseconds as "2026-11-21T10:00:00.123Z"."""
     moment = datetime.datetime.fromtimestamp(at_ms // 1000, datetime.UTC)

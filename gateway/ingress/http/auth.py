@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gateway.ingress.http.asgi import Headers, first_header
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings
@@ -61,12 +60,12 @@ class Authority:
         self._now_ms = now_ms
         self._remembered: dict[bytes, tuple[Principal | None, int]] = {}
 
-    async def require(self, headers: Headers, scope: Scope) -> Principal:
-        """The principal of a request. Raises Refusal (401, 403) and RedisUnavailable."""
-        value = first_header(headers, b"authorization")
-        if value is None or value[:7].lower() != b"bearer ":
+    async def require(self, authorization: bytes | None, scope: Scope) -> Principal:
+        """The principal of a request, by its header. Raises Refusal (401, 403) and
+        RedisUnavailable."""
+        if authorization is None or authorization[:7].lower() != b"bearer ":
             raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
-        key = value[7:].strip()
+        key = authorization[7:].strip()
         if not 0 < len(key) <= KEY_BYTES_MAX:
             raise _unauthorized("The API key is not one of ours.")
         digest = digest_of(key)
@@ -78,11 +77,10 @@ class Authority:
             raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
         return principal
 
-    async def require_login(self, headers: Headers, scope: Scope) -> Principal:
+    async def require_login(self, authorization: bytes | None, scope: Scope) -> Principal:
         """The same for a page. Raises LoginNeeded and RedisUnavailable."""
-        value = first_header(headers, b"authorization") or b""
         try:
-            return await self.require([(b"authorization", _as_bearer(value))], scope)
+            return await self.require(_as_bearer(authorization or b""), scope)
         except Refusal:
             raise LoginNeeded from None
 

@@ -14,7 +14,14 @@ from typing import Any
 import msgspec
 
 from gateway.ingress.http.problems import KINDS, Problem
-from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
+from gateway.ingress.http.route import (
+    Doc,
+    DocumentedSettings,
+    HttpRoute,
+    Parameter,
+    Payload,
+    Schema,
+)
 
 _REF = "#/components/schemas/{name}"
 _ABOUT = (
@@ -35,7 +42,7 @@ _OF_A_BODY = (408, 413, 415)
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
 
 
-def document(routes: Sequence[HttpRoute[Any]], configured: Configured) -> Doc:
+def document(routes: Sequence[HttpRoute[Any]], configured: DocumentedSettings) -> Doc:
     """The whole document."""
     described = [route for route in routes if route.tag is not None]
     paths: dict[str, Doc] = {}
@@ -57,7 +64,7 @@ def document(routes: Sequence[HttpRoute[Any]], configured: Configured) -> Doc:
     }
 
 
-def _operation(route: HttpRoute[Any], configured: Configured) -> Doc:
+def _operation(route: HttpRoute[Any], configured: DocumentedSettings) -> Doc:
     responses = _problems(route, configured)
     for status, payload in route.answers.items():
         headers = {"headers": payload.headers} if payload.headers else {}
@@ -78,7 +85,7 @@ def _operation(route: HttpRoute[Any], configured: Configured) -> Doc:
     return found
 
 
-def _parameter(parameter: Parameter, configured: Configured) -> Doc:
+def _parameter(parameter: Parameter, configured: DocumentedSettings) -> Doc:
     found: Doc = {"name": parameter.name, "in": parameter.place}
     if parameter.place == "path":
         found["required"] = True
@@ -87,7 +94,7 @@ def _parameter(parameter: Parameter, configured: Configured) -> Doc:
     return {**found, "schema": _schema(parameter.schema, configured)}
 
 
-def _content(payload: Payload, configured: Configured) -> Doc:
+def _content(payload: Payload, configured: DocumentedSettings) -> Doc:
     content: Doc = {
         kind: {"schema": _schema(schema, configured)} for kind, schema in payload.media.items()
     }
@@ -96,7 +103,7 @@ def _content(payload: Payload, configured: Configured) -> Doc:
     return {"content": content} if content else {}
 
 
-def _schema(schema: Schema, configured: Configured) -> Doc:
+def _schema(schema: Schema, configured: DocumentedSettings) -> Doc:
     resolved = _resolved(schema, configured)
     if isinstance(resolved, dict):
         return resolved
@@ -106,11 +113,11 @@ def _schema(schema: Schema, configured: Configured) -> Doc:
     return found
 
 
-def _resolved(schema: Schema, configured: Configured) -> Any:
+def _resolved(schema: Schema, configured: DocumentedSettings) -> Any:
     return schema(configured) if isinstance(schema, FunctionType) else schema
 
 
-def _problems(route: HttpRoute[Any], configured: Configured) -> dict[int, Doc]:
+def _problems(route: HttpRoute[Any], configured: DocumentedSettings) -> dict[int, Doc]:
     """What a route answers when it does not do what was asked, by status."""
     statuses = {*route.problems, *_OF_ALL}
     if route.scope is not None:
@@ -131,7 +138,7 @@ def _problems(route: HttpRoute[Any], configured: Configured) -> dict[int, Doc]:
     return responses
 
 
-def _types(route: HttpRoute[Any], configured: Configured) -> Iterator[Any]:
+def _types(route: HttpRoute[Any], configured: DocumentedSettings) -> Iterator[Any]:
     """The types that a row names, for the document's schemas."""
     for payload in (route.body, *route.answers.values()):
         if payload is not None:

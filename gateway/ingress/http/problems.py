@@ -16,7 +16,7 @@ RETRY_AFTER_S = 2
 BACKLOG_RETRY_AFTER_S = 5
 
 
-class Fault(msgspec.Struct, frozen=True):
+class RequestFault(msgspec.Struct, frozen=True):
     """One thing to repair in a request: `pointer` names the key (RFC 6901), "" the whole of it."""
 
     pointer: str
@@ -30,7 +30,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     title: str
     status: int
     detail: str
-    errors: tuple[Fault, ...] | msgspec.UnsetType = msgspec.UNSET
+    errors: tuple[RequestFault, ...] | msgspec.UnsetType = msgspec.UNSET
     incident: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -55,7 +55,7 @@ KINDS: dict[str, tuple[int, str]] = {
 RETRY_AFTER = {"unavailable": RETRY_AFTER_S, "backlog": BACKLOG_RETRY_AFTER_S}
 
 
-def problem(code: str, detail: str, errors: Sequence[Fault] = ()) -> Problem:
+def problem(code: str, detail: str, errors: Sequence[RequestFault] = ()) -> Problem:
     """A problem of one of KINDS."""
     status, title = KINDS[code]
     return Problem(
@@ -67,7 +67,7 @@ def problem(code: str, detail: str, errors: Sequence[Fault] = ()) -> Problem:
     )
 
 
-def invalid(errors: Sequence[Fault]) -> Problem:
+def invalid(errors: Sequence[RequestFault]) -> Problem:
     """Everything that is wrong with one request."""
     first = errors[0]
     more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.ingress.http.asgi import CONNECTION, AsgiScope, to_json
+from gateway.ingress.http.gathering import GatheringTransport
 from gateway.ingress.http.problems import KINDS, RETRY_AFTER_S, problem
 from gateway.settings.tables import Server
 
@@ -69,7 +70,8 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- what uvicorn calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        gathering = GatheringTransport(cast("asyncio.Transport", transport), self.loop)
+        super().connection_made(gathering)
         if len(self.connections) > self.limits.connections_max:
             self._refuse("unavailable", "Too many connections are open: try again later.")
 

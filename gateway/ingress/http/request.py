@@ -19,7 +19,6 @@ from gateway.ingress.http.asgi import (
     ClientGone,
     Field,
     Headers,
-    first_header,
     to_json,
 )
 from gateway.ingress.http.auth import NOBODY
@@ -40,6 +39,7 @@ class Request:
     """One request at its endpoint. `status` is the answer's, once it has begun."""
 
     __slots__ = (
+        "_fields",
         "_receive",
         "_scope",
         "_send",
@@ -55,6 +55,7 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]  # names in lower case
+        self._fields = dict(reversed(scope["headers"]))  # the first of a name counts
         self._receive = receive
         self.principal = NOBODY
         self.parameters: Mapping[str, str] = {}  # of the path, decoded
@@ -77,7 +78,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower case) name."""
-        return first_header(self.headers, name)
+        return self._fields.get(name)
 
     async def body(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes. Raises Refusal and ClientGone."""

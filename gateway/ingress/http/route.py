@@ -26,7 +26,7 @@ Tag = Literal["Messages", "Opt-outs", "Reports", "Providers", "State"]
 _NO_PARAMETERS: Mapping[str, str] = {}
 
 
-class Configured(msgspec.Struct, frozen=True):
+class DocumentedSettings(msgspec.Struct, frozen=True):
     """What the document tells of this installation's settings."""
 
     batch_items_max: int

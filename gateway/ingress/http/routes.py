@@ -21,7 +21,14 @@ from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutVi
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
 from gateway.ingress.api.results import Result
-from gateway.ingress.http.route import Configured, Doc, HttpRoute, Parameter, Payload, Schema
+from gateway.ingress.http.route import (
+    Doc,
+    DocumentedSettings,
+    HttpRoute,
+    Parameter,
+    Payload,
+    Schema,
+)
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
 
 
@@ -46,12 +53,12 @@ def _text(text: str, media_type: str) -> Payload:
     return Payload(text=text, media={media_type: {"type": "string"}})
 
 
-def _one_or_many(configured: Configured) -> Schema:
+def _one_or_many(configured: DocumentedSettings) -> Schema:
     several = Meta(min_length=1, max_length=configured.batch_items_max)
     return SendRequest, Annotated[list[SendRequest], several]
 
 
-def _provider_name(configured: Configured) -> Doc:
+def _provider_name(configured: DocumentedSettings) -> Doc:
     names = sorted(configured.providers)
     return {"type": "string", **({"examples": names} if names else {})}
 
@@ -132,7 +139,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.messages.get,
         scope="read",
         tag="Messages",
-        summary="What became of a message",
+        summary="A message: its status, its steps and what it costs",
         parameters=[_MESSAGE_ID],
         answers=_MESSAGE,
         problems=[404],
@@ -247,7 +254,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
             Parameter("token", "query", ""),
         ],
         body=Payload(media={"application/json": {}}, required=False),
-        answers={200: _json("What became of the receipts.", CallbackResult)},
+        answers={200: _json("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
     ),
     HttpRoute(
