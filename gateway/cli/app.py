@@ -46,6 +46,13 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The configuration to use.", show_default=False),
 ]
+Restored = Annotated[
+    bool,
+    typer.Option(
+        "--restored",
+        help="Redis was restored from a backup: ask providers what they have before sending.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -123,7 +130,7 @@ def demo(
 
 
 @app.command(rich_help_panel=RUN)
-def up(config: Config = None) -> int:
+def up(config: Config = None, restored: Restored = False) -> int:
     """Run everything on this machine: API, dispatcher and, without `redis.url`, Redis.
 
     Stays in the foreground until ctrl-C or SIGTERM, and starts again whatever dies.
@@ -132,7 +139,7 @@ def up(config: Config = None) -> int:
     """
     from gateway.cli.up import up as run_up
 
-    return run_up(config, os.environ)
+    return run_up(config, os.environ, restored=restored)
 
 
 @app.command(rich_help_panel=RUN)
@@ -156,14 +163,14 @@ def serve(
 
 
 @app.command(rich_help_panel=RUN)
-def dispatch(config: Config = None) -> int:
+def dispatch(config: Config = None, restored: Restored = False) -> int:
     """Run a dispatcher alone: any number of machines against one Redis.
 
     Together they never exceed a provider's rate, and one takes over what another held when it died.
     """
     from gateway.cli.roles import dispatch as run_dispatch
 
-    return run_dispatch(config, os.environ)
+    return run_dispatch(config, os.environ, restored=restored)
 
 
 @app.command(rich_help_panel=RUN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -68,12 +69,13 @@ def serve(
     return DONE
 
 
-def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
-    """Runs a dispatcher until it is told to stop."""
-    settings = _start("dispatch", "dispatch", config, environment)
+def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: bool = False) -> int:
+    """Runs a dispatcher until it is told to stop; `restored`: Redis was, from a backup."""
+    settings = _start("dispatch", "dispatch", config, environment, restored=restored)
     from gateway.dispatch import dispatcher as dispatcher
 
-    dispatcher.run(settings, ready=crew.announce)
+    restored_ms = installation.restored_at(settings.redis.url)
+    dispatcher.run(settings, ready=crew.announce, restored_ms=restored_ms)
     return DONE
 
 
@@ -125,7 +127,12 @@ def set_up_logs(role: Role, environment: Mapping[str, str]) -> None:
 
 
 def _start(
-    role: Role, command: str, config: Path | None, environment: Mapping[str, str]
+    role: Role,
+    command: str,
+    config: Path | None,
+    environment: Mapping[str, str],
+    *,
+    restored: bool = False,
 ) -> Settings:
     """What every role does first. Raises ConfigurationError."""
     crew.follow_parent()
@@ -134,7 +141,14 @@ def _start(
     url = redis_for_role(settings, command)
     warnings = [
         *settings.warnings,
-        *(f.sentence for f in installation.prepare(url, settings.redis.shards)),
+        *(
+            finding.sentence
+            for finding in installation.prepare(
+                url,
+                settings.redis.shards,
+                restored_ms=time.time_ns() // 1_000_000 if restored else 0,
+            )
+        ),
     ]
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,8 +32,8 @@ START_WAIT_S = 60.0
 _log = structlog.get_logger("up")
 
 
-def up(config: Path | None, environment: Mapping[str, str]) -> int:
-    """Runs until SIGINT or SIGTERM; returns the exit code."""
+def up(config: Path | None, environment: Mapping[str, str], *, restored: bool = False) -> int:
+    """Runs until SIGINT or SIGTERM; returns the exit code. `restored`: Redis was, from a backup."""
     settings = load(config, environment)
     set_up_logs("cli", environment)
     with ExitStack() as stack:
@@ -41,7 +42,9 @@ def up(config: Path | None, environment: Mapping[str, str]) -> int:
             server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
-        warnings = [f.sentence for f in installation.prepare(url, settings.redis.shards)]
+        restored_ms = time.time_ns() // 1_000_000 if restored else 0
+        findings = installation.prepare(url, settings.redis.shards, restored_ms=restored_ms)
+        warnings = [finding.sentence for finding in findings]
         for warning in (*settings.warnings, *warnings):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())

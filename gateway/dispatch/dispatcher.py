@@ -43,16 +43,19 @@ SESSIONS_EXTRA = 16  # beside those that wait at lanes
 _log = structlog.get_logger("dispatch")
 
 
-def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
+def run(
+    settings: Settings, *, ready: Callable[[], None] | None = None, restored_ms: int = 0
+) -> None:
     """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on.
+    `restored_ms`: when the data was restored from a backup, if it ever was.
 
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
-    trio.run(_run, settings, ready)
+    trio.run(_run, settings, ready, restored_ms)
 
 
-async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
+async def _run(settings: Settings, ready: Callable[[], None] | None, restored_ms: int) -> None:
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     shards = settings.redis.shards
     registry = telemetry.new_registry()
@@ -83,6 +86,7 @@ async def _run(settings: Settings, ready: Callable[[], None] | None) -> None:
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,
+            restored_ms=restored_ms,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)

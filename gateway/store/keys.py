@@ -23,7 +23,8 @@ was accepted, is written in its id.
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
-    {kaskad}meta               hash    for ever: schema, shards          the first start
+    {kaskad}meta               hash    for ever: schema, shards, and     the first start
+                                       when it was restored last
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch

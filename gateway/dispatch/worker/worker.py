@@ -237,7 +237,13 @@ class ProviderWorker:
             now_ms, now = self._deps.clock(), trio.current_time()
             try:
                 made = await claim.claim(
-                    self._deps.store, self.name, self._sender_name, entries, now_ms, now
+                    self._deps.store,
+                    self.name,
+                    self._sender_name,
+                    entries,
+                    now_ms,
+                    now,
+                    self._deps.restored_ms,
                 )
             except RETRYABLE as error:
                 doubt = begun.fall_into_doubt()
