@@ -270,6 +270,29 @@ def report_verify(config: Config = None, as_json: Json = False) -> int:
     return verify(config, os.environ, as_json=as_json)
 
 
+@app.command("copy", rich_help_panel=RUN)
+def copy_all(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty Redis.", show_default=False)
+    ],
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="As many as there are.", show_default=False),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Copy everything into another Redis, and compare, while Kaskad is stopped.
+
+    Interrupted, it begins anew when it is run again.
+
+    Example: `kaskad copy --to redis://redis.internal:6379`
+    """
+    from gateway.cli.copying import copy
+
+    return copy(config, os.environ, to, shards, as_json=as_json)
+
+
 @app.command(rich_help_panel=ASK)
 def check(config: Config = None, as_json: Json = False) -> int:
     """Validate the configuration and reach Redis; every fault with file, key and reason.

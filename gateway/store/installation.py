@@ -131,6 +131,12 @@ def _check_spread(address: Address, shards: int) -> list[Finding]:
 
 
 def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Finding]:
+    if client.exists(keys.COPYING):
+        sentence = (
+            "A copy into this Redis was begun and not finished: run `kaskad copy` again until it "
+            "ends, or empty it."
+        )
+        return [Finding("error", "copy_unfinished", sentence)]
     with client.pipeline(transaction=True) as pipe:
         if write:
             # Two roles may start first at the same moment: one of them wins, the other reads it.

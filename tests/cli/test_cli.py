@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.file import load
-from gateway.store import installation, quarantine
+from gateway.store import installation, quarantine, snapshots
 from gateway.store.keys import API_KEYS, PAUSED
 from gateway.store.totals import LedgerFault
 
@@ -303,3 +304,29 @@ def test_check_lists_what_is_set_aside_or_cannot_be_read(
     assert found["{k0}m:X"].startswith("was set aside at 1970-01-01T00:00:00+00:00: This cannot")
     assert "delete the field" in found["{kaskad}paused viber"]
     assert "make a new key" in found["{kaskad}keys abc"]
+
+
+# --- copy ---
+
+
+@pytest.mark.redis
+def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
+    place: Path, capsys: pytest.CaptureFixture[str], short_dir: Path, redis_url: str
+) -> None:
+    async def run_somewhere(redis: RedisClient) -> None:
+        await snapshots.publish(redis, "ingress-host-1", b"", time.time_ns() // 1_000_000)
+
+    assert app.run(["key", "new", "--app", "shop"]) == 0
+    with EmbeddedRedis(place / ".kaskad/redis", "everysec") as source:
+        asyncio_driver.run(source.url, run_somewhere)
+        assert app.run(["copy", "--to", redis_url]) == 2
+        assert "still runs on this Redis (ingress-host-1)" in capsys.readouterr().err
+        installation.prepare(source.url, 1)
+        asyncio_driver.run(source.url, lambda client: snapshots.withdraw(client, "ingress-host-1"))
+    assert app.run(["copy", "--to", redis_url, "--shards", "4"]) == 2
+    assert "leave --shards out" in capsys.readouterr().err
+    assert app.run(["copy", "--to", redis_url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["counts"]["API keys"], told["agrees"]) == (1, True)
+    assert app.run(["copy", "--to", redis_url]) == 2
+    assert "is not empty" in capsys.readouterr().err
