@@ -87,14 +87,12 @@ def _message(request: MessageRequest, way: Plan, now_ms: int) -> Message:
     first.status = StepStatus.QUEUED
     first.chosen = max(first.chosen, 0)
     return Message(
-        # By place: with more than fifteen names Python makes the call by a dictionary, at four
-        # times the cost.
-        request.app,
-        request.addresses,
-        request.country,
-        request.category,
-        way.route,
         id=request.id,
+        app=request.app,
+        addresses=request.addresses,
+        country=request.country,
+        category=request.category,
+        route=way.route,
         created_ms=now_ms,
         updated_ms=now_ms,
         expires_ms=way.expires_ms,

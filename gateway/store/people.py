@@ -195,8 +195,8 @@ async def read_scopes(
     people: dict[str, Person] = {}
     opt_outs: dict[str, OptOut] = {}
     asked: set[str] = set()
-    unread = dict.fromkeys(m.holder for m in messages if m.holder)
-    named = [i for m in messages if m.holder for i in (*m.identities, m.holder)]
+    unread = dict.fromkeys([holder for m in messages if (holder := m.holder)])
+    named = [*unread, *(i for m in messages for i in m.identities)]
     while unread or named:
         addresses = dict.fromkeys(a for a in addresses_in(named) if a not in asked)
         records, scopes = await _read(redis, shards, unread, addresses)
@@ -204,8 +204,9 @@ async def read_scopes(
         asked.update(addresses)
         found = [_readable(record) for record in records.values()]
         people.update(zip(records, found, strict=True))
-        unread = dict.fromkeys(p.home for p in found if p.home and p.home not in people)
-        named = [i for p in found for i in (*p.aliases, p.home) if i and i[2:] not in asked]
+        linked = [p for p in found if p.home or p.aliases]
+        unread = dict.fromkeys(p.home for p in linked if p.home and p.home not in people)
+        named = [i for p in linked for i in (*p.aliases, p.home) if i and i[2:] not in asked]
     if not opt_outs:
         return {}
     told = {m.id: widest(_everybody(m, people), opt_outs) for m in messages}

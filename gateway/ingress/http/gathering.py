@@ -1,8 +1,8 @@
 """A transport that sends what is written in one turn of the loop in one piece.
 
 Uvicorn writes the head of an answer and its body apart, and uvloop hands each to the kernel at
-once, which costs more than making the answer. No more than HELD_MAX bytes wait for the end of the
-turn.
+once: two system calls an answer, where one does. No more than HELD_MAX bytes wait for the end of
+the turn.
 """
 
 from __future__ import annotations
