@@ -61,6 +61,12 @@ _NAMES = {
 Page = list[Any]
 
 
+def call(client: redis.Redis, *command: Any) -> Any:
+    """One command's reply, or a pipeline's next command. The library does not type it."""
+    run: Any = client.execute_command
+    return run(*command)
+
+
 class CopyFault(ConfigurationError):
     """There is nothing to copy to or from as it is; the sentence says what to do."""
 
@@ -95,14 +101,14 @@ class Side:
         return next(client for slots, client in self._by_slots.items() if slot in slots)
 
     def size(self) -> int:
-        return sum(int(client.execute_command("DBSIZE")) for client in self.masters)
+        return sum(int(call(client, "DBSIZE")) for client in self.masters)
 
     def pages(self) -> Iterator[tuple[redis.Redis, list[bytes]]]:
         """Each master's keys, in pages; a key can come twice."""
         for client in self.masters:
             cursor: Any = 0
             while True:
-                cursor, names = client.execute_command("SCAN", cursor, "COUNT", PAGE)
+                cursor, names = call(client, "SCAN", cursor, "COUNT", PAGE)
                 yield client, names
                 if not int(cursor):
                     break
@@ -111,14 +117,14 @@ class Side:
 def begin(target: Side) -> None:
     """Makes the target ready: it is empty, or what an interrupted copy left there is deleted."""
     home = target.of(keys.COPYING)
-    if target.size() and not home.execute_command("EXISTS", keys.COPYING):
+    if target.size() and not call(home, "EXISTS", keys.COPYING):
         raise CopyFault(f"The Redis at {target.label} is not empty: name one that is.")
-    home.execute_command("SET", keys.COPYING, 1)
+    call(home, "SET", keys.COPYING, 1)
     for client, names in target.pages():
         old = [name for name in names if name != keys.COPYING.encode()]
         with client.pipeline(transaction=False) as pipe:
             for name in old:
-                pipe.execute_command("UNLINK", name)
+                call(pipe, "UNLINK", name)
             pipe.execute()
 
 
@@ -156,11 +162,11 @@ def compare(source: Side, target: Side, advance: Callable[[int], None]) -> dict[
 
 def finish(source: Side, target: Side) -> None:
     """The copy is whole: the installation's record is written and the mark goes."""
-    record = source.of(keys.META).execute_command("HGETALL", keys.META)
+    record = call(source.of(keys.META), "HGETALL", keys.META)
     with target.of(keys.META).pipeline(transaction=True) as pipe:
         for field, value in record.items():
-            pipe.execute_command("HSET", keys.META, field, value)
-        pipe.execute_command("DEL", keys.COPYING)
+            call(pipe, "HSET", keys.META, field, value)
+        call(pipe, "DEL", keys.COPYING)
         pipe.execute()
 
 
@@ -184,7 +190,7 @@ def _each(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]
         return []
     with client.pipeline(transaction=False) as pipe:
         for command in commands:
-            pipe.execute_command(*command)
+            call(pipe, *command)
         replies: list[Any] = pipe.execute()
         return replies
 
@@ -237,7 +243,7 @@ def _members(client: redis.Redis, name: bytes, kind: str) -> Iterator[Page]:
     """What a key holds, as pairs, in pages; of a set with the member itself as the value."""
     if kind == "stream":
         after = FIRST
-        while page := client.execute_command("XRANGE", name, after, "+", "COUNT", PAGE):
+        while page := call(client, "XRANGE", name, after, "+", "COUNT", PAGE):
             yield page
             after = b"(" + page[-1][0]
         return
@@ -246,7 +252,7 @@ def _members(client: redis.Redis, name: bytes, kind: str) -> Iterator[Page]:
         raise CopyFault(f"{name!r} is a {kind}, which Kaskad has none of: delete it.")
     cursor: Any = 0
     while True:
-        cursor, found = client.execute_command(word, name, cursor, "COUNT", PAGE)
+        cursor, found = call(client, word, name, cursor, "COUNT", PAGE)
         yield list(found.items()) if kind == "hash" else list(found)
         if not int(cursor):
             return
@@ -267,17 +273,17 @@ def _copy_members(client: redis.Redis, there: redis.Redis, name: bytes, kind: st
 
 def _compare_members(client: redis.Redis, there: redis.Redis, name: bytes, kind: str) -> int:
     word = {"stream": "XLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}[kind]
-    length: int = client.execute_command(word, name)
-    if there.execute_command(word, name) != length:
+    length: int = call(client, word, name)
+    if call(there, word, name) != length:
         raise _differs(name)
     for page in _members(client, name, kind):
         if not page:
             continue
         if kind == "stream":
-            same = there.execute_command("XRANGE", name, page[0][0], page[-1][0]) == page
+            same = call(there, "XRANGE", name, page[0][0], page[-1][0]) == page
         elif kind == "hash":
             fields, values = zip(*page, strict=True)
-            same = there.execute_command("HMGET", name, *fields) == list(values)
+            same = call(there, "HMGET", name, *fields) == list(values)
         elif kind == "zset":
             scores = _each(there, [("ZSCORE", name, member) for member, _ in page])
             same = scores == [score for _, score in page]

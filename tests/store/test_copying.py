@@ -18,7 +18,7 @@ from gateway.redis.trio_driver import open_client
 from gateway.store import api_keys, copying, installation, keys, pauses, reads
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
-from gateway.store.copying import CopyFault, Side
+from gateway.store.copying import CopyFault, Side, call
 from gateway.store.installation import StoreUnfitError
 from gateway.store.store import Store
 from providers.contract import Receipt
@@ -86,7 +86,7 @@ def everything(url: str) -> dict[bytes, Any]:
     with Side(parse_address(url)) as side:
         for client, names in side.pages():
             for name in (name for name in names if b"}t:" not in name):
-                kind = client.execute_command("TYPE", name)
+                kind = call(client, "TYPE", name)
                 ask = {
                     b"string": ("GET", name),
                     b"hash": ("HGETALL", name),
@@ -94,7 +94,7 @@ def everything(url: str) -> dict[bytes, Any]:
                     b"zset": ("ZRANGE", name, 0, -1, "WITHSCORES"),
                     b"stream": ("XRANGE", name, "-", "+"),
                 }[kind]
-                found[name] = client.execute_command(*ask)
+                found[name] = call(client, *ask)
     return found
 
 
@@ -126,8 +126,8 @@ def test_what_lapses_lapses_in_the_copy_too(redis_url: str, target_url: str) -> 
         for client, names in source.pages():
             for name in names:
                 if b"}t:" not in name:
-                    lapses = client.execute_command("PTTL", name) > 0
-                    assert (target.of(name).execute_command("PTTL", name) > 0) == lapses
+                    lapses = call(client, "PTTL", name) > 0
+                    assert (call(target.of(name), "PTTL", name) > 0) == lapses
 
 
 def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, target_url: str) -> None:
@@ -139,7 +139,7 @@ def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, targe
 
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        target.of("{k0}ledger").execute_command("XADD", "{k0}ledger", "*", "d", "left over")
+        call(target.of("{k0}ledger"), "XADD", "{k0}ledger", "*", "d", "left over")
         with pytest.raises(KeyboardInterrupt):
             copying.copy(source, target, interrupt)
     with pytest.raises(StoreUnfitError, match="not finished"):
@@ -152,10 +152,10 @@ def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, targe
 
 def test_a_target_that_holds_something_is_refused(redis_url: str, target_url: str) -> None:
     with Side(parse_address(target_url)) as target:
-        target.of("x").execute_command("SET", "x", 1)
+        call(target.of("x"), "SET", "x", 1)
         with pytest.raises(CopyFault, match="not empty"):
             copying.begin(target)
-        assert target.of("x").execute_command("GET", "x") == b"1"
+        assert call(target.of("x"), "GET", "x") == b"1"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_what_was_written_meanwhile_is_found(
         copying.begin(target)
         copying.copy(source, target, nothing)
         with redis.Redis(unix_socket_path=redis_url.removeprefix("unix://")) as client:
-            client.execute_command(*change)
+            call(client, *change)
         with pytest.raises(CopyFault, match="is not the same in both"):
             copying.compare(source, target, nothing)
 
