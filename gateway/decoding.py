@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, ge
 
 import msgspec
 
-from providers.notation import AtLeast, Duration, Rate
+from providers.notation import AtLeast, Duration, Memory, Rate
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -224,7 +224,7 @@ def _holds_struct(kind: Any) -> bool:
 
 
 def _custom(kind: type, raw: Any) -> Any:
-    if issubclass(kind, Duration | Rate):
+    if issubclass(kind, Duration | Memory | Rate):
         return kind.parse(raw)
     if kind is Path and isinstance(raw, str) and raw:
         return Path(raw)

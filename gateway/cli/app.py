@@ -263,11 +263,22 @@ def report_cost(
 
 
 @report_app.command("verify")
-def report_verify(config: Config = None, as_json: Json = False) -> int:
-    """Add the ledger up again and compare it with the running totals; 1 when they differ."""
+def report_verify(
+    config: Config = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Begin with the first booking, always."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Add the ledger up again and compare it with the running totals; 1 when they differ.
+
+    Begins where the last comparison that agreed ended, whole days behind; what has changed there
+    since is noticed, and then all is compared.
+    """
     from gateway.cli.reports import verify
 
-    return verify(config, os.environ, as_json=as_json)
+    return verify(config, os.environ, full=full, as_json=as_json)
 
 
 @app.command("copy", rich_help_panel=RUN)

@@ -6,12 +6,14 @@ one of its own.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from gateway.cli.failures import UsageFault
-from gateway.redis.server import binary
+from gateway.redis.server import binary, machine
 from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.redis.server.loading import Tell, wait_until_loaded
 from gateway.settings.file import Settings
 from gateway.store import installation
 from gateway.store.installation import StoreUnfitError
@@ -26,13 +28,24 @@ def redis_for_command(settings: Settings) -> Iterator[str]:
     with ExitStack() as stack:
         url = settings.redis.url or _url_of_running(settings)
         if not url:
-            server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
-            url = stack.enter_context(server).url
-        findings = installation.look(url, settings.redis.shards)
+            url = stack.enter_context(embedded_redis(settings, _tell)).url
+        wait_until_loaded(url, _tell)
+        findings = installation.look(url, settings.redis.shards, settings.prices.currency)
         errors = [finding for finding in findings if finding.level == "error"]
         if errors:
             raise StoreUnfitError(errors)
         yield url
+
+
+def embedded_redis(settings: Settings, tell: Tell | None = None) -> EmbeddedRedis:
+    """The configured one, not started."""
+    redis = settings.redis
+    memory = redis.memory_max.bytes_of(machine.memory_bytes())
+    return EmbeddedRedis(redis.data_dir, redis.fsync, memory, tell)
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
 
 
 def redis_for_role(settings: Settings, role: str) -> str:

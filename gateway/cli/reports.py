@@ -21,11 +21,10 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.finance import formats
 from gateway.finance.report import FILTERS, Report, cost_report, parse_query
-from gateway.finance.verify import Difference, Verdict, compare_books
+from gateway.finance.verify import Difference, Verdict, verify_ledger
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings.file import load
-from gateway.store.ledger import read_books
 from gateway.store.totals import pages_of_totals
 
 FORMATS = ("table", "json", "csv")
@@ -89,11 +88,13 @@ def _print_report(report: Report, form: str) -> None:
     sys.stdout.buffer.write(octets)
 
 
-def verify(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
+def verify(
+    config: Path | None, environment: Mapping[str, str], *, full: bool, as_json: bool
+) -> int:
     """Prints whether the ledger agrees with its totals; 1 when it does not."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        verdict = run(url, lambda redis: compare_books(read_books(redis, settings.redis.shards)))
+        verdict = run(url, lambda redis: verify_ledger(redis, settings.redis.shards, full=full))
     if as_json:
         sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
     else:

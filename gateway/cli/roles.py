@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from gateway import crew
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
+from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
@@ -139,17 +140,12 @@ def _start(
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
-    warnings = [
-        *settings.warnings,
-        *(
-            finding.sentence
-            for finding in installation.prepare(
-                url,
-                settings.redis.shards,
-                restored_ms=time.time_ns() // 1_000_000 if restored else 0,
-            )
-        ),
-    ]
+    wait_until_loaded(url, tell_loading)
+    restored_ms = time.time_ns() // 1_000_000 if restored else 0
+    found = installation.prepare(
+        url, settings.redis.shards, settings.prices.currency, restored_ms=restored_ms
+    )
+    warnings = [*settings.warnings, *(finding.sentence for finding in found)]
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

@@ -20,9 +20,10 @@ from types import FrameType
 import structlog
 
 from gateway.cli.failures import DONE, FAILED
+from gateway.cli.reach import embedded_redis
 from gateway.cli.roles import LOG_FORMAT, set_up_logs
 from gateway.crew import Crew, Ended, Notice, Ready, Role, Told, role_command
-from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 
@@ -39,13 +40,15 @@ def up(config: Path | None, environment: Mapping[str, str], *, restored: bool = 
     with ExitStack() as stack:
         url = settings.redis.url
         if not url:
-            server = EmbeddedRedis(settings.redis.data_dir, settings.redis.fsync)
+            server = embedded_redis(settings)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
+        wait_until_loaded(url, tell_loading)
         restored_ms = time.time_ns() // 1_000_000 if restored else 0
-        findings = installation.prepare(url, settings.redis.shards, restored_ms=restored_ms)
-        warnings = [finding.sentence for finding in findings]
-        for warning in (*settings.warnings, *warnings):
+        found = installation.prepare(
+            url, settings.redis.shards, settings.prices.currency, restored_ms=restored_ms
+        )
+        for warning in (*settings.warnings, *(finding.sentence for finding in found)):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())
         _on_signals(crew)

@@ -7,6 +7,8 @@ only counts is added up a batch.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
@@ -36,6 +38,21 @@ MEASURES = (
 COUNTS = frozenset(("accepted", "duplicates", "suppressed", "sent", "undelivered"))
 
 
+WhyIgnored = Literal["currency", "amount"]
+
+
+class IgnoredPrice(msgspec.Struct, frozen=True):
+    """A price in a receipt that was not booked: it is in another currency or in none, or far beyond
+    the list price (1e-6 units), which stands instead."""
+
+    why: WhyIgnored
+    provider: str
+    message: str
+    price: str
+    currency: str | None
+    list_price: int
+
+
 class Effects(msgspec.Struct):
     """Beside the message record: `lane` is the (provider, category) to enqueue it on."""
 
@@ -45,6 +62,7 @@ class Effects(msgspec.Struct):
     look_up: bool = False  # ask the provider about the current step
     submit: bool = False  # the claim holds: send the current step now
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
+    ignored_price: IgnoredPrice | None = None
     posts: list[Post] = []
     status_changes: list[StatusChange] = []
 

@@ -3,8 +3,9 @@ bill. Pure; it changes nothing, the cascade applies what is returned.
 
 The app is billed once a message, at its first delivery, at the price fixed at acceptance. The
 provider's charge is booked once an attempt, when that provider charges, and from then on only
-corrected by what a receipt says it was; of several prices the highest stands, so that the order of
-receipts does not matter. CONTRACT.md section 7.
+corrected by what a receipt says it was. So that the order of receipts does not matter, of several
+prices the highest stands, and a failure that costs nothing takes the charge back for as long as
+nothing arrived. CONTRACT.md section 7.
 """
 
 from __future__ import annotations
@@ -12,24 +13,41 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN, CHANNELS
-from gateway.core.effects import COUNTS, NOT_COMPARED, group_of
+from gateway.core.effects import COUNTS, NOT_COMPARED, IgnoredPrice, WhyIgnored, group_of
 from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
 from gateway.core.records.entries import Post
-from gateway.core.records.message import Attempt, Message, Step
+from gateway.core.records.message import Attempt, Message, Step, StepStatus
 from providers.contract import Receipt
 
+TIMES_LIST_MAX = 10  # a receipt's price beyond so many list prices is taken for a mistake
+
 _ARRIVAL = ("delivered", "seen")
+_FAILURE = ("undelivered", "expired", "rejected")
 
 
 class Booking(msgspec.Struct, frozen=True):
-    """A post, and what the records say from then on: the attempt's charge and whether a receipt
-    named it, and the bill where the step bills the message. None: nothing, or as before."""
+    """A post, and what the records say from then on: the attempt's charge, whether a receipt named
+    it, what was taken back of it, and the bill where the step bills the message. None: nothing, or
+    as before."""
 
     post: Post | None
     charged: int | None = None
     priced: bool = False
+    waived: int | None = None
     billed: int | None = None
+
+
+class Named(msgspec.Struct, frozen=True):
+    """What a receipt says of the charge, in 1e-6 units: a price that counts, that a failure is
+    free, or a price that is not believed."""
+
+    price: int | None = None
+    free: bool = False
+    ignored: IgnoredPrice | None = None
+
+
+_NOTHING = Named()
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -62,7 +80,7 @@ def undelivered(work: Work) -> Booking:
 
 
 def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
-    """The step arrived; `price` is what `price_in` found in its receipt.
+    """The step arrived; `price` is the one that `price_in` found in its receipt.
 
     `given_up`: it had been booked as undelivered, which is taken back."""
     message, step, attempt = work.message, work.step, work.attempt
@@ -78,7 +96,7 @@ def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
         measures |= _cost(work, charged)
     if message.delivered_step >= 0:
         measures["double_delivered"] = 1
-        return Booking(_post(work, measures, noted), charged, priced)
+        return Booking(_post(work, measures, noted), charged, priced, attempt.waived)
     billed = step.sell * step.parts
     measures["delivered"] = 1
     measures["billed"] = billed
@@ -86,43 +104,68 @@ def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
         # A step of the baseline's own channel is compared with what it did cost.
         is_baseline = step.channel == work.policy.baseline
         measures[BASELINE_COLUMN] = charged if is_baseline else message.baseline_cost
-    return Booking(_post(work, measures, noted), charged, priced, billed)
+    return Booking(_post(work, measures, noted), charged, priced, attempt.waived, billed)
 
 
-def corrected(work: Work, price: int | None) -> Booking | None:
-    """The difference a receipt's price makes to a charge that is booked already; None when nothing
+def corrected(work: Work, named: Named) -> Booking | None:
+    """The difference that a receipt makes to a charge that is booked already; None when nothing
     changes.
 
     What is not charged yet stays so: its provider charges for deliveries, and there is none."""
-    charged = work.attempt.charged
-    if price is None or charged is None or (work.attempt.priced and price <= charged):
+    attempt = work.attempt
+    if attempt.charged is None:
         return None
-    difference = price - charged
+    # What the charge is, or would be if it had not been taken back.
+    standing = attempt.charged if attempt.waived is None else attempt.waived
+    priced = attempt.priced
+    if named.price is not None and not (priced and named.price <= standing):
+        standing, priced = named.price, True
+    arrived = work.step.status >= StepStatus.DELIVERED
+    waived = standing if (named.free or attempt.waived is not None) and not arrived else None
+    charged = standing if waived is None else 0
+    if (charged, priced, waived) == (attempt.charged, attempt.priced, attempt.waived):
+        return None
+    difference = charged - attempt.charged
     if difference == 0:
-        return Booking(None, price, priced=True)
+        return Booking(None, charged, priced, waived)
     measures = _cost(work, difference)
     compared = work.message.baseline_cost is not None
     is_baseline = compared and work.step.channel == work.policy.baseline
     if is_baseline and work.message.delivered_step == work.index:
         measures[BASELINE_COLUMN] = difference
-    return Booking(_post(work, measures, price), price, priced=True)
+    return Booking(_post(work, measures, charged), charged, priced, waived)
 
 
-def price_in(work: Work, receipt: Receipt) -> int | None:
-    """The whole charge a receipt names, in 1e-6 units; None when it names none that counts: it must
-    be of an arrival, or of anything when sending is charged."""
+def price_in(work: Work, receipt: Receipt) -> Named:
+    """What a receipt says of the charge. A price counts that is of an arrival, or of anything when
+    sending is charged; a failure is free that costs nothing, in whatever currency."""
     cost = receipt.cost
     if receipt.part_cost is not None:
         cost = receipt.part_cost * work.step.parts
-    if cost is None or receipt.currency != work.policy.currency:
-        return None
-    charged_on = work.policy.providers[work.provider].charged_on
-    if charged_on == "delivered" and receipt.status not in _ARRIVAL:
-        return None
+    if cost is None:
+        return _NOTHING
+    arrival = receipt.status in _ARRIVAL
+    if cost == 0 and receipt.status in _FAILURE:
+        return Named(free=True)
+    if receipt.currency != work.policy.currency and (cost != 0 or arrival):
+        return _ignored(work, receipt, "currency")
+    if not arrival and work.policy.providers[work.provider].charged_on == "delivered":
+        return _NOTHING
     try:
-        return from_decimal(cost)
-    except AmountError:
-        return None  # no price at all (negative, beyond any amount): the list's stands
+        price = from_decimal(cost)
+    except AmountError:  # negative, or beyond any amount
+        return _ignored(work, receipt, "amount")
+    if price > TIMES_LIST_MAX * work.list_price:
+        return _ignored(work, receipt, "amount")
+    return Named(price)
+
+
+def _ignored(work: Work, receipt: Receipt, why: WhyIgnored) -> Named:
+    cost = receipt.cost if receipt.part_cost is None else receipt.part_cost
+    ignored = IgnoredPrice(
+        why, work.provider, work.message.id, str(cost), receipt.currency, work.list_price
+    )
+    return Named(ignored=ignored)
 
 
 def _cost(work: Work, amount: int) -> dict[str, int]:

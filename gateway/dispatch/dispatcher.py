@@ -232,5 +232,6 @@ async def _publish(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> Non
 async def measure(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
     """What is read when it is published: the store's counts, and what the rate limits have left."""
     deps.metrics.count_commits(deps.store.counts)
+    deps.metrics.count_ignored_prices(deps.store.ignored_prices.counts)
     for worker in working:
         deps.metrics.tokens_left.labels(worker.name).set(await worker.limiter.left())

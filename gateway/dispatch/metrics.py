@@ -8,6 +8,9 @@ anyway.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.store.transaction import CommitCounts
@@ -20,6 +23,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._seen = CommitCounts()
+        self._ignored: Counts[tuple[str, str]] = Counts()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(_PREFIX + name, text, labels, registry=registry)
@@ -53,6 +57,15 @@ class Metrics:
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")
         self.commits = counter("store_commits", "Transactions, by how they went", "went")
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
+        self.ignored_prices = counter(
+            "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
+        )
+
+    def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Takes over what the store counted since the last call."""
+        for labels, now in counts.items():
+            self.ignored_prices.labels(*labels).inc(now - self._ignored[labels])
+            self._ignored[labels] = now
 
     def count_commits(self, counts: CommitCounts) -> None:
         """Takes over what the store counted since the last call."""

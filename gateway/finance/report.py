@@ -12,6 +12,7 @@ import datetime
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -20,7 +21,7 @@ from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
-from gateway.store.totals import TotalRow
+from gateway.store.totals import Aside, TotalRow, at_once
 
 FILTERS = Group.__struct_fields__
 KEYS = ("day", *FILTERS)  # what a report may be grouped by
@@ -240,13 +241,14 @@ async def cost_report(
     query: Query,
     currency: str,
     baseline: str = BASELINE_DEFAULT,
+    aside: Aside = at_once,
 ) -> Report:
-    """As `build`, for totals that come a page at a time."""
+    """As `build`, for totals that come a page at a time; added up `aside`."""
     tally = Tally(query, currency, baseline)
     async with aclosing(pages):
         async for rows in pages:
-            tally.add(rows)
-    return tally.report()
+            await aside(partial(tally.add, rows))
+    return await aside(tally.report)
 
 
 def parse_query(parameters: Iterable[tuple[str, str]], today: datetime.date) -> Query:

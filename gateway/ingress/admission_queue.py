@@ -26,6 +26,7 @@ from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.server_watch import ServerWatch
 from gateway.store.base import BATCH_MAX
 from gateway.store.store import Store
 
@@ -34,10 +35,16 @@ class AdmissionQueue:
     """Reads messages and has them admitted in batches. `now_ms` is the edge's clock."""
 
     def __init__(
-        self, store: Store, backlog: Backlog, metrics: Metrics, now_ms: Callable[[], int]
+        self,
+        store: Store,
+        backlog: Backlog,
+        servers: ServerWatch,
+        metrics: Metrics,
+        now_ms: Callable[[], int],
     ) -> None:
         self.store = store
         self.backlog = backlog
+        self.servers = servers
         self.metrics = metrics
         self._now_ms = now_ms
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
@@ -72,8 +79,20 @@ class AdmissionQueue:
             body_hash=body_hash(request) if key is not None else b"",
         )
 
-    def backlog_problem(self, request: MessageRequest) -> Problem | None:
+    def crowded(self, request: MessageRequest) -> Problem | None:
         """Why the message may not come in now."""
+        return self.memory_problem(request) or self.backlog_problem(request)
+
+    def memory_problem(self, request: MessageRequest) -> Problem | None:
+        """Whether the store is too full for it."""
+        sentence = self.servers.full(request)
+        if sentence is None:
+            return None
+        self.metrics.refused.labels("memory").inc()
+        return problem("memory", sentence)
+
+    def backlog_problem(self, request: MessageRequest) -> Problem | None:
+        """Whether the lane in which it would wait is too long."""
         sentence = self.backlog.full(request)
         if sentence is None:
             return None

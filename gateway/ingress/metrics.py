@@ -5,7 +5,7 @@ No label can grow without bound: providers, categories, outcomes and endpoints a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from gateway import telemetry
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.backlog import Backlog
+from gateway.ingress.server_watch import Server, ServerWatch
 from gateway.store.store import Store
 
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -93,11 +94,12 @@ class Metrics:
         self,
         store: Store,
         backlog: Backlog,
+        servers: ServerWatch,
         waiting: Callable[[], int],
         streams: Callable[[], int],
     ) -> None:
         """Adds the metrics that others keep and that are read when asked for."""
-        self.registry.register(_KeptByOthers(store, backlog, waiting, streams))
+        self.registry.register(_KeptByOthers(store, backlog, servers, waiting, streams))
 
 
 def _add(series: Series, counter: Counter, labels: tuple[str, ...], count: int) -> None:
@@ -113,11 +115,13 @@ class _KeptByOthers(Collector):
         self,
         store: Store,
         backlog: Backlog,
+        servers: ServerWatch,
         waiting: Callable[[], int],
         streams: Callable[[], int],
     ) -> None:
         self._store = store
         self._backlog = backlog
+        self._servers = servers
         self._waiting = waiting
         self._streams = streams
 
@@ -135,18 +139,50 @@ class _KeptByOthers(Collector):
         yield _gauge("kaskad_quarantined", "Things set aside.", self._backlog.quarantined)
         yield _gauge("kaskad_ingress_waiting", "Items no transaction has taken.", self._waiting())
         yield _gauge("kaskad_ingress_event_streams", "Open event streams.", self._streams())
+        yield from _servers(self._servers.servers)
         counts = self._store.counts
         yield _counter("kaskad_commits", "Transactions committed.", counts.commits)
         yield _counter("kaskad_commit_conflicts", "Transactions decided again.", counts.conflicts)
         yield _counter("kaskad_commits_unknown", "Transactions of lost answer.", counts.unknown)
         yield _counter("kaskad_requests_unjoined", "Of too many identities.", counts.unjoined)
         yield _counter("kaskad_records_newer", "Of a newer Kaskad, left alone.", counts.newer)
+        yield _ignored_prices(self._store.ignored_prices.counts)
         redis = self._store.redis.statistics()
         yield _gauge("kaskad_redis_connected", "1 while Redis is reachable.", int(redis.connected))
         yield _counter("kaskad_redis_round_trips", "Calls to Redis.", redis.round_trips)
         yield _counter("kaskad_redis_commands", "Commands to Redis.", redis.commands)
         yield _counter("kaskad_redis_reconnects", "Connections lost and remade.", redis.reconnects)
         yield _counter("kaskad_redis_timeouts", "Calls that Redis did not answer.", redis.timeouts)
+
+
+def _servers(servers: Sequence[Server]) -> Iterator[Metric]:
+    """The Redis servers, each by the first shard it serves."""
+    used = _by_shard("memory_bytes", "Memory that Redis uses.")
+    limit = _by_shard("memory_limit_bytes", "Its maxmemory; 0: it has none.")
+    fragmentation = _by_shard("memory_fragmentation", "Memory it holds to memory it uses.")
+    aof = _by_shard("aof_bytes", "Size of its append-only file.")
+    disk = _by_shard("disk_free_bytes", "Free bytes under the embedded Redis' files.")
+    for server in servers:
+        labels, state = [str(server.shard)], server.state
+        used.add_metric(labels, state.used_bytes)
+        limit.add_metric(labels, state.limit_bytes)
+        fragmentation.add_metric(labels, state.fragmentation)
+        aof.add_metric(labels, state.aof_bytes)
+        if server.disk_free is not None:
+            disk.add_metric(labels, server.disk_free)
+    yield from (used, limit, fragmentation, aof, disk)
+
+
+def _by_shard(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"kaskad_redis_{name}", text, labels=["shard"])
+
+
+def _ignored_prices(counts: Mapping[tuple[str, str], int]) -> Metric:
+    text = "Prices in receipts that were not booked."
+    found = CounterMetricFamily("kaskad_receipt_prices_ignored", text, labels=["provider", "why"])
+    for labels, count in counts.items():
+        found.add_metric(labels, count)
+    return found
 
 
 def _gauge(name: str, text: str, value: int) -> Metric:

@@ -76,11 +76,13 @@ def caps_of(settings: Settings) -> tuple[Cap, ...]:
 
 
 def retention_of(settings: Settings) -> Retention:
-    """How long the store keeps closed messages, and how many events an app."""
+    """How long the store keeps closed messages, how many events an app, and how many campaigns
+    apart."""
     return Retention(
         message_ms=int(settings.retention.messages_ms),
         unmatched_ms=int(settings.retention.parked_receipts_ms),
         events_max=settings.retention.events_max,
+        campaigns_max=settings.reports.campaigns_max,
     )
 
 

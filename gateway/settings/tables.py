@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
 from gateway.decoding import Tagged
 from providers.contract import Category
-from providers.notation import AtLeast, Duration, Milliseconds, Table, Text
+from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
 
@@ -54,6 +54,7 @@ class Redis(Table, frozen=True, kw_only=True):
     url: str = ""  # empty: embedded
     data_dir: Path = Path(".kaskad/redis")  # after loading absolute
     fsync: Literal["always", "everysec"] = "always"
+    memory_max: Memory = Memory.parse("50%")  # of the embedded one
     shards: Annotated[int, msgspec.Meta(ge=1, le=1_024)] = 1
 
     def __repr__(self) -> str:
@@ -113,6 +114,10 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
     events_max: Count = 100_000
 
 
+class Reports(Table, frozen=True, kw_only=True):
+    campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+
+
 class Lanes(Table, frozen=True, kw_only=True):
     floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
@@ -134,6 +139,7 @@ class Document(Table, frozen=True, kw_only=True):
     dedupe: Dedupe = Dedupe()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
+    reports: Reports = Reports()
     lanes: Lanes = Lanes()
 
 

@@ -92,7 +92,7 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, now_ms)
+        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -114,6 +114,7 @@ class Admission:
         for ask, answer in zip(self._asks, answers, strict=True):
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
+        await self._writes.learn_campaigns(self._redis)
         return self._writes.commands(), answers
 
     async def _load(self, session: Session) -> None:
@@ -254,13 +255,19 @@ class Admission:
             return True
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
 
+    def _is_more(self, ask: Ask) -> bool:
+        """Whether its person is known by more than the request names, or not under its first
+        identity."""
+        aliases = self._people[ask.home].aliases
+        return ask.home != ask.identities[0] or not set(ask.identities).issuperset(aliases)
+
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
         decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if ask.identities and ask.home != ask.identities[0]:
+                if ask.home and self._is_more(ask):
                     message.person = ask.home
                 self._writes.message(message, 0)
                 self._writes.enqueue(message.id, decision.lane)

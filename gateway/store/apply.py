@@ -80,7 +80,7 @@ class Application:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, now_ms)
+        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
@@ -99,6 +99,7 @@ class Application:
         ):
             self._writes.message(self._messages[id_], due_before[id_])
         self._people.write(self._writes)
+        await self._writes.learn_campaigns(self._redis)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:

@@ -17,6 +17,8 @@ from gateway.core.policy import Policy
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
+from gateway.store.campaigns import Campaigns
+from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
@@ -48,7 +50,9 @@ class StoreBase:
         self.policy = policy
         self.shards = shards
         self.retention = retention or Retention()
+        self.campaigns = Campaigns(self.retention.campaigns_max)
         self.counts = CommitCounts()
+        self.ignored_prices = IgnoredPrices(policy.providers)
 
     def shard_of_home(self, home: str) -> int:
         """The shard of a request whose first identity this is."""

@@ -35,9 +35,9 @@ from gateway.store import keys
 PAGE = 500  # keys, or members of one key
 FIRST = b"-"
 
-# What is not copied lapses by itself: tokens, signs of life, snapshots, limits.
-_kept = re.compile(rb"\{k\d+\}(?!t:)|" + re.escape(keys.API_KEYS.encode()) + rb"$|"
-                   + re.escape(keys.PAUSED.encode()) + rb"$").match  # fmt: skip
+# Not copied: what lapses by itself (tokens, signs of life, snapshots; limits begin otherwise), and
+# the two records that `begin` and `finish` write.
+_kept = re.compile(rb"\{k\d+\}(?!t:)|\{kaskad\}(?!alive:|stats:|processes$|meta$|copying$)").match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 _NAMES = {
     "m": "messages",
@@ -269,12 +269,16 @@ def _copy_members(client: redis.Redis, there: redis.Redis, name: bytes, kind: st
             if kind == "zset":
                 page = [(score, member) for member, score in page]
             _each(there, [(word, name, *(page if kind == "set" else _flat(page)))])
+    ttl_ms = call(client, "PTTL", name)
+    if ttl_ms > 0:
+        call(there, "PEXPIRE", name, ttl_ms)
 
 
 def _compare_members(client: redis.Redis, there: redis.Redis, name: bytes, kind: str) -> int:
     word = {"stream": "XLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}[kind]
     length: int = call(client, word, name)
-    if call(there, word, name) != length:
+    lapses, copy_lapses = (call(side, "PTTL", name) > 0 for side in (client, there))
+    if call(there, word, name) != length or lapses != copy_lapses:
         raise _differs(name)
     for page in _members(client, name, kind):
         if not page:

@@ -1,9 +1,11 @@
-"""What an installation says about itself in Redis: schema version and shards, checked at start.
+"""What an installation says about itself in Redis: schema version, shards and currency, checked at
+start.
 
 They are the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
-because another number of shards would look for people in the wrong places and send twice. Records
-of an earlier schema are upgraded as they are read, so the schema here is raised at the start; a
-later one forbids it. Synchronous, by redis-py, before any loop runs. What
+because another number of shards would look for people in the wrong places and send twice, and
+amounts of two currencies would be added up. Before anything is booked the currency may still
+change. Records of an earlier schema are upgraded as they are read, so the schema here is raised at
+the start; a later one forbids it. Synchronous, by redis-py, before any loop runs. What
 forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely does not answer
 is RedisUnavailable.
 """
@@ -26,6 +28,7 @@ OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
 SHARDS_FIELD = "shards"
 RESTORED_FIELD = "restored"
+CURRENCY_FIELD = "currency"
 AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
 
 
@@ -37,19 +40,20 @@ class StoreUnfitError(ConfigurationError):
         super().__init__("\n".join(finding.sentence for finding in findings))
 
 
-def look(url: str, shards: int) -> list[Finding]:
-    """Everything wrong with the Redis at `url` for `shards` shards. Changes nothing."""
-    return _check(url, shards, write=False)
+def look(url: str, shards: int, currency: str) -> list[Finding]:
+    """Everything wrong with the Redis at `url` for `shards` shards and prices in `currency`.
+    Changes nothing."""
+    return _check(url, shards, currency, write=False)
 
 
-def prepare(url: str, shards: int, *, restored_ms: int = 0) -> list[Finding]:
+def prepare(url: str, shards: int, currency: str, *, restored_ms: int = 0) -> list[Finding]:
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
     `restored_ms` is noted: the data came from a backup at that moment, or earlier.
 
     Returns the warnings. Raises StoreUnfitError with every error, RedisUnavailable when the only
     one is that nobody answers: that is no fault of the configuration, and may pass.
     """
-    findings = _check(url, shards, write=True)
+    findings = _check(url, shards, currency, write=True)
     errors = [finding for finding in findings if finding.level == "error"]
     if is_away(errors):
         raise RedisUnavailable(errors[0].sentence)
@@ -100,7 +104,7 @@ def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
     return findings
 
 
-def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
+def _check(url: str, shards: int, currency: str, *, write: bool) -> list[Finding]:
     findings = examine(url)
     if any(finding.level == "error" for finding in findings):
         return findings
@@ -108,7 +112,10 @@ def _check(url: str, shards: int, *, write: bool) -> list[Finding]:
         address = parse_address(url)
         findings += _check_spread(address, shards)
         with connect(address, decode=False, key=keys.META) as client:
-            return findings + _check_record(client, shards, write=write)
+            findings += _check_record(client, shards, write=write)
+            if all(finding.level != "error" for finding in findings):
+                findings += _check_currency(client, address, shards, currency, write=write)
+            return findings
     except redis.RedisError as fault:
         return [
             *findings,
@@ -155,6 +162,37 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     if write and schema < SCHEMA and not findings:
         _raise_schema(client)
     return findings
+
+
+def _check_currency(
+    client: redis.Redis, address: Address, shards: int, currency: str, *, write: bool
+) -> list[Finding]:
+    """Whether prices may be in this currency; a start records it."""
+    found = client.hget(keys.META, CURRENCY_FIELD)
+    stored = found.decode() if isinstance(found, bytes) else found
+    if stored is not None and stored != currency and _has_booked(address, shards):
+        return [_other_currency(stored, currency)]
+    if write and stored != currency:
+        client.hset(keys.META, CURRENCY_FIELD, currency)
+    return []
+
+
+def _other_currency(stored: str, wanted: str) -> Finding:
+    sentence = (
+        f"The ledger in Redis is kept in {stored}, but prices.currency is {wanted}: amounts of two "
+        f'currencies cannot be added up. Set prices.currency = "{stored}", or use an empty Redis.'
+    )
+    return Finding("error", "currency_differs", sentence)
+
+
+def _has_booked(address: Address, shards: int) -> bool:
+    """Whether any shard has a ledger: then there is money, or messages with prices under way."""
+    for shard in range(shards):
+        ledger = keys.keys_of(shard).ledger
+        with connect(address, decode=False, key=ledger) as client:
+            if client.exists(ledger):
+                return True
+    return False
 
 
 def _raise_schema(client: redis.Redis) -> None:

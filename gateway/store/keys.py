@@ -17,16 +17,18 @@ was accepted, is written in its id.
     {kN}ledger                 stream  for ever (append-only)            every commit that books
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
+    {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max entries         every status change
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
-    {kaskad}meta               hash    for ever: schema, shards, and     the first start
-                                       when it was restored last
+    {kaskad}meta               hash    for ever: schema, shards,         the first start
+                                       currency, last restore
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
@@ -47,6 +49,10 @@ COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
+
+
+def campaigns_of(month: str) -> str:
+    return "{kaskad}campaigns:" + month
 
 
 def alive(consumer: str) -> str:
@@ -109,6 +115,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def verified(self) -> str:
+        return self.tag + "verified"
 
     @property
     def opt_outs(self) -> str:

@@ -7,13 +7,14 @@ RedisUnavailable, and `LedgerFault` for a record this version cannot read.
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import msgspec
 
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
 from gateway.redis.client import Command, RedisClient
+from gateway.store.checkpoints import NOTHING_BOOKED, Checkpoint, EntryId
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of
 from gateway.store.totals import LedgerFault, as_list, pairs, total_rows
@@ -21,10 +22,7 @@ from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 100  # each is one commit's bookings
 
-EntryId = tuple[int, int]  # milliseconds and sequence: the order of a stream
 Sums = dict[tuple[datetime.date, Group, str], int]
-
-_NOTHING_BOOKED: EntryId = (0, 0)
 
 
 class ShardBooks(msgspec.Struct, frozen=True):
@@ -32,7 +30,7 @@ class ShardBooks(msgspec.Struct, frozen=True):
 
     Each day's totals were read together with the ledger's end at that moment, `ends[day]`: later
     entries of that day are not in them. `end` is the ledger's end when the days were listed, which
-    holds for every other day.
+    holds for every other day. `entries` begin after the checkpoint `since`.
     """
 
     shard: int
@@ -40,10 +38,14 @@ class ShardBooks(msgspec.Struct, frozen=True):
     ends: dict[datetime.date, EntryId]
     end: EntryId
     entries: AsyncIterator[tuple[EntryId, LedgerEntry]]
+    since: Checkpoint
 
 
-async def read_books(redis: RedisClient, shards: int) -> AsyncGenerator[ShardBooks, None]:
+async def read_books(
+    redis: RedisClient, shards: int, since: Mapping[int, Checkpoint] | None = None
+) -> AsyncGenerator[ShardBooks, None]:
     """The books of one shard after the other; `entries` is to be read before the next is asked for.
+    They begin after the shard's checkpoint in `since`, or with the first.
 
     Listing one day of one shard keeps its node busy for that time.
     """
@@ -60,7 +62,9 @@ async def read_books(redis: RedisClient, shards: int) -> AsyncGenerator[ShardBoo
                 total = row.day, row.group, row.measure
                 totals[total] = totals.get(total, 0) + row.amount
         until = max([end, *ends.values()])
-        yield ShardBooks(shard, totals, ends, end, _read_entries(redis, keys, until))
+        start = (since or {}).get(shard, Checkpoint())
+        entries = _read_entries(redis, keys, start.until, until)
+        yield ShardBooks(shard, totals, ends, end, entries, start)
 
 
 async def _with_end(
@@ -70,14 +74,14 @@ async def _with_end(
     newest = ("XREVRANGE", keys.ledger, "+", "-", "COUNT", 1)
     replies = await redis.call([("MULTI",), newest, command, ("EXEC",)])
     found, answer = as_list(replies[-1])
-    return as_list(answer), _entry_id(found[0][0]) if found else _NOTHING_BOOKED
+    return as_list(answer), _entry_id(found[0][0]) if found else NOTHING_BOOKED
 
 
 async def _read_entries(
-    redis: RedisClient, keys: Keys, until: EntryId
+    redis: RedisClient, keys: Keys, since: EntryId, until: EntryId
 ) -> AsyncIterator[tuple[EntryId, LedgerEntry]]:
-    """From the first entry up to and with `until`, in the order of booking."""
-    after = "-"
+    """From the first entry after `since` up to and with `until`, in the order of booking."""
+    after = f"({since[0]}-{since[1]}"
     last = f"{until[0]}-{until[1]}"
     while True:
         (reply,) = await redis.call([("XRANGE", keys.ledger, after, last, "COUNT", ENTRIES_A_PAGE)])

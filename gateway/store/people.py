@@ -189,13 +189,13 @@ async def read_scopes(
 ) -> dict[str, OptOut]:
     """By message, the widest scope in which its person opted out under any identity.
 
-    The holder's record names the others; one round trip does where it names none. A record of a
-    newer Kaskad, or one that cannot be read, is passed over: what the message itself names is asked
-    all the same."""
+    Where the person was known by more than the message names when it was accepted, the record is
+    read for it; else one round trip does. A record of a newer Kaskad, or one that cannot be read,
+    is passed over: what the message itself names is asked all the same."""
     people: dict[str, Person] = {}
     opt_outs: dict[str, OptOut] = {}
     asked: set[str] = set()
-    unread = dict.fromkeys([holder for m in messages if (holder := m.holder)])
+    unread = dict.fromkeys([m.person for m in messages if m.person])
     named = [*unread, *(i for m in messages for i in m.identities)]
     while unread or named:
         addresses = dict.fromkeys(a for a in addresses_in(named) if a not in asked)
@@ -223,7 +223,7 @@ def _readable(record: bytes | None) -> Person:
 def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
     """The addresses of a message's person."""
     identities = message.identities
-    identity = message.holder
+    identity = message.person
     while identity:
         identities += [identity, *people[identity].aliases]
         identity = people[identity].home

@@ -49,5 +49,8 @@ class Store(StoreBase):
                 return await set_item_aside(self.redis, keys, item, error, now_ms)
 
             applied += await self.in_pieces(keys, members, try_of, give_up)
-        self.counts.newer += sum(a.newer for a in applied)
+        for done in applied:
+            self.counts.newer += done.newer
+            if done.effects.ignored_price is not None:
+                self.ignored_prices.note(done.effects.ignored_price, now_ms)
         return applied

@@ -7,9 +7,10 @@ Raises RedisUnavailable, and `LedgerFault` for a total this version cannot read.
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -21,6 +22,19 @@ from gateway.store.keys import Keys, keys_of
 
 FIELDS_A_PAGE = 1_000  # of one day's totals
 HASHES_AT_ONCE = 16  # days (times shards) that one round trip reads a page of
+
+T = TypeVar("T")
+
+
+class Aside(Protocol):
+    """Runs a computation where it holds up nobody else."""
+
+    async def __call__(self, compute: Callable[[], T], /) -> T: ...
+
+
+async def at_once(compute: Callable[[], T], /) -> T:
+    """For a process that does nothing else."""
+    return compute()
 
 
 class LedgerFault(Exception):
@@ -37,9 +51,14 @@ class TotalRow(NamedTuple):
 
 
 async def pages_of_totals(
-    redis: RedisClient, shards: int, from_day: datetime.date, to_day: datetime.date
+    redis: RedisClient,
+    shards: int,
+    from_day: datetime.date,
+    to_day: datetime.date,
+    aside: Aside = at_once,
 ) -> AsyncGenerator[list[TotalRow], None]:
-    """Every total of these days (both count), of all shards, not added up, a few days at a time.
+    """Every total of these days (both count), of all shards, not added up, a few days at a time;
+    they are read a page at a time, and decoded `aside`.
 
     A total that changes meanwhile is given as it was at some moment, once.
     """
@@ -50,12 +69,13 @@ async def pages_of_totals(
         for shard in range(shards)
     )
     while batch := list(islice(hashes, HASHES_AT_ONCE)):
-        yield await _read_hashes(redis, batch)
+        fields = await _read_hashes(redis, batch)
+        yield await aside(partial(_rows, batch, fields))
 
 
 async def _read_hashes(
     redis: RedisClient, hashes: list[tuple[Keys, datetime.date]]
-) -> list[TotalRow]:
+) -> list[dict[bytes, bytes]]:
     fields: list[dict[bytes, bytes]] = [{} for _ in hashes]
     cursors = dict.fromkeys(range(len(hashes)), b"0")
     while cursors:
@@ -71,6 +91,12 @@ async def _read_hashes(
                 del cursors[n]
             else:
                 cursors[n] = cursor
+    return fields
+
+
+def _rows(
+    hashes: list[tuple[Keys, datetime.date]], fields: list[dict[bytes, bytes]]
+) -> list[TotalRow]:
     return [
         row
         for (keys, day), found in zip(hashes, fields, strict=True)

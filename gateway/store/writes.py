@@ -31,32 +31,44 @@ from gateway.core.records.message import Message, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
 from gateway.core.timing import day_of
-from gateway.redis.client import Command
+from gateway.redis.client import Command, RedisClient
+from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
+MONTH_CHARS = len("2026-11")  # of a day
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long things are kept: closed messages, idempotency keys, unmatched receipts, and how many
-    entries of status changes an app."""
+    """How long things are kept: closed messages, idempotency keys, unmatched receipts; and how
+    many: entries of status changes an app, campaigns a month that the totals keep apart."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
     unmatched_ms: int = 86_400_000
     events_max: int = 100_000
+    campaigns_max: int = 10_000
 
 
 class Writes:
     """Collects what a batch of decisions changes; `commands()` gives the body of MULTI … EXEC."""
 
-    def __init__(self, keys: Keys, policy: Policy, retention: Retention, now_ms: int) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        policy: Policy,
+        retention: Retention,
+        campaigns: Campaigns,
+        now_ms: int,
+    ) -> None:
         self._keys = keys
         self._policy = policy
         self._retention = retention
+        self._campaigns = campaigns
         self._now_ms = now_ms
+        self._day = day_of(now_ms).isoformat()
         self._live: dict[str, bytes] = {}  # written by one MSET
         self._single: list[Command] = []
         self._deleted: list[str] = []
@@ -132,6 +144,11 @@ class Writes:
         """The lane entry's outcome is recorded by this transaction: it leaves the lane."""
         self._acks[lane].append(entry)
 
+    async def learn_campaigns(self, redis: RedisClient) -> None:
+        """To be called before `commands`: which campaigns of what is booked the totals keep
+        apart."""
+        await self._campaigns.learn(redis, self._posts, self._day[:MONTH_CHARS])
+
     def commands(self) -> list[Command]:
         out: list[Command] = []
         if self._live:
@@ -162,12 +179,12 @@ class Writes:
     def _ledger_commands(self) -> Iterable[Command]:
         if not self._posts:
             return
-        entry = LedgerEntry(self._now_ms, fold_counts(self._posts))
+        entry = LedgerEntry(self._now_ms, fold_counts(self._posts), self._policy.currency)
         yield ("XADD", self._keys.ledger, "*", BLOB_FIELD, pack(ledger_codec.encode(entry)))
-        day = day_of(self._now_ms).isoformat()
-        totals = self._keys.totals(day)
-        yield ("SADD", self._keys.days, day)
-        for field, amount in add_up(entry.posts).items():
+        totals = self._keys.totals(self._day)
+        yield ("SADD", self._keys.days, self._day)
+        folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
+        for field, amount in add_up(folded).items():
             yield ("HINCRBY", totals, field, amount)
 
     def _change_commands(self) -> Iterable[Command]:

@@ -19,6 +19,7 @@ from providers.contract import Fault, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.infobip.wire import (
+    DUPLICATE_ID,
     PARTS_MAX,
     PERMANENT_ERRORS,
     RECEIPT_BY_GROUP,
@@ -109,7 +110,7 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         at_ms = _at_ms(report.seen_at, ref, faults)
         return Receipt("seen", ref, provider_id, at_ms=at_ms, to=_digits(report.to))
     status = _receipt_status(report.status, ref)
-    cost, part_cost = _costs(report, ref, faults)
+    cost, part_cost = _costs(report, status, ref, faults)
     priced = cost is not None or part_cost is not None
     return Receipt(
         status,
@@ -158,11 +159,17 @@ def _at_ms(text: str | None, ref: str, faults: list[str]) -> int | None:
     return (at - EPOCH) // MILLISECOND
 
 
-def _costs(report: Report, ref: str, faults: list[str]) -> tuple[Decimal | None, Decimal | None]:
+def _costs(
+    report: Report, meaning: ReceiptStatus, ref: str, faults: list[str]
+) -> tuple[Decimal | None, Decimal | None]:
     """Price of one part times the parts, and without a count of parts the price of one; neither
-    without a price, so that the price list decides."""
-    if report.status is not None and report.status.key == SIGNALS_BLOCKED_FREE:
+    without a price, so that the price list decides. A refused duplicate tells its own price, which
+    is not that of the message it repeats; a delivery has parts, whatever its count says."""
+    key = report.status.key if report.status is not None else None
+    if key == SIGNALS_BLOCKED_FREE:
         return Decimal(0), None
+    if key == DUPLICATE_ID:
+        return None, None
     price = report.price.price_per_message if report.price else None
     count = report.message_count
     if price is None:
@@ -173,7 +180,9 @@ def _costs(report: Report, ref: str, faults: list[str]) -> tuple[Decimal | None,
         return None, None
     if exponent < -PRICE_DECIMALS_KEPT:  # type: ignore[operator]  # _is_price
         price = price.quantize(PRICE_STEP)
-    return (None, price) if count is None else (price * count, None)
+    if count is None or (count == 0 and meaning == "delivered"):
+        return None, price
+    return price * count, None
 
 
 def _is_price(price: Decimal, exponent: int | str) -> bool:

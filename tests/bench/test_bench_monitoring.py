@@ -15,7 +15,9 @@ from prometheus_client.metrics_core import Metric
 from gateway import telemetry
 from gateway.dispatch.metrics import Metrics as DispatchMetrics
 from gateway.ingress.metrics import Metrics as IngressMetrics
+from gateway.ingress.server_watch import Server
 from gateway.store.lanes import LaneState
+from gateway.store.servers import ServerState
 
 MONITORING = Path(__file__).resolve().parents[2] / "config" / "monitoring"
 DASHBOARD = MONITORING / "grafana-dashboard.json"
@@ -23,7 +25,7 @@ ALERTS = MONITORING / "alerts.yml"
 SERIES = re.compile(r"\bkaskad_\w+")
 MATCHED = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
-SOURCES = ("ingress", "dispatch")
+SOURCES = ("core", "ingress", "dispatch")
 ROOT = MONITORING.parents[1]
 
 
@@ -37,8 +39,11 @@ def families() -> list[Metric]:
         )
     )
     backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)}, quarantined=0)
-    store = SimpleNamespace(counts=counts, redis=redis)
-    ingress.watch(cast("Any", store), cast("Any", backlog), lambda: 0, lambda: 0)
+    ignored = SimpleNamespace(counts={("p", "amount"): 0})
+    store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis)
+    state = ServerState("r", used_bytes=1, limit_bytes=2, fragmentation=1.0, aof_bytes=1)
+    servers = SimpleNamespace(servers=[Server(0, state, disk_free=1)])
+    ingress.watch(cast("Any", store), cast("Any", backlog), cast("Any", servers), int, int)
     dispatch = DispatchMetrics(telemetry.new_registry())
     return [*ingress.registry.collect(), *dispatch.registry.collect()]
 

@@ -265,7 +265,7 @@ def test_a_report_over_the_wrong_number_of_shards_is_refused(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with EmbeddedRedis(place / ".kaskad/redis") as redis:
-        installation.prepare(redis.url, 1)
+        installation.prepare(redis.url, 1, "EUR")
     edit(place, "# shards = 1", "shards = 4")
     assert app.run(["report", "cost"]) == 2
     assert "set redis.shards = 1" in capsys.readouterr().err
@@ -321,7 +321,7 @@ def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
         asyncio_driver.run(source.url, run_somewhere)
         assert app.run(["copy", "--to", redis_url]) == 2
         assert "still runs on this Redis (ingress-host-1)" in capsys.readouterr().err
-        installation.prepare(source.url, 1)
+        installation.prepare(source.url, 1, "EUR")
         asyncio_driver.run(source.url, lambda client: snapshots.withdraw(client, "ingress-host-1"))
     assert app.run(["copy", "--to", redis_url, "--shards", "4"]) == 2
     assert "leave --shards out" in capsys.readouterr().err

@@ -20,8 +20,9 @@ STEPS = st.integers(0, 1)
 RECEIPTS = st.builds(
     Receipt,
     status=st.sampled_from(["sent", "delivered", "seen", "undelivered", "expired", "rejected"]),
-    cost=st.sampled_from([None, Decimal("0.03"), Decimal("0.061")]),
-    currency=st.just("EUR"),
+    # None, free, two that may be, and one that cannot.
+    cost=st.sampled_from([None, Decimal(0), Decimal("0.03"), Decimal("0.061"), Decimal(99)]),
+    currency=st.sampled_from(["EUR", "EUR", "EUR", "USD", None]),
     # Right or wrong, it changes nothing but how many looks the store needs.
     to=st.sampled_from([None, "79160000001", "79160000002", "70000000000"]),
 )

@@ -58,8 +58,8 @@ async def test_a_fallback_that_may_have_gone_out_after_the_backup_is_asked_for(
 
 
 def test_the_moment_of_a_restore_is_kept(redis_url: str) -> None:
-    installation.prepare(redis_url, 1)
+    installation.prepare(redis_url, 1, "EUR")
     assert installation.restored_at(redis_url) == 0
-    installation.prepare(redis_url, 1, restored_ms=7)
-    installation.prepare(redis_url, 1)
+    installation.prepare(redis_url, 1, "EUR", restored_ms=7)
+    installation.prepare(redis_url, 1, "EUR")
     assert installation.restored_at(redis_url) == 7

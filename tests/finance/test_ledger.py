@@ -17,15 +17,23 @@ from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
-from gateway.core.records.entries import Group, Post, Total, total_codec
+from gateway.core.records.entries import (
+    Group,
+    LedgerEntry,
+    Post,
+    Total,
+    ledger_codec,
+    total_codec,
+)
 from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
 from gateway.finance.report import Query, Report, build
-from gateway.finance.verify import Difference, Verdict, compare_books
+from gateway.finance.verify import Difference, Verdict, compare_books, verify_ledger
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import ledger, totals
 from gateway.store.apply import Item
+from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
@@ -61,11 +69,18 @@ def money(**measures: int) -> Post:
     return Post(GROUP, measures, message="m", step=0)
 
 
-async def book(redis: RedisClient, shard: int, posts: Sequence[Post], now_ms: int = NOON) -> None:
+async def book(
+    redis: RedisClient,
+    shard: int,
+    posts: Sequence[Post],
+    now_ms: int = NOON,
+    campaigns: Campaigns | None = None,
+) -> None:
     """Books as every commit does."""
-    writes = Writes(keys_of(shard), POLICY, Retention(), now_ms)
+    writes = Writes(keys_of(shard), POLICY, Retention(), campaigns or Campaigns(10_000), now_ms)
     for post in posts:
         writes.post(post)
+    await writes.learn_campaigns(redis)
     await redis.call([("MULTI",), *writes.commands(), ("EXEC",)])
 
 
@@ -316,6 +331,83 @@ def test_every_kind_of_difference_is_found(
     assert verdict.differences == tuple(Difference(TODAY, GROUP, *parts) for parts in found)
 
 
+def test_the_next_comparison_begins_where_the_last_one_agreed(loop: Loop, redis_url: str) -> None:
+    async def main(redis: RedisClient) -> list[int]:
+        counted = []
+        for day in range(6):
+            for _ in range(4):
+                await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+            counted.append((await verify_ledger(redis, 1, full=False)).entries)
+        counted.append((await verify_ledger(redis, 1, full=True)).entries)
+        counted.append((await verify_ledger(redis, 1, full=False)).entries)
+        return counted
+
+    # The newest day and the one before are looked at again; the rest lies behind.
+    assert on(loop, redis_url, main) == [4, 8, 12, 12, 12, 12, 24, 8]
+
+
+def test_a_booking_among_those_of_another_day_keeps_both_open(loop: Loop, redis_url: str) -> None:
+    async def main(redis: RedisClient) -> tuple[Verdict, Verdict]:
+        for day in (0, 1, 2, 0, 3, 4, 5):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        first = await verify_ledger(redis, 1, full=False)
+        return first, await verify_ledger(redis, 1, full=False)
+
+    first, second = on(loop, redis_url, main)
+    assert (first.agrees, second.agrees) == (True, True)
+    assert second.entries == 2
+
+
+BEHIND: list[tuple[str, list[Command]]] = [
+    ("a total behind it", [("HINCRBY", "{k0}totals:2026-11-21", total("cost"), 1)]),
+    ("a day behind it", [("DEL", "{k0}totals:2026-11-21")]),
+    ("a total after it", [("HINCRBY", "{k0}totals:2026-11-26", total("cost"), 1)]),
+]
+
+
+@pytest.mark.parametrize("commands", [b[1] for b in BEHIND], ids=[b[0] for b in BEHIND])
+def test_what_changes_behind_a_checkpoint_is_found_and_named(
+    loop: Loop, redis_url: str, commands: list[Command]
+) -> None:
+    async def main(redis: RedisClient) -> tuple[Verdict, Verdict]:
+        for day in range(6):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        assert (await verify_ledger(redis, 1, full=False)).agrees
+        await redis.call(commands)
+        found = await verify_ledger(redis, 1, full=False)
+        return found, await verify_ledger(redis, 1, full=False)
+
+    found, again = on(loop, redis_url, main)
+    assert not found.agrees
+    assert again == found, "a comparison that disagrees leaves no checkpoint"
+    assert found.entries == 6, "in full"
+
+
+def test_a_late_booking_of_a_day_behind_a_checkpoint_is_no_difference(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main(redis: RedisClient) -> Verdict:
+        for day in range(6):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        await verify_ledger(redis, 1, full=False)
+        await book(redis, 0, [money(delivered=1, cost=5_000)], NOON)
+        return await verify_ledger(redis, 1, full=False)
+
+    assert on(loop, redis_url, main).agrees
+
+
+def test_a_checkpoint_that_cannot_be_read_counts_as_none(loop: Loop, redis_url: str) -> None:
+    async def main(redis: RedisClient) -> list[int]:
+        await book(redis, 0, [money(delivered=1, cost=5_000)])
+        counted = []
+        for octets in (b"", b"nonsense", b"\x90", bytes((SCHEMA + 1,))):
+            await redis.call([("SET", "{k0}verified", octets)])
+            counted.append((await verify_ledger(redis, 1, full=False)).entries)
+        return counted
+
+    assert on(loop, redis_url, main) == [1, 1, 1, 1]
+
+
 class BusyClient:
     """A Redis client on which somebody else's commit is done just before each of our calls."""
 
@@ -347,6 +439,22 @@ def test_commits_between_our_reads_are_no_difference(
     verdict, commits = on(loop, redis_url, main)
     assert verdict.agrees
     assert 2 < verdict.entries < commits
+
+
+def test_a_ledger_entry_says_its_currency_and_one_of_before_says_none(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main(redis: RedisClient) -> list[str]:
+        old = ledger_codec.encode(LedgerEntry(NOON, [money(cost=1)]))
+        await redis.call([("XADD", "{k0}ledger", "1-1", "d", old)])
+        await book(redis, 0, [money(delivered=1, cost=5_000)])
+        return [
+            entry.currency
+            async for books in read_books(redis, 1)
+            async for _, entry in books.entries
+        ]
+
+    assert on(loop, redis_url, main) == ["", "EUR"]
 
 
 def test_a_ledger_entry_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:

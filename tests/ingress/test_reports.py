@@ -3,11 +3,14 @@ whom."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import io
 import json
 import re
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,14 +18,17 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
+from gateway.finance.report import Tally
 from gateway.ingress.api import reports as endpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
+from gateway.store import totals
+from gateway.store.totals import at_once
 from tests.finance.test_ledger import GROUP, NOON, POLICY, book, money, on
-from tests.worlds.ingress_world import ENV, World, with_ingress
+from tests.worlds.ingress_world import ENV, OTP, SALE, TEST_WAIT_S, World, with_ingress
 from tests.worlds.ingress_world import Answer as WorkerAnswer
 from tests.worlds.loops import Loop
 
@@ -43,7 +49,7 @@ def basic(password: str) -> bytes:
 
 async def ask(redis: RedisClient, path: str, query: str = "") -> Answer:
     """The answer of the endpoint itself: whoever gets there may see the report."""
-    endpoints = ReportEndpoints(redis, 2, POLICY, lambda: NOON)
+    endpoints = ReportEndpoints(redis, 2, POLICY, lambda: NOON, at_once)
     sent: list[Any] = []
 
     async def send(event: Any) -> None:
@@ -252,3 +258,43 @@ def test_suggestions_are_bounded(
         return await ask(redis, PAGE)
 
     assert on(loop, redis_url, main).body.count("<option value=") == len(["all", "c0", "c1"])
+
+
+TURNS = 50  # of the loop, while a report is stuck
+SLOW_STEPS: list[tuple[str, Any, str]] = [
+    ("adding up", Tally, "add"),
+    ("the sums", Tally, "report"),
+    ("decoding", totals, "total_rows"),
+    ("JSON", endpoint, "to_json"),
+    ("CSV", endpoint, "to_csv"),
+    ("the page", endpoint, "report_page"),
+]
+
+
+@with_ingress()
+@pytest.mark.parametrize(
+    ("owner", "name"), [s[1:] for s in SLOW_STEPS], ids=[s[0] for s in SLOW_STEPS]
+)
+async def test_the_loop_goes_on_while_a_report_is_made(
+    world: World, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """A step that ends only after so many turns of the loop: held up by it, the loop would never
+    turn, and the step would give up."""
+    await world.send(SALE)
+    turned, gave_up = threading.Event(), []
+    step: Callable[..., Any] = getattr(owner, name)
+
+    def slow(*args: Any) -> Any:
+        if not turned.wait(TEST_WAIT_S / 2):
+            gave_up.append(name)
+        return step(*args)
+
+    monkeypatch.setattr(owner, name, slow)
+    paths = [API, f"{API}?format=csv", PAGE]
+    reports = [asyncio.ensure_future(world.call("GET", path)) for path in paths]
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert (await world.send(OTP)).status == 202
+    turned.set()
+    assert [(await report).status for report in reports] == [200, 200, 200]
+    assert gave_up == []

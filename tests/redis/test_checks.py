@@ -19,7 +19,7 @@ HEALTHY: dict[str, Any] = {
     "aof_enabled": 1,
     "aof_last_write_status": "ok",
     "used_memory": 900,
-    "maxmemory": 0,
+    "maxmemory": 100_000,
     "maxmemory_policy": "noeviction",
 }
 SETTINGS = {"maxmemory-policy": "noeviction", "appendfsync": "always", "save": ""}
@@ -53,6 +53,7 @@ def test_the_embedded_server_has_nothing_to_complain_about(short_dir: Path) -> N
         ({"aof_last_write_status": "err"}, {}, [("error", "redis_disk")]),
         ({"maxmemory": 1125}, {}, [("warning", "redis_memory")]),
         ({"maxmemory": 1126}, {}, []),
+        ({"maxmemory": 0}, {}, [("warning", "redis_memory_unlimited")]),
     ],
 )
 def test_each_fault_of_a_server_is_found_alone(

@@ -417,15 +417,21 @@ def test_the_client_of_commands_finds_keys_wherever_their_slots_are(
 
 
 def test_an_installation_agrees_with_its_record_on_a_cluster(cluster: RedisCluster) -> None:
-    assert [f for f in installation.prepare(cluster.url, SHARDS) if f.code != "redis_fsync"] == []
-    assert {f.code for f in installation.look(cluster.url, SHARDS) if f.level == "error"} == set()
+    assert [
+        f for f in installation.prepare(cluster.url, SHARDS, "EUR") if f.code != "redis_fsync"
+    ] == []
+    assert {
+        f.code for f in installation.look(cluster.url, SHARDS, "EUR") if f.level == "error"
+    } == set()
     with pytest.raises(installation.StoreUnfitError, match=r"set redis\.shards = 16"):
-        installation.prepare(cluster.url, 1)
+        installation.prepare(cluster.url, 1, "EUR")
 
 
 def test_fewer_shards_than_masters_are_told_before_they_are_fixed(cluster: RedisCluster) -> None:
-    assert "shards_few" not in {finding.code for finding in installation.look(cluster.url, 3)}
-    (finding,) = [f for f in installation.look(cluster.url, 2) if f.code == "shards_few"]
+    assert "shards_few" not in {
+        finding.code for finding in installation.look(cluster.url, 3, "EUR")
+    }
+    (finding,) = [f for f in installation.look(cluster.url, 2, "EUR") if f.code == "shards_few"]
     assert "3 masters and redis.shards is 2" in finding.sentence
     assert finding.level == "warning"
 

@@ -19,7 +19,7 @@ from gateway.settings.file import Settings, SettingsError
 from gateway.settings.price_file import load_prices
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
 from providers.http.settings import HttpSettings, http_config
-from providers.notation import Duration, Rate
+from providers.notation import Duration, Memory, Rate
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config" / "kaskad.toml"
@@ -364,6 +364,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "dedupe": tables.Dedupe,
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
+    "reports": tables.Reports,
     "lanes": tables.Lanes,
 }
 
@@ -381,8 +382,8 @@ def written(field: msgspec.structs.FieldInfo) -> str:
             return "required"
         case None:
             return "none"
-        case Duration() as duration:
-            return f'`"{duration.text}"`'
+        case Duration() | Memory() as written:
+            return f'`"{written.text}"`'
         case Rate() as rate:
             return f'`"{rate}/s"`'
         case bool() | int() as number:

@@ -203,6 +203,13 @@ class MemoryRedis(StreamCommands):
     def do_sadd(self, key: bytes, *members: bytes) -> Value:
         return self.do_hset(key, *(part for member in members for part in (member, b"")))
 
+    def do_scard(self, key: bytes) -> Value:
+        return len(self.value(key) or ())
+
+    def do_pexpire(self, key: bytes, ms: bytes) -> Value:
+        self.outlive(key, int(ms))
+        return 1
+
     def do_srem(self, key: bytes, *members: bytes) -> Value:
         return self.do_hdel(key, *members)
 

@@ -76,7 +76,8 @@ async def fill(url: str, count: int = 40) -> list[str]:
         await reads.set_opt_out(store, "79169999999", "all")
         await api_keys.create(client, "shop", ("send",), T0)
         await pauses.write(client, "sms", pauses.Pause("no_credit", "", T0, T0))
-        await client.call([("SET", keys.keys_of(0).token("t"), 1)])
+        lapsing = keys.campaigns_of("2026-10")
+        await client.call([("SADD", lapsing, "old"), ("PEXPIRE", lapsing, 60_000)])
         return ids
 
 
@@ -101,7 +102,7 @@ def everything(url: str) -> dict[bytes, Any]:
 def test_a_copy_holds_the_same_and_goes_on_where_the_source_stopped(
     redis_url: str, target_url: str
 ) -> None:
-    installation.prepare(redis_url, SHARDS)
+    installation.prepare(redis_url, SHARDS, "EUR")
     ids = trio.run(fill, redis_url)
     counts = whole_copy(redis_url, target_url)
     there, here = everything(target_url), everything(redis_url)
@@ -109,7 +110,7 @@ def test_a_copy_holds_the_same_and_goes_on_where_the_source_stopped(
     assert counts["messages"] == len(ids)
     assert {"people by phone", "people by user", "claims", "idempotency keys"} <= counts.keys()
     assert {"opt-outs", "ledger entries", "totals", "unmatched receipts"} <= counts.keys()
-    assert not [f for f in installation.look(target_url, SHARDS) if f.level == "error"]
+    assert not [f for f in installation.look(target_url, SHARDS, "EUR") if f.level == "error"]
 
     async def goes_on() -> None:
         async with world(target_url, shards=SHARDS) as w, dispatching(w):
@@ -119,7 +120,7 @@ def test_a_copy_holds_the_same_and_goes_on_where_the_source_stopped(
 
 
 def test_what_lapses_lapses_in_the_copy_too(redis_url: str, target_url: str) -> None:
-    installation.prepare(redis_url, SHARDS)
+    installation.prepare(redis_url, SHARDS, "EUR")
     trio.run(fill, redis_url)
     whole_copy(redis_url, target_url)
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
@@ -131,7 +132,7 @@ def test_what_lapses_lapses_in_the_copy_too(redis_url: str, target_url: str) -> 
 
 
 def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, target_url: str) -> None:
-    installation.prepare(redis_url, SHARDS)
+    installation.prepare(redis_url, SHARDS, "EUR")
     trio.run(fill, redis_url)
 
     def interrupt(_: int) -> None:
@@ -143,11 +144,11 @@ def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, targe
         with pytest.raises(KeyboardInterrupt):
             copying.copy(source, target, interrupt)
     with pytest.raises(StoreUnfitError, match="not finished"):
-        installation.prepare(target_url, SHARDS)
+        installation.prepare(target_url, SHARDS, "EUR")
     whole_copy(redis_url, target_url)
     there, here = everything(target_url), everything(redis_url)
     assert there == here
-    installation.prepare(target_url, SHARDS)
+    installation.prepare(target_url, SHARDS, "EUR")
 
 
 def test_a_target_that_holds_something_is_refused(redis_url: str, target_url: str) -> None:
@@ -171,7 +172,7 @@ def test_a_target_that_holds_something_is_refused(redis_url: str, target_url: st
 def test_what_was_written_meanwhile_is_found(
     redis_url: str, target_url: str, change: tuple[Any, ...]
 ) -> None:
-    installation.prepare(redis_url, SHARDS)
+    installation.prepare(redis_url, SHARDS, "EUR")
     trio.run(fill, redis_url)
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
@@ -183,7 +184,7 @@ def test_what_was_written_meanwhile_is_found(
 
 
 def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisCluster) -> None:
-    installation.prepare(redis_url, SHARDS)
+    installation.prepare(redis_url, SHARDS, "EUR")
     trio.run(fill, redis_url)
     whole_copy(redis_url, cluster.url)
     assert everything(cluster.url) == everything(redis_url)

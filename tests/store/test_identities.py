@@ -100,8 +100,11 @@ def test_from_the_second_message_on_one_transaction_in_the_phones_shard_does(
 ) -> None:
     async def work(store: Store) -> None:
         await accept(store)
+        for number in range(3):
+            await accept(store, OTHER, user=None, campaign=f"c{number}")
         client = WatchedLink(store.redis)
         counting = Store(client, store.policy, shards=SHARDS)
+        counting.campaigns = store.campaigns  # known by name, as after the first of each
         for number in range(3):
             await accept(counting, campaign=f"c{number}")
         home = f"k{shard_of(PHONE, SHARDS)}"

@@ -101,8 +101,7 @@ class Model:
         assert not isinstance(decision, Rejection)
         self.posts.append(decision.post)
         if isinstance(decision, admission.Admitted):
-            if holder is not None and holder != send.identities[0]:
-                decision.message.person = holder
+            decision.message.person = holder or ""
             self.messages[send.id] = decision.message
             self.lanes[(*decision.lane, send.id)] += 1
             return "accepted"
@@ -120,7 +119,7 @@ class Model:
         """Whether it comes out as the store said."""
         if isinstance(job.what, MessageRequest):
             told = self.admit(job.what, job.holder, now_ms)
-            at_home = job.holder in (None, *self.group(job.what.identities[0]))
+            at_home = not job.holder or job.holder in self.group(job.what.identities[0])
             return at_home and told == job.told
         self.apply(job.what.message_id, job.what.event, now_ms)
         return True
@@ -183,7 +182,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if outcome != "accepted" or id_ is None:
             return Done(send, outcome)
         message = self._stored(id_)
-        return Done(msgspec.structs.replace(send, id=id_), outcome, message.holder)
+        return Done(msgspec.structs.replace(send, id=id_), outcome, message.person)
 
     def _stored(self, id_: str) -> Message:
         value = self.client.get(keys_of(shard_of_id(id_) or 0).message(id_))

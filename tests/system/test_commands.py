@@ -220,7 +220,7 @@ def test_the_roles_of_a_killed_up_end_with_it(place: Place) -> None:
 
 def test_a_role_refuses_data_of_another_number_of_shards(place: Place) -> None:
     with EmbeddedRedis(place.folder / ".kaskad/redis") as redis:
-        installation.prepare(redis.url, 1)
+        installation.prepare(redis.url, 1, "EUR")
     file = place.folder / "kaskad.toml"
     file.write_text(file.read_text().replace("# shards = 1", "shards = 4"))
     done = place.run("up")

@@ -226,14 +226,15 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.effects.changed = True
     # The answer, if one comes, is late.
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
-    price = settlement.price_in(work, receipt)
+    named = settlement.price_in(work, receipt)
+    change.effects.ignored_price = named.ignored
     if receipt.status != "sent":
         status = _RECEIPT_STATUS[receipt.status]
         if status >= StepStatus.DELIVERED:
-            change.deliver(work, status, receipt.at_ms, price)
+            change.deliver(work, status, receipt.at_ms, named.price)
         else:
             change.fail(index, step, attempt, status, receipt)
-    correction = settlement.corrected(work, price)
+    correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
 

@@ -303,6 +303,7 @@ class Change:
         if booking.charged is not None:
             attempt.charged = booking.charged
             attempt.priced = booking.priced
+            attempt.waived = booking.waived
         if booking.billed is not None:
             self.message.billed = booking.billed
         if booking.post is not None:

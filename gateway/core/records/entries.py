@@ -9,6 +9,9 @@ from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from providers.contract import Receipt
 
+# The campaigns of an app that the totals do not keep apart (`[reports] campaigns_max`).
+OTHER_CAMPAIGNS = "(other)"
+
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply."""
@@ -48,11 +51,13 @@ class Post(msgspec.Struct, omit_defaults=True):
     metadata: dict[str, str] | None = field(name="k", default=None)
 
 
-class LedgerEntry(msgspec.Struct):
-    """One entry of the ledger stream: everything one commit booked, at one moment."""
+class LedgerEntry(msgspec.Struct, omit_defaults=True):
+    """One entry of the ledger stream: everything one commit booked, at one moment, in one currency.
+    Where none is named it is the installation's, which cannot change once there is a ledger."""
 
     at_ms: int = field(name="t")
     posts: list[Post] = field(name="p")
+    currency: str = field(name="c", default="")
 
 
 class StatusChange(msgspec.Struct, omit_defaults=True):

@@ -110,6 +110,8 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     lost: int = field(name="l", default=0)  # answers lost
     unreachable: int = field(name="u", default=0)  # connections that failed
     look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
+    # The charge that a free failure took back: it stands again should the step arrive after all.
+    waived: int | None = field(name="v", default=None)
 
     @property
     def tries(self) -> int:
@@ -217,7 +219,8 @@ class Message(msgspec.Struct, omit_defaults=True):
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
-    person: str = field(name="p", default="")  # whose record that is; empty: its first identity's
+    # Whose record that is; empty: its first identity's, and nothing more is known of that person.
+    person: str = field(name="p", default="")
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property

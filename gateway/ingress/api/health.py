@@ -1,8 +1,9 @@
 """`/healthz`, `/readyz` and `/metrics`: how this installation is, for machines that watch it.
 
 Alive means that the loop turns; ready, that Redis can be reached: no request could be served
-without it. Paused providers and the count of dispatchers are told, but do not make a worker
-unready, because it still accepts what can be sent later. None of the three fails with Redis.
+without it. Paused providers, full Redis servers and the count of dispatchers are told, but do not
+make a worker unready, because it still accepts what can be sent later. None of the three fails with
+Redis.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Literal
 import msgspec
 
 from gateway import telemetry
+from gateway.core.fullness import Refused
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.request import Request
+from gateway.ingress.server_watch import Server, ServerWatch
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import pauses, snapshots
@@ -37,6 +40,20 @@ class PauseView(msgspec.Struct, frozen=True):
     until: Time
 
 
+class RedisServer(msgspec.Struct, frozen=True):
+    """A Redis server, named by the first shard it serves. Null: it has no limit, or its disk is not
+    this machine's. `refuses` says what is not taken for want of memory."""
+
+    shard: int
+    used_bytes: int
+    limit_bytes: int | None
+    used_percent: int | None
+    fragmentation: float
+    aof_bytes: int
+    disk_free_bytes: int | None
+    refuses: Refused | None
+
+
 class Readiness(msgspec.Struct, frozen=True):
     """Whether requests can be served, and what an operator should look at."""
 
@@ -44,6 +61,7 @@ class Readiness(msgspec.Struct, frozen=True):
     redis: Literal["ok", "away"]
     dispatchers: int | None
     paused: list[PauseView]
+    redis_servers: list[RedisServer] = []
 
 
 _METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
@@ -55,10 +73,12 @@ class HealthEndpoints:
     def __init__(
         self,
         redis: RedisClient,
+        servers: ServerWatch,
         render: Callable[[list[bytes]], bytes],
         now_ms: Callable[[], int],
     ) -> None:
         self._redis = redis
+        self._servers = servers
         self._render = render
         self._now_ms = now_ms
 
@@ -87,4 +107,19 @@ class HealthEndpoints:
             PauseView(name, pause.code, pause.detail, rfc3339(pause.since), rfc3339(pause.until))
             for name, pause in sorted(paused.items())
         ]
-        return Readiness(ready=True, redis="ok", dispatchers=dispatchers, paused=shown)
+        servers = [_shown(server) for server in self._servers.servers]
+        return Readiness(True, "ok", dispatchers, shown, servers)
+
+
+def _shown(server: Server) -> RedisServer:
+    state = server.state
+    return RedisServer(
+        shard=server.shard,
+        used_bytes=state.used_bytes,
+        limit_bytes=state.limit_bytes or None,
+        used_percent=state.used_bytes * 100 // state.limit_bytes if state.limit_bytes else None,
+        fragmentation=state.fragmentation,
+        aof_bytes=state.aof_bytes,
+        disk_free_bytes=server.disk_free,
+        refuses=server.refuses,
+    )

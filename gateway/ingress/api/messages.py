@@ -2,8 +2,8 @@
 
 A body is one message, an array of them, or a stream, which `stream` answers. Invalid items never
 fail their neighbours. When all items failed for one passing reason (Redis unavailable, a lane too
-full), the answer is that problem as a whole, so that a client may simply send it again. Another
-app's message does not exist for the asker (404).
+full), or the store is too full for one of them, the answer is that problem as a whole, so that a
+client may simply send it again. Another app's message does not exist for the asker (404).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.events import Cancelled
 from gateway.core.records.message import MESSAGE_NAMES, Message
-from gateway.core.records.request import Answer
+from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.json_array import split_array
 from gateway.ingress.api.message_view import view_of
@@ -66,7 +66,7 @@ class SendEndpoint:
         message = self._queue.prepare(body, request.principal.app, key)
         if isinstance(message, Problem):
             raise Refusal(message)
-        crowded = self._queue.backlog_problem(message)
+        crowded = self._queue.crowded(message)
         if crowded is not None:
             raise Refusal(crowded)
         answer = await self._queue.ask(message)
@@ -78,6 +78,11 @@ class SendEndpoint:
 
     async def _many(self, request: Request, body: bytes, key: str | None) -> None:
         items = self._items(body)
+        messages = [
+            self._queue.prepare(raw, request.principal.app, None if key is None else f"{key}#{i}")
+            for i, raw in enumerate(items)
+        ]
+        self._refuse_if_full(messages)
         answers: list[Answer | Problem | Exception | None] = [None] * len(items)
         left = len(items)
         all_answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,9 +94,8 @@ class SendEndpoint:
             if left == 0 and not all_answered.done():
                 all_answered.set_result(None)
 
-        for index, raw in enumerate(items):
-            own_key = f"{key}#{index}" if key is not None else None
-            self._one_of_many(raw, request.principal.app, own_key, index, answer_item)
+        for index, message in enumerate(messages):
+            self._one_of_many(message, index, answer_item)
         await all_answered
         found = [answer for answer in answers if answer is not None]
         results = [
@@ -102,6 +106,15 @@ class SendEndpoint:
             result.index = index
         replayed = all(isinstance(answer, Answer) and answer.replayed for answer in found)
         await request.respond(200, to_json(results), (REPLAYED,) if replayed else ())
+
+    def _refuse_if_full(self, messages: Sequence[MessageRequest | Problem]) -> None:
+        """Raises Refusal of all where the store is too full for one: nothing was taken yet, so all
+        of it can be sent again."""
+        for message in messages:
+            if not isinstance(message, Problem):
+                full = self._queue.memory_problem(message)
+                if full is not None:
+                    raise Refusal(full)
 
     def _items(self, body: bytes) -> Sequence[bytes | msgspec.Raw]:
         items: Sequence[bytes | msgspec.Raw] | None
@@ -126,13 +139,10 @@ class SendEndpoint:
 
     def _one_of_many(
         self,
-        raw: bytes | msgspec.Raw,
-        app: str,
-        key: str | None,
+        message: MessageRequest | Problem,
         index: int,
         answer_item: Callable[[int, Answer | Problem | Exception], None],
     ) -> None:
-        message = self._queue.prepare(raw, app, key)
         if isinstance(message, Problem):
             answer_item(index, message)
             return

@@ -5,6 +5,9 @@ of HTTP Basic, because a browser knows no bearer keys; with `format=csv` or `jso
 page's data, because a browser offers its key to no other address unasked. A key in the address is
 never read: addresses end up in logs and histories.
 
+A report of many rows takes seconds to make, and a worker goes on taking messages meanwhile: all
+that is computed is done `aside` of its loop.
+
 A question that cannot be answered is a 422, on the page with the form as it was filled in.
 RedisUnavailable and LedgerFault go to the app.
 """
@@ -12,7 +15,9 @@ RedisUnavailable and LedgerFault go to the app.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -43,7 +48,7 @@ from gateway.ingress.pages.reports import (
     report_page,
 )
 from gateway.redis.client import RedisClient
-from gateway.store.totals import pages_of_totals
+from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
 PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
@@ -59,12 +64,18 @@ class ReportEndpoints:
     """Answers for the cost report. `now_ms` is the edge's clock."""
 
     def __init__(
-        self, redis: RedisClient, shards: int, policy: Policy, now_ms: Callable[[], int]
+        self,
+        redis: RedisClient,
+        shards: int,
+        policy: Policy,
+        now_ms: Callable[[], int],
+        aside: Aside,
     ) -> None:
         self._redis = redis
         self._shards = shards
         self._currency, self._baseline = policy.currency, policy.baseline
         self._now_ms = now_ms
+        self._aside = aside
 
     async def cost(self, request: Request) -> None:
         try:
@@ -86,14 +97,15 @@ class ReportEndpoints:
     async def _data(self, request: Request, pairs: Pairs) -> None:
         others, chosen = _format(pairs)
         query = parse_query(others, self._today())
-        pages = pages_of_totals(self._redis, self._shards, query.from_day, query.to_day)
-        report = await cost_report(pages, query, self._currency, self._baseline)
+        pages = self._pages(query)
+        report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
         if chosen == "json":
-            await request.respond(200, to_json(report), PRIVATE, JSON)
+            body = await self._aside(partial(to_json, report))
+            await request.respond(200, body, PRIVATE, JSON)
             return
         name = f'attachment; filename="{csv_name(report)}"'.encode()
         headers = (*PRIVATE, (b"content-disposition", name))
-        await request.respond(200, to_csv(report), headers, _CSV)
+        await request.respond(200, await self._aside(partial(to_csv, report)), headers, _CSV)
 
     async def _page(self, request: Request, pairs: Pairs) -> None:
         today = self._today()
@@ -102,7 +114,8 @@ class ReportEndpoints:
             if not query.group_by:
                 query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
             reports, suggestions = await self._read(query)
-            status, body = 200, report_page(query, reports, suggestions, today)
+            made = partial(report_page, query, reports, suggestions, today)
+            status, body = 200, await self._aside(made)
         except ReportFault as fault:
             status, body = 422, fault_page(fault, pairs, today)
         await request.respond(status, body, (*PRIVATE, _POLICY), HTML)
@@ -115,14 +128,25 @@ class ReportEndpoints:
         )
         apps: set[str] = set()
         campaigns: set[str] = set()
-        pages = pages_of_totals(self._redis, self._shards, query.from_day, query.to_day)
-        async for totals in pages:
+
+        def add(totals: list[TotalRow]) -> None:
             for tally in (rows, summary, channels):
                 tally.add(totals)
             apps.update(row.group.app for row in totals)
             campaigns.update(row.group.campaign for row in totals)
-        reports = PageReports(rows.report(), summary.report(), channels.report())
-        return reports, Suggestions(_suggested(apps), _suggested(campaigns))
+
+        def finish() -> tuple[PageReports, Suggestions]:
+            reports = PageReports(rows.report(), summary.report(), channels.report())
+            return reports, Suggestions(_suggested(apps), _suggested(campaigns))
+
+        async with aclosing(self._pages(query)) as pages:
+            async for totals in pages:
+                await self._aside(partial(add, totals))
+        return await self._aside(finish)
+
+    def _pages(self, query: Query) -> AsyncGenerator[list[TotalRow], None]:
+        days = query.from_day, query.to_day
+        return pages_of_totals(self._redis, self._shards, *days, aside=self._aside)
 
     def _today(self) -> datetime.date:
         return day_of(self._now_ms())

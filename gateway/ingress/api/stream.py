@@ -180,14 +180,14 @@ class _MessageStream:
 
     async def _when_lane_has_room(self, message: MessageRequest) -> Problem | None:
         """Waits while the message's lane is full; the problem when it stays so."""
-        crowded = self._queue.backlog_problem(message)
+        crowded = self._queue.crowded(message)
         if crowded is None:
             return None
         try:
             async with asyncio.timeout(self._timeout_s):
                 while crowded is not None:
                     await self._queue.backlog.next_sample()
-                    crowded = self._queue.backlog_problem(message)
+                    crowded = self._queue.crowded(message)
         except TimeoutError:
             return crowded
         return None

@@ -30,6 +30,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
@@ -50,6 +51,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import DocumentedSettings, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
@@ -72,7 +74,9 @@ class Ingress:
         self.metrics = Metrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
-        self.queue = AdmissionQueue(store, self.backlog, self.metrics, now_ms)
+        self.aside = OneThread()
+        self.servers = ServerWatch(store, disk_free_of(settings))
+        self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
         self.stream = StreamEndpoint(self.queue, limits)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
@@ -92,9 +96,9 @@ class Ingress:
             messages=MessageEndpoints(store, now_ms),
             events=self.events,
             optouts=OptOutEndpoints(store),
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms),
+            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
-            health=HealthEndpoints(store.redis, self._render, now_ms),
+            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
         self._router = Router(ROUTES)
@@ -102,6 +106,7 @@ class Ingress:
         self.metrics.watch(
             store,
             self.backlog,
+            self.servers,
             lambda: self.queue.batcher.waiting() + self.callbacks.batcher.waiting(),
             lambda: self.events.clients,
         )
@@ -187,6 +192,7 @@ async def open_ingress(
         asyncio.create_task(coroutine, name=name)
         for name, coroutine in (
             ("backlog", app.backlog.keep_sampling()),
+            ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("metrics", app.keep_publishing()),
         )
@@ -198,6 +204,7 @@ async def open_ingress(
         app.stop()
         await app.drained()
     finally:
+        app.aside.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

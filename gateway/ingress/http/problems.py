@@ -14,6 +14,7 @@ import msgspec
 # lanes empty more slowly than Redis restarts.
 RETRY_AFTER_S = 2
 BACKLOG_RETRY_AFTER_S = 5
+MEMORY_RETRY_AFTER_S = 30  # memory is freed as messages end
 
 
 class RequestFault(msgspec.Struct, frozen=True):
@@ -50,9 +51,14 @@ KINDS: dict[str, tuple[int, str]] = {
     "backlog": (429, "Too many messages are waiting"),
     "headers-too-large": (431, "The headers are too large"),
     "internal": (500, "Something went wrong on our side"),
+    "memory": (503, "The store is nearly full"),
     "unavailable": (503, "Kaskad cannot take this now"),
 }
-RETRY_AFTER = {"unavailable": RETRY_AFTER_S, "backlog": BACKLOG_RETRY_AFTER_S}
+RETRY_AFTER = {
+    "unavailable": RETRY_AFTER_S,
+    "backlog": BACKLOG_RETRY_AFTER_S,
+    "memory": MEMORY_RETRY_AFTER_S,
+}
 
 
 def problem(code: str, detail: str, errors: Sequence[RequestFault] = ()) -> Problem:

@@ -40,7 +40,7 @@ class EmbeddedRedisError(Exception):
     """The embedded Redis cannot be used; the sentence says what to do."""
 
 
-def config_text(data_dir: Path, socket: Path, fsync: Fsync) -> str:
+def config_text(data_dir: Path, socket: Path, fsync: Fsync, memory_max_bytes: int) -> str:
     """The server's whole configuration, in words that Redis 6.2 and later understand."""
     settings = [
         ("port", "0"),
@@ -57,6 +57,7 @@ def config_text(data_dir: Path, socket: Path, fsync: Fsync) -> str:
         ("auto-aof-rewrite-percentage", "100"),
         ("auto-aof-rewrite-min-size", "64mb"),
         ("save", '""'),
+        ("maxmemory", str(memory_max_bytes)),
         ("maxmemory-policy", "noeviction"),
     ]
     return "".join(f"{key} {value}\n" for key, value in settings)
@@ -182,11 +183,13 @@ def death_signal() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv is not None else []
 
 
-def answers(socket: Path) -> bool:
-    """Whether a server serves there; one that still loads its data does not."""
+def answers(socket: Path, *, loading: bool = False) -> bool:
+    """Whether a server serves there; or, with `loading`, says that it still loads its data."""
     try:
         with _client(socket) as client:
-            return bool(client.ping())
+            return bool(client.ping()) and not loading
+    except redis.BusyLoadingError:
+        return loading
     except (redis.RedisError, OSError):
         return False
 

@@ -302,11 +302,19 @@ def _append_only_writes(place: str, info: dict[str, Any]) -> Finding | None:
 
 
 def _memory(place: str, info: dict[str, Any]) -> Finding | None:
-    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if limit == 0 or used * 100 < limit * MEMORY_SHARE_MAX_PERCENT:
+    if "maxmemory" not in info:
+        return None
+    used, limit = int(info.get("used_memory", 0)), int(info["maxmemory"])
+    if limit == 0:
+        sentence = (
+            f"Redis at {place} has no maxmemory: nothing stops it before the machine's memory is "
+            "full, set one, so that new messages are refused in time."
+        )
+        return Finding("warning", "redis_memory_unlimited", sentence)
+    if used * 100 < limit * MEMORY_SHARE_MAX_PERCENT:
         return None
     sentence = (
-        f"Redis at {place} uses {used * 100 // limit}% of its maxmemory of {limit} bytes: give it "
-        "more, or new messages will be refused."
+        f"Redis at {place} uses {used * 100 // limit}% of its maxmemory of {limit} bytes, and new "
+        "marketing is refused: give it more."
     )
     return Finding("warning", "redis_memory", sentence)

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO
 
 from gateway.backoff import Backoff
+from gateway.redis.server import machine
 from gateway.redis.server.binary import (
     POLL_S,
     STOP_WAIT_S,
@@ -41,11 +42,13 @@ from gateway.redis.server.binary import (
     socket_path,
     stop_orphan,
 )
+from gateway.redis.server.loading import Tell, tell_loading, wait_until_loaded
 from gateway.supervisor import Child, Supervisor
 
 __all__ = ["EmbeddedRedis", "EmbeddedRedisError", "Fsync"]
 
-START_WAIT_S = 60.0  # a large append-only file takes its time to load
+START_WAIT_S = 60.0  # without the time that it loads its data
+MEMORY_SHARE = 2  # of the machine's memory, where nothing is said: the half
 RESTART_DELAY_MIN_S = 0.05
 RESTART_DELAY_MAX_S = 2.0
 LOG_TAIL_BYTES = 4096
@@ -54,8 +57,17 @@ LOG_TAIL_BYTES = 4096
 class EmbeddedRedis:
     """One private redis-server on `data_dir`, for as long as the context or until `stop`."""
 
-    def __init__(self, data_dir: Path | str, fsync: Fsync = "always") -> None:
+    def __init__(
+        self,
+        data_dir: Path | str,
+        fsync: Fsync = "always",
+        memory_max_bytes: int | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        """`tell` is told how far it has come where it loads for long; else the log is."""
         self.data_dir = Path(data_dir).absolute()
+        self.memory_max_bytes = memory_max_bytes or machine.memory_bytes() // MEMORY_SHARE
+        self._tell = tell or tell_loading
         self.fsync: Fsync = fsync
         self.socket_path = socket_path(self.data_dir)
         self._lock: IO[str] | None = None
@@ -108,6 +120,9 @@ class EmbeddedRedis:
         """Waits until the server serves, started again if need be. Raises EmbeddedRedisError."""
         deadline = time.monotonic() + START_WAIT_S
         while not answers(self.socket_path):
+            if answers(self.socket_path, loading=True):
+                wait_until_loaded(self.url, self._tell)
+                deadline = time.monotonic() + START_WAIT_S
             server = self._server
             if server is None or server.given_up or time.monotonic() > deadline:
                 raise EmbeddedRedisError(
@@ -180,7 +195,7 @@ class EmbeddedRedis:
             claim_directory(directory)
             (self.data_dir / "socket.txt").write_text(f"{self.socket_path}\n")
         self.socket_path.unlink(missing_ok=True)
-        text = config_text(self.data_dir, self.socket_path, self.fsync)
+        text = config_text(self.data_dir, self.socket_path, self.fsync, self.memory_max_bytes)
         (self.data_dir / "redis.conf").write_text(text)
 
 
