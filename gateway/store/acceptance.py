@@ -27,7 +27,7 @@ from gateway.store.transaction import ConflictError
 
 
 class Acceptance:
-    """One batch of requests. Raises ConflictError when others change the same persons without
+    """One batch of requests. Raises ConflictError when others change the same record without
     end."""
 
     def __init__(self, store: StoreBase, now_ms: int) -> None:
@@ -56,13 +56,14 @@ class Acceptance:
             following = await self._next(left) if left else {}
             answers |= {i: then for i, then in following.items() if isinstance(then, Answer)}
             waiting = {i: then for i, then in following.items() if isinstance(then, Ask)}
-        else:
-            raise ConflictError
+        for index, ask in waiting.items():
+            endless = ConflictError("Where its identities lead does not end.")
+            answers[index] = await self._give_up(ask, endless)
         for index, ask in keyed.items():
             # One at a time: two requests of one batch may have the same key.
             try:
                 answers[index] = await self._decide_keyed(ask)
-            except (RedisError, ConflictError):
+            except RedisError:
                 raise
             except Exception as error:
                 answers[index] = await self._give_up(ask, error)
@@ -118,7 +119,7 @@ class Acceptance:
         try:
             placed = await place(self._store, list(asks.values()), self._now_ms)
             return dict(zip(asks, placed, strict=True))
-        except (RedisError, ConflictError):
+        except RedisError:
             raise
         except Exception as error:
             if len(asks) == 1:

@@ -41,13 +41,14 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
 
 
 async def find_home(store: StoreBase, identity: str) -> str:
-    """Where an identity leads now."""
-    while True:
+    """Where an identity leads now. Raises ConflictError where that does not end."""
+    for _ in range(TRIES_MAX):
         value = (await read_records(store.redis, store.shards, [identity]))[identity]
         home = (_record(store, identity, value) or Person()).home
         if not home:
             return identity
         identity = home
+    raise ConflictError
 
 
 async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]:

@@ -224,7 +224,9 @@ def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
     """The addresses of a message's person."""
     identities = message.identities
     identity = message.person
-    while identity:
+    seen: set[str] = set()
+    while identity and identity not in seen:
+        seen.add(identity)
         identities += [identity, *people[identity].aliases]
         identity = people[identity].home
     return addresses_in(identities)

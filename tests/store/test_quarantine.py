@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from gateway.core import cascade
 from gateway.core import events as ev
-from gateway.core.records.message import MESSAGE_NAMES
+from gateway.core.records.message import MESSAGE_NAMES, pack_message
+from gateway.core.records.person import Person, pack_person
 from gateway.dispatch.jobs import timers
 from gateway.redis.client import Command, Reply
 from gateway.redis.trio_driver import open_client
-from gateway.store import lanes, pauses, quarantine, reads
+from gateway.store import api_keys, lanes, pauses, quarantine, reads
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item, LaneEntry
 from gateway.store.keys import API_KEYS, PAUSED, keys_of
@@ -199,8 +200,6 @@ async def test_content_that_cannot_be_read_ends_its_message_alone(redis_url: str
         bad, good = await w.admit(2)
         message = await w.message(bad)
         message.content = b"\x03rubbish"
-        from gateway.core.records.message import pack_message
-
         await w.redis.call([("SET", KEYS.message(bad), pack_message(message))])
         async with dispatching(w):
             await w.until([good], "sent", "planned")
@@ -274,8 +273,6 @@ async def test_an_entry_whose_item_fails_leaves_its_lane(redis_url: str) -> None
 
 
 def test_a_key_that_cannot_be_read_is_no_key(redis_url: str) -> None:
-    from gateway.store import api_keys
-
     async def main() -> None:
         async with open_client(redis_url) as redis:
             key = await api_keys.create(redis, "shop", ("send",), T0)
@@ -286,3 +283,15 @@ def test_a_key_that_cannot_be_read_is_no_key(redis_url: str) -> None:
             assert await api_keys.unreadable(redis) == [bad.hex()]
 
     trio.run(main)
+
+
+@under_trio
+async def test_a_person_that_leads_in_a_circle_stops_nobody_else(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        first, second = "p:" + PEOPLE[1], "p:" + PEOPLE[2]
+        for identity, home in ((first, second), (second, first)):
+            record = pack_person(Person(home=home, keep_ms=T0 + DAY))
+            await w.redis.call([("SET", KEYS.person(identity), record)])
+        answers = await w.store.admit(sends(w.store, "first"), T0)
+        outcomes = [answer.outcome for answer in answers]
+        assert outcomes == ["accepted", "failed", "failed", "accepted", "accepted", "accepted"]
