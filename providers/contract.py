@@ -24,6 +24,9 @@ import msgspec
 
 Channel = str  # its name in the gateway's table of channels
 Category = Literal["otp", "transactional", "marketing"]
+# Whom a reason speaks of: the person (no Viber, an unknown number), the account (a sender that is
+# not registered, a route that is not there, a code the adapter does not know), or the message.
+About = Literal["person", "account", "message"]
 ReceiptStatus = Literal["sent", "delivered", "seen", "undelivered", "expired", "rejected"]
 
 
@@ -79,12 +82,15 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
     `account` is True when the reason is the account's (credit, package), not the message's: the
     message must go back to its lane under a new ref, and the lane must pause as for AccountFault.
-    An answer that refuses all its messages that way raises AccountFault instead.
+    An answer that refuses all its messages that way raises AccountFault instead. `about` is whom
+    any other reason speaks of: what nearly all messages in a row are refused for, and is about the
+    account, pauses the lane too, and the messages go back.
     """
 
     ref: str
     fault: Fault
     account: bool = False
+    about: About = "person"
 
 
 Outcome = Submitted | Refused
@@ -100,6 +106,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     part times its parts), exact; `part_cost` is the price of one part from a provider that does not
     say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
     number (digits) where the provider repeats it: a hint which records will be needed, no proof.
+    `about` is whom the reason of a failure speaks of.
     """
 
     status: ReceiptStatus
@@ -112,6 +119,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     fault: Fault | None = None
     part_cost: Decimal | None = None
     to: str | None = None
+    about: About = "person"
 
 
 class SendFault(Exception):
@@ -138,6 +146,10 @@ class AccountFault(SendFault):
 
 class BadRequest(SendFault):
     """The provider refused the request as a whole and accepted nothing of it."""
+
+    def __init__(self, code: str, detail: str, *, about: About = "message") -> None:
+        super().__init__(code, detail)
+        self.about = about
 
 
 class Unknown(SendFault):

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.core import timing
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.persons import claimed_by, take
 from gateway.core.plan import Plan, Rejection, plan
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.entries import Group, Post, StatusChange
-from gateway.core.records.message import Message, StepStatus, content_codec
+from gateway.core.records.message import Clock, Message, StepStatus, content_codec
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
@@ -71,7 +72,7 @@ def admit(
             return Duplicate(winner, request_post(request, "duplicates"))
     if way.full is not None:
         return Suppressed(way.full, request_post(request, "suppressed"))
-    message = _message(request, way, now_ms)
+    message = _message(request, way, policy, now_ms)
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(
         message=message,
@@ -81,12 +82,14 @@ def admit(
     )
 
 
-def _message(request: MessageRequest, way: Plan, now_ms: int) -> Message:
+def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) -> Message:
     """The record of a request that is accepted, its first step queued."""
     first = way.steps[way.first]
     first.status = StepStatus.QUEUED
     first.chosen = max(first.chosen, 0)
-    return Message(
+    if way.first:
+        first.clock = Clock(now_ms)
+    message = Message(
         id=request.id,
         app=request.app,
         addresses=request.addresses,
@@ -98,13 +101,14 @@ def _message(request: MessageRequest, way: Plan, now_ms: int) -> Message:
         expires_ms=way.expires_ms,
         steps=way.steps,
         current=way.first,
-        due_ms=way.expires_ms,
         baseline_cost=way.baseline_cost,
         user=request.user,
         campaign=request.campaign,
         metadata=request.metadata,
         content=content_codec.encode(request.content),
     )
+    message.due_ms = timing.queued_due_ms(message, first, policy)
+    return message
 
 
 def request_post(request: MessageRequest, measure: str) -> Post:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from gateway.core.policy import OptOut
@@ -13,11 +15,14 @@ CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry
 class Claimed(msgspec.Struct, frozen=True):
     """A dispatcher took the step from its lane and is about to send it.
 
-    `provider` is whose lane it was: an entry that an earlier step left there claims nothing."""
+    `provider` is whose lane it was: an entry that an earlier step left there claims nothing.
+    `away`: that provider is, so nothing is sent; the step is passed over, or waits outside the
+    lane."""
 
     step: int
     opt_out: OptOut | None = None
     provider: str | None = None
+    away: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -41,7 +46,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class NotSent(msgspec.Struct, frozen=True):
-    """No byte left us: try again later, for as long as the step may wait."""
+    """No byte left us: try again later, for as long as the step lives."""
 
     step: int
     fault: Fault
@@ -79,7 +84,9 @@ class Reported(msgspec.Struct, frozen=True):
 
 
 class TimerDue(msgspec.Struct, frozen=True):
-    pass
+    """The message's timer fired. `away`: the providers that are, and since when."""
+
+    away: Mapping[str, int] = {}
 
 
 class Cancelled(msgspec.Struct, frozen=True):

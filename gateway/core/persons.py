@@ -84,9 +84,12 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
     return True
 
 
-def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
+def keep(
+    people: Sequence[Person], message: Message, policy: Policy, now_ms: int, *, came_first: bool
+) -> bool:
     """The message was delivered: its claim lasts for the de-duplication window from now. Returns
-    whether it holds anything.
+    whether it holds anything. `came_first`: before the step that its slot was moved to went out, so
+    the slot is as it was.
 
     A late delivery may find its claim given back, or taken by a newer message that is still live.
     Then it takes the claim back: the newer one may end without delivery, and what arrived must not
@@ -104,6 +107,8 @@ def keep(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
                 person.contested = True
             person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
+    if came_first and any(s.message == message.id and s.channel != channel for s in person.slots):
+        _put_slot(person, message, channel, message.created_ms)
     if takes_slot and not _has_slot(person, message, policy, now_ms):
         _put_slot(person, message, channel, now_ms)
         _keep_until(person, now_ms + policy.slot_ms[message.category])

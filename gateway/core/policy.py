@@ -20,15 +20,20 @@ from ratelimit.caps import Cap
 OptOut = Literal["marketing", "all"]
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
-LOOK_UP_DELAYS_MS = (
-    5_000,
-    10_000,
-    20_000,
-    40_000,
-)  # after a lost answer: when the provider is asked
+WhenAway = Literal["skip", "wait", "hold"]
+WHEN_AWAY_DEFAULT: dict[Category, WhenAway] = {
+    "otp": "skip",
+    "transactional": "wait",
+    "marketing": "hold",
+}
+
+# After a lost answer the provider is asked, then again after twice as long each time.
+LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 RETRY_DELAY_MAX_MS = 300_000
+# Of the last step of a route, whose provider is away: as long as it waits already.
+PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
 
 
 class RouteStep(msgspec.Struct, frozen=True):
@@ -43,11 +48,14 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
-    the same id instead of being waited for."""
+    the same id instead of being waited for. `when_away`: what a step does whose provider is away:
+    it is passed over at once while a later one can run, it waits as long as it may, or it is held
+    until the provider is back."""
 
     route: str
     ttl_ms: int
     resend_unknown: bool = False
+    when_away: WhenAway = "wait"
 
 
 class ProviderRule(msgspec.Struct, frozen=True):
@@ -71,6 +79,10 @@ class Policy(msgspec.Struct, frozen=True):
     currency: str
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
+
+    def when_away(self, category: Category) -> WhenAway:
+        rule = self.categories.get(category)
+        return rule.when_away if rule is not None else "wait"
 
     def channel_of(self, step: RouteStep) -> str:
         return self.providers[step.providers[0]].channel

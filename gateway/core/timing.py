@@ -1,5 +1,10 @@
 """How long a step may take, when it is tried again and when its provider is asked, and on which
-day something counts. Pure."""
+day something counts. Pure.
+
+A step's time runs from the moment it may start, sent or not, for its wait, and never beyond the
+moment the message is worth it. Of a marketing step that only waits for its turn the clock is
+stopped: a campaign longer than the wait, at its provider's rate, must not end on the next channel.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,112 @@ import datetime
 import functools
 import zlib
 
-from gateway.core.policy import LOOK_UP_DELAYS_MS, RETRY_DELAY_MAX_MS, Policy
-from gateway.core.records.message import Attempt, Message, Step
+from gateway.core.policy import (
+    LOOK_UP_MAX_MS,
+    LOOK_UP_MIN_MS,
+    PASSED_OVER_MAX_MS,
+    PASSED_OVER_MIN_MS,
+    RETRY_DELAY_MAX_MS,
+    Policy,
+)
+from gateway.core.records.message import Attempt, Message, Step, StepStatus
 
 DAY_MS = 86_400_000
 EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
+DOUBLINGS_MAX = 16  # of a delay; beyond it every limit is reached
+
+
+def began_ms(message: Message, step: Step) -> int:
+    """Since when the step's clock runs, or since when it is stopped.
+
+    A later step of a record that does not say so began with its first claim at the latest."""
+    if step.clock.since_ms or step is message.steps[0]:
+        return step.clock.since_ms or message.created_ms
+    return step.first_claimed_ms or message.updated_ms
+
+
+def is_stopped(message: Message, step: Step) -> bool:
+    """Whether the step's clock stands still: it waits for its turn, or is held for a provider that
+    is away."""
+    queued = step.status == StepStatus.QUEUED
+    return queued and (message.category == "marketing" or step.clock.used_ms > 0)
+
+
+def deadline_ms(message: Message, step: Step) -> int:
+    """When the step's time is over; of a stopped clock, when it would be if it ran from then."""
+    return min(began_ms(message, step) + step.wait_ms - step.clock.used_ms, message.expires_ms)
+
+
+def patience_ms(message: Message, step: Step, now_ms: int) -> int:
+    """What is left of the step's time.
+
+    It is also the time limit the provider is given, so that it stops trying when we do."""
+    return max(deadline_ms(message, step) - now_ms, 1)
+
+
+def end_ms(message: Message, step: Step) -> int:
+    """When a step that is out at its provider is given up: its last receipt has a little longer."""
+    return deadline_ms(message, step) + step.grace_ms
+
+
+def is_over(message: Message, step: Step, now_ms: int) -> bool:
+    """Whether nothing is left of the step's time."""
+    if is_stopped(message, step):
+        return step.clock.used_ms >= step.wait_ms or now_ms >= message.expires_ms
+    return now_ms >= deadline_ms(message, step)
+
+
+def queued_due_ms(message: Message, step: Step, policy: Policy) -> int:
+    """When the timer of a step in its lane fires."""
+    if is_stopped(message, step):
+        return stopped_due_ms(message, step, policy, began_ms(message, step), None)
+    return deadline_ms(message, step)
+
+
+def stopped_due_ms(
+    message: Message, step: Step, policy: Policy, now_ms: int, away_ms: int | None
+) -> int:
+    """When a step whose clock is stopped is over, as far as is known: with its message, unless the
+    clock runs while its provider is away; `away_ms` is since when that is, None while it is up."""
+    if policy.when_away(message.category) != "wait":
+        return message.expires_ms
+    runs_from = now_ms if away_ms is None else max(began_ms(message, step), away_ms)
+    return min(runs_from + step.wait_ms - step.clock.used_ms, message.expires_ms)
+
+
+def retry_due_ms(
+    message: Message, step: Step, attempt: Attempt, policy: Policy, now_ms: int, failures: int
+) -> int:
+    """The delay doubles with each failure of its kind and is spread by up to a fifth, so that a
+    batch does not return at once; the spread comes from the message's id, so that the rule stays
+    pure. It is never beyond the step's time."""
+    retry_ms = policy.providers[step.provider_of(attempt)].retry_ms
+    delay = min(retry_ms << min(failures - 1, DOUBLINGS_MAX), RETRY_DELAY_MAX_MS)
+    return min(now_ms + _spread(message, delay), deadline_ms(message, step))
+
+
+def passed_over_due_ms(message: Message, step: Step, now_ms: int) -> int:
+    """When a step whose provider is away, and after which there is none, is in its lane again: the
+    later the longer it waits."""
+    age_ms = now_ms - began_ms(message, step)
+    delay = min(max(age_ms, PASSED_OVER_MIN_MS), PASSED_OVER_MAX_MS)
+    return min(now_ms + _spread(message, delay), deadline_ms(message, step))
+
+
+def look_up_due_ms(
+    message: Message, step: Step, attempt: Attempt, policy: Policy, now_ms: int
+) -> int:
+    """The next look-up of a step whose answer was lost, or the end of its time. Asked again and
+    again while it lives, after 5 s first and then twice as long each time, up to minutes."""
+    end = end_ms(message, step)
+    if not policy.providers[step.provider_of(attempt)].can_look_up:
+        return end
+    delay = min(LOOK_UP_MIN_MS << min(attempt.look_ups, DOUBLINGS_MAX), LOOK_UP_MAX_MS)
+    return min(now_ms + delay, end)
+
+
+def _spread(message: Message, delay_ms: int) -> int:
+    return delay_ms + delay_ms * (zlib.crc32(message.id.encode()) % 200) // 1000
 
 
 def day_of(now_ms: int) -> datetime.date:
@@ -22,37 +128,3 @@ def day_of(now_ms: int) -> datetime.date:
 @functools.lru_cache(maxsize=4)
 def _day(days: int) -> datetime.date:
     return datetime.date.fromordinal(EPOCH_ORDINAL + days)
-
-
-def patience_ms(message: Message, step: Step, now_ms: int) -> int:
-    """How long a step that starts now may take: its wait, but not beyond the moment the message is
-    worth it.
-
-    It is also the time limit the provider is given, so that it stops trying when we do."""
-    return max(min(step.wait_ms, message.expires_ms - now_ms), 1)
-
-
-def retry_due_ms(
-    message: Message, step: Step, attempt: Attempt, policy: Policy, now_ms: int
-) -> int:
-    """The delay doubles with each try and is spread by up to a fifth, so that a batch does not
-    return at once; the spread comes from the message's id, so that the rule stays pure."""
-    retry_ms = policy.providers[step.provider_of(attempt)].retry_ms
-    delay = retry_ms << min(max(attempt.tries - 1, 0), 16)
-    delay = min(delay, RETRY_DELAY_MAX_MS)
-    delay += delay * (zlib.crc32(message.id.encode()) % 200) // 1000
-    return min(now_ms + delay, message.expires_ms)
-
-
-def unknown_end_ms(step: Step, attempt: Attempt) -> int:
-    """When a step whose answer was lost is given up: its time runs from the claim that was sent."""
-    return attempt.claimed_ms + step.wait_ms + step.grace_ms
-
-
-def unknown_due_ms(step: Step, attempt: Attempt, policy: Policy, now_ms: int) -> int:
-    """The next look-up, or the end of the step's time where there is none."""
-    end = unknown_end_ms(step, attempt)
-    can_look_up = policy.providers[step.provider_of(attempt)].can_look_up
-    if can_look_up and attempt.look_ups < len(LOOK_UP_DELAYS_MS):
-        return min(now_ms + LOOK_UP_DELAYS_MS[attempt.look_ups], end)
-    return end

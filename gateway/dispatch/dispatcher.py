@@ -21,7 +21,7 @@ from gateway import memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.jobs import receipts, recovery, timers, unmatched_receipts
+from gateway.dispatch.jobs import events, receipts, recovery, timers, unmatched_receipts
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
@@ -136,7 +136,7 @@ async def dispatch(
         task_status.started()
         return
     look_ups = {
-        name: LookUps(deps, provider)
+        name: LookUps(deps, provider, pauses)
         for name, provider in deps.providers.items()
         if provider.can_look_up
     }
@@ -174,8 +174,9 @@ def _start_background(
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):
-        nursery.start_soon(timers.run, deps, shard, ask)
+        nursery.start_soon(timers.run, deps, shard, ask, pauses)
         nursery.start_soon(unmatched_receipts.run, deps, shard)
+        nursery.start_soon(events.run, deps, shard)
         for worker in working:
             nursery.start_soon(recovery.run, deps, worker, shard)
 

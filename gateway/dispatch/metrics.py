@@ -31,7 +31,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(_PREFIX + name, text, labels, registry=registry)
 
-        self.paused = gauge("paused", "1 while an account fault stops a provider", "provider")
+        self.paused = gauge("paused", "1 while nothing is sent, by kind", "provider", "kind")
+        self.pauses = counter("pauses", "Times a provider was paused", "provider", "kind")
         self.requests_open = gauge("requests_open", "Requests not answered yet", "provider")
         self.claimed = gauge("claimed", "Messages claimed, outcome not recorded", "provider")
         self.tokens = counter("tokens", "Tokens granted by the rate limit", "provider")

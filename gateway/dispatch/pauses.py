@@ -1,82 +1,100 @@
-"""Providers that are paused because of an account fault: no credit, a bad key, an IP not allowed.
+"""Providers that are paused for now, and the one probe that finds out whether they are well again.
 
-Every message would fail alike, so none is sent: the pause is written where all dispatchers and
-/readyz read it, and said once at error level. After each delay one dispatcher takes the right to
-probe by moving the end of the pause, sends one message, and either ends the pause or finds the
-next, longer delay. While Redis is unavailable the last known pauses stand.
+A pause has a kind: an account fault that the provider told (no credit, a bad key), rejections that
+nearly all messages get (a sender that is not registered), or an outage (the breaker is open: it
+cannot be reached, fails, or loses its answers). Nothing is sent meanwhile
+that would only fail or be lost: the pause is written where all dispatchers and /readyz read it, and
+logged once. After each delay one dispatcher takes the right to probe by moving the end of the
+pause, sends one message, and either ends the pause or finds the next, longer delay. While Redis is
+unavailable the last known pauses stand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
+import trio
 from msgspec.structs import replace
 
-from gateway.backoff import delay_by_age_ms
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import pauses
-from gateway.store.pauses import Pause
+from gateway.store.pauses import OUTAGE, Pause, Trouble
 
-PAUSE_MIN_MS = 5_000
-PAUSE_MAX_MS = 300_000
 REFRESH_S = 1.0
-DETAIL_MAX = 300  # characters of the provider's own words
+PROBE_LOOK_S = 0.05  # until what another has moved is looked at
 
 _log = structlog.get_logger("dispatch")
-
-
-def next_delay_ms(pause: Pause, now_ms: int) -> int:
-    """How long a pause goes on when its probe did not end it."""
-    return delay_by_age_ms(now_ms - pause.since, PAUSE_MIN_MS, PAUSE_MAX_MS)
 
 
 class Pauses:
     def __init__(self, deps: DispatchDeps) -> None:
         self._deps = deps
         self._found: dict[str, Pause] = {}
+        self._changed: dict[str, float] = {}
 
     def of(self, provider: str) -> Pause | None:
         return self._found.get(provider)
 
-    async def begin(self, provider: str, code: str, detail: str) -> None:
-        """An account fault: the provider is paused from now on, or for another while.
+    def changed_at(self, provider: str) -> float:
+        """Trio's time at which a pause of it began or ended last, as far as we know."""
+        return self._changed.get(provider, -1.0)
+
+    async def begin(self, provider: str, trouble: Trouble, *, probe: bool) -> None:
+        """Trouble was found: the provider is paused from now on. A `probe` that met it prolongs the
+        pause; what else was under way says nothing new.
 
         Raises RedisUnavailable; this dispatcher keeps to the pause all the same."""
-        now_ms = self._deps.clock()
-        before = self._found.get(provider)
-        since = before.since if before else now_ms
-        delay_ms = next_delay_ms(before, now_ms) if before else PAUSE_MIN_MS
-        pause = Pause(code, detail[:DETAIL_MAX], since, now_ms + delay_ms)
+        now_ms, before = self._deps.clock(), self._found.get(provider)
+        if before is not None and not pauses.outranks(trouble, before):
+            if probe:
+                await self._prolong(provider, before, trouble, now_ms)
+            return
+        pause = pauses.begun(trouble, now_ms)
         self._note(provider, pause)
-        if before is None:
-            _log.error(
-                "provider paused",
-                provider=provider,
-                code=code,
-                detail=pause.detail,
-                advice="repair the account; one message is tried after each delay",
-            )
-        await pauses.write(self._deps.redis, provider, pause)
+        first = True
+        try:
+            if before is None:
+                first = await pauses.write_first(self._deps.redis, provider, pause)
+            else:
+                await pauses.write(self._deps.redis, provider, pause)
+        finally:
+            if first:
+                self._tell_begun(provider, pause)
+        if not first:
+            await self.refresh()
 
     async def take_probe(self, provider: str) -> bool:
         """The pause's time is over: takes the right to send one message. Raises RedisUnavailable.
 
-        False when somebody else was first, or the pause is gone. Two that ask in the same moment
-        both probe, which costs nothing but a second message tried."""
+        False when somebody else was first, or the pause is gone. The end is moved by as long as the
+        answer may take, too."""
+        if not await pauses.take_probe(self._deps.redis, provider):
+            await trio.sleep(PROBE_LOOK_S)
+            await self.refresh()
+            return False
         await self.refresh()
         pause, now_ms = self._found.get(provider), self._deps.clock()
         if pause is None or pause.until > now_ms:
             return False
-        moved = replace(pause, until=now_ms + next_delay_ms(pause, now_ms))
-        self._note(provider, moved)
-        await pauses.write(self._deps.redis, provider, moved)
+        patience_ms = self._deps.providers[provider].config.timeout_ms
+        await self._write(provider, pauses.prolonged(pause, now_ms, patience_ms))
         return True
 
-    async def end(self, provider: str) -> None:
-        """A request went well: the account is good again. Raises RedisUnavailable."""
-        if self._found.pop(provider, None) is None:
+    async def probed(self, provider: str, accepted: Sequence[str]) -> None:
+        """A probe was answered without trouble: an outage is over, and an account is good again
+        when the message was `accepted`, under these references. Where receipts told of the trouble
+        they are only noted: the probe's receipt will tell. Raises RedisUnavailable."""
+        pause = self._found.get(provider)
+        if pause is None or not (accepted or pause.kind == OUTAGE):
             return
-        self._deps.metrics.paused.labels(provider).set(0)
-        _log.info("provider resumed", provider=provider)
+        if pause.by_receipt:
+            probes = (*pause.probes, *accepted)[-pauses.PROBES_KEPT :]
+            await self._write(provider, replace(pause, probes=probes))
+            return
+        self._forget(provider)
+        lasted_s = (self._deps.clock() - pause.since) // 1000
+        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
         await pauses.delete(self._deps.redis, provider)
 
     async def refresh(self) -> None:
@@ -85,8 +103,8 @@ class Pauses:
         for provider in self._deps.providers:
             if provider in found:
                 self._note(provider, found[provider])
-            elif self._found.pop(provider, None) is not None:
-                self._deps.metrics.paused.labels(provider).set(0)
+            else:
+                self._forget(provider)
 
     async def run(self) -> None:
         """Refreshes until cancelled."""
@@ -97,6 +115,42 @@ class Pauses:
 
         await self._deps.redis_retry("pauses").for_ever(turn)
 
+    async def _prolong(self, provider: str, pause: Pause, trouble: Trouble, now_ms: int) -> None:
+        longer = pauses.prolonged(pause, now_ms, trouble.rest_ms)
+        _log.warning(
+            "probe failed",
+            provider=provider,
+            kind=pause.kind,
+            code=trouble.code,
+            next_s=(longer.until - now_ms) // 1000,
+        )
+        await self._write(provider, longer)
+
+    async def _write(self, provider: str, pause: Pause) -> None:
+        self._note(provider, pause)
+        await pauses.write(self._deps.redis, provider, pause)
+
+    def _tell_begun(self, provider: str, pause: Pause) -> None:
+        self._deps.metrics.pauses.labels(provider, pause.kind).inc()
+        _log.error(
+            "provider paused",
+            provider=provider,
+            kind=pause.kind,
+            code=pause.code,
+            detail=pause.detail,
+            advice=pauses.ADVICE[pause.kind],
+        )
+
     def _note(self, provider: str, pause: Pause) -> None:
+        before = self._found.get(provider)
+        if before is None or before.kind != pause.kind:
+            self._forget(provider)
+            self._changed[provider] = trio.current_time()
+            self._deps.metrics.paused.labels(provider, pause.kind).set(1)
         self._found[provider] = pause
-        self._deps.metrics.paused.labels(provider).set(1)
+
+    def _forget(self, provider: str) -> None:
+        before = self._found.pop(provider, None)
+        if before is not None:
+            self._changed[provider] = trio.current_time()
+            self._deps.metrics.paused.labels(provider, before.kind).set(0)

@@ -53,6 +53,12 @@ class Metrics:
             ["provider", "result"],
             registry=self.registry,
         )
+        self.pauses = Counter(
+            "kaskad_ingress_pauses",
+            "Times a provider was paused because nearly all receipts were alike rejections.",
+            ["provider"],
+            registry=self.registry,
+        )
         self.batch = Histogram(
             "kaskad_admission_batch",
             "Messages decided in one transaction.",
@@ -89,6 +95,9 @@ class Metrics:
     def count_receipts(self, provider: str, result: str, count: int) -> None:
         """Counts receipts."""
         _add(self._series, self.receipts, (provider, result), count)
+
+    def count_pause(self, provider: str) -> None:
+        self.pauses.labels(provider).inc()
 
     def watch(
         self,

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.core.policy import CategoryRule, Policy, ProviderRule, Quote, RouteStep
+from gateway.core.policy import (
+    WHEN_AWAY_DEFAULT,
+    CategoryRule,
+    Policy,
+    ProviderRule,
+    Quote,
+    RouteStep,
+)
 from gateway.core.prices import PriceBook
 from gateway.settings import price_file
 from gateway.settings.file import Settings
@@ -57,7 +64,8 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
 
 def _category_rule(settings: Settings, category: Category) -> CategoryRule:
     rule = settings.categories.get(category) or unrouted(category)
-    return CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown)
+    when_away = rule.when_away or WHEN_AWAY_DEFAULT[category]
+    return CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown, when_away)
 
 
 def caps_of(settings: Settings) -> tuple[Cap, ...]:

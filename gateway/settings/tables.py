@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
+from gateway.core.policy import WhenAway
 from gateway.decoding import Tagged
 from providers.contract import Category
 from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
@@ -86,6 +87,7 @@ class CategorySettings(Table, frozen=True, kw_only=True):
     route: str
     ttl_ms: Annotated[Duration, AtLeast(1_000)] = Duration.parse("72h")  # for otp OTP_TTL
     resend_unknown: bool = False
+    when_away: WhenAway | None = None  # None: WHEN_AWAY_DEFAULT
 
 
 class CapSettings(Table, frozen=True, kw_only=True):

@@ -18,7 +18,9 @@ was accepted, is written in its id.
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
-    {kN}events:<app>           stream  newest events_max entries         every status change
+    {kN}events:<app>           stream  newest events_max changes         every status change
+    {kN}changed                hash    for ever: app -> changes so far   every status change
+    {kN}marks                  hash    for ever: app -> places in events  dispatch
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
@@ -31,6 +33,7 @@ was accepted, is written in its id.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}probe:<provider>   string  0.5 s: who probes is found        dispatch
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -49,6 +52,10 @@ COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
+
+
+def probe(provider: str) -> str:
+    return "{kaskad}probe:" + provider
 
 
 def campaigns_of(month: str) -> str:
@@ -115,6 +122,14 @@ class Keys(msgspec.Struct, frozen=True):
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def changed(self) -> str:
+        return self.tag + "changed"
+
+    @property
+    def marks(self) -> str:
+        return self.tag + "marks"
 
     @property
     def verified(self) -> str:

@@ -1,19 +1,38 @@
-"""The record of providers that are paused for an account fault: one hash, a field a provider.
+"""The record of providers that are paused, whatever for: one hash, a field a provider.
 
-Dispatch writes it, dispatch and `/readyz` read it. Deleting a field by hand ends that pause. A
-value that another version wrote and this one cannot read counts as a pause whose time is over.
+Dispatch writes it, and ingress when receipts tell of an account's fault; dispatch and `/readyz`
+read it. Deleting a field by hand ends that pause. A value that another version wrote and this one
+cannot read counts as a pause whose time is over; fields it does not know are ignored.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
+from gateway.backoff import delay_by_age_ms
 from gateway.redis.client import RedisClient
 from gateway.store import keys
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
+DETAIL_MAX = 300  # characters of the provider's own words
+
+OUTAGE = "outage"  # it cannot be reached, fails, or its answers are lost: the breaker is open
+ACCOUNT = "account"  # no credit, a bad key, an IP that is not allowed: told by the provider
+REJECTIONS = "rejections"  # nearly all messages are, for a reason that is not the persons'
+KINDS = (OUTAGE, REJECTIONS, ACCOUNT)  # a later one takes the place of an earlier one
+
+DELAY_MS_MIN, DELAY_MS_MAX = 5_000, 300_000
+OUTAGE_MS_MIN, OUTAGE_MS_MAX = 1_000, 30_000
+PROBES_KEPT = 8  # references of the last probes
+ADVICE = {
+    OUTAGE: "wait: one message is tried after each delay, and all goes on when it is answered",
+    REJECTIONS: "repair what the code names (sender, template, route, allow-list); one message is "
+    "tried after each delay",
+    ACCOUNT: "repair the account; one message is tried after each delay",
+}
+PROBE_MS = 500  # in which the end of a pause is read and moved
 
 
 Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the year 9999
@@ -21,16 +40,65 @@ Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the
 
 class Pause(msgspec.Struct, frozen=True):
     """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
-    are epoch milliseconds; at `until` one message is tried."""
+    are epoch milliseconds; at `until` one message is tried. `by_receipt`: the receipt of one of
+    `probes` ends it, because what the provider accepts may be rejected later."""
 
     code: str
     detail: str
     since: Moment
     until: Moment
+    kind: str = ACCOUNT  # what a process that knew no kinds wrote
+    by_receipt: bool = False
+    probes: tuple[str, ...] = ()  # our references, or the provider's ids
+
+
+class Trouble(NamedTuple):
+    """What is found wrong with a provider. `rest_ms` is how long it wishes to be left alone,
+    `by_receipt` whether it was found by receipts."""
+
+    kind: str
+    code: str
+    detail: str
+    rest_ms: int = 0
+    by_receipt: bool = False
 
 
 UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
 _decode = msgspec.json.Decoder(Pause).decode
+
+
+def next_delay_ms(pause: Pause, now_ms: int) -> int:
+    """How long a pause goes on when its probe did not end it: as long as it has lasted."""
+    least, most = DELAY_MS_MIN, DELAY_MS_MAX
+    if pause.kind == OUTAGE:
+        least, most = OUTAGE_MS_MIN, OUTAGE_MS_MAX
+    return delay_by_age_ms(now_ms - pause.since, least, most)
+
+
+def begun(trouble: Trouble, now_ms: int) -> Pause:
+    """The pause that begins with a trouble."""
+    pause = Pause(
+        trouble.code,
+        trouble.detail[:DETAIL_MAX],
+        now_ms,
+        now_ms,
+        trouble.kind,
+        trouble.by_receipt,
+    )
+    return prolonged(pause, now_ms, trouble.rest_ms)
+
+
+def prolonged(pause: Pause, now_ms: int, rest_ms: int = 0) -> Pause:
+    """The pause goes on from now, for `rest_ms` at least."""
+    until = now_ms + max(next_delay_ms(pause, now_ms), rest_ms)
+    return msgspec.structs.replace(pause, until=until)
+
+
+def outranks(trouble: Trouble, pause: Pause) -> bool:
+    """Whether a trouble takes the place of what a provider is paused for. A kind that this version
+    does not know is left alone."""
+    known = trouble.kind in KINDS and pause.kind in KINDS
+    return known and KINDS.index(trouble.kind) > KINDS.index(pause.kind)
 
 
 async def read(redis: RedisClient) -> dict[str, Pause]:
@@ -47,6 +115,18 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
 async def write(redis: RedisClient, provider: str, pause: Pause) -> None:
     """Begins a pause, or moves its end. Raises RedisUnavailable."""
     await redis.call([("HSET", keys.PAUSED, provider, msgspec.json.encode(pause))])
+
+
+async def write_first(redis: RedisClient, provider: str, pause: Pause) -> bool:
+    """Begins a pause unless the provider is paused already. Raises RedisUnavailable."""
+    (new,) = await redis.call([("HSETNX", keys.PAUSED, provider, msgspec.json.encode(pause))])
+    return bool(new)
+
+
+async def take_probe(redis: RedisClient, provider: str) -> bool:
+    """Whether nobody else takes the right to probe in this moment. Raises RedisUnavailable."""
+    (reply,) = await redis.call([("SET", keys.probe(provider), 1, "NX", "PX", PROBE_MS)])
+    return reply is not None
 
 
 async def delete(redis: RedisClient, provider: str) -> None:

@@ -43,7 +43,7 @@ MONTH_CHARS = len("2026-11")  # of a day
 
 class Retention(msgspec.Struct, frozen=True):
     """How long things are kept: closed messages, idempotency keys, unmatched receipts; and how
-    many: entries of status changes an app, campaigns a month that the totals keep apart."""
+    many: status changes an app, campaigns a month that the totals keep apart."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
@@ -192,7 +192,9 @@ class Writes:
             key = self._keys.events(app)
             limit = self._retention.events_max
             entry = pack(changes_codec.encode(StatusChanges(changes)))
+            # An entry has a change at least: `event_marks` cuts by their number, and sooner.
             yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
+            yield ("HINCRBY", self._keys.changed, app, len(changes))
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:

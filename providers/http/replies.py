@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from providers.contract import AccountFault, BadRequest, SendFault, Throttled, Unknown
+from providers.contract import About, AccountFault, BadRequest, SendFault, Throttled, Unknown
 from providers.http.adapter import Reply
 
 RETRY_AFTER_MS_MAX = 3_600_000  # an hour; a longer wish is a mistake or an outage to look at
@@ -26,10 +26,12 @@ _LONG_DIGITS = re.compile(r"\d{7,}")
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What an error answer's body says: the provider's code and sentence, either may be empty."""
+    """What an error answer's body says: the provider's code and sentence, either may be empty, and
+    whom a refused request speaks of."""
 
     code: str = ""
     detail: str = ""
+    about: About = "message"
 
 
 def raise_unless_ok(reply: Reply, explain: Callable[[bytes], Explanation]) -> None:
@@ -46,14 +48,14 @@ def raise_unless_ok(reply: Reply, explain: Callable[[bytes], Explanation]) -> No
     code = said.code or f"http_{status}"
     detail = said.detail or f"The answer was HTTP {status}."
     detail = _LONG_DIGITS.sub("…", detail)[:DETAIL_CHARS_MAX]
+    if status in _REQUEST_REFUSED:
+        raise BadRequest(code, detail, about=said.about)
     raise _fault(status, code, detail, retry_after_ms(reply.headers))
 
 
 def _fault(status: int, code: str, detail: str, retry_after: int | None) -> SendFault:
     if status == 429:
         return Throttled(code, detail, retry_after_ms=retry_after)
-    if status in _REQUEST_REFUSED:
-        return BadRequest(code, detail)
     # A time-out told by the server or a failure on its side says nothing about what it did before.
     if status == 408 or status >= 500 or status < 200:
         return Unknown(code, detail, retry_after_ms=retry_after)

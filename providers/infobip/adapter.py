@@ -12,6 +12,7 @@ alive: it never says "rejected".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, TypeVar
 from urllib.parse import urlencode
@@ -32,6 +33,7 @@ from providers.contract import (
 from providers.http import json_text
 from providers.http.adapter import HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
+from providers.infobip.reasons import about
 from providers.infobip.reports import read_envelope, read_good, read_reports
 from providers.infobip.wire import (
     ACCOUNT_STATUSES,
@@ -54,6 +56,8 @@ LOOK_UP_MAX = 30  # the query parameter takes 2,048 characters, a ref has at mos
 LOOK_UP_ROWS_MAX = 1000  # what Infobip returns at most; its default of 50 could hide a ref
 VALIDITY_S_MIN = 10  # what Infobip documents for this generation
 VALIDITY_S_MAX = 48 * 3600  # Infobip silently shortens anything longer
+
+_SENDER = re.compile(r"\b(sender|from)$")  # the last part of a violation's property
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -160,7 +164,12 @@ def explain(body: bytes) -> Explanation:
     if old is not None:
         return Explanation(old.message_id or "", old.text or "")
     told = [f"{v.property}: {v.violation}" for v in error.violations or ()]
-    return Explanation(error.error_code or "", "; ".join([error.description or "", *told]))
+    senders = [v for v in error.violations or () if _SENDER.search(v.property or "")]
+    return Explanation(
+        error.error_code or "",
+        "; ".join([error.description or "", *told]),
+        "account" if senders else "message",
+    )
 
 
 def _entries(body: bytes) -> list[Entry]:
@@ -238,4 +247,4 @@ def _outcome(ref: str, entry: Entry) -> Outcome | None:
         name=status.name or f"STATUS_{status.group}_{status.id}",
         permanent=status.key not in TEMPORARY_STATUSES,
     )
-    return Refused(ref, fault, account=status.key in ACCOUNT_STATUSES)
+    return Refused(ref, fault, status.key in ACCOUNT_STATUSES, about(status))

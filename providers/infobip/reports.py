@@ -18,6 +18,7 @@ import msgspec
 from providers.contract import Fault, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
+from providers.infobip.reasons import about
 from providers.infobip.wire import (
     DUPLICATE_ID,
     PARTS_MAX,
@@ -41,6 +42,7 @@ PRICE_DECIMALS_MAX = 24  # beyond KEPT it is the noise of a float
 PRICE_STEP = Decimal(1).scaleb(-PRICE_DECIMALS_KEPT)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+FAILED: tuple[ReceiptStatus, ...] = ("undelivered", "expired", "rejected")
 YEARS = range(1970, 2100)  # other dates stand for none, and some cannot be written in UTC
 
 _RESULTS = msgspec.json.Decoder(Results)
@@ -123,6 +125,7 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         fault=_fault(report.error) or _refusal(report.status, status),
         part_cost=part_cost,
         to=_digits(report.to),
+        about=about(report.status, report.error) if status in FAILED else "person",
     )
 
 
@@ -193,7 +196,7 @@ def _is_price(price: Decimal, exponent: int | str) -> bool:
 
 def _refusal(status: Status, meaning: ReceiptStatus) -> Fault | None:
     """What the status itself says, for a failure whose error is NO_ERROR or left out."""
-    if meaning not in ("undelivered", "expired", "rejected"):
+    if meaning not in FAILED:
         return None
     name = status.name or meaning.upper()
     return Fault(str(status.id) if status.id is not None else name, name, meaning != "expired")

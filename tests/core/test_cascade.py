@@ -55,6 +55,17 @@ def test_a_full_cap_on_the_fallback_channel_ends_the_message_as_suppressed() -> 
     assert not world.held()
 
 
+def test_a_step_is_passed_over_only_for_one_whose_cap_has_room() -> None:
+    world = World(policy(caps=(SMS_CAP,), when_away="skip"))
+    world.person.slots.append(Slot("another", T0, "marketing", "sms"))
+    world.happen(events.Claimed(0, away=True))
+    assert world.statuses() == ["retrying", "planned"]
+    world.person.slots.pop(0 if world.person.slots[0].message == "another" else 1)
+    world.timer()
+    world.happen(events.Claimed(0, away=True))
+    assert world.statuses() == ["skipped", "queued"]
+
+
 def test_the_slot_moves_with_the_cascade() -> None:
     world = World(policy(caps=(SMS_CAP, EVERY_CAP)))
     assert [s.channel for s in world.person.slots] == ["viber"]

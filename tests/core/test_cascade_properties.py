@@ -8,11 +8,12 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core import events
-from gateway.core.records.message import OPEN, StepStatus
+from gateway.core import events, timing
+from gateway.core.policy import LOOK_UP_MAX_MS, SENDING_LIMIT_MS
+from gateway.core.records.message import OPEN, Step, StepStatus
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
-from tests.worlds.cascade_world import DAY, T0, World, policy, request
+from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
 
 CAPS = (Cap("day", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
 FAULT = Fault("9", "SOMETHING", False)
@@ -26,8 +27,16 @@ RECEIPTS = st.builds(
     # Right or wrong, it changes nothing but how many looks the store needs.
     to=st.sampled_from([None, "79160000001", "79160000002", "70000000000"]),
 )
+AWAY = st.dictionaries(
+    st.sampled_from(["viber", "sms"]), st.sampled_from([T0, T0 + 2_000, T0 + 20 * MINUTE])
+)
 EVENTS = st.one_of(
-    st.builds(events.Claimed, STEPS, st.sampled_from([None, None, None, "all"])),
+    st.builds(
+        events.Claimed,
+        st.integers(events.CURRENT, 1),
+        st.sampled_from([None, None, None, "all"]),
+        away=st.sampled_from([False, False, True]),
+    ),
     st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
     st.builds(events.Refused, STEPS, st.sampled_from([FAULT, Fault("7002", "NOBODY", True)])),
     st.builds(events.NotSent, STEPS, st.just(FAULT)),
@@ -39,21 +48,26 @@ EVENTS = st.one_of(
         STEPS,
         RECEIPTS,
     ),
-    st.just(events.TimerDue()),
+    st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
 LIVES = st.lists(st.tuples(EVENTS, WAITS), max_size=25)
 WORLDS = st.builds(
-    lambda charged_on, resend, route, ttl: World(
-        policy(caps=CAPS, charged_on=charged_on, resend_unknown=resend),
-        request(route=route, ttl_ms=ttl),
+    lambda charged_on, resend, when_away, category, route, ttl: World(
+        policy(caps=CAPS, charged_on=charged_on, resend_unknown=resend, when_away=when_away),
+        request(category=category, route=route, ttl_ms=ttl),
     ),
     st.sampled_from(["delivered", "sent"]),
     st.booleans(),
+    st.sampled_from(["skip", "wait", "hold"]),
+    st.sampled_from(["otp", "transactional", "marketing"]),
     st.sampled_from([None, "sms-only", "viber-only"]),
     st.sampled_from([None, 5_000, 3_600_000]),
 )
+TIMERS_MAX = (
+    3 * DAY // LOOK_UP_MAX_MS + 40
+)  # no more than look-ups at their longest delay, and some
 BACK = {StepStatus.QUEUED, StepStatus.RETRYING}
 
 
@@ -69,13 +83,24 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
             recovered = was == StepStatus.UNKNOWN and step.status == StepStatus.SENT
             again = was == StepStatus.RETRYING and step.status == StepStatus.QUEUED
             assert step.status >= was or went_back or recovered or again
+            assert_in_time(world, step)
         if effects.submit:
+            assert not getattr(event, "away", False), "nothing is sent to one that is away"
+            step = world.message.step
+            left_ms = timing.deadline_ms(world.message, step) - world.now_ms
+            assert 0 < left_ms <= step.wait_ms
             assert not finished
             assert delivered < 0
             assert world.now_ms < world.message.expires_ms
         if finished:
             assert world.message.finished
         check(world)
+
+
+def assert_in_time(world: World, step: Step) -> None:
+    """What a step used of its wait is bounded, and its clock never runs ahead of time."""
+    assert step.clock.used_ms >= 0
+    assert step.clock.since_ms <= world.now_ms
 
 
 def check(world: World) -> None:
@@ -112,12 +137,31 @@ def test_timers_alone_bring_every_message_to_its_end(
     world: World, life: list[tuple[events.Event, int]]
 ) -> None:
     live(world, life)
-    for _ in range(40):
+    for _ in range(TIMERS_MAX):
         if not world.message.due_ms:
             break
         world.timer()
     assert world.message.closed
     check(world)
+
+
+@given(WORLDS, LIVES, AWAY)
+@settings(max_examples=200)
+def test_a_step_whose_clock_runs_is_over_in_its_time(
+    world: World, life: list[tuple[events.Event, int]], away: dict[str, int]
+) -> None:
+    """Sent or not, refused, lost or put back, its provider away or up: its timers fire on time."""
+    first = world.message.steps[0]
+    end_ms = min(T0 + first.wait_ms, world.message.expires_ms) + first.grace_ms + SENDING_LIMIT_MS
+    for event, wait_ms in life:
+        until_ms = world.now_ms + wait_ms
+        while 0 < world.message.due_ms <= until_ms:
+            world.timer(away)
+        world.now_ms = until_ms
+        world.happen(event)
+        runs = world.message.category != "marketing" and not first.clock.used_ms
+        ended = first.status >= StepStatus.SKIPPED or first.done_ms
+        assert ended or not runs or world.now_ms <= end_ms
 
 
 @given(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dispatch.worker.fair_share import OWED_MAX, divide
+from gateway.dispatch.worker.fair_share import OWED_MAX, divide, least_urgent
 from gateway.settings.tables import FLOOR_PERCENT_MAX
 
 waiting = st.tuples(*[st.integers(0, 200)] * 3)
@@ -69,3 +69,10 @@ def test_a_lane_that_had_nothing_is_owed_nothing() -> None:
 def test_an_otp_never_waits_behind_a_full_batch_of_marketing() -> None:
     assert divide(100, (1, 0, 1_000), 10).counts == (1, 0, 99)
     assert divide(1, (1, 0, 1_000), 10).counts == (1, 0, 0)
+
+
+def test_a_probe_is_no_otp_while_something_else_waits() -> None:
+    assert least_urgent((5, 5, 5)) == (0, 0, 1)
+    assert least_urgent((5, 5, 0)) == (0, 1, 0)
+    assert least_urgent((5, 0, 0)) == (1, 0, 0)
+    assert least_urgent((0, 0, 0)) == (0, 0, 0)

@@ -13,15 +13,26 @@ from gateway.backoff import Backoff
 from gateway.core import events as ev
 from gateway.core.channels import Button, ViberContent
 from gateway.core.records.message import Content, content_with
-from gateway.dispatch.pauses import PAUSE_MAX_MS, PAUSE_MIN_MS, next_delay_ms
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
-from gateway.dispatch.worker.breaker import Breaker
+from gateway.dispatch.worker.breaker import FAILURES_IN_A_ROW, WINDOW_S, Breaker, OutageRule
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, submission_of
 from gateway.dispatch.worker.send import read_fault, read_outcomes
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.apply import LaneEntry
-from gateway.store.pauses import Pause
+from gateway.store.pauses import (
+    ACCOUNT,
+    DELAY_MS_MAX,
+    DELAY_MS_MIN,
+    OUTAGE,
+    OUTAGE_MS_MAX,
+    OUTAGE_MS_MIN,
+    Pause,
+    Trouble,
+    begun,
+    next_delay_ms,
+    outranks,
+)
 from providers.contract import (
     AccountFault,
     BadRequest,
@@ -127,9 +138,75 @@ def test_a_provider_is_left_alone_as_long_as_it_wishes_within_reason() -> None:
 
 def test_a_pause_doubles_and_is_bounded() -> None:
     pause = Pause("E402", "", since=1_000, until=6_000)
-    assert next_delay_ms(pause, 1_500) == PAUSE_MIN_MS
+    assert next_delay_ms(pause, 1_500) == DELAY_MS_MIN
     assert next_delay_ms(pause, 31_000) == 30_000
-    assert next_delay_ms(pause, 10**9) == PAUSE_MAX_MS
+    assert next_delay_ms(pause, 10**9) == DELAY_MS_MAX
+    outage = Pause("http_503", "", since=1_000, until=2_000, kind=OUTAGE)
+    assert next_delay_ms(outage, 1_500) == OUTAGE_MS_MIN
+    assert next_delay_ms(outage, 9_000) == 8_000
+    assert next_delay_ms(outage, 10**9) == OUTAGE_MS_MAX
+
+
+def test_failures_in_a_row_are_an_outage_however_slowly_they_come() -> None:
+    rule = OutageRule()
+    times = [60.0 * n for n in range(FAILURES_IN_A_ROW)]
+    went = [rule.failed(True, began=at, now=at + 1, since=-1.0) for at in times]
+    assert went == [False] * (FAILURES_IN_A_ROW - 1) + [True]
+
+
+def test_a_request_that_goes_well_ends_the_row() -> None:
+    rule = OutageRule()
+    for n in range(100):
+        bad = n % FAILURES_IN_A_ROW != 0
+        assert not rule.failed(bad, began=60.0 * n, now=60.0 * n, since=-1.0)
+
+
+@pytest.mark.parametrize(("requests", "out"), [(b.REQUESTS_MIN, True), (18, False)])
+def test_half_of_enough_requests_failing_is_an_outage(requests: int, out: bool) -> None:
+    rule = OutageRule()
+    step = WINDOW_S / 2 / requests
+    went = [
+        rule.failed(n % 2 == 1, began=n * step, now=n * step, since=-1.0) for n in range(requests)
+    ]
+    assert went == [False] * (requests - 1) + [out]
+
+
+def test_fewer_than_half_or_what_lies_too_far_back_is_no_outage() -> None:
+    rule = OutageRule()
+    for n in range(300):  # a third, ten a second
+        assert not rule.failed(n % 3 == 0, began=n / 10, now=n / 10, since=-1.0)
+    sparse = OutageRule()
+    for n in range(300):  # half, one a second
+        assert not sparse.failed(n % 2 == 0, began=float(n), now=float(n), since=-1.0)
+
+
+def test_what_began_before_a_pause_began_or_ended_says_nothing_after_it() -> None:
+    rule = OutageRule()
+    for n in range(FAILURES_IN_A_ROW - 1):
+        assert not rule.failed(True, began=n, now=n, since=-1.0)
+    for _ in range(50):
+        assert not rule.failed(True, began=9.0, now=20.0, since=10.0)
+    for _ in range(FAILURES_IN_A_ROW - 1):
+        assert not rule.failed(True, began=11.0, now=21.0, since=10.0)
+    assert rule.failed(True, began=11.0, now=21.0, since=10.0)
+
+
+def test_a_wish_to_be_left_alone_with_a_failure_is_an_outage_for_as_long() -> None:
+    result = read_fault(claimed(2), Unknown("http_503", "Maintenance.", retry_after_ms=90_000))
+    assert result.trouble == Trouble(OUTAGE, "http_503", "Maintenance.", 90_000)
+    assert begun(result.trouble, T0).until == T0 + 90_000
+    endless = read_fault(claimed(2), Unknown("http_503", "", retry_after_ms=10**9)).trouble
+    assert endless is not None
+    assert endless.rest_ms == b.RETRY_AFTER_MAX_S * 1_000
+    assert read_fault(claimed(2), Unknown("http_503", "")).trouble is None
+
+
+def test_an_account_fault_takes_the_place_of_an_outage_and_not_the_other_way_round() -> None:
+    account, outage = Trouble(ACCOUNT, "E402", ""), Trouble(OUTAGE, "http_503", "")
+    assert outranks(account, begun(outage, T0))
+    assert not outranks(outage, begun(account, T0))
+    assert not outranks(account, begun(account, T0))
+    assert not outranks(account, Pause("held", "", T0, T0, kind="of a newer version"))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +257,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         ev.LostAnswer(0),
     ]
     assert result.provider_ids == [("P", f"{ID}.0")]
-    assert result.account == ("51", "no_credit")
+    assert result.trouble == Trouble(ACCOUNT, "51", "no_credit")
     assert result.halt
     # What a provider took is true whoever claimed it since; the rest is of this claim alone.
     assert [item.claimed_ms for item in result.items] == [None, 1, 1, 1]

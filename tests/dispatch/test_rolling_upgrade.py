@@ -86,7 +86,7 @@ async def test_timers_and_receipts_of_newer_messages_wait_and_those_behind_them_
         (own,) = await w.admit()
         kept = await renew(w.redis, *(KEYS.message(id_) for id_ in newer))
         w.go_ahead(4 * 86_400_000)
-        await timers.fire(w.deps(), 0, lambda _: None)
+        await timers.fire(w.deps(), 0, lambda _: None, {})
         assert await w.status(own) == "expired"
         assert not await due(w, own)
         assert [await due(w, id_) for id_ in newer] == [True] * 3

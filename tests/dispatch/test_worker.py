@@ -241,7 +241,7 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             pause = msgspec.json.decode(value)
             assert (pause["code"], pause["detail"]) == ("E402", "No credit.")
             assert pause["until"] - pause["since"] == 5_000
-            assert deps.metrics.paused.labels("viber")._value.get() == 1
+            assert deps.metrics.paused.labels("viber", "account")._value.get() == 1
             w.go_ahead(5_000)
             await w.until_true(lambda: len(w.viber.batches) == 2)
             assert len(w.viber.batches[1]) == 1, "a probe is one message"
@@ -249,7 +249,7 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             w.go_ahead(11_000)
             await w.until(ids, "sent", "planned")
             assert await w.redis.call([("HLEN", k.PAUSED)]) == [0]
-            assert deps.metrics.paused.labels("viber")._value.get() == 0
+            assert deps.metrics.paused.labels("viber", "account")._value.get() == 0
             # The other provider was not touched.
             (sms,) = await w.admit(route="sms-only")
             await w.until([sms], "sent")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.core import events as ev
+from gateway.core.rejections import STREAK
 from gateway.ingress.api import callbacks
 from gateway.redis.errors import CommandRefused
 from gateway.store import reads
@@ -201,3 +202,21 @@ async def test_a_receipt_that_the_store_refused_is_not_answered_as_durable(
     assert answer.status == 500, "the provider must repeat it"
     again = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert again.json["applied"] == 1
+
+
+@with_ingress()
+async def test_receipts_that_all_reject_the_sender_pause_the_provider(world: World) -> None:
+    ids = [await sent(world, to=f"+7916000{n:04}") for n in range(STREAK)]
+    shape = report(*(f"{id_}.0" for id_ in ids), price=0)
+    for item in shape["results"]:
+        item["status"] = {"groupId": 5, "groupName": "REJECTED", "id": 13, "name": "SENDER"}
+    answer = await world.call("POST", "/v1/callbacks/sms", shape, BASIC, key="")
+    assert answer.json == {"applied": STREAK, "parked": 0, "faults": 0}
+    (paused,) = (await world.call("GET", "/readyz", key="")).json["paused"]
+    assert (paused["provider"], paused["kind"], paused["code"]) == ("sms", "rejections", "13")
+    metrics = (await world.call("GET", "/metrics", key="")).body.decode()
+    (counted,) = (
+        line for line in metrics.splitlines() if line.startswith("kaskad_ingress_pauses_total{")
+    )
+    assert 'provider="sms"' in counted
+    assert counted.endswith(" 1.0")

@@ -181,6 +181,7 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
     sms, viber = answer.json["paused"]
     assert sms == pause | {
         "provider": "sms",
+        "kind": "account",
         "since": "2026-11-18T11:06:40.000Z",
         "until": "2026-11-18T11:06:45.000Z",
     }

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.contract import Button, Fault, Receipt, Refused, Submitted, Unknown
+from providers.contract import (
+    About,
+    BadRequest,
+    Button,
+    Fault,
+    Receipt,
+    Refused,
+    Submitted,
+    Unknown,
+)
 from providers.http import json_text
 from providers.http.replies import retry_after_ms
 from providers.infobip.reports import read_envelope, read_reports
@@ -142,21 +151,64 @@ def test_statuses_that_mean_accepted(group: int, status_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "status_id", "permanent", "account"),
+    ("group", "status_id", "permanent", "account", "about"),
     [
-        *((2, i, True, False) for i in (4, 9, 31)),
-        *((4, i, True, False) for i in (15, 29, 87)),
-        *((5, i, True, False) for i in (6, 8, 10, 11, 13, 14, 18, 19, 24, 25, 51, 52, 87, 100)),
-        *((5, i, False, False) for i in (20, 21)),
-        *((5, i, False, True) for i in (12, 17)),
+        *((2, i, True, False, "person") for i in (4, 9, 31)),
+        *((4, i, True, False, "person") for i in (15, 29, 87)),
+        *((5, i, True, False, "person") for i in (8, 10, 14, 51, 52, 87)),
+        *((5, i, True, False, "message") for i in (24, 25)),
+        *((5, i, True, False, "account") for i in (6, 11, 13, 18, 19, 100, 12345)),
+        (5, 20, False, False, "person"),
+        (5, 21, False, False, "account"),
+        *((5, i, False, True, "account") for i in (12, 17)),
     ],
 )
 def test_statuses_that_mean_refused(
-    group: int, status_id: int, permanent: bool, account: bool
+    group: int, status_id: int, permanent: bool, account: bool, about: About
 ) -> None:
+    """One that nobody knows speaks of the account: nearly all cannot get it for the persons."""
     assert outcome(group, status_id) == Refused(
-        "m", Fault(str(status_id), "SOME_NAME", permanent), account=account
+        "m", Fault(str(status_id), "SOME_NAME", permanent), account, about
     )
+
+
+@pytest.mark.parametrize(
+    ("group", "status_id", "error", "about"),
+    [
+        (2, 9, None, "person"),
+        (2, 9, 7002, "person"),
+        (2, 9, 99_999, "person"),
+        (2, 9, 7011, "account"),
+        (2, 9, 355, "message"),
+        (5, 13, None, "account"),
+        (5, 13, 7003, "person"),
+        (5, 6, 99_999, "account"),
+        (5, 14, 368, "person"),
+        (4, 15, None, "person"),
+    ],
+)
+def test_whom_a_failure_speaks_of(
+    group: int, status_id: int, error: int | None, about: About
+) -> None:
+    item: dict[str, object] = {"messageId": "m", "status": status(group, status_id)}
+    if error is not None:
+        item["error"] = {"id": error, "name": "EC", "permanent": True}
+    (receipt,) = SMS.receipts(json.dumps({"results": [item]}).encode(), "").receipts
+    assert receipt.about == about
+
+
+@pytest.mark.parametrize(
+    ("violated", "about"),
+    [("messages[0].sender", "account"), ("messages[0].content.text", "message"), (None, "message")],
+)
+def test_a_request_refused_for_its_sender_speaks_of_the_account(
+    violated: str | None, about: About
+) -> None:
+    violations = [{"property": violated, "violation": "is unknown"}] if violated else []
+    body = {"errorCode": "E400", "description": "Bad.", "violations": violations}
+    with pytest.raises(BadRequest) as caught:
+        SMS.outcomes([submission("m")], reply(400, json.dumps(body).encode()))
+    assert caught.value.about == about
 
 
 def test_a_status_of_no_known_group_leaves_the_message_unknown() -> None:

@@ -32,6 +32,11 @@ def test_the_policy_holds_every_route_category_provider_and_cap(settings: Settin
         ("infobip-sms", 86_400_000, 10_000),
     ]
     assert policy.categories["otp"].ttl_ms == 300_000
+    assert {name: rule.when_away for name, rule in policy.categories.items()} == {
+        "otp": "skip",
+        "transactional": "wait",
+        "marketing": "hold",
+    }
     assert policy.categories["marketing"].route == "viber-then-sms"
     assert policy.providers["infobip-viber"].channel == "viber"
     assert policy.providers["infobip-viber"].can_look_up

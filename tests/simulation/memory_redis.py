@@ -180,12 +180,18 @@ class MemoryRedis(StreamCommands):
     def do_hgetall(self, key: bytes) -> Value:
         return [part for pair in (self.value(key) or {}).items() for part in pair]
 
+    def do_hkeys(self, key: bytes) -> Value:
+        return list(self.value(key) or ())
+
     def do_hset(self, key: bytes, *pairs: bytes) -> Value:
         made = self.make(key, dict)
         before = len(made)
         made.update(zip(pairs[::2], pairs[1::2], strict=True))
         self.touch(key)
         return len(made) - before
+
+    def do_hsetnx(self, key: bytes, field: bytes, value: bytes) -> Value:
+        return 0 if field in (self.value(key) or {}) else self.do_hset(key, field, value)
 
     def do_hdel(self, key: bytes, *fields: bytes) -> Value:
         found = self.value(key) or {}

@@ -80,6 +80,17 @@ class StreamCommands:
         found = [entry(stream, id_) for id_ in stream.entries if low <= id_ <= high]
         return found[: int(count[1])] if count else found
 
+    def do_xrevrange(self, key: bytes, last: bytes, first: bytes, *count: bytes) -> Value:
+        found = self.do_xrange(key, first, last)[::-1]
+        return found[: int(count[1])] if count else found
+
+    def do_xtrim(self, key: bytes, _minid: bytes, first: bytes) -> Value:
+        stream: Stream = self.value(key) or Stream()
+        gone = [id_ for id_ in stream.entries if id_ < read_id(first)]
+        for id_ in gone:
+            del stream.entries[id_]
+        return len(gone)
+
     def do_xread(self, *args: bytes) -> Value:
         """Never blocks: the Redis client waits."""
         at = args.index(b"STREAMS") + 1

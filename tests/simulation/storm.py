@@ -49,7 +49,8 @@ STILL_MAX_S = 14.0  # a process stands still for so long at most
 MISHAPS_MAX = 15  # of one dispatcher, or a deadly world never gets anything done
 CALLBACK_DELAYS_S = (1.0, 5.0, 30.0, 300.0)
 TRACE_MAX = 4_000
-FREE_STEPS = 60_000  # calls to Redis of one run; a world that needs more goes in circles
+# Calls to Redis of one run (a lost answer is asked about for a day); with more it goes in circles.
+FREE_STEPS = 120_000
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

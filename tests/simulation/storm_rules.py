@@ -16,12 +16,21 @@ from gateway.core.records.person import Person, claim_codec, unpack_person
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.writes import add_up
+from tests.simulation.memory_streams import Stream
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_limiter import most_in_a_second
+from tests.worlds.key_table import fault_of, row_of
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
 
+KINDS_IN_MEMORY: dict[str, tuple[type, ...]] = {
+    "string": (bytes,),
+    "hash": (dict,),
+    "set": (dict,),
+    "zset": (dict,),
+    "stream": (Stream,),
+}
 NEVER = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.SENDING, StepStatus.SENT))
 
 
@@ -32,6 +41,7 @@ def judge(storm: Storm) -> None:
     the_ledger_is_the_bill(storm, messages)
     claims_and_slots_are_those_of_messages(storm, messages)
     nothing_is_left(storm)
+    every_key_is_in_the_table(storm)
     the_rate_was_kept(storm)
 
 
@@ -130,6 +140,23 @@ def nothing_is_left(storm: Storm) -> None:
             assert not stream.entries, f"{key!r} holds {stream.entries}"
             pending = {i: p for g in stream.groups.values() for i, p in g.pending.items()}
             assert not pending, f"{key!r} has {pending} pending"
+
+
+def every_key_is_in_the_table(storm: Storm) -> None:
+    """After days: each key has the type and the end that `gateway.store.keys` gives it."""
+    server = storm.server
+    faults = []
+    for key in server.names():
+        row = row_of(key.decode())
+        kind = row.kind if row is not None else ""
+        made = KINDS_IN_MEMORY.get(kind, ())
+        kept = kind if isinstance(server.data[key], made) else type(server.data[key]).__name__
+        lapses = key in server._expires
+        if (fault := fault_of(key.decode(), kept, lapses=lapses)) is not None:
+            faults.append(fault)
+        if b"}m:" in key and not lapses:
+            faults.append(f"{key!r} is final and never lapses")
+    assert not faults, faults
 
 
 def the_rate_was_kept(storm: Storm) -> None:

@@ -17,6 +17,8 @@ def test_a_pause_is_read_as_it_was_written_until_it_is_deleted(redis_url: str) -
             pause = Pause("E402", "No credit.", 1_000, 6_000)
             await pauses.write(redis, "viber", pause)
             assert await pauses.read(redis) == {"viber": pause}
+            assert not await pauses.write_first(redis, "viber", Pause("E403", "", 2_000, 7_000))
+            assert await pauses.read(redis) == {"viber": pause}
             await pauses.delete(redis, "viber")
             await pauses.delete(redis, "viber")
             assert await pauses.read(redis) == {}
@@ -30,5 +32,19 @@ def test_a_value_that_cannot_be_read_is_a_pause_whose_time_is_over(redis_url: st
             await redis.call([("HSET", k.PAUSED, "viber", b'{"reason": 7}')])
             (pause,) = (await pauses.read(redis)).values()
             assert (pause.code, pause.until) == ("unknown", 0)
+
+    trio.run(main)
+
+
+def test_a_pause_of_a_version_without_kinds_is_an_account_fault_and_unknown_fields_are_ignored(
+    redis_url: str,
+) -> None:
+    async def main() -> None:
+        async with open_client(redis_url) as redis:
+            old = b'{"code": "E402", "detail": "", "since": 1, "until": 2, "later": [1]}'
+            await redis.call([("HSET", k.PAUSED, "viber", old)])
+            assert await pauses.read(redis) == {
+                "viber": Pause("E402", "", 1, 2, kind=pauses.ACCOUNT)
+            }
 
     trio.run(main)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import structlog.testing
 import trio
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -130,7 +131,8 @@ def test_damage_to_one_never_changes_what_becomes_of_the_others(
         del became[victim]
         assert became == ["delivered applied accepted replayed accepted"] * 5
 
-    trio.run(main)
+    with structlog.testing.capture_logs():  # a hundred tracebacks are slow to print
+        trio.run(main)
 
 
 @under_trio

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects
-from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
+from gateway.core.policy import (
+    WHEN_AWAY_DEFAULT,
+    CategoryRule,
+    Policy,
+    ProviderRule,
+    RouteStep,
+    WhenAway,
+)
 from gateway.core.prices import Price
 from gateway.core.records.entries import Post, StatusChange
 from gateway.core.records.message import Content, Message, StepStatus
@@ -26,6 +34,7 @@ TTL_MS: dict[Category, int] = {
     "transactional": 3 * DAY,
     "marketing": 3 * DAY,
 }
+NOBODY: Mapping[str, int] = {}
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
@@ -37,16 +46,28 @@ def policy(
     caps: tuple[Cap, ...] = (),
     steps: tuple[RouteStep, ...] | None = None,
     resend_unknown: bool = False,
+    when_away: WhenAway | None = None,
     **provider: Any,
 ) -> Policy:
     steps = steps or (
         RouteStep(("viber",), 15 * MINUTE, 10_000),
         RouteStep(("sms",), 24 * 60 * MINUTE, 10_000),
     )
+    fast = (
+        RouteStep(("viber",), MINUTE, 5_000),
+        RouteStep(("sms",), 5 * MINUTE, 10_000),
+    )
     return Policy(
-        routes={"viber-then-sms": steps, "sms-only": steps[-1:], "viber-only": steps[:1]},
+        routes={
+            "viber-then-sms": steps,
+            "sms-only": steps[-1:],
+            "viber-only": steps[:1],
+            "fast": fast,
+        },
         categories={
-            category: CategoryRule("viber-then-sms", ttl, resend_unknown)
+            category: CategoryRule(
+                "viber-then-sms", ttl, resend_unknown, when_away or WHEN_AWAY_DEFAULT[category]
+            )
             for category, ttl in TTL_MS.items()
         },
         providers={
@@ -95,7 +116,10 @@ class World:
         self.lane = decision.lane
 
     def happen(self, event: events.Event) -> Effects:
-        effects = cascade.advance(self.message, event, [self.person], self.policy, self.now_ms)
+        """The person is there only where the decision says that it needs it."""
+        needed = cascade.needs_people(self.message, event, self.policy, self.now_ms)
+        people = [self.person] if needed else []
+        effects = cascade.advance(self.message, event, people, self.policy, self.now_ms)
         self.posts += effects.posts
         self.status_changes += effects.status_changes
         if effects.submit:
@@ -120,11 +144,11 @@ class World:
         provider = self.message.steps[index].candidate.provider
         return self.happen(events.Reported(index, receipt, provider))
 
-    def timer(self) -> Effects:
-        """Moves time to the message's timer and lets it fire."""
+    def timer(self, away: Mapping[str, int] = NOBODY) -> Effects:
+        """Moves time to the message's timer and lets it fire; `away`: providers, and since when."""
         assert self.message.due_ms, "no timer is running"
         self.now_ms = max(self.now_ms, self.message.due_ms)
-        return self.happen(events.TimerDue())
+        return self.happen(events.TimerDue(away))
 
     def sums(self, measure_of: str | None = None) -> Counter[str]:
         """What was booked, over all posts or those of one channel."""

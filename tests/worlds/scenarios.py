@@ -5,6 +5,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     event | statuses of the steps | what else holds
 
     claimed 0                    a dispatcher takes the step from its lane
+    claimed 0 away               ... whose provider is away
     accepted 0 again             the provider takes it; `again`: it had the reference before
     refused 0 for-good           or `for-now`
     not-sent 0                   the connection failed
@@ -13,14 +14,16 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     not-known 0                  asked, the provider does not know it
     report 0 delivered cost=0.5  a receipt; of step 1: `report 1`
     timer                        time goes on to the message's timer, which fires
+    timer viber=2m               ... while a provider is away, since that moment
     cancelled                    the app cancels
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
     wait 16m                     time goes on, and nothing happens
 
 What else holds is said in words with a semicolon between: `message sent`, `reason ttl`, `closed`,
-`open`, `held`, `free`, `lane sms`, `due 15m10s` (from the first moment), `look-up`, `submitted 1`
-(sends so far), `first-delivery 0` (the step), `fault 0 7002` (also why it was skipped), `attempt 0
-lost=1`, and any measure with the sum that is booked, over all channels (`billed 9000`) or of one
+`open`, `held`, `free`, `lane sms`, `due 15m10s` (from the first moment), `due-within 1s 2s`,
+`look-up`, `submitted 1` (sends so far), `first-delivery 0` (the step), `fault 0 7002` (also why it
+was skipped), `attempt 0 lost=1`, `slot viber 0s` (the person's only one: its channel and when it
+was taken), and any measure with the sum that is booked, over all channels (`billed 9000`) or of one
 (`viber undelivered 1`).
 """
 
@@ -39,7 +42,8 @@ from gateway.core.channels import CHANNELS
 from gateway.core.effects import MEASURES, Effects
 from gateway.core.records.message import MessageStatus
 from providers.contract import Fault
-from tests.worlds.cascade_world import T0, World, policy, request
+from ratelimit.caps import Cap
+from tests.worlds.cascade_world import DAY, T0, World, policy, request
 
 FAULTS = {
     "for-now": Fault("20", "REJECTED_FLOODING_FILTER", False),
@@ -47,7 +51,7 @@ FAULTS = {
 }
 NO_CONNECTION = Fault("connect", "connection refused", False)
 EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
-    "claimed": lambda step, _: events.Claimed(step),
+    "claimed": lambda step, said: events.Claimed(step, away="away" in said),
     "opted-out": lambda step, said: events.Claimed(step, "all" if "all" in said else "marketing"),
     "accepted": lambda step, said: events.Accepted(step, again="again" in said),
     "refused": lambda step, said: events.Refused(step, FAULTS[said[0]]),
@@ -61,6 +65,8 @@ POLICY_TERMS: dict[str, Callable[[str], Any]] = {
     "attempts_max": int,
     "charged_on": str,
     "resend_unknown": lambda text: text == "yes",
+    "when_away": str,
+    "caps": lambda _: (Cap("day", 2, DAY, "1d", "marketing", None),),
     "can_look_up": lambda text: text == "yes",
 }
 
@@ -127,7 +133,8 @@ def happen(world: World, words: list[str]) -> Effects:
         world.now_ms += milliseconds(rest[0])
         return Effects()
     if verb == "timer":
-        return world.timer()
+        away = (one.split("=") for one in rest)
+        return world.timer({name: T0 + milliseconds(since) for name, since in away})
     if verb == "cancelled":
         return world.happen(events.Cancelled())
     step, more = int(rest[0]), rest[1:]
@@ -170,17 +177,24 @@ def _attempt(world: World, index: int, said: list[str]) -> bool:
 
 HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
     "message": lambda w, _, said: MessageStatus(w.message.status).name.lower() == said[0],
-    "reason": lambda w, _, said: w.message.reason == said[0],
+    "reason": lambda w, _, said: w.message.reason == " ".join(said),
     "closed": lambda w, _, __: w.message.closed,
     "open": lambda w, _, __: not w.message.closed,
     "held": lambda w, _, __: w.held(),
     "free": lambda w, _, __: not w.held(),
     "lane": lambda w, _, said: w.lane is not None and w.lane[0] == said[0],
     "due": lambda w, _, said: w.message.due_ms == T0 + milliseconds(said[0]),
+    "due-within": lambda w, _, said: (
+        milliseconds(said[0]) <= w.message.due_ms - T0 <= milliseconds(said[1])
+    ),
     "look-up": lambda _, effects, __: effects.look_up,
     "refused": lambda _, effects, said: effects.refused == said[0],
     "submitted": lambda w, _, said: len(w.submitted) == int(said[0]),
     "first-delivery": lambda w, _, said: w.message.delivered_step == int(said[0]),
     "fault": lambda w, _, said: _fault(w, int(said[0])) == said[1],
+    "slot": lambda w, _, said: (
+        [(slot.channel, slot.at_ms) for slot in w.person.slots]
+        == [(said[0], T0 + milliseconds(said[1]))]
+    ),
     "attempt": lambda w, _, said: _attempt(w, int(said[0]), said[1:]),
 }

@@ -11,6 +11,8 @@ The shape of it:
       |  ^                | | |                 +--receipt or timer--> EXPIRED, UNDELIVERED: next
       |  |                | | +--lost answer--> UNKNOWN --look-up--> SENT or QUEUED; or timer: next
       |  +-- RETRYING <---+ +--refused for good--> REJECTED: next
+      |  +-- RETRYING <--- its provider is away and there is no other step; else SKIPPED: next
+      +--its time is over, as in RETRYING--> EXPIRED: next
       +--too late, cancelled, opted out--> SKIPPED, and the message is finished
 
 What holds whatever happens, in whatever order (tests/core/test_cascade_properties.py):
@@ -18,8 +20,8 @@ What holds whatever happens, in whatever order (tests/core/test_cascade_properti
   - a step's status only moves up in rank, so repeated and reordered receipts change nothing; the
     one way back is from SENDING or UNKNOWN to QUEUED, and only where the provider is known not to
     have the step, or policy prefers to send again;
-  - no step starts once a step has what it waits for, after `expires_ms`, or once the message is
-    finished;
+  - no step starts once a step has what it waits for, after its own time or `expires_ms`, or once
+    the message is finished;
   - the app is billed at most once, at the first delivery; an attempt's charge is booked once and
     only corrected by a receipt's price, and the corrections do not depend on the order of receipts;
   - a claim and a slot are held exactly while the message is live or delivered, or one of its steps

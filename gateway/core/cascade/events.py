@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from gateway.core import events as ev
-from gateway.core import settlement
+from gateway.core import settlement, timing
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
 from gateway.core.policy import NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
@@ -53,7 +53,7 @@ def advance(
         case ev.NotKnown():
             _not_known(change, event.step)
         case ev.TimerDue():
-            _timer_due(change)
+            _timer_due(change, event)
         case ev.Cancelled():
             _cancelled(change)
         case _:
@@ -79,7 +79,8 @@ def needs_people(
         case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
             return False
         case ev.Claimed():
-            return event.opt_out is not None or now_ms >= message.expires_ms
+            over = timing.is_over(message, message.step, now_ms)
+            return event.opt_out is not None or event.away or over
         case ev.PutBack():
             return message.finished
         case ev.Reported():
@@ -90,7 +91,8 @@ def needs_people(
 
 def _claimed(change: Change, claim: ev.Claimed) -> None:
     message = change.message
-    step = change.current(message.current if claim.step == ev.CURRENT else claim.step)
+    index = message.current if claim.step == ev.CURRENT else claim.step
+    step = change.current(index)
     if step is None or step.status != StepStatus.QUEUED or message.finished:
         return
     if claim.provider not in (None, step.provider):
@@ -101,9 +103,16 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     if opted_out:
         change.end(MessageStatus.SUPPRESSED, "opted_out")
         return
-    if change.now_ms >= message.expires_ms:
-        change.end(MessageStatus.EXPIRED, "ttl")
+    if not change.in_time():
+        change.expire(away=claim.away)
         return
+    if claim.away:
+        change.pass_over(index, step)
+        return
+    if timing.is_over(message, step, change.now_ms):
+        change.give_up(index, step, away=False)
+        return
+    change.start_clock(step)
     change.effects.changed = True
     change.effects.submit = True
     step.status = StepStatus.SENDING
@@ -150,7 +159,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         change.fail(refused.step, step, attempt, StepStatus.REJECTED)
     else:
         attempt.series += 1
-        change.retry_later(step, attempt)
+        change.retry_later(step, attempt, attempt.refusals)
 
 
 def _not_sent(change: Change, not_sent: ev.NotSent) -> None:
@@ -159,11 +168,10 @@ def _not_sent(change: Change, not_sent: ev.NotSent) -> None:
         return
     attempt.fault = not_sent.fault
     attempt.unreachable += 1
-    over = change.now_ms >= attempt.first_claimed_ms + step.wait_ms
-    if over or change.stopped(not_sent.step):
+    if change.stopped(not_sent.step):
         change.fail(not_sent.step, step, attempt, StepStatus.UNDELIVERED)
     else:
-        change.retry_later(step, attempt)
+        change.retry_later(step, attempt, attempt.unreachable)
 
 
 def _put_back(change: Change, put_back: ev.PutBack) -> None:
@@ -199,7 +207,8 @@ def _not_known(change: Change, index: int) -> None:
     if step is None or attempt is None or step.status != StepStatus.UNKNOWN:
         return
     asked_enough = attempt.look_ups >= NOT_FOUND_MIN
-    if asked_enough and change.in_time() and _may_send_again(change, index, step, attempt):
+    in_time = change.now_ms < timing.deadline_ms(change.message, step)
+    if asked_enough and in_time and _may_send_again(change, index, step, attempt):
         change.enqueue(step)
 
 
@@ -239,7 +248,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.book(attempt, correction)
 
 
-def _timer_due(change: Change) -> None:
+def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     message = change.message
     if message.due_ms == 0 or change.now_ms < message.due_ms:
         return
@@ -249,10 +258,7 @@ def _timer_due(change: Change) -> None:
     change.effects.changed = True
     message.due_ms = 0
     if step.status == StepStatus.QUEUED or step.status == StepStatus.RETRYING:
-        if not change.in_time():
-            change.end(MessageStatus.EXPIRED, "ttl")
-        elif step.status == StepStatus.RETRYING:
-            change.enqueue(step)
+        _time_passed(change, index, step, timer.away.get(step.candidate.provider))
         return
     if attempt is None:
         return
@@ -271,6 +277,26 @@ def _timer_due(change: Change) -> None:
             change.next_step()  # it arrived, and what it waits for did not come
         case _:
             pass  # the step ended while its timer was on the way
+
+
+def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) -> None:
+    """The timer of a step that is not out at its provider; `away_ms` is since when that is away."""
+    message, now_ms = change.message, change.now_ms
+    away = away_ms is not None
+    if not change.in_time():
+        change.expire(away=away)
+    elif timing.is_stopped(message, step):
+        due_ms = timing.stopped_due_ms(message, step, change.policy, now_ms, away_ms)
+        if now_ms >= due_ms:
+            change.give_up(index, step, away=away)
+        else:
+            message.due_ms = due_ms
+    elif now_ms < (deadline_ms := timing.deadline_ms(message, step)):
+        change.enqueue(step)
+    elif away_ms is not None and away_ms < deadline_ms and change.when_away == "hold":
+        change.hold(step, away_ms)
+    else:
+        change.give_up(index, step, away=away)
 
 
 def _cancelled(change: Change) -> None:

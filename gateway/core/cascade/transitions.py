@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from gateway.core import settlement, timing
 from gateway.core.effects import Effects, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
-from gateway.core.policy import Policy
+from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.message import (
     ARRIVED,
     OPEN,
     REACHED,
     WAITING,
     Attempt,
+    Clock,
     Message,
     MessageStatus,
     Step,
@@ -26,6 +27,7 @@ from gateway.core.records.message import (
 from gateway.core.records.person import Person
 from gateway.core.settlement import Booking, Work
 from providers.contract import Fault, Receipt
+from ratelimit.caps import Full
 
 
 class Change:
@@ -63,6 +65,10 @@ class Change:
     def in_time(self) -> bool:
         return self.now_ms < self.message.expires_ms
 
+    @property
+    def when_away(self) -> WhenAway:
+        return self.policy.when_away(self.message.category)
+
     def stopped(self, index: int) -> bool:
         """Whether a step that is not out at its provider must not be tried again."""
         return self.message.finished or index != self.message.current
@@ -78,8 +84,7 @@ class Change:
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
         if still_open and step.done_ms == 0:
             step.status = StepStatus.SENT
-            patience = timing.patience_ms(message, step, self.now_ms)
-            self.set_timer(index, self.now_ms + patience + step.grace_ms)
+            self.set_timer(index, timing.end_ms(message, step))
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
             message.status = MessageStatus.SENT
             self._tell(step)
@@ -97,7 +102,7 @@ class Change:
             step.seen_ms = moment
         if before != StepStatus.DELIVERED:
             self._arrive(work, moment, price)
-        if step.status >= REACHED[step.until] and not message.finished:
+        if self.is_reached(step) and not message.finished:
             self.finish("delivered")
         if message.finished and not self.current_is_open():
             message.due_ms = 0
@@ -105,6 +110,10 @@ class Change:
             self.show(work.index, step, MessageStatus.DELIVERED)
         if status == StepStatus.SEEN:
             self.show(work.index, step, MessageStatus.SEEN)
+
+    def is_reached(self, step: Step) -> bool:
+        """Whether the step has what it waits for."""
+        return step.status >= REACHED[step.until]
 
     def _arrive(self, work: Work, moment: int, price: int | None) -> None:
         """Books the step's first sign of having arrived."""
@@ -114,7 +123,7 @@ class Change:
         booking = settlement.delivered(work, price, given_up=given_up)
         if message.delivered_step < 0:
             message.delivered_step = work.index
-            self.keep_people()
+            self.keep_people(came_first=not message.finished and self.is_reached(step))
         self.book(work.attempt, booking)
 
     def fail(
@@ -144,6 +153,29 @@ class Change:
         self.book(attempt, settlement.undelivered(self.work(index, step, attempt)))
         self.close_step(index)
 
+    def give_up(self, index: int, step: Step, *, away: bool) -> None:
+        """The time of a step is over that is not out at its provider. It says why it was not sent,
+        where no attempt does."""
+        if step.latest_fault is None:
+            code = "away" if away else "not_sent"
+            step.fault = Fault(code, code, False)
+        attempt = step.attempt or Attempt(step.chosen)
+        self.fail(index, step, attempt, StepStatus.EXPIRED)
+
+    def pass_over(self, index: int, step: Step) -> None:
+        """The provider is away: on to a later step at once, where the category wants that and one
+        can run. Else the step waits outside the lane, which nobody reads for long."""
+        if self.when_away == "skip" and any(
+            later.status == StepStatus.PLANNED and self._full(later) is None
+            for later in self.message.steps[index + 1 :]
+        ):
+            self.skip(step, "away")
+            self.close_step(index)
+            return
+        self.effects.changed = True
+        step.status = StepStatus.RETRYING
+        self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
+
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
         """The step does not start (again); `code` says why."""
         self.effects.changed = True
@@ -172,17 +204,11 @@ class Change:
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = full_cap(
-                self.persons,
-                self.policy,
-                message.category,
-                step.channel,
-                self.now_ms,
-                but=message.id,
-            )
+            full = self._full(step)
             message.current = index
             if full is None:
                 self.take_people()
+                step.clock = Clock(self.now_ms)
                 self.enqueue(step)
                 return
             capped = True
@@ -200,12 +226,31 @@ class Change:
         else:
             self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
 
-    def end(self, status: MessageStatus, reason: str) -> None:
+    def _full(self, step: Step) -> Full | None:
+        """The cap of the step's channel that one more would break."""
+        message = self.message
+        return full_cap(
+            self.persons,
+            self.policy,
+            message.category,
+            step.channel,
+            self.now_ms,
+            but=message.id,
+        )
+
+    def expire(self, *, away: bool) -> None:
+        """The message's time is over before its current step went out; the reason is what kept
+        it."""
+        fault = self.message.step.latest_fault
+        kept = "away" if away else "ttl"
+        self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
+
+    def end(self, status: MessageStatus, reason: str, *, skipped: str = "") -> None:
         """The message ends without a delivery. A step that is out may still be heard of: its timer
-        stays."""
+        stays. `skipped` is why those that wait are, where it is not the reason."""
         message = self.message
         self.effects.changed = True
-        self.finish(reason)
+        self.finish(skipped or reason)
         message.status = status
         message.reason = reason
         if not self.current_is_open():
@@ -248,24 +293,47 @@ class Change:
     def enqueue(self, step: Step) -> None:
         message = self.message
         self.effects.changed = True
+        if message.category == "marketing":
+            self.stop_clock(step, self.now_ms)
         step.status = StepStatus.QUEUED
         step.chosen = max(step.chosen, 0)
         self.effects.lane = (step.candidate.provider, message.category)
-        message.due_ms = message.expires_ms
+        message.due_ms = timing.queued_due_ms(message, step, self.policy)
 
-    def retry_later(self, step: Step, attempt: Attempt) -> None:
+    def hold(self, step: Step, away_ms: int) -> None:
+        """The time of a step is over whose provider is away since that moment: the step waits in
+        its lane, its clock stopped since then, until the provider is back or the message ends."""
+        # A millisecond at least is used, or the clock would seem to run.
+        self.stop_clock(step, max(away_ms, timing.began_ms(self.message, step) + 1))
+        if step.status == StepStatus.RETRYING:
+            self.enqueue(step)
+        else:
+            self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
+
+    def stop_clock(self, step: Step, at_ms: int) -> None:
+        """What the step used of its wait until that moment is kept."""
+        ran_ms = max(at_ms - timing.began_ms(self.message, step), 0)
+        step.clock = Clock(self.now_ms, step.clock.used_ms + ran_ms)
+
+    def start_clock(self, step: Step) -> None:
+        if timing.is_stopped(self.message, step):
+            step.clock = Clock(self.now_ms - step.clock.used_ms)
+
+    def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
+        """`failures`: how often it failed like this."""
         self.effects.changed = True
         step.status = StepStatus.RETRYING
         self.message.due_ms = timing.retry_due_ms(
-            self.message, step, attempt, self.policy, self.now_ms
+            self.message, step, attempt, self.policy, self.now_ms, failures
         )
 
     def wait_unknown(self, index: int, step: Step, attempt: Attempt) -> None:
         """Sets the timer of a step whose answer was lost."""
-        self.set_timer(index, timing.unknown_due_ms(step, attempt, self.policy, self.now_ms))
+        due_ms = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
+        self.set_timer(index, due_ms)
 
     def unknown_timer(self, index: int, step: Step, attempt: Attempt) -> None:
-        if self.now_ms >= timing.unknown_end_ms(step, attempt):
+        if self.now_ms >= timing.end_ms(self.message, step):
             self.fail(index, step, attempt, StepStatus.EXPIRED)
             return
         self.effects.look_up = True
@@ -285,8 +353,11 @@ class Change:
             take(self.persons, self.message, self.policy, self.now_ms)
             self.effects.people_changed = True
 
-    def keep_people(self) -> None:
-        if self.persons and keep(self.persons, self.message, self.policy, self.now_ms):
+    def keep_people(self, *, came_first: bool) -> None:
+        came_first = came_first and self.message.step.status in WAITING
+        if self.persons and keep(
+            self.persons, self.message, self.policy, self.now_ms, came_first=came_first
+        ):
             self.message.holds = True
             self.effects.people_changed = True
 

@@ -119,6 +119,17 @@ class Attempt(msgspec.Struct, omit_defaults=True):
         return self.claims - self.put_backs
 
 
+class Clock(msgspec.Struct, frozen=True, array_like=True):
+    """A step's time: since when it runs, or since when it is stopped; 0 is since the message was
+    accepted. `used_ms` is how much of the wait was used when it was stopped."""
+
+    since_ms: int
+    used_ms: int = 0
+
+
+ACCEPTED = Clock(0)
+
+
 class Step(msgspec.Struct, omit_defaults=True):
     """What it costs and how long it may take are fixed at acceptance, so a changed configuration or
     price list never changes a message that is under way."""
@@ -135,7 +146,8 @@ class Step(msgspec.Struct, omit_defaults=True):
     done_ms: int = field(name="d", default=0)  # set once the step ended, delivered or not
     delivered_ms: int = field(name="v", default=0)
     seen_ms: int = field(name="y", default=0)
-    fault: Fault | None = field(name="f", default=None)  # why it was skipped
+    fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
+    clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
 
     @property
@@ -176,7 +188,7 @@ class Step(msgspec.Struct, omit_defaults=True):
 
     @property
     def latest_fault(self) -> Fault | None:
-        """Why it was skipped, else what its latest attempt ran into."""
+        """Why it was skipped or never sent, else what its latest attempt ran into."""
         return self.fault or (self.attempts[-1].fault if self.attempts else None)
 
     def attempt_of(self, series: int) -> Attempt | None:

@@ -1,48 +1,64 @@
 """Asks a provider about steps whose answer was lost, and records what it says.
 
-A reference the provider knows becomes its receipt, one it does not know NotKnown. What is under way
-is bounded; beyond that, and when the provider cannot be asked, nothing happens here: the step's
-next timer asks again, and its last one gives up. Each shard's answers are recorded on their own:
-while a shard is unavailable, its answers wait and the provider is asked about others.
+A reference the provider knows becomes its receipt, one it does not know NotKnown. Questions go side
+by side, so that what an outage of minutes lost is known soon after it. While the provider is out,
+what is due waits here and is asked when it is back. What is under way is bounded; beyond that, and
+when a question fails, nothing happens here: the step's next timer asks again, and its last one
+gives up. Each shard's answers are recorded on their own: while a shard is unavailable, its answers
+wait and the provider is asked about others.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import islice
 
 import msgspec
 import structlog
 import trio
 
+from gateway.backoff import Backoff
 from gateway.core.events import NotKnown, Refused, Reported
 from gateway.core.ids import read_ref, shard_of_id, step_ref
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.pauses import Pauses
+from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.store.apply import Item
-from providers.contract import Fault, Provider, Receipt, SendFault
+from gateway.store.pauses import OUTAGE
+from providers.contract import Fault, NotSent, Provider, Receipt, SendFault, Throttled
 
 REFS_MAX = 100  # in one question
-UNDER_WAY_MAX = 10_000  # references that wait, are asked for, or whose answer is recorded
+QUESTIONS_MAX = 8  # to one provider at once: 1,000 references a second at 30 each and 200 ms
+UNDER_WAY_MAX = 50_000  # references that wait, are asked for, or whose answer is recorded
+REST_MIN_S, REST_MAX_S = 0.5, 30.0  # after a question that failed
+AWAY_LOOK_S = 0.25  # how soon the end of an outage is noticed
 
 _log = structlog.get_logger("dispatch")
 
 
 class LookUps:
-    def __init__(self, deps: DispatchDeps, provider: Provider) -> None:
+    def __init__(self, deps: DispatchDeps, provider: Provider, pauses: Pauses) -> None:
         self._deps = deps
         self._provider = provider
+        self._pauses = pauses
         self._name = provider.config.name
         self._line: dict[str, int] = {}  # reference: of which claim
         self._something = trio.Event()
+        self._asked = 0
         self._recording = 0
+        self._free = trio.Semaphore(min(QUESTIONS_MAX, provider.config.connections))
+        self._backoff = Backoff(REST_MIN_S, REST_MAX_S)
+        self._rest_until = -1.0
         self._retries = [deps.redis_retry("look-ups") for _ in range(deps.store.shards)]
 
     def add(self, message: Message) -> None:
         """Lines up the message's current step."""
         step = message.step
         ref = step_ref(message.id, message.current, step.series)
-        if len(self._line) + self._recording < UNDER_WAY_MAX:
+        under_way = len(self._line) + self._asked + self._recording
+        if ref in self._line or under_way < UNDER_WAY_MAX:
             self._line[ref] = step.claimed_ms
             self._something.set()
         else:
@@ -50,16 +66,39 @@ class LookUps:
 
     async def run(self) -> None:
         """Asks until cancelled."""
+        most = min(REFS_MAX, self._provider.look_up_max)
         async with trio.open_nursery() as nursery:
             while True:
                 await self._something.wait()
                 self._something = trio.Event()
                 while self._line:
-                    refs = list(self._line)[:REFS_MAX]
-                    answers = await self._ask({ref: self._line.pop(ref) for ref in refs})
-                    for shard, items in _by_shard(answers).items():
-                        self._recording += len(items)
-                        nursery.start_soon(self._record, shard, items)
+                    await self._free.acquire()
+                    if (rest_s := self._rest_s()) > 0.0:
+                        self._free.release()
+                        await trio.sleep(min(rest_s, AWAY_LOOK_S))
+                        continue
+                    refs = list(islice(self._line, most))
+                    claims = {ref: self._line.pop(ref) for ref in refs}
+                    nursery.start_soon(self._look_up, nursery, claims)
+
+    def _rest_s(self) -> float:
+        """How much longer nobody asks: the provider is out, or a question failed."""
+        rest_s = self._rest_until - trio.current_time()
+        pause = self._pauses.of(self._name)
+        if pause is not None and pause.kind == OUTAGE:
+            rest_s = max(rest_s, (pause.until - self._deps.clock()) / 1000)
+        return rest_s
+
+    async def _look_up(self, nursery: trio.Nursery, claims: dict[str, int]) -> None:
+        self._asked += len(claims)
+        try:
+            answers = await self._ask(claims)
+        finally:
+            self._asked -= len(claims)
+            self._free.release()
+        for shard, items in _by_shard(answers).items():
+            self._recording += len(items)
+            nursery.start_soon(self._record, shard, items)
 
     async def _record(self, shard: int, items: list[Item]) -> None:
         try:
@@ -77,14 +116,13 @@ class LookUps:
             with trio.fail_after(requests * self._provider.config.timeout_ms / 1000 + 1.0):
                 receipts = await self._provider.look_up(refs)
         except (SendFault, trio.TooSlowError) as fault:
-            code = fault.code if isinstance(fault, SendFault) else "deadline"
-            _log.warning("look-up failed", provider=self._name, n=len(refs), fault=code)
-            self._deps.metrics.look_ups.labels(self._name, "failed").inc(len(refs))
+            self._failed(claims, fault)
             return []
         except Exception:
             # A bug in an adapter; the messages wait for their next timer.
             _log.exception("a provider's adapter failed", provider=self._name)
             return []
+        self._backoff.reset()
         items = [item for receipt in receipts if (item := self._item(receipt, claims)) is not None]
         known = {receipt.ref for receipt in receipts}
         unknown = [ref for text in refs if text not in known and (ref := read_ref(text))]
@@ -93,6 +131,19 @@ class LookUps:
         self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "not_known").inc(len(unknown))
         return items
+
+    def _failed(self, claims: Mapping[str, int], fault: Exception) -> None:
+        """Nobody asks for a while. What the provider did not hear waits in line for that."""
+        code = fault.code if isinstance(fault, SendFault) else "deadline"
+        _log.warning("look-up failed", provider=self._name, n=len(claims), fault=code)
+        self._deps.metrics.look_ups.labels(self._name, "failed").inc(len(claims))
+        rest_s = self._backoff.next_s()
+        if isinstance(fault, SendFault) and fault.retry_after_ms is not None:
+            rest_s = min(max(rest_s, fault.retry_after_ms / 1000), RETRY_AFTER_MAX_S)
+        self._rest_until = max(self._rest_until, trio.current_time() + rest_s)
+        if isinstance(fault, Throttled | NotSent):
+            self._line = dict(claims) | self._line
+            self._something.set()
 
     def _item(self, receipt: Receipt, claims: Mapping[str, int]) -> Item | None:
         """What an answer means. A rejection is taken for the answer that was lost, so the step

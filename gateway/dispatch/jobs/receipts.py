@@ -15,7 +15,9 @@ import trio
 from gateway.backoff import Backoff
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store.base import BATCH_MAX
+from gateway.store.pauses import REJECTIONS
 from gateway.store.receipts import take_receipts
+from gateway.store.rejections import RejectionWatch
 from providers.contract import Provider, Receipt
 
 RESTART_S_MIN = 0.5
@@ -30,6 +32,11 @@ async def run(deps: DispatchDeps, provider: Provider) -> None:
     retry = deps.redis_retry("receipts")
     backoff = Backoff(RESTART_S_MIN, RESTART_S_MAX)
 
+    def count(provider: str) -> None:
+        deps.metrics.pauses.labels(provider, REJECTIONS).inc()
+
+    watch = RejectionWatch(deps.redis, deps.clock, count)
+
     async def take(receipts: Sequence[Receipt]) -> bool:
         """False when one of several cannot be applied; a single one is then given up."""
         try:
@@ -41,6 +48,7 @@ async def run(deps: DispatchDeps, provider: Provider) -> None:
                 _log.exception("a receipt cannot be applied", provider=name)
                 deps.metrics.receipts.labels(name, "fault").inc()
             return len(receipts) == 1
+        await watch.saw(name, receipts)
         deps.metrics.receipts.labels(name, "applied").inc(taken.applied)
         deps.metrics.receipts.labels(name, "parked").inc(taken.kept)
         deps.metrics.receipts.labels(name, "fault").inc(taken.set_aside)

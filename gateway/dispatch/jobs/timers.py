@@ -9,13 +9,14 @@ of one which cannot be decided was set aside. While its shard is unavailable, it
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from gateway.core.events import TimerDue
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.pauses import Pauses
 from gateway.failpoints import failpoint
 from gateway.store import lanes
 from gateway.store.apply import Item
@@ -25,24 +26,35 @@ LOOK_S = 0.2  # at most, between two looks at a shard that has nothing due
 _log = structlog.get_logger("dispatch")
 
 
-async def run(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> None:
+async def run(
+    deps: DispatchDeps, shard: int, ask: Callable[[Message], None], pauses: Pauses
+) -> None:
     """Looks after one shard's timers until cancelled. `ask` is given messages whose current step
     is to be looked up; it must not wait."""
 
     async def turn() -> float:
-        full = await fire(deps, shard, ask)
+        full = await fire(deps, shard, ask, away_of(deps, pauses))
         return 0.0 if full else LOOK_S * (1.0 - random.random() / 2)
 
     await deps.redis_retry("timers").for_ever(turn)
 
 
-async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -> bool:
-    """Fires what is due now; whether there may be more. Raises RedisUnavailable."""
-    now_ms = deps.clock()
+def away_of(deps: DispatchDeps, pauses: Pauses) -> dict[str, int]:
+    """The providers that are away, and since when."""
+    found = {name: pauses.of(name) for name in deps.providers}
+    return {name: pause.since for name, pause in found.items() if pause is not None}
+
+
+async def fire(
+    deps: DispatchDeps, shard: int, ask: Callable[[Message], None], away: Mapping[str, int]
+) -> bool:
+    """Fires what is due now; whether there may be more. `away` is what `away_of` says. Raises
+    RedisUnavailable."""
+    now_ms, event = deps.clock(), TimerDue(away)
     changed = left = 0
     while due := await lanes.due_timers(deps.redis, shard, now_ms, left):
         failpoint("timer_due")
-        fired, newer = await _fire(deps, shard, due, now_ms, ask)
+        fired, newer = await _fire(deps, shard, due, event, now_ms, ask)
         changed += fired
         left += newer
         if fired or not newer or len(due) < lanes.TIMERS_COUNT:
@@ -52,11 +64,16 @@ async def fire(deps: DispatchDeps, shard: int, ask: Callable[[Message], None]) -
 
 
 async def _fire(
-    deps: DispatchDeps, shard: int, due: list[str], now_ms: int, ask: Callable[[Message], None]
+    deps: DispatchDeps,
+    shard: int,
+    due: list[str],
+    event: TimerDue,
+    now_ms: int,
+    ask: Callable[[Message], None],
 ) -> tuple[int, int]:
     """How many of these timers changed a message, and how many were left alone."""
     changed = newer = 0
-    for applied in await deps.store.apply([Item(id_, TimerDue()) for id_ in due], now_ms):
+    for applied in await deps.store.apply([Item(id_, event) for id_ in due], now_ms):
         if applied.newer:
             newer += 1
             continue

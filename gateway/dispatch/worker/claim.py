@@ -102,15 +102,18 @@ async def claim(
     entries: Sequence[Entry],
     now_ms: int,
     since: float,
+    *,
+    away: bool = False,
     restored_ms: int = 0,
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    Messages from before `restored_ms` may have been sent by those whose data was lost: their steps
-    are asked for before they are sent, as if an answer had been lost."""
+    `away`: the provider is, so none of them may be sent. Messages from before `restored_ms` may
+    have been sent by those whose data was lost: their steps are asked for before they are sent, as
+    if an answer had been lost."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
-    event = Claimed(CURRENT, provider=provider)
+    event = Claimed(CURRENT, provider=provider, away=away)
     result = ClaimResult([], [], [])
     for applied in await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms

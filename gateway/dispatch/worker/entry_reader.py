@@ -101,10 +101,12 @@ class EntryReader:
         for entry in entries:
             self._known.discard((entry.at.lane, entry.at.entry))
 
-    async def fill(self, soon: int, *, now: bool = False, otp: bool = False) -> None:
-        """Reads what can be used soon: one round trip over all lanes of the open shards (`otp`: the
-        most urgent ones), none if one was just made (`now`: even then). Shards that do not answer
-        are closed."""
+    async def fill(
+        self, soon: int, *, now: bool = False, only: Sequence[Category] | None = None
+    ) -> None:
+        """Reads what can be used soon: one round trip over all lanes of the open shards (`only`:
+        those of some categories), none if one was just made (`now`: even then). Shards that do not
+        answer are closed."""
         fresh = trio.current_time() - self.read_at < FRESH_S and any(self.waiting())
         if fresh and not now:
             return
@@ -116,10 +118,10 @@ class EntryReader:
                 (lane, enough - len(self._buffers[shard][category]))
                 for shard in shards
                 for lane, category in self._lanes[shard].items()
-                if not otp or category == CATEGORIES[0]
+                if only is None or category in only
             ]
             found = await self._read(shards, wanted)
-            if not otp and shards:
+            if only is None and shards:
                 self.read_at = trio.current_time()
             for waitings in found.values():
                 self._add(waitings)

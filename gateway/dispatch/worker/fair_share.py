@@ -45,3 +45,11 @@ def divide(n: int, waiting: Three, floor: int, owed: tuple[int, int] = (0, 0)) -
         for due, count in zip(debts, counts[1:], strict=True)
     ]
     return FairShare((counts[0], counts[1], counts[2]), (rest[0], rest[1]))
+
+
+def least_urgent(waiting: Three) -> Three:
+    """One send, of the least urgent lane that has entries: a probe, which may be lost."""
+    otp, transactional, marketing = waiting
+    if marketing:
+        return 0, 0, 1
+    return (0, 1, 0) if transactional else (min(otp, 1), 0, 0)

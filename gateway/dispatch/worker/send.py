@@ -17,14 +17,16 @@ import structlog
 import trio
 
 from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
+from gateway.core.rejections import RejectionStreak
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
-from gateway.dispatch.worker.breaker import Breaker
+from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S, Breaker
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
+from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
 from providers import contract
 from providers.contract import Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
@@ -40,16 +42,32 @@ class RequestResult:
 
     `halt`: nothing more may go now; `split`: try its halves."""
 
-    def __init__(self, batch: Sequence[ClaimedStep], code: str = "") -> None:
+    def __init__(self, batch: Sequence[ClaimedStep], code: str = "", detail: str = "") -> None:
         self.batch = batch
-        self.code = code
+        self.code = code  # of the fault when it failed as a whole
+        self.detail = detail
         self.items: list[Item] = []
         self.counts: Counter[str] = Counter()
         self.provider_ids: list[tuple[str, str]] = []  # the provider's id, our reference
-        self.account: tuple[str, str] | None = None  # code and detail
+        self.trouble: Trouble | None = None  # for which the provider is paused
         self.slow_down_ms: int | None = None
         self.halt = False
         self.split = False
+
+    @property
+    def accepted(self) -> list[str]:
+        """What is known of accepted messages by: our references, and the provider's ids."""
+        refs = [
+            step.submission.ref
+            for step, item in zip(self.batch, self.items, strict=True)
+            if isinstance(item.event, Accepted)
+        ]
+        return refs + [provider_id for provider_id, _ in self.provider_ids]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider could not be reached, or lost half of its answer at least."""
+        return 2 * (self.counts["not_sent"] + self.counts["unknown"]) >= len(self.batch)
 
     def add(self, step: ClaimedStep, outcome: str, event: Event) -> None:
         self.items.append(step.became(event))
@@ -60,12 +78,32 @@ class RequestResult:
             self.add(step, outcome, event(step))
 
 
+def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:
+    """What an answer says of the account: None for what was taken, the code of what was rejected.
+    Nothing for what speaks of the person or the message, or of an account that is paused at once.
+    """
+    return [
+        outcome.fault.code if isinstance(outcome, contract.Refused) else None
+        for outcome in outcomes
+        if not isinstance(outcome, contract.Refused) or _may_be_all_alike(outcome)
+    ]
+
+
+def _may_be_all_alike(refused: contract.Refused) -> bool:
+    return refused.about == "account" and not refused.account
+
+
 def read_outcomes(
-    batch: Sequence[ClaimedStep], outcomes: Sequence[Outcome], sent_ms: int
+    batch: Sequence[ClaimedStep],
+    outcomes: Sequence[Outcome],
+    sent_ms: int,
+    *,
+    held: str | None = None,
 ) -> RequestResult:
     """An answer that speaks of single messages; one it does not mention has lost its answer.
 
-    `sent_ms` is when the request began."""
+    `sent_ms` is when the request began. `held` is the code that nearly all messages are rejected
+    with: it is the account's fault, and what has it goes back to its lane."""
     result = RequestResult(batch)
     by_ref = {outcome.ref: outcome for outcome in outcomes}
     for step in batch:
@@ -82,7 +120,11 @@ def read_outcomes(
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1
         elif outcome.account:
-            result.account = (outcome.fault.code, outcome.fault.name)
+            result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
+            result.halt = True
+            result.add(step, "put_back", PutBack(step.index, refused=True))
+        elif outcome.fault.code == held and _may_be_all_alike(outcome):
+            result.trouble = Trouble(REJECTIONS, outcome.fault.code, outcome.fault.name)
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
@@ -90,9 +132,11 @@ def read_outcomes(
     return result
 
 
-def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> RequestResult:
-    """A request that failed as a whole, by its stage."""
-    result = RequestResult(batch, fault.code)
+def read_fault(
+    batch: Sequence[ClaimedStep], fault: contract.SendFault, *, held: str | None = None
+) -> RequestResult:
+    """A request that failed as a whole, by its stage; `held` as for `read_outcomes`."""
+    result = RequestResult(batch, fault.code, fault.detail)
     named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
     match fault:
         case contract.NotSent():
@@ -103,7 +147,11 @@ def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> Reque
             result.add_all("throttled", lambda step: PutBack(step.index))
         case contract.AccountFault():
             result.halt = True
-            result.account = (fault.code, fault.detail)
+            result.trouble = Trouble(ACCOUNT, fault.code, fault.detail)
+            result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
+        case contract.BadRequest() if fault.about == "account" and fault.code == held:
+            result.halt = True
+            result.trouble = Trouble(REJECTIONS, fault.code, fault.detail)
             result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
         case contract.BadRequest() if len(batch) > 1:
             result.split = True
@@ -112,6 +160,9 @@ def read_fault(batch: Sequence[ClaimedStep], fault: contract.SendFault) -> Reque
             result.add_all("refused", lambda step: Refused(step.index, named))
         case _:
             result.add_all("unknown", lambda step: LostAnswer(step.index))
+            if fault.retry_after_ms is not None:
+                rest_ms = min(fault.retry_after_ms, round(RETRY_AFTER_MAX_S * 1000))
+                result.trouble = Trouble(OUTAGE, fault.code, fault.detail, rest_ms)
     return result
 
 
@@ -140,6 +191,7 @@ class Sender:
         self._limiter = limiter
         self._pauses = pauses
         self._breaker = breaker
+        self._streak = RejectionStreak()
         self._heartbeat = heartbeat
         self._retry = deps.redis_retry("outcomes")
         self._send_s = provider.config.timeout_ms / 1000 + SEND_EXTRA_S
@@ -175,14 +227,14 @@ class Sender:
             start = None
             while results:
                 record(results.pop())
-            result = await self._request(part)
+            result = await self._request(part, probe=probe)
             if result.split:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
                 since = trio.current_time()
                 continue
             results.append(result)
-            await self._tell_others(result)
+            await self._tell_others(result, probe=probe)
             failpoint("answer_read")
             if result.halt:
                 break
@@ -220,10 +272,12 @@ class Sender:
             and (probe or self._pauses.of(self._name) is None)
         )
 
-    async def _request(self, batch: Sequence[ClaimedStep]) -> RequestResult:
+    async def _request(self, batch: Sequence[ClaimedStep], *, probe: bool) -> RequestResult:
         began = trio.current_time()
         result = await self._ask(batch)
-        seconds = trio.current_time() - began
+        now = trio.current_time()
+        seconds = now - began
+        self._judge(result, began, now, probe=probe)
         self._seconds.observe(seconds)
         self._count(result)
         _log.info(
@@ -244,9 +298,12 @@ class Sender:
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([step.submission for step in batch])
                 self._breaker.went_well()
-                return read_outcomes(batch, outcomes, sent_ms)
+                return read_outcomes(batch, outcomes, sent_ms, held=self._held(codes_of(outcomes)))
         except contract.SendFault as fault:
-            result = read_fault(batch, fault)
+            alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
+            result = read_fault(
+                batch, fault, held=self._held([fault.code] * len(batch)) if alike else None
+            )
             if isinstance(fault, contract.NotSent):
                 self._breaker.unreachable()
             elif isinstance(fault, contract.Throttled):
@@ -258,15 +315,29 @@ class Sender:
             return read_fault(batch, contract.Unknown("adapter", "The adapter failed."))
         return read_fault(batch, contract.Unknown("deadline", "The deadline passed."))
 
-    async def _tell_others(self, result: RequestResult) -> None:
+    def _held(self, codes: Sequence[str | None]) -> str | None:
+        """The code nearly all messages are rejected with, or that the provider is paused for."""
+        pause = self._pauses.of(self._name)
+        if pause is not None and pause.kind == REJECTIONS:
+            return pause.code
+        return self._streak.saw(codes, self._pauses.changed_at(self._name))
+
+    def _judge(self, result: RequestResult, began: float, now: float, *, probe: bool) -> None:
+        """Finds an outage: many failed, or the probe did."""
+        since = self._pauses.changed_at(self._name)
+        out = self._breaker.outage.failed(result.failed, began=began, now=now, since=since)
+        if result.trouble is None and result.failed and (out or probe):
+            result.trouble = Trouble(OUTAGE, result.code or "answer_incomplete", result.detail)
+
+    async def _tell_others(self, result: RequestResult, *, probe: bool) -> None:
         """Pauses and holds off for everybody. While Redis is unavailable nobody sends anyway."""
         try:
             if result.slow_down_ms is not None:
                 await self._limiter.hold_off(result.slow_down_ms)
-            if result.account is not None:
-                await self._pauses.begin(self._name, *result.account)
-            elif result.counts["accepted"]:
-                await self._pauses.end(self._name)
+            if result.trouble is not None:
+                await self._pauses.begin(self._name, result.trouble, probe=probe)
+            elif probe:
+                await self._pauses.probed(self._name, result.accepted)
         except RETRYABLE as error:
             await self._retry.failed(error)
 

@@ -19,20 +19,22 @@ While a shard of Redis is unavailable, its entries stay where they are and the o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import trio
 
-from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker import claim
+from gateway.dispatch.worker.away import AwayLanes
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import Capacity
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
 from gateway.dispatch.worker.entry_reader import EntryReader
-from gateway.dispatch.worker.fair_share import divide
+from gateway.dispatch.worker.fair_share import divide, least_urgent
 from gateway.dispatch.worker.in_flight import (
     Claiming,
     Doubt,
@@ -101,6 +103,15 @@ class ProviderWorker:
         )
         self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._recorder = Recorder(deps, config.name, self.shards)
+        self._away_lanes = AwayLanes(
+            deps,
+            config.name,
+            self.reader,
+            pauses,
+            self._capacity,
+            self._claim_away,
+            self._stopped,
+        )
         self._owed = (0, 0)
         self._expressed = 0  # otp claimed since the last selection without being selected
         # By shard: entries whose step somebody else is sending.
@@ -149,8 +160,9 @@ class ProviderWorker:
             await self._deps.until(start - self._capacity.lead_s())
             tokens.become_imminent()
             wanted = max(self._capacity.lacking(trio.current_time()), 0)
-            if probe:
-                await self._select(self._in_flight.select(wanted))  # it goes alone, from here only
+            if probe:  # it goes alone, from here only
+                await self._select(self._in_flight.select(wanted), probe=True)
+                self._tasks.start_soon(self._away_lanes.clear)
             elif wanted:
                 self._tasks.start_soon(self._select, self._in_flight.select(wanted))
             await self._deps.until(start)
@@ -174,12 +186,27 @@ class ProviderWorker:
 
     # Select
 
-    async def _select(self, selection: Selection) -> None:
+    async def _select(self, selection: Selection, *, probe: bool = False) -> None:
         """Chooses what tokens are used for, as late as a claim allows, and claims it."""
         with selection:
             await self.reader.fill(selection.count)
-            entries = self.reader.select(self._share_out(selection.count))
-            claims = self._begin_claims(entries)
+            if probe:
+                counts = least_urgent(self.reader.waiting())
+            else:
+                counts = self._share_out(selection.count)
+            claims = self._begin_claims(self.reader.select(counts))
+        await self._claim_all(claims)
+
+    async def _select_again(self, unclaimed: Sequence[Entry]) -> None:
+        """Others take the place of entries that had expired or were cancelled, at once and with no
+        token more: twice as many, because such entries lie together."""
+        found = Counter(entry.category for entry in unclaimed)
+        counts = [min(2 * found[category], CLAIM_TOGETHER) for category in CATEGORIES]
+        if self._pauses.of(self.name) is not None:
+            counts = [min(count, 1) for count in counts]  # a probe
+        with self._in_flight.select(sum(counts)):
+            await self.reader.fill(max(counts), now=True)
+            claims = self._begin_claims(self.reader.select(counts))
         await self._claim_all(claims)
 
     def _share_out(self, wanted: int) -> tuple[int, int, int]:
@@ -199,7 +226,8 @@ class ProviderWorker:
         while True:
             await self.reader.wake_ups.wait_for_otp()
             self._token_source.hurry()
-            await self.reader.fill(CLAIM_TOGETHER, now=True, otp=True)
+            await self._away_lanes.clear()
+            await self.reader.fill(CLAIM_TOGETHER, now=True, only=CATEGORIES[:1])
             room = self._capacity.express_room(trio.current_time(), self.limiter.quantum)
             if room > 0 and not self._token_source.alone and self._breaker.rest_s == 0.0:
                 entries = self.reader.select((room, 0, 0))
@@ -218,16 +246,22 @@ class ProviderWorker:
             for shard, part in claim.by_shard(entries).items()
         ]
 
-    async def _claim_all(self, claims: Sequence[tuple[Claiming, list[Entry]]]) -> None:
+    async def _claim_away(self, entries: Sequence[Entry]) -> None:
+        """Claims entries while the provider is away: nothing of them is sent."""
+        await self._claim_all(self._begin_claims(entries), away=True)
+
+    async def _claim_all(
+        self, claims: Sequence[tuple[Claiming, list[Entry]]], *, away: bool = False
+    ) -> None:
         """Claims each shard's entries at the same time, and has them sent."""
         if not claims:
             self._send_ready()
             return
         for begun in claims[1:]:
-            self._tasks.start_soon(self._claim, *begun)
-        await self._claim(*claims[0])
+            self._tasks.start_soon(self._claim, *begun, away)
+        await self._claim(*claims[0], away)
 
-    async def _claim(self, begun: Claiming, entries: list[Entry]) -> None:
+    async def _claim(self, begun: Claiming, entries: list[Entry], away: bool) -> None:
         """Claims entries of one shard. Whatever the end, they are known for what they are."""
         shard = entries[0].shard
         with begun:
@@ -243,7 +277,8 @@ class ProviderWorker:
                     entries,
                     now_ms,
                     now,
-                    self._deps.restored_ms,
+                    away=away,
+                    restored_ms=self._deps.restored_ms,
                 )
             except RETRYABLE as error:
                 doubt = begun.fall_into_doubt()
@@ -252,7 +287,9 @@ class ProviderWorker:
             self._capacity.claim_took(trio.current_time() - now)
             broken = {item.message_id for item in made.broken}
             kept = broken | {entry.message_id for entry in made.busy}
-            kept |= {step.entry.message_id for step in made.claimed}
+            claimed = {step.entry.message_id for step in made.claimed}
+            kept |= claimed
+            unclaimed = [entry for entry in entries if entry.message_id not in claimed]
             self.reader.forget(entry for entry in entries if entry.message_id not in kept)
             self._note_busy(made.busy)
             begun.succeed(len(made.claimed))
@@ -260,6 +297,8 @@ class ProviderWorker:
         if self._stopped():
             await self._put_back(math.inf)
         else:
+            if unclaimed and not away:
+                self._tasks.start_soon(self._select_again, unclaimed)
             self._send_ready()
         if made.broken:
             await self._recorder.commit(shard, made.broken)
@@ -326,6 +365,8 @@ class ProviderWorker:
             results = await self._sender.send(batch, record, probe=probe)
             answered = [part for result in results for part in self._answered(request, result)]
         self._capacity.request_took(trio.current_time() - began)
+        if self._pauses.of(self.name) is not None:
+            self._tasks.start_soon(self._put_back, math.inf)
         self._send_ready()
         await self._record_all(answered)
 
@@ -349,10 +390,12 @@ class ProviderWorker:
     # Back to the lane
 
     async def _return_unused(self) -> None:
-        """What is claimed and finds no tokens (others have them, we are held off) goes back."""
+        """What is claimed and finds no tokens (others have them, we are held off) goes back; what
+        no wake-up tells of while the provider is away is seen."""
         while True:
             await trio.sleep(UNUSED_S)
             self._tasks.start_soon(self._put_back, trio.current_time() - UNUSED_S)
+            self._tasks.start_soon(self._away_lanes.clear)
 
     async def _put_back(self, claimed_before: float) -> None:
         steps = self._queue.drop(claimed_before)

@@ -26,6 +26,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.redis.errors import RedisError
 from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
+from gateway.store.rejections import RejectionWatch
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
@@ -69,6 +70,7 @@ class CallbackEndpoint:
         self._metrics = metrics
         self._now_ms = now_ms
         self._body_bytes_max = body_bytes_max
+        self._watch = RejectionWatch(store.redis, now_ms, metrics.count_pause)
         self._providers = list(adapters)
         self._queries = {
             name: f"token={quote(auth.token, safe='')}".encode()
@@ -137,6 +139,7 @@ class CallbackEndpoint:
         failpoint("receipt_read")
         name = self._providers[provider]
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
+        await self._watch.saw(name, receipts)
         ended: dict[int, bool | Exception] = dict.fromkeys(map(id, taken.unmatched), False)
         ended |= dict.fromkeys(map(id, taken.faulty), SetAside("A receipt cannot be applied."))
         return [ended.get(id(receipt), True) for receipt in receipts]

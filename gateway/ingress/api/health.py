@@ -31,9 +31,13 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class PauseView(msgspec.Struct, frozen=True):
-    """A provider that dispatch does not use for now: since when, and when it is tried again."""
+    """A provider that dispatch does not use for now: since when, and when it is tried again.
+
+    `kind` is `account` (the provider refuses our account), `rejections` (nearly all messages are
+    rejected for one reason) or `outage` (it cannot be reached, fails, or its answers are lost)."""
 
     provider: str
+    kind: str
     code: str
     detail: str
     since: Time
@@ -104,7 +108,14 @@ class HealthEndpoints:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
         shown = [
-            PauseView(name, pause.code, pause.detail, rfc3339(pause.since), rfc3339(pause.until))
+            PauseView(
+                name,
+                pause.kind,
+                pause.code,
+                pause.detail,
+                rfc3339(pause.since),
+                rfc3339(pause.until),
+            )
             for name, pause in sorted(paused.items())
         ]
         servers = [_shown(server) for server in self._servers.servers]

@@ -1,0 +1,65 @@
+"""What a worker does while its provider is away: nobody's code waits in a lane that nobody reads.
+
+The lanes of categories whose rule is `skip` are read all the same. What is found is claimed as of a
+provider that is away, without tokens: the cascade passes it over to the next channel at once, or
+takes it out of the lane for a while. One entry stays for a probe that is due or under way. The
+other lanes are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.dispatch.pauses import Pauses
+from gateway.dispatch.worker.capacity import Capacity
+from gateway.dispatch.worker.claim import Entry
+from gateway.dispatch.worker.entry_reader import EntryReader
+from gateway.store.pauses import Pause
+
+TOGETHER = 100  # entries of a lane that are read and claimed at once
+
+
+class AwayLanes:
+    def __init__(
+        self,
+        deps: DispatchDeps,
+        provider: str,
+        reader: EntryReader,
+        pauses: Pauses,
+        capacity: Capacity,
+        claim: Callable[[Sequence[Entry]], Awaitable[None]],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._deps = deps
+        self._provider = provider
+        self._reader = reader
+        self._pauses = pauses
+        self._capacity = capacity
+        self._claim = claim
+        self._stopped = stopped
+
+    async def clear(self) -> None:
+        """Claims what waits, until nothing does, the provider is back or the worker has stopped."""
+        when_away = self._deps.store.policy.when_away
+        passing = [category for category in CATEGORIES if when_away(category) == "skip"]
+        while passing and not self._stopped():
+            pause = self._pauses.of(self._provider)
+            if pause is None:
+                return
+            await self._reader.fill(TOGETHER, now=True, only=passing)
+            waiting = dict(zip(CATEGORIES, self._reader.waiting(), strict=True))
+            counts = [waiting[c] if c in passing else 0 for c in CATEGORIES]
+            if self._is_probing(pause) and sum(counts) == sum(waiting.values()):
+                last = max(n for n in range(len(counts)) if counts[n] or not n)
+                counts[last] = max(counts[last] - 1, 0)
+            entries = self._reader.select(counts)
+            if not entries:
+                return
+            await self._claim(entries)
+
+    def _is_probing(self, pause: Pause) -> bool:
+        tokens = self._capacity.tokens(trio.current_time())
+        return pause.until <= self._deps.clock() or tokens > 0

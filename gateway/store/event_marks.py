@@ -1,0 +1,70 @@
+"""An app's stream of status changes, cut to the newest so many changes.
+
+An entry holds what one commit changed, one change or hundreds, so the length of a stream says
+little. Each commit adds its number to a count; now and then the count is noted together with the
+newest entry at that moment, as a mark. What lies before a mark that has `changes_max` changes
+behind it is dropped. So a stream keeps `changes_max` changes and, beside what comes between two
+looks, at most a twentieth (1 / MARKS_MAX) more. Several processes may look: marks that one of them
+overwrites only make the steps coarser. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.redis.client import Command, RedisClient
+from gateway.store.keys import Keys
+
+MARKS_MAX = 20
+
+Mark = tuple[int, str]  # changes so far, and the newest entry then
+
+_decode = msgspec.msgpack.Decoder(list[Mark]).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def marked(
+    marks: list[Mark], count: int, newest: str, changes_max: int
+) -> tuple[list[Mark], str | None]:
+    """The marks as they are to be kept, and the entry before which all goes, or None. Pure."""
+    kept = list(marks)
+    if not kept or count - kept[-1][0] >= max(changes_max // MARKS_MAX, 1):
+        kept.append((count, newest))
+    over = [mark for mark in kept if count - mark[0] >= changes_max]
+    if not over:
+        return kept, None
+    return kept[len(over) - 1 :], over[-1][1]
+
+
+async def cut_events(redis: RedisClient, keys: Keys, changes_max: int) -> None:
+    """Looks at every app's stream of a shard."""
+    (found,) = await redis.call([("HKEYS", keys.changed)])
+    assert isinstance(found, list)
+    if not found:
+        return
+    apps = [app.decode() for app in found]
+    newest: list[Command] = [("XREVRANGE", keys.events(app), "+", "-", "COUNT", 1) for app in apps]
+    replies = await redis.call(
+        [
+            ("MULTI",),
+            ("HMGET", keys.changed, *apps),
+            ("HMGET", keys.marks, *apps),
+            *newest,
+            ("EXEC",),
+        ]
+    )
+    answers = replies[-1]
+    assert isinstance(answers, list)
+    counts, marks, *latest = answers
+    commands: list[Command] = []
+    for app, count, packed, entries in zip(apps, counts, marks, latest, strict=True):
+        if not entries:
+            continue
+        before = [] if packed is None else _decode(packed)
+        after, first = marked(before, int(count), entries[0][0].decode(), changes_max)
+        if after != before:
+            commands.append(("HSET", keys.marks, app, _encode(after)))
+        if first is not None:
+            commands.append(("XTRIM", keys.events(app), "MINID", first))
+    if commands:
+        await redis.call(commands)

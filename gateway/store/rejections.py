@@ -1,0 +1,108 @@
+"""Rejections that come as receipts: found to be the account's, and found to be over.
+
+Every process that takes receipts has a watch of its own. A streak of alike rejections writes the
+pause that dispatchers read. Acceptance proves nothing where rejections come later, so such a pause
+is ended by a receipt alone: that of a probe, whose references stand in the pause, and that says
+anything but the same. Redis unavailable: nothing happens, and the next receipts try again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from gateway.core.rejections import RejectionStreak
+from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
+from gateway.store import pauses
+from gateway.store.pauses import REJECTIONS, Pause, Trouble
+from providers.contract import Receipt
+
+FRESH_MS = 1_000  # how old the known pauses may be
+
+_log = structlog.get_logger("receipts")
+
+
+class RejectionWatch:
+    """`count` is told the provider of each pause that begins here."""
+
+    def __init__(
+        self, redis: RedisClient, now_ms: Callable[[], int], count: Callable[[str], None]
+    ) -> None:
+        self._redis = redis
+        self._now_ms = now_ms
+        self._count = count
+        self._streaks: defaultdict[str, RejectionStreak] = defaultdict(RejectionStreak)
+        self._pauses: dict[str, Pause] = {}
+        self._read_ms = 0
+
+    async def saw(self, provider: str, receipts: Sequence[Receipt]) -> None:
+        """Receipts came, in this order."""
+        code = self._streaks[provider].saw(
+            [
+                receipt.fault.code
+                if is_rejected_for_the_account(receipt) and receipt.fault
+                else None
+                for receipt in receipts
+                if receipt.status in ("delivered", "seen") or is_rejected_for_the_account(receipt)
+            ]
+        )
+        try:
+            pause = await self._pause_of(provider, anew=code is not None)
+            if pause is not None and pause.by_receipt:
+                if any(_clears(receipt, pause) for receipt in receipts):
+                    await self._end(provider, pause)
+            elif code is not None:
+                await self._begin(provider, code, pause)
+        except RedisError as error:
+            _log.warning("rejections are not told to others", provider=provider, reason=str(error))
+
+    async def _pause_of(self, provider: str, *, anew: bool) -> Pause | None:
+        if anew or self._now_ms() - self._read_ms >= FRESH_MS:
+            self._pauses = await pauses.read(self._redis)
+            self._read_ms = self._now_ms()
+        return self._pauses.get(provider)
+
+    async def _begin(self, provider: str, code: str, before: Pause | None) -> None:
+        trouble = Trouble(REJECTIONS, code, "Nearly all receipts say so.", by_receipt=True)
+        pause = pauses.begun(trouble, self._now_ms())
+        if before is None:
+            if not await pauses.write_first(self._redis, provider, pause):
+                return
+        elif pauses.outranks(trouble, before):
+            await pauses.write(self._redis, provider, pause)
+        else:
+            return
+        self._pauses[provider] = pause
+        self._count(provider)
+        _log.error(
+            "provider paused",
+            provider=provider,
+            kind=pause.kind,
+            code=code,
+            detail=pause.detail,
+            advice=pauses.ADVICE[pause.kind],
+        )
+
+    async def _end(self, provider: str, pause: Pause) -> None:
+        await pauses.delete(self._redis, provider)
+        self._pauses.pop(provider, None)
+        self._streaks[provider].clear()
+        lasted_s = (self._now_ms() - pause.since) // 1000
+        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
+
+
+def is_rejected_for_the_account(receipt: Receipt) -> bool:
+    return (
+        receipt.status in ("rejected", "undelivered")
+        and receipt.about == "account"
+        and receipt.fault is not None
+    )
+
+
+def _clears(receipt: Receipt, pause: Pause) -> bool:
+    """Whether it shows that a probe got through to the person, or failed for the person's sake."""
+    of_probe = receipt.ref in pause.probes or receipt.provider_id in pause.probes
+    return of_probe and receipt.status != "sent" and receipt.about == "person"
