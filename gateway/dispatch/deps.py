@@ -26,8 +26,7 @@ CATEGORIES: tuple[Category, Category, Category] = ("otp", "transactional", "mark
 class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     """`wake_up_link` is for waits that block, with two sessions a provider and shard; `clock` gives
     epoch milliseconds; `consumer` is this dispatcher's name, never used before; `publish` puts the
-    metrics where /metrics finds them, or is None. `restored_ms`: when the data was restored from a
-    backup, or 0; what is older is asked for before it is sent."""
+    metrics where /metrics finds them, or is None."""
 
     store: Store
     wake_up_link: RedisClient
@@ -38,7 +37,6 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     terms: Lanes
     stopping: trio.Event
     publish: Callable[[], Awaitable[None]] | None = None
-    restored_ms: int = 0
 
     @property
     def redis(self) -> RedisClient:

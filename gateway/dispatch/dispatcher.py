@@ -76,7 +76,13 @@ async def _run(settings: Settings, ready: Callable[[], None] | None, restored_ms
             await snapshots.publish(redis, process, telemetry.snapshot(registry, process), now_ms)
 
         deps = DispatchDeps(
-            store=Store(redis, policy, shards=shards, retention=bootstrap.retention_of(settings)),
+            store=Store(
+                redis,
+                policy,
+                shards=shards,
+                retention=bootstrap.retention_of(settings),
+                restored_ms=restored_ms,
+            ),
             wake_up_link=wake_up_link,
             providers=providers,
             clock=lambda: time.time_ns() // 1_000_000,
@@ -86,7 +92,6 @@ async def _run(settings: Settings, ready: Callable[[], None] | None, restored_ms
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,
-            restored_ms=restored_ms,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)

@@ -36,7 +36,8 @@ class Try(Protocol[Result]):
 
 
 class StoreBase:
-    """Every call may raise RedisUnavailable."""
+    """Every call may raise RedisUnavailable. `restored_ms`: when the data was restored from a
+    backup, or 0; what is older is asked for before it is sent."""
 
     def __init__(
         self,
@@ -45,7 +46,9 @@ class StoreBase:
         *,
         shards: int = 1,
         retention: Retention | None = None,
+        restored_ms: int = 0,
     ) -> None:
+        self.restored_ms = restored_ms
         self.redis = redis
         self.policy = policy
         self.shards = shards

@@ -17,10 +17,10 @@ async def test_what_was_out_at_backup_time_is_asked_for_and_sent_only_if_unknown
         # The backup was taken now. Then one of the two was sent, and Redis was lost.
         w.viber.knows[sent + ".0"] = Receipt(status="sent", ref=sent + ".0")
         w.go_ahead(1_000)
-        restored_ms = w.clock()
+        w.store.restored_ms = w.clock()
         w.go_ahead(1_000)
         (fresh,) = await w.admit()
-        async with dispatching(w, restored_ms=restored_ms):
+        async with dispatching(w):
             await w.until([fresh], "sent", "planned")
             await w.until([sent, unsent], "unknown", "planned")
             assert w.viber.sent == {fresh: 1}
@@ -45,7 +45,8 @@ async def test_a_fallback_that_may_have_gone_out_after_the_backup_is_asked_for(
         # The backup was taken now; after it the SMS went out and arrived.
         w.sms.knows[id_ + ".1"] = Receipt(status="delivered", ref=id_ + ".1")
         w.go_ahead(1_000)
-        async with dispatching(w, restored_ms=w.clock()):
+        w.store.restored_ms = w.clock()
+        async with dispatching(w):
             step = (await w.message(id_)).step
             w.go_ahead(min(step.wait_ms + step.grace_ms, DAY))
 

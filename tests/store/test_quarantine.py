@@ -192,7 +192,7 @@ async def test_a_decision_that_fails_is_set_aside_and_its_neighbours_are_decided
         )
         # Its timer is still there: the next decision may go well.
         w.go_ahead(4 * DAY)
-        await timers.fire(w.deps(), 0, lambda _: None)
+        await timers.fire(w.deps(), 0, lambda _: None, {})
         assert await w.status(bad) == "expired"
 
 
@@ -215,7 +215,7 @@ async def test_a_timer_that_fires_too_early_is_put_right(redis_url: str) -> None
         (id_,) = await w.admit()
         (before,) = await w.redis.call([("ZSCORE", KEYS.timers, id_)])
         await w.redis.call([("ZADD", KEYS.timers, 0, id_)])
-        await timers.fire(w.deps(), 0, lambda _: None)
+        await timers.fire(w.deps(), 0, lambda _: None, {})
         assert await w.redis.call([("ZSCORE", KEYS.timers, id_)]) == [before]
 
 

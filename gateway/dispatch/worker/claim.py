@@ -104,13 +104,12 @@ async def claim(
     since: float,
     *,
     away: bool = False,
-    restored_ms: int = 0,
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    `away`: the provider is, so none of them may be sent. Messages from before `restored_ms` may
-    have been sent by those whose data was lost: their steps are asked for before they are sent, as
-    if an answer had been lost."""
+    `away`: the provider is, so none of them may be sent. Messages from before a restore
+    may have been sent by those whose data was lost: their steps are asked for before they are sent,
+    as if an answer had been lost."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away)
@@ -124,7 +123,7 @@ async def claim(
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
-        elif born_ms(message.id) < restored_ms and not _was_asked_for(message):
+        elif born_ms(message.id) < store.restored_ms and not _was_asked_for(message):
             lost = LostAnswer(message.current)
             result.broken.append(Item(entry.message_id, lost, entry.at, now_ms))
         elif not message.content:

@@ -271,14 +271,7 @@ class ProviderWorker:
             now_ms, now = self._deps.clock(), trio.current_time()
             try:
                 made = await claim.claim(
-                    self._deps.store,
-                    self.name,
-                    self._sender_name,
-                    entries,
-                    now_ms,
-                    now,
-                    away=away,
-                    restored_ms=self._deps.restored_ms,
+                    self._deps.store, self.name, self._sender_name, entries, now_ms, now, away=away
                 )
             except RETRYABLE as error:
                 doubt = begun.fall_into_doubt()
