@@ -157,7 +157,8 @@ def snapshot(registry: CollectorRegistry, process: str) -> bytes:
 def render(snapshots: Iterable[bytes], registry: CollectorRegistry, process: str) -> bytes:
     """Prometheus text: the own registry as it is now and the others' snapshots, by `process`.
 
-    A snapshot that another version wrote and this one cannot read is left out.
+    A snapshot that another version wrote and this one cannot read is left out, and so is a family
+    whose name or kind this one does not know.
     """
     found = {process: _Snapshot(_SCHEMA, process, list(_families(registry)))}
     for data in snapshots:
@@ -172,7 +173,10 @@ def render(snapshots: Iterable[bytes], registry: CollectorRegistry, process: str
         for family in snap.families:
             metric = union.get(family.name)
             if metric is None:
-                metric = union[family.name] = Metric(family.name, family.help, family.kind)
+                try:
+                    metric = union[family.name] = Metric(family.name, family.help, family.kind)
+                except ValueError:
+                    continue
             for sample in family.samples:
                 labels = {**sample.labels, "process": snap.process}
                 metric.add_sample(sample.name, labels, sample.value)

@@ -46,6 +46,13 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The configuration to use.", show_default=False),
 ]
+Restored = Annotated[
+    bool,
+    typer.Option(
+        "--restored",
+        help="Redis was restored from a backup: ask providers what they have before sending.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -123,7 +130,7 @@ def demo(
 
 
 @app.command(rich_help_panel=RUN)
-def up(config: Config = None) -> int:
+def up(config: Config = None, restored: Restored = False) -> int:
     """Run everything on this machine: API, dispatcher and, without `redis.url`, Redis.
 
     Stays in the foreground until ctrl-C or SIGTERM, and starts again whatever dies.
@@ -132,7 +139,7 @@ def up(config: Config = None) -> int:
     """
     from gateway.cli.up import up as run_up
 
-    return run_up(config, os.environ)
+    return run_up(config, os.environ, restored=restored)
 
 
 @app.command(rich_help_panel=RUN)
@@ -156,14 +163,14 @@ def serve(
 
 
 @app.command(rich_help_panel=RUN)
-def dispatch(config: Config = None) -> int:
+def dispatch(config: Config = None, restored: Restored = False) -> int:
     """Run a dispatcher alone: any number of machines against one Redis.
 
     Together they never exceed a provider's rate, and one takes over what another held when it died.
     """
     from gateway.cli.roles import dispatch as run_dispatch
 
-    return run_dispatch(config, os.environ)
+    return run_dispatch(config, os.environ, restored=restored)
 
 
 @app.command(rich_help_panel=RUN)
@@ -272,6 +279,29 @@ def report_verify(
     from gateway.cli.reports import verify
 
     return verify(config, os.environ, full=full, as_json=as_json)
+
+
+@app.command("copy", rich_help_panel=RUN)
+def copy_all(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty Redis.", show_default=False)
+    ],
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="As many as there are.", show_default=False),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Copy everything into another Redis, and compare, while Kaskad is stopped.
+
+    Interrupted, it begins anew when it is run again.
+
+    Example: `kaskad copy --to redis://redis.internal:6379`
+    """
+    from gateway.cli.copying import copy
+
+    return copy(config, os.environ, to, shards, as_json=as_json)
 
 
 @app.command(rich_help_panel=ASK)

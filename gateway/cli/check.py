@@ -6,6 +6,7 @@ is changed: an embedded Redis is not started, only its directory is tried.
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,21 @@ import msgspec
 import redis
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
 from gateway.redis.server import binary
 from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
 from gateway.settings.price_file import PricesError
-from gateway.store import installation, leftovers
+from gateway.store import api_keys, installation, keys, leftovers, pauses, quarantine
+
+UNREAD_SHOWN = 100
+REPAIR = (
+    "It alone is held up: repair or delete it, then delete its field of the quarantine "
+    "(docs/operating.md)."
+)
 
 Level = Literal["error", "warning"]
 
@@ -90,8 +100,10 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:
     for finding in findings:
         passing = finding.code in installation.AWAY_CODES
         yield Remark(finding.level, path, "redis.url", finding.sentence, passing)
-    if all(finding.level != "error" for finding in findings):
-        yield from _leftovers(settings, url, path)
+    if any(finding.level == "error" for finding in findings):
+        return
+    yield from _leftovers(settings, url, path)
+    yield from _unread(settings, url, path)
 
 
 def _leftovers(settings: Settings, url: str, path: str) -> Iterator[Remark]:
@@ -108,6 +120,35 @@ def _leftovers(settings: Settings, url: str, path: str) -> Iterator[Remark]:
             f'go on with their next step, or say was = ["{name}"] at the provider that it is now.'
         )
         yield Remark("warning", path, f"providers.{name}", reason)
+
+
+def _unread(settings: Settings, url: str, path: str) -> Iterator[Remark]:
+    """What Redis holds that could not be read or decided, and what to do about it."""
+    try:
+        unread = run(url, lambda client: _read_unread(client, settings.redis.shards))
+    except RedisError as error:
+        yield Remark("error", path, "redis.url", str(error), passing=True)
+        return
+    for what, reason in unread[:UNREAD_SHOWN]:
+        yield Remark("warning", "Redis", what, reason)
+    if len(unread) > UNREAD_SHOWN:
+        yield Remark("warning", "Redis", "", f"has {len(unread) - UNREAD_SHOWN} more of these.")
+
+
+async def _read_unread(client: RedisClient, shards: int) -> list[tuple[str, str]]:
+    found = []
+    for each in await quarantine.listed(client, shards):
+        at = datetime.datetime.fromtimestamp(each.at_ms // 1000, datetime.UTC).isoformat()
+        reason = f"was set aside at {at}: {each.reason.rstrip('.')}. {REPAIR}"
+        found.append((each.what, reason))
+    for name, pause in (await pauses.read(client)).items():
+        if pause == pauses.UNREADABLE:
+            reason = "cannot be read, so the provider is tried again at once: delete the field."
+            found.append((f"{keys.PAUSED} {name}", reason))
+    for name in await api_keys.unreadable(client):
+        reason = "cannot be read, so its API key is refused: delete the field and make a new key."
+        found.append((f"{keys.API_KEYS} {name}", reason))
+    return found
 
 
 def _directory_faults(data_dir: Path, path: str) -> Iterator[Remark]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,16 +74,17 @@ def serve(
     return DONE
 
 
-def dispatch(config: Path | None, environment: Mapping[str, str]) -> int:
-    """Runs a dispatcher until it is told to stop."""
-    url = _start("dispatch", "dispatch", config, environment)
+def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: bool = False) -> int:
+    """Runs a dispatcher until it is told to stop; `restored`: Redis was, from a backup."""
+    url = _start("dispatch", "dispatch", config, environment, restored=restored)
 
     def read() -> Settings:
         return _read(config, environment, url)
 
     from gateway.dispatch import dispatcher as dispatcher
 
-    dispatcher.run(read(), ready=crew.announce, read=read)
+    restored_ms = installation.restored_at(url)
+    dispatcher.run(read(), ready=crew.announce, read=read, restored_ms=restored_ms)
     return DONE
 
 
@@ -139,7 +141,14 @@ def _read(config: Path | None, environment: Mapping[str, str], url: str) -> Sett
     return replace(settings, redis=replace(settings.redis, url=url))
 
 
-def _start(role: Role, command: str, config: Path | None, environment: Mapping[str, str]) -> str:
+def _start(
+    role: Role,
+    command: str,
+    config: Path | None,
+    environment: Mapping[str, str],
+    *,
+    restored: bool = False,
+) -> str:
     """What every role does first; returns the URL of Redis. Raises ConfigurationError."""
     hangup.hold()
     crew.follow_parent()
@@ -147,7 +156,10 @@ def _start(role: Role, command: str, config: Path | None, environment: Mapping[s
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
     wait_until_loaded(url, tell_loading)
-    found = installation.prepare(url, settings.redis.shards, settings.prices.currency)
+    restored_ms = time.time_ns() // 1_000_000 if restored else 0
+    found = installation.prepare(
+        url, settings.redis.shards, settings.prices.currency, restored_ms=restored_ms
+    )
     warnings = [*settings.warnings, *(finding.sentence for finding in found)]
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.

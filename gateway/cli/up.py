@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,8 +34,8 @@ START_WAIT_S = 60.0
 _log = structlog.get_logger("up")
 
 
-def up(config: Path | None, environment: Mapping[str, str]) -> int:
-    """Runs until SIGINT or SIGTERM; returns the exit code."""
+def up(config: Path | None, environment: Mapping[str, str], *, restored: bool = False) -> int:
+    """Runs until SIGINT or SIGTERM; returns the exit code. `restored`: Redis was, from a backup."""
     hangup.hold()  # in what is started from here too, until it listens
     settings = load(config, environment)
     set_up_logs("cli", environment)
@@ -45,7 +46,10 @@ def up(config: Path | None, environment: Mapping[str, str]) -> int:
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
         wait_until_loaded(url, tell_loading)
-        found = installation.prepare(url, settings.redis.shards, settings.prices.currency)
+        restored_ms = time.time_ns() // 1_000_000 if restored else 0
+        found = installation.prepare(
+            url, settings.redis.shards, settings.prices.currency, restored_ms=restored_ms
+        )
         for warning in (*settings.warnings, *(finding.sentence for finding in found)):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())

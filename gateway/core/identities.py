@@ -136,7 +136,10 @@ def _reached(identities: list[str], records: Records) -> list[str]:
 
 
 def _root(identity: str, records: Records) -> str:
+    seen: set[str] = set()
     while (record := records[identity]) is not None and record.home:
+        assert identity not in seen, "homes lead in a circle"
+        seen.add(identity)
         identity = record.home
     return identity
 

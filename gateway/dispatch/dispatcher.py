@@ -57,18 +57,23 @@ def run(
     *,
     ready: Callable[[], None] | None = None,
     read: Callable[[], Settings] | None = None,
+    restored_ms: int = 0,
 ) -> None:
     """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on. On SIGHUP
-    `read` gives the settings as they are now; None: they never change.
+    `read` gives the settings as they are now; None: they never change. `restored_ms`: when the data
+    was restored from a backup, if it ever was.
 
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
-    trio.run(_run, Configuration(settings, policy, read or (lambda: settings)), ready)
+    configuration = Configuration(settings, policy, read or (lambda: settings))
+    trio.run(_run, configuration, ready, restored_ms)
 
 
-async def _run(configuration: Configuration, ready: Callable[[], None] | None) -> None:
+async def _run(
+    configuration: Configuration, ready: Callable[[], None] | None, restored_ms: int
+) -> None:
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     registry = telemetry.new_registry()
@@ -90,7 +95,13 @@ async def _run(configuration: Configuration, ready: Callable[[], None] | None) -
 
         changed, changes = trio.open_memory_channel[Configuration](0)
         deps = DispatchDeps(
-            store=Store(redis, policy, shards=shards, retention=bootstrap.retention_of(settings)),
+            store=Store(
+                redis,
+                policy,
+                shards=shards,
+                retention=bootstrap.retention_of(settings),
+                restored_ms=restored_ms,
+            ),
             wake_up_link=wake_up_link,
             providers=providers,
             clock=lambda: time.time_ns() // 1_000_000,

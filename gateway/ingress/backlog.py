@@ -1,9 +1,9 @@
 """How much waits to be sent, as far as a request needs to know it: may this category come in?
 
-One task a worker looks at every lane's length and age about once a second, and a request is judged
-by that sample against the configured limits. A message is judged by the first provider of its
-route, because that lane is where it would wait. While Redis is unavailable the last sample stands:
-requests then fail by themselves.
+One task a worker looks at every lane's length and age about once a second (and at how much is set
+aside, for the metrics), and a request is judged by that sample against the configured limits. A
+message is judged by the first provider of its route, because that lane is where it would wait.
+While Redis is unavailable the last sample stands: requests then fail by themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import lanes_of
 from gateway.settings.file import Settings
-from gateway.store import lanes
+from gateway.store import lanes, quarantine
 from gateway.store.keys import keys_of
 from gateway.store.lanes import LaneState
 from gateway.store.store import Store
@@ -40,6 +40,7 @@ class Backlog:
         self._full: frozenset[tuple[str, str]] = frozenset()
         self._sampled = asyncio.Event()
         self.states: dict[tuple[str, str], LaneState] = {}
+        self.quarantined = 0
 
     def full(self, request: MessageRequest) -> str | None:
         """A sentence saying why this message may not come in now; None when it may."""
@@ -68,7 +69,7 @@ class Backlog:
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     async def sample(self) -> None:
-        """Looks at every lane of every shard, one round trip. Raises RedisUnavailable."""
+        """Looks at every lane of every shard. Raises RedisUnavailable."""
         shards = range(self._store.shards)
         names = [keys_of(shard).lane(*lane) for lane in self._lanes for shard in shards]
         if names:
@@ -78,6 +79,7 @@ class Backlog:
                 parts = found[i * count : (i + 1) * count]
                 length = sum(part.length for part in parts)
                 self.states[lane] = LaneState(length, max(part.age_ms for part in parts))
+        self.quarantined = await quarantine.count(self._store.redis, self._store.shards)
         self._full = frozenset(
             lane
             for lane, state in self.states.items()

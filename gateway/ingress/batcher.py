@@ -31,7 +31,7 @@ IN_FLIGHT_MAX = 2  # transactions a shard
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Done = Callable[[ResultT | Exception], None]
-Decide = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[ResultT]]]
+Decide = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]
 
 _log = structlog.get_logger("ingress")
 

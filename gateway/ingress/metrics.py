@@ -157,6 +157,7 @@ class _KeptByOthers(Collector):
             age.add_metric(lane, state.age_ms / 1000)
         yield length
         yield age
+        yield _gauge("kaskad_quarantined", "Things set aside.", self._backlog.quarantined)
         yield _gauge("kaskad_ingress_waiting", "Items no transaction has taken.", self._waiting())
         yield _gauge("kaskad_ingress_event_streams", "Open event streams.", self._streams())
         yield from _servers(self._servers.servers)

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.redis.errors import RedisError
+from gateway.store import quarantine
 from gateway.store.admit import Admission, Ask, Undecided, ask_of
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.idempotency import close_key, open_key, reopen_key, shard_of_key
@@ -25,7 +27,7 @@ from gateway.store.transaction import ConflictError
 
 
 class Acceptance:
-    """One batch of requests. Raises ConflictError when others change the same persons without
+    """One batch of requests. Raises ConflictError when others change the same record without
     end."""
 
     def __init__(self, store: StoreBase, now_ms: int) -> None:
@@ -54,16 +56,26 @@ class Acceptance:
             following = await self._next(left) if left else {}
             answers |= {i: then for i, then in following.items() if isinstance(then, Answer)}
             waiting = {i: then for i, then in following.items() if isinstance(then, Ask)}
-        else:
-            raise ConflictError
+        for index, ask in waiting.items():
+            endless = ConflictError("Where its identities lead does not end.")
+            answers[index] = await self._give_up(ask, endless)
         for index, ask in keyed.items():
             # One at a time: two requests of one batch may have the same key.
             try:
                 answers[index] = await self._decide_keyed(ask)
-            except NewerRecordError:
-                answers[index] = Answer("unavailable")
+            except RedisError:
+                raise
+            except Exception as error:
+                answers[index] = await self._give_up(ask, error)
         self._store.counts.newer += sum(a.outcome == "unavailable" for a in answers.values())
         return [answers[index] for index in range(len(requests))]
+
+    async def _give_up(self, _: Ask, error: Exception) -> Answer:
+        """What a request is told that cannot be decided: it alone."""
+        if isinstance(error, NewerRecordError):
+            return Answer("unavailable")
+        await quarantine.set_aside_record(self._store.redis, error, self._now_ms)
+        return Answer("failed", detail=quarantine.reason_of(error))
 
     def _is_keyed_elsewhere(self, ask: Ask) -> bool:
         shard = shard_of_key(self._store, ask.request)
@@ -87,7 +99,9 @@ class Acceptance:
             def try_of(piece: Sequence[Ask], token: str, keys: Keys = keys) -> Admission:
                 return Admission(self._store, keys, piece, self._now_ms, token)
 
-            results = await self._store.in_pieces(keys, [asks[i] for i in indexes], try_of)
+            results = await self._store.in_pieces(
+                keys, [asks[i] for i in indexes], try_of, self._give_up
+            )
             told |= zip(indexes, results, strict=True)
         return told
 
@@ -101,13 +115,15 @@ class Acceptance:
         return asks | await self._place({i: ask for i, (ask, _) in left.items() if i not in asks})
 
     async def _place(self, asks: Mapping[int, Ask]) -> dict[int, Ask | Answer]:
-        """Joins what they name; one that meets a record of a newer Kaskad is unavailable here."""
+        """Joins what they name; a request that cannot be joined is given up."""
         try:
             placed = await place(self._store, list(asks.values()), self._now_ms)
             return dict(zip(asks, placed, strict=True))
-        except NewerRecordError:
+        except RedisError:
+            raise
+        except Exception as error:
             if len(asks) == 1:
-                return dict.fromkeys(asks, Answer("unavailable"))
+                return {index: await self._give_up(ask, error) for index, ask in asks.items()}
         found: dict[int, Ask | Answer] = {}
         for index, ask in asks.items():
             found |= await self._place({index: ask})

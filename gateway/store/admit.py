@@ -6,7 +6,7 @@ batch give one accepted and ninety-nine duplicates naming it. A request with an 
 answered from its first answer when the key is known. Everything a request touches lies in the shard
 of the person's home; a request for which that is not so yet is left undecided, and what it needs is
 `gateway.store.identities`' work. A request that needs a record of a newer Kaskad is unavailable
-here; its neighbours go on.
+here; one that needs a record which cannot be read fails. Its neighbours go on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.core import admission, persons
 from gateway.core.identities import enlist
 from gateway.core.plan import Rejection, hold_ms
 from gateway.core.policy import OptOut
-from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import (
@@ -32,12 +32,12 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.redis.client import Command, Session
-from gateway.store.base import StoreBase, read_messages
+from gateway.store.base import StoreBase, message_key, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
-    OPT_OUTS,
     People,
     addresses_in,
+    opt_out_of,
     read_opt_outs,
     read_others,
     widest,
@@ -46,7 +46,7 @@ from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
-NOT_REMEMBERED = ("rejected", "conflict", "unavailable")
+NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -141,17 +141,19 @@ class Admission:
                 self._remembered[key] = remembered_codec.decode(value)
             except NewerRecordError:
                 self._newer.add(key)
+            except UnreadableRecordError as error:
+                raise error.at(key) from None
         made = values[len(people) + len(keyed) : len(watched)]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
             if scope is not None:
-                self._opt_outs[address] = OPT_OUTS[scope]
+                self._opt_outs[address] = opt_out_of(scope)
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
 
     def _is_read(self, ask: Ask) -> bool:
-        """Whether its person is recognised, and no record of a newer Kaskad."""
-        return bool(ask.home) and ask.home not in self._people.newer
+        """Whether its person is recognised, and the record is for this process to read."""
+        return bool(ask.home) and ask.home not in self._people.unread
 
     def _enlist(self, ask: Ask) -> None:
         person = self._people[ask.home]
@@ -182,8 +184,8 @@ class Admission:
                 others = await read_others(
                     self._redis, self._shards, home, person, sorted(wanted), apart[home]
                 )
-            except NewerRecordError as error:
-                self._people.newer[home] = error
+            except (NewerRecordError, UnreadableRecordError) as error:
+                self._people.unread[home] = error
                 continue
             person.former = [
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
@@ -212,7 +214,10 @@ class Admission:
 
     def _decide(self, ask: Ask) -> Answer | Undecided:
         request, memory_key = ask.request, self._memory_key(ask)
-        if memory_key in self._newer or ask.home in self._people.newer:
+        unread = self._people.unread.get(ask.home)
+        if isinstance(unread, UnreadableRecordError):
+            raise unread
+        if memory_key in self._newer or unread is not None:
             return Answer("unavailable")
         if memory_key is not None and (first := self._remembered.get(memory_key)) is not None:
             if first.open:
@@ -308,6 +313,8 @@ class Admission:
                         found[id_] = MESSAGE_NAMES[unpack_message(id_, value).status]
                     except NewerRecordError:
                         found[id_] = ""
+                    except UnreadableRecordError as error:
+                        raise error.at(message_key(id_)) from None
         for answer in unnamed:
             answer.status = found.get(answer.id or "", "queued")
             if not answer.status:

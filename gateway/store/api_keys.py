@@ -1,8 +1,8 @@
 """API keys of the apps: made once, shown once, kept as a hash.
 
 They are fields of the hash `keys.API_KEYS`: SHA-256 of the key in hex, with msgpack of `ApiKey`. A
-key has 256 random bits, so a plain hash cannot be searched back. What is not in there is no key:
-the answer is None.
+key has 256 random bits, so a plain hash cannot be searched back. What is not in there, or cannot be
+read, is no key: the answer is None.
 """
 
 from __future__ import annotations
@@ -56,4 +56,19 @@ async def create(redis: RedisClient, app: str, scopes: Iterable[Scope], now_ms: 
 async def find(redis: RedisClient, digest: bytes) -> ApiKey | None:
     """The record of a key's digest. Raises RedisUnavailable."""
     (record,) = await redis.call([("HGET", keys.API_KEYS, digest.hex())])
-    return None if record is None else _decode(record)
+    return None if record is None else _read(record)
+
+
+async def unreadable(redis: RedisClient) -> list[str]:
+    """The fields whose record cannot be read. Raises RedisUnavailable."""
+    (reply,) = await redis.call([("HGETALL", keys.API_KEYS)])
+    assert isinstance(reply, list)
+    fields = zip(reply[::2], reply[1::2], strict=True)
+    return sorted(name.decode(errors="replace") for name, value in fields if _read(value) is None)
+
+
+def _read(record: bytes) -> ApiKey | None:
+    try:
+        return _decode(record)
+    except msgspec.DecodeError:
+        return None

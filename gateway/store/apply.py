@@ -4,11 +4,15 @@ callback, timer, API) comes through here.
 
 Events of one message in one batch are decided in order on the same record. A lane entry named with
 an item is acknowledged by the same transaction that records its outcome. A message whose record is
-of a newer Kaskad is left alone: its record, its timer and its lane entry stay as they are.
+of a newer Kaskad is left alone: its record, its timer and its lane entry stay as they are. An item
+that cannot be decided is set aside (`gateway.store.quarantine`): what brought it, a lane entry or a
+timer, ends, and the record stays as it is. A person that cannot be read counts as one who holds
+nothing, and is not written.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -17,14 +21,15 @@ from msgspec.structs import replace
 
 from gateway.core import cascade
 from gateway.core.effects import Effects
-from gateway.core.events import CURRENT, Claimed, Event, Reported
+from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
 from gateway.core.policy import OptOut
-from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
 from gateway.core.records.person import Person
-from gateway.redis.client import Command, Session
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import quarantine
 from gateway.store.base import StoreBase
-from gateway.store.keys import Keys
+from gateway.store.keys import GROUP, Keys
 from gateway.store.people import People, read_others, read_scopes
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -52,13 +57,14 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct):
-    """`message` None: there is no such message (any more), or with `newer` it is not for this
-    process to read."""
+    """`message` None: there is no such message (any more), with `newer` it is not for this process
+    to read, with `set_aside` it could not be decided."""
 
     item: Item
     message: Message | None
     effects: Effects
     newer: bool = False
+    set_aside: bool = False
 
 
 class Application:
@@ -111,6 +117,8 @@ class Application:
                 self._messages[id_] = unpack_message(id_, value)
             except NewerRecordError:
                 self._newer.add(id_)
+            except UnreadableRecordError as error:
+                raise error.at(self._keys.message(id_)) from None
 
     def _ask_hinted(self) -> None:
         """The persons that receipts name: read with the messages, they save a round trip where no
@@ -165,6 +173,9 @@ class Application:
                     persons += await self._others(holder, person, self._messages[id_])
             except NewerRecordError:
                 self._newer.add(id_)
+            except UnreadableRecordError as error:
+                self._persons.setdefault(id_, [Person()])
+                await quarantine.set_aside_record(self._redis, error, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count
@@ -187,6 +198,8 @@ class Application:
         persons = self._persons.get(message.id, [])
         effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
+        if isinstance(item.event, TimerDue) and not effects.changed:
+            self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:
             self._people.change(self._holders[message.id])
         if item.entry and not effects.submit and not is_sent_by_another(item, message):
@@ -196,6 +209,30 @@ class Application:
     def _acknowledge(self, item: Item) -> None:
         if item.entry is not None:
             self._writes.acknowledge(item.entry.lane, item.entry.entry)
+
+
+async def set_item_aside(
+    redis: RedisClient, keys: Keys, item: Item, error: Exception, now_ms: int
+) -> Applied:
+    """An item that cannot be decided, by its record or by a fault of ours."""
+    key = keys.message(item.message_id)
+    found, ends = {key: b""}, list[Command]()
+    if isinstance(item.event, Reported):
+        # The message is not at fault where only the receipt is.
+        said = msgspec.json.encode(item.event)
+        found = {f"{key} receipt {zlib.crc32(said):08x}": said}
+    else:
+        (record,) = await redis.call([("GET", key)])
+        found = {key: record if isinstance(record, bytes) else b""}
+    if item.entry is not None:
+        ends += [
+            ("XACK", item.entry.lane, GROUP, item.entry.entry),
+            ("XDEL", item.entry.lane, item.entry.entry),
+        ]
+    if isinstance(item.event, TimerDue):
+        ends.append(("ZREM", keys.timers, item.message_id))
+    await quarantine.set_aside(redis, keys.shard, found, error, now_ms, ends)
+    return Applied(item, None, Effects(), set_aside=True)
 
 
 def is_sent_by_another(item: Item, message: Message) -> bool:

@@ -2,18 +2,20 @@
 commit of a batch.
 
 A batch that keeps meeting conflicts is split in halves, so that one hot person cannot starve the
-others. It holds no state of its own beyond counters.
+others; so is one that cannot be decided, until the piece at fault is alone. It holds no state of
+its own beyond counters.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.errors import RedisError
 from gateway.store import randomness
 from gateway.store.campaigns import Campaigns
 from gateway.store.ignored_prices import IgnoredPrices
@@ -34,7 +36,8 @@ class Try(Protocol[Result]):
 
 
 class StoreBase:
-    """Every call may raise RedisUnavailable."""
+    """Every call may raise RedisUnavailable. `restored_ms`: when the data was restored from a
+    backup, or 0; what is older is asked for before it is sent."""
 
     def __init__(
         self,
@@ -43,7 +46,9 @@ class StoreBase:
         *,
         shards: int = 1,
         retention: Retention | None = None,
+        restored_ms: int = 0,
     ) -> None:
+        self.restored_ms = restored_ms
         self.redis = redis
         self.policy = policy
         self.shards = shards
@@ -72,8 +77,10 @@ class StoreBase:
         keys: Keys,
         work: Sequence[Piece],
         try_of: Callable[[Sequence[Piece], str], Try[Result]],
+        give_up: Callable[[Piece, Exception], Awaitable[Result]],
     ) -> list[Result]:
-        """Commits the work in batches, halving one that conflicts until it goes through."""
+        """Commits the work in batches, halving one that conflicts until it goes through. A single
+        piece that cannot be decided is given up, and nothing of it is written."""
         pieces = [work[i : i + BATCH_MAX] for i in range(0, len(work), BATCH_MAX)]
         pieces.reverse()
         results: list[Result] = []
@@ -88,14 +95,26 @@ class StoreBase:
 
             try:
                 results += await commit(self.redis, token, attempt, self.counts)
-            except ConflictError:
+            except RedisError:
+                raise
+            except Exception as error:
                 if len(piece) == 1:
-                    raise
+                    if isinstance(error, ConflictError):
+                        raise
+                    results.append(await give_up(piece[0], error))
+                    continue
                 middle = len(piece) // 2
                 pieces += [piece[middle:], piece[:middle]]
             else:
                 self.counts.items += len(piece)
         return results
+
+
+def message_key(message_id: str) -> str:
+    """Where the record of an id of ours stands."""
+    shard = shard_of_id(message_id)
+    assert shard is not None
+    return keys_of(shard).message(message_id)
 
 
 async def read_messages(redis: RedisClient, message_ids: Iterable[str]) -> dict[str, bytes | None]:

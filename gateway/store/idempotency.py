@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.request import (
     Answer,
     MessageRequest,
@@ -42,7 +43,7 @@ async def open_key(store: StoreBase, request: MessageRequest) -> Answer | Messag
         if value is None:
             return [_held(store, key, request)], request
         assert isinstance(value, bytes)
-        held = remembered_codec.decode(value)
+        held = _read(key, value)
         if held.body_hash != request.body_hash:
             return [], Answer("conflict")
         if not held.open:
@@ -64,7 +65,7 @@ async def reopen_key(store: StoreBase, request: MessageRequest, old_id: str) -> 
         if value is None:
             return [], None
         assert isinstance(value, bytes)
-        held = remembered_codec.decode(value)
+        held = _read(key, value)
         if not held.open or held.answer.id != old_id:
             return [], None
         return [_held(store, key, request)], None
@@ -89,6 +90,13 @@ def _key(store: StoreBase, request: MessageRequest) -> tuple[str, Keys]:
     assert request.idempotency_key is not None
     keys = keys_of(shard)
     return keys.idempotency(request.app, request.idempotency_key), keys
+
+
+def _read(key: str, value: bytes) -> RememberedAnswer:
+    try:
+        return remembered_codec.decode(value)
+    except UnreadableRecordError as error:
+        raise error.at(key) from None
 
 
 def _held(store: StoreBase, key: str, request: MessageRequest) -> Command:

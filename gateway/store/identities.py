@@ -16,12 +16,13 @@ from gateway.core import persons
 from gateway.core.identities import Join, Write, join, unread
 from gateway.core.ids import shard_of_id
 from gateway.core.plan import hold_ms
+from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message import unpack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
 from gateway.store import randomness
 from gateway.store.admit import Ask
-from gateway.store.base import StoreBase, read_messages
+from gateway.store.base import StoreBase, message_key, read_messages
 from gateway.store.keys import keys_of, shard_of_identity
 from gateway.store.people import read_records
 from gateway.store.transaction import ConflictError, commit
@@ -40,13 +41,14 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
 
 
 async def find_home(store: StoreBase, identity: str) -> str:
-    """Where an identity leads now."""
-    while True:
+    """Where an identity leads now. Raises ConflictError where that does not end."""
+    for _ in range(TRIES_MAX):
         value = (await read_records(store.redis, store.shards, [identity]))[identity]
-        home = unpack_person(value).home
+        home = (_record(store, identity, value) or Person()).home
         if not home:
             return identity
         identity = home
+    raise ConflictError
 
 
 async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]:
@@ -60,7 +62,7 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
             return [placed[i] for i in range(len(asks))]
         named = dict.fromkeys(i for ask in left.values() for i in ask.identities)
         packed = await _read_all(store, named)
-        records = {i: None if v is None else unpack_person(v) for i, v in packed.items()}
+        records = {i: _record(store, i, v) for i, v in packed.items()}
         joins = {
             i: join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy))
             for i, ask in left.items()
@@ -82,8 +84,17 @@ async def _read_all(store: StoreBase, identities: Iterable[str]) -> dict[str, by
     while missing := unread(identities, records):
         found = await read_records(store.redis, store.shards, sorted(missing))
         packed |= found
-        records |= {i: None if v is None else unpack_person(v) for i, v in found.items()}
+        records |= {i: _record(store, i, v) for i, v in found.items()}
     return packed
+
+
+def _record(store: StoreBase, identity: str, value: bytes | None) -> Person | None:
+    """Raises NewerRecordError and UnreadableRecordError."""
+    try:
+        return None if value is None else unpack_person(value)
+    except UnreadableRecordError as error:
+        shard = shard_of_identity(identity, store.shards)
+        raise error.at(keys_of(shard).person(identity)) from None
 
 
 async def _write(
@@ -141,7 +152,10 @@ async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:
     void = set()
     records = await read_messages(store.redis, live) if live else {}
     for id_, value in records.items():
-        message = None if value is None else unpack_message(id_, value)
+        try:
+            message = None if value is None else unpack_message(id_, value)
+        except UnreadableRecordError as error:
+            raise error.at(message_key(id_)) from None
         if message is None or not message.holds or message.holder == person.home:
             void.add(id_)
     person.claims = {c: claim for c, claim in person.claims.items() if claim.message not in void}

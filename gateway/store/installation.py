@@ -27,6 +27,7 @@ from gateway.store import keys
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
 SHARDS_FIELD = "shards"
+RESTORED_FIELD = "restored"
 CURRENCY_FIELD = "currency"
 AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
 
@@ -45,8 +46,9 @@ def look(url: str, shards: int, currency: str) -> list[Finding]:
     return _check(url, shards, currency, write=False)
 
 
-def prepare(url: str, shards: int, currency: str) -> list[Finding]:
+def prepare(url: str, shards: int, currency: str, *, restored_ms: int = 0) -> list[Finding]:
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
+    `restored_ms` is noted: the data came from a backup at that moment, or earlier.
 
     Returns the warnings. Raises StoreUnfitError with every error, RedisUnavailable when the only
     one is that nobody answers: that is no fault of the configuration, and may pass.
@@ -57,7 +59,19 @@ def prepare(url: str, shards: int, currency: str) -> list[Finding]:
         raise RedisUnavailable(errors[0].sentence)
     if errors:
         raise StoreUnfitError(errors)
+    if restored_ms:
+        with connect(parse_address(url), decode=False, key=keys.META) as client:
+            client.hset(keys.META, RESTORED_FIELD, str(restored_ms))
     return findings
+
+
+def restored_at(url: str) -> int:
+    """When the data was restored from a backup last; 0: never. Raises RedisUnavailable."""
+    try:
+        with connect(parse_address(url), decode=False, key=keys.META) as client:
+            return int(client.hget(keys.META, RESTORED_FIELD) or 0)
+    except redis.RedisError as fault:
+        raise RedisUnavailable(f"Redis stopped to answer: {fault}.") from None
 
 
 def is_away(errors: Sequence[Finding]) -> bool:
@@ -124,6 +138,12 @@ def _check_spread(address: Address, shards: int) -> list[Finding]:
 
 
 def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Finding]:
+    if client.exists(keys.COPYING):
+        sentence = (
+            "A copy into this Redis was begun and not finished: run `kaskad copy` again until it "
+            "ends, or empty it."
+        )
+        return [Finding("error", "copy_unfinished", sentence)]
     with client.pipeline(transaction=True) as pipe:
         if write:
             # Two roles may start first at the same moment: one of them wins, the other reads it.

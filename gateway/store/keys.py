@@ -24,8 +24,11 @@ was accepted, is written in its id.
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
+    {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
-    {kaskad}meta               hash    for ever: schema, shards, currency  the first start
+    {kaskad}meta               hash    for ever: schema, shards,         the first start
+                                       currency, last restore
+    {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
@@ -46,6 +49,7 @@ import msgspec
 
 GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
+COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
@@ -79,6 +83,11 @@ def shard_of(value: str, shards: int) -> int:
 
 def shard_of_identity(identity: str, shards: int) -> int:
     return shard_of(identity[2:], shards)
+
+
+def shard_in(key: str) -> int:
+    """The shard in the tag of a key that `Keys` built."""
+    return int(key[2 : key.index("}")])
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -147,6 +156,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def unmatched_receipts(self) -> str:
         return self.tag + "parked"
+
+    @property
+    def quarantine(self) -> str:
+        return self.tag + "quarantine"
 
 
 @lru_cache(maxsize=2048)

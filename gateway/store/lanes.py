@@ -4,20 +4,22 @@ here.
 A lane is a Redis Stream a provider and category in each shard, read through one consumer group.
 What a dispatcher has read stays pending under its name until the outcome's transaction acknowledges
 it. A dispatcher proves that it is alive by a key that lapses; whatever a dead one holds is taken
-over by another.
+over by another. An entry or a timer that names no message of its shard is set aside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from gateway.core.ids import shard_of_id
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.redis.errors import CommandRefused
+from gateway.store import quarantine
 from gateway.store.apply import LaneEntry
-from gateway.store.keys import GROUP, alive, keys_of
+from gateway.store.keys import GROUP, alive, keys_of, shard_in
 from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
@@ -83,9 +85,7 @@ async def read(
     found: dict[str, list[Waiting]] = {}
     for reply in await redis.call(commands):
         for lane, entries in _streams(reply):
-            found[lane] = [
-                Waiting(_message_id(fields), LaneEntry(lane, id_)) for id_, fields in entries
-            ]
+            found[lane] = await _waiting(redis, lane, entries)
     return found
 
 
@@ -101,7 +101,7 @@ async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[
         waiting
         for reply in await redis.call(commands)
         for lane, entries in _streams(reply)
-        for waiting in _living(lane, [list(entry) for entry in entries])
+        for waiting in await _waiting(redis, lane, entries)
     ]
 
 
@@ -183,20 +183,32 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
             continue
         ids = [entry[0] for entry in entries]
         (claimed,) = await redis.call([("XCLAIM", lane, GROUP, consumer, 0, *ids)])
-        taken += _living(lane, claimed)
+        assert isinstance(claimed, list)
+        taken += await _waiting(redis, lane, claimed)
         if len(taken) >= RECOVER_COUNT:
             break
     return taken
 
 
-def _living(lane: str, claimed: Reply) -> list[Waiting]:
-    """Entries as waiting messages; one that is gone from the stream is left out."""
-    assert isinstance(claimed, list)
-    return [
-        Waiting(_message_id(entry[1]), LaneEntry(lane, entry[0]))
-        for entry in claimed
-        if entry is not None and entry[1] is not None
-    ]
+async def _waiting(redis: RedisClient, lane: str, entries: Sequence[Any]) -> list[Waiting]:
+    """Entries as waiting messages. One that is gone from the stream is left out; one that names no
+    message of this shard leaves the lane and is set aside."""
+    shard = shard_in(lane)
+    found: list[Waiting] = []
+    for id_, fields in (entry for entry in entries if entry is not None and entry[1] is not None):
+        message_id = _message_id(fields)
+        if shard_of_id(message_id) == shard:
+            found.append(Waiting(message_id, LaneEntry(lane, id_)))
+            continue
+        await quarantine.set_aside(
+            redis,
+            shard,
+            {f"{lane} {_text(id_)}": b" ".join(fields)},
+            "The entry names no message of this shard.",
+            int(id_.partition(b"-")[0]),
+            [("XACK", lane, GROUP, id_), ("XDEL", lane, id_)],
+        )
+    return found
 
 
 async def states(redis: RedisClient, lanes: Sequence[str], now_ms: int) -> list[LaneState]:
@@ -218,11 +230,22 @@ async def states(redis: RedisClient, lanes: Sequence[str], now_ms: int) -> list[
 async def due_timers(redis: RedisClient, shard: int, now_ms: int, after: int = 0) -> list[str]:
     """Message ids whose timer is due, the earliest first but for `after` of them, at most
     TIMERS_COUNT. Stopping one is the commit's work."""
+    key = keys_of(shard).timers
     (reply,) = await redis.call(
-        [("ZRANGEBYSCORE", keys_of(shard).timers, "-inf", now_ms, "LIMIT", after, TIMERS_COUNT)]
+        [("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", after, TIMERS_COUNT)]
     )
     assert isinstance(reply, list)
-    return [_text(id_) for id_ in reply]
+    due = [_text(member) for member in reply]
+    for member in (m for m, id_ in zip(reply, due, strict=True) if shard_of_id(id_) != shard):
+        await quarantine.set_aside(
+            redis,
+            shard,
+            {f"{key} {_text(member)}": member},
+            "The timer names no message of this shard.",
+            now_ms,
+            [("ZREM", key, member)],
+        )
+    return [id_ for id_ in due if shard_of_id(id_) == shard]
 
 
 async def drop_timer(redis: RedisClient, shard: int, message_id: str) -> None:
@@ -238,10 +261,7 @@ def _streams(reply: Reply) -> list[tuple[str, list[tuple[bytes, list[bytes]]]]]:
 
 
 def _message_id(fields: list[bytes]) -> str:
-    assert fields[0] == LANE_FIELD
-    message_id = fields[1].decode()
-    assert shard_of_id(message_id) is not None, f"a lane holds {message_id!r}"
-    return message_id
+    return _text(fields[1]) if fields[0] == LANE_FIELD else ""
 
 
 def _pairs(reply: Reply) -> dict[bytes, bytes]:
@@ -250,4 +270,4 @@ def _pairs(reply: Reply) -> dict[bytes, bytes]:
 
 
 def _text(value: bytes) -> str:
-    return value.decode()
+    return value.decode(errors="replace")

@@ -8,7 +8,7 @@ cannot read counts as a pause whose time is over; fields it does not know are ig
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,9 @@ ADVICE = {
 PROBE_MS = 500  # in which the end of a pause is read and moved
 
 
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the year 9999
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
     are epoch milliseconds; at `until` one message is tried. `by_receipt`: the receipt of one of
@@ -43,8 +46,8 @@ class Pause(msgspec.Struct, frozen=True):
 
     code: str
     detail: str
-    since: int
-    until: int
+    since: Moment
+    until: Moment
     kind: str = ACCOUNT  # what a process that knew no kinds wrote
     by_receipt: bool = False
     probes: tuple[str, ...] = ()  # our references, or the provider's ids
@@ -61,7 +64,7 @@ class Trouble(NamedTuple):
     by_receipt: bool = False
 
 
-_UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
+UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
 _decode = msgspec.json.Decoder(Pause).decode
 
 
@@ -105,7 +108,8 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
     assert isinstance(reply, list)
     pairs = reply[: 2 * SHOWN_MAX]
     return {
-        name.decode(): _pause(value) for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+        name.decode(errors="replace"): _pause(value)
+        for name, value in zip(pairs[::2], pairs[1::2], strict=True)
     }
 
 
@@ -146,4 +150,4 @@ def _pause(value: bytes) -> Pause:
     try:
         return _decode(value)
     except msgspec.DecodeError:
-        return _UNREADABLE
+        return UNREADABLE

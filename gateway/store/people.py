@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.core.persons import bound_old, is_old, surely_holds_claim
 from gateway.core.policy import OptOut, Policy
-from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient
@@ -25,7 +25,12 @@ from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
-OPT_OUTS: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
+_OPT_OUTS: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
+
+
+def opt_out_of(scope: bytes) -> OptOut:
+    """The scope of an opt-out; one that cannot be read counts as the widest."""
+    return _OPT_OUTS.get(scope, "all")
 
 
 class People:
@@ -41,7 +46,8 @@ class People:
         self._before: dict[str, bytes | None] = {}
         self._kept: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
         self._changed: set[str] = set()
-        self.newer: dict[str, NewerRecordError] = {}  # identities that are left alone
+        # Identities whose records are left alone, and why.
+        self.unread: dict[str, NewerRecordError | UnreadableRecordError] = {}
 
     def ask(self, identity: str, campaigns: Iterable[str | None] = ()) -> None:
         """Notes whom to read, and which claims."""
@@ -84,10 +90,12 @@ class People:
                 elif value is not None:
                     self._read_claim(identity, campaign, value)
             except NewerRecordError as error:
-                self.newer[identity] = error
+                self.unread[identity] = error
+            except UnreadableRecordError as error:
+                self.unread[identity] = error.at(key)
 
     def _read_claim(self, identity: str, campaign: str, value: bytes) -> None:
-        if identity not in self.newer:
+        if identity not in self.unread:
             claim = self._kept[identity][campaign] = claim_codec.decode(value)
             self._records[identity].claims[campaign] = claim
 
@@ -98,14 +106,15 @@ class People:
             bound_old(person, self._policy, self._now_ms)
 
     def __getitem__(self, identity: str) -> Person:
-        """Raises NewerRecordError for a record that is not for this process to read."""
-        if identity in self.newer:
-            raise self.newer[identity]
+        """Raises NewerRecordError and UnreadableRecordError."""
+        if identity in self.unread:
+            raise self.unread[identity]
         return self._records[identity]
 
     def change(self, identity: str) -> None:
-        """The rules changed this person: it is written."""
-        self._changed.add(identity)
+        """The rules changed this person: it is written, unless it could not be read."""
+        if identity not in self.unread:
+            self._changed.add(identity)
 
     def write(self, writes: Writes) -> None:
         for identity in self._changed:
@@ -122,7 +131,7 @@ async def read_others(
     more: Sequence[str] = (),
 ) -> dict[str, Person]:
     """What else the same person may hold something under, its claims of `campaigns`, and `more`.
-    Raises NewerRecordError."""
+    Raises NewerRecordError and UnreadableRecordError."""
     found: dict[str, Person] = {}
     seen = {identity}
     todo = list(dict.fromkeys((*_next_to(person, seen), *more)))
@@ -133,15 +142,28 @@ async def read_others(
             claims = [keys.claim(other, campaign) for campaign in campaigns]
             commands.append(("MGET", keys.person(other), *claims))
         for other, reply in zip(todo, await redis.call(commands), strict=True):
-            record, *held = values_in(reply)
-            found[other] = unpack_person(record)
-            for campaign, value in zip(campaigns, held, strict=True):
-                if value is not None:
-                    found[other].claims[campaign] = claim_codec.decode(value)
+            keys = keys_of(shard_of_identity(other, shards))
+            found[other] = _held_by(keys, other, campaigns, values_in(reply))
         seen.update(todo)
         todo = [n for other in todo for n in _next_to(found[other], seen)]
         todo = list(dict.fromkeys(todo))
     return found
+
+
+def _held_by(
+    keys: Keys, identity: str, campaigns: Sequence[str], values: Sequence[bytes | None]
+) -> Person:
+    """A person with claims of `campaigns`, from the record and the claims as they stand."""
+    key = keys.person(identity)
+    try:
+        person = unpack_person(values[0])
+        for campaign, value in zip(campaigns, values[1:], strict=True):
+            if value is not None:
+                key = keys.claim(identity, campaign)
+                person.claims[campaign] = claim_codec.decode(value)
+    except UnreadableRecordError as error:
+        raise error.at(key) from None
+    return person
 
 
 def _next_to(person: Person, seen: set[str]) -> list[str]:
@@ -168,8 +190,8 @@ async def read_scopes(
     """By message, the widest scope in which its person opted out under any identity.
 
     Where the person was known by more than the message names when it was accepted, the record is
-    read for it; else one round trip does. A record of a newer Kaskad is passed over: what the
-    message itself names is asked all the same."""
+    read for it; else one round trip does. A record of a newer Kaskad, or one that cannot be read,
+    is passed over: what the message itself names is asked all the same."""
     people: dict[str, Person] = {}
     opt_outs: dict[str, OptOut] = {}
     asked: set[str] = set()
@@ -194,7 +216,7 @@ async def read_scopes(
 def _readable(record: bytes | None) -> Person:
     try:
         return unpack_person(record)
-    except NewerRecordError:
+    except (NewerRecordError, UnreadableRecordError):
         return Person()
 
 
@@ -202,7 +224,9 @@ def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
     """The addresses of a message's person."""
     identities = message.identities
     identity = message.person
-    while identity:
+    seen: set[str] = set()
+    while identity and identity not in seen:
+        seen.add(identity)
         identities += [identity, *people[identity].aliases]
         identity = people[identity].home
     return addresses_in(identities)
@@ -242,7 +266,7 @@ async def _read(
         for identity, value in zip(members, values_in(reply), strict=True)
     }
     opted_out = {
-        address: OPT_OUTS[scope]
+        address: opt_out_of(scope)
         for members, reply in zip(scopes.values(), replies[len(records) :], strict=True)
         for address, scope in zip(members, values_in(reply), strict=True)
         if scope is not None

@@ -12,13 +12,14 @@ from typing import cast
 import msgspec
 
 from gateway.core.policy import OptOut
-from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.redis.client import Command, RedisClient, Reply
+from gateway.store import quarantine
 from gateway.store.compression import unpack
-from gateway.store.keys import keys_of, shard_of
-from gateway.store.people import OPT_OUTS
+from gateway.store.keys import keys_of, shard_in, shard_of
+from gateway.store.people import opt_out_of
 from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 
@@ -35,8 +36,8 @@ async def message(store: Store, message_id: str) -> Message | None:
 
 
 async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Message | None]:
-    """The messages of one shard by id: None where there is none (any more). Those of a newer Kaskad
-    are left out."""
+    """The messages of one shard by id: None where there is none (any more), or none that can be
+    read. Those of a newer Kaskad are left out."""
     if not ids:
         return {}
     keys = keys_of(shard)
@@ -47,6 +48,8 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
             found[id_] = None if value is None else _message(store, id_, value)
         except NewerRecordError:
             store.counts.newer += 1
+        except UnreadableRecordError:
+            found[id_] = None
     return found
 
 
@@ -62,7 +65,7 @@ def _message(store: Store, message_id: str, record: bytes) -> Message:
 async def opt_out(store: Store, digits: str) -> OptOut | None:
     """In what scope the person of this phone (digits without the plus) opted out."""
     (value,) = await store.redis.call([("HGET", _opt_outs(store, digits), digits)])
-    return None if value is None else OPT_OUTS[value]
+    return None if value is None else opt_out_of(value)
 
 
 async def set_opt_out(store: Store, digits: str, scope: OptOut) -> None:
@@ -83,7 +86,7 @@ def _opt_outs(store: Store, digits: str) -> str:
 
 class EventEntry(msgspec.Struct, frozen=True):
     """One entry of an app's event stream in one shard: what one transaction changed. An entry of a
-    newer Kaskad says nothing here."""
+    newer Kaskad says nothing here, nor does one that cannot be read, which is set aside."""
 
     shard: int
     entry: str
@@ -115,33 +118,37 @@ async def events_after(
     if commands:
         for (app, shard), reply in zip(asked, await redis.call(commands), strict=True):
             if reply is not None:
-                found.setdefault(app, []).extend(_entries(shard, reply[0][1]))
+                entries = await _entries(redis, keys_of(shard).events(app), reply[0][1])
+                found.setdefault(app, []).extend(entries)
     return found
 
 
 async def events_from(redis: RedisClient, app: str, shard: int, entry: str) -> list[EventEntry]:
     """The entries of one shard from `entry` on, itself included where it still exists; at most
     EVENT_ENTRIES_MAX."""
-    (reply,) = await redis.call(
-        [("XRANGE", keys_of(shard).events(app), entry, "+", "COUNT", EVENT_ENTRIES_MAX)]
-    )
-    return _entries(shard, reply)
+    key = keys_of(shard).events(app)
+    (reply,) = await redis.call([("XRANGE", key, entry, "+", "COUNT", EVENT_ENTRIES_MAX)])
+    return await _entries(redis, key, reply)
 
 
-def _entries(shard: int, reply: Reply) -> list[EventEntry]:
-    return [
-        EventEntry(shard, entry.decode(), _changes(_blob(fields)))
-        for entry, fields in cast("list[tuple[bytes, list[bytes]]]", reply)
-    ]
+async def _entries(redis: RedisClient, key: str, reply: Reply) -> list[EventEntry]:
+    shard = shard_in(key)
+    found = []
+    for entry, fields in cast("list[tuple[bytes, list[bytes]]]", reply):
+        name = entry.decode()
+        try:
+            changes = _changes(fields)
+        except NewerRecordError:
+            changes = []
+        except Exception as error:
+            changes = []
+            at_ms = int(name.partition("-")[0])
+            what = {f"{key} {name}": b" ".join(fields)}
+            await quarantine.set_aside(redis, shard, what, error, at_ms)
+        found.append(EventEntry(shard, name, changes))
+    return found
 
 
-def _changes(record: bytes) -> list[StatusChange]:
-    try:
-        return changes_codec.decode(record).changes
-    except NewerRecordError:
-        return []
-
-
-def _blob(fields: list[bytes]) -> bytes:
+def _changes(fields: list[bytes]) -> list[StatusChange]:
     assert fields[0] == BLOB_FIELD, f"an event stream holds the field {fields[0]!r}"
-    return unpack(fields[1])
+    return changes_codec.decode(unpack(fields[1])).changes

@@ -9,15 +9,17 @@ Nothing of this is an error to the provider.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import msgspec
 
 from gateway.core.events import Reported
 from gateway.core.ids import read_ref
-from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
+from gateway.store import quarantine
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.store import Store
@@ -31,13 +33,16 @@ SWEEP_COUNT = 500
 
 
 class Taken(msgspec.Struct):
-    """How many receipts were applied to a message, kept as unmatched, or (after the retention)
-    dropped. `unmatched` are the ones that `take_receipts` kept, the very objects it was given."""
+    """How many receipts were applied to a message, kept as unmatched, (after the retention)
+    dropped, or set aside. `unmatched` and `faulty` are the ones that `take_receipts` kept and set
+    aside, the very objects it was given."""
 
     applied: int = 0
     kept: int = 0
     dropped: int = 0
+    set_aside: int = 0
     unmatched: list[Receipt] = []
+    faulty: list[Receipt] = []
 
 
 async def note_provider_ids(store: Store, provider: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -64,13 +69,15 @@ async def take_receipts(
     taken = Taken()
     missing = []
     for applied in await store.apply(items, now_ms):
-        if applied.message is None:
-            assert isinstance(applied.item.event, Reported)
+        assert isinstance(applied.item.event, Reported)
+        if applied.set_aside:
+            taken.faulty.append(applied.item.event.receipt)
+        elif applied.message is None:
             missing.append(applied.item.event.receipt)
         else:
             taken.applied += 1
     taken.unmatched = [*unmatched, *missing]
-    taken.kept = len(taken.unmatched)
+    taken.kept, taken.set_aside = len(taken.unmatched), len(taken.faulty)
     await _keep(store.redis, store, provider, taken.unmatched, now_ms)
     return taken
 
@@ -94,10 +101,19 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
             commands.append(("ZADD", keys.unmatched_receipts, "XX", later, member))
             store.counts.newer += 1
             continue
+        except UnreadableRecordError as error:
+            place = {f"{keys.unmatched_receipts} {zlib.crc32(member):08x}": member}
+            ends: list[Command] = [("ZREM", keys.unmatched_receipts, member)]
+            await quarantine.set_aside(store.redis, shard, place, error, now_ms, ends)
+            taken.set_aside += 1
+            continue
         items, _ = await _match(store, unmatched.provider, [unmatched.receipt])
         applied = await store.apply(items, now_ms)
         if applied and applied[0].message is not None:
             taken.applied += 1
+            commands.append(("ZREM", keys.unmatched_receipts, member))
+        elif applied and applied[0].set_aside:
+            taken.set_aside += 1
             commands.append(("ZREM", keys.unmatched_receipts, member))
         elif now_ms - unmatched.since_ms >= store.retention.unmatched_ms:
             taken.dropped += 1
@@ -143,7 +159,11 @@ async def _match(
         refs = iter(await store.redis.call(commands))
         for receipt in foreign:
             noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
-            item = _item(store, provider, noted[0].decode(), receipt) if noted else None
+            item = (
+                _item(store, provider, noted[0].decode(errors="replace"), receipt)
+                if noted
+                else None
+            )
             if item is None:
                 unmatched.append(receipt)
             else:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from gateway.core.ids import shard_of_id
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.store.acceptance import Acceptance
-from gateway.store.apply import Application, Applied, Item
+from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys, keys_of
 
@@ -30,7 +30,8 @@ class Store(StoreBase):
         given.
 
         Items of one message keep their order. An id that is none of ours comes back with `message`
-        None; so does a message whose record is of a newer Kaskad, which is left alone.
+        None; so does a message whose record is of a newer Kaskad, which is left alone, and an item
+        that cannot be decided, which is set aside.
         """
         by_shard: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -44,7 +45,10 @@ class Store(StoreBase):
             def try_of(piece: Sequence[Item], token: str, keys: Keys = keys) -> Application:
                 return Application(self, keys, piece, now_ms, token)
 
-            applied += await self.in_pieces(keys, members, try_of)
+            async def give_up(item: Item, error: Exception, keys: Keys = keys) -> Applied:
+                return await set_item_aside(self.redis, keys, item, error, now_ms)
+
+            applied += await self.in_pieces(keys, members, try_of, give_up)
         for done in applied:
             self.counts.newer += done.newer
             if done.effects.ignored_price is not None:

@@ -87,7 +87,11 @@ class Writes:
         else:
             self._live[key] = pack_message(message)
         if message.due_ms != due_before_ms:
-            self._timers[message.id] = message.due_ms
+            self.timer(message.id, message.due_ms)
+
+    def timer(self, message_id: str, due_ms: int) -> None:
+        """When the message's timer is due; 0: it has none."""
+        self._timers[message_id] = due_ms
 
     def effects(self, message_id: str, effects: Effects) -> None:
         if effects.lane is not None:

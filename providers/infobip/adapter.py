@@ -30,6 +30,7 @@ from providers.contract import (
     Submitted,
     Unknown,
 )
+from providers.http import json_text
 from providers.http.adapter import HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.infobip.reasons import about
@@ -173,7 +174,7 @@ def explain(body: bytes) -> Explanation:
 
 def _entries(body: bytes) -> list[Entry]:
     try:
-        raw = _ANSWER.decode(body).messages
+        raw = json_text.decode(_ANSWER, body).messages
     except (ValueError, RecursionError) as error:
         raise Unknown("answer_unreadable", f"The answer cannot be read: {error}") from error
     return [_entry(item) for item in raw]

@@ -2,8 +2,8 @@
 
 Both channels have one shape of item and one envelope around it. An item that cannot be read becomes
 a sentence and its neighbours go on; of an item whose details are malformed the status is kept,
-because a delivery must not be lost over a date or a price. Prices go from the JSON text to Decimal
-without a float in between.
+because a delivery must not be lost over a date, a price or a damaged text. Prices go from the JSON
+text to Decimal without a float in between.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from decimal import Decimal
 import msgspec
 
 from providers.contract import Fault, Receipt, ReceiptStatus
+from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.infobip.reasons import about
 from providers.infobip.wire import (
@@ -55,7 +56,7 @@ _NUMBER = re.compile(rb'"?\+?([0-9]{5,15})"?')
 def read_envelope(body: bytes) -> Results:
     """Reads the outer object, its items still raw. Raises ValueError with a sentence."""
     try:
-        return _RESULTS.decode(body)
+        return json_text.decode(_RESULTS, body)
     except RecursionError as error:
         raise ValueError("The body is nested too deeply.") from error
     except ValueError as error:
@@ -91,7 +92,7 @@ def read_reports(items: Sequence[msgspec.Raw]) -> Receipts:
 
 def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
     try:
-        return _REPORT.decode(item)
+        return json_text.decode(_REPORT, item)
     except ValueError as error:
         core = _REPORT_CORE.decode(item)
         faults.append(f"Item {place} was read in part: {error}")

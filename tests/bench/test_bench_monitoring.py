@@ -38,7 +38,7 @@ def families() -> list[Metric]:
             connected=True, round_trips=1, commands=1, reconnects=0, timeouts=0
         )
     )
-    backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)})
+    backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)}, quarantined=0)
     ignored = SimpleNamespace(counts={("p", "amount"): 0})
     store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis)
     state = ServerState("r", used_bytes=1, limit_bytes=2, fragmentation=1.0, aof_bytes=1)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from gateway.cli.check import faults_of
 from gateway.cli.failures import UsageFault
 from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
+from gateway.redis import asyncio_driver
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.file import load
-from gateway.store import installation, keys
-from gateway.store.keys import keys_of
+from gateway.store import installation, quarantine, snapshots
+from gateway.store.keys import API_KEYS, PAUSED, PROVIDERS, keys_of
 from gateway.store.totals import LedgerFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,7 +229,7 @@ def test_check_counts_what_waits_for_a_provider_that_is_no_longer_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.zadd(keys.PROVIDERS, {"viber-old": 1, "drained": 1, "infobip-sms": 1})
+        client.zadd(PROVIDERS, {"viber-old": 1, "drained": 1, "infobip-sms": 1})
         for category in ("otp", "marketing"):
             client.xadd(keys_of(0).lane("viber-old", category), {"m": "id"})
         client.xadd(keys_of(0).lane("infobip-sms", "otp"), {"m": "id"})
@@ -302,3 +305,50 @@ def test_a_cost_question_is_asked_as_over_http() -> None:
         ("campaign", ""),
         ("app", "shop"),
     ]
+
+
+@pytest.mark.redis
+def test_check_lists_what_is_set_aside_or_cannot_be_read(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    async def damage(redis: RedisClient) -> None:
+        await quarantine.set_aside(redis, 0, {"{k0}m:X": b"raw"}, "This cannot be read.", 0)
+        await redis.call([("HSET", PAUSED, "viber", "?"), ("HSET", API_KEYS, "abc", "?")])
+
+    asyncio_driver.run(redis_url, damage)
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    capsys.readouterr()
+    assert app.run(["check", "--json"]) == 0
+    found = {f["key"]: f["reason"] for f in json.loads(capsys.readouterr().out)["faults"]}
+    assert found["{k0}m:X"].startswith("was set aside at 1970-01-01T00:00:00+00:00: This cannot")
+    assert "delete the field" in found["{kaskad}paused viber"]
+    assert "make a new key" in found["{kaskad}keys abc"]
+
+
+# --- copy ---
+
+
+@pytest.mark.redis
+def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
+    place: Path, capsys: pytest.CaptureFixture[str], short_dir: Path, redis_url: str
+) -> None:
+    async def run_somewhere(redis: RedisClient) -> None:
+        await snapshots.publish(redis, "ingress-host-1", b"", time.time_ns() // 1_000_000)
+
+    assert app.run(["key", "new", "--app", "shop"]) == 0
+    with EmbeddedRedis(place / ".kaskad/redis", "everysec") as source:
+        asyncio_driver.run(source.url, run_somewhere)
+        assert app.run(["copy", "--to", redis_url]) == 2
+        assert "still runs on this Redis (ingress-host-1)" in capsys.readouterr().err
+        installation.prepare(source.url, 1, "EUR")
+        asyncio_driver.run(source.url, lambda client: snapshots.withdraw(client, "ingress-host-1"))
+    assert app.run(["copy", "--to", redis_url, "--shards", "4"]) == 2
+    assert "leave --shards out" in capsys.readouterr().err
+    assert app.run(["copy", "--to", redis_url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["counts"]["API keys"], told["agrees"]) == (1, True)
+    assert app.run(["copy", "--to", redis_url]) == 2
+    assert "is not empty" in capsys.readouterr().err

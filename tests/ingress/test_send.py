@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.records.request import Answer
 from gateway.ingress.http import auth
-from gateway.store import api_keys, keys, reads
+from gateway.store import api_keys, keys, quarantine, reads
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
 
@@ -343,3 +343,35 @@ async def test_nothing_new_is_accepted_for_a_retired_provider(world: World) -> N
     way = (await world.send(OTP | {"route": "both"})).json["id"]
     shown = (await world.call("GET", f"/v1/messages/{way}")).json
     assert [step["channel"] for step in shown["steps"]] == ["viber"]
+
+
+@with_ingress()
+async def test_half_a_surrogate_pair_in_one_text_fails_that_item_alone(world: World) -> None:
+    good = json.dumps(OTP).encode()
+    half = good.replace(json.dumps(OTP["text"]).encode(), rb'"half \ud83d"')
+    torn = good.replace(json.dumps(OTP["text"]).encode(), b'"\xff"')
+    assert len({good, half, torn}) == 3
+    answer = await world.call(
+        "POST",
+        "/v1/messages",
+        b"[" + b" ,\n".join([good, half, torn]) + b"]",
+        {"content-type": "application/json"},
+    )
+    assert [each["outcome"] for each in answer.json] == ["accepted", "rejected", "rejected"]
+    assert [each["index"] for each in answer.json] == [0, 1, 2]
+    for each in answer.json[1:]:
+        assert each["error"]["type"].endswith("malformed")
+
+
+@with_ingress()
+async def test_a_person_whose_record_cannot_be_read_fails_alone(world: World) -> None:
+    record = keys.keys_of(0).person("p:79161234561")
+    await world.store.redis.call([("SET", record, b"\x03rubbish")])
+    many = [SALE | {"to": f"+7916123456{n}"} for n in range(4)]
+    answer = await world.call("POST", "/v1/messages", many)
+    outcomes = [each["outcome"] for each in answer.json]
+    assert outcomes == ["accepted", "error", "accepted", "accepted"]
+    assert answer.json[1]["error"]["type"].endswith("internal")
+    (found,) = await quarantine.listed(world.store.redis, 1)
+    assert (found.what, found.raw) == (record, b"\x03rubbish")
+    assert await world.store.redis.call([("GET", record)]) == [b"\x03rubbish"]

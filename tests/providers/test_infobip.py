@@ -20,6 +20,7 @@ from providers.contract import (
     Submitted,
     Unknown,
 )
+from providers.http import json_text
 from providers.http.replies import retry_after_ms
 from providers.infobip.reports import read_envelope, read_reports
 from tests.worlds.provider_examples import (
@@ -534,3 +535,16 @@ def test_an_object_that_is_no_report_is_a_value_error() -> None:
 )
 def test_retry_after(headers: dict[str, str], wish_ms: int | None) -> None:
     assert retry_after_ms(headers) == wish_ms
+
+
+@pytest.mark.parametrize("damage", [rb'"\ud83d"', rb'"\udc00 x"', b'"\xff\xfe"'])
+def test_a_damaged_text_costs_no_receipt(damage: bytes) -> None:
+    good = b'{"messageId":"a","status":{"groupId":3,"id":5,"name":"DELIVERED"}}'
+    bad = good.replace(b'"a"', b'"b"').replace(b'"DELIVERED"', damage)
+    read = VIBER.receipts(b'{"results":[' + good + b"," + bad + b"]}", "application/json")
+    assert [(r.ref, r.status) for r in read.receipts] == [("a", "delivered"), ("b", "delivered")]
+
+
+def test_a_whole_pair_and_an_escaped_backslash_are_kept() -> None:
+    body = rb'{"a":"\ud83d\ude00 \\ud83d \ud83d"}'
+    assert json.loads(json_text.mended(body)) == {"a": "\U0001f600 \\ud83d \ufffd"}

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.redis.client import Command, RedisClient, Reply, Session
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """A process died."""
 
 

@@ -35,6 +35,20 @@ class NewerRecordError(Exception):
         )
 
 
+class UnreadableRecordError(msgspec.DecodeError):
+    """A record is none at all: it was damaged, or something else wrote it. `key` is where it
+    stands, once whoever read it said so."""
+
+    def __init__(self, sentence: str, raw: bytes) -> None:
+        super().__init__(sentence)
+        self.raw = raw
+        self.key = ""
+
+    def at(self, key: str) -> UnreadableRecordError:
+        self.key = self.key or key
+        return self
+
+
 class Codec(Generic[Record]):
     """Writes and reads one kind of record. `upgrade` reads its form in schema 2."""
 
@@ -47,12 +61,17 @@ class Codec(Generic[Record]):
         return _PREFIX + _encode(record)
 
     def decode(self, data: bytes) -> Record:
-        """Raises NewerRecordError, and msgspec.DecodeError for what is no record at all."""
+        """Raises NewerRecordError, and UnreadableRecordError for what is no record at all."""
         first = data[0] if data else 0
-        if first == SCHEMA:
-            return self._decode(data[1:])
-        if first >= FIRST_ARRAY_BYTE:
-            return self._upgrade(data)
-        if first > SCHEMA:
+        if SCHEMA < first < FIRST_ARRAY_BYTE:
             raise NewerRecordError(self._name, first)
-        raise msgspec.DecodeError(f"This {self._name} begins with no schema: {data[:1]!r}.")
+        try:
+            if first == SCHEMA:
+                return self._decode(data[1:])
+            if first >= FIRST_ARRAY_BYTE:
+                return self._upgrade(data)
+        except Exception as error:  # an upgrade can fail in any way over what it is given
+            raise UnreadableRecordError(
+                f"This {self._name} cannot be read: {error}", data
+            ) from error
+        raise UnreadableRecordError(f"This {self._name} begins with no schema: {data[:1]!r}.", data)

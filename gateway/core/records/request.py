@@ -55,9 +55,10 @@ class CapHit(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct, omit_defaults=True):
     """How one request was decided. `conflict`: its idempotency key was used before with another
-    body. `unavailable`: a record it needs is of a newer Kaskad."""
+    body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
+    by a fault of ours or a record that cannot be read; `detail` says which."""
 
-    outcome: Outcome | Literal["unavailable"] = field(name="o")
+    outcome: Outcome | Literal["unavailable", "failed"] = field(name="o")
     id: str | None = field(name="i", default=None)
     status: str | None = field(name="s", default=None)
     reason: str | None = field(name="r", default=None)

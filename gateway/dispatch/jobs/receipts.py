@@ -51,6 +51,7 @@ async def run(deps: DispatchDeps, provider: Provider) -> None:
         await watch.saw(name, receipts)
         deps.metrics.receipts.labels(name, "applied").inc(taken.applied)
         deps.metrics.receipts.labels(name, "parked").inc(taken.kept)
+        deps.metrics.receipts.labels(name, "fault").inc(taken.set_aside)
         return True
 
     async def receive(receipts: Sequence[Receipt]) -> None:

@@ -2,8 +2,8 @@
 
 What a timer means is the cascade's. Several dispatchers look at the same timers: the first one's
 commit moves the timer, the others find nothing to do, and a spread of the waits keeps them apart. A
-timer whose message is gone is forgotten; that of a newer Kaskad's message is left to it. While its
-shard is unavailable, it is tried again.
+timer whose message is gone is forgotten; that of a newer Kaskad's message is left to it, and that
+of one which cannot be decided was set aside. While its shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -76,6 +76,9 @@ async def _fire(
     for applied in await deps.store.apply([Item(id_, event) for id_ in due], now_ms):
         if applied.newer:
             newer += 1
+            continue
+        if applied.set_aside:
+            changed += 1
             continue
         if applied.message is None:
             await lanes.drop_timer(deps.redis, shard, applied.item.message_id)

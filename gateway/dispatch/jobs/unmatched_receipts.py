@@ -25,11 +25,12 @@ async def run(deps: DispatchDeps, shard: int) -> None:
             ("applied", taken.applied),
             ("parked", taken.kept),
             ("dropped", taken.dropped),
+            ("set_aside", taken.set_aside),
         ):
             deps.metrics.parked.labels(outcome).inc(count)
         if taken.dropped:
             _log.warning("receipts nobody knows were dropped", n=taken.dropped)
-        total = taken.applied + taken.kept + taken.dropped
+        total = taken.applied + taken.kept + taken.dropped + taken.set_aside
         return 0.0 if total >= receipts.SWEEP_COUNT else LOOK_S
 
     await deps.redis_retry("unmatched receipts").for_ever(turn)

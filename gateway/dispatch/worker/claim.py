@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
-from gateway.core.ids import step_ref
+from gateway.core.ids import born_ms, step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.message import Content, Message, StepStatus, content_codec
 from gateway.core.timing import patience_ms
@@ -35,6 +36,9 @@ _SAID = {
 }
 
 NO_CONTENT = Fault("no_content", "no_content", True)
+UNREADABLE_CONTENT = Fault("unreadable_content", "unreadable_content", True)
+
+_log = structlog.get_logger("dispatch")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -103,7 +107,9 @@ async def claim(
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    `away`: the provider is, so none of them may be sent."""
+    `away`: the provider is, so none of them may be sent. Messages from before a restore
+    may have been sent by those whose data was lost: their steps are asked for before they are sent,
+    as if an answer had been lost."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away)
@@ -117,15 +123,29 @@ async def claim(
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
+        elif born_ms(message.id) < store.restored_ms and not _was_asked_for(message):
+            lost = LostAnswer(message.current)
+            result.broken.append(Item(entry.message_id, lost, entry.at, now_ms))
         elif not message.content:
             refusal = Refused(message.current, NO_CONTENT)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
-            content = content_codec.decode(message.content)
-            submission = submission_of(message, content, sender, now_ms)
+            try:
+                content = content_codec.decode(message.content)
+                submission = submission_of(message, content, sender, now_ms)
+            except Exception:
+                _log.exception("content cannot be read", message=message.id)
+                refusal = Refused(message.current, UNREADABLE_CONTENT)
+                result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
+                continue
             result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
     failpoint("claimed")
     return result
+
+
+def _was_asked_for(message: Message) -> bool:
+    attempt = message.step.attempt
+    return attempt is not None and attempt.lost > 0
 
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
@@ -170,7 +190,8 @@ async def resolve(
         if entry.message_id not in messages:
             continue
         message = messages[entry.message_id]
-        if message is None:
+        if message is None or not 0 <= message.current < len(message.steps):
+            # Gone, or nothing that can be decided: either way its entry ends.
             items.append(Item(entry.message_id, LostAnswer(0), entry.at))
             continue
         step = message.step

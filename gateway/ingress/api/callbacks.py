@@ -49,6 +49,10 @@ class CallbackResult(msgspec.Struct, frozen=True):
     faults: int
 
 
+class SetAside(Exception):
+    """A receipt is in quarantine."""
+
+
 class CallbackEndpoint:
     """Answers every provider's callbacks."""
 
@@ -146,14 +150,17 @@ class CallbackEndpoint:
         _log.debug("callback", provider=name, applied=applied, parked=parked, faults=faults)
         return CallbackResult(applied, parked, faults)
 
-    async def _apply(self, provider: int, receipts: Sequence[Receipt]) -> Sequence[bool]:
-        """Whether each receipt was applied; parked otherwise."""
+    async def _apply(
+        self, provider: int, receipts: Sequence[Receipt]
+    ) -> Sequence[bool | Exception]:
+        """Whether each receipt was applied; parked otherwise, or set aside with an exception."""
         failpoint("receipt_read")
         name = self._providers[provider]
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
         await self._watch.saw(name, receipts)
-        parked = {id(receipt) for receipt in taken.unmatched}
-        return [id(receipt) not in parked for receipt in receipts]
+        ended: dict[int, bool | Exception] = dict.fromkeys(map(id, taken.unmatched), False)
+        ended |= dict.fromkeys(map(id, taken.faulty), SetAside("A receipt cannot be applied."))
+        return [ended.get(id(receipt), True) for receipt in receipts]
 
 
 def _query(raw: bytes) -> dict[str, str]:

@@ -17,9 +17,10 @@ from gateway.core.events import Cancelled
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.json_array import split_array
 from gateway.ingress.api.message_view import view_of
 from gateway.ingress.api.requests import key_fault
-from gateway.ingress.api.results import Result, failure, newer_record, result_of
+from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import NOT_JSON, to_json
@@ -115,11 +116,14 @@ class SendEndpoint:
                 if full is not None:
                     raise Refusal(full)
 
-    def _items(self, body: bytes) -> list[msgspec.Raw]:
+    def _items(self, body: bytes) -> Sequence[bytes | msgspec.Raw]:
+        items: Sequence[bytes | msgspec.Raw] | None
         try:
             items = _split(body)
         except NOT_JSON as error:
-            raise refuse("malformed", f"This is not a JSON array in UTF-8: {error}.") from None
+            items = split_array(body)
+            if items is None:
+                raise refuse("malformed", f"This is not a JSON array in UTF-8: {error}.") from None
         most = self._limits.batch_items_max
         if len(items) > most:
             raise refuse(
@@ -167,6 +171,8 @@ class MessageEndpoints:
         (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
         if applied.newer:
             raise Refusal(newer_record())
+        if applied.set_aside:
+            raise Refusal(incident_of("The message cannot be cancelled: it was set aside."))
         if applied.message is None:
             raise _no_message()
         if not applied.effects.changed:

@@ -87,6 +87,8 @@ def result_of(answer: Answer | Exception) -> Result:
         return failure(conflict())
     if outcome == "unavailable":
         return failure(newer_record())
+    if outcome == "failed":
+        return failure(incident_of(answer.detail))
     return failure(invalid([RequestFault(answer.pointer, answer.detail)]))
 
 
@@ -124,10 +126,15 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(newer_record())
     if isinstance(error, QueueFull):
         return Refusal(problem("unavailable", "Too many requests wait already: send it again."))
+    return Refusal(incident_of(repr(error), error))
+
+
+def incident_of(reason: str, error: Exception | None = None) -> Problem:
+    """A fault of ours, logged with the incident that the caller is told."""
     incident = secrets.token_hex(6)
-    _log.error("incident", incident=incident, exc_info=error)
+    _log.error("incident", incident=incident, reason=reason, exc_info=error)
     told = problem("internal", "This is a fault of ours and was logged. Name the incident.")
-    return Refusal(msgspec.structs.replace(told, incident=incident))
+    return msgspec.structs.replace(told, incident=incident)
 
 
 def _suppressed(answer: Answer) -> Result:

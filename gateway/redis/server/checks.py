@@ -129,6 +129,17 @@ def connect(address: Address, *, decode: bool = True, key: str = "") -> redis.Re
     return _client(address, endpoint, address.username, address.password, address.db, decode=decode)
 
 
+def connect_masters(address: Address) -> dict[range, redis.Redis]:
+    """Clients of a cluster's masters, for bytes, by the slots each serves. Raises as
+    `masters_now`."""
+    masters = masters_now(address)
+    clients = {
+        node: _client(address, node, address.username, address.password, 0, decode=False)
+        for node in set(masters.values())
+    }
+    return {slots: clients[node] for slots, node in masters.items()}
+
+
 def masters_now(address: Address) -> dict[range, Endpoint]:
     """Who serves which slots of a cluster. Raises redis.RedisError when no node tells."""
     reasons: list[str] = []

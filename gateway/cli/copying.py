@@ -1,0 +1,112 @@
+"""`kaskad copy`: everything from the configured Redis into another one, while Kaskad is stopped.
+
+How it is copied and compared is in `gateway.store.copying`. In the end the copy's ledger is added
+up against its totals. What cannot be copied as it is raises ConfigurationError (exit 2).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from gateway.cli.failures import DONE, FAILED
+from gateway.cli.reach import redis_for_command
+from gateway.finance.verify import Verdict, compare_books
+from gateway.redis.address import parse_address
+from gateway.redis.asyncio_driver import run
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.server.checks import examine
+from gateway.settings.file import load
+from gateway.store import copying, snapshots
+from gateway.store.copying import CopyFault, Side
+from gateway.store.installation import StoreUnfitError
+from gateway.store.ledger import read_books
+
+
+def copy(
+    config: Path | None,
+    environment: Mapping[str, str],
+    to: str,
+    shards: int | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Copies, compares and tells what there is; 1 when the copied books disagree."""
+    settings = load(config, environment, secrets_required=False)
+    have = settings.redis.shards
+    if shards not in (None, have):
+        raise CopyFault(
+            f"The data is spread over {have} shard{'s' if have != 1 else ''}, and a copy keeps "
+            "that number, because the ids that callers keep name their shard: leave --shards out, "
+            "or begin with an empty Redis for another number."
+        )
+    errors = [finding for finding in examine(to) if finding.level == "error"]
+    if errors:
+        raise StoreUnfitError(errors)
+    target = parse_address(to)
+    with redis_for_command(settings) as url:
+        _refuse_while_running(url)
+        try:
+            with Side(parse_address(url)) as source, Side(target) as there:
+                copying.begin(there)
+                counts = _copy(source, there)
+                _refuse_while_running(url)
+                copying.finish(source, there)
+        except redis.RedisError as fault:
+            raise RedisUnavailable(
+                f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
+            ) from None
+    verdict = run(to, lambda client: compare_books(read_books(client, have)))
+    _tell(counts, verdict, target.label, as_json=as_json)
+    return DONE if verdict.agrees else FAILED
+
+
+def _copy(source: Side, target: Side) -> dict[str, int]:
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        total = source.size()
+        copied = bars.add_task("Copied", total=total)
+        compared = bars.add_task("Compared", total=total)
+        copying.copy(source, target, lambda n: bars.advance(copied, n))
+        counts = copying.compare(source, target, lambda n: bars.advance(compared, n))
+        bars.update(copied, completed=total)
+        bars.update(compared, completed=total)
+    return counts
+
+
+def _refuse_while_running(url: str) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    names = run(url, lambda client: snapshots.processes(client, now_ms))
+    if names:
+        raise CopyFault(
+            f"Kaskad still runs on this Redis ({', '.join(sorted(names)[:5])}): stop every role, "
+            "and copy 10 seconds later."
+        )
+
+
+def _tell(counts: Mapping[str, int], verdict: Verdict, label: str, *, as_json: bool) -> None:
+    if as_json:
+        shape = {
+            "to": label,
+            "counts": counts,
+            "agrees": verdict.agrees,
+            "entries": verdict.entries,
+            "bookings": verdict.posts,
+        }
+        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        return
+    lines = [f"  {count:>12,}  {name}" for name, count in counts.items()]
+    books = "agrees with its totals to the last unit" if verdict.agrees else "disagrees with totals"
+    sys.stdout.write(
+        "Both hold the same:\n"
+        + "\n".join(lines)
+        + f"\nThe copied ledger ({verdict.posts} bookings in {verdict.entries} entries) {books}.\n"
+        f"Set redis.url (or KASKAD_REDIS_URL) to {label}, and start.\n"
+    )

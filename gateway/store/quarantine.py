@@ -1,0 +1,120 @@
+"""What cannot be read or decided is set aside, so that it costs itself alone.
+
+One hash a shard: what was met (a key; for a stream or set also the entry or member) with why, when,
+and its bytes. Whatever led to it (a timer, a lane entry, a place among the unmatched receipts) ends
+in the same transaction, so that it is not met again; a record itself stays under its key. One that
+is met again keeps its first line. Beyond ENTRIES_MAX a shard nothing more is kept, only logged and
+counted: whoever repairs the first ones finds the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+from msgspec import field
+
+from gateway.core.records.codec import UnreadableRecordError
+from gateway.redis.client import Command, RedisClient
+from gateway.store.keys import keys_of, shard_in
+
+ENTRIES_MAX = 500  # a shard
+BYTES_MAX = 8_192  # of one thing: the rest of a longer one is cut off
+REASON_MAX = 300  # characters
+
+_log = structlog.get_logger("store")
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Why and when something was set aside, and what it was."""
+
+    reason: str = field(name="r")
+    at_ms: int = field(name="t")
+    raw: bytes = field(name="b")
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """One thing in quarantine."""
+
+    what: str
+    reason: str
+    at_ms: int
+    raw: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Note).decode
+
+
+def reason_of(error: BaseException) -> str:
+    """A fault as it is shown."""
+    return f"{type(error).__name__}: {error}"[:REASON_MAX]
+
+
+async def set_aside(
+    redis: RedisClient,
+    shard: int,
+    found: Mapping[str, bytes],
+    why: BaseException | str,
+    now_ms: int,
+    ends: Sequence[Command] = (),
+) -> None:
+    """Keeps `found` (what, and its bytes), and in the same transaction does what `ends` says. All
+    of it lies in `shard`. May be repeated. Raises RedisUnavailable."""
+    key = keys_of(shard).quarantine
+    (held,) = await redis.call([("HLEN", key)])
+    assert isinstance(held, int)
+    reason = why[:REASON_MAX] if isinstance(why, str) else reason_of(why)
+    notes: list[Command] = [
+        ("HSETNX", key, what, _encode(Note(reason, now_ms, raw[:BYTES_MAX])))
+        for what, raw in list(found.items())[: max(ENTRIES_MAX - held, 0)]
+    ]
+    if notes or ends:
+        await redis.call([("MULTI",), *notes, *ends, ("EXEC",)])
+    for what in found:
+        _log.error(
+            "set aside",
+            what=_without_people(what),
+            reason=reason,
+            exc_info=why if isinstance(why, BaseException) else None,
+        )
+
+
+async def set_aside_record(redis: RedisClient, error: Exception, now_ms: int) -> None:
+    """Keeps a record that was read in vain; any other fault is only logged."""
+    if isinstance(error, UnreadableRecordError) and error.key:
+        await set_aside(redis, shard_in(error.key), {error.key: error.raw}, error, now_ms)
+    else:
+        _log.error("cannot be decided", reason=reason_of(error), exc_info=error)
+
+
+async def count(redis: RedisClient, shards: int) -> int:
+    """How many things are set aside in all shards, one round trip. Raises RedisUnavailable."""
+    replies = await redis.call([("HLEN", keys_of(shard).quarantine) for shard in range(shards)])
+    return sum(reply for reply in replies if isinstance(reply, int))
+
+
+async def listed(redis: RedisClient, shards: int) -> list[SetAside]:
+    """Everything that is set aside, by shard and name. Raises RedisUnavailable."""
+    replies = await redis.call([("HGETALL", keys_of(shard).quarantine) for shard in range(shards)])
+    found = []
+    for reply in replies:
+        assert isinstance(reply, list)
+        pairs = sorted(zip(reply[::2], reply[1::2], strict=True))
+        found += [_read(what.decode(errors="replace"), value) for what, value in pairs]
+    return found
+
+
+def _without_people(what: str) -> str:
+    """As it is logged: keys that name a person or its address are cut off at their kind."""
+    kind = what[what.find("}") + 1 :].partition(":")[0]
+    return what[: what.find("}") + 1] + kind if kind in ("p", "e", "u", "c", "i") else what
+
+
+def _read(what: str, value: bytes) -> SetAside:
+    try:
+        note = _decode(value)
+    except msgspec.DecodeError:
+        return SetAside(what, "This line of the quarantine cannot be read itself.", 0, value)
+    return SetAside(what, note.reason, note.at_ms, note.raw)

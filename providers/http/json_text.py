@@ -1,0 +1,34 @@
+"""JSON from a provider in which one text is damaged: the rest of it counts all the same."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+_REPLACEMENT = r"\ufffd"
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|\\."
+)
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
+    """Reads a body; where a text in it cannot be read, half a surrogate pair and bytes that are not
+    UTF-8 become U+FFFD. Raises ValueError and RecursionError."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except ValueError:
+        return decoder.decode(mended(bytes(body)))
+
+
+def mended(body: bytes) -> bytes:
+    """The body with U+FFFD in the place of what is no text."""
+    text = body.decode(errors="replace")
+    return _ESCAPE.sub(lambda found: _REPLACEMENT if found["half"] else found[0], text).encode()

@@ -1,0 +1,50 @@
+"""Cutting an array into its objects without reading them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ingress.api.json_array import split_array
+
+ANY_JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), ANY_JSON), max_size=5), st.sampled_from([None, 1]))
+def test_every_object_is_found_as_it_stands(items: list[Any], indent: int | None) -> None:
+    found = split_array(json.dumps(items, indent=indent).encode())
+    assert found is not None
+    assert [json.loads(item) for item in found] == items
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[",
+        b'[{"a":1}',
+        b'[{"a":1},]',
+        b"[,{}]",
+        b"[{}{}]",
+        b"[{}, x {}]",
+        b'[{"a":1]}',
+        b'["x"]',
+        b"[1]",
+        b"[{}] x",
+        b'[{"a":"x}]',
+    ],
+)
+def test_what_is_damaged_outside_its_objects_has_no_items(body: bytes) -> None:
+    assert split_array(body) is None
+
+
+def test_a_text_that_never_ends_is_read_once() -> None:
+    assert split_array(b"[{" + rb"\"" * 2_000_000 + b"}]") is None

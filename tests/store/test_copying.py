@@ -1,0 +1,191 @@
+"""`kaskad copy`: one Redis becomes another, to the byte, and a half-made copy serves nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import trio
+
+from bench.redis_cluster import RedisCluster
+from gateway.core import events as ev
+from gateway.redis.address import parse_address
+from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.redis.trio_driver import open_client
+from gateway.store import api_keys, copying, installation, keys, pauses, reads
+from gateway.store import receipts as store_receipts
+from gateway.store.apply import Item
+from gateway.store.copying import CopyFault, Side, call
+from gateway.store.installation import StoreUnfitError
+from gateway.store.store import Store
+from providers.contract import Receipt
+from tests.redis.test_cluster import cluster, three_masters
+from tests.worlds.cascade_world import T0, policy, request
+from tests.worlds.dispatch_world import dispatching, world
+
+__all__ = ["cluster", "three_masters"]  # fixtures
+
+SHARDS = 4
+
+
+@pytest.fixture
+def target_url(short_dir: Path) -> Iterator[str]:
+    with EmbeddedRedis(short_dir, "everysec") as server:
+        yield server.url
+
+
+def nothing(_: int) -> None: ...
+
+
+def whole_copy(source_url: str, target_url: str) -> dict[str, int]:
+    with Side(parse_address(source_url)) as source, Side(parse_address(target_url)) as target:
+        copying.begin(target)
+        copying.copy(source, target, nothing)
+        counts = copying.compare(source, target, nothing)
+        copying.finish(source, target)
+    return counts
+
+
+async def fill(url: str, count: int = 40) -> list[str]:
+    """Messages in every state, people with aliases, and one of everything else."""
+    async with open_client(url) as client:
+        store = Store(client, policy(), shards=SHARDS)
+        sends = [
+            request(
+                id=store.new_message_id(to, T0),
+                to=to,
+                user=f"u{n % 7}",
+                campaign=f"c{n % 3}",
+                idempotency_key=f"k{n}",
+            )
+            for n in range(count)
+            for to in [f"7916000{n:04}"]
+        ]
+        answers = await store.admit(sends, T0)
+        ids = [a.id for a in answers if a.outcome == "accepted" and a.id is not None]
+        await store.apply([Item(id_, ev.Claimed(0)) for id_ in ids[::2]], T0)
+        await store.apply([Item(id_, ev.Accepted(0)) for id_ in ids[::2]], T0)
+        delivered = [Receipt("delivered", ref=f"{id_}.0") for id_ in ids[::4]]
+        await store_receipts.take_receipts(store, "viber", delivered, T0)
+        stray = [Receipt("delivered", ref="stray", provider_id="stray")]
+        await store_receipts.take_receipts(store, "viber", stray, T0)
+        await store_receipts.note_provider_ids(store, "viber", [("their-id", f"{ids[0]}.0")])
+        await reads.set_opt_out(store, "79169999999", "all")
+        await api_keys.create(client, "shop", ("send",), T0)
+        await pauses.write(client, "sms", pauses.Pause("no_credit", "", T0, T0))
+        lapsing = keys.campaigns_of("2026-10")
+        await client.call([("SADD", lapsing, "old"), ("PEXPIRE", lapsing, 60_000)])
+        return ids
+
+
+def everything(url: str) -> dict[bytes, Any]:
+    """Every key that is copied, with what it holds."""
+    found: dict[bytes, Any] = {}
+    with Side(parse_address(url)) as side:
+        for client, names in side.pages():
+            for name in (name for name in names if b"}t:" not in name):
+                kind = call(client, "TYPE", name)
+                ask = {
+                    b"string": ("GET", name),
+                    b"hash": ("HGETALL", name),
+                    b"set": ("SMEMBERS", name),
+                    b"zset": ("ZRANGE", name, 0, -1, "WITHSCORES"),
+                    b"stream": ("XRANGE", name, "-", "+"),
+                }[kind]
+                found[name] = call(client, *ask)
+    return found
+
+
+def test_a_copy_holds_the_same_and_goes_on_where_the_source_stopped(
+    redis_url: str, target_url: str
+) -> None:
+    installation.prepare(redis_url, SHARDS, "EUR")
+    ids = trio.run(fill, redis_url)
+    counts = whole_copy(redis_url, target_url)
+    there, here = everything(target_url), everything(redis_url)
+    assert there == here
+    assert counts["messages"] == len(ids)
+    assert {"people by phone", "people by user", "claims", "idempotency keys"} <= counts.keys()
+    assert {"opt-outs", "ledger entries", "totals", "unmatched receipts"} <= counts.keys()
+    assert not [f for f in installation.look(target_url, SHARDS, "EUR") if f.level == "error"]
+
+    async def goes_on() -> None:
+        async with world(target_url, shards=SHARDS) as w, dispatching(w):
+            await w.until(ids[1::2], "sent", "planned")
+
+    trio.run(goes_on)
+
+
+def test_what_lapses_lapses_in_the_copy_too(redis_url: str, target_url: str) -> None:
+    installation.prepare(redis_url, SHARDS, "EUR")
+    trio.run(fill, redis_url)
+    whole_copy(redis_url, target_url)
+    with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
+        for client, names in source.pages():
+            for name in names:
+                if b"}t:" not in name:
+                    lapses = call(client, "PTTL", name) > 0
+                    assert (call(target.of(name), "PTTL", name) > 0) == lapses
+
+
+def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, target_url: str) -> None:
+    installation.prepare(redis_url, SHARDS, "EUR")
+    trio.run(fill, redis_url)
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
+        copying.begin(target)
+        call(target.of("{k0}ledger"), "XADD", "{k0}ledger", "*", "d", "left over")
+        with pytest.raises(KeyboardInterrupt):
+            copying.copy(source, target, interrupt)
+    with pytest.raises(StoreUnfitError, match="not finished"):
+        installation.prepare(target_url, SHARDS, "EUR")
+    whole_copy(redis_url, target_url)
+    there, here = everything(target_url), everything(redis_url)
+    assert there == here
+    installation.prepare(target_url, SHARDS, "EUR")
+
+
+def test_a_target_that_holds_something_is_refused(redis_url: str, target_url: str) -> None:
+    with Side(parse_address(target_url)) as target:
+        call(target.of("x"), "SET", "x", 1)
+        with pytest.raises(CopyFault, match="not empty"):
+            copying.begin(target)
+        assert call(target.of("x"), "GET", "x") == b"1"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("XADD", "{k0}ledger", "*", "d", "more"),
+        ("HSET", "{k0}o", "79160000000", "all"),
+        ("ZADD", "{k0}timers", 1, "someone"),
+        ("SADD", "{k0}days", "2026-01-01"),
+        ("SET", "{k0}m:someone", "x"),
+    ],
+)
+def test_what_was_written_meanwhile_is_found(
+    redis_url: str, target_url: str, change: tuple[Any, ...]
+) -> None:
+    installation.prepare(redis_url, SHARDS, "EUR")
+    trio.run(fill, redis_url)
+    with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
+        copying.begin(target)
+        copying.copy(source, target, nothing)
+        with redis.Redis(unix_socket_path=redis_url.removeprefix("unix://")) as client:
+            call(client, *change)
+        with pytest.raises(CopyFault, match="is not the same in both"):
+            copying.compare(source, target, nothing)
+
+
+def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisCluster) -> None:
+    installation.prepare(redis_url, SHARDS, "EUR")
+    trio.run(fill, redis_url)
+    whole_copy(redis_url, cluster.url)
+    assert everything(cluster.url) == everything(redis_url)
+    assert all(node.client.dbsize() > 0 for node in cluster.nodes)
