@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import pauses
-from gateway.store.pauses import OUTAGE, Pause, Trouble
+from gateway.store.pauses import ACCOUNT, OUTAGE, Pause, Trouble
 
 REFRESH_S = 1.0
 PROBE_LOOK_S = 0.05  # until what another has moved is looked at
@@ -32,6 +32,7 @@ class Pauses:
         self._deps = deps
         self._found: dict[str, Pause] = {}
         self._changed: dict[str, float] = {}
+        self._accepted_ms: dict[str, int] = {}
 
     def of(self, provider: str) -> Pause | None:
         return self._found.get(provider)
@@ -92,17 +93,22 @@ class Pauses:
             probes = (*pause.probes, *accepted)[-pauses.PROBES_KEPT :]
             await self._write(provider, replace(pause, probes=probes))
             return
-        self._forget(provider)
-        lasted_s = (self._deps.clock() - pause.since) // 1000
-        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
-        await pauses.delete(self._deps.redis, provider)
+        await self._end(provider, pause)
+
+    def note_accepted(self, provider: str, began_ms: int) -> None:
+        """A request that began then was accepted, by a dispatcher that knew of no pause."""
+        self._accepted_ms[provider] = max(began_ms, self._accepted_ms.get(provider, 0))
 
     async def refresh(self) -> None:
-        """Reads what all dispatchers know. Raises RedisUnavailable."""
+        """Reads what all dispatchers know, and ends a pause of an account that was found good after
+        the pause had begun: there may be no message left to probe with. Raises RedisUnavailable."""
         found = await pauses.read(self._deps.redis)
         for provider in self._deps.providers:
-            if provider in found:
-                self._note(provider, found[provider])
+            pause = found.get(provider)
+            if pause is not None:
+                self._note(provider, pause)
+                if pause.kind == ACCOUNT and self._accepted_ms.get(provider, 0) > pause.since:
+                    await self._end(provider, pause)
             else:
                 self._forget(provider)
 
@@ -114,6 +120,12 @@ class Pauses:
             return REFRESH_S
 
         await self._deps.redis_retry("pauses").for_ever(turn)
+
+    async def _end(self, provider: str, pause: Pause) -> None:
+        self._forget(provider)
+        lasted_s = (self._deps.clock() - pause.since) // 1000
+        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
+        await pauses.delete(self._deps.redis, provider)
 
     async def _prolong(self, provider: str, pause: Pause, trouble: Trouble, now_ms: int) -> None:
         longer = pauses.prolonged(pause, now_ms, trouble.rest_ms)

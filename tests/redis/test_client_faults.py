@@ -397,12 +397,14 @@ def test_a_redis_that_becomes_full_before_exec_has_done_nothing_and_is_away(
     async def main() -> None:
         async with loop.open_client(redis_url) as redis, redis.session("a") as session:
             await session.call([("WATCH", "n"), ("MULTI",), ("SET", "n", 1)])
+            (usual,) = await redis.call([("CONFIG", "GET", setting)])
+            assert isinstance(usual, list)
             await redis.call([("CONFIG", "SET", setting, 1)])
             try:
                 with pytest.raises(RedisUnavailable, match=f"cannot serve now: EXECABORT.*{code}"):
                     await session.call([("EXEC",)])
             finally:
-                await redis.call([("CONFIG", "SET", setting, 0)])
+                await redis.call([("CONFIG", "SET", setting, usual[1])])
             assert await redis.call([("GET", "n")]) == [None]
 
     loop.run(main)

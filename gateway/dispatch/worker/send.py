@@ -298,7 +298,11 @@ class Sender:
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([step.submission for step in batch])
                 self._breaker.went_well()
-                return read_outcomes(batch, outcomes, sent_ms, held=self._held(codes_of(outcomes)))
+                held = self._held(codes_of(outcomes))
+                result = read_outcomes(batch, outcomes, sent_ms, held=held)
+                if result.counts["accepted"]:
+                    self._pauses.note_accepted(self._name, sent_ms)
+                return result
         except contract.SendFault as fault:
             alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
             result = read_fault(
