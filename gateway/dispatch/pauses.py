@@ -18,6 +18,7 @@ import trio
 from msgspec.structs import replace
 
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.store import pauses
 from gateway.store.pauses import ACCOUNT, OUTAGE, Pause, Trouble
 
@@ -81,6 +82,16 @@ class Pauses:
         patience_ms = self._deps.providers[provider].config.timeout_ms
         await self._write(provider, pauses.prolonged(pause, now_ms, patience_ms))
         return True
+
+    async def give_probe_back(self, provider: str) -> None:
+        """A probe found nothing to send: the next message is one, whenever it comes."""
+        pause = self._found.get(provider)
+        if pause is None:
+            return
+        try:
+            await self._write(provider, replace(pause, until=self._deps.clock()))
+        except RETRYABLE as error:
+            await self._deps.redis_retry("pauses").failed(error)  # the next delay is waited for
 
     async def probed(self, provider: str, accepted: Sequence[str]) -> None:
         """A probe was answered without trouble: an outage is over, and an account is good again

@@ -252,6 +252,27 @@ def test_a_payment_waits_for_a_provider_that_is_away_as_long_as_its_step_may() -
     assert 20.0 <= away.waits()[0] <= away.waits()[-1] < 21.0
 
 
+@pytest.mark.parametrize("fault", [NO_CREDIT, REFUSED])
+def test_a_provider_that_is_back_is_found_behind_what_was_over_meanwhile(fault: SendFault) -> None:
+    """Steps that fell back leave dead entries at the head of a lane that nobody read."""
+    away = Away(steps=STEPS)
+
+    async def work() -> None:
+        away.gone["viber"] = fault
+        for second in range(0, 400, 2):
+            await away.admit(category="transactional", campaign=None)
+            await trio.sleep(2.0)
+            if second == 100:
+                del away.gone["viber"]
+
+    away.run(work)
+    back = min(at for name, at in away.reached.values() if name == "viber")
+    assert back < 200.0, "by the first probe after its return"
+    late = [name for name, at in away.reached.values() if at > back + 30.0]
+    assert len(late) > 50
+    assert set(late) == {"viber"}
+
+
 def test_a_code_whose_only_provider_is_away_is_sent_within_seconds_of_its_return() -> None:
     away = Away()
 

@@ -3,7 +3,7 @@
 The lanes of categories whose rule is `skip` are read all the same. What is found is claimed as of a
 provider that is away, without tokens: the cascade passes it over to the next channel at once, or
 takes it out of the lane for a while. One entry stays for a probe that is due or under way. The
-other lanes are left alone.
+other lanes are left alone, but for the message that is sent as a probe.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker.capacity import Capacity
 from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.entry_reader import EntryReader
+from gateway.dispatch.worker.fair_share import least_urgent
+from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.store.pauses import Pause
 
 TOGETHER = 100  # entries of a lane that are read and claimed at once
@@ -30,7 +32,7 @@ class AwayLanes:
         reader: EntryReader,
         pauses: Pauses,
         capacity: Capacity,
-        claim: Callable[[Sequence[Entry]], Awaitable[None]],
+        claim: Callable[[Sequence[Entry], bool], Awaitable[None]],
         stopped: Callable[[], bool],
     ) -> None:
         self._deps = deps
@@ -58,7 +60,21 @@ class AwayLanes:
             entries = self._reader.select(counts)
             if not entries:
                 return
-            await self._claim(entries)
+            await self._claim(entries, True)
+
+    async def claim_probe(self, claimed: SendQueue) -> None:
+        """Claims a message to be sent as a probe, the least urgent. Those whose time was over while
+        nobody read their lane lie at its head: each time twice as many are claimed, and what is
+        claimed beyond the one goes back. Nothing is claimed where all were over."""
+        together = 1
+        while not len(claimed) and not self._stopped():
+            await self._reader.fill(together, now=True)
+            counts = least_urgent(self._reader.waiting())
+            entries = self._reader.select([together * count for count in counts])
+            if not entries:
+                return
+            await self._claim(entries, False)
+            together = min(2 * together, TOGETHER)
 
     def _is_probing(self, pause: Pause) -> bool:
         tokens = self._capacity.tokens(trio.current_time())

@@ -34,7 +34,7 @@ from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import Capacity
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, Resolved
 from gateway.dispatch.worker.entry_reader import EntryReader
-from gateway.dispatch.worker.fair_share import divide, least_urgent
+from gateway.dispatch.worker.fair_share import divide
 from gateway.dispatch.worker.in_flight import (
     Claiming,
     Doubt,
@@ -109,7 +109,7 @@ class ProviderWorker:
             self.reader,
             pauses,
             self._capacity,
-            self._claim_away,
+            self._claim_entries,
             self._stopped,
         )
         self._owed = (0, 0)
@@ -161,7 +161,7 @@ class ProviderWorker:
             tokens.become_imminent()
             wanted = max(self._capacity.lacking(trio.current_time()), 0)
             if probe:  # it goes alone, from here only
-                await self._select(self._in_flight.select(wanted), probe=True)
+                await self._away_lanes.claim_probe(self._queue)
                 self._tasks.start_soon(self._away_lanes.clear)
             elif wanted:
                 self._tasks.start_soon(self._select, self._in_flight.select(wanted))
@@ -170,6 +170,8 @@ class ProviderWorker:
         if self._stopped():
             await self._give_back(grant, grant.tokens)
             return
+        if probe and not len(self._queue):
+            self._tasks.start_soon(self._pauses.give_probe_back, self.name)
         at = trio.current_time() if probe else start
         self._queue.add_tokens(grant.tokens, at, self._token_source.next_start())
         self._send_ready(probe=probe)
@@ -186,15 +188,11 @@ class ProviderWorker:
 
     # Select
 
-    async def _select(self, selection: Selection, *, probe: bool = False) -> None:
+    async def _select(self, selection: Selection) -> None:
         """Chooses what tokens are used for, as late as a claim allows, and claims it."""
         with selection:
             await self.reader.fill(selection.count)
-            if probe:
-                counts = least_urgent(self.reader.waiting())
-            else:
-                counts = self._share_out(selection.count)
-            claims = self._begin_claims(self.reader.select(counts))
+            claims = self._begin_claims(self.reader.select(self._share_out(selection.count)))
         await self._claim_all(claims)
 
     async def _select_again(self, unclaimed: Sequence[Entry]) -> None:
@@ -202,8 +200,6 @@ class ProviderWorker:
         token more: twice as many, because such entries lie together."""
         found = Counter(entry.category for entry in unclaimed)
         counts = [min(2 * found[category], CLAIM_TOGETHER) for category in CATEGORIES]
-        if self._pauses.of(self.name) is not None:
-            counts = [min(count, 1) for count in counts]  # a probe
         with self._in_flight.select(sum(counts)):
             await self.reader.fill(max(counts), now=True)
             claims = self._begin_claims(self.reader.select(counts))
@@ -246,9 +242,9 @@ class ProviderWorker:
             for shard, part in claim.by_shard(entries).items()
         ]
 
-    async def _claim_away(self, entries: Sequence[Entry]) -> None:
-        """Claims entries while the provider is away: nothing of them is sent."""
-        await self._claim_all(self._begin_claims(entries), away=True)
+    async def _claim_entries(self, entries: Sequence[Entry], away: bool) -> None:
+        """Claims entries while the provider is away: as `away`, nothing of them is sent."""
+        await self._claim_all(self._begin_claims(entries), away=away)
 
     async def _claim_all(
         self, claims: Sequence[tuple[Claiming, list[Entry]]], *, away: bool = False
@@ -290,7 +286,7 @@ class ProviderWorker:
         if self._stopped():
             await self._put_back(math.inf)
         else:
-            if unclaimed and not away:
+            if unclaimed and self._pauses.of(self.name) is None:
                 self._tasks.start_soon(self._select_again, unclaimed)
             self._send_ready()
         if made.broken:
