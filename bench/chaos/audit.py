@@ -27,7 +27,7 @@ from bench.chaos.stage import Stage
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
-KINDS |= {"x", "t", "{kaskad}", "limit"}
+KINDS |= {"x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
 FOR_A_TIME = ("p", "u", "c", "i", "x", "t", "limit")  # keys that must have a lifetime
 NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
 _TRACE = re.compile(
@@ -240,6 +240,7 @@ class Audit:
     def _left_behind(self, messages: dict[str, Record], kinds: dict[str, list[bytes]]) -> None:
         self._say("things are left in lanes and timers", records.left(self._stage.redis))
         self._say("contents are left", [id_ for id_, m in messages.items() if m.content])
+        self._say("records are set aside", kinds.get("quarantine", []))
         strange = {kind: keys[:SHOWN] for kind, keys in kinds.items() if kind not in KINDS}
         self._say("kinds of keys are not documented", strange)
         with self._stage.redis.pipeline(transaction=False) as pipe:
