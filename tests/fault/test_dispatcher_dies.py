@@ -20,7 +20,7 @@ SLOW: dict[str, Any] = {
     "expiry_ms": 400,
 }
 CONFIG: dict[str, Any] = {
-    "providers": {name: {"rate": "400/s"} for name in ("infobip-viber", "infobip-sms")},
+    "providers": {name: {"rate": "200/s"} for name in ("infobip-viber", "infobip-sms")},
     "categories": {name: {"route": "patient"} for name in ("otp", "transactional", "marketing")},
 }
 

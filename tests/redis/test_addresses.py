@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from gateway.redis.server.binary import find_binary
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.fake_redis import TLS, Canned, Proxy, listen_tcp
 from tests.worlds.loops import Loop
+from tests.worlds.ports import free_port
 
 pytestmark = pytest.mark.redis
 IMPATIENT = Limits(down_wait_s=0.2, reconnect_delay_min_s=0.01, reconnect_delay_max_s=0.02)
@@ -99,12 +99,6 @@ def sentinel_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[i
     for process in processes:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def patient_retry() -> redis.retry.Retry:

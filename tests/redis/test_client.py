@@ -252,7 +252,7 @@ def test_waiting_for_room_ends_with_the_time_out_and_nothing_is_sent(
 ) -> None:
     async def main() -> None:
         path = short_dir / "proxy.sock"
-        limits = Limits(bytes_in_flight_max=60, timeout_s=0.1)
+        limits = Limits(bytes_in_flight_max=60, timeout_s=1.0)
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
             async with loop.open_client(f"unix://{path}", limits) as redis:
                 await redis.call([("PING",)])

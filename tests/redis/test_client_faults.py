@@ -80,12 +80,12 @@ def test_a_late_answer_breaks_the_connection_and_reaches_nobody(
 ) -> None:
     async def main() -> None:
         path = short_dir / "proxy.sock"
-        limits = Limits(timeout_s=0.05, down_wait_s=10.0)
+        limits = Limits(timeout_s=1.0, down_wait_s=10.0)
         with Proxy(listen_unix(path), redis_server.socket_path) as proxy:
             async with loop.open_client(f"unix://{path}", limits) as redis:
                 await redis.call([("PING",)])
                 proxy.hold()
-                with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.05 s"):
+                with pytest.raises(OutcomeUnknown, match="did not answer within 1 s"):
                     await redis.call([("ECHO", "late")])
                 proxy.release()
                 assert await redis.call([("ECHO", "next")]) == [b"next"]

@@ -114,7 +114,10 @@ async def live(store: Store, harm: Callable[[list[str]], Any]) -> list[str]:
     ]
 
 
-@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(DAMAGED, st.integers(0, 5), BYTES)
 def test_damage_to_one_never_changes_what_becomes_of_the_others(
     redis_url: str, kind: str, victim: int, value: bytes

@@ -20,6 +20,7 @@ import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import installation
+from tests.worlds.ports import free_port
 from tests.worlds.processes import gone
 
 pytestmark = pytest.mark.system
@@ -33,12 +34,6 @@ SECRETS = {
 }
 ROLES = ("redis-server", "gateway.cli serve", "gateway.cli dispatch")
 HELLO = {"to": "+447700900123", "category": "transactional", "text": "Hello."}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Place:
@@ -232,9 +227,7 @@ def test_up_passes_sighup_on_to_every_worker_and_a_new_one_begins_with_the_chang
 
 
 def test_up_ends_when_a_role_can_never_start(place: Place) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", place.port))
-        listener.listen()
+    with socket.create_server(("127.0.0.1", place.port)):
         done = place.run("up")
     assert done.returncode == 2
     assert f"127.0.0.1:{place.port} cannot be listened on" in done.stderr

@@ -15,7 +15,8 @@ import pytest
 from tests.worlds.stack import Stack, phone, stack, until
 
 DELIVERED = {"ending": "delivered"}
-WAIT_S, GRACE_S = 2.0, 0.3
+WAIT_S, GRACE_S = 6.0, 0.3  # of the unhurried route: time enough for a machine that stalls
+TTL_S = 4
 
 # What happens to Viber, and what its step says then.
 ENDINGS: dict[str, tuple[dict[str, object], str]] = {
@@ -34,10 +35,18 @@ CUT = {name: phone() for name in ("taken", "never taken")}
 LOOK_UPS_S = 40.0
 
 CONFIG: dict[str, Any] = {
+    "routes": {
+        "unhurried": {
+            "steps": [
+                {"provider": "infobip-viber", "wait": "6s", "grace": "300ms"},
+                {"provider": "infobip-sms", "wait": "6s", "grace": "300ms"},
+            ]
+        }
+    },
     "caps": [
         {"name": "one-a-day", "category": "marketing", "limit": 1, "window": "1d"},
         {"name": "no-more-sms", "category": "otp", "channel": "sms", "limit": 1, "window": "1d"},
-    ]
+    ],
 }
 
 
@@ -120,7 +129,7 @@ def test_a_silent_viber_is_waited_for_and_a_refused_one_is_not(kaskad: Stack) ->
         refused: {"viber": {"ending": "rejected"}, "sms": DELIVERED},
     }
     kaskad.simulator.turn(by_phone={**by_phone(), **fates})
-    ids = kaskad.accept_all([plain(silent), plain(refused)])
+    ids = kaskad.accept_all([plain(to, route="unhurried") for to in (silent, refused)])
     done = kaskad.when_all_final(ids)
     viber, sms = done[ids[0]]["steps"]
     waited = (at(sms["sent_at"]) - at(viber["sent_at"])).total_seconds()
@@ -184,9 +193,12 @@ def test_a_cap_of_the_second_channel_is_checked_before_the_fallback(kaskad: Stac
 
 
 def test_nothing_starts_after_a_cancel_an_opt_out_or_the_ttl(kaskad: Stack) -> None:
-    cancelled = kaskad.accept(SILENT["cancelled"])
-    opted_out = kaskad.accept(SILENT["opted out"], category="marketing", campaign="august")
-    late = kaskad.accept(SILENT["too late"], ttl=1)
+    route = "unhurried"
+    cancelled = kaskad.accept(SILENT["cancelled"], route=route)
+    opted_out = kaskad.accept(
+        SILENT["opted out"], category="marketing", campaign="august", route=route
+    )
+    late = kaskad.accept(SILENT["too late"], ttl=TTL_S, route=route)
     for id_ in (cancelled, opted_out, late):
         kaskad.when(id_, "sent", "expired")
     assert kaskad.put(f"/v1/optouts/{SILENT['opted out']}", {"scope": "marketing"}).status == 200

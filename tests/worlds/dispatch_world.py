@@ -103,7 +103,9 @@ class DispatchWorld:
 
     consumers = itertools.count()
 
-    def __init__(self, redis: RedisClient, url: str, rules: Policy, shards: int) -> None:
+    def __init__(
+        self, redis: RedisClient, url: str, rules: Policy, shards: int, wait_s: float = WAIT_S
+    ) -> None:
         self.url = url
         self.redis = redis
         self.store = Store(redis, rules, shards=shards)
@@ -113,6 +115,7 @@ class DispatchWorld:
         self.registry = CollectorRegistry()
         self._began = trio.current_time()
         self._ahead_ms = 0
+        self._wait_s = wait_s
         self._people = itertools.count(79_160_000_000)
 
     def clock(self) -> int:
@@ -172,7 +175,7 @@ class DispatchWorld:
 
     async def until_asked(self, ask: Callable[[], Awaitable[bool]]) -> None:
         """Asks again and again, because Redis and a dispatcher at work tell nobody."""
-        with trio.fail_after(WAIT_S):
+        with trio.fail_after(self._wait_s):
             while not await ask():  # noqa: ASYNC110
                 await trio.sleep(0.003)
 

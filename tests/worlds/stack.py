@@ -17,7 +17,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from providers import simulator
 from providers.simulator import child
 from providers.simulator.book import Bill
 from tests.worlds.http_client import Answer, Client, Stream, streaming
+from tests.worlds.ports import free_port
 from tests.worlds.toml_text import merged, toml
 
 T = TypeVar("T")
@@ -76,13 +76,6 @@ def until(what: str, look: Callable[[], T | None], within_s: float = SOON_S) -> 
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}; last seen: {found!r}"
         time.sleep(POLL_S)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Process:
