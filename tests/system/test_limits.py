@@ -142,7 +142,7 @@ def test_a_refused_account_pauses_the_lane_is_told_and_burns_no_message(
         message = kaskad.when(id_, "sent", within_s=PAUSE_S)
         assert message["steps"][0]["status"] == "sent"
         assert len(provider.of(one, "viber")) == 1
-    _until_nothing_is_paused(kaskad, "viber-only")
+    _until_nothing_is_paused(kaskad)
 
 
 def _held_off_us(kaskad: Stack) -> int:
@@ -168,21 +168,11 @@ def test_no_credit_inside_a_good_answer_pauses_and_burns_no_message(
     refused, taken = provider.of(to, "sms")
     # The refused reference would be a duplicate for the provider: the second one is another.
     assert refused.id != taken.id
-    _until_nothing_is_paused(kaskad, "sms-only")
+    _until_nothing_is_paused(kaskad)
 
 
-def _until_nothing_is_paused(kaskad: Stack, route: str) -> None:
-    """With more messages: a dispatcher that has not heard of the pause yet may send all there are,
-    and then nothing is left for a probe."""
-    latest = ""
-
-    def look() -> bool:
-        nonlocal latest
-        if not latest or kaskad.status(latest) != "queued":
-            latest = kaskad.accept(phone(), route=route)
-        return not kaskad.get("/readyz").json["paused"]
-
-    until("nothing is paused any more", look)
+def _until_nothing_is_paused(kaskad: Stack) -> None:
+    until("nothing is paused any more", lambda: not kaskad.get("/readyz").json["paused"])
 
 
 def test_a_temporary_refusal_is_tried_again_and_a_permanent_one_is_not(
