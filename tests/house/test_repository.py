@@ -85,7 +85,12 @@ def test_the_build_machine_runs_check_and_every_kind_of_test_once() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     steps = re.findall(r"^step (\S+)(.*)$", script.read_text(), re.MULTILINE)
-    assert dict(steps) == {"check": "", "test-browser": "", "test-redis": "", "test": " ARGS=--cov"}
+    assert dict(steps) == {
+        "check": "",
+        "test-browser": "",
+        "test-redis": " ARGS=--hypothesis-seed=1",
+        "test": ' ARGS="--cov --hypothesis-seed=1"',
+    }
     assert len(steps) == len(dict(steps))
     assert dict(steps).keys() <= make_targets()
     subprocess.run(["bash", "-n", script], check=True)
