@@ -45,8 +45,12 @@ class Pauses:
         """Trouble was found: the provider is paused from now on. A `probe` that met it prolongs the
         pause; what else was under way says nothing new.
 
-        Raises RedisUnavailable; this dispatcher keeps to the pause all the same."""
-        now_ms, before = self._deps.clock(), self._found.get(provider)
+        Raises RedisUnavailable; this dispatcher stays paused all the same."""
+        before = self._found.get(provider)
+        if before is not None and (probe or pauses.outranks(trouble, before)):
+            await self.refresh()  # another may have ended it or taken its place
+            before = self._found.get(provider)
+        now_ms = self._deps.clock()
         if before is not None and not pauses.outranks(trouble, before):
             if probe:
                 await self._prolong(provider, before, trouble, now_ms)
@@ -86,6 +90,7 @@ class Pauses:
         """A probe was answered without trouble: an outage is over, and an account is good again
         when the message was `accepted`, under these references. Where receipts told of the trouble
         they are only noted: the probe's receipt will tell. Raises RedisUnavailable."""
+        await self.refresh()  # another may have found worse meanwhile
         pause = self._found.get(provider)
         if pause is None or not (accepted or pause.kind == OUTAGE):
             return
@@ -101,9 +106,13 @@ class Pauses:
 
     async def refresh(self) -> None:
         """Reads what all dispatchers know, and ends a pause of an account that was found good after
-        the pause had begun: there may be no message left to probe with. Raises RedisUnavailable."""
+        the pause had begun: there may be no message left to probe with. What changed here while it
+        was read stands. Raises RedisUnavailable."""
+        began = trio.current_time()
         found = await pauses.read(self._deps.redis)
         for provider in self._deps.providers:
+            if self.changed_at(provider) > began:
+                continue
             pause = found.get(provider)
             if pause is not None:
                 self._note(provider, pause)
