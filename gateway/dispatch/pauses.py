@@ -86,6 +86,14 @@ class Pauses:
         await self._write(provider, pauses.prolonged(pause, now_ms, patience_ms))
         return True
 
+    async def probing(self, provider: str, refs: Sequence[str]) -> None:
+        """A probe with these references goes next: where receipts told of the trouble they are
+        noted before, because its receipt may be faster than its answer. Raises RedisUnavailable."""
+        await self.refresh()
+        pause = self._found.get(provider)
+        if pause is not None and pause.by_receipt:
+            await self._note_probes(provider, pause, refs)
+
     async def probed(self, provider: str, accepted: Sequence[str]) -> None:
         """A probe was answered without trouble: an outage is over, and an account is good again
         when the message was `accepted`, under these references. Where receipts told of the trouble
@@ -95,8 +103,7 @@ class Pauses:
         if pause is None or not (accepted or pause.kind == OUTAGE):
             return
         if pause.by_receipt:
-            probes = (*pause.probes, *accepted)[-pauses.PROBES_KEPT :]
-            await self._write(provider, replace(pause, probes=probes))
+            await self._note_probes(provider, pause, accepted)
             return
         await self._end(provider, pause)
 
@@ -135,6 +142,10 @@ class Pauses:
         lasted_s = (self._deps.clock() - pause.since) // 1000
         _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
         await pauses.delete(self._deps.redis, provider)
+
+    async def _note_probes(self, provider: str, pause: Pause, refs: Sequence[str]) -> None:
+        probes = dict.fromkeys((*pause.probes, *refs))
+        await self._write(provider, replace(pause, probes=tuple(probes)[-pauses.PROBES_KEPT :]))
 
     async def _prolong(self, provider: str, pause: Pause, trouble: Trouble, now_ms: int) -> None:
         longer = pauses.prolonged(pause, now_ms, trouble.rest_ms)
