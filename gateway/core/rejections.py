@@ -30,7 +30,11 @@ class RejectionStreak:
             self._since = since
             self._codes.clear()
         self._codes.extend(codes)
-        if len(self._codes) < STREAK or not any(codes):
+        return self.code() if any(codes) else None
+
+    def code(self) -> str | None:
+        """The code nearly all of them are rejected with, if there is one."""
+        if len(self._codes) < STREAK:
             return None
         ((code, count),) = Counter(self._codes).most_common(1)
         return code if count >= NEARLY_ALL else None

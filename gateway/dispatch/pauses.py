@@ -46,8 +46,12 @@ class Pauses:
         """Trouble was found: the provider is paused from now on. A `probe` that met it prolongs the
         pause; what else was under way says nothing new.
 
-        Raises RedisUnavailable; this dispatcher keeps to the pause all the same."""
-        now_ms, before = self._deps.clock(), self._found.get(provider)
+        Raises RedisUnavailable; this dispatcher stays paused all the same."""
+        before = self._found.get(provider)
+        if before is not None and (probe or pauses.outranks(trouble, before)):
+            await self.refresh()  # another may have ended it or taken its place
+            before = self._found.get(provider)
+        now_ms = self._deps.clock()
         if before is not None and not pauses.outranks(trouble, before):
             if probe:
                 await self._prolong(provider, before, trouble, now_ms)
@@ -93,16 +97,24 @@ class Pauses:
         except RETRYABLE as error:
             await self._deps.redis_retry("pauses").failed(error)  # the next delay is waited for
 
+    async def probing(self, provider: str, refs: Sequence[str]) -> None:
+        """A probe with these references goes next: where receipts told of the trouble they are
+        noted before, because its receipt may be faster than its answer. Raises RedisUnavailable."""
+        await self.refresh()
+        pause = self._found.get(provider)
+        if pause is not None and pause.by_receipt:
+            await self._note_probes(provider, pause, refs)
+
     async def probed(self, provider: str, accepted: Sequence[str]) -> None:
         """A probe was answered without trouble: an outage is over, and an account is good again
         when the message was `accepted`, under these references. Where receipts told of the trouble
         they are only noted: the probe's receipt will tell. Raises RedisUnavailable."""
+        await self.refresh()  # another may have found worse meanwhile
         pause = self._found.get(provider)
         if pause is None or not (accepted or pause.kind == OUTAGE):
             return
         if pause.by_receipt:
-            probes = (*pause.probes, *accepted)[-pauses.PROBES_KEPT :]
-            await self._write(provider, replace(pause, probes=probes))
+            await self._note_probes(provider, pause, accepted)
             return
         await self._end(provider, pause)
 
@@ -112,9 +124,13 @@ class Pauses:
 
     async def refresh(self) -> None:
         """Reads what all dispatchers know, and ends a pause of an account that was found good after
-        the pause had begun: there may be no message left to probe with. Raises RedisUnavailable."""
+        the pause had begun: there may be no message left to probe with. What changed here while it
+        was read stands. Raises RedisUnavailable."""
+        began = trio.current_time()
         found = await pauses.read(self._deps.redis)
         for provider in self._deps.providers:
+            if self.changed_at(provider) > began:
+                continue
             pause = found.get(provider)
             if pause is not None:
                 self._note(provider, pause)
@@ -137,6 +153,10 @@ class Pauses:
         lasted_s = (self._deps.clock() - pause.since) // 1000
         _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
         await pauses.delete(self._deps.redis, provider)
+
+    async def _note_probes(self, provider: str, pause: Pause, refs: Sequence[str]) -> None:
+        probes = dict.fromkeys((*pause.probes, *refs))
+        await self._write(provider, replace(pause, probes=tuple(probes)[-pauses.PROBES_KEPT :]))
 
     async def _prolong(self, provider: str, pause: Pause, trouble: Trouble, now_ms: int) -> None:
         longer = pauses.prolonged(pause, now_ms, trouble.rest_ms)

@@ -3,7 +3,8 @@
 Every process that takes receipts has a watch of its own. A streak of alike rejections writes the
 pause that dispatchers read. Acceptance proves nothing where rejections come later, so such a pause
 is ended by a receipt alone: that of a probe, whose references stand in the pause, and that says
-anything but the same. Redis unavailable: nothing happens, and the next receipts try again.
+anything but the same. What came before a pause ended says nothing of now: every watch that sees it
+gone begins to count anew. Redis unavailable: nothing happens, and the next receipts try again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class RejectionWatch:
 
     async def saw(self, provider: str, receipts: Sequence[Receipt]) -> None:
         """Receipts came, in this order."""
-        code = self._streaks[provider].saw(
+        streak = self._streaks[provider]
+        rejected = streak.saw(
             [
                 receipt.fault.code
                 if is_rejected_for_the_account(receipt) and receipt.fault
@@ -50,20 +52,30 @@ class RejectionWatch:
             ]
         )
         try:
-            pause = await self._pause_of(provider, anew=code is not None)
+            pause = await self._pause_of(provider, anew=rejected is not None)
             if pause is not None and pause.by_receipt:
                 if any(_clears(receipt, pause) for receipt in receipts):
                     await self._end(provider, pause)
-            elif code is not None:
-                await self._begin(provider, code, pause)
+            elif rejected is not None and streak.code() is not None:
+                await self._begin(provider, rejected, pause)
         except RedisError as error:
             _log.warning("rejections are not told to others", provider=provider, reason=str(error))
 
     async def _pause_of(self, provider: str, *, anew: bool) -> Pause | None:
-        if anew or self._now_ms() - self._read_ms >= FRESH_MS:
-            self._pauses = await pauses.read(self._redis)
-            self._read_ms = self._now_ms()
+        known = self._pauses.get(provider)
+        by_receipt = known is not None and known.by_receipt  # its probes are noted at any moment
+        if anew or by_receipt or self._now_ms() - self._read_ms >= FRESH_MS:
+            await self._read()
         return self._pauses.get(provider)
+
+    async def _read(self) -> None:
+        found = await pauses.read(self._redis)
+        for provider, known in self._pauses.items():
+            pause = found.get(provider)
+            if pause is None or pause.since != known.since:
+                self._streaks[provider].clear()
+        self._pauses = found
+        self._read_ms = self._now_ms()
 
     async def _begin(self, provider: str, code: str, before: Pause | None) -> None:
         trouble = Trouble(REJECTIONS, code, "Nearly all receipts say so.", by_receipt=True)

@@ -105,6 +105,29 @@ def test_a_request_refused_for_its_sender_is_not_taken_apart() -> None:
     assert sum(map(len, pace.provider.batches)) <= 3 * STREAK
 
 
+def test_a_probe_is_noted_before_it_is_sent() -> None:
+    """Its receipt may be faster than its answer."""
+    pace = Pace(0.005)
+    noted: list[bool] = []
+    well = pace.provider.otherwise
+
+    async def look(batch: Sequence[Submission]) -> list[Outcome]:
+        pause = (await pauses.read(pace.store.redis))["viber"]
+        noted.append({submission.ref for submission in batch} <= set(pause.probes))
+        return await well(batch)
+
+    pace.provider.otherwise = look
+
+    async def work() -> None:
+        trouble = Trouble(REJECTIONS, "13", "Nearly all receipts say so.", by_receipt=True)
+        await pauses.write(pace.store.redis, "viber", pauses.begun(trouble, pace.clock()))
+        await pace.admit(1)
+        await trio.sleep(7.0)
+
+    pace.run(work)
+    assert noted == [True]
+
+
 def test_where_receipts_told_acceptance_ends_nothing_and_the_probe_is_noted() -> None:
     pace = Pace(0.005, rate=1_000, batch=100)
 

@@ -117,6 +117,46 @@ def test_no_viber_of_a_probe_ends_it_too(redis_url: str) -> None:
     watching(redis_url, work)
 
 
+def test_a_receipt_that_comes_at_once_after_its_probe_was_noted_ends_the_pause(
+    redis_url: str,
+) -> None:
+    async def work(w: Watching) -> None:
+        await w.rejected()
+        await w.watch.saw("viber", [rejected("late")])
+        pause = await w.pause()
+        assert pause is not None
+        await pauses.write(w.redis, "viber", replace(pause, probes=("probe",)))
+        await w.watch.saw("viber", [Receipt(status="delivered", ref="probe")])
+        assert await w.pause() is None
+
+    watching(redis_url, work)
+
+
+def test_a_pause_that_another_ended_lets_every_watch_count_anew(redis_url: str) -> None:
+    async def work(w: Watching) -> None:
+        other = Watching(w.redis)
+        await w.rejected()
+        await other.rejected()  # its watch sees the pause, and not who ends it
+        await pauses.delete(w.redis, "viber")
+        await other.rejected(1)
+        assert await w.pause() is None, "a stray one that was late"
+        await other.rejected()
+        assert await w.pause() is not None, "not repaired after all"
+
+    watching(redis_url, work)
+
+
+def test_a_pause_that_another_took_the_place_of_does_so_too(redis_url: str) -> None:
+    async def work(w: Watching) -> None:
+        await w.rejected()
+        outage = Pause("x", "", T0 + 1, T0 + 1, OUTAGE)
+        await pauses.write(w.redis, "viber", outage)
+        await w.rejected(1)
+        assert await w.pause() == outage, "a stray one that was late"
+
+    watching(redis_url, work)
+
+
 def test_rejections_take_the_place_of_an_outage_and_not_of_an_account_fault(
     redis_url: str,
 ) -> None:

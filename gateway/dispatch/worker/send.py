@@ -221,6 +221,8 @@ class Sender:
                 if count < len(part):
                     parts.append(part[count:])
                     part = part[:count]
+            if probe:
+                await self._announce(part)
             if not part or not await self._may_go(start, since, probe):
                 parts.append(part)
                 break
@@ -332,6 +334,13 @@ class Sender:
         out = self._breaker.outage.failed(result.failed, began=began, now=now, since=since)
         if result.trouble is None and result.failed and (out or probe):
             result.trouble = Trouble(OUTAGE, result.code or "answer_incomplete", result.detail)
+
+    async def _announce(self, probe: Sequence[ClaimedStep]) -> None:
+        """Tells others of a probe before it is sent."""
+        try:
+            await self._pauses.probing(self._name, [step.submission.ref for step in probe])
+        except RETRYABLE as error:
+            await self._retry.failed(error)
 
     async def _tell_others(self, result: RequestResult, *, probe: bool) -> None:
         """Pauses and holds off for everybody. While Redis is unavailable nobody sends anyway."""
