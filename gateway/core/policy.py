@@ -34,6 +34,7 @@ LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 RETRY_DELAY_MAX_MS = 300_000
+AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting step is away
 # Of the last step of a route, whose provider is away: as long as it waits already.
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
 

@@ -13,6 +13,7 @@ import functools
 import zlib
 
 from gateway.core.policy import (
+    AWAY_LOOK_MIN_MS,
     LOOK_UP_MAX_MS,
     LOOK_UP_MIN_MS,
     PASSED_OVER_MAX_MS,
@@ -30,10 +31,15 @@ DOUBLINGS_MAX = 16  # of a delay; beyond it every limit is reached
 def began_ms(message: Message, step: Step) -> int:
     """Since when the step's clock runs, or since when it is stopped.
 
-    A later step of a record that does not say so began with its first claim at the latest."""
-    if step.clock.since_ms or step is message.steps[0]:
-        return step.clock.since_ms or message.created_ms
-    return step.first_claimed_ms or message.updated_ms
+    Of an older record that does not say so: a marketing step that was claimed began then, since
+    its clock stood still in its lane; any other first step with the message, and a later one with
+    its first claim at the latest."""
+    if step.clock.since_ms:
+        return step.clock.since_ms
+    claimed_ms = step.first_claimed_ms
+    if step is message.steps[0] and not (claimed_ms and message.category == "marketing"):
+        return message.created_ms
+    return claimed_ms or message.updated_ms
 
 
 def is_stopped(message: Message, step: Step) -> bool:
@@ -78,11 +84,20 @@ def stopped_due_ms(
     message: Message, step: Step, policy: Policy, now_ms: int, away_ms: int | None
 ) -> int:
     """When a step whose clock is stopped is over, as far as is known: with its message, unless the
-    clock runs while its provider is away; `away_ms` is since when that is, None while it is up."""
+    clock runs while its provider is away; `away_ms` is since when that is, None while it is up.
+
+    While it is up the step is looked at again when it would be over if the provider left now, but
+    not more often than each AWAY_LOOK_MIN_MS, however little of its time is left."""
     if policy.when_away(message.category) != "wait":
         return message.expires_ms
-    runs_from = now_ms if away_ms is None else max(began_ms(message, step), away_ms)
-    return min(runs_from + step.wait_ms - step.clock.used_ms, message.expires_ms)
+    left_ms = step.wait_ms - step.clock.used_ms
+    if away_ms is not None:
+        due_ms = max(began_ms(message, step), away_ms) + left_ms
+    elif left_ms > 0:
+        due_ms = now_ms + max(left_ms, AWAY_LOOK_MIN_MS)
+    else:
+        due_ms = now_ms
+    return min(due_ms, message.expires_ms)
 
 
 def retry_due_ms(

@@ -6,8 +6,9 @@ Events of one message in one batch are decided in order on the same record. A la
 an item is acknowledged by the same transaction that records its outcome. A message whose record is
 of a newer Kaskad is left alone: its record, its timer and its lane entry stay as they are. An item
 that cannot be decided is set aside (`gateway.store.quarantine`): what brought it, a lane entry or a
-timer, ends, and the record stays as it is. A person that cannot be read counts as one who holds
-nothing, and is not written.
+timer, ends, and the record stays as it is. Where too much is set aside already it is postponed: its
+timer comes a minute later, and its lane entry stays pending. A person that cannot be read counts as
+one who holds nothing, and is not written.
 """
 
 from __future__ import annotations
@@ -58,13 +59,14 @@ class Item(msgspec.Struct, frozen=True):
 
 class Applied(msgspec.Struct):
     """`message` None: there is no such message (any more), with `newer` it is not for this process
-    to read, with `set_aside` it could not be decided."""
+    to read, with `set_aside` it could not be decided, with `postponed` nor be set aside."""
 
     item: Item
     message: Message | None
     effects: Effects
     newer: bool = False
     set_aside: bool = False
+    postponed: bool = False
 
 
 class Application:
@@ -216,7 +218,7 @@ async def set_item_aside(
 ) -> Applied:
     """An item that cannot be decided, by its record or by a fault of ours."""
     key = keys.message(item.message_id)
-    found, ends = {key: b""}, list[Command]()
+    found, ends, later = {key: b""}, list[Command](), list[Command]()
     if isinstance(item.event, Reported):
         # The message is not at fault where only the receipt is.
         said = msgspec.json.encode(item.event)
@@ -231,8 +233,10 @@ async def set_item_aside(
         ]
     if isinstance(item.event, TimerDue):
         ends.append(("ZREM", keys.timers, item.message_id))
-    await quarantine.set_aside(redis, keys.shard, found, error, now_ms, ends)
-    return Applied(item, None, Effects(), set_aside=True)
+        due_ms = now_ms + quarantine.LATER_MS
+        later.append(("ZADD", keys.timers, "XX", due_ms, item.message_id))
+    listed = await quarantine.set_aside(redis, keys.shard, found, error, now_ms, ends, later)
+    return Applied(item, None, Effects(), set_aside=listed, postponed=not listed)
 
 
 def is_sent_by_another(item: Item, message: Message) -> bool:

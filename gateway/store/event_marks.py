@@ -60,7 +60,7 @@ async def cut_events(redis: RedisClient, keys: Keys, changes_max: int) -> None:
     for app, count, packed, entries in zip(apps, counts, marks, latest, strict=True):
         if not entries:
             continue
-        before = [] if packed is None else _decode(packed)
+        before = [] if packed is None else _read(packed)
         after, first = marked(before, int(count), entries[0][0].decode(), changes_max)
         if after != before:
             commands.append(("HSET", keys.marks, app, _encode(after)))
@@ -68,3 +68,11 @@ async def cut_events(redis: RedisClient, keys: Keys, changes_max: int) -> None:
             commands.append(("XTRIM", keys.events(app), "MINID", first))
     if commands:
         await redis.call(commands)
+
+
+def _read(packed: bytes) -> list[Mark]:
+    """Marks that cannot be read are as none: the next look begins anew, and cuts a little later."""
+    try:
+        return _decode(packed)
+    except msgspec.DecodeError:
+        return []

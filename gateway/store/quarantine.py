@@ -3,8 +3,9 @@
 One hash a shard: what was met (a key; for a stream or set also the entry or member) with why, when,
 and its bytes. Whatever led to it (a timer, a lane entry, a place among the unmatched receipts) ends
 in the same transaction, so that it is not met again; a record itself stays under its key. One that
-is met again keeps its first line. Beyond ENTRIES_MAX a shard nothing more is kept, only logged and
-counted: whoever repairs the first ones finds the others.
+is met again keeps its first line. Beyond ENTRIES_MAX a shard nothing more is kept, only logged:
+what led to it stays, and is met again a minute later or by the next process, so that nothing is
+lost that is not listed. Whoever repairs the first ones finds the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gateway.redis.client import Command, RedisClient
 from gateway.store.keys import keys_of, shard_in
 
 ENTRIES_MAX = 500  # a shard
+LATER_MS = 60_000  # what had no place is met again after so long
 BYTES_MAX = 8_192  # of one thing: the rest of a longer one is cut off
 REASON_MAX = 300  # characters
 
@@ -59,26 +61,33 @@ async def set_aside(
     why: BaseException | str,
     now_ms: int,
     ends: Sequence[Command] = (),
-) -> None:
-    """Keeps `found` (what, and its bytes), and in the same transaction does what `ends` says. All
-    of it lies in `shard`. May be repeated. Raises RedisUnavailable."""
+    later: Sequence[Command] | None = None,
+) -> bool:
+    """Keeps `found` (what, and its bytes), and in the same transaction does what `ends` says. Where
+    there is no place for all of it, it does what `later` says instead, and returns False; None: by
+    `ends` nothing is lost. All of it lies in `shard`. May be repeated. Raises RedisUnavailable."""
     key = keys_of(shard).quarantine
-    (held,) = await redis.call([("HLEN", key)])
+    held, *there = await redis.call([("HLEN", key), *(("HEXISTS", key, what) for what in found)])
     assert isinstance(held, int)
+    new = [each for each, known in zip(found.items(), there, strict=True) if not known]
+    place = max(ENTRIES_MAX - held, 0)
+    fits = len(new) <= place
+    rest = ends if fits or later is None else later
     reason = why[:REASON_MAX] if isinstance(why, str) else reason_of(why)
     notes: list[Command] = [
         ("HSETNX", key, what, _encode(Note(reason, now_ms, raw[:BYTES_MAX])))
-        for what, raw in list(found.items())[: max(ENTRIES_MAX - held, 0)]
+        for what, raw in new[:place]
     ]
-    if notes or ends:
-        await redis.call([("MULTI",), *notes, *ends, ("EXEC",)])
+    if notes or rest:
+        await redis.call([("MULTI",), *notes, *rest, ("EXEC",)])
     for what in found:
         _log.error(
-            "set aside",
+            "set aside" if fits else "cannot be set aside, there is too much",
             what=_without_people(what),
             reason=reason,
             exc_info=why if isinstance(why, BaseException) else None,
         )
+    return fits
 
 
 async def set_aside_record(redis: RedisClient, error: Exception, now_ms: int) -> None:

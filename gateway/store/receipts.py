@@ -104,8 +104,11 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
         except UnreadableRecordError as error:
             place = {f"{keys.unmatched_receipts} {zlib.crc32(member):08x}": member}
             ends: list[Command] = [("ZREM", keys.unmatched_receipts, member)]
-            await quarantine.set_aside(store.redis, shard, place, error, now_ms, ends)
-            taken.set_aside += 1
+            due_ms = now_ms + quarantine.LATER_MS
+            put_off: list[Command] = [("ZADD", keys.unmatched_receipts, "XX", due_ms, member)]
+            taken.set_aside += await quarantine.set_aside(
+                store.redis, shard, place, error, now_ms, ends, put_off
+            )
             continue
         items, _ = await _match(store, unmatched.provider, [unmatched.receipt])
         applied = await store.apply(items, now_ms)

@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.core import events
+from gateway.core import events, timing
 from gateway.core.ids import read_ref, step_ref
-from gateway.core.records.message import Content, MessageStatus, StepStatus
+from gateway.core.policy import SENDING_LIMIT_MS
+from gateway.core.records.message import ACCEPTED, Content, MessageStatus, StepStatus
 from gateway.core.records.person import DedupeClaim
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
@@ -219,3 +220,27 @@ def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
 )
 def test_what_is_no_reference_of_ours_is_not_read_as_one(other: str) -> None:
     assert read_ref(other) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [events.Refused(0, BUSY), events.LostAnswer(0), None],
+    ids=["retrying", "unknown", "sending"],
+)
+def test_a_campaign_of_an_older_record_has_its_whole_time_from_its_first_claim(
+    answer: events.Event | None,
+) -> None:
+    """It says nothing of a clock, and waited in its lane for longer than its step may take."""
+    world = World()
+    world.now_ms += 60 * MINUTE
+    world.happen(events.Claimed(0))
+    step = world.message.step
+    step.clock = ACCEPTED
+    if answer is not None:
+        world.happen(answer)
+    else:
+        world.message.due_ms = world.now_ms + SENDING_LIMIT_MS
+    world.timer()
+    assert world.message.current == 0
+    assert world.message.due_ms > world.now_ms
+    assert timing.patience_ms(world.message, step, T0 + 61 * MINUTE) >= 14 * MINUTE

@@ -94,3 +94,22 @@ def test_an_app_without_changes_and_a_shard_without_apps_are_left_alone(redis_ur
         assert await events_from(redis, "shop", 0, "0-0") == []
 
     in_redis(redis_url, work)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff", b"\x03rubbish", b"\x91\x01"])
+def test_marks_that_cannot_be_read_count_as_none(redis_url: str, damaged: bytes) -> None:
+    async def work(redis: RedisClient) -> None:
+        for n in range(1, 2 * KEEP + 2):
+            await redis.call(
+                [
+                    ("XADD", KEYS.events("shop"), f"{n}-0", "d", "1"),
+                    ("HINCRBY", KEYS.changed, "shop", 1),
+                ]
+            )
+            if n == KEEP:
+                await redis.call([("HSET", KEYS.marks, "shop", damaged)])
+            if n >= KEEP:
+                await cut_events(redis, KEYS, KEEP)
+        assert await redis.call([("XLEN", KEYS.events("shop"))]) == [KEEP + 2]
+
+    in_redis(redis_url, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.core import cascade
 from gateway.core import events as ev
 from gateway.core.records.message import MESSAGE_NAMES, pack_message
 from gateway.core.records.person import Person, pack_person
-from gateway.dispatch.jobs import timers
+from gateway.dispatch.jobs import recovery, timers
 from gateway.redis.client import Command, Reply
 from gateway.redis.trio_driver import open_client
 from gateway.store import api_keys, lanes, pauses, quarantine, reads
@@ -237,6 +238,79 @@ async def test_the_quarantine_is_bounded_and_what_is_beyond_it_ends_all_the_same
         assert {len(e.raw) for e in await quarantine.listed(w.redis, 1)} == {quarantine.BYTES_MAX}
         left: list[Reply] = await w.redis.call([("EXISTS", KEYS.timers)])
         assert left == [0]
+
+
+@under_trio
+async def test_what_a_fault_of_ours_hits_beyond_the_bound_is_put_off_until_it_is_repaired(
+    redis_url: str,
+) -> None:
+    async with world(redis_url) as w:
+        ids = await w.admit(5)
+        await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
+        waiting = (await lanes.read(w.redis, "one", [(LANE, 5)]))[LANE]
+        claims = [Item(each.message_id, ev.Claimed(0), each.at) for each in waiting]
+        delivered = [Receipt("delivered", ref=f"{id_}.0") for id_ in ids]
+
+        def advance(*_: Any) -> Any:
+            raise ZeroDivisionError("a fault of ours")
+
+        with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs():
+            patch.setattr(cascade, "advance", advance)
+            patch.setattr(quarantine, "ENTRIES_MAX", 2)
+            for _ in range(2):  # the second time the first two are listed already
+                applied = await w.store.apply(claims, w.clock())
+                assert [each.set_aside for each in applied] == [True] * 2 + [False] * 3
+                assert [each.postponed for each in applied] == [False] * 2 + [True] * 3
+                assert await w.lane_entries() == 3
+            taken = await store_receipts.take_receipts(w.store, "viber", delivered, w.clock())
+            assert (taken.set_aside, taken.kept) == (0, 5)
+            w.go_ahead(4 * DAY)
+            now_ms = w.clock()
+            await timers.fire(w.deps(), 0, lambda _: None, {})
+            # They are out of the way of the others, and not due again before a minute is over.
+            assert await lanes.due_timers(w.redis, 0, now_ms + quarantine.LATER_MS - 1) == []
+        assert await quarantine.count(w.redis, 1) == 2
+        w.go_ahead(quarantine.LATER_MS)
+        await timers.fire(w.deps(), 0, lambda _: None, {})
+        assert [await w.status(id_) for id_ in ids] == ["queued"] * 2 + ["expired"] * 3
+        await w.store.apply(claims[2:], w.clock())
+        assert await w.lane_entries() == 0
+
+
+@under_trio
+async def test_an_entry_that_was_put_off_is_not_asked_again_by_its_dispatcher(
+    redis_url: str,
+) -> None:
+    async with world(redis_url) as w:
+        bad, good = await w.admit(2)
+        decide, survey = cascade.advance, lanes.survey
+        count = Counter[str]()
+
+        def advance(message: Any, *rest: Any) -> Any:
+            if message.id == bad:
+                count["decisions"] += 1
+                raise ZeroDivisionError("a fault of ours")
+            return decide(message, *rest)
+
+        async def counted(*args: Any) -> Any:
+            count["surveys"] += 1
+            return await survey(*args)
+
+        def was_put_off() -> bool:
+            return any("too much" in line["event"] for line in lines)
+
+        with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs() as lines:
+            patch.setattr(cascade, "advance", advance)
+            patch.setattr(lanes, "survey", counted)
+            patch.setattr(quarantine, "ENTRIES_MAX", 0)
+            patch.setattr(recovery, "LOOK_S", 0.01)
+            async with dispatching(w):
+                await w.until([good], "sent", "planned")
+                await w.until_true(was_put_off)
+                decisions, surveys = count["decisions"], count["surveys"]
+                await w.until_true(lambda: count["surveys"] >= surveys + 20)
+                assert count["decisions"] == decisions
+        assert await w.lane_entries() == 1
 
 
 @under_trio

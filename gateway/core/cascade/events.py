@@ -198,7 +198,7 @@ def _lost_answer(change: Change, index: int) -> None:
         return
     change.effects.changed = True
     attempt.lost += 1
-    attempt.look_ups = 0
+    attempt.look_ups = attempt.not_known = 0
     rule = change.policy.categories.get(change.message.category)
     if rule is not None and rule.resend_unknown and _may_send_again(change, index, step, attempt):
         change.enqueue(step)
@@ -211,9 +211,11 @@ def _not_known(change: Change, index: int) -> None:
     step, attempt = change.attempted(index)
     if step is None or attempt is None or step.status != StepStatus.UNKNOWN:
         return
-    asked_enough = attempt.look_ups >= NOT_FOUND_MIN
+    change.effects.changed = True
+    attempt.not_known += 1
+    said_enough = attempt.not_known >= NOT_FOUND_MIN
     in_time = change.now_ms < timing.deadline_ms(change.message, step)
-    if asked_enough and in_time and _may_send_again(change, index, step, attempt):
+    if said_enough and in_time and _may_send_again(change, index, step, attempt):
         change.enqueue(step)
 
 

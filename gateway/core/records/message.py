@@ -93,7 +93,8 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     """One provider's work on a step. `series` is the latest of its references, which go on growing
     from one attempt of the step to the next: a reference names one attempt.
 
-    Each counter has one meaning. `look_ups` starts again with each answer that is lost."""
+    Each counter has one meaning. `look_ups` and `not_known` start again with each answer that is
+    lost."""
 
     candidate: int = field(name="k", default=0)
     series: int = field(name="s", default=0)
@@ -110,6 +111,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     lost: int = field(name="l", default=0)  # answers lost
     unreachable: int = field(name="u", default=0)  # connections that failed
     look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
+    not_known: int = field(name="a", default=0)  # ... and answered that the step is not known
     # The charge that a free failure took back: it stands again should the step arrive after all.
     waived: int | None = field(name="v", default=None)
 

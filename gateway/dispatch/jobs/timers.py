@@ -3,7 +3,8 @@
 What a timer means is the cascade's. Several dispatchers look at the same timers: the first one's
 commit moves the timer, the others find nothing to do, and a spread of the waits keeps them apart. A
 timer whose message is gone is forgotten; that of a newer Kaskad's message is left to it, and that
-of one which cannot be decided was set aside. While its shard is unavailable, it is tried again.
+of one which cannot be decided was set aside or put off. While its shard is unavailable, it is tried
+again.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ async def _fire(
         if applied.newer:
             newer += 1
             continue
-        if applied.set_aside:
+        if applied.set_aside or applied.postponed:
             changed += 1
             continue
         if applied.message is None:

@@ -67,12 +67,14 @@ class ClaimedStep(msgspec.Struct, frozen=True):
 
 class ClaimResult(msgspec.Struct, frozen=True):
     """`claimed` may be sent. `busy` entries are of steps somebody else is sending right now: still
-    ours, to look at again. `broken` items are to be committed. All others are acknowledged, but
-    for those of a newer Kaskad's messages, which stay pending for it."""
+    ours, to look at again. `broken` items are to be committed. `postponed` entries stay pending
+    under our name, for the next process: asked again at once, they would fail again. All others are
+    acknowledged, but for those of a newer Kaskad's messages, which stay pending for it."""
 
     claimed: list[ClaimedStep]
     busy: list[Entry]
     broken: list[Item]
+    postponed: list[Entry]
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -113,12 +115,14 @@ async def claim(
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away)
-    result = ClaimResult([], [], [])
+    result = ClaimResult([], [], [], [])
     for applied in await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
     ):
         message, entry = applied.message, by_id[applied.item.message_id]
         if message is None:
+            if applied.postponed:
+                result.postponed.append(entry)
             continue
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):

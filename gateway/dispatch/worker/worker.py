@@ -275,7 +275,7 @@ class ProviderWorker:
                 return
             self._capacity.claim_took(trio.current_time() - now)
             broken = {item.message_id for item in made.broken}
-            kept = broken | {entry.message_id for entry in made.busy}
+            kept = broken | {entry.message_id for entry in (*made.busy, *made.postponed)}
             claimed = {step.entry.message_id for step in made.claimed}
             kept |= claimed
             unclaimed = [entry for entry in entries if entry.message_id not in claimed]

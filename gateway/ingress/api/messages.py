@@ -171,7 +171,7 @@ class MessageEndpoints:
         (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
         if applied.newer:
             raise Refusal(newer_record())
-        if applied.set_aside:
+        if applied.set_aside or applied.postponed:
             raise Refusal(incident_of("The message cannot be cancelled: it was set aside."))
         if applied.message is None:
             raise _no_message()
