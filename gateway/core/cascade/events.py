@@ -13,7 +13,7 @@ from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
-from gateway.core.policy import NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
+from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
@@ -213,9 +213,13 @@ def _not_known(change: Change, index: int) -> None:
         return
     change.effects.changed = True
     attempt.not_known += 1
-    said_enough = attempt.not_known >= NOT_FOUND_MIN
+    if attempt.not_known < NOT_FOUND_MIN:
+        # After an outage the next look-up would be minutes away.
+        soon_ms = change.now_ms + (LOOK_UP_MIN_MS << attempt.not_known)
+        change.set_timer(index, min(change.message.due_ms, soon_ms))
+        return
     in_time = change.now_ms < timing.deadline_ms(change.message, step)
-    if said_enough and in_time and _may_send_again(change, index, step, attempt):
+    if in_time and _may_send_again(change, index, step, attempt):
         change.enqueue(step)
 
 
