@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
 from gateway import crew, hangup
+from gateway.backoff import Backoff
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
+from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
 from gateway.store import installation
@@ -28,6 +31,10 @@ from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
 LOG_FORMAT = "KASKAD_LOG_FORMAT"  # json or text; default: text on a terminal
+REDIS_WAIT_S = 30.0  # under `kaskad up`, which has seen Redis serve
+REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
+
+Found = TypeVar("Found")
 
 _log = structlog.get_logger("start")
 
@@ -83,7 +90,7 @@ def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: b
 
     from gateway.dispatch import dispatcher as dispatcher
 
-    restored_ms = installation.restored_at(url)
+    restored_ms = once_redis_answers(lambda: installation.restored_at(url))
     dispatcher.run(read(), ready=crew.announce, read=read, restored_ms=restored_ms)
     return DONE
 
@@ -157,8 +164,9 @@ def _start(
     url = redis_for_role(settings, command)
     wait_until_loaded(url, tell_loading)
     restored_ms = time.time_ns() // 1_000_000 if restored else 0
-    found = installation.prepare(
-        url, settings.redis.shards, settings.prices.currency, restored_ms=restored_ms
+    shards, currency = settings.redis.shards, settings.prices.currency
+    found = once_redis_answers(
+        lambda: installation.prepare(url, shards, currency, restored_ms=restored_ms)
     )
     warnings = [*settings.warnings, *(finding.sentence for finding in found)]
     if crew.READY_FD not in os.environ:
@@ -166,6 +174,20 @@ def _start(
         for warning in warnings:
             _log.warning("start_check", warning=warning)
     return url
+
+
+def once_redis_answers(ask: Callable[[], Found]) -> Found:
+    """What Redis answers. Under `kaskad up` one that died meanwhile is started again, and waited
+    for; else nobody does that. Raises RedisUnavailable."""
+    end = time.monotonic() + (REDIS_WAIT_S if crew.READY_FD in os.environ else 0.0)
+    backoff = Backoff(REDIS_TRY_S_MIN, REDIS_TRY_S_MAX)
+    while True:
+        try:
+            return ask()
+        except RedisUnavailable:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(backoff.next_s())
 
 
 def _knob(text: str) -> tuple[str, object]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.cli import app, failures
+from gateway import crew
+from gateway.cli import app, failures, roles
 from gateway.cli.check import faults_of
 from gateway.cli.failures import UsageFault
 from gateway.cli.keys import scopes_of
@@ -352,3 +353,22 @@ def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
     assert (told["counts"]["API keys"], told["agrees"]) == (1, True)
     assert app.run(["copy", "--to", redis_url]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_role_of_up_waits_for_a_redis_that_died_while_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def ask() -> str:
+        asked.append(1)
+        if len(asked) < 4:
+            raise RedisUnavailable("Nobody answers.")
+        return "found"
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.delenv(crew.READY_FD, raising=False)
+    with pytest.raises(RedisUnavailable):
+        roles.once_redis_answers(ask)
+    monkeypatch.setenv(crew.READY_FD, "9")
+    assert (roles.once_redis_answers(ask), len(asked)) == ("found", 4)
