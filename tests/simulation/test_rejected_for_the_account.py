@@ -121,8 +121,9 @@ def test_a_probe_is_noted_before_it_is_sent() -> None:
     async def work() -> None:
         trouble = Trouble(REJECTIONS, "13", "Nearly all receipts say so.", by_receipt=True)
         await pauses.write(pace.store.redis, "viber", pauses.begun(trouble, pace.clock()))
+        await trio.sleep(1.5)  # the dispatcher has read of it
         await pace.admit(1)
-        await trio.sleep(7.0)
+        await trio.sleep(6.0)
 
     pace.run(work)
     assert noted == [True]
