@@ -162,13 +162,7 @@ def _start(
     settings = load(config, environment)
     set_up_logs(role, environment)
     url = redis_for_role(settings, command)
-    wait_until_loaded(url, tell_loading)
-    restored_ms = time.time_ns() // 1_000_000 if restored else 0
-    shards, currency = settings.redis.shards, settings.prices.currency
-    found = once_redis_answers(
-        lambda: installation.prepare(url, shards, currency, restored_ms=restored_ms)
-    )
-    warnings = [*settings.warnings, *(finding.sentence for finding in found)]
+    warnings = prepare_redis(settings, url, restored=restored)
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:
@@ -176,7 +170,21 @@ def _start(
     return url
 
 
-def once_redis_answers(ask: Callable[[], Found]) -> Found:
+def prepare_redis(settings: Settings, url: str, *, restored: bool) -> list[str]:
+    """Waits until Redis has loaded its data, and notes there what a first start does. Returns the
+    warnings of settings and Redis. Raises StoreUnfitError, RedisUnavailable."""
+    wait_until_loaded(url, tell_loading)
+    restored_ms = time.time_ns() // 1_000_000 if restored else 0
+    shards, currency = settings.redis.shards, settings.prices.currency
+    found = once_redis_answers(
+        lambda: installation.prepare(url, shards, currency, restored_ms=restored_ms)
+    )
+    return [*settings.warnings, *(finding.sentence for finding in found)]
+
+
+def once_redis_answers(
+    ask: Callable[[], Found], sleep: Callable[[float], None] = time.sleep
+) -> Found:
     """What Redis answers. Under `kaskad up` one that died meanwhile is started again, and waited
     for; else nobody does that. Raises RedisUnavailable."""
     end = time.monotonic() + (REDIS_WAIT_S if crew.READY_FD in os.environ else 0.0)
@@ -187,7 +195,7 @@ def once_redis_answers(ask: Callable[[], Found]) -> Found:
         except RedisUnavailable:
             if time.monotonic() >= end:
                 raise
-            time.sleep(backoff.next_s())
+            sleep(backoff.next_s())  # no loop runs yet
 
 
 def _knob(text: str) -> tuple[str, object]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,11 +21,9 @@ import structlog
 from gateway import hangup
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import embedded_redis
-from gateway.cli.roles import LOG_FORMAT, set_up_logs
+from gateway.cli.roles import LOG_FORMAT, prepare_redis, set_up_logs
 from gateway.crew import Crew, Ended, Notice, Ready, Role, Told, role_command
-from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
-from gateway.store import installation
 
 STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline
 START_WAIT_S = 60.0
@@ -45,12 +42,7 @@ def up(config: Path | None, environment: Mapping[str, str], *, restored: bool = 
             server = embedded_redis(settings)
             url = stack.enter_context(server).url
             _log.info("embedded_redis_ready", data_dir=str(settings.redis.data_dir))
-        wait_until_loaded(url, tell_loading)
-        restored_ms = time.time_ns() // 1_000_000 if restored else 0
-        found = installation.prepare(
-            url, settings.redis.shards, settings.prices.currency, restored_ms=restored_ms
-        )
-        for warning in (*settings.warnings, *(finding.sentence for finding in found)):
+        for warning in prepare_redis(settings, url, restored=restored):
             _log.warning("start_check", warning=warning)
         crew = Crew(roles(settings), _role_environment(environment, url), _line())
         _on_signals(crew)
