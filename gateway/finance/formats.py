@@ -14,7 +14,6 @@ import orjson
 
 from gateway.finance.report import Cell, Report
 
-JSON_TYPE = "application/json"
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
 NOTHING = "–"  # what people see for a null

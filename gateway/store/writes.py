@@ -98,7 +98,7 @@ class Writes:
             self.enqueue(message_id, effects.lane)
         self._posts.extend(effects.posts)
         for change in effects.status_changes:
-            self._changes[change.app].append(change)
+            self.status_change(change)
 
     def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
         self._lanes[lane].append(message_id)

@@ -170,6 +170,7 @@ def _signal_and_wait(pid: int, stop_signal: signal.Signals) -> bool:
 
 
 def _disappears(pid: int) -> bool:
+    """Whether it ends in time. Only Linux tells of the end of a process that is not our child."""
     deadline = time.monotonic() + STOP_WAIT_S
     while time.monotonic() < deadline:
         os.kill(pid, 0)
