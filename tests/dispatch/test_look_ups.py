@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway.core.events import NotKnown, Reported
@@ -18,31 +19,26 @@ from gateway.dispatch.jobs.look_ups import QUESTIONS_MAX, LookUps
 from gateway.dispatch.pauses import Pauses
 from gateway.store.apply import Applied, Item
 from gateway.store.pauses import OUTAGE, Trouble
+from gateway.store.store import Store
 from providers.contract import NotSent, Receipt, SendFault, Throttled, Unknown
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import T0
 from tests.worlds.cascade_world import World as Cascade
+from tests.worlds.dispatch_world import ScriptedProvider
 
 
-class Asking:
-    """Look-ups at a provider that takes 30 references and answers in `answer_s`."""
+class AskedProvider(ScriptedProvider):
+    """It takes 30 references, answers in `answer_s`, and knows every second one."""
 
-    def __init__(self, answer_s: float = 0.2) -> None:
-        self.pace = Pace(0.005)
-        self.provider = self.pace.provider
-        self.provider.look_up_max = 30
-        self.provider.look_up = self._look_up  # type: ignore[method-assign]
+    def __init__(self, answer_s: float) -> None:
+        super().__init__("viber")
+        self.look_up_max = 30
         self.answer_s = answer_s
         self.faults: list[SendFault] = []
         self.questions: list[tuple[float, list[str]]] = []
         self.open = self.most_open = 0
-        self.recorded: list[Item] = []
-        self.pace.store.apply = self._apply  # type: ignore[method-assign, assignment]
-        deps = self.pace.deps("d")
-        self.pauses = Pauses(deps)
-        self.look_ups = LookUps(deps, self.provider, self.pauses)
 
-    async def _look_up(self, refs: Sequence[str]) -> list[Receipt]:
+    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
         self.questions.append((trio.current_time(), list(refs)))
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -52,10 +48,30 @@ class Asking:
             raise self.faults.pop(0)
         return [Receipt(status="sent", ref=ref) for ref in refs[::2]]
 
-    async def _apply(self, items: Sequence[Item], _now_ms: int) -> list[Applied]:
+
+class RecordingStore(Store):
+    """It keeps what is to be applied."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.redis, store.policy)
+        self.recorded: list[Item] = []
+
+    async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         self.recorded += items
         await trio.lowlevel.checkpoint()
         return []
+
+
+class Asking:
+    """Look-ups at one provider."""
+
+    def __init__(self, answer_s: float = 0.2) -> None:
+        self.pace = Pace(0.005)
+        self.provider = AskedProvider(answer_s)
+        self.store = RecordingStore(self.pace.store)
+        deps = replace(self.pace.deps("d"), store=self.store)
+        self.pauses = Pauses(deps)
+        self.look_ups = LookUps(deps, self.provider, self.pauses)
 
     def lose(self, count: int, *, first: int = 0) -> list[str]:
         """So many steps are to be looked up; their references."""
@@ -84,15 +100,16 @@ def test_ten_thousand_lost_answers_are_known_within_two_minutes() -> None:
     async def work() -> None:
         refs = asking.lose(10_000)
         await trio.sleep(30.0)
-        assert sorted(ref for _, asked in asking.questions for ref in asked) == sorted(refs)
-        assert len(asking.recorded) == 10_000
-        kinds = [type(item.event) for item in asking.recorded]
-        assert kinds.count(Reported) == sum(-(-len(refs) // 2) for _, refs in asking.questions)
+        questions = asking.provider.questions
+        assert sorted(ref for _, asked in questions for ref in asked) == sorted(refs)
+        assert len(asking.store.recorded) == 10_000
+        kinds = [type(item.event) for item in asking.store.recorded]
+        assert kinds.count(Reported) == sum(-(-len(refs) // 2) for _, refs in questions)
         assert kinds.count(Reported) + kinds.count(NotKnown) == 10_000
 
     asking.run(work)
-    assert asking.most_open == QUESTIONS_MAX
-    assert max(len(refs) for _, refs in asking.questions) == 30
+    assert asking.provider.most_open == QUESTIONS_MAX
+    assert max(len(refs) for _, refs in asking.provider.questions) == 30
 
 
 def test_what_is_under_way_is_bounded_and_asked_by_a_later_timer(
@@ -104,10 +121,10 @@ def test_what_is_under_way_is_bounded_and_asked_by_a_later_timer(
     async def work() -> None:
         asking.lose(1_200)
         await trio.sleep(10.0)
-        assert len(asking.recorded) == 1_000
+        assert len(asking.store.recorded) == 1_000
         asking.lose(1_200)  # their next timer
         await trio.sleep(10.0)
-        assert len(asking.recorded) == 2_000
+        assert len(asking.store.recorded) == 2_000
 
     asking.run(work)
 
@@ -124,18 +141,18 @@ def test_after_a_question_that_failed_nobody_asks_for_a_while(
     fault: SendFault, rest_s: float, again: bool
 ) -> None:
     asking = Asking()
-    asking.faults = [fault]
+    asking.provider.faults = [fault]
 
     async def work() -> None:
         refs = asking.lose(5)
         await trio.sleep(0.3)
         more = asking.lose(7, first=5)
         await trio.sleep(20.0)
-        (_, first), (at, then) = asking.questions
+        (_, first), (at, then) = asking.provider.questions
         assert first == refs
         assert at >= 0.2 + rest_s
         assert then == (refs + more if again else more), "the others are left to their timer"
-        assert len(asking.recorded) == len(then)
+        assert len(asking.store.recorded) == len(then)
 
     asking.run(work)
 
@@ -148,9 +165,9 @@ def test_while_the_provider_is_out_what_is_due_waits_and_is_asked_when_it_is_bac
         await asking.pauses.begin("viber", wish, probe=False)
         asking.lose(500)
         await trio.sleep(50.0)
-        assert asking.questions == []
+        assert asking.provider.questions == []
         await asking.pauses.probed("viber", [])
         await trio.sleep(2.0)
-        assert len(asking.recorded) == 500
+        assert len(asking.store.recorded) == 500
 
     asking.run(work)

@@ -19,6 +19,13 @@ from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
 AWAY = Trouble(OUTAGE, "timeout", "")
 
 
+async def in_outage(w: DispatchWorld) -> Pauses:
+    """What a dispatcher knows that has found one."""
+    known = Pauses(w.deps())
+    await known.begin("viber", AWAY, probe=False)
+    return known
+
+
 async def reject(w: DispatchWorld) -> Pause:
     """Ingress takes receipts that are all alike rejections."""
     fault = Fault("13", "REJECTED_SENDER", True)
@@ -32,8 +39,7 @@ async def test_an_outage_s_probe_does_not_end_the_rejections_found_meanwhile(
     redis_url: str,
 ) -> None:
     async with world(redis_url) as w:
-        known = Pauses(w.deps())
-        await known.begin("viber", AWAY, probe=False)
+        known = await in_outage(w)
         rejections = await reject(w)
         await known.probed("viber", ["probe"])
         pause = (await stored.read(w.redis))["viber"]
@@ -47,8 +53,7 @@ async def test_an_outage_s_failed_probe_prolongs_the_rejections_found_meanwhile(
     redis_url: str,
 ) -> None:
     async with world(redis_url) as w:
-        known = Pauses(w.deps())
-        await known.begin("viber", AWAY, probe=False)
+        known = await in_outage(w)
         rejections = await reject(w)
         await known.begin("viber", AWAY, probe=True)
         pause = (await stored.read(w.redis))["viber"]
@@ -61,8 +66,7 @@ async def test_what_takes_an_outage_s_place_leaves_an_account_s_fault_found_mean
     redis_url: str,
 ) -> None:
     async with world(redis_url) as w:
-        known = Pauses(w.deps())
-        await known.begin("viber", AWAY, probe=False)
+        known = await in_outage(w)
         account = Pause("E402", "No credit.", w.clock(), w.clock() + 5_000)
         await stored.write(w.redis, "viber", account)
         await known.begin("viber", Trouble(REJECTIONS, "13", ""), probe=False)
@@ -81,8 +85,7 @@ async def test_what_was_read_before_a_pause_began_does_not_end_it(redis_url: str
 @under_trio
 async def test_what_was_read_before_a_pause_ended_does_not_begin_it(redis_url: str) -> None:
     async with world(redis_url) as w:
-        known = Pauses(w.deps())
-        await known.begin("viber", AWAY, probe=False)
+        known = await in_outage(w)
         with read_before(lambda: known.probed("viber", ["probe"])):
             await known.refresh()
         assert await stored.read(w.redis) == {}

@@ -24,15 +24,18 @@ SLOW_MAX_S = 0.6
 
 
 class Weather:
-    """What the network and the server do; `later(delay_s, work)` does work at a virtual time."""
+    """What the network and the server do; `later(delay_s, work)` does work at a virtual time. Each
+    way takes `least_s` where it is not slow."""
 
     def __init__(
         self,
         server: MemoryRedis,
         chance: random.Random,
         later: Callable[[float, Callable[[], None]], None],
+        least_s: float = 0.0,
     ) -> None:
         self.server = server
+        self.least_s = least_s
         self.chance = chance
         self.later = later
         self.cut_share = 0.0  # of all calls
@@ -49,7 +52,7 @@ class Weather:
     def latency_s(self) -> float:
         if self.chance.random() < self.slow_share:
             return self.chance.uniform(0.01, SLOW_MAX_S)
-        return 0.0
+        return self.least_s
 
     def fate(self) -> str:
         if self.chance.random() >= self.cut_share:

@@ -15,7 +15,6 @@ import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
-from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -24,8 +23,8 @@ from gateway.store.store import Store
 from providers.contract import Outcome, Submission, Submitted
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
-from tests.worlds.cascade_world import T0, policy, request
-from tests.worlds.dispatch_world import ScriptedProvider
+from tests.worlds.cascade_world import T0, policy
+from tests.worlds.dispatch_world import ScriptedProvider, sends_to
 
 REDIS_S = 0.0005  # each way
 
@@ -42,8 +41,7 @@ class Pace:
         self.metrics = Metrics(CollectorRegistry())
         self._people = iter(range(79_160_000_000, 79_170_000_000))
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
-        self.weather = Weather(server, random.Random(1), lambda _s, _work: None)
-        self.weather.latency_s = lambda: REDIS_S  # type: ignore[method-assign]
+        self.weather = Weather(server, random.Random(1), lambda _s, _work: None, REDIS_S)
         self.store = Store(MemoryClient(self.weather), policy())
 
     def clock(self) -> int:
@@ -73,11 +71,7 @@ class Pace:
         )
 
     async def admit(self, count: int, **changes: Any) -> list[str]:
-        sends: list[MessageRequest] = []
-        for _ in range(count):
-            to = str(next(self._people))
-            id_ = self.store.new_message_id(to, self.clock())
-            sends.append(request(**({"id": id_, "to": to} | changes)))
+        sends = sends_to(self.store, self._people, count, self.clock(), **changes)
         await self.store.admit(sends, self.clock())
         return [send.id for send in sends]
 

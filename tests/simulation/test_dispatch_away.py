@@ -20,7 +20,6 @@ from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.core.policy import RouteStep
 from gateway.core.records.message import MESSAGE_NAMES, Message, unpack_message
-from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -39,8 +38,8 @@ from providers.contract import (
 )
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
-from tests.worlds.cascade_world import T0, policy, request
-from tests.worlds.dispatch_world import ScriptedProvider
+from tests.worlds.cascade_world import T0, policy
+from tests.worlds.dispatch_world import ScriptedProvider, sends_to
 
 NO_CREDIT = AccountFault("E402", "No credit.")
 REFUSED = NotSent("connect_failed", "Connection refused.")
@@ -75,8 +74,7 @@ class Away:
         self.reached: dict[str, tuple[str, float]] = {}
         self._people = iter(range(79_160_000_000, 79_170_000_000))
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
-        self.weather = Weather(self.server, random.Random(1), lambda _s, _work: None)
-        self.weather.latency_s = lambda: 0.0005  # type: ignore[method-assign]
+        self.weather = Weather(self.server, random.Random(1), lambda _s, _work: None, 0.0005)
         self.store = Store(MemoryClient(self.weather), policy(**rules))
 
     def clock(self) -> int:
@@ -104,11 +102,7 @@ class Away:
         await self.store.apply([Item(id_, Reported(step, receipt, name))], self.clock())
 
     async def admit(self, count: int = 1, **changes: Any) -> list[str]:
-        sends: list[MessageRequest] = []
-        for _ in range(count):
-            to = str(next(self._people))
-            id_ = self.store.new_message_id(to, self.clock())
-            sends.append(request(**({"id": id_, "to": to} | changes)))
+        sends = sends_to(self.store, self._people, count, self.clock(), **changes)
         await self.store.admit(sends, self.clock())
         self.asked |= dict.fromkeys((send.id for send in sends), trio.current_time())
         return [send.id for send in sends]

@@ -107,8 +107,7 @@ class TwoShards:
         self.arrived: list[tuple[float, str]] = []
         self.metrics = Metrics(CollectorRegistry())
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
-        weather = Weather(server, random.Random(1), lambda _s, _work: None)
-        weather.latency_s = lambda: 0.0005  # type: ignore[method-assign]
+        weather = Weather(server, random.Random(1), lambda _s, _work: None, 0.0005)
         self.redis = SickLink(MemoryClient(weather))
         self.store = Store(MemoryClient(weather), policy(), shards=SHARDS)  # which is never sick
         self._people = itertools.count(79_160_000_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,6 +47,17 @@ def fail(fault: SendFault) -> Reply:
         raise fault
 
     return reply
+
+
+def sends_to(
+    store: Store, people: Iterator[int], count: int, now_ms: int, **changes: Any
+) -> list[MessageRequest]:
+    """Requests to as many of the people, in turn, with ids of the store's."""
+    sends = []
+    for to in map(str, itertools.islice(people, count)):
+        id_ = store.new_message_id(to, now_ms)
+        sends.append(request(**({"id": id_, "to": to} | changes)))
+    return sends
 
 
 class ScriptedProvider:
@@ -140,11 +151,7 @@ class DispatchWorld:
 
     async def admit(self, count: int = 1, **changes: Any) -> list[str]:
         """Accepts messages to as many people; returns their ids."""
-        sends: list[MessageRequest] = []
-        for _ in range(count):
-            to = str(next(self._people))
-            id_ = self.store.new_message_id(to, self.clock())
-            sends.append(request(**({"id": id_, "to": to} | changes)))
+        sends = sends_to(self.store, self._people, count, self.clock(), **changes)
         answers = await self.store.admit(sends, self.clock())
         assert {a.outcome for a in answers} <= {"accepted"}, answers
         return [send.id for send in sends]
