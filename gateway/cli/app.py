@@ -24,6 +24,7 @@ INTERRUPTED = 130  # how typer names a KeyboardInterrupt
 SHOW = "Show it"
 RUN = "Run it"
 ASK = "Ask it"
+OPERATE = "Operate it"
 
 app = typer.Typer(
     help="Kaskad sends a message over one channel, falls back to the next, and bills only what was "
@@ -41,7 +42,10 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
 app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
-app.add_typer(operators.key_app, name="key", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(operators.key_app, name="key", rich_help_panel=OPERATE, no_args_is_help=True)
+app.add_typer(
+    operators.provider_app, name="provider", rich_help_panel=OPERATE, no_args_is_help=True
+)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -148,7 +148,7 @@ def test_every_command_has_help_and_takes_a_configuration(
     assert "--config" in shown
 
 
-@pytest.mark.parametrize("group", ["report", "key"])
+@pytest.mark.parametrize("group", ["report", "key", "provider"])
 def test_a_group_alone_shows_its_help_and_is_misuse(
     capsys: pytest.CaptureFixture[str], group: str
 ) -> None:
@@ -298,6 +298,34 @@ def test_a_key_is_listed_without_being_shown_and_ends_when_it_is_revoked(
     assert made["id"] in capsys.readouterr().out
     assert app.run(["key", "list"]) == 0
     assert capsys.readouterr().out == "There is no key of `kaskad key new`.\n"
+
+
+@pytest.mark.redis
+def test_a_provider_is_paused_and_resumed_with_who_and_why(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    monkeypatch.setenv("SUDO_USER", "ann")
+    assert app.run(["provider", "pause", "nobody"]) == 2
+    assert "it has infobip-sms, infobip-viber" in capsys.readouterr().err
+    assert app.run(["provider", "pause", "infobip-sms", "--reason", "maintenance"]) == 0
+    assert capsys.readouterr().out == "infobip-sms is paused: nothing is sent to it.\n"
+    assert app.run(["provider", "list", "--json"]) == 0
+    sms, viber = json.loads(capsys.readouterr().out)["providers"]
+    assert (sms["name"], sms["channel"], sms["state"]) == ("infobip-sms", "sms", "paused")
+    assert (sms["kind"], sms["reason"], sms["until"]) == ("operator", "maintenance", None)
+    assert sms["by"].startswith("ann@")
+    assert (viber["state"], viber["by"], viber["since"]) == ("up", None, None)
+    assert app.run(["provider", "list"]) == 0
+    assert "maintenance" in capsys.readouterr().out
+    assert app.run(["provider", "resume", "infobip-sms"]) == 0
+    assert app.run(["provider", "resume", "infobip-sms", "--json"]) == 0
+    goes_on, state = capsys.readouterr().out.splitlines()
+    assert goes_on == "infobip-sms goes on."
+    assert json.loads(state)["state"] == "up"
 
 
 @pytest.mark.redis

@@ -130,6 +130,7 @@ class ProviderWorker:
                     loops.start_soon(self._cancel_when_stopping, taking)
                     loops.start_soon(self._claim_express)
                     loops.start_soon(self._return_unused)
+                    loops.start_soon(self._away_lanes.clear_while_held)
                     await self._grant()
             await self._put_back(math.inf)
 
