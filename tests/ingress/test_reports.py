@@ -122,6 +122,18 @@ def test_csv_is_a_file_with_the_same_rows(loop: Loop, redis_url: str) -> None:
     assert (row["campaign"], row["accepted"], row["cost"]) == ("autumn", "3", "0.0500")
 
 
+@pytest.mark.parametrize("path", [API, PAGE])
+def test_csv_has_a_byte_order_mark_where_it_is_asked_for(
+    loop: Loop, redis_url: str, path: str
+) -> None:
+    async def main(redis: RedisClient) -> list[Answer]:
+        await fill(redis)
+        return [await ask(redis, path, f"{TODAY}&format=csv{more}") for more in ("", "&bom=1")]
+
+    plain, marked = on(loop, redis_url, main)
+    assert marked.body == "\ufeff" + plain.body
+
+
 def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     answer = asked(loop, redis_url, API, TODAY + "&channel=sms")
     assert json.loads(answer.body)["total"]["delivered"] == 1
@@ -132,6 +144,7 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     [
         ("format=xml", "format"),
         ("format=csv&format=json", "format"),
+        ("format=csv&bom=yes", "bom"),
         ("group_by=colour", "group_by"),
         ("from=2026-13-01", "from"),
         ("key=" + KEY, "key"),
