@@ -23,6 +23,8 @@ from gateway.ingress.api import reports as endpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
 from gateway.store import totals
@@ -58,9 +60,14 @@ async def ask(redis: RedisClient, path: str, query: str = "") -> Answer:
     async def receive() -> Any:
         raise AssertionError("a report has no body to read")
 
-    scope = {"method": "GET", "path": path, "headers": [], "query_string": query.encode()}
+    scope = {
+        "method": "GET",
+        "path": path,
+        "headers": [(b"x-request-id", b"one")],
+        "query_string": query.encode(),
+    }
     handler = endpoints.cost if path == API else endpoints.page
-    await handler(Request(scope, receive, send))
+    await handler(Request(scope, receive, send, RequestIds(), WaitingBytes(0)))
     start, body = sent
     told = {name.decode(): value.decode() for name, value in start["headers"]}
     assert told["content-length"] == str(len(body["body"]))
