@@ -49,8 +49,10 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
 )
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.route import DocumentedSettings, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
@@ -78,6 +80,8 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
+        self.ids = RequestIds()
+        self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
@@ -120,7 +124,7 @@ class Ingress:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send)
+        request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, failed = "none", False, 0
         try:
             route, request.parameters = self._router.find(request.method, request.path)
@@ -133,6 +137,8 @@ class Ingress:
             return
         except Exception as error:
             failed = await self._answer_failure(request, error)
+        finally:
+            request.release()
         if quiet and not failed:
             return
         status = failed or request.status
