@@ -176,10 +176,12 @@ class Ingress:
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
 
     async def publish(self) -> None:
-        """This worker's metrics, and which providers it has. Raises RedisUnavailable."""
+        """This worker's metrics, which providers it has, and which keys were used. Raises
+        RedisUnavailable."""
         snapshot = telemetry.snapshot(self.metrics.registry, self._process)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
+        await self.authority.tell_uses()
 
     def take_over(self, settings: Settings, policy: Policy) -> None:
         """A changed configuration, from the next request on."""
