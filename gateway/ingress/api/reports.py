@@ -1,14 +1,15 @@
 """The cost report: `GET /v1/reports/cost` for programs, `GET /reports` for people.
 
-Whoever has the scope `report` sees every app: the bill is one. The page takes the key as a password
-of HTTP Basic, because a browser knows no bearer keys; with `format=csv` or `json` it gives the
-page's data, because a browser offers its key to no other address unasked. A key in the address is
-never read: addresses end up in logs and histories.
+The scope `report` shows the key's own app, `report-all` every app. The page takes the key as a
+password of HTTP Basic, because a browser knows no bearer keys; with `format=csv` or `json` it gives
+the page's data, because a browser offers its key to no other address unasked. A key in the address
+is never read: addresses end up in logs and histories.
 
 A report of many rows takes seconds to make, and a worker goes on taking messages meanwhile: all
 that is computed is done `aside` of its loop.
 
-A question that cannot be answered is a 422, on the page with the form as it was filled in.
+A question that cannot be answered is a 422, on the page with the form as it was filled in; one
+about another app is a 403 where only the own may be seen.
 RedisUnavailable and LedgerFault go to the app.
 """
 
@@ -37,7 +38,8 @@ from gateway.finance.report import (
     parse_query,
 )
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
-from gateway.ingress.http.problems import Refusal, RequestFault, invalid
+from gateway.ingress.http.auth import Principal
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
@@ -100,7 +102,7 @@ class ReportEndpoints:
         others, bom = _choice(pairs, "bom", BOMS)
         others, chosen = _choice(others, "format", FORMATS)
         query = parse_query(others, self._today())
-        pages = self._pages(query)
+        pages = self._pages(query, _app_seen(request.principal, query))
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
@@ -118,14 +120,15 @@ class ReportEndpoints:
             query = parse_query(pairs, today)
             if not query.group_by:
                 query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
-            reports, suggestions = await self._read(query)
+            app = _app_seen(request.principal, query)
+            reports, suggestions = await self._read(query, app)
             made = partial(report_page, query, reports, suggestions, today)
             status, body = 200, await self._aside(made)
         except ReportFault as fault:
             status, body = 422, fault_page(fault, pairs, today)
         await request.respond(status, body, (*PRIVATE, _POLICY), HTML)
 
-    async def _read(self, query: Query) -> tuple[PageReports, Suggestions]:
+    async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
         """Everything on the page, from one reading of the totals."""
         rows, summary, channels = (
             Tally(msgspec.structs.replace(query, group_by=keys), self._currency, self._baseline)
@@ -144,17 +147,34 @@ class ReportEndpoints:
             reports = PageReports(rows.report(), summary.report(), channels.report())
             return reports, Suggestions(_suggested(apps), _suggested(campaigns))
 
-        async with aclosing(self._pages(query)) as pages:
+        async with aclosing(self._pages(query, app)) as pages:
             async for totals in pages:
                 await self._aside(partial(add, totals))
         return await self._aside(finish)
 
-    def _pages(self, query: Query) -> AsyncGenerator[list[TotalRow], None]:
+    async def _pages(self, query: Query, app: str | None) -> AsyncGenerator[list[TotalRow], None]:
+        """The totals of one app, or of all (None)."""
         days = query.from_day, query.to_day
-        return pages_of_totals(self._redis, self._shards, *days, aside=self._aside)
+        pages = pages_of_totals(self._redis, self._shards, *days, aside=self._aside)
+        async with aclosing(pages):
+            async for totals in pages:
+                yield totals if app is None else await self._aside(partial(_of_app, app, totals))
 
     def _today(self) -> datetime.date:
         return day_of(self._now_ms())
+
+
+def _app_seen(principal: Principal, query: Query) -> str | None:
+    """The app whose money this key may see; None: every app's. Raises Refusal (403)."""
+    if "report-all" in principal.scopes:
+        return None
+    if any(key == "app" and value != principal.app for key, value in query.filters):
+        raise refuse("forbidden", "Another app's money needs the scope `report-all`.")
+    return principal.app
+
+
+def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:
+    return [row for row in totals if row.group.app == app]
 
 
 def _suggested(names: set[str]) -> tuple[str, ...]:
