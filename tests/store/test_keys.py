@@ -42,7 +42,7 @@ async def test_every_key_is_in_the_table_with_its_type_and_its_end(world: World)
     await world.call("PUT", "/v1/optouts/+79161234599", {"scope": "all"})
     await note_provider_ids(world.store, "sms", [("pid-1", f"{id_}.0")])
     await api_keys.create(world.redis, "shop", ["send"], T0)
-    text = telemetry.snapshot(telemetry.new_registry(), "dispatch-here-1")
+    text = telemetry.snapshot(telemetry.new_registries(), "dispatch-here-1")
     await snapshots.publish(world.redis, "dispatch-here-1", text, T0)
     assert (await verify_ledger(world.redis, 2, full=False)).agrees
     found = await scan(world.redis)
