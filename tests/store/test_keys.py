@@ -45,7 +45,7 @@ async def test_every_key_is_in_the_table_with_its_type_and_its_end(world: World)
     key = await api_keys.create(world.redis, "shop", ["send"], T0)
     await api_keys.note_uses(world.redis, {api_keys.digest_of(key.encode()): T0})
     await world.redis.call([audit.command(Deed(T0, "shop", "optout.set"), of_app=True)])
-    text = telemetry.snapshot(telemetry.new_registry(), "dispatch-here-1")
+    text = telemetry.snapshot(telemetry.new_registries(), "dispatch-here-1")
     await snapshots.publish(world.redis, "dispatch-here-1", text, T0)
     assert (await verify_ledger(world.redis, 2, full=False)).agrees
     found = await scan(world.redis)
