@@ -48,6 +48,27 @@ app.add_typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from gateway.version import VERSION
+
+        sys.stdout.write(f"kaskad {VERSION}\n")
+        raise Exit(DONE)
+
+
+@app.callback()
+def kaskad(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Kaskad sends a message over one channel, falls back to the next, and bills only what was
+    delivered."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line (without the program's name) and returns its exit code."""
     command = typer.main.get_command(app)
@@ -305,3 +326,6 @@ def check(config: Config = None, as_json: Json = False) -> int:
     from gateway.cli.check import check as run_check
 
     return run_check(config, os.environ, as_json=as_json)
+
+
+app.command(rich_help_panel=OPERATE)(operators.status)

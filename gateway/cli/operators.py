@@ -1,4 +1,4 @@
-"""The words of the command line for operators: keys and providers.
+"""The words of the command line for operators: status, keys and providers.
 
 As in `gateway.cli.app`, each command imports what it does when it is called.
 """
@@ -17,6 +17,19 @@ provider_app = typer.Typer(help="Providers: how they are, and an operator's paus
 
 ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="As in the configuration.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")]
+
+
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every 2 seconds, until interrupted.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """What runs, what waits and how long, what limits each provider, pauses, and Redis' memory."""
+    from gateway.cli.status import status as tell_status
+
+    return tell_status(config, os.environ, watch=watch, as_json=as_json)
 
 
 @key_app.command("new")

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from gateway.store import api_keys, pauses
+from gateway import telemetry
+from gateway.dispatch.metrics import Metrics
+from gateway.store import api_keys, pauses, snapshots
 from gateway.store.pauses import OPERATOR
-from tests.worlds.ingress_world import ENV, T0, Answer, World, with_ingress
+from gateway.version import VERSION
+from tests.worlds.ingress_world import ENV, OTP, T0, Answer, World, with_ingress
 
 PAUSE, RESUME = "/v1/ops/providers/sms/pause", "/v1/ops/providers/sms/resume"
 
@@ -19,8 +22,52 @@ async def operate(world: World, method: str, path: str, body: Any = b"") -> Answ
     return await world.call(method, path, body, key=key)
 
 
+async def tell(world: World, process: str, **figures: float) -> None:
+    """A dispatcher publishes these figures of the provider sms."""
+    registries = telemetry.new_registries()
+    metrics = Metrics(registries)
+    for name, value in figures.items():
+        getattr(metrics, name).labels("sms").set(value)
+    metrics.limited.labels("sms", "rate").set(1)
+    snapshot = telemetry.snapshot(registries, process)
+    await snapshots.publish(world.redis, process, snapshot, world.clock.now_ms)
+
+
+@with_ingress()
+async def test_an_operator_sees_how_everything_is(world: World) -> None:
+    await tell(world, "dispatch-a-1", rate=500, sent_rate=20.25, claimed=7, failed_recently=2)
+    await tell(world, "dispatch-b-1", rate=500, sent_rate=10.0, claimed=1, failed_recently=0)
+    assert (await world.send(OTP)).status == 202
+    await world.app.backlog.sample()
+    await world.app.servers.sample()
+    world.clock.now_ms += 1_500
+    view = (await operate(world, "GET", "/v1/ops")).json
+    assert set(view) == {"version", "providers", "lanes", "redis"}
+    assert view["version"] == VERSION
+    assert view["providers"]["sms"] == {
+        "channel": "sms",
+        "state": "up",
+        "paused": None,
+        "limited_by": "rate",
+        "rate": 500,
+        "used": 30.2,
+        "in_flight": 8,
+        "errors": 2,
+    }
+    assert view["providers"]["viber"]["rate"] is None, "no dispatcher has it"
+    (waiting,) = (lane for lane in view["lanes"] if lane["length"])
+    assert (waiting["provider"], waiting["category"], waiting["length"]) == ("sms", "otp", 1)
+    (server,) = view["redis"]["servers"]
+    assert server["used_bytes"] > 0
+    await operate(world, "POST", PAUSE, {"reason": "maintenance"})
+    sms = (await operate(world, "GET", "/v1/ops")).json["providers"]["sms"]
+    assert (sms["state"], sms["limited_by"]) == ("paused", "pause")
+    assert sms["paused"]["detail"] == "maintenance"
+
+
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", PAUSE), ("POST", RESUME), ("GET", "/v1/ops/audit")]
+    ("method", "path"),
+    [("GET", "/v1/ops"), ("POST", PAUSE), ("POST", RESUME), ("GET", "/v1/ops/audit")],
 )
 @with_ingress()
 async def test_an_app_operates_nothing(world: World, method: str, path: str) -> None:

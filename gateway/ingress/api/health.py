@@ -23,12 +23,14 @@ from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import pauses, snapshots
 from gateway.store.pauses import Pause
+from gateway.version import VERSION
 
 
 class Health(msgspec.Struct, frozen=True):
     """This process answers."""
 
     status: Literal["ok"] = "ok"
+    version: str = VERSION
 
 
 class PauseView(msgspec.Struct, frozen=True):
@@ -124,11 +126,11 @@ class HealthEndpoints:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
         shown = [PauseView.of(name, pause) for name, pause in sorted(paused.items())]
-        servers = [_shown(server) for server in self._servers.servers]
+        servers = [server_shown(server) for server in self._servers.servers]
         return Readiness(True, "ok", dispatchers, shown, servers)
 
 
-def _shown(server: Server) -> RedisServer:
+def server_shown(server: Server) -> RedisServer:
     state = server.state
     return RedisServer(
         shard=server.shard,

@@ -14,15 +14,18 @@ import msgspec
 
 from gateway.core.policy import Policy
 from gateway.ingress.api.decoder import read_object
-from gateway.ingress.api.health import PauseView
+from gateway.ingress.api.health import PauseView, server_shown
+from gateway.ingress.api.ops_view import read_fleet, view_of
 from gateway.ingress.api.results import Time
+from gateway.ingress.backlog import Backlog
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.redis.client import RedisClient
+from gateway.ingress.server_watch import ServerWatch
 from gateway.store import audit, pauses
 from gateway.store.audit import KeptDeed
 from gateway.store.pauses import DETAIL_MAX, Pause
+from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096
 EXAMPLE = '{"reason": "maintenance until six"}'
@@ -63,14 +66,22 @@ class DeedsPage(msgspec.Struct, frozen=True):
 
 
 class OpsEndpoints:
-    """Answers operators. `now_ms` is the edge's clock, `policy` gives what is in force."""
+    """Answers operators. `now_ms` is the edge's clock."""
 
     def __init__(
-        self, redis: RedisClient, policy: Callable[[], Policy], now_ms: Callable[[], int]
+        self, store: Store, backlog: Backlog, servers: ServerWatch, now_ms: Callable[[], int]
     ) -> None:
-        self._redis = redis
-        self._policy = policy
+        self._store = store
+        self._redis = store.redis
+        self._backlog = backlog
+        self._servers = servers
         self._now_ms = now_ms
+
+    async def overview(self, request: Request) -> None:
+        shared = await read_fleet(self._redis, self._now_ms())
+        servers = [server_shown(server) for server in self._servers.servers]
+        view = view_of(self._store.policy, shared, self._backlog.states, servers)
+        await request.respond(200, to_json(view))
 
     async def pause(self, request: Request) -> None:
         name, reason = self._provider(request), await _reason(request)
@@ -92,7 +103,7 @@ class OpsEndpoints:
 
     def _provider(self, request: Request) -> str:
         """The provider in the address, by its present name. Raises Refusal."""
-        policy = self._policy()
+        policy = self._store.policy
         name = policy.present(request.parameters["name"])
         if name not in policy.providers:
             raise refuse("not-found", f"There is no such provider; {_listed(policy)}.")

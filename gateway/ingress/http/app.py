@@ -112,7 +112,7 @@ class Ingress:
             optouts=OptOutEndpoints(store),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
-            ops=OpsEndpoints(store.redis, lambda: store.policy, now_ms),
+            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )

@@ -24,6 +24,7 @@ from gateway.ingress.api.ops import (
     PauseRequest,
     PauseState,
 )
+from gateway.ingress.api.ops_view import OpsView
 from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutView
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
@@ -268,6 +269,17 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         body=Payload(media={"application/json": {}}, required=False),
         answers={200: _json("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ops",
+        name="ops",
+        handler=lambda endpoints: endpoints.ops.overview,
+        scope="operate",
+        tag="Operators",
+        summary="How everything is at this moment",
+        text="A second old at most.",
+        answers={200: _json("All of it.", OpsView)},
     ),
     HttpRoute(
         method="POST",
