@@ -49,8 +49,10 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
 )
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.route import DocumentedSettings, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
@@ -84,6 +86,8 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
+        self.ids = RequestIds()
+        self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
@@ -126,7 +130,7 @@ class Ingress:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send)
+        request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, failed, log = "none", False, False, 0, _log.info
         try:
             route, request.parameters = self._router.find(request.method, request.path)
@@ -141,6 +145,8 @@ class Ingress:
             return
         except Exception as error:
             failed = await self._answer_failure(request, error)
+        finally:
+            request.release()
         seconds = time.perf_counter() - began
         if not endless:
             self.metrics.durations.note((name,), seconds)
@@ -181,10 +187,12 @@ class Ingress:
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
 
     async def publish(self) -> None:
-        """This worker's metrics, and which providers it has. Raises RedisUnavailable."""
+        """This worker's metrics, which providers it has, and which keys were used. Raises
+        RedisUnavailable."""
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
+        await self.authority.tell_uses()
 
     def take_over(self, settings: Settings, policy: Policy) -> None:
         """A changed configuration, from the next request on."""

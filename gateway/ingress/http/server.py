@@ -146,7 +146,7 @@ async def _serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http=limited(limits_of(limits)),
+            http=limited(limits_of(limits), app.waiting, app.ids),
             ws="none",
             lifespan="off",
             log_config=None,
