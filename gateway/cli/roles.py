@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -165,6 +166,13 @@ def _start(
     _log.info("starting", role=role, version=VERSION)
     url = redis_for_role(settings, command)
     warnings = prepare_redis(settings, url, restored=restored)
+    _log.info(
+        "starting",
+        role=role,
+        version=version("kaskad"),
+        configuration=str(settings.path),
+        digest=settings.digest,
+    )
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

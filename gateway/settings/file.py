@@ -6,6 +6,7 @@ cannot be used raises `SettingsError` with every fault found, each with file, ke
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -26,6 +27,7 @@ from providers.registry import KINDS
 from providers.settings import Configured
 
 CONFIG_BYTES_MAX = 1024 * 1024
+DIGEST_CHARS = 12
 
 
 class Secrets:
@@ -51,6 +53,7 @@ class Settings(Document, frozen=True, kw_only=True):
 
     path: Path
     secrets: Secrets
+    digest: str  # of the file's text: equal where two processes read the same
     warnings: tuple[str, ...] = ()
 
     def provider(self, name: str) -> Configured:
@@ -145,7 +148,8 @@ def parse(
     warnings = checks.warnings(document, env)
     if not secrets_required:
         warnings += [f"{fault.key} {fault.reason}" for fault in missing]
-    return _finished(document, path, data_base or path.parent, env, tuple(warnings))
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGEST_CHARS]
+    return _finished(document, path, data_base or path.parent, env, digest, tuple(warnings))
 
 
 def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -162,6 +166,7 @@ def _finished(
     path: Path,
     data_base: Path,
     env: Mapping[str, str],
+    digest: str,
     warnings: tuple[str, ...],
 ) -> Settings:
     server, redis, prices = document.server, document.redis, document.prices
@@ -178,7 +183,7 @@ def _finished(
     tables["prices"] = replace(prices, file=path.parent / prices.file)
     named = checks.variables(document)
     secrets = Secrets({name: env[name] for name in named if env.get(name)})
-    return Settings(**tables, path=path, secrets=secrets, warnings=warnings)
+    return Settings(**tables, path=path, secrets=secrets, digest=digest, warnings=warnings)
 
 
 def _unusable(path: Path, reason: str) -> SettingsError:

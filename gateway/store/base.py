@@ -38,7 +38,8 @@ class Try(Protocol[Result]):
 
 class StoreBase:
     """Every call may raise RedisUnavailable. `restored_ms`: when the data was restored from a
-    backup, or 0; what is older is asked for before it is sent."""
+    backup, or 0; what is older is asked for before it is sent. `log_messages`: each change of a
+    message is a line in the log."""
 
     def __init__(
         self,
@@ -48,7 +49,9 @@ class StoreBase:
         shards: int = 1,
         retention: Retention | None = None,
         restored_ms: int = 0,
+        log_messages: bool = False,
     ) -> None:
+        self.log_messages = log_messages
         self.restored_ms = restored_ms
         self.redis = redis
         self.policy = policy

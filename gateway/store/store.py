@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.core.ids import shard_of_id
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.store import message_log
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import StoreBase
@@ -23,7 +24,10 @@ class Store(StoreBase):
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        return await Acceptance(self, now_ms).decide(requests)
+        answers = await Acceptance(self, now_ms).decide(requests)
+        if self.log_messages:
+            message_log.asked(requests, answers)
+        return answers
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         """Decides events of any shards' messages. The order of the result is by shard, then as
@@ -53,6 +57,8 @@ class Store(StoreBase):
             effects = done.effects
             if done.message is not None and (effects.status_changes or effects.fallback):
                 self.outcomes.note(done.message, effects)
+                if self.log_messages:
+                    message_log.changed(done.message.id, effects)
             self.counts.newer += done.newer
             if effects.ignored_price is not None:
                 self.ignored_prices.note(effects.ignored_price, now_ms)
