@@ -30,6 +30,7 @@ was accepted, is written in its id.
                                        currency, last restore
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
@@ -51,6 +52,7 @@ GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+COUNTRIES = "{kaskad}countries"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
