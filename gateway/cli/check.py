@@ -40,7 +40,7 @@ Level = Literal["error", "warning", "note"]
 
 
 class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing to repair (an error, perhaps a warning) or to know: where, which key or column, and why. `passing`: Redis does
+    """One thing to repair or to know: where, which key or column, and why. `passing`: Redis does
     not answer, which is no fault of the configuration."""
 
     level: Level

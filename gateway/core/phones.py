@@ -197,7 +197,9 @@ def _premium_pattern(code: int, regions: tuple[str, ...]) -> re.Pattern[str] | N
     found = (PhoneMetadata.metadata_for_region_or_calling_code(code, each) for each in regions)
     premium = [m.premium_rate for m in found if m is not None]
     patterns = dict.fromkeys(
-        _whole(each) for each in premium if each is not None and each.national_number_pattern
+        f"(?:{each.national_number_pattern})\\Z"  # it implies the lengths
+        for each in premium
+        if each is not None and each.national_number_pattern
     )
     return re.compile("|".join(patterns)) if patterns else None
 
