@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
+from gateway.cli import operators
 from gateway.cli.failures import DONE, UNUSABLE, tell
+from gateway.cli.options import Config, Json, Restored
 
 INTERRUPTED = 130  # how typer names a KeyboardInterrupt
 
@@ -38,22 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
-key_app = typer.Typer(help="API keys of the apps.")
 app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
-app.add_typer(key_app, name="key", rich_help_panel=ASK, no_args_is_help=True)
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="The configuration to use.", show_default=False),
-]
-Restored = Annotated[
-    bool,
-    typer.Option(
-        "--restored",
-        help="Redis was restored from a backup: ask providers what they have before sending.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+app.add_typer(operators.key_app, name="key", rich_help_panel=ASK, no_args_is_help=True)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -313,29 +301,3 @@ def check(config: Config = None, as_json: Json = False) -> int:
     from gateway.cli.check import check as run_check
 
     return run_check(config, os.environ, as_json=as_json)
-
-
-@key_app.command("new")
-def key_new(
-    app_name: Annotated[
-        str,
-        typer.Option("--app", metavar="NAME", help="The app it belongs to.", show_default=False),
-    ],
-    scope: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B",
-            help="What it may do: of send, read, report (its own app's money), report-all, "
-            "manage and operate.",
-        ),
-    ] = "send,read",
-    config: Config = None,
-    as_json: Json = False,
-) -> int:
-    """Make an API key and print it, this once: only its hash is kept.
-
-    Example: `kaskad key new --app shop --scope send,read`
-    """
-    from gateway.cli.keys import new
-
-    return new(config, os.environ, app_name, scope, as_json=as_json)

@@ -17,7 +17,7 @@ from msgspec import field
 
 from gateway.core import phones
 from gateway.core.channels import AddressKind
-from gateway.core.phones import NO_COUNTRY, PhoneError, Tariff
+from gateway.core.phones import NO_COUNTRY, Phone, PhoneError, Tariff
 
 PUSH_MAX = 5
 EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
@@ -161,10 +161,11 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
             return [AddressFault("", str(error))]
         return Destination(Addresses(phone.digits), phone.country, phone.tariff)
     faults: list[AddressFault] = []
-    phone = mailbox = None
+    mailbox: str | None = None
+    found: Phone | None = None
     if to.phone is not None:
         try:
-            phone = phones.parse(to.phone)
+            found = phones.parse(to.phone)
         except PhoneError as error:
             faults.append(AddressFault("/phone", str(error)))
     if to.email is not None:
@@ -176,9 +177,9 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
     if faults:
         return faults
     push = tuple(to.push or ())
-    if phone is None:
+    if found is None:
         return Destination(Addresses(None, mailbox, push))
-    return Destination(Addresses(phone.digits, mailbox, push), phone.country, phone.tariff)
+    return Destination(Addresses(found.digits, mailbox, push), found.country, found.tariff)
 
 
 def mailbox_of(text: str) -> str | None:

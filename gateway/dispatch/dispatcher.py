@@ -76,7 +76,7 @@ async def _run(
 ) -> None:
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
-    registry = telemetry.new_registry()
+    registries = telemetry.new_registries()
     process = telemetry.process_name("dispatch")
     wake_ups = Limits(sessions_max=max(len(settings.providers) * shards * WAKE_UPS_A_SHARD, 1))
     sessions = sum(provider.connections for provider in settings.providers.values())
@@ -91,7 +91,7 @@ async def _run(
 
         async def publish() -> None:
             now_ms = time.time_ns() // 1_000_000
-            await snapshots.publish(redis, process, telemetry.snapshot(registry, process), now_ms)
+            await snapshots.publish(redis, process, telemetry.snapshot(registries, process), now_ms)
 
         changed, changes = trio.open_memory_channel[Configuration](0)
         deps = DispatchDeps(
@@ -107,12 +107,13 @@ async def _run(
             clock=lambda: time.time_ns() // 1_000_000,
             # A restart under the same process id must not pass for the one that died.
             consumer=f"{process}-{secrets.token_hex(4)}",
-            metrics=Metrics(registry),
+            metrics=Metrics(registries),
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,
             changes=changes,
         )
+        registries.own.register(deps.store.outcomes)
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             await nursery.start(_hear_hang_ups, configuration, changed)
@@ -297,4 +298,5 @@ async def measure(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None
     deps.metrics.count_commits(deps.store.counts)
     deps.metrics.count_ignored_prices(deps.store.ignored_prices.counts)
     for worker in working:
+        deps.metrics.rate.labels(worker.name).set(worker.limiter.rate_per_s)
         deps.metrics.tokens_left.labels(worker.name).set(await worker.limiter.left())

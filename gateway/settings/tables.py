@@ -41,6 +41,7 @@ class Server(Table, frozen=True, kw_only=True):
     connections_max: Count = 10_000
     header_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 32_768
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * MIB)] = 16 * MIB
+    waiting_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * 1_024 * MIB)] = 256 * MIB
     line_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 65_536
     batch_items_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
     request_timeout_ms: Milliseconds = Duration.parse("30s")

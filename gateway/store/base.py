@@ -20,6 +20,7 @@ from gateway.store import randomness
 from gateway.store.campaigns import Campaigns
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.outcomes import Outcomes
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
 
@@ -55,6 +56,7 @@ class StoreBase:
         self.retention = retention or Retention()
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.counts = CommitCounts()
+        self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)
 
     def shard_of_home(self, home: str) -> int:

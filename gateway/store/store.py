@@ -50,7 +50,10 @@ class Store(StoreBase):
 
             applied += await self.in_pieces(keys, members, try_of, give_up)
         for done in applied:
+            effects = done.effects
+            if done.message is not None and (effects.status_changes or effects.fallback):
+                self.outcomes.note(done.message, effects)
             self.counts.newer += done.newer
-            if done.effects.ignored_price is not None:
-                self.ignored_prices.note(done.effects.ignored_price, now_ms)
+            if effects.ignored_price is not None:
+                self.ignored_prices.note(effects.ignored_price, now_ms)
         return applied

@@ -75,6 +75,9 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["report", "cost", "--where", "moon"], "write KEY=VALUE"),
         (["key", "new", "--app", "shop", "--scope", "fly"], "name some of send, read, report"),
         (["key", "new", "--app", "a b"], "cannot be an app's name"),
+        (["key", "new", "--app", "shop", "--expires", "soon"], "write a whole number and ms, s"),
+        (["key", "new", "--app", "shop", "--name", "a\nb"], "characters that can be printed"),
+        (["key", "revoke"], "Missing argument 'ID'"),
         (["dispatch"], "or run `kaskad up`"),
         (["simulate", "--knob", "loud"], "write it as name=value"),
         (["simulate", "--knob", "loud=1"], "There is no such knob"),
@@ -290,6 +293,35 @@ def test_a_report_needs_no_running_server(place: Path, capsys: pytest.CaptureFix
     assert shape["rows"] == []
     assert app.run(["report", "verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agrees"]
+
+
+@pytest.mark.redis
+def test_a_key_is_listed_without_being_shown_and_ends_when_it_is_revoked(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    words = ["--app", "shop", "--name", "till", "--expires", "90d", "--json"]
+    assert app.run(["key", "new", *words]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["scopes"] == ["send", "read"]
+    assert app.run(["key", "list", "--json"]) == 0
+    told = capsys.readouterr().out
+    (listed,) = json.loads(told)["keys"]
+    assert made["key"] not in told
+    same = ("id", "app", "name", "scopes", "expires_at")
+    assert [listed[name] for name in same] == [made[name] for name in same]
+    assert (listed["prefix"], listed["last_used_at"]) == (made["key"][:8], None)
+    assert app.run(["key", "list"]) == 0
+    assert made["id"] in capsys.readouterr().out
+    assert app.run(["key", "revoke", "nobody"]) == 2
+    assert "`kaskad key list` shows" in capsys.readouterr().err
+    assert app.run(["key", "revoke", listed["prefix"]]) == 0
+    assert made["id"] in capsys.readouterr().out
+    assert app.run(["key", "list"]) == 0
+    assert capsys.readouterr().out == "There is no key of `kaskad key new`.\n"
 
 
 @pytest.mark.redis

@@ -24,6 +24,8 @@ from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
 from gateway.store import totals
@@ -64,9 +66,14 @@ async def ask(
     async def receive() -> Any:
         raise AssertionError("a report has no body to read")
 
-    scope = {"method": "GET", "path": path, "headers": [], "query_string": query.encode()}
+    scope = {
+        "method": "GET",
+        "path": path,
+        "headers": [(b"x-request-id", b"one")],
+        "query_string": query.encode(),
+    }
     handler = endpoints.cost if path == API else endpoints.page
-    request = Request(scope, receive, send)
+    request = Request(scope, receive, send, RequestIds(), WaitingBytes(0))
     request.principal = principal
     await handler(request)
     start, body = sent

@@ -68,6 +68,7 @@ class TokenSource:
         self._retry = deps.redis_retry(f"worker {provider}")
         self._starts: deque[float] = deque()  # of tokens to come that had to be waited for
         self._took_at = -math.inf
+        self._waited_until = -math.inf
         self._otp_came = trio.Event()
         self._tokens = deps.metrics.tokens.labels(provider)
         self._token_wait = deps.metrics.token_wait.labels(provider)
@@ -148,18 +149,29 @@ class TokenSource:
             await self._reader.fill(self._in_flight.granted + self._limiter.quantum, now=True)
         return self._unserved() > 0
 
+    def _count_wait(self, since: float, until: float) -> None:
+        """Grants are waited for side by side: a moment counts once."""
+        waited = until - max(since, self._waited_until)
+        if waited > SCARCE_US / 1e6:
+            self._token_wait.inc(waited)
+            self._waited_until = until
+
     async def _take(self, wanted: int) -> tuple[Grant, float]:
         """Tokens, and trio's time at which they may be used; waits while too many are granted."""
         began = trio.current_time()
+        wanted_at: float | None = None  # when they would be used, did the limit not make them wait
         while True:
             served = wanted <= self._capacity.claimed_already(began)
             lead_us = round((0.0 if served else self._capacity.lead_s()) * 1e6)
             grant = await self._limiter.take(wanted, lead_us)
-            start = trio.current_time() + grant.wait_us / 1e6
+            now = trio.current_time()
+            start = now + grant.wait_us / 1e6
+            if wanted_at is None:
+                wanted_at = now + lead_us / 1e6
             if grant.tokens:
                 if grant.wait_us > lead_us + SCARCE_US:
                     self._starts.append(start)
                 self._tokens.inc(grant.tokens)
-                self._token_wait.inc(start - began)
+                self._count_wait(wanted_at, start)
                 return grant, start
             await trio.sleep_until(start)

@@ -72,13 +72,14 @@ _METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
 
 
 class HealthEndpoints:
-    """Answers for machines that watch. `render` makes one text of every process's metrics."""
+    """Answers for machines that watch. `render` makes one text of the
+    metrics that processes left; None: Redis is away."""
 
     def __init__(
         self,
         redis: RedisClient,
         servers: ServerWatch,
-        render: Callable[[list[bytes]], bytes],
+        render: Callable[[list[bytes] | None], bytes],
         now_ms: Callable[[], int],
     ) -> None:
         self._redis = redis
@@ -95,9 +96,9 @@ class HealthEndpoints:
 
     async def metrics(self, request: Request) -> None:
         try:
-            others = await snapshots.gather(self._redis, self._now_ms())
+            others: list[bytes] | None = await snapshots.gather(self._redis, self._now_ms())
         except RedisError:
-            others = []
+            others = None
         await request.respond(200, self._render(others), content_type=_METRICS_TYPE)
 
     async def _readiness(self) -> Readiness:
