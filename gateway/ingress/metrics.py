@@ -54,7 +54,7 @@ class Metrics:
             "kaskad_ingress_first_countries",
             "Countries to which the app sent its first message.",
             ["app"],
-            registry=self.registry,
+            registry=own,
         )
         self.receipts = Counter(
             "kaskad_ingress_receipts",
