@@ -29,6 +29,7 @@ was accepted, is written in its id.
     {kaskad}meta               hash    for ever: schema, shards,         the first start
                                        currency, last restore
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
@@ -54,6 +55,7 @@ GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"

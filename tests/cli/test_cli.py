@@ -32,7 +32,7 @@ from gateway.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
-    "KASKAD_SHOP_KEY": "shop-key",
+    "KASKAD_SHOP_KEY": "shop-key-for-the-tests",
     "INFOBIP_API_KEY": "provider-key",
     "INFOBIP_CALLBACK_TOKEN": "callback-token",
 }
@@ -247,6 +247,30 @@ def test_check_counts_what_waits_for_a_provider_that_is_no_longer_there(
     edit(place, 'kind = "infobip-sms"', 'kind = "infobip-sms"\nwas = ["viber-old"]')
     assert app.run(["check"]) == 0
     assert "wait for it" not in capsys.readouterr().out
+
+
+def test_check_warns_of_a_data_directory_that_others_can_read(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = place / ".kaskad" / "redis"
+    data.mkdir(parents=True)
+    data.chmod(0o755)
+    assert app.run(["check"]) == 0
+    assert f"redis.data_dir: is {data}, which is open to other users" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("users", "told"), [("shared", "in every app"), ("app", "its own app")])
+def test_check_says_whose_user_ids_are_whose_where_there_are_several_apps(
+    place: Path, capsys: pytest.CaptureFixture[str], users: str, told: str
+) -> None:
+    edit(place, "[dedupe]", f'[dedupe]\nusers = "{users}"')
+    assert app.run(["check"]) == 0
+    assert "dedupe.users" not in capsys.readouterr().out
+    edit(place, "[[apps]]", '[[apps]]\nname = "bank"\n[[apps]]')
+    assert app.run(["check"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "dedupe.users" in x]
+    assert line.startswith("note: ")
+    assert told in line
 
 
 def test_check_names_a_data_directory_that_cannot_be_made(
