@@ -474,11 +474,9 @@ def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
         assert "still runs on this Redis (ingress-host-1)" in capsys.readouterr().err
         installation.prepare(source.url, 1, "EUR")
         asyncio_driver.run(source.url, lambda client: snapshots.withdraw(client, "ingress-host-1"))
-    assert app.run(["copy", "--to", redis_url, "--shards", "4"]) == 2
-    assert "leave --shards out" in capsys.readouterr().err
-    assert app.run(["copy", "--to", redis_url, "--json"]) == 0
+    assert app.run(["copy", "--to", redis_url, "--shards", "4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["counts"]["API keys"], told["agrees"]) == (1, True)
+    assert (told["counts"]["API keys"], told["agrees"], told["shards"]) == (1, True, 4)
     assert app.run(["copy", "--to", redis_url]) == 2
     assert "is not empty" in capsys.readouterr().err
 
