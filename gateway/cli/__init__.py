@@ -13,5 +13,7 @@ import sys
 def main() -> None:
     """The console script. Ends the process with the command's exit code."""
     from gateway.cli.app import run
+    from gateway.cli.terminal import show_anyway
 
+    show_anyway(sys.stdout, sys.stderr)
     sys.exit(run(sys.argv[1:]))

@@ -322,8 +322,13 @@ def key_new(
         typer.Option("--app", metavar="NAME", help="The app it belongs to.", show_default=False),
     ],
     scope: Annotated[
-        str, typer.Option(metavar="A,B", help="What it may do: of send, read, report.")
-    ] = "send,read,report",
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="What it may do: of send, read, report (its own app's money), report-all, "
+            "manage and operate.",
+        ),
+    ] = "send,read",
     config: Config = None,
     as_json: Json = False,
 ) -> int:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
@@ -20,7 +19,7 @@ from gateway.cli.reach import redis_for_command
 from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
 from gateway.store import api_keys
-from gateway.store.api_keys import Scope
+from gateway.store.api_keys import SCOPES, Scope
 
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
@@ -54,11 +53,10 @@ def new(
 
 def scopes_of(text: str) -> tuple[Scope, ...]:
     """Reads "send,read". Raises UsageFault."""
-    known: tuple[Scope, ...] = get_args(Scope)
     wanted = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [part for part in wanted if part not in known]
+    unknown = [part for part in wanted if part not in SCOPES]
     if unknown or not wanted:
         raise UsageFault(
-            f"--scope {text!r} is none: name some of {', '.join(known)}, with commas between."
+            f"--scope {text!r} is none: name some of {', '.join(SCOPES)}, with commas between."
         )
-    return tuple(scope for scope in known if scope in wanted)
+    return tuple(scope for scope in SCOPES if scope in wanted)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
 from gateway.core.policy import WhenAway
 from gateway.decoding import Tagged
+from gateway.store.api_keys import Scope
 from providers.contract import Category
 from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
 from providers.registry import KINDS
@@ -24,7 +25,6 @@ GRACE_MAX_MS = 10_000
 OTP_TTL = "5m"  # a code is worth nothing later; other categories: the default of the key
 MIB = 1024 * 1024
 
-Scope = Literal["send", "read", "report"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 # Of a grant, for each of the two lower lanes: with more they would leave otp less than their share.
 FLOOR_PERCENT_MAX = 33

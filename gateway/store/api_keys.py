@@ -2,7 +2,7 @@
 
 They are fields of the hash `keys.API_KEYS`: SHA-256 of the key in hex, with msgpack of `ApiKey`. A
 key has 256 random bits, so a plain hash cannot be searched back. What is not in there, or cannot be
-read, is no key: the answer is None.
+read, is no key: the answer is None. A scope that this version does not know is left out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from gateway.redis.client import RedisClient
 from gateway.store import keys
 
-Scope = Literal["send", "read", "report"]
+Scope = Literal["send", "read", "report", "report-all", "manage", "operate"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+# The word that a record has for a scope, where it is another one. Records of version 1 say `report`
+# for every app's money, and processes of that version still read it so: it stands for that.
+_KEPT_AS: dict[Scope, str] = {"report": "report-own", "report-all": "report"}
+_READ_AS: dict[str, Scope] = {_KEPT_AS.get(scope, scope): scope for scope in SCOPES}
 
 PREFIX = "kk_"  # so that a leaked key is recognised for what it is
 _BYTES = 32
@@ -31,8 +37,22 @@ class ApiKey(msgspec.Struct, frozen=True):
     created: int
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    """An `ApiKey` as Redis has it."""
+
+    app: str
+    scopes: tuple[str, ...]
+    created: int
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(ApiKey).decode
+_decode = msgspec.msgpack.Decoder(_Kept).decode
+
+
+def granted(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """All that a key with these scopes may do: who sees every app's money sees its own too."""
+    held = frozenset(scopes)
+    return held | {"report"} if "report-all" in held else held
 
 
 def new_key() -> str:
@@ -48,7 +68,7 @@ def digest_of(key: bytes) -> bytes:
 async def create(redis: RedisClient, app: str, scopes: Iterable[Scope], now_ms: int) -> str:
     """Makes a key and keeps its hash; the key itself is only returned. Raises RedisUnavailable."""
     key = new_key()
-    record = _encode(ApiKey(app, tuple(scopes), now_ms))
+    record = _encode(_Kept(app, tuple(_KEPT_AS.get(scope, scope) for scope in scopes), now_ms))
     await redis.call([("HSET", keys.API_KEYS, digest_of(key.encode()).hex(), record)])
     return key
 
@@ -69,6 +89,8 @@ async def unreadable(redis: RedisClient) -> list[str]:
 
 def _read(record: bytes) -> ApiKey | None:
     try:
-        return _decode(record)
+        kept = _decode(record)
     except msgspec.DecodeError:
         return None
+    scopes = tuple(_READ_AS[word] for word in kept.scopes if word in _READ_AS)
+    return ApiKey(kept.app, scopes, kept.created)

@@ -37,7 +37,9 @@ FIRST = b"-"
 
 # Not copied: what lapses by itself (tokens, signs of life, snapshots; limits begin otherwise), and
 # the two records that `begin` and `finish` write.
-_kept = re.compile(rb"\{k\d+\}(?!t:)|\{kaskad\}(?!alive:|stats:|processes$|meta$|copying$)").match
+_kept = re.compile(
+    rb"\{k\d+\}(?!t:)|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$)"
+).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 _NAMES = {
     "m": "messages",

@@ -34,7 +34,7 @@ was accepted, is written in its id.
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
-    {kaskad}probe:<provider>   string  0.5 s: who probes is found        dispatch
+    {kaskad}t:<token>          string  60 s: a pause was changed          every such change
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -56,12 +56,12 @@ PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
 
 
-def probe(provider: str) -> str:
-    return "{kaskad}probe:" + provider
-
-
 def campaigns_of(month: str) -> str:
     return "{kaskad}campaigns:" + month
+
+
+def installation_token(token: str) -> str:
+    return "{kaskad}t:" + token
 
 
 def alive(consumer: str) -> str:

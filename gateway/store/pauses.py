@@ -7,14 +7,15 @@ cannot read counts as a pause whose time is over; fields it does not know are ig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from gateway.backoff import delay_by_age_ms
-from gateway.redis.client import RedisClient
-from gateway.store import keys
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import keys, randomness
+from gateway.store.transaction import CommitCounts, commit
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
 DETAIL_MAX = 300  # characters of the provider's own words
@@ -33,8 +34,6 @@ ADVICE = {
     "tried after each delay",
     ACCOUNT: "repair the account; one message is tried after each delay",
 }
-PROBE_MS = 500  # in which the end of a pause is read and moved
-
 
 Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the year 9999
 
@@ -63,6 +62,15 @@ class Trouble(NamedTuple):
     rest_ms: int = 0
     by_receipt: bool = False
 
+
+class Changed(NamedTuple):
+    """What stood of a provider's pause, and what stands now."""
+
+    before: Pause | None
+    after: Pause | None
+
+
+Decide = Callable[[Pause | None], Pause | None]
 
 UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
 _decode = msgspec.json.Decoder(Pause).decode
@@ -113,21 +121,24 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
     }
 
 
-async def write(redis: RedisClient, provider: str, pause: Pause) -> None:
-    """Begins a pause, or moves its end. Raises RedisUnavailable."""
-    await redis.call([("HSET", keys.PAUSED, provider, msgspec.json.encode(pause))])
+async def change(redis: RedisClient, provider: str, decide: Decide) -> Changed:
+    """Puts what `decide` says of a provider's pause as it stands in its place: None is no pause.
+    Nobody else writes in between, or it is decided again. Raises RedisUnavailable."""
+    token = keys.installation_token(randomness.token())
 
+    async def attempt(session: Session) -> tuple[list[Command], Changed]:
+        commands: list[Command] = [("WATCH", token, keys.PAUSED), ("HGET", keys.PAUSED, provider)]
+        _, value = await session.call(commands)
+        before = _pause(value) if isinstance(value, bytes) else None
+        after = decide(before)
+        if after == before:
+            return [], Changed(before, before)
+        write: Command = ("HDEL", keys.PAUSED, provider)
+        if after is not None:
+            write = ("HSET", keys.PAUSED, provider, msgspec.json.encode(after))
+        return [write], Changed(before, after)
 
-async def write_first(redis: RedisClient, provider: str, pause: Pause) -> bool:
-    """Begins a pause unless the provider is paused already. Raises RedisUnavailable."""
-    (new,) = await redis.call([("HSETNX", keys.PAUSED, provider, msgspec.json.encode(pause))])
-    return bool(new)
-
-
-async def take_probe(redis: RedisClient, provider: str) -> bool:
-    """Whether nobody else takes the right to probe in this moment. Raises RedisUnavailable."""
-    (reply,) = await redis.call([("SET", keys.probe(provider), 1, "NX", "PX", PROBE_MS)])
-    return reply is not None
+    return await commit(redis, token, attempt, CommitCounts())
 
 
 async def delete(redis: RedisClient, provider: str) -> None:

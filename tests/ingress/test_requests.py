@@ -59,6 +59,8 @@ def pointers(request: Any) -> list[str]:
         {"metadata": {}},
         {"category": "marketing", "campaign": "c"},
         {"idempotency_key": "k" * 255},
+        {"text": "a\tb\r\nc\fd"},
+        {"text": "\N{ZERO WIDTH JOINER}\N{FAMILY}"},
         {"to": "+447700900123"},
     ],
 )
@@ -83,6 +85,22 @@ def test_a_good_request_passes(changes: dict[str, Any]) -> None:
         ({"campaign": "a\x00"}, ["/campaign"]),
         ({"campaign": "a\x85"}, ["/campaign"]),
         ({"route": "a\tb"}, ["/route"]),
+        ({"user": "\u200b"}, ["/user"]),
+        ({"user": " \u00a0"}, ["/user"]),
+        ({"user": "\u0958" * 65}, ["/user"]),  # as NFC it is two characters each
+        ({"campaign": "\u3000"}, ["/campaign"]),
+        ({"text": "a\x00b"}, ["/text"]),
+        ({"text": "a\x0bb"}, ["/text"]),
+        ({"text": "\x1b[31m"}, ["/text"]),
+        ({"text": " \t\r\n\f"}, ["/text"]),
+        ({"text": "\u200b\u2060\ufe0f"}, ["/text"]),
+        ({"text": "\u3164"}, ["/text"]),  # a letter that no font draws
+        ({"viber": {"text": "\u2800"}}, ["/viber/text"]),
+        ({"sms": {"text": "a\x07"}}, ["/sms/text"]),
+        ({"sms": {"sender": " "}}, ["/sms/sender"]),
+        ({"email": {"subject": "\u00ad"}}, ["/email/subject"]),
+        ({"email": {"html": "<p>\x01</p>"}}, ["/email/html"]),
+        ({"viber": {"button": BUTTON | {"caption": "\u200d"}}}, ["/viber/button/caption"]),
         ({"ttl": 0}, ["/ttl"]),
         ({"ttl": 2_592_001}, ["/ttl"]),
         ({"ttl": "60"}, ["/ttl"]),
@@ -115,6 +133,21 @@ def test_a_good_request_passes(changes: dict[str, Any]) -> None:
 )
 def test_a_fault_is_told_at_its_key(changes: dict[str, Any], wanted: list[str]) -> None:
     assert pointers(GOOD | changes) == wanted
+
+
+@pytest.mark.parametrize("key", ["user", "campaign"])
+def test_names_have_one_spelling(key: str) -> None:
+    names = ["caf\u00e9", "cafe\u0301", " caf\u00e9\u00a0"]
+    found = [each for name in names if isinstance(each := told(GOOD | {key: name}), ValidRequest)]
+    assert len(found) == len(names)
+    assert {getattr(each.request, key) for each in found} == {"caf\u00e9"}
+    assert len({body_hash(each.request) for each in found}) == 1
+
+
+def test_an_unpaired_surrogate_is_no_json() -> None:
+    for text in (r"\ud800", r"\ud800 and more", r"\udc00", r"\ud800\ud800"):
+        raw = b'{"to":"+79161234567","category":"otp","text":"%s"}' % text.encode()
+        assert isinstance(read(raw, POLICY), Malformed)
 
 
 @pytest.mark.parametrize(

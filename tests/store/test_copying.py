@@ -75,7 +75,7 @@ async def fill(url: str, count: int = 40) -> list[str]:
         await store_receipts.note_provider_ids(store, "viber", [("their-id", f"{ids[0]}.0")])
         await reads.set_opt_out(store, "79169999999", "all")
         await api_keys.create(client, "shop", ("send",), T0)
-        await pauses.write(client, "sms", pauses.Pause("no_credit", "", T0, T0))
+        await pauses.change(client, "sms", lambda _: pauses.Pause("no_credit", "", T0, T0))
         lapsing = keys.campaigns_of("2026-10")
         await client.call([("SADD", lapsing, "old"), ("PEXPIRE", lapsing, 60_000)])
         return ids

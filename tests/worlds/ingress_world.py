@@ -46,6 +46,10 @@ key_env = "BANK_KEY"
 name = "reader"
 key_env = "READER_KEY"
 scopes = ["read"]
+[[apps]]
+name = "finance"
+key_env = "FINANCE_KEY"
+scopes = ["report-all"]
 [providers.viber]
 kind = "infobip-viber"
 base_url = "http://127.0.0.1:1"
@@ -84,6 +88,7 @@ ENV = {
     "SHOP_KEY": "shop-key",
     "BANK_KEY": "bank-key",
     "READER_KEY": "reader-key",
+    "FINANCE_KEY": "finance-key",
     "PROVIDER_KEY": "k",
     "CALLBACK_TOKEN": "tok",
     "CALLBACK_PASSWORD": "pass",

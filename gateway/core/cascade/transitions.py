@@ -66,6 +66,16 @@ class Change:
             step.attempts.append(attempt)
         return attempt
 
+    def claim(self, step: Step, status: StepStatus) -> Attempt:
+        """The step leaves its lane, and its clock runs."""
+        self.start_clock(step)
+        self.effects.changed = True
+        step.status = status
+        attempt = self.attempt_for(step)
+        attempt.claims += 1
+        attempt.claimed_ms = self.now_ms
+        return attempt
+
     def work(self, index: int, step: Step, attempt: Attempt) -> Work:
         """The attempt as settlement looks at it."""
         provider = step.provider_of(attempt)

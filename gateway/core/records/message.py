@@ -112,6 +112,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     unreachable: int = field(name="u", default=0)  # connections that failed
     look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
     not_known: int = field(name="a", default=0)  # ... and answered that the step is not known
+    absent_ms: int = field(name="m", default=0)  # when it was last sure that it is not known
     # The charge that a free failure took back: it stands again should the step arrive after all.
     waived: int | None = field(name="v", default=None)
 

@@ -22,7 +22,7 @@ from gateway.ingress.http.problems import Refusal, refuse
 from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings
 from gateway.store import api_keys
-from gateway.store.api_keys import Scope, digest_of
+from gateway.store.api_keys import Scope, digest_of, granted
 
 KNOWN_MS = 5_000  # how long a key of Redis is believed without asking again
 UNKNOWN_MS = 2_000  # ... and that there is no such key
@@ -94,7 +94,7 @@ class Authority:
         if remembered is not None and remembered[1] > now_ms:
             return remembered[0]
         found = await api_keys.find(self._redis, digest)
-        principal = None if found is None else Principal(found.app, frozenset(found.scopes), digest)
+        principal = None if found is None else Principal(found.app, granted(found.scopes), digest)
         if len(self._remembered) >= REMEMBERED_MAX:
             # The oldest goes: dictionaries keep the order in which keys came.
             del self._remembered[next(iter(self._remembered))]
@@ -123,7 +123,7 @@ def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:
     for app in settings.apps:
         if app.name in keys:
             digest = digest_of(keys[app.name].encode())
-            found[digest] = Principal(app.name, frozenset(app.scopes), digest)
+            found[digest] = Principal(app.name, granted(app.scopes), digest)
     return found
 
 

@@ -223,8 +223,8 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="report",
         tag="Reports",
         summary="What was sent and delivered, and what it cost",
-        text="All amounts are exact decimal strings and add up to the ledger. Whoever "
-        "has the scope `report` sees every app.",
+        text="All amounts are exact decimal strings and add up to the ledger. The "
+        "scope `report` shows the key's own app, `report-all` every app.",
         parameters=COST_PARAMETERS,
         answers={200: COST_REPORT},
         problems=[422],
