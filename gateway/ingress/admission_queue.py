@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import msgspec
 
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
+    Faulty,
     Malformed,
-    ValidRequest,
     body_hash,
     content_of,
     read,
 )
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
-from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
+from gateway.ingress.http.problems import Problem, invalid, problem
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.server_watch import ServerWatch
 from gateway.store.base import BATCH_MAX
@@ -56,10 +55,12 @@ class AdmissionQueue:
     ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself."""
         found = read(raw, self.store.policy)
-        if not isinstance(found, ValidRequest):
-            why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
-            self.metrics.refused.labels("malformed" if why else "invalid").inc()
-            return why or invalid(cast("list[RequestFault]", found))
+        if isinstance(found, Malformed):
+            self.metrics.refused.labels("malformed").inc()
+            return problem("malformed", found.detail)
+        if isinstance(found, Faulty):
+            self.metrics.refused.labels("invalid").inc()
+            return invalid(found.faults, found.total)
         request, destination = found.request, found.destination
         home = destination.addresses.home(request.user)
         key = request.idempotency_key or key

@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.core import phones
 from gateway.core.phones import Phone, PhoneError
-from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api.decoder import read_object
 from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -33,9 +33,6 @@ class OptOutView(msgspec.Struct, frozen=True):
 
     phone: str
     scope: Literal["marketing", "all"]
-
-
-_decode = msgspec.json.Decoder().decode
 
 
 class OptOutEndpoints:
@@ -74,12 +71,9 @@ def _phone(request: Request) -> Phone:
 
 def _read(body: bytes) -> OptOutRequest:
     try:
-        table = _decode(body)
+        found = read_object(OptOutRequest, body)
     except NOT_JSON as error:
         raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
-    if not isinstance(table, dict):
-        raise Refusal(invalid([RequestFault("", 'Send an object such as {"scope": "marketing"}.')]))
-    values, faults = read_keys(OptOutRequest, table)
-    if faults:
-        raise Refusal(invalid(faults))
-    return OptOutRequest(**values)
+    if found.faults:
+        raise Refusal(invalid(found.faults, found.total))
+    return OptOutRequest(**found.values)

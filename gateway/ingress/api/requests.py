@@ -28,7 +28,8 @@ from gateway.core.policy import Policy
 from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api import repeated_keys
+from gateway.ingress.api.decoder import read_object
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
 from providers.contract import Category
@@ -142,6 +143,7 @@ else:
         namespace={"__doc__": RequestBody.__doc__},
         frozen=True,
         forbid_unknown_fields=True,
+        omit_defaults=True,
     )
 
 
@@ -152,6 +154,13 @@ class ValidRequest(msgspec.Struct, frozen=True):
     destination: Destination
 
 
+class Faulty(msgspec.Struct, frozen=True):
+    """A request that did not: its first faults, and how many there are."""
+
+    faults: list[RequestFault]
+    total: int
+
+
 class Malformed(msgspec.Struct, frozen=True):
     """The text is not JSON; `detail` says where."""
 
@@ -159,25 +168,27 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(SendRequest).decode
-_decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _metadata_json = msgspec.json.Encoder().encode
 _said = attrgetter(*CHANNELS)
 
 
-def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed | list[RequestFault]:
-    """Reads one request; a list holds every fault found."""
+def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed | Faulty:
+    """Reads one request."""
+    raw = bytes(raw)
     try:
         request = _decode(raw)
+        if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(raw):
+            return _key_by_key(raw, policy)
     except msgspec.ValidationError:
-        return _all_faults(raw, policy)
+        return _key_by_key(raw, policy)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     request = _with_one_spelling(request)
     destination, faults = _meaning(request, policy, frozenset())
     if faults or destination is None:
-        return faults
+        return Faulty(faults, len(faults))
     return ValidRequest(request, destination)
 
 
@@ -232,16 +243,19 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
 def _meaning(
     request: RequestBody, policy: Policy, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
-    """The rules beyond types and lengths. `unread` names keys whose value is a stand-in, because
-    what was sent could not be read: they are at fault already."""
+    """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
+    stand-in, because what was sent could not be read: they are at fault already."""
     faults: list[RequestFault] = []
     destination = None
-    if "to" not in unread:
-        found = addresses.read(request.to)
-        if isinstance(found, Destination):
-            destination = found
-        else:
-            faults.extend(RequestFault(f"/to{fault.pointer}", fault.detail) for fault in found)
+    found = addresses.read(request.to)
+    if isinstance(found, Destination):
+        destination = found
+    else:
+        faults.extend(
+            RequestFault(f"/to{fault.pointer}", fault.detail)
+            for fault in found
+            if fault.pointer or "to" not in unread
+        )
     # One search for all names: almost always there is nothing to find.
     if _control(f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"):
         faults.extend(_control_faults(request))
@@ -312,7 +326,7 @@ def _override_faults(
         yield RequestFault(f"/{channel}/button/caption", detail)
     if not _is_url(button.url):
         yield RequestFault(f"/{channel}/button/url", URL_RULE)
-    if said.text is None and request.text is None and "text" not in unread:
+    if said.text is None and request.text is None and unread.isdisjoint(("text", channel)):
         yield RequestFault(
             f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
         )
@@ -340,24 +354,23 @@ def _is_url(url: str) -> bool:
         return False
 
 
-# --- every fault of a request that msgspec refused ---
+# --- a request that msgspec refused, or that has a key twice ---
 
 _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 
 
-def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[RequestFault] | Malformed:
+def _key_by_key(raw: bytes, policy: Policy) -> ValidRequest | Malformed | Faulty:
     try:
-        table = _decode_any(raw)
+        found = read_object(SendRequest, raw)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    if not isinstance(table, dict):
-        return [
-            RequestFault("", "A message is a JSON object with the keys `to`, `category` and more.")
-        ]
-    values, faults = read_keys(SendRequest, table)
-    unread = frozenset(table.keys() | {"to", "category"}) - values.keys()
-    _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, unread)
-    return faults + more
+    if found.faults and not found.unread:
+        return Faulty(found.faults, found.total)  # it is no object
+    request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
+    destination, more = _meaning(request, policy, found.unread)
+    if destination is not None and not found.faults and not more:
+        return ValidRequest(request, destination)
+    return Faulty(found.faults + more, found.total + len(more))
 
 
 def _sentence(error: Exception) -> str:

@@ -50,7 +50,7 @@ from gateway.ingress.http.auth import (
 )
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
-from gateway.ingress.http.route import DocumentedSettings, Router
+from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -132,6 +132,8 @@ class Ingress:
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
                 request.principal = await require(request.header(b"authorization"), route.scope)
+            if request.query:
+                refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
         except ClientGone:
             return
