@@ -66,7 +66,7 @@ def read_object(kind: type[msgspec.Struct], raw: bytes) -> ReadObject:
             table[field.encode_name] = int(value)  # to JSON 300.0 is one
     words = JsonWords()
     faults = []
-    paths = repeated_keys.paths(raw)
+    paths = repeated_keys.paths(raw, table)
     for path in paths[:FAULTS_MAX]:
         pointer = ""
         for step in path:

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 def surely_none(raw: bytes, decoded: object) -> bool:
@@ -28,9 +27,9 @@ def surely_none(raw: bytes, decoded: object) -> bool:
     )
 
 
-def paths(raw: bytes) -> list[tuple[str | int, ...]]:
-    """Where a key is given more than once, each place once, in no order. `raw` is JSON in UTF-8."""
-    if surely_none(raw, _decode(raw)):
+def paths(raw: bytes, decoded: object) -> list[tuple[str | int, ...]]:
+    """Where a key is given more than once, each place once, in no order. `decoded` is all of it."""
+    if surely_none(raw, decoded):
         return []
     repeating: list[_Repeating] = []
 

@@ -168,6 +168,7 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(SendRequest).decode
+_decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _metadata_json = msgspec.json.Encoder().encode
@@ -179,7 +180,9 @@ def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed |
     raw = bytes(raw)
     try:
         request = _decode(raw)
-        if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(raw):
+        if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(
+            raw, _decode_any(raw)
+        ):
             return _key_by_key(raw, policy)
     except msgspec.ValidationError:
         return _key_by_key(raw, policy)
