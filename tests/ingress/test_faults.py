@@ -20,7 +20,7 @@ ONCE = "This key is given more than once: give it once."
 
 
 def faults(raw: bytes) -> dict[str, str]:
-    found = read(raw, POLICY)
+    found = read(raw, POLICY, "shop")
     assert isinstance(found, Faulty), found
     return {fault.pointer: fault.detail for fault in found.faults}
 
@@ -71,7 +71,7 @@ def test_a_key_given_twice_is_a_fault_at_its_place(inner: str, pointers: set[str
 )
 def test_colons_are_no_keys(changes: dict[str, Any]) -> None:
     for raw in (body(changes), body(changes).replace(b": ", b":"), text_of(r'"user":"\u003A"')):
-        assert isinstance(read(raw, POLICY), ValidRequest)
+        assert isinstance(read(raw, POLICY, "shop"), ValidRequest)
 
 
 def escaped(text: str) -> str:
@@ -146,7 +146,7 @@ async def test_of_many_faults_twenty_are_told_and_their_number(world: World) -> 
 def test_very_many_members_at_fault_are_told_as_one_or_as_the_first(twice: bool) -> None:
     key = '"a":1,' if twice else ""
     inner = ",".join(f'{key}"k{number}":1' for number in range(5_000))
-    found = read(text_of(f'"metadata":{{{inner}}}'), POLICY)
+    found = read(text_of(f'"metadata":{{{inner}}}'), POLICY, "shop")
     assert isinstance(found, Faulty)
     assert len(found.faults) <= FAULTS_MAX
     assert {fault.pointer for fault in found.faults} == (
@@ -192,7 +192,7 @@ def test_types_are_called_as_json_calls_them(
 
 @pytest.mark.parametrize("ttl", [b"300.0", b"3e2", b"300"])
 def test_a_number_that_is_whole_is_an_integer(ttl: bytes) -> None:
-    found = read(text_of(f'"ttl":{ttl.decode()}'), POLICY)
+    found = read(text_of(f'"ttl":{ttl.decode()}'), POLICY, "shop")
     assert isinstance(found, ValidRequest)
     assert (found.request.ttl, type(found.request.ttl)) == (300, int)
 
@@ -203,4 +203,4 @@ def test_any_other_number_is_a_fault(ttl: str) -> None:
 
 
 def test_what_nests_too_deeply_is_no_json() -> None:
-    assert isinstance(read(b'{"a":' * 50_000, POLICY), Malformed)
+    assert isinstance(read(b'{"a":' * 50_000, POLICY, "shop"), Malformed)

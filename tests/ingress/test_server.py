@@ -39,7 +39,7 @@ def serving(redis_url: str, table: str, talk: Talk) -> None:
         port = sock.getsockname()[1]
         up = asyncio.Event()
         running = Configuration(config, policy_of(config, quote), lambda: config)
-        worker = asyncio.create_task(server.serve(running, sock, up.set))
+        worker = asyncio.create_task(server.serve(running, sock, "1-test", up.set))
         async with asyncio.timeout(TEST_WAIT_S):
             await up.wait()
             try:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.decoding import Collector, bare, rule_of
 from gateway.ingress.api import repeated_keys
-from gateway.ingress.http.problems import FAULTS_MAX, RequestFault
+from gateway.ingress.http.asgi import NOT_JSON
+from gateway.ingress.http.problems import FAULTS_MAX, Refusal, RequestFault, invalid, refuse
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
@@ -43,7 +46,19 @@ class JsonWords:
         return f"Use one of: {', '.join(known)}."
 
 
-class ReadObject(NamedTuple):
+def read_object(kind: type[StructT], body: bytes, example: str) -> StructT:
+    """A body that is one small JSON object. Raises Refusal with every fault; `example` is shown to
+    whoever sends something else."""
+    try:
+        found = read_keys(kind, body, example)
+    except NOT_JSON as error:
+        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
+    if found.faults:
+        raise Refusal(invalid(found.faults, found.total))
+    return kind(**found.values)
+
+
+class ReadKeys(NamedTuple):
     """What could be read of an object, by the name of its field and as its type, and what is wrong
     with the rest: the first faults, and how many there are. Of the keys in `unread` at least a part
     could not be read, or they are missing."""
@@ -54,12 +69,11 @@ class ReadObject(NamedTuple):
     unread: frozenset[str] = frozenset()
 
 
-def read_object(kind: type[msgspec.Struct], raw: bytes) -> ReadObject:
+def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
     """Reads JSON as a Struct, key by key. Raises what NOT_JSON names for what is none."""
     table = _decode(raw)
     if not isinstance(table, dict):
-        known = ", ".join(f"`{field.encode_name}`" for field in msgspec.structs.fields(kind))
-        return ReadObject({}, [RequestFault("", f"Send a JSON object. Its keys: {known}.")], 1)
+        return ReadKeys({}, [RequestFault("", f"Send an object such as {example}.")], 1)
     for field in msgspec.structs.fields(kind):
         value = table.get(field.encode_name)
         if bare(field.type) is int and isinstance(value, float) and value.is_integer():
@@ -79,7 +93,7 @@ def read_object(kind: type[msgspec.Struct], raw: bytes) -> ReadObject:
     for field in msgspec.structs.fields(kind):
         if field.name not in values and (field.required or field.encode_name in table):
             unread.add(field.encode_name)
-    return ReadObject(values, faults, len(paths) + collector.count, frozenset(unread))
+    return ReadKeys(values, faults, len(paths) + collector.count, frozenset(unread))
 
 
 def _in_json(quoted: re.Match[str]) -> str:

@@ -29,7 +29,8 @@ from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api import repeated_keys
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.app_bounds import destination_faults, sender_faults
+from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
 from providers.contract import Category
@@ -175,21 +176,21 @@ _metadata_json = msgspec.json.Encoder().encode
 _said = attrgetter(*CHANNELS)
 
 
-def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed | Faulty:
-    """Reads one request."""
+def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
+    """Reads one request of an app."""
     raw = bytes(raw)
     try:
         request = _decode(raw)
         if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(
             raw, _decode_any(raw)
         ):
-            return _key_by_key(raw, policy)
+            return _key_by_key(raw, policy, app)
     except msgspec.ValidationError:
-        return _key_by_key(raw, policy)
+        return _key_by_key(raw, policy, app)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     request = _with_one_spelling(request)
-    destination, faults = _meaning(request, policy, frozenset())
+    destination, faults = _meaning(request, policy, app, frozenset())
     if faults or destination is None:
         return Faulty(faults, len(faults))
     return ValidRequest(request, destination)
@@ -244,7 +245,7 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
 
 
 def _meaning(
-    request: RequestBody, policy: Policy, unread: frozenset[str]
+    request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
     stand-in, because what was sent could not be read: they are at fault already."""
@@ -253,6 +254,8 @@ def _meaning(
     found = addresses.read(request.to)
     if isinstance(found, Destination):
         destination = found
+        pointer = "/to" if isinstance(request.to, str) else "/to/phone"
+        faults.extend(destination_faults(found, policy.app(app), pointer))
     else:
         faults.extend(
             RequestFault(f"/to{fault.pointer}", fault.detail)
@@ -279,6 +282,7 @@ def _meaning(
         )
     for channel, said in overrides_of(request).items():
         faults.extend(_override_faults(request, channel, said, unread))
+        faults.extend(sender_faults(channel, said, policy.app(app)))
     if request.text is None and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
@@ -359,18 +363,19 @@ def _is_url(url: str) -> bool:
 
 # --- a request that msgspec refused, or that has a key twice ---
 
+_EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
 _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 
 
-def _key_by_key(raw: bytes, policy: Policy) -> ValidRequest | Malformed | Faulty:
+def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
     try:
-        found = read_object(SendRequest, raw)
+        found = read_keys(SendRequest, raw, _EXAMPLE)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
     request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
-    destination, more = _meaning(request, policy, found.unread)
+    destination, more = _meaning(request, policy, app, found.unread)
     if destination is not None and not found.faults and not more:
         return ValidRequest(request, destination)
     return Faulty(found.faults + more, found.total + len(more))
