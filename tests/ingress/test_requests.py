@@ -180,7 +180,7 @@ def test_only_absolute_web_addresses_pass(url: str) -> None:
 def bound(rule: AppRule, **changes: Any) -> list[str]:
     policy = replace(POLICY, apps={"shop": rule})
     found = read(json.dumps(GOOD | changes).encode(), policy, "shop")
-    return [fault.pointer for fault in found] if isinstance(found, list) else []
+    return [fault.pointer for fault in found.faults] if isinstance(found, Faulty) else []
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ more is received and memory stays flat. A full lane stops the reading too, until
 and while all requests of the worker hold too much, a stream reads on only once it has answered all.
 
 How a stream ends before its input does: a line that cannot be taken for now (Redis unavailable, a
-lane that stays full for `request_timeout`, a line that does not arrive within it) is answered
-`{"line", "outcome": "error", "error": {...}}` with the problem's status, nothing after it is read,
-all lines read before it get their own answers, and the answer ends cleanly. What has no answer was
+lane that stays full for `request_timeout`, a line that does not arrive within it, a key that was
+withdrawn meanwhile) is answered `{"line", "outcome": "error", "error": {...}}` with the problem's
+status, nothing after it is read, all lines read before it get their own answers, and the answer
+ends cleanly. What has no answer was
 not taken: the client goes on from the first line that is unanswered or an error. While nothing is
 written yet, a store that is unavailable is told as for any other request: 503 with Retry-After. A
 client that does not read its answers for `request_timeout` is disconnected.
@@ -28,6 +29,7 @@ from gateway.ingress.api.ndjson import LineSplitter, NdjsonLine, TooLong
 from gateway.ingress.api.results import Result, failure, result_of
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
+from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import Problem, Refusal, problem
 from gateway.ingress.http.request import Request
 from gateway.settings.tables import Server
@@ -44,9 +46,10 @@ _HEADERS = (NDJSON, (b"cache-control", b"no-store"))
 class StreamEndpoint:
     """Answers bodies that come as a stream."""
 
-    def __init__(self, queue: AdmissionQueue, limits: Server) -> None:
+    def __init__(self, queue: AdmissionQueue, limits: Server, keys: KeyWatch) -> None:
         self._queue = queue
         self._limits = limits
+        self._keys = keys
         self._open: set[_MessageStream] = set()
 
     async def send(self, request: Request, key: str | None) -> None:
@@ -57,10 +60,11 @@ class StreamEndpoint:
         self._open.add(stream)
         refused: Problem | None = None
         try:
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(stream.read())
-                refused = await stream.write()
-                reader.cancel()
+            with self._keys.watching(request.principal, "send", stream.withdraw):
+                async with asyncio.TaskGroup() as tasks:
+                    reader = tasks.create_task(stream.read())
+                    refused = await stream.write()
+                    reader.cancel()
         except* (TimeoutError, ClientGone):
             # Only writing raises TimeoutError: nobody takes the answers.
             request.abort()
@@ -209,6 +213,11 @@ class _MessageStream:
         """No more lines are taken: the writer ends once all that were have their answers."""
         self._ended = True
         self._answered.set()
+
+    def withdraw(self) -> None:
+        """The key opens nothing any more: what was read is answered, and nothing more is taken."""
+        if not self._ended:
+            self._answer_at_once(problem("unauthorized", "The API key was withdrawn."), ends=True)
 
     # --- answering ---
 
