@@ -5,8 +5,9 @@ while nothing happens. An event's id is the position after it in every shard the
 `<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
 dropped meanwhile are gone.
 
-The stream ends when its key opens nothing any more. A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
-a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
+The stream ends when its key opens nothing any more. A client that takes nothing for
+`request_timeout` is disconnected; beyond `sse_clients_max` clients a worker refuses with 503. While
+Redis is unavailable a stream stays open and brings heartbeats.
 """
 
 from __future__ import annotations
