@@ -49,6 +49,9 @@ def text_of(inner: str) -> bytes:
         ('"viber":{"button":{"caption":"x","url":"http://a.example","caption":"y"}}', {
             "/viber/button/caption"
         }),
+        ('"sms":{"sender":"a"},"user":"a","user":"a"', {"/user"}),
+        ('"viber":{},"user":"a","user":"a","user":"a","user":"a"', {"/user"}),
+        ('"viber":{"button":null},"user":"a:null","user":"a:null"', {"/user"}),
         ('"sms":{"text":"a"},"sms":{"text":"a"},"sms":{"text":"a"}', {"/sms"}),
         ('"more":[{"a":1},{"b":{"c":1,"c":2}}]', {"/more", "/more/1/b/c"}),
     ],
@@ -104,6 +107,37 @@ def test_whatever_is_given_twice_is_found(text: str) -> None:
 
     json.loads(text, object_pairs_hook=look)
     assert bool(repeated_keys.paths(text.encode(), json.loads(text))) == bool(twice)
+
+
+MEMBERS = st.sampled_from(
+    [
+        ("user", '"a:null"'),
+        ("user", "null"),
+        ("viber", "{}"),
+        ("viber", '{"text":"V","image_url":null}'),
+        ("viber", '{"button":{"caption":":","url":"http://a.example"}}'),
+        ("sms", '{"sender":"null"}'),
+        ("metadata", '{"a":":null","b:":""}'),
+        ("metadata", r'{"a":"\u003anull"}'),
+        ("ttl", "5"),
+        ("ttl", "null"),
+    ]
+)
+
+
+@given(st.lists(MEMBERS, max_size=5))
+def test_a_good_message_is_refused_only_for_a_key_given_twice(
+    members: list[tuple[str, str]],
+) -> None:
+    raw = body({})[:-1] + b"".join(b',"%b":%b' % (k.encode(), v.encode()) for k, v in members)
+    names = [name for name, _ in members]
+    twice = {f"/{name}" for name in names if names.count(name) > 1}
+    found = read(raw + b"}", POLICY, "shop")
+    if twice:
+        assert isinstance(found, Faulty)
+        assert {fault.pointer for fault in found.faults} == twice
+    else:
+        assert isinstance(found, ValidRequest)
 
 
 @with_ingress()

@@ -1,9 +1,9 @@
 """Keys that stand twice in an object of a JSON text, which decoders take for the last one. Pure.
 
 Looking for them costs a message more than reading it, so it is found out first whether there can be
-any: each key of a text has a colon, and what was decoded, written again, has one for each key that
-was kept. Where a text has no more colons than that, no key of it is given twice. An escape may hide
-a colon (`\\u003a`), and a null may have been left out; then it is looked for in earnest.
+any: each key of a text has a colon, and so has each that was kept once what was decoded is written
+again. Where a text has no more colons than that, no key of it is given twice. An escape may hide a
+colon (`\\u003a`), and a null may stand in the text or not; then it is looked for in earnest.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ _encode = msgspec.json.Encoder().encode
 def surely_none(raw: bytes, decoded: object) -> bool:
     """Whether no object of a text has a key twice, as far as is found out at little cost.
 
-    `decoded` is what was read from it, without keys that it does not have."""
-    return raw.count(b":") == _encode(decoded).count(b":") and (
-        b"\\" not in raw or b"\\u003" not in raw
-    )
+    `decoded` is what was read from it. What is null in it may have been left out of the text."""
+    written = _encode(decoded)
+    return _colons(raw, written.count(b":") - written.count(b":null"))
+
+
+def _colons(raw: bytes, kept: int) -> bool:
+    """Whether the text has only the colons of what was kept of it."""
+    return raw.count(b":") == kept and (b"\\" not in raw or b"\\u003" not in raw)
 
 
 def paths(raw: bytes, decoded: object) -> list[tuple[str | int, ...]]:
-    """Where a key is given more than once, each place once, in no order. `decoded` is all of it."""
-    if surely_none(raw, decoded):
+    """Where a key is given more than once, each place once, in no order. `decoded` is all that a
+    decoder finds in the text, nulls too."""
+    if _colons(raw, _encode(decoded).count(b":")):
         return []
     repeating: list[_Repeating] = []
 
