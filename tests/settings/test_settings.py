@@ -231,6 +231,7 @@ def test_an_app_without_its_key_is_only_a_warning() -> None:
         ("[redis]\ndata_dir = ''", "redis.data_dir", "path"),
         ("[server]\nport = 65536", "server.port", "<= 65535"),
         ("[server]\nport = 0", "server.public_url", "port is 0"),
+        ("[server]\nadmin_port = 8080", "server.admin_port", "is server.port"),
         ("[server]\nport = true", "server.port", "expected `int`"),
         ('[server]\npublic_url = "k.example.com"', "server.public_url", "write an address"),
         ('[server]\npublic_url = "http://h:x"', "server.public_url", "write an address"),

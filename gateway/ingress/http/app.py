@@ -116,7 +116,11 @@ class Ingress:
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
-        self._router = Router(ROUTES)
+        self._router, self._admin_router = Router(ROUTES), None
+        self._admin_port = limits.admin_port
+        if self._admin_port:
+            self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
+            self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
@@ -135,7 +139,10 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, failed = "none", False, False, 0
         try:
-            route, request.parameters = self._router.find(request.method, request.path)
+            router = self._router
+            if self._admin_router is not None and request.port == self._admin_port:
+                router = self._admin_router
+            route, request.parameters = router.find(request.method, request.path)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
