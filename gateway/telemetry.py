@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -33,6 +34,7 @@ Role = Literal["ingress", "dispatch", "cli", "simulator"]
 
 PREFIX = "kaskad"
 PUBLISH_EVERY_S = 1.0
+NAMED_MAX = 20  # messages in a log line
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SCHEMA = 2
 _LOG_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -111,6 +113,11 @@ def _to_json(event: EventDict, **_options: object) -> str:
 
 def _plain(value: object) -> object:
     return msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
+
+
+def few(messages: Iterable[str]) -> list[str]:
+    """The messages that a line about several names: the first NAMED_MAX."""
+    return list(islice(messages, NAMED_MAX))
 
 
 def process_name(role: Role) -> str:

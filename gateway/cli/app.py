@@ -301,7 +301,7 @@ def copy_all(
     ],
     shards: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="As many as there are.", show_default=False),
+        typer.Option(min=1, max=1024, help="How many there then are.", show_default=False),
     ] = None,
     config: Config = None,
     as_json: Json = False,
@@ -310,7 +310,7 @@ def copy_all(
 
     Interrupted, it begins anew when it is run again.
 
-    Example: `kaskad copy --to redis://redis.internal:6379`
+    Example: `kaskad copy --to redis://redis.internal:6379 --shards 16`
     """
     from gateway.cli.copying import copy
 

@@ -162,9 +162,15 @@ def _start(
     crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
-    _log.info("starting", role=role, version=VERSION)
     url = redis_for_role(settings, command)
     warnings = prepare_redis(settings, url, restored=restored)
+    _log.info(
+        "starting",
+        role=role,
+        version=VERSION,
+        configuration=str(settings.path),
+        digest=settings.digest,
+    )
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

@@ -102,6 +102,7 @@ async def _run(
                 shards=shards,
                 retention=bootstrap.retention_of(settings),
                 restored_ms=restored_ms,
+                log_messages=settings.log.messages,
             ),
             wake_up_link=wake_up_link,
             providers=providers,

@@ -68,6 +68,9 @@ class App(Table, frozen=True, kw_only=True):
     name: Text
     key_env: Text | None = None
     scopes: tuple[Scope, ...] = ("send", "read", "report")
+    countries: tuple[Text, ...] | None = None  # None: all
+    senders: tuple[Text, ...] | None = None  # None: any
+    allow: tuple[Literal["premium", "satellite"], ...] = ()
 
 
 class StepSettings(Table, frozen=True, kw_only=True):
@@ -103,6 +106,7 @@ class CapSettings(Table, frozen=True, kw_only=True):
 
 
 class Dedupe(Table, frozen=True, kw_only=True):
+    users: Literal["shared", "app"] = "shared"
     window_ms: Milliseconds = Duration.parse("30d")
 
 
@@ -130,6 +134,10 @@ class Lanes(Table, frozen=True, kw_only=True):
     stop_within_ms: Milliseconds = Duration.parse("20s")
 
 
+class Log(Table, frozen=True, kw_only=True):
+    messages: bool = False
+
+
 class Document(Table, frozen=True, kw_only=True):
     """What the file holds; every table that is left out has its defaults."""
 
@@ -145,6 +153,7 @@ class Document(Table, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
     lanes: Lanes = Lanes()
+    log: Log = Log()
 
 
 def unrouted(category: Category) -> CategorySettings:

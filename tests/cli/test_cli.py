@@ -32,7 +32,7 @@ from gateway.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
-    "KASKAD_SHOP_KEY": "shop-key",
+    "KASKAD_SHOP_KEY": "shop-key-for-the-tests",
     "INFOBIP_API_KEY": "provider-key",
     "INFOBIP_CALLBACK_TOKEN": "callback-token",
 }
@@ -249,6 +249,30 @@ def test_check_counts_what_waits_for_a_provider_that_is_no_longer_there(
     assert "wait for it" not in capsys.readouterr().out
 
 
+def test_check_warns_of_a_data_directory_that_others_can_read(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = place / ".kaskad" / "redis"
+    data.mkdir(parents=True)
+    data.chmod(0o755)
+    assert app.run(["check"]) == 0
+    assert f"redis.data_dir: is {data}, which is open to other users" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("users", "told"), [("shared", "in every app"), ("app", "its own app")])
+def test_check_says_whose_user_ids_are_whose_where_there_are_several_apps(
+    place: Path, capsys: pytest.CaptureFixture[str], users: str, told: str
+) -> None:
+    edit(place, "[dedupe]", f'[dedupe]\nusers = "{users}"')
+    assert app.run(["check"]) == 0
+    assert "dedupe.users" not in capsys.readouterr().out
+    edit(place, "[[apps]]", '[[apps]]\nname = "bank"\n[[apps]]')
+    assert app.run(["check"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "dedupe.users" in x]
+    assert line.startswith("note: ")
+    assert told in line
+
+
 def test_check_names_a_data_directory_that_cannot_be_made(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -450,11 +474,9 @@ def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
         assert "still runs on this Redis (ingress-host-1)" in capsys.readouterr().err
         installation.prepare(source.url, 1, "EUR")
         asyncio_driver.run(source.url, lambda client: snapshots.withdraw(client, "ingress-host-1"))
-    assert app.run(["copy", "--to", redis_url, "--shards", "4"]) == 2
-    assert "leave --shards out" in capsys.readouterr().err
-    assert app.run(["copy", "--to", redis_url, "--json"]) == 0
+    assert app.run(["copy", "--to", redis_url, "--shards", "4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["counts"]["API keys"], told["agrees"]) == (1, True)
+    assert (told["counts"]["API keys"], told["agrees"], told["shards"]) == (1, True, 4)
     assert app.run(["copy", "--to", redis_url]) == 2
     assert "is not empty" in capsys.readouterr().err
 

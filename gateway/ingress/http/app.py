@@ -137,13 +137,15 @@ class Ingress:
             return
         began = time.perf_counter()
         request = Request(scope, receive, send, self.ids, self.waiting)
-        name, quiet, endless, failed = "none", False, False, 0
+        name, quiet, endless, failed, log = "none", False, False, 0, _log.info
         try:
             router = self._router
             if self._admin_router is not None and request.port == self._admin_port:
                 router = self._admin_router
             route, request.parameters = router.find(request.method, request.path)
             name, quiet, endless = route.name, route.quiet, route.endless
+            if route.tag == "State":
+                log = _log.debug  # probes and scrapes come all day
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
                 request.principal = await require(request.header(b"authorization"), route.scope)
@@ -165,7 +167,7 @@ class Ingress:
             _log.debug("refused", endpoint=name, status=status)
         else:
             ms = round(seconds * 1000, 1)
-            _log.info("request", endpoint=name, method=request.method, status=status, ms=ms)
+            log("request", endpoint=name, method=request.method, status=status, ms=ms)
 
     async def _answer_failure(self, request: Request, error: Exception) -> int:
         """Answers, unless an answer had begun; returns the status that the failure has."""
