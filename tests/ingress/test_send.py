@@ -265,6 +265,10 @@ async def test_when_a_key_was_used_is_told_once_a_minute(world: World) -> None:
     assert await use() == T0 + auth.USES_EVERY_MS
     world.clock.now_ms += 1
     assert await use() == T0 + 2 * auth.USES_EVERY_MS - 1
+    world.clock.now_ms += auth.KNOWN_MS
+    await use()
+    await world.app.authority.tell_uses()  # a worker that ends does not wait for the minute
+    assert await use() == world.clock.now_ms
 
 
 @with_ingress()

@@ -202,7 +202,8 @@ class Ingress:
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
-        await self.authority.tell_uses()
+        if self.authority.uses_due:
+            await self.authority.tell_uses()
 
     def take_over(self, settings: Settings, policy: Policy) -> None:
         """A changed configuration, from the next request on."""
@@ -254,6 +255,7 @@ async def open_ingress(
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await snapshots.withdraw(store.redis, process)
+            await app.authority.tell_uses()
         except RedisError as error:
             _log.debug("not_withdrawn", reason=str(error))
 

@@ -103,10 +103,15 @@ class Authority:
         now = self._configured.get(digest) or await self._of_redis(digest)
         return now is not None and scope in now.scopes
 
+    @property
+    def uses_due(self) -> bool:
+        """Whether it is time to tell which keys were used."""
+        return bool(self._uses) and self._now_ms() >= self._told_ms + USES_EVERY_MS
+
     async def tell_uses(self) -> None:
-        """Notes in Redis which of its keys were used since, if it is time. Raises
+        """Notes in Redis which of its keys were used since the last time. Raises
         RedisUnavailable."""
-        if not self._uses or self._now_ms() < self._told_ms + USES_EVERY_MS:
+        if not self._uses:
             return
         uses, self._uses = self._uses, {}
         try:
