@@ -98,8 +98,8 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(refusal.detail)
         self.problem = refusal
-        code = refusal.type.rpartition("#")[2]
-        seconds = retry_after_s or RETRY_AFTER.get(code, 0)
+        self.code = refusal.type.rpartition("#")[2]
+        seconds = retry_after_s or RETRY_AFTER.get(self.code, 0)
         retry = [(b"retry-after", b"%d" % seconds)] if seconds else []
         self.headers = [*headers, *retry]
 
