@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement, timing
-from gateway.core.effects import Effects, Fallback, status_change_of
+from gateway.core.effects import Effects, Fallback, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
+from gateway.core.records.entries import Post
 from gateway.core.records.message import (
     ARRIVED,
     OPEN,
@@ -143,6 +144,7 @@ class Change:
         booking = settlement.delivered(work, price, given_up=given_up)
         if message.delivered_step < 0:
             message.delivered_step = work.index
+            self._book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
         self.book(work.attempt, booking)
 
@@ -275,10 +277,19 @@ class Change:
         self.finish(skipped or reason)
         message.status = status
         message.reason = reason
+        self._book_undelivered(True)
         if not self.current_is_open():
             message.due_ms = 0
             self.give_back()
         self._tell(message.step)
+
+    def _book_undelivered(self, undelivered: bool) -> None:
+        """Books that the message reached nobody, or that it did after all."""
+        message = self.message
+        if message.undelivered != undelivered:
+            message.undelivered = undelivered
+            count = 1 if undelivered else -1
+            self.effects.posts.append(Post(group_of(message), {"undelivered_messages": count}))
 
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""

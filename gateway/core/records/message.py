@@ -236,6 +236,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
     person: str = field(name="p", default="")
+    undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property

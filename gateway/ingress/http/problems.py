@@ -38,6 +38,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 # code: (status, title). The code is the anchor on /docs and never changes.
 KINDS: dict[str, tuple[int, str]] = {
     "malformed": (400, "The body or a header cannot be read"),
+    "query": (400, "The address asks for something that cannot be"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key may not do this"),
     "not-found": (404, "There is no such thing"),
@@ -73,12 +74,12 @@ def problem(code: str, detail: str, errors: Sequence[RequestFault] = ()) -> Prob
     )
 
 
-def invalid(errors: Sequence[RequestFault]) -> Problem:
+def invalid(errors: Sequence[RequestFault], code: str = "invalid") -> Problem:
     """Everything that is wrong with one request."""
     first = errors[0]
     more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
     place = f"{first.pointer}: " if first.pointer else ""
-    return problem("invalid", f"{place}{first.detail}{more}", errors)
+    return problem(code, f"{place}{first.detail}{more}", errors)
 
 
 class Refusal(Exception):
