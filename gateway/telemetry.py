@@ -22,11 +22,13 @@ from typing import Literal, NamedTuple
 import msgspec
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.version import VERSION
 
 Role = Literal["ingress", "dispatch", "cli", "simulator"]
 
@@ -167,6 +169,8 @@ def new_registries() -> Registries:
     """Empty ones, but for the process's own CPU seconds, memory and open files."""
     own = CollectorRegistry(auto_describe=True)
     ProcessCollector(namespace=PREFIX, registry=own)
+    build = Gauge(f"{PREFIX}_build_info", "1; which Kaskad this is.", ["version"], registry=own)
+    build.labels(VERSION).set(1)
     return Registries(own, CollectorRegistry(auto_describe=True))
 
 
@@ -192,13 +196,8 @@ def render(
     """
     here = _taken(registries, process, server)
     found = {process: here}
-    for data in snapshots or ():
-        try:
-            read = _decode(data)
-        except msgspec.DecodeError:
-            continue
-        if read.schema == _SCHEMA:
-            found.setdefault(read.process, read)
+    for read in _readable(snapshots or ()):
+        found.setdefault(read.process, read)
     first = min(snap.server for snap in found.values() if snap.server)
     leads = snapshots is not None and first == server
     union = _Union()
@@ -208,6 +207,40 @@ def render(
         if leads and (snap is here or not snap.server):
             union.share(snap.shared)
     return generate_latest(union)
+
+
+def versions(found: Iterable[Figure]) -> dict[str, str]:
+    """Which Kaskad each process is."""
+    name = f"{PREFIX}_build_info"
+    return {figure.process: figure.labels["version"] for figure in found if figure.name == name}
+
+
+class Figure(NamedTuple):
+    """One figure of one process, as its snapshot has it."""
+
+    process: str
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+def figures(snapshots: Iterable[bytes]) -> Iterator[Figure]:
+    """All that the processes say of themselves, also what they share."""
+    for snap in _readable(snapshots):
+        for family in (*snap.own, *snap.shared):
+            for sample in family.samples:
+                yield Figure(snap.process, sample.name, sample.labels, sample.value)
+
+
+def _readable(snapshots: Iterable[bytes]) -> Iterator[_Snapshot]:
+    """Those that this version can read."""
+    for data in snapshots:
+        try:
+            read = _decode(data)
+        except msgspec.DecodeError:
+            continue
+        if read.schema == _SCHEMA:
+            yield read
 
 
 def _taken(registries: Registries, process: str, server: str) -> _Snapshot:

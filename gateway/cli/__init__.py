@@ -7,7 +7,10 @@ modules beside this one, imported when it runs, so that `kaskad --help` answers 
 
 from __future__ import annotations
 
+import os
 import sys
+
+PRIVATE_UMASK = 0o077  # what a command writes is its user's alone
 
 
 def main() -> None:
@@ -15,5 +18,6 @@ def main() -> None:
     from gateway.cli.app import run
     from gateway.cli.terminal import show_anyway
 
+    os.umask(PRIVATE_UMASK)
     show_anyway(sys.stdout, sys.stderr)
     sys.exit(run(sys.argv[1:]))

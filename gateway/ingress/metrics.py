@@ -1,6 +1,7 @@
 """The metrics of an ingress worker and their labels. `gateway.telemetry` publishes them.
 
-No label can grow without bound: providers, categories, outcomes and endpoints are from fixed lists.
+No label can grow without bound: apps, providers, categories, outcomes and endpoints are from fixed
+lists.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ class Metrics:
             "kaskad_ingress_refused",
             "Messages refused before the store was asked, by the kind of problem.",
             ["problem"],
+            registry=own,
+        )
+        self.first_countries = Counter(
+            "kaskad_ingress_first_countries",
+            "Countries to which the app sent its first message.",
+            ["app"],
             registry=own,
         )
         self.receipts = Counter(

@@ -67,6 +67,9 @@ class App(Table, frozen=True, kw_only=True):
     name: Text
     key_env: Text | None = None
     scopes: tuple[Scope, ...] = ("send", "read", "report")
+    countries: tuple[Text, ...] | None = None  # None: all
+    senders: tuple[Text, ...] | None = None  # None: any
+    allow: tuple[Literal["premium", "satellite"], ...] = ()
 
 
 class StepSettings(Table, frozen=True, kw_only=True):
@@ -102,6 +105,7 @@ class CapSettings(Table, frozen=True, kw_only=True):
 
 
 class Dedupe(Table, frozen=True, kw_only=True):
+    users: Literal["shared", "app"] = "shared"
     window_ms: Milliseconds = Duration.parse("30d")
 
 

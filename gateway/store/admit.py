@@ -32,7 +32,7 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.redis.client import Command, Session
-from gateway.store.base import StoreBase, message_key, read_messages
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
     People,
@@ -86,6 +86,7 @@ class Admission:
     def __init__(
         self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, token: str
     ) -> None:
+        self._store = store
         self._keys = keys
         self._redis = store.redis
         self._shards = store.shards
@@ -317,7 +318,7 @@ class Admission:
         older = [id_ for id_ in asked if id_ not in fresh]
         found: dict[str, str] = {}
         if older:
-            for id_, value in (await read_messages(self._redis, older)).items():
+            for id_, (key, value) in (await read_messages(self._store, older)).items():
                 found[id_] = "delivered"
                 if value is not None:
                     try:
@@ -325,7 +326,7 @@ class Admission:
                     except NewerRecordError:
                         found[id_] = ""
                     except UnreadableRecordError as error:
-                        raise error.at(message_key(id_)) from None
+                        raise error.at(key) from None
         for answer in unnamed:
             answer.status = found.get(answer.id or "", "queued")
             if not answer.status:

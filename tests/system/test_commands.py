@@ -28,8 +28,9 @@ pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 30.0
+SHOP_KEY = "shop-key-for-the-tests"
 SECRETS = {
-    "KASKAD_SHOP_KEY": "shop-key",
+    "KASKAD_SHOP_KEY": SHOP_KEY,
     "INFOBIP_API_KEY": "provider-key",
     "INFOBIP_CALLBACK_TOKEN": "callback-token",
 }
@@ -94,7 +95,7 @@ class Place:
             assert process.stdout is not None
             process.stdout.close()
 
-    def call(self, path: str, body: dict[str, Any] | None = None, key: str = "shop-key") -> Any:
+    def call(self, path: str, body: dict[str, Any] | None = None, key: str = SHOP_KEY) -> Any:
         request = urllib.request.Request(  # noqa: S310 - our own address
             self.url + path,
             data=None if body is None else json.dumps(body).encode(),

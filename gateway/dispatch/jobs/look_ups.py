@@ -20,7 +20,7 @@ import trio
 
 from gateway.backoff import Backoff
 from gateway.core.events import NotKnown, Refused, Reported
-from gateway.core.ids import read_ref, shard_of_id, step_ref
+from gateway.core.ids import read_ref, step_ref
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.pauses import Pauses
@@ -97,7 +97,7 @@ class LookUps:
         finally:
             self._asked -= len(claims)
             self._free.release()
-        for shard, items in _by_shard(answers).items():
+        for shard, items in self._by_shard(answers).items():
             self._recording += len(items)
             nursery.start_soon(self._record, shard, items)
 
@@ -169,16 +169,13 @@ class LookUps:
             return Item(ref.message_id, refused, claimed_ms=claims[text])
         return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))
 
+    def _by_shard(self, items: list[Item]) -> dict[int, list[Item]]:
+        found: defaultdict[int, list[Item]] = defaultdict(list)
+        for item in items:
+            found[self._deps.store.shard_of_message(item.message_id)].append(item)
+        return found
+
 
 def _messages(claims: Mapping[str, int]) -> list[str]:
     """The messages of references, a few."""
     return few(text.partition(".")[0] for text in claims)
-
-
-def _by_shard(items: list[Item]) -> dict[int, list[Item]]:
-    found: defaultdict[int, list[Item]] = defaultdict(list)
-    for item in items:
-        shard = shard_of_id(item.message_id)
-        assert shard is not None
-        found[shard].append(item)
-    return found

@@ -28,6 +28,7 @@ from gateway.core.policy import Policy
 from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.app_bounds import destination_faults, sender_faults
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
@@ -166,16 +167,18 @@ _metadata_json = msgspec.json.Encoder().encode
 _said = attrgetter(*CHANNELS)
 
 
-def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed | list[RequestFault]:
-    """Reads one request; a list holds every fault found."""
+def read(
+    raw: bytes | msgspec.Raw, policy: Policy, app: str
+) -> ValidRequest | Malformed | list[RequestFault]:
+    """Reads one request of an app; a list holds every fault found."""
     try:
         request = _decode(raw)
     except msgspec.ValidationError:
-        return _all_faults(raw, policy)
+        return _all_faults(raw, policy, app)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     request = _with_one_spelling(request)
-    destination, faults = _meaning(request, policy, frozenset())
+    destination, faults = _meaning(request, policy, app, frozenset())
     if faults or destination is None:
         return faults
     return ValidRequest(request, destination)
@@ -230,7 +233,7 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
 
 
 def _meaning(
-    request: RequestBody, policy: Policy, unread: frozenset[str]
+    request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value is a stand-in, because
     what was sent could not be read: they are at fault already."""
@@ -240,6 +243,8 @@ def _meaning(
         found = addresses.read(request.to)
         if isinstance(found, Destination):
             destination = found
+            pointer = "/to" if isinstance(request.to, str) else "/to/phone"
+            faults.extend(destination_faults(found, policy.app(app), pointer))
         else:
             faults.extend(RequestFault(f"/to{fault.pointer}", fault.detail) for fault in found)
     # One search for all names: almost always there is nothing to find.
@@ -262,6 +267,7 @@ def _meaning(
         )
     for channel, said in overrides_of(request).items():
         faults.extend(_override_faults(request, channel, said, unread))
+        faults.extend(sender_faults(channel, said, policy.app(app)))
     if request.text is None and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
@@ -345,7 +351,9 @@ def _is_url(url: str) -> bool:
 _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 
 
-def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[RequestFault] | Malformed:
+def _all_faults(
+    raw: bytes | msgspec.Raw, policy: Policy, app: str
+) -> list[RequestFault] | Malformed:
     try:
         table = _decode_any(raw)
     except NOT_JSON as error:
@@ -356,7 +364,7 @@ def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[RequestFault] 
         ]
     values, faults = read_keys(SendRequest, table)
     unread = frozenset(table.keys() | {"to", "category"}) - values.keys()
-    _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, unread)
+    _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, app, unread)
     return faults + more
 
 

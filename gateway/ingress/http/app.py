@@ -27,6 +27,7 @@ from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
@@ -111,6 +112,7 @@ class Ingress:
             optouts=OptOutEndpoints(store),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
+            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
