@@ -63,7 +63,7 @@ _MEANINGS = {
     "double_delivered": "Further deliveries of a message that was delivered already.",
     "undelivered": "Steps that ended without delivery. One that fell back to another channel is "
     "one, though its message may have arrived.",
-    "parts": "SMS parts that were delivered: a long text is several.",
+    "parts": "Parts that were delivered: a long text is several, where its channel has parts.",
     "cost": "What providers charge.",
     "billed": "What apps are billed.",
     "cost_per_delivered": "Cost, of everything that was sent, over Delivered.",
