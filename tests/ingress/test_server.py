@@ -23,6 +23,7 @@ from gateway.ingress.http import protocol, server
 from gateway.settings.bootstrap import policy_of
 from gateway.settings.changes import Configuration
 from tests.worlds.ingress_world import CONFIG, ENV, OTP, TEST_WAIT_S, quote, settings
+from tests.worlds.ports import free_port
 
 KEY = "Authorization: Bearer shop-key\r\n"
 JSON = "Content-Type: application/json\r\n"
@@ -35,11 +36,13 @@ def serving(redis_url: str, table: str, talk: Talk) -> None:
     config = replace(config, redis=replace(config.redis, url=redis_url))
 
     async def main() -> None:
-        (sock,) = server.listen("127.0.0.1", 0, 1)
-        port = sock.getsockname()[1]
+        sockets = server.listen("127.0.0.1", 0, 1)
+        port = sockets[0].getsockname()[1]
+        if config.server.admin_port:
+            sockets += server.listen("127.0.0.1", config.server.admin_port, 1)
         up = asyncio.Event()
         running = Configuration(config, policy_of(config, quote), lambda: config)
-        worker = asyncio.create_task(server.serve(running, sock, "1-test", up.set))
+        worker = asyncio.create_task(server.serve(running, sockets, "1-test", up.set))
         async with asyncio.timeout(TEST_WAIT_S):
             await up.wait()
             try:
@@ -97,6 +100,27 @@ def test_requests_on_one_connection_are_answered_one_after_the_other(redis_url: 
         connection.writer.close()
 
     serving(redis_url, "", talk)
+
+
+def test_what_is_for_operators_has_a_port_of_its_own(redis_url: str) -> None:
+    admin_port = free_port()
+
+    async def status(port: int, path: str) -> int:
+        connection = await Connection.open(port)
+        connection.say(f"GET {path} HTTP/1.1\r\nHost: x\r\n{KEY}\r\n")
+        found = (await connection.answer())[0]
+        connection.writer.close()
+        return found
+
+    async def talk(port: int) -> None:
+        paths = ("/metrics", "/v1/ops", "/healthz", "/readyz", "/reports")
+        public = [await status(port, path) for path in paths]
+        admin = [await status(admin_port, path) for path in paths]
+        assert public == [404, 404, 200, 200, 401]
+        # The key is no operator's.
+        assert admin == [200, 403, 200, 200, 404]
+
+    serving(redis_url, f"admin_port = {admin_port}", talk)
 
 
 def test_large_headers_are_refused_however_they_come(redis_url: str) -> None:

@@ -116,7 +116,8 @@ class Ingress:
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
-        self._router = Router(ROUTES)
+        self._admin_port = limits.admin_port
+        self._router, self._admin_router = _routers(limits.admin_port)
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
@@ -135,7 +136,10 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, failed, log = "none", False, False, 0, _log.info
         try:
-            route, request.parameters = self._router.find(request.method, request.path)
+            router = self._router
+            if self._admin_port and scope["server"][1] == self._admin_port:
+                router = self._admin_router
+            route, request.parameters = router.find(request.method, request.path)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.tag == "State":
                 log = _log.debug  # probes and scrapes come all day
@@ -248,6 +252,14 @@ async def open_ingress(
             await snapshots.withdraw(store.redis, process)
         except RedisError as error:
             _log.debug("not_withdrawn", reason=str(error))
+
+
+def _routers(admin_port: int) -> tuple[Router[Endpoints], Router[Endpoints]]:
+    """What is served on the port for everybody, and what on the one for operators."""
+    if not admin_port:
+        return Router(ROUTES), Router(())
+    public = [route for route in ROUTES if not route.admin]
+    return Router(public), Router([r for r in ROUTES if r.admin or r.tag == "State"])
 
 
 def _log_death(task: asyncio.Task[None]) -> None:

@@ -68,6 +68,7 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     handler: Callable[[EndpointsT], Handler]
     scope: Scope | None = None  # None: no key is asked for
     login: bool = False  # a page: the key comes as the password of HTTP Basic
+    admin: bool = False  # for operators: where there is an admin port, it is there and only there
     endless: bool = False  # its answer is a stream: there is no HEAD of it
     quiet: bool = False  # only refusals are counted and logged: it is asked all the time
     tag: Tag | None = None  # None: not in the document

@@ -273,6 +273,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
         method="GET",
         path="/v1/ops",
+        admin=True,
         name="ops",
         handler=lambda endpoints: endpoints.ops.overview,
         scope="operate",
@@ -284,6 +285,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
         method="POST",
         path="/v1/ops/providers/{name}/pause",
+        admin=True,
         name="pauseProvider",
         handler=lambda endpoints: endpoints.ops.pause,
         scope="operate",
@@ -298,6 +300,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
         method="POST",
         path="/v1/ops/providers/{name}/resume",
+        admin=True,
         name="resumeProvider",
         handler=lambda endpoints: endpoints.ops.resume,
         scope="operate",
@@ -311,6 +314,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
         method="GET",
         path="/v1/ops/audit",
+        admin=True,
         name="audit",
         handler=lambda endpoints: endpoints.ops.deeds,
         scope="operate",
@@ -350,6 +354,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
         method="GET",
         path="/metrics",
+        admin=True,
         name="metrics",
         handler=lambda endpoints: endpoints.health.metrics,
         tag="State",

@@ -1,8 +1,9 @@
 """The ingress role as processes: one worker here, or several below a process that watches them.
 
-With several workers each has a listening socket of its own (SO_REUSEPORT, so the kernel spreads
+With several workers each has listening sockets of its own (SO_REUSEPORT, so the kernel spreads
 connections evenly), which the watching process opened before and keeps open: while a worker is gone
-its callers wait in the socket's queue, and its successor serves them.
+its callers wait in the socket's queue, and its successor serves them. A second one is for operators
+where `server.admin_port` says so.
 
 SIGHUP: every worker reads the configuration again. SIGTERM or SIGINT: no new connections, event
 streams and NDJSON streams end, requests finish, what was taken becomes durable; after
@@ -65,8 +66,12 @@ def run(
         )
     policy = policy_of(settings, load_prices(settings))
     configuration = Configuration(settings, policy, read or (lambda: settings))
-    sockets = listen(settings.server.host, settings.server.port, settings.server.workers)
-    host, port = sockets[0].getsockname()[:2]
+    wanted = settings.server
+    sockets = [[sock] for sock in listen(wanted.host, wanted.port, wanted.workers)]
+    host, port = sockets[0][0].getsockname()[:2]
+    if wanted.admin_port:
+        admin = listen(wanted.host, wanted.admin_port, wanted.workers)
+        sockets = [[*own, sock] for own, sock in zip(sockets, admin, strict=True)]
 
     def up() -> None:
         if ready is not None:
@@ -78,8 +83,9 @@ def run(
         return
 
     def worker(index: int, worker_up: Callable[[], None]) -> None:
-        for other in sockets[:index] + sockets[index + 1 :]:
-            other.close()
+        for others in sockets[:index] + sockets[index + 1 :]:
+            for other in others:
+                other.close()
         uvloop.run(serve(configuration, sockets[index], server, worker_up))
 
     stop_within_s = settings.server.stop_within_ms / 1000
@@ -116,7 +122,10 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 async def serve(
-    configuration: Configuration, sock: socket.socket, server: str, up: Callable[[], None]
+    configuration: Configuration,
+    sockets: list[socket.socket],
+    server: str,
+    up: Callable[[], None],
 ) -> None:
     """One worker of a server, until SIGTERM or SIGINT, or until its parent is gone."""
     settings, policy = configuration.settings, configuration.policy
@@ -136,11 +145,14 @@ async def serve(
             settings, store, now_ms=now_ms, process=process, server=server
         ) as app:
             memory.freeze()
-            await _serve_http(app, configuration, sock, up)
+            await _serve_http(app, configuration, sockets, up)
 
 
 async def _serve_http(
-    app: Ingress, configuration: Configuration, sock: socket.socket, up: Callable[[], None]
+    app: Ingress,
+    configuration: Configuration,
+    sockets: list[socket.socket],
+    up: Callable[[], None],
 ) -> None:
     limits = configuration.settings.server
     server = _Server(
@@ -174,7 +186,7 @@ async def _serve_http(
         asyncio.create_task(_watch_parent(stop)),
     ]
     try:
-        await server.serve(sockets=[sock])
+        await server.serve(sockets=sockets)
     finally:
         hangup.hold()
         for watcher in watchers:
