@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
-from gateway.core.effects import Fallback
+from gateway.core.effects import fallback_from
 from gateway.core.records.message import (
     ARRIVED,
-    STEP_NAMES,
     WAITING,
     Attempt,
     Clock,
@@ -181,8 +180,7 @@ class Change(Decision):
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
-                why = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
-                self.effects.fallback = Fallback(left.channel, step.channel, why)
+                self.effects.fallback = fallback_from(left, step.channel)
                 return
             capped = True
             self.skip(step, "frequency_cap", full.cap.name)
@@ -272,8 +270,8 @@ class Change(Decision):
 
     def wait_unknown(self, index: int, step: Step, attempt: Attempt) -> None:
         """Sets the timer of a step whose answer was lost."""
-        due_ms = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
-        self.set_timer(index, due_ms)
+        due = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
+        self.set_timer(index, due)
 
     def unknown_timer(self, index: int, step: Step, attempt: Attempt) -> None:
         if self.now_ms >= timing.end_ms(self.message, step):
