@@ -82,7 +82,7 @@ def before_the_move(place: Place) -> tuple[list[str], str]:
     stop(up)
     with EmbeddedRedis(place.folder / ".kaskad/redis", "everysec"):
         serve = place.start("serve")
-        until(lambda: ids.append(accept(place, 6)) or True, "it serves")
+        ids.append(until(lambda: accept(place, 6), "it serves"))
         ids += [accept(place, n) for n in range(7, 12)]
         stop(serve)
     return ids, event
