@@ -37,6 +37,7 @@ from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
     People,
     addresses_in,
+    look_after_waiting,
     opt_out_of,
     read_opt_outs,
     read_others,
@@ -192,6 +193,16 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
+        await look_after_waiting(self._store, self._capped(), self._now_ms)
+
+    def _capped(self) -> list[Person]:
+        """The persons whose caps will be asked."""
+        return [
+            person
+            for ask in self._asks
+            if ask.request.category in self._policy.slot_ms and self._is_read(ask)
+            for person in (self._people[ask.home], *self._others.get(ask.home, ()))
+        ]
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""

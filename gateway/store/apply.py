@@ -32,7 +32,7 @@ from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import quarantine
 from gateway.store.base import StoreBase
 from gateway.store.keys import GROUP, Keys
-from gateway.store.people import People, read_others, read_scopes
+from gateway.store.people import People, look_after_waiting, read_others, read_scopes
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
@@ -86,6 +86,7 @@ class Application:
     def __init__(
         self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
     ) -> None:
+        self._store = store
         self._keys = keys
         self._redis = store.redis
         self._shards = store.shards
@@ -192,6 +193,8 @@ class Application:
             except UnreadableRecordError as error:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
+        people = [person for persons in self._persons.values() for person in persons]
+        await look_after_waiting(self._store, people, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count

@@ -21,6 +21,7 @@ from gateway.store import randomness
 from gateway.store.campaigns import Campaigns
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.outcomes import Outcomes
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
 
@@ -38,7 +39,8 @@ class Try(Protocol[Result]):
 
 class StoreBase:
     """Every call may raise RedisUnavailable. `restored_ms`: when the data was restored from a
-    backup, or 0; what is older is asked for before it is sent."""
+    backup, or 0; what is older is asked for before it is sent. `log_messages`: each change of a
+    message is a line in the log."""
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class StoreBase:
         shards: int = 1,
         retention: Retention | None = None,
         restored_ms: int = 0,
+        log_messages: bool = False,
     ) -> None:
+        self.log_messages = log_messages
         self.restored_ms = restored_ms
         self.redis = redis
         self.policy = policy
@@ -56,6 +60,7 @@ class StoreBase:
         self.retention = retention or Retention()
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.counts = CommitCounts()
+        self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)
 
     def shard_of_home(self, home: str) -> int:

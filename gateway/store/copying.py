@@ -51,6 +51,8 @@ _NAMES = {
     "events": "status changes",
     "parked": "unmatched receipts",
     "keys": "API keys",
+    "audit": "deeds of operators",
+    "audit_apps": "deeds of apps",
     "paused": "pauses",
     "quarantine": "set aside",
 }

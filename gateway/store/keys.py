@@ -31,7 +31,11 @@ Books and events stay in the shard in which they were written.
     {kaskad}meta               hash    for ever: schema, shards,         the first start
                                        currency, last restore
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
-    {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}countries          set     for ever: app:country it sent to  ingress
+    {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
+    {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
+    {kaskad}audit              stream  newest 100,000 of operators       what operators do
+    {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
@@ -54,6 +58,10 @@ META = "{kaskad}meta"
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+COUNTRIES = "{kaskad}countries"
+KEY_USES = "{kaskad}key_uses"
+AUDIT = "{kaskad}audit"
+AUDIT_APPS = "{kaskad}audit_apps"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"

@@ -39,7 +39,7 @@ class Taken(msgspec.Struct):
 
     applied: int = 0
     kept: int = 0
-    dropped: int = 0
+    dropped: list[Receipt] = []
     set_aside: int = 0
     unmatched: list[Receipt] = []
     faulty: list[Receipt] = []
@@ -119,7 +119,7 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
             taken.set_aside += 1
             commands.append(("ZREM", keys.unmatched_receipts, member))
         elif now_ms - unmatched.since_ms >= store.retention.unmatched_ms:
-            taken.dropped += 1
+            taken.dropped.append(unmatched.receipt)
             commands.append(("ZREM", keys.unmatched_receipts, member))
         else:
             taken.kept += 1

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.store import message_log
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import StoreBase
@@ -24,7 +25,10 @@ class Store(StoreBase):
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        return await Acceptance(self, now_ms).decide(requests)
+        answers = await Acceptance(self, now_ms).decide(requests)
+        if self.log_messages:
+            message_log.asked(requests, answers)
+        return answers
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         """Decides events of any shards' messages. The order of the result is by shard, then as
@@ -40,9 +44,14 @@ class Store(StoreBase):
             there = [replace(a.item, shard=a.moved) for a in moved]
             applied = [a for a in applied if a.moved is None] + await self._apply(there, now_ms)
         for done in applied:
+            effects = done.effects
+            if done.message is not None and (effects.status_changes or effects.fallback):
+                self.outcomes.note(done.message, effects)
+                if self.log_messages:
+                    message_log.changed(done.message.id, effects)
             self.counts.newer += done.newer
-            if done.effects.ignored_price is not None:
-                self.ignored_prices.note(done.effects.ignored_price, now_ms)
+            if effects.ignored_price is not None:
+                self.ignored_prices.note(effects.ignored_price, now_ms)
         return applied
 
     async def _apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from prometheus_client import CollectorRegistry
 
+from gateway import telemetry
 from gateway.core.policy import Policy
 from gateway.core.records.message import Message, MessageStatus, StepStatus
 from gateway.core.records.request import MessageRequest
@@ -124,7 +124,6 @@ class DispatchWorld:
         self.viber = ScriptedProvider("viber")
         self.sms = ScriptedProvider("sms")
         self.terms = Lanes()
-        self.registry = CollectorRegistry()
         self._began = trio.current_time()
         self._ahead_ms = 0
         self._wait_s = wait_s
@@ -144,7 +143,7 @@ class DispatchWorld:
             "providers": providers,
             "clock": self.clock,
             "consumer": f"dispatch-{next(self.consumers)}",
-            "metrics": Metrics(CollectorRegistry()),
+            "metrics": Metrics(telemetry.new_registries()),
             "terms": self.terms,
             "stopping": trio.Event(),
         }

@@ -27,6 +27,7 @@ from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.store.apply import Item
 from gateway.store.pauses import OUTAGE
+from gateway.telemetry import few
 from providers.contract import Fault, NotSent, Provider, Receipt, SendFault, Throttled
 
 REFS_MAX = 100  # in one question
@@ -120,7 +121,9 @@ class LookUps:
             return []
         except Exception:
             # A bug in an adapter; the messages wait for their next timer.
-            _log.exception("a provider's adapter failed", provider=self._name)
+            _log.exception(
+                "a provider's adapter failed", provider=self._name, messages=_messages(claims)
+            )
             return []
         self._backoff.reset()
         items = [item for receipt in receipts if (item := self._item(receipt, claims)) is not None]
@@ -135,7 +138,13 @@ class LookUps:
     def _failed(self, claims: Mapping[str, int], fault: Exception) -> None:
         """Nobody asks for a while. What the provider did not hear waits in line for that."""
         code = fault.code if isinstance(fault, SendFault) else "deadline"
-        _log.warning("look-up failed", provider=self._name, n=len(claims), fault=code)
+        _log.warning(
+            "look-up failed",
+            provider=self._name,
+            n=len(claims),
+            fault=code,
+            messages=_messages(claims),
+        )
         self._deps.metrics.look_ups.labels(self._name, "failed").inc(len(claims))
         rest_s = self._backoff.next_s()
         if isinstance(fault, SendFault) and fault.retry_after_ms is not None:
@@ -165,3 +174,8 @@ class LookUps:
         for item in items:
             found[self._deps.store.shard_of_message(item.message_id)].append(item)
         return found
+
+
+def _messages(claims: Mapping[str, int]) -> list[str]:
+    """The messages of references, a few."""
+    return few(text.partition(".")[0] for text in claims)
