@@ -242,8 +242,17 @@ class MemoryRedis(StreamCommands):
         return self.do_hdel(key, *members)
 
     def do_zrangebyscore(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> Value:
+        return self._between(key, low, high, limit, downwards=False)
+
+    def do_zrevrangebyscore(self, key: bytes, high: bytes, low: bytes, *limit: bytes) -> Value:
+        return self._between(key, low, high, limit, downwards=True)
+
+    def _between(
+        self, key: bytes, low: bytes, high: bytes, limit: Sequence[bytes], *, downwards: bool
+    ) -> list[bytes]:
         found = (self.value(key) or {}).items()
-        inside = sorted((s, m) for m, s in found if bound(low) <= s <= bound(high))
+        inside = [(s, m) for m, s in found if bound(low) <= s <= bound(high)]
+        inside.sort(reverse=downwards)
         if limit:
             start, count = int(limit[1]), int(limit[2])
             inside = inside[start : start + count]
