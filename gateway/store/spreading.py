@@ -122,8 +122,9 @@ class Spread:
         value = key.text.partition(":")[2]
         if key.kind == "c":
             length, _, rest = value.partition(":")
-            return shard_of_identity(rest[: int(length)], self._after)
-        if key.kind in ("p", "e", "u", "i", "x"):
+            if length.isdigit():
+                return shard_of_identity(rest[: int(length)], self._after)
+        elif key.kind in ("p", "e", "u", "i", "x"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 
