@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
-from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
+from gateway import telemetry
 from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.core.policy import Policy
@@ -202,7 +202,7 @@ class Away:
             providers=dict(self.providers),
             clock=self.clock,
             consumer=name,
-            metrics=Metrics(CollectorRegistry()),
+            metrics=Metrics(telemetry.new_registries()),
             terms=Lanes(),
             stopping=self.stopping,
         )

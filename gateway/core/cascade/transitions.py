@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement, timing
-from gateway.core.effects import Effects, status_change_of
+from gateway.core.effects import Effects, Fallback, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.message import (
     ARRIVED,
     OPEN,
     REACHED,
+    STEP_NAMES,
     WAITING,
     Attempt,
     Clock,
@@ -64,6 +65,16 @@ class Change:
             series = attempt.series + 1 if attempt is not None else 0
             attempt = Attempt(step.chosen, series, first_claimed_ms=self.now_ms)
             step.attempts.append(attempt)
+        return attempt
+
+    def claim(self, step: Step, status: StepStatus) -> Attempt:
+        """The step leaves its lane, and its clock runs."""
+        self.start_clock(step)
+        self.effects.changed = True
+        step.status = status
+        attempt = self.attempt_for(step)
+        attempt.claims += 1
+        attempt.claimed_ms = self.now_ms
         return attempt
 
     def work(self, index: int, step: Step, attempt: Attempt) -> Work:
@@ -205,7 +216,7 @@ class Change:
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
-        capped = False
+        left, capped = message.step, False
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status == StepStatus.SKIPPED:
@@ -219,6 +230,8 @@ class Change:
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
+                why = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
+                self.effects.fallback = Fallback(left.channel, step.channel, why)
                 return
             capped = True
             self.skip(step, "frequency_cap", full.cap.name)
