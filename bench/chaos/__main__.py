@@ -1,7 +1,7 @@
 """The fault bench's command line: `make chaos`, `make chaos-quick`, `python -m bench.chaos --help`.
 
-    make chaos                                              three seeds, then the crash matrix; and
-                                                            beside them faults that last minutes
+    make chaos                                              faults that last minutes, a storm for
+                                                            each of three seeds, the crash matrix
     make chaos ARGS="--messages 70000 --minutes 4"          every fault in every seed
     make chaos-quick                                        one short run, writes nothing
 
@@ -47,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     long: list[LongOutcome] = []
     seeds = options.seed or (SEEDS[:1] if options.quick else SEEDS)
     try:
-        with long_faults.beside([] if options.only else seeds, short=options.quick) as long_ones:
-            outcomes += [_storm(options, seed) for seed in seeds]
-            if not options.only:
-                rows = _matrix(options)
-            long = long_ones()
+        if not options.only:
+            long = long_faults.play(seeds, short=options.quick)
+        outcomes += [_storm(options, seed) for seed in seeds]
+        if not options.only:
+            rows = _matrix(options)
     except BenchFailed as fault:
         sys.stderr.write(f"The fault bench failed: {fault}\n")
         return 1

@@ -7,13 +7,12 @@ A steady load of codes, payments and campaign messages goes over every company. 
 of fault comes and goes, and the configuration changes (a rate by SIGHUP; a provider renamed and all
 proofs rotated, by a restart). Once nothing is left to happen the books are audited as after a
 storm, and how long each message took to reach a person is held against its rule (`reach`). How long
-each fault lasts is drawn from the seed. Little happens in these minutes, so they run beside the
-storms.
+each fault lasts is drawn from the seed. Little happens in these minutes, so all seeds are played
+side by side.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import signal
@@ -56,7 +55,7 @@ class LongOutcome(msgspec.Struct, frozen=True, kw_only=True):
     faults: list[str]
 
 
-class Play:
+class Script:
     """The faults and changes of one run, each at its moment."""
 
     def __init__(self, world: LongWorld, lasts_s: dict[str, float], tell: storm.Tell) -> None:
@@ -133,8 +132,8 @@ def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcom
     )
     with LongWorld(folder, terms, seed) as world:
         with storm.load(world, load) as (client, result):
-            play = Play(world, lasts_s, tell)
-            play.run(seconds, world.check)
+            script = Script(world, lasts_s, tell)
+            script.run(seconds, world.check)
             client.wait(seconds + storm.PATIENCE_S)
         if client.returncode != 0 or not result.exists():
             raise BenchFailed(f"The client ended with {client.returncode}: {world.folder}")
@@ -143,15 +142,15 @@ def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcom
         tell("audit")
         audit = Audit(world, json.loads(result.read_text()), storm.invalid(load), set())
         audit.run()
-        groups, late = reach.grouped(list(_reached(world)), play.spans, terms)
+        groups, late = reach.grouped(list(_reached(world)), script.spans, terms)
     return LongOutcome(
         seed=seed,
         seconds=round(time.monotonic() - began, 1),
         lasted_s={
-            kind: round((end - start) / 1000, 1) for kind, (start, end) in play.spans.items()
+            kind: round((end - start) / 1000, 1) for kind, (start, end) in script.spans.items()
         },
         groups=groups,
-        changes=play.changes,
+        changes=script.changes,
         counts=dict(audit.counts),
         faults=[*left, *audit.faults, *late],
     )
@@ -196,10 +195,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@contextlib.contextmanager
-def beside(seeds: Sequence[int], *, short: bool) -> Iterator[Callable[[], list[LongOutcome]]]:
-    """Plays the seeds in children, beside what is done meanwhile; a call waits for their outcomes.
-    It raises BenchFailed."""
+def play(seeds: Sequence[int], *, short: bool) -> list[LongOutcome]:
+    """Plays the seeds side by side, each in a child. Raises BenchFailed."""
     with tempfile.TemporaryDirectory(prefix="kaskad-chaos-") as folder:
         results = [Path(folder) / f"{seed}.json" for seed in seeds]
         length = "short" if short else "long"
@@ -207,20 +204,16 @@ def beside(seeds: Sequence[int], *, short: bool) -> Iterator[Callable[[], list[L
             subprocess.Popen([sys.executable, "-m", __name__, str(seed), length, str(result)])
             for seed, result in zip(seeds, results, strict=True)
         ]
-
-        def outcomes() -> list[LongOutcome]:
-            codes = [child.wait() for child in children]
-            if any(codes):
-                raise BenchFailed("The long faults broke off; they said why.")
-            return [msgspec.json.decode(each.read_bytes(), type=LongOutcome) for each in results]
-
         try:
-            yield outcomes
+            codes = [child.wait() for child in children]
         finally:
             for child in children:
                 child.terminate()
             for child in children:
                 child.wait()
+        if any(codes):
+            raise BenchFailed("The long faults broke off; they said why.")
+        return [msgspec.json.decode(each.read_bytes(), type=LongOutcome) for each in results]
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ WORDS = {
 SHOWN = {"otp": "codes", "marketing": "campaign"}
 INTRO = """## Faults that last minutes
 
-Beside the storms a second world lives through faults of 2 to 10 minutes: for each kind a provider
+Before the storms another world lives through faults of 2 to 10 minutes: for each kind a provider
 of its own for Viber and for SMS, all at once, and one without a fault. Codes, payments and campaign
 messages go over each, with its Viber first and a healthy SMS behind, and over its SMS alone. How
 long a message took is from its acceptance until the provider had it with its person, by the
