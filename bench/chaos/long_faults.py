@@ -55,7 +55,7 @@ class LongOutcome(msgspec.Struct, frozen=True, kw_only=True):
     faults: list[str]
 
 
-class Script:
+class Course:
     """The faults and changes of one run, each at its moment."""
 
     def __init__(self, world: LongWorld, lasts_s: dict[str, float], tell: storm.Tell) -> None:
@@ -132,8 +132,8 @@ def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcom
     )
     with LongWorld(folder, terms, seed) as world:
         with storm.load(world, load) as (client, result):
-            script = Script(world, lasts_s, tell)
-            script.run(seconds, world.check)
+            course = Course(world, lasts_s, tell)
+            course.run(seconds, world.check)
             client.wait(seconds + storm.PATIENCE_S)
         if client.returncode != 0 or not result.exists():
             raise BenchFailed(f"The client ended with {client.returncode}: {world.folder}")
@@ -142,15 +142,15 @@ def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcom
         tell("audit")
         audit = Audit(world, json.loads(result.read_text()), storm.invalid(load), set())
         audit.run()
-        groups, late = reach.grouped(list(_reached(world)), script.spans, terms)
+        groups, late = reach.grouped(list(_reached(world)), course.spans, terms)
     return LongOutcome(
         seed=seed,
         seconds=round(time.monotonic() - began, 1),
         lasted_s={
-            kind: round((end - start) / 1000, 1) for kind, (start, end) in script.spans.items()
+            kind: round((end - start) / 1000, 1) for kind, (start, end) in course.spans.items()
         },
         groups=groups,
-        changes=script.changes,
+        changes=course.changes,
         counts=dict(audit.counts),
         faults=[*left, *audit.faults, *late],
     )

@@ -70,15 +70,15 @@ class Company:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
-    def start(self) -> None:
-        """Starts it on its book; returns when it serves."""
+    def launch(self) -> Child:
+        """Starts it on its book; `await_ready` tells when it serves."""
         world = self._world
         words = ["simulate", "--port", str(self._port), "--seed", str(world.seed)]
         words += ["--viber-share", "1.0", "--book", str(world.folder / f"{self.kind}.book")]
         for name, value in KNOBS.items():
             words += ["--knob", f"{name}={value}"]
         self.child = world.launch_role(f"simulator-{self.kind}", world.config, words)
-        self.child.await_ready()
+        return self.child
 
     def begin(self) -> None:
         """Its fault begins."""
@@ -104,7 +104,7 @@ class Company:
             "silent": {"late_share": 0.0},
         }
         if self.kind == "refused":
-            self.start()
+            self.launch().await_ready()
         else:
             self._turn(usual[self.kind])
         if self.kind == "silent":
@@ -143,10 +143,10 @@ class LongWorld(Stack):
         self._server = RedisServer(self.folder / "redis", self.env)
         self._server.await_ready()
         self.redis = redis.Redis(unix_socket_path=str(self._server.socket), socket_timeout=10)
-        for company in self.companies.values():
-            company.start()
-        for name in ("d0", "d1", "i0"):
-            self._launch(name).await_ready()
+        waiting = [company.launch() for company in self.companies.values()]
+        waiting += [self._launch(name) for name in ("d0", "d1", "i0")]
+        for child in waiting:
+            child.await_ready()
 
     def _launch(self, name: str) -> Child:
         words = ["serve"] if name in self.ports else ["dispatch"]

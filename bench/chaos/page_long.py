@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bench.chaos.audit import REASON
 from bench.chaos.long_faults import LongOutcome
-from bench.chaos.long_world import KINDS, WELL
+from bench.chaos.long_world import KINDS, LONG, WELL
 from bench.chaos.reach import RULES, Group, quantile
 
 WORDS = {
@@ -28,9 +28,10 @@ Before the storms another world lives through faults of 2 to 10 minutes: for eac
 of its own for Viber and for SMS, all at once, and one without a fault. Codes, payments and campaign
 messages go over each, with its Viber first and a healthy SMS behind, and over its SMS alone. How
 long a message took is from its acceptance until the provider had it with its person, by the
-provider's book; each is held against the rule that follows from the configured times. Codes: 60 s
-for Viber, 5 s of grace, 5 minutes in all. Campaigns: 30 minutes for Viber, an hour in all. The rest
-is the default: codes skip a provider that is away, campaigns are held. The audit is the storms'.
+provider's book; each is held against the rule that follows from the configured times:
+Viber's `wait` is {otp} s for a code and {marketing} s for a campaign, `grace` {grace} s, `ttl`
+{otp_ttl} s and {marketing_ttl} s, `timeout` {timeout} s and `lease` {lease} s. The rest is as it
+comes: codes skip a provider that is away, campaigns are held. The audit is that of the storms.
 
 """
 EXPIRED = """## What `expired` is made of
@@ -94,9 +95,18 @@ def sections(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) ->
     broken = sum(len(one.faults) for one in outcomes)
     verdict = "All rules hold." if not broken else f"**{broken} assertions do not hold.**"
     seconds = ", ".join(f"{one.seconds:.0f}" for one in outcomes)
+    intro = INTRO.format(
+        otp=LONG.wait_s["otp"],
+        marketing=LONG.wait_s["marketing"],
+        grace=LONG.grace_s,
+        otp_ttl=LONG.ttl_s["otp"],
+        marketing_ttl=LONG.ttl_s["marketing"],
+        timeout=LONG.timeout_s,
+        lease=LONG.lease_s,
+    )
     told = f"Seeds {seeds}, {seconds} s. {verdict}\n\n"
     return [
-        "\n".join((INTRO + told + _lengths(outcomes), _waits(outcomes), _rules())),
+        "\n".join((intro + told + _lengths(outcomes), _waits(outcomes), _rules())),
         EXPIRED + _expired(outcomes, storms),
         _changes(outcomes),
     ]
