@@ -70,15 +70,19 @@ class Backlog:
 
     async def sample(self) -> None:
         """Looks at every lane of every shard. Raises RedisUnavailable."""
-        shards = range(self._store.shards)
-        names = [keys_of(shard).lane(*lane) for lane in self._lanes for shard in shards]
+        lines = self._store.lines
+        lines.count = await lines.in_use(self._store.redis)
+        parts = [
+            (shard, line) for shard in range(self._store.shards) for line in range(lines.count)
+        ]
+        names = [keys_of(shard).lane(*lane, line) for lane in self._lanes for shard, line in parts]
         if names:
             found = await lanes.states(self._store.redis, names, self._now_ms())
-            count = len(shards)
+            count = len(parts)
             for i, lane in enumerate(self._lanes):
-                parts = found[i * count : (i + 1) * count]
-                length = sum(part.length for part in parts)
-                self.states[lane] = LaneState(length, max(part.age_ms for part in parts))
+                of_lane = found[i * count : (i + 1) * count]
+                length = sum(state.length for state in of_lane)
+                self.states[lane] = LaneState(length, max(state.age_ms for state in of_lane))
         self.quarantined = await quarantine.count(self._store.redis, self._store.shards)
         self._full = frozenset(
             lane

@@ -92,7 +92,9 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -114,7 +116,7 @@ class Admission:
         for ask, answer in zip(self._asks, answers, strict=True):
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
-        await self._writes.learn_campaigns(self._redis)
+        await self._writes.learn(self._redis)
         return self._writes.commands(), answers
 
     async def _load(self, session: Session) -> None:
@@ -270,7 +272,7 @@ class Admission:
                 if ask.home and self._is_more(ask):
                     message.person = ask.home
                 self._writes.message(message, 0)
-                self._writes.enqueue(message.id, decision.lane)
+                self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:

@@ -82,7 +82,9 @@ class Application:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
@@ -101,7 +103,7 @@ class Application:
         ):
             self._writes.message(self._messages[id_], due_before[id_])
         self._people.write(self._writes)
-        await self._writes.learn_campaigns(self._redis)
+        await self._writes.learn(self._redis)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
@@ -199,7 +201,7 @@ class Application:
             return Applied(item, message, Effects())
         persons = self._persons.get(message.id, [])
         effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
-        self._writes.effects(message.id, effects)
+        self._writes.effects(message, effects)
         if isinstance(item.event, TimerDue) and not effects.changed:
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:

@@ -13,6 +13,7 @@ was accepted, is written in its id.
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}o                      hash    for ever: digits -> scope         opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
+                                       (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
     {kN}ledger                 stream  for ever (append-only)            every commit that books
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
@@ -32,6 +33,7 @@ was accepted, is written in its id.
     {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
+    {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
     {kaskad}t:<token>          string  60 s: a pause was changed          every such change
@@ -51,6 +53,7 @@ GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
@@ -110,8 +113,10 @@ class Keys(msgspec.Struct, frozen=True):
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
 
-    def lane(self, provider: str, category: str) -> str:
-        return f"{self.tag}lane:{provider}:{category}"
+    def lane(self, provider: str, category: str, line: int = 0) -> str:
+        """One line of a lane, which is one stream."""
+        name = f"{self.tag}lane:{provider}:{category}"
+        return f"{name}:{line}" if line else name
 
     def events(self, app: str) -> str:
         return self.tag + "events:" + app
