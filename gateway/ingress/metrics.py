@@ -89,6 +89,30 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.quota = Gauge(
+            "kaskad_app_quota",
+            "Configured quotas, by app: rate (messages a second) and day_max.",
+            ["app", "quota"],
+            registry=self.registry,
+        )
+        self.quota_messages = Counter(
+            "kaskad_app_quota_messages",
+            "Messages that an app with a quota asked for within its rate.",
+            ["app"],
+            registry=self.registry,
+        )
+        self.day_used = Gauge(
+            "kaskad_app_day_used",
+            "Messages of the day that an app with a quota has used, as this worker heard last.",
+            ["app"],
+            registry=self.registry,
+        )
+        self.quota_refused = Counter(
+            "kaskad_app_quota_refused",
+            "Messages and event streams that were refused because of a quota or a share.",
+            ["app", "quota"],
+            registry=self.registry,
+        )
         self._series: Series = {}
 
     def count_admission(
@@ -103,6 +127,18 @@ class Metrics:
             sums[key] = sums.get(key, 0) + 1
         for key, count in sums.items():
             _add(self._series, self.messages, key, count)
+
+    def show_quotas(self, quotas: Mapping[str, tuple[int, int]]) -> None:
+        """The rate and the day_max that are configured now, by app; 0: none."""
+        self.quota.clear()
+        for app, limits in quotas.items():
+            for name, limit in zip(("rate", "day_max"), limits, strict=True):
+                if limit:
+                    self.quota.labels(app, name).set(limit)
+
+    def count_quota(self, app: str, messages: int, day_used: int) -> None:
+        self.quota_messages.labels(app).inc(messages)
+        self.day_used.labels(app).set(day_used)
 
     def count_receipts(self, provider: str, result: str, count: int) -> None:
         """Counts receipts."""

@@ -46,7 +46,7 @@ from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
-NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed")
+NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ class Admission:
         for ask, answer in zip(self._asks, answers, strict=True):
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
-        await self._writes.learn(self._redis)
+        await self._writes.learn_campaigns(self._redis)
         return self._writes.commands(), answers
 
     async def _load(self, session: Session) -> None:
@@ -240,7 +240,7 @@ class Admission:
                 return Undecided()
             people = [person, *self._others.get(ask.home, ())]
         answer = self._admit(ask, people)
-        if memory_key is not None and answer.outcome != "rejected":
+        if memory_key is not None and answer.outcome not in NOT_REMEMBERED:
             # The same key twice in one batch: the second is a replay of the first.
             self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
         return answer
@@ -284,6 +284,8 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
+            case admission.OverQuota():
+                return Answer("over_quota", detail=decision.detail)
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 

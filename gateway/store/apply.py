@@ -103,7 +103,7 @@ class Application:
         ):
             self._writes.message(self._messages[id_], due_before[id_])
         self._people.write(self._writes)
-        await self._writes.learn(self._redis)
+        await self._writes.learn_campaigns(self._redis)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:

@@ -40,6 +40,7 @@ was accepted, is written in its id.
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
+    {quota:<app>}              hash    2 d: what an app has spent        ingress
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ def alive(consumer: str) -> str:
 
 def limit(provider: str) -> str:
     return "{limit:" + provider + "}"
+
+
+def quota(app: str) -> str:
+    return "{quota:" + app + "}"
 
 
 def stats(process: str) -> str:

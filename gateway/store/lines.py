@@ -53,15 +53,29 @@ class Lines:
     def __init__(self) -> None:
         self.count = 1
         self._places: dict[str, _Place] = {}
+        self._wanted: set[str] = set()
 
-    def of(self, app: str) -> int:
-        """The line of an app that was learned."""
-        return self._places[app].line
+    def of(self, app: str, now_ms: int) -> int:
+        """The line of an app as far as it is known, else line 0, which is right for everybody."""
+        place = self._places.get(app)
+        if place is None or now_ms >= place.until_ms:
+            self._wanted.add(app)
+        return 0 if place is None else place.line
 
-    async def learn(self, redis: RedisClient, apps: Iterable[str], now_ms: int) -> None:
-        """To be called before `of`; without a round trip for apps that are known. What is known
-        stands where Redis cannot be asked, and line 0 is right for everybody."""
-        for app in apps:
+    def share_of(self, limit: int) -> int:
+        """How much of something one app may have: half, where more than one sends."""
+        return limit if self.count == 1 else -(-limit // 2)
+
+    def known(self, app: str) -> int | None:
+        """The line of an app, if it was learned."""
+        place = self._places.get(app)
+        return None if place is None else place.line
+
+    async def learn(self, redis: RedisClient, now_ms: int, apps: Iterable[str] = ()) -> None:
+        """Asks for the apps, and for those whose line was not known to `of`; without a round trip
+        where all are known. What is known stands where Redis cannot be asked."""
+        wanted, self._wanted = {*apps, *self._wanted}, set()
+        for app in wanted:
             place = self._places.get(app)
             if place is not None and now_ms < place.until_ms:
                 continue

@@ -49,6 +49,7 @@ class Store(StoreBase):
                 return await set_item_aside(self.redis, keys, item, error, now_ms)
 
             applied += await self.in_pieces(keys, members, try_of, give_up)
+        await self.lines.learn(self.redis, now_ms)
         for done in applied:
             self.counts.newer += done.newer
             if done.effects.ignored_price is not None:

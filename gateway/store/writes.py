@@ -148,11 +148,10 @@ class Writes:
         """The lane entry's outcome is recorded by this transaction: it leaves the lane."""
         self._acks[lane].append(entry)
 
-    async def learn(self, redis: RedisClient) -> None:
-        """To be called before `commands`: which campaigns of what is booked the totals keep apart,
-        and in which lines the apps stand."""
+    async def learn_campaigns(self, redis: RedisClient) -> None:
+        """To be called before `commands`: which campaigns of what is booked the totals keep
+        apart."""
         await self._campaigns.learn(redis, self._posts, self._day[:MONTH_CHARS])
-        await self._lines.learn(redis, {app for _, app in self._lanes}, self._now_ms)
 
     def commands(self) -> list[Command]:
         out: list[Command] = []
@@ -163,7 +162,7 @@ class Writes:
             out.append(("DEL", *self._deleted))
         out.extend(self._timer_commands())
         for (lane, app), ids in self._lanes.items():
-            key = self._keys.lane(*lane, self._lines.of(app))
+            key = self._keys.lane(*lane, self._lines.of(app, self._now_ms))
             out.extend([("XADD", key, "*", LANE_FIELD, id_) for id_ in ids])
         for key, entries in self._acks.items():
             out.append(("XACK", key, GROUP, *entries))

@@ -82,7 +82,7 @@ async def book(
     writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), now_ms)
     for post in posts:
         writes.post(post)
-    await writes.learn(redis)
+    await writes.learn_campaigns(redis)
     await redis.call([("MULTI",), *writes.commands(), ("EXEC",)])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,8 +38,8 @@ def test_the_line_that_was_unused_for_longest_is_another_apps_after_an_hour() ->
 
 
 async def learned(w: DispatchWorld, lines: Lines, app: str, at_ms: int = T0) -> int:
-    await lines.learn(w.redis, [app], at_ms)
-    return lines.of(app)
+    await lines.learn(w.redis, at_ms, [app])
+    return lines.of(app, at_ms)
 
 
 @under_trio
@@ -88,16 +90,28 @@ class Counting:
 @under_trio
 async def test_what_is_known_costs_no_call_and_stands_while_redis_is_away(url: str) -> None:
     async with world(url) as w:
-        lines, redis = Lines(), Counting(w)
+        lines = Lines()
+        redis: Any = Counting(w)
         await lines.announce(w.redis)
         for app in ("shop", "bank"):
-            await lines.learn(redis, [app], T0)  # type: ignore[arg-type]
+            await lines.learn(redis, T0, [app])
         made = redis.calls
         redis.away = True
-        await lines.learn(redis, ["shop", "bank"], T0 + CONFIRM_MS - 1)  # type: ignore[arg-type]
+        await lines.learn(redis, T0 + CONFIRM_MS - 1, ["shop", "bank"])
         assert redis.calls == made
-        await lines.learn(redis, ["bank", "new"], T0 + CONFIRM_MS)  # type: ignore[arg-type]
-        assert (lines.of("bank"), lines.of("new")) == (1, 0)
+        await lines.learn(redis, T0 + CONFIRM_MS, ["bank", "new"])
+        assert (lines.of("bank", T0), lines.of("new", T0)) == (1, 0)
+
+
+@under_trio
+async def test_what_was_enqueued_unknown_is_asked_for_afterwards(url: str) -> None:
+    async with world(url) as w:
+        lines = Lines()
+        await lines.announce(w.redis)
+        assert await learned(w, Lines(), "shop") == 0
+        assert lines.of("bank", T0) == 0
+        await lines.learn(w.redis, T0)
+        assert lines.of("bank", T0) == 1
 
 
 @under_trio

@@ -52,6 +52,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import DocumentedSettings, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
@@ -79,7 +80,10 @@ class Ingress:
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
         self.servers = ServerWatch(store, disk_free_of(settings))
-        self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
+        self.quotas = Quotas(settings, store.redis, self.metrics, now_ms)
+        self.queue = AdmissionQueue(
+            store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
+        )
         self.hub = EventHub(store.redis, store.shards)
         self.stream = StreamEndpoint(self.queue, limits)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
@@ -91,7 +95,7 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.redis, self.hub, limits)
+        self.events = EventsEndpoint(store.redis, self.hub, limits, store.lines, self.metrics)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -179,6 +183,7 @@ class Ingress:
         """A changed configuration, from the next request on."""
         self._store.policy = policy
         self.authority.take_over(settings)
+        self.quotas.take_over(settings)
         self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:
