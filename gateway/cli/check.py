@@ -27,12 +27,16 @@ from gateway.settings.price_file import PricesError
 from gateway.store import api_keys, installation, keys, leftovers, pauses, quarantine
 
 UNREAD_SHOWN = 100
+_NUMBERING = {
+    "shared": 'is "shared": a `user` id means the same person in every app.',
+    "app": 'is "app": a `user` id means a person in its own app alone.',
+}
 REPAIR = (
     "It alone is held up: repair or delete it, then delete its field of the quarantine "
     "(docs/operating.md)."
 )
 
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
 
 
 class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,6 +88,8 @@ def faults_of(settings: Settings) -> Iterator[Remark]:
         for name in sorted(settings.providers.keys() - priced):
             reason = f"has no line for the provider {name}: its messages would be refused."
             yield Remark("warning", str(settings.prices.file), "provider", reason)
+    if len(settings.apps) > 1:
+        yield Remark("note", path, "dedupe.users", _NUMBERING[settings.dedupe.users])
     yield from _redis_faults(settings, path)
 
 
@@ -160,6 +166,9 @@ def _directory_faults(data_dir: Path, path: str) -> Iterator[Remark]:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = f"is {data_dir}, and {existing} cannot be written: choose another directory."
         yield Remark("error", path, "redis.data_dir", reason)
+    if existing == data_dir and binary.is_open_to_others(data_dir):
+        reason = f"is {data_dir}, which is open to other users: the next start makes it 0700."
+        yield Remark("warning", path, "redis.data_dir", reason)
 
 
 def _print(where: str, faults: list[Remark]) -> None:

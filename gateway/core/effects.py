@@ -53,6 +53,15 @@ class IgnoredPrice(msgspec.Struct, frozen=True):
     list_price: int
 
 
+class Fallback(msgspec.Struct, frozen=True):
+    """A step follows one that ended without delivery: their channels, and how that one ended or,
+    where it was not sent, why."""
+
+    channel: str
+    to: str
+    reason: str
+
+
 class Effects(msgspec.Struct):
     """Beside the message record: `lane` is the (provider, category) to enqueue it on."""
 
@@ -63,6 +72,7 @@ class Effects(msgspec.Struct):
     submit: bool = False  # the claim holds: send the current step now
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     ignored_price: IgnoredPrice | None = None
+    fallback: Fallback | None = None
     posts: list[Post] = []
     status_changes: list[StatusChange] = []
 

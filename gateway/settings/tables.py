@@ -41,6 +41,7 @@ class Server(Table, frozen=True, kw_only=True):
     connections_max: Count = 10_000
     header_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 32_768
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * MIB)] = 16 * MIB
+    waiting_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * 1_024 * MIB)] = 256 * MIB
     line_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 65_536
     batch_items_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
     request_timeout_ms: Milliseconds = Duration.parse("30s")
@@ -68,6 +69,9 @@ class App(Table, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ("send", "read", "report")
     rate_per_s: Rate | None = None
     day_max: Count | None = None
+    countries: tuple[Text, ...] | None = None  # None: all
+    senders: tuple[Text, ...] | None = None  # None: any
+    allow: tuple[Literal["premium", "satellite"], ...] = ()
 
 
 class StepSettings(Table, frozen=True, kw_only=True):
@@ -103,6 +107,7 @@ class CapSettings(Table, frozen=True, kw_only=True):
 
 
 class Dedupe(Table, frozen=True, kw_only=True):
+    users: Literal["shared", "app"] = "shared"
     window_ms: Milliseconds = Duration.parse("30d")
 
 
@@ -130,6 +135,10 @@ class Lanes(Table, frozen=True, kw_only=True):
     stop_within_ms: Milliseconds = Duration.parse("20s")
 
 
+class Log(Table, frozen=True, kw_only=True):
+    messages: bool = False
+
+
 class Document(Table, frozen=True, kw_only=True):
     """What the file holds; every table that is left out has its defaults."""
 
@@ -145,6 +154,7 @@ class Document(Table, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
     lanes: Lanes = Lanes()
+    log: Log = Log()
 
 
 def unrouted(category: Category) -> CategorySettings:

@@ -18,7 +18,7 @@ SHARDS_OPEN = tuple(range(SHARDS))
 
 
 def entry(number: int, line: int = 0, shard: int = 0, message_id: str = "") -> Entry:
-    at = LaneEntry(f"lane {line} {shard}", b"%d-0" % number)
+    at = LaneEntry(f"lane {line} {shard}", b"%d-0" % number, shard)
     return Entry(message_id or f"m{number}", at, "marketing", shard, line)
 
 

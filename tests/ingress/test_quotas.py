@@ -26,7 +26,12 @@ def sale(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def value_of(world: World, name: str, **labels: str) -> float:
-    return world.app.metrics.registry.get_sample_value(name, labels) or 0.0
+    registries = world.app.metrics.registries
+    for registry in (registries.own, registries.shared):
+        value = registry.get_sample_value(name, labels)
+        if value is not None:
+            return value
+    return 0.0
 
 
 async def used(world: World) -> int:

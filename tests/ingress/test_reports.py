@@ -24,6 +24,8 @@ from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
 from gateway.store import totals
@@ -64,9 +66,14 @@ async def ask(
     async def receive() -> Any:
         raise AssertionError("a report has no body to read")
 
-    scope = {"method": "GET", "path": path, "headers": [], "query_string": query.encode()}
+    scope = {
+        "method": "GET",
+        "path": path,
+        "headers": [(b"x-request-id", b"one")],
+        "query_string": query.encode(),
+    }
     handler = endpoints.cost if path == API else endpoints.page
-    request = Request(scope, receive, send)
+    request = Request(scope, receive, send, RequestIds(), WaitingBytes(0))
     request.principal = principal
     await handler(request)
     start, body = sent
@@ -122,6 +129,18 @@ def test_csv_is_a_file_with_the_same_rows(loop: Loop, redis_url: str) -> None:
     assert (row["campaign"], row["accepted"], row["cost"]) == ("autumn", "3", "0.0500")
 
 
+@pytest.mark.parametrize("path", [API, PAGE])
+def test_csv_has_a_byte_order_mark_where_it_is_asked_for(
+    loop: Loop, redis_url: str, path: str
+) -> None:
+    async def main(redis: RedisClient) -> list[Answer]:
+        await fill(redis)
+        return [await ask(redis, path, f"{TODAY}&format=csv{more}") for more in ("", "&bom=1")]
+
+    plain, marked = on(loop, redis_url, main)
+    assert marked.body == "\ufeff" + plain.body
+
+
 def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     answer = asked(loop, redis_url, API, TODAY + "&channel=sms")
     assert json.loads(answer.body)["total"]["delivered"] == 1
@@ -132,6 +151,7 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     [
         ("format=xml", "format"),
         ("format=csv&format=json", "format"),
+        ("format=csv&bom=yes", "bom"),
         ("group_by=colour", "group_by"),
         ("from=2026-13-01", "from"),
         ("key=" + KEY, "key"),

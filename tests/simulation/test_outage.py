@@ -68,9 +68,9 @@ def test_while_a_provider_is_out_hardly_anything_is_burnt_and_all_goes_on_by_its
     arrived = {id_ for _, _, id_ in pace.arrived}
     assert len(arrived) >= 400 - burnt, "what was not tried is sent afterwards"
     counted = {"provider": "viber", "kind": "outage"}
-    found = pace.metrics.registry.get_sample_value("kaskad_dispatch_pauses_total", counted)
+    found = pace.metrics.registries.own.get_sample_value("kaskad_dispatch_pauses_total", counted)
     assert found == 1, "it opened once, whoever found it"
-    assert pace.metrics.registry.get_sample_value("kaskad_dispatch_paused", counted) == 0
+    assert pace.metrics.registries.shared.get_sample_value("kaskad_dispatch_paused", counted) == 0
 
 
 def test_half_of_the_answers_lost_opens_the_breaker() -> None:

@@ -354,6 +354,8 @@ async def opened_world(url: str, config: Settings, clock: Clock) -> AsyncIterato
             shards=config.redis.shards,
             retention=retention_of(config),
         )
-        async with open_ingress(config, store, now_ms=clock, process="ingress-test-1") as app:
+        async with open_ingress(
+            config, store, now_ms=clock, process="ingress-test-1", server="1-test"
+        ) as app:
             yield World(app, store, redis, clock)
             redis.away = False

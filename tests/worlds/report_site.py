@@ -142,7 +142,7 @@ class Site:
                 CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"FINANCE_KEY": KEY}
             )
             async with open_ingress(
-                settings, store, now_ms=lambda: NOW_MS, process="ingress-site-1"
+                settings, store, now_ms=lambda: NOW_MS, process="ingress-site-1", server="1-site"
             ) as app:
                 await self._serve_app(app)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement, timing
-from gateway.core.effects import Effects, status_change_of
+from gateway.core.effects import Effects, Fallback, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.message import (
     ARRIVED,
     OPEN,
     REACHED,
+    STEP_NAMES,
     WAITING,
     Attempt,
     Clock,
@@ -215,7 +216,7 @@ class Change:
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
-        capped = False
+        left, capped = message.step, False
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status == StepStatus.SKIPPED:
@@ -229,6 +230,8 @@ class Change:
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
+                why = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
+                self.effects.fallback = Fallback(left.channel, step.channel, why)
                 return
             capped = True
             self.skip(step, "frequency_cap", full.cap.name)

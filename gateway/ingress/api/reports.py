@@ -15,8 +15,9 @@ RedisUnavailable and LedgerFault go to the app.
 
 from __future__ import annotations
 
+import codecs
 import datetime
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from urllib.parse import parse_qsl
@@ -55,6 +56,7 @@ from gateway.store.totals import Aside, TotalRow, pages_of_totals
 PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
 FORMATS = ("json", "csv")
+BOMS = ("0", "1")
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _CSV = (b"content-type", CSV_TYPE.encode())
@@ -97,7 +99,8 @@ class ReportEndpoints:
         await self._page(request, [pair for pair in pairs if pair[1]])
 
     async def _data(self, request: Request, pairs: Pairs) -> None:
-        others, chosen = _format(pairs)
+        others, bom = _choice(pairs, "bom", BOMS)
+        others, chosen = _choice(others, "format", FORMATS)
         query = parse_query(others, self._today())
         pages = self._pages(query, _app_seen(request.principal, query))
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
@@ -107,7 +110,9 @@ class ReportEndpoints:
             return
         name = f'attachment; filename="{csv_name(report)}"'.encode()
         headers = (*PRIVATE, (b"content-disposition", name))
-        await request.respond(200, await self._aside(partial(to_csv, report)), headers, _CSV)
+        mark = codecs.BOM_UTF8 if bom == "1" else b""
+        body = await self._aside(partial(to_csv, report))
+        await request.respond(200, mark + body, headers, _CSV)
 
     async def _page(self, request: Request, pairs: Pairs) -> None:
         today = self._today()
@@ -187,13 +192,14 @@ def _pairs(request: Request) -> Pairs:
         ) from None
 
 
-def _format(pairs: Pairs) -> tuple[Pairs, str]:
-    """The other parameters, and the format asked for. Raises ReportFault."""
-    others = [pair for pair in pairs if pair[0] != "format"]
-    formats = [value for name, value in pairs if name == "format"] or [FORMATS[0]]
-    if len(formats) > 1 or formats[0] not in FORMATS:
-        raise ReportFault("format", f"The format is one of: {', '.join(FORMATS)}.")
-    return others, formats[0]
+def _choice(pairs: Pairs, wanted: str, values: Sequence[str]) -> tuple[Pairs, str]:
+    """The other parameters, and what is chosen of this one, else its first value. Raises
+    ReportFault."""
+    others = [pair for pair in pairs if pair[0] != wanted]
+    chosen = [value for name, value in pairs if name == wanted] or [values[0]]
+    if len(chosen) > 1 or chosen[0] not in values:
+        raise ReportFault(wanted, f"Give {wanted} once, as one of: {', '.join(values)}.")
+    return others, chosen[0]
 
 
 def _refusal(fault: ReportFault) -> Refusal:
@@ -252,5 +258,11 @@ COST_PARAMETERS = (
         {"type": "string", "examples": ["campaign,channel"]},
     ),
     Parameter("format", "query", "json or csv.", {"enum": list(FORMATS)}),
+    Parameter(
+        "bom",
+        "query",
+        "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
+        {"enum": list(BOMS)},
+    ),
     *(Parameter(name, "query", f"Only this {name}.") for name in FILTERS),
 )
