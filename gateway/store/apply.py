@@ -86,6 +86,7 @@ class Application:
     def __init__(
         self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
     ) -> None:
+        self._store = store
         self._keys = keys
         self._redis = store.redis
         self._shards = store.shards
@@ -195,7 +196,7 @@ class Application:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
         people = [person for persons in self._persons.values() for person in persons]
-        await look_after_waiting(self._redis, people, self._policy, self._now_ms)
+        await look_after_waiting(self._store, people, self._policy, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count

@@ -28,7 +28,7 @@ from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient
-from gateway.store.base import read_messages
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -131,7 +131,7 @@ class People:
 
 
 async def look_after_waiting(
-    redis: RedisClient, people: Collection[Person], policy: Policy, now_ms: int
+    store: StoreBase, people: Collection[Person], policy: Policy, now_ms: int
 ) -> None:
     """Slots older than a cap's window count there while their messages wait: asks those messages,
     where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
@@ -139,8 +139,8 @@ async def look_after_waiting(
     asked = set(overdue(people, policy, now_ms))
     if not asked:
         return
-    records = await read_messages(redis, asked)
-    sent = {id_ for id_, record in records.items() if not _waits(id_, record)}
+    records = await read_messages(store, asked)
+    sent = {id_ for id_, record in records.items() if not _waits(id_, record.value)}
     for person in people:
         note_sent(person, sent)
 

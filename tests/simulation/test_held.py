@@ -7,7 +7,9 @@ import trio
 
 from gateway.store import audit, pauses
 from gateway.store.pauses import ACCOUNT, OPERATOR
-from tests.simulation.test_dispatch_away import NO_CREDIT, STEPS, Away
+from tests.simulation.away import Away
+from tests.simulation.test_dispatch_away import NO_CREDIT, STEPS
+from tests.worlds.cascade_world import policy
 
 SEEN_WITHIN_S = 2.0
 
@@ -22,7 +24,7 @@ async def resume(away: Away) -> None:
 
 @pytest.mark.parametrize("dispatchers", [1, 3])
 def test_a_campaign_stops_within_2_seconds_and_goes_on_when_it_is_resumed(dispatchers: int) -> None:
-    away = Away(steps=STEPS, rate=10)
+    away = Away(policy(steps=STEPS), rate=10)
 
     async def work() -> None:
         await away.admit(100)
@@ -75,7 +77,7 @@ def test_codes_that_wait_when_the_provider_is_held_go_on_within_seconds() -> Non
 
 
 def test_a_hold_takes_the_place_of_another_pause_and_no_probe_ends_it() -> None:
-    away = Away(steps=STEPS)
+    away = Away(policy(steps=STEPS))
 
     async def work() -> None:
         away.gone["viber"] = NO_CREDIT
@@ -93,7 +95,7 @@ def test_a_hold_takes_the_place_of_another_pause_and_no_probe_ends_it() -> None:
 
 
 def test_an_operator_ends_a_pause_that_began_by_itself_before_its_probe_is_due() -> None:
-    away = Away(steps=STEPS)
+    away = Away(policy(steps=STEPS))
 
     async def work() -> None:
         away.gone["viber"] = NO_CREDIT

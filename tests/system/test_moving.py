@@ -82,8 +82,8 @@ def before_the_move(place: Place) -> tuple[list[str], str]:
     stop(up)
     with EmbeddedRedis(place.folder / ".kaskad/redis", "everysec"):
         serve = place.start("serve")
-        until(lambda: ids.append(accept(place, 6)) or True, "it serves")
-        ids += [accept(place, n) for n in range(7, 12)]
+        until(lambda: place.call("/readyz"), "it serves")
+        ids += [accept(place, n) for n in range(6, 12)]
         stop(serve)
     return ids, event
 
