@@ -48,10 +48,13 @@ class Quota:
         self.rate_per_s = rate_per_s
         self.day_max = day_max
 
+    def asking(self, count: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The keys and arguments of `spend`, for a call of one's own; with 0 it only looks."""
+        return self._keys, (count, self.rate_per_s * 1_000_000, AHEAD_US, self.day_max)
+
     async def spend(self, count: int) -> Spent:
         """Asks for `count` (>= 1) messages."""
-        args = (count, self.rate_per_s * 1_000_000, AHEAD_US, self.day_max)
-        return Spent(*await self._run("spend", self._keys, args))
+        return Spent(*await self._run("spend", *self.asking(count)))
 
     async def give_back(self, spent: Spent, unused: int) -> None:
         """So many of what was granted came to nothing; what they took of the rate stays spent."""

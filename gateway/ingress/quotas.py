@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import structlog
 from msgspec.structs import replace
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.problems import Problem, Refusal, problem
-from gateway.ingress.metrics import Metrics
+from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.script import Script
@@ -39,7 +39,11 @@ class Quotas:
     """The apps that have quotas. `now_ms` is the edge's clock."""
 
     def __init__(
-        self, settings: Settings, redis: RedisClient, metrics: Metrics, now_ms: Callable[[], int]
+        self,
+        settings: Settings,
+        redis: RedisClient,
+        metrics: QuotaMetrics,
+        now_ms: Callable[[], int],
     ) -> None:
         self._redis = redis
         self._metrics = metrics
@@ -68,7 +72,16 @@ class Quotas:
             for app in settings.apps
             if app.rate_per_s is not None or app.day_max is not None
         }
-        self._metrics.show_quotas({name: each.limits for name, each in self._apps.items()})
+        self._metrics.show({name: each.limits for name, each in self._apps.items()})
+
+    async def measure(self) -> None:
+        """Shows how much of their day the apps have used. Raises RedisUnavailable."""
+        names = [name for name, each in self._apps.items() if each.limits[1]]
+        if names:
+            runs = [self._apps[name].looking for name in names]
+            replies = await self._scripts["spend"].call_many(self._redis, runs)
+            for name, reply in zip(names, cast("list[list[int]]", replies), strict=True):
+                self._metrics.day_used.labels(name).set(Spent(*reply).used)
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
         return await self._scripts[name].call(self._redis, keys, args)
@@ -77,7 +90,9 @@ class Quotas:
 class AppQuota:
     """One app's quotas, as one worker asks for them."""
 
-    def __init__(self, limit: Quota, app: str, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, limit: Quota, app: str, metrics: QuotaMetrics, now_ms: Callable[[], int]
+    ) -> None:
         self._quota = limit
         self._app = app
         self._metrics = metrics
@@ -89,6 +104,11 @@ class AppQuota:
         return self._quota.rate_per_s, self._quota.day_max
 
     @property
+    def looking(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """What `spend` is asked to see how much is used."""
+        return self._quota.asking(0)
+
+    @property
     def stream_piece(self) -> int:
         """How many lines of a stream are asked for together: a tenth of a second's."""
         rate = self._quota.rate_per_s
@@ -97,14 +117,15 @@ class AppQuota:
     async def spend(self, count: int) -> Spent:
         """Raises RedisUnavailable."""
         spent = await self._quota.spend(count)
-        self._metrics.count_quota(self._app, 0 if spent.wait_us else count, spent.used)
+        if not spent.wait_us:
+            self._metrics.messages.labels(self._app).inc(count)
         return spent
 
     async def require(self, count: int) -> Spent:
         """Raises Refusal (429) while the rate is spent, and RedisUnavailable."""
         spent = await self.spend(count)
         if spent.wait_us:
-            self._metrics.quota_refused.labels(self._app, "rate").inc(count)
+            self._metrics.refused.labels(self._app, "rate").inc(count)
             seconds = -(-spent.wait_us // 1_000_000)
             raise Refusal(self._over_rate(count, spent.wait_us / 1e6), retry_after_s=seconds)
         return spent
@@ -178,7 +199,7 @@ class AppQuota:
         return replace(request, over_quota=said)
 
     def count_over_day(self, count: int) -> None:
-        self._metrics.quota_refused.labels(self._app, "day_max").inc(count)
+        self._metrics.refused.labels(self._app, "day_max").inc(count)
 
     def _refusal_of_day(self, answer: ItemAnswer) -> Refusal:
         detail = answer.detail if isinstance(answer, Answer) else ""

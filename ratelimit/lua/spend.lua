@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  {quota:<app>}   hash; "free_us": the first moment (Redis time, microseconds) not spent yet;
 --                          "day": days since 1970 (UTC); "used": spent on that day
--- ARGV[1]  messages asked for, >= 1
+-- ARGV[1]  messages asked for; 0: it only looks
 -- ARGV[2]  speed: messages a million seconds; 0: no rate
 -- ARGV[3]  ahead: how far the rate may have been spent already, microseconds
 -- ARGV[4]  messages a day; 0: any number

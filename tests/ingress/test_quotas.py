@@ -50,6 +50,7 @@ async def test_a_day_takes_what_is_accepted_and_no_more(world: World) -> None:
     assert 0 < int(refused.headers["retry-after"]) <= DAY_S
     assert (await world.call("POST", "/v1/messages", sale(4), key="bank-key")).status == 202
     assert await used(world) == 3
+    await world.app.publish()
     assert value_of(world, "kaskad_app_day_used", app="shop") == 3
     assert value_of(world, "kaskad_app_quota", app="shop", quota="day_max") == 3
     assert value_of(world, "kaskad_app_quota_refused_total", app="shop", quota="day_max") == 1

@@ -25,7 +25,7 @@ from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.ingress.metrics import Metrics
+from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
@@ -65,7 +65,7 @@ class EventsEndpoint:
     """Answers every client of this worker."""
 
     def __init__(
-        self, redis: RedisClient, hub: EventHub, limits: Server, lines: Lines, metrics: Metrics
+        self, redis: RedisClient, hub: EventHub, limits: Server, lines: Lines, metrics: QuotaMetrics
     ) -> None:
         self.clients = 0
         self._of_app: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class EventsEndpoint:
         app = request.principal.app
         share = self._lines.share_of(self._clients_max)
         if self._of_app[app] >= share:
-            self._metrics.quota_refused.labels(app, "event_streams").inc()
+            self._metrics.refused.labels(app, "event_streams").inc()
             raise refuse(
                 "unavailable",
                 f"Of the {self._clients_max} event streams here an app may have {share}, and yours "

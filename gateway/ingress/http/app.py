@@ -91,7 +91,7 @@ class Ingress:
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
-        self.quotas = Quotas(settings, store.redis, self.metrics, now_ms)
+        self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
         self.queue = AdmissionQueue(
             store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
         )
@@ -106,7 +106,9 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.redis, self.hub, limits, store.lines, self.metrics)
+        self.events = EventsEndpoint(
+            store.redis, self.hub, limits, store.lines, self.metrics.quotas
+        )
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -195,6 +197,7 @@ class Ingress:
     async def publish(self) -> None:
         """This worker's metrics, which providers it has, and which keys were used. Raises
         RedisUnavailable."""
+        await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
