@@ -54,6 +54,7 @@ class Lines:
         self.count = 1
         self._places: dict[str, _Place] = {}
         self._wanted: set[str] = set()
+        self._quiet_until_ms = 0  # nothing is asked before
 
     def of(self, app: str, now_ms: int) -> int:
         """The line of an app as far as it is known, else line 0, which is right for everybody."""
@@ -75,15 +76,19 @@ class Lines:
         """Asks for the apps, and for those whose line was not known to `of`; without a round trip
         where all are known. What is known stands where Redis cannot be asked."""
         wanted, self._wanted = {*apps, *self._wanted}, set()
-        for app in wanted:
+        for app in sorted(wanted):
             place = self._places.get(app)
-            if place is not None and now_ms < place.until_ms:
+            if now_ms < self._quiet_until_ms or (place is not None and now_ms < place.until_ms):
                 continue
             try:
-                self._places[app] = await _find_place(redis, app, now_ms)
+                line = await _find_line(redis, app, now_ms)
             except RedisUnavailable:
-                line = 0 if place is None else place.line
-                self._places[app] = _Place(line, now_ms + CONFIRM_MS)
+                self._quiet_until_ms = now_ms + CONFIRM_MS
+            else:
+                if line is None:
+                    self._quiet_until_ms = now_ms + UNREAD_MS
+                else:
+                    self._places[app] = _Place(line, now_ms + CONFIRM_MS)
 
     async def in_use(self, redis: RedisClient) -> int:
         """How many lines somebody stands in or did. Raises RedisUnavailable."""
@@ -109,12 +114,13 @@ def choose(app: str, uses: Mapping[int, Use], now_ms: int) -> int:
     return zlib.crc32(app.encode()) % LINES_MAX
 
 
-async def _find_place(redis: RedisClient, app: str, now_ms: int) -> _Place:
+async def _find_line(redis: RedisClient, app: str, now_ms: int) -> int | None:
+    """The line of an app, taken where it had none; None while nobody reads lines."""
     note = f"{now_ms} {app}"
     for _ in range(LINES_MAX):
         found = await _read(redis)
         if READ_FIELD not in found:
-            return _Place(0, now_ms + UNREAD_MS)
+            return None
         uses = _uses(found)
         line = choose(app, uses, now_ms)
         use = uses.get(line)
@@ -124,8 +130,8 @@ async def _find_place(redis: RedisClient, app: str, now_ms: int) -> _Place:
                 continue
         elif use.app == app or now_ms - use.at_ms >= UNUSED_MS:
             await redis.call([("HSET", LINES, line, note)])
-        return _Place(line, now_ms + CONFIRM_MS)
-    return _Place(0, now_ms + UNREAD_MS)
+        return line
+    return None
 
 
 async def _read(redis: RedisClient) -> dict[bytes, bytes]:

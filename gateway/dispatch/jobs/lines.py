@@ -30,12 +30,11 @@ async def look(deps: DispatchDeps, workers: Sequence[ProviderWorker]) -> None:
     """One look. Raises RedisUnavailable."""
     policy, lines = deps.store.policy, deps.store.lines
     count = await lines.announce(deps.redis)
-    if count <= lines.count:
-        return
-    names = [name for worker in workers for name in policy.names_of(worker.name)]
-    every = [(name, category) for name in names for category in CATEGORIES]
-    for shard in range(deps.store.shards):
-        await lanes.ensure_groups(deps.redis, shard, every, range(lines.count, count))
-    lines.count = count
+    if count > lines.count:
+        names = [name for worker in workers for name in policy.names_of(worker.name)]
+        every = [(name, category) for name in names for category in CATEGORIES]
+        for shard in range(deps.store.shards):
+            await lanes.ensure_groups(deps.redis, shard, every, range(lines.count, count))
+        lines.count = count
     for worker in workers:
         worker.reader.read_lines()

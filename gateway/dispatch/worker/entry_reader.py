@@ -78,6 +78,8 @@ class EntryReader:
     def read_lines(self) -> None:
         """Reads all lines of the lanes that there are by now."""
         new = range(self._lines, self._deps.store.lines.count)
+        if not new:
+            return
         for shard, lanes_of in enumerate(self._lanes):
             lanes_of |= {
                 keys_of(shard).lane(name, category, line): _Place(shard, category, line)
@@ -156,16 +158,23 @@ class EntryReader:
 
     async def leave(self, *, unanswered: bool) -> None:
         """The dispatcher has stopped: all that is still pending under our name goes back to its
-        lanes, but for what is being sent where requests are `unanswered`. Raises
-        RedisUnavailable."""
-        store = self._deps.store
-        for shard, names in enumerate(self._lanes):
-            held = await lanes.held(store.redis, self._deps.consumer, list(names))
-            if unanswered and held:
-                ids = [waiting.message_id for waiting in held]
-                messages = await reads.messages(store, shard, ids)
-                held = [w for w in held if not _is_being_sent(messages.get(w.message_id))]
-            await lanes.give_back(store.redis, held)
+        lanes, but for what is being sent where requests are `unanswered`. In a shard that does not
+        answer it is left to others."""
+        for shard in range(self._deps.store.shards):
+            try:
+                await self._leave_shard(shard, unanswered=unanswered)
+            except RETRYABLE as error:
+                self._shards.suspect([shard], error)
+            except CommandRefused as error:
+                self._suspect_if_missing([shard], error)
+
+    async def _leave_shard(self, shard: int, *, unanswered: bool) -> None:
+        store, names = self._deps.store, list(self._lanes[shard])
+        held = await lanes.held(store.redis, self._deps.consumer, names)
+        if unanswered:
+            messages = await reads.messages(store, shard, [w.message_id for w in held])
+            held = [w for w in held if not _is_being_sent(messages.get(w.message_id))]
+        await lanes.give_back(store.redis, held)
 
     async def wait_for_work(self) -> None:
         """Waits until reading is worthwhile; then what was read last is no longer fresh."""
