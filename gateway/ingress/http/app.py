@@ -49,9 +49,10 @@ from gateway.ingress.http.auth import (
     Authority,
     LoginNeeded,
 )
+from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
-from gateway.ingress.http.route import DocumentedSettings, Router
+from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -96,7 +97,8 @@ class Ingress:
             store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
         )
         self.hub = EventHub(store.redis, store.shards)
-        self.stream = StreamEndpoint(self.queue, limits)
+        self.keys = KeyWatch(self.authority)
+        self.stream = StreamEndpoint(self.queue, limits, self.keys)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
             store,
@@ -107,7 +109,7 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(
-            store.redis, self.hub, limits, store.lines, self.metrics.quotas
+            store.redis, self.hub, limits, self.keys, store.lines, self.metrics.quotas
         )
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
@@ -148,6 +150,8 @@ class Ingress:
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
                 request.principal = await require(request.header(b"authorization"), route.scope)
+            if request.query:
+                refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
         except ClientGone:
             return
@@ -238,6 +242,7 @@ async def open_ingress(
             ("backlog", app.backlog.keep_sampling()),
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
+            ("keys", app.keys.keep_looking()),
             ("metrics", app.keep_publishing()),
         )
     ]
