@@ -47,7 +47,7 @@ from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
-NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed")
+NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -94,7 +94,9 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -250,7 +252,7 @@ class Admission:
                 return Undecided()
             people = [person, *self._others.get(ask.home, ())]
         answer = self._admit(ask, people)
-        if memory_key is not None and answer.outcome != "rejected":
+        if memory_key is not None and answer.outcome not in NOT_REMEMBERED:
             # The same key twice in one batch: the second is a replay of the first.
             self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
         return answer
@@ -282,7 +284,7 @@ class Admission:
                 if ask.home and self._is_more(ask):
                     message.person = ask.home
                 self._writes.message(message, 0)
-                self._writes.enqueue(message.id, decision.lane)
+                self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
@@ -294,6 +296,8 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
+            case admission.OverQuota():
+                return Answer("over_quota", detail=decision.detail)
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
