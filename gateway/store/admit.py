@@ -120,12 +120,12 @@ class Admission:
     async def _load(self, session: Session) -> None:
         for ask in self._asks:
             if ask.home:
-                self._people.ask(ask.home, [ask.request.campaign])
-        people, claims = self._people.wanted()
+                self._people.ask(ask.home)
+        people = self._people.wanted()
         keyed = list(dict.fromkeys(k for a in self._asks if (k := self._memory_key(a))))
         opened = [a.request.id for a in self._asks if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
-        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched, *claims)]
+        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
         named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
         here = [address for address in named if self._is_here(address)]
         if here:
@@ -133,7 +133,6 @@ class Admission:
         replies = await session.call(commands)
         values = values_in(replies[1])
         self._people.read(people, values[: len(people)])
-        self._people.read(claims, values[len(watched) :])
         for key, value in zip(keyed, values[len(people) :], strict=False):
             if value is None:
                 continue
@@ -143,13 +142,16 @@ class Admission:
                 self._newer.add(key)
             except UnreadableRecordError as error:
                 raise error.at(key) from None
-        made = values[len(people) + len(keyed) : len(watched)]
+        made = values[len(people) + len(keyed) :]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
             if scope is not None:
                 self._opt_outs[address] = opt_out_of(scope)
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
+        for ask in self._asks:
+            self._people.ask_claim(ask.home, ask.request.campaign)
+        await self._people.read_claims(session)
 
     def _is_read(self, ask: Ask) -> bool:
         """Whether its person is recognised, and the record is for this process to read."""
