@@ -122,8 +122,9 @@ class Admission:
             if ask.home:
                 self._people.ask(ask.home)
         people = self._people.wanted()
-        keyed = list(dict.fromkeys(k for a in self._asks if (k := self._memory_key(a))))
-        opened = [a.request.id for a in self._asks if a.opened]
+        by_key = [a for a in self._asks if a.request.idempotency_key is not None]
+        keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
+        opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
         commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
         named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
@@ -215,53 +216,61 @@ class Admission:
         return self._keys.idempotency(request.app, request.idempotency_key)
 
     def _decide(self, ask: Ask) -> Answer | Undecided:
-        request, memory_key = ask.request, self._memory_key(ask)
         unread = self._people.unread.get(ask.home)
         if isinstance(unread, UnreadableRecordError):
             raise unread
-        if memory_key in self._newer or unread is not None:
+        if unread is not None:
             return Answer("unavailable")
-        if memory_key is not None and (first := self._remembered.get(memory_key)) is not None:
+        if ask.request.idempotency_key is not None:
+            return self._decide_keyed(ask)
+        return self._decide_person(ask)
+
+    def _decide_keyed(self, ask: Ask) -> Answer | Undecided:
+        request, memory_key = ask.request, self._memory_key(ask)
+        if memory_key is None:
+            if not ask.opened:
+                return Undecided(keyed=True)
+            if request.id in self._made:
+                return Answer("accepted", id=request.id, status="queued")
+            return self._decide_person(ask)
+        if memory_key in self._newer:
+            return Answer("unavailable")
+        if (first := self._remembered.get(memory_key)) is not None:
             if first.open:
                 return Undecided(keyed=True)
             if first.body_hash != request.body_hash:
                 return Answer("conflict")
             return replace(first.answer, replayed=True)
-        if memory_key is None and request.idempotency_key is not None and not ask.opened:
-            return Undecided(keyed=True)
-        if ask.opened and request.id in self._made:
-            return Answer("accepted", id=request.id, status="queued")
-        people: list[Person] = []
-        if ask.home:
-            person = self._people[ask.home]
-            if person.home:
-                return Undecided(person.home)
-            if not self._is_known(ask, person):
-                return Undecided()
-            people = [person, *self._others.get(ask.home, ())]
-        answer = self._admit(ask, people)
-        if memory_key is not None and answer.outcome != "rejected":
+        answer = self._decide_person(ask)
+        if isinstance(answer, Answer) and answer.outcome != "rejected":
             # The same key twice in one batch: the second is a replay of the first.
             self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
         return answer
 
+    def _decide_person(self, ask: Ask) -> Answer | Undecided:
+        if not ask.home:
+            return self._admit(ask, [])
+        person = self._people[ask.home]
+        if person.home:
+            return Undecided(person.home)
+        if not self._is_known(ask, person):
+            return Undecided()
+        return self._admit(ask, [person, *self._others.get(ask.home, ())])
+
     def _is_known(self, ask: Ask, person: Person) -> bool:
         """Whether whoever the request names is of this person, and stays so for as long as its
         message may hold something."""
+        aliases = person.aliases
+        if not aliases and len(ask.identities) == 1 and ask.identities[0] == ask.home:
+            return True
         if ask.apart or not persons.may_hold(ask.request, self._policy):
             return True
         for identity in ask.identities:
-            if identity != ask.home and identity not in person.aliases:
+            if identity != ask.home and identity not in aliases:
                 return False
-        if not person.aliases:
+        if not aliases:
             return True
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
-
-    def _is_more(self, ask: Ask) -> bool:
-        """Whether its person is known by more than the request names, or not under its first
-        identity."""
-        aliases = self._people[ask.home].aliases
-        return ask.home != ask.identities[0] or not set(ask.identities).issuperset(aliases)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
@@ -269,7 +278,7 @@ class Admission:
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if ask.home and self._is_more(ask):
+                if people and _is_more(ask, people[0]):
                     message.person = ask.home
                 self._writes.message(message, 0)
                 self._writes.enqueue(message.id, decision.lane)
@@ -327,6 +336,14 @@ class Admission:
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
+
+
+def _is_more(ask: Ask, person: Person) -> bool:
+    """Whether its person is known by more than the request names, or not under its first
+    identity."""
+    if ask.home != ask.identities[0]:
+        return True
+    return bool(person.aliases) and not set(ask.identities).issuperset(person.aliases)
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
