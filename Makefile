@@ -20,22 +20,25 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-em
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-redis test-browser check format bench bench-quick chaos chaos-quick lock chromium redis-server simulate-seeds
+.PHONY: help demo test test-redis test-browser test-monitoring check format bench bench-quick chaos chaos-quick lock chromium redis-server prometheus simulate-seeds
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/ready-run ## Show the whole system at work on this machine: a campaign, its receipts, its bill.
 	@$(BIN)/kaskad demo $(ARGS)
 
-test: $(VENV)/ready-dev ## Run every test that needs no browser, on the Redis that comes with a wheel.
-	@$(PYTEST) -m "not browser" --redis-server=$(WHEEL_REDIS) $(ARGS)
+test: $(VENV)/ready-dev ## Run every test that needs no browser and no Prometheus, on the Redis that comes with a wheel.
+	@$(PYTEST) -m "not browser and not prometheus" --redis-server=$(WHEEL_REDIS) $(ARGS)
 
 test-redis: $(VENV)/ready-dev redis-server ## Run what starts a Redis on the one of the system, installed if it is missing.
 	@$(PYTEST) -m "redis and not browser" --redis-server=$$(command -v redis-server) $(ARGS)
 
 test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chromium, which is installed if it is missing.
 	@if [ -d tests/browser ]; then $(BIN)/python -m pytest -m browser $(ARGS); else echo "There are no browser tests yet."; fi
+
+test-monitoring: $(VENV)/ready-dev prometheus ## Ask a real Prometheus about alerts and dashboard; it is installed if it is missing.
+	@$(BIN)/python -m pytest -m prometheus tests/monitoring $(ARGS)
 
 check: $(VENV)/ready-dev ## Check format, lint, types and who may import whom.
 	@echo "Format" && $(BIN)/ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
@@ -93,7 +96,7 @@ $(VENV)/ready-dev: $(VENV)/created requirements/dev.txt requirements/run.txt req
 	@touch $(VENV)/ready-run $@
 
 # The package of that name brings the command of that name.
-chromium redis-server:
+chromium redis-server prometheus:
 	@if ! command -v $@ >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 			echo "These tests need $@ on PATH. On Debian: sudo apt-get install $@" >&2; exit 1; \

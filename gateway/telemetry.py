@@ -1,8 +1,11 @@
-"""How processes tell what they do: log lines, and metrics any ingress worker can show for all.
+"""How processes tell what they do: log lines, and metrics that ingress shows for all.
 
-Each process keeps a registry of its own and publishes a snapshot of it every PUBLISH_EVERY_S
-(`store.snapshots`); `/metrics` renders the union of all, with a `process` label. While Redis cannot
-be reached the others' metrics are missing, and nothing else.
+Each process keeps registries of its own and publishes a snapshot of them every PUBLISH_EVERY_S
+(`store.snapshots`). A *server* is the workers of one `kaskad serve`, which share an address and so
+are one target to scrape: whichever worker is asked, `/metrics` shows all of that server, by
+`process`. What no server owns, the dispatchers and the figures that the whole installation shares,
+only one server shows: the first that runs. So each series stands at one target, and sums over
+targets are right. While Redis cannot be reached a worker shows its own figures and nothing else.
 """
 
 from __future__ import annotations
@@ -13,22 +16,27 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from itertools import islice
+from typing import Literal, NamedTuple
 
 import msgspec
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.version import VERSION
 
 Role = Literal["ingress", "dispatch", "cli", "simulator"]
 
 PREFIX = "kaskad"
 PUBLISH_EVERY_S = 1.0
+NAMED_MAX = 20  # messages in a log line
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-_SCHEMA = 1
+_SCHEMA = 2
 _LOG_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -107,6 +115,11 @@ def _plain(value: object) -> object:
     return msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
 
 
+def few(messages: Iterable[str]) -> list[str]:
+    """The messages that a line about several names: the first NAMED_MAX."""
+    return list(islice(messages, NAMED_MAX))
+
+
 def process_name(role: Role) -> str:
     """`<role>-<host>-<pid>`: unique in an installation; `role_of` reads the role from it."""
     return f"{role}-{socket.gethostname()}-{os.getpid()}"
@@ -135,63 +148,148 @@ class _Family(msgspec.Struct, array_like=True, frozen=True):
 class _Snapshot(msgspec.Struct, array_like=True, frozen=True):
     schema: int
     process: str
-    families: list[_Family]
+    server: str
+    own: list[_Family]
+    shared: list[_Family]
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
-def new_registry() -> CollectorRegistry:
-    """A registry with the process's own CPU seconds, memory and open files."""
-    registry = CollectorRegistry(auto_describe=True)
-    ProcessCollector(namespace=PREFIX, registry=registry)
-    return registry
+class Registries(NamedTuple):
+    """One process's metrics. `shared` holds gauges of the whole installation, such as what Redis
+    holds: whoever shows one shows the same."""
+
+    own: CollectorRegistry
+    shared: CollectorRegistry
 
 
-def snapshot(registry: CollectorRegistry, process: str) -> bytes:
-    """All metrics of a registry at this moment."""
-    return _encode(_Snapshot(_SCHEMA, process, list(_families(registry))))
+def new_registries() -> Registries:
+    """Empty ones, but for the process's own CPU seconds, memory and open files."""
+    own = CollectorRegistry(auto_describe=True)
+    ProcessCollector(namespace=PREFIX, registry=own)
+    build = Gauge(f"{PREFIX}_build_info", "1; which Kaskad this is.", ["version"], registry=own)
+    build.labels(VERSION).set(1)
+    return Registries(own, CollectorRegistry(auto_describe=True))
 
 
-def render(snapshots: Iterable[bytes], registry: CollectorRegistry, process: str) -> bytes:
-    """Prometheus text: the own registry as it is now and the others' snapshots, by `process`.
+def server_name(since_ms: int) -> str:
+    """Names the server whose workers this process is or will start; of several, the first to run
+    has the least name."""
+    return f"{since_ms:014}-{socket.gethostname()}-{os.getpid()}"
+
+
+def snapshot(registries: Registries, process: str, server: str = "") -> bytes:
+    """All metrics of a process at this moment. `server` is empty for one that nobody scrapes."""
+    return _encode(_taken(registries, process, server))
+
+
+def render(
+    snapshots: Iterable[bytes] | None, registries: Registries, process: str, server: str
+) -> bytes:
+    """Prometheus text of the process's server, and of all that no server owns where that is the
+    first. `snapshots` are every process's; None: they cannot be had.
 
     A snapshot that another version wrote and this one cannot read is left out, and so is a family
     whose name or kind this one does not know.
     """
-    found = {process: _Snapshot(_SCHEMA, process, list(_families(registry)))}
+    here = _taken(registries, process, server)
+    found = {process: here}
+    for read in _readable(snapshots or ()):
+        found.setdefault(read.process, read)
+    first = min(snap.server for snap in found.values() if snap.server)
+    leads = snapshots is not None and first == server
+    union = _Union()
+    for snap in found.values():
+        if snap.server == server or (leads and not snap.server):
+            union.add(snap.own, snap.process)
+        if leads and (snap is here or not snap.server):
+            union.share(snap.shared)
+    return generate_latest(union)
+
+
+def versions(found: Iterable[Figure]) -> dict[str, str]:
+    """Which Kaskad each process is."""
+    name = f"{PREFIX}_build_info"
+    return {figure.process: figure.labels["version"] for figure in found if figure.name == name}
+
+
+class Figure(NamedTuple):
+    """One figure of one process, as its snapshot has it."""
+
+    process: str
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+def figures(snapshots: Iterable[bytes]) -> Iterator[Figure]:
+    """All that the processes say of themselves, also what they share."""
+    for snap in _readable(snapshots):
+        for family in (*snap.own, *snap.shared):
+            for sample in family.samples:
+                yield Figure(snap.process, sample.name, sample.labels, sample.value)
+
+
+def _readable(snapshots: Iterable[bytes]) -> Iterator[_Snapshot]:
+    """Those that this version can read."""
     for data in snapshots:
         try:
             read = _decode(data)
         except msgspec.DecodeError:
             continue
         if read.schema == _SCHEMA:
-            found.setdefault(read.process, read)
-    union: dict[str, Metric] = {}
-    for snap in found.values():
-        for family in snap.families:
-            metric = union.get(family.name)
-            if metric is None:
-                try:
-                    metric = union[family.name] = Metric(family.name, family.help, family.kind)
-                except ValueError:
-                    continue
-            for sample in family.samples:
-                labels = {**sample.labels, "process": snap.process}
-                metric.add_sample(sample.name, labels, sample.value)
-    return generate_latest(_Union(union.values()))
+            yield read
+
+
+def _taken(registries: Registries, process: str, server: str) -> _Snapshot:
+    own, shared = registries
+    return _Snapshot(_SCHEMA, process, server, list(_families(own)), list(_families(shared)))
 
 
 class _Union(CollectorRegistry):
-    """What `generate_latest` reads: families that are put together already."""
+    """What `generate_latest` reads: families of several processes, put together."""
 
-    def __init__(self, families: Iterable[Metric]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._all = list(families)
+        self._metrics: dict[str, Metric] = {}
+
+    def add(self, families: Iterable[_Family], process: str) -> None:
+        """A process's own, told apart by its name."""
+        for family in families:
+            if (metric := self._metric(family)) is not None:
+                for sample in family.samples:
+                    metric.add_sample(
+                        sample.name, {**sample.labels, "process": process}, sample.value
+                    )
+
+    def share(self, families: Iterable[_Family]) -> None:
+        """Figures that several processes show: each stands once, the highest."""
+        for family in families:
+            if (metric := self._metric(family)) is None:
+                continue
+            highest = {_series(sample): sample for sample in metric.samples}
+            for each in family.samples:
+                held = highest.get(_series(each))
+                if held is None or each.value > held.value:
+                    highest[_series(each)] = Sample(each.name, each.labels, each.value)
+            metric.samples = list(highest.values())
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._all
+        yield from self._metrics.values()
+
+    def _metric(self, family: _Family) -> Metric | None:
+        if family.name not in self._metrics:
+            try:
+                self._metrics[family.name] = Metric(family.name, family.help, family.kind)
+            except ValueError:
+                return None
+        return self._metrics[family.name]
+
+
+def _series(sample: Sample | _Sample) -> tuple[str, frozenset[tuple[str, str]]]:
+    return sample.name, frozenset(sample.labels.items())
 
 
 def _families(registry: CollectorRegistry) -> Iterator[_Family]:

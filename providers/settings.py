@@ -7,6 +7,7 @@ once.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
 
     def faults(self) -> Iterator[Fault]:
         """What cannot work although each key by itself is well-formed."""
+        return iter(())
+
+    def warnings(self) -> Iterator[Fault]:
+        """What works, but perhaps not as it was meant."""
         return iter(())
 
     def variables(self) -> Iterator[tuple[str, str]]:
@@ -74,3 +79,13 @@ def address_faults(key: str, url: str) -> Iterator[Fault]:
         usable = usable and not (parts.query or parts.fragment or parts.username)
     if not usable:
         yield key, f'is {url!r}: write an address such as "https://gateway.example.com".'
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is this machine or its own network: a loopback or private IP, or a name
+    without a dot."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith(".localhost")

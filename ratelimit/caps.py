@@ -1,9 +1,10 @@
 """Frequency caps: how often a person may be reached, as pure functions over the slots they hold.
 
 A slot is one message's reservation in a rolling window: taken at acceptance for the first channel,
-moved when the cascade moves, given back when nothing was delivered. A cap is full while as many
-matching slots as its limit lie inside its window. Nothing here reads a clock or knows where slots
-are kept.
+moved when the cascade moves, given back when nothing was delivered. It counts from its moment for
+the length of a window, and one that waits counts in any: the person is yet to be reached. A cap is
+full while as many slots as its limit count. Nothing here reads a clock or knows where slots are
+kept.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ class Cap(msgspec.Struct, frozen=True):
         )
 
 
-class Slot(msgspec.Struct, frozen=True):
+class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message's reservation: `at_ms` is when the person was (or is to be) reached on
-    `channel`. Kept with a person, so its fields are short."""
+    `channel`. `waits`: as far as is known here the message is not sent yet. Kept with a person, so
+    its fields are short."""
 
     message: str = msgspec.field(name="m")
     at_ms: int = msgspec.field(name="t")
     category: str = msgspec.field(name="c")
     channel: str = msgspec.field(name="h")
+    waits: bool = msgspec.field(name="w", default=False)
 
 
 class Full(msgspec.Struct, frozen=True):
@@ -60,8 +63,9 @@ def check(
 ) -> Full | None:
     """Returns the strictest full cap for one more message, or None when it fits.
 
-    The strictest is the one whose next free moment is furthest away. `but` names a message whose
-    own slot does not count: the one that is being moved to another channel.
+    The strictest is the one whose next free moment is furthest away; where that hangs on a slot
+    that waits, it is the earliest that it can be. `but` names a message whose own slot does not
+    count: the one that is being moved to another channel.
     """
     worst: Full | None = None
     for cap in caps:
@@ -69,9 +73,9 @@ def check(
             continue
         since = now_ms - cap.window_ms
         inside = sorted(
-            slot.at_ms
+            slot.at_ms if slot.at_ms > since else now_ms
             for slot in slots
-            if slot.at_ms > since
+            if (slot.at_ms > since or slot.waits)
             and slot.message != but
             and cap.counts(slot.category, slot.channel)
         )

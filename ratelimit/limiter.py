@@ -81,6 +81,7 @@ class Limiter:
 
     def set_rate(self, rate_per_s: int) -> None:
         """The rate of grants from now on."""
+        self.rate_per_s = rate_per_s
         self._speed = speed_of(rate_per_s)
         self.quantum = quantum_of(rate_per_s, self._batch)
 

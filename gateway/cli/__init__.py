@@ -7,11 +7,17 @@ modules beside this one, imported when it runs, so that `kaskad --help` answers 
 
 from __future__ import annotations
 
+import os
 import sys
+
+PRIVATE_UMASK = 0o077  # what a command writes is its user's alone
 
 
 def main() -> None:
     """The console script. Ends the process with the command's exit code."""
     from gateway.cli.app import run
+    from gateway.cli.terminal import show_anyway
 
+    os.umask(PRIVATE_UMASK)
+    show_anyway(sys.stdout, sys.stderr)
     sys.exit(run(sys.argv[1:]))

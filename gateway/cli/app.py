@@ -15,13 +15,16 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
+from gateway.cli import operators
 from gateway.cli.failures import DONE, UNUSABLE, tell
+from gateway.cli.options import Config, Json, Restored
 
 INTERRUPTED = 130  # how typer names a KeyboardInterrupt
 
 SHOW = "Show it"
 RUN = "Run it"
 ASK = "Ask it"
+OPERATE = "Operate it"
 
 app = typer.Typer(
     help="Kaskad sends a message over one channel, falls back to the next, and bills only what was "
@@ -38,22 +41,32 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
-key_app = typer.Typer(help="API keys of the apps.")
 app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
-app.add_typer(key_app, name="key", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(operators.key_app, name="key", rich_help_panel=OPERATE, no_args_is_help=True)
+app.add_typer(
+    operators.provider_app, name="provider", rich_help_panel=OPERATE, no_args_is_help=True
+)
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="The configuration to use.", show_default=False),
-]
-Restored = Annotated[
-    bool,
-    typer.Option(
-        "--restored",
-        help="Redis was restored from a backup: ask providers what they have before sending.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from gateway.version import VERSION
+
+        sys.stdout.write(f"kaskad {VERSION}\n")
+        raise Exit(DONE)
+
+
+@app.callback()
+def kaskad(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Kaskad sends a message over one channel, falls back to the next, and bills only what was
+    delivered."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -288,7 +301,7 @@ def copy_all(
     ],
     shards: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="As many as there are.", show_default=False),
+        typer.Option(min=1, max=1024, help="How many there then are.", show_default=False),
     ] = None,
     config: Config = None,
     as_json: Json = False,
@@ -297,7 +310,7 @@ def copy_all(
 
     Interrupted, it begins anew when it is run again.
 
-    Example: `kaskad copy --to redis://redis.internal:6379`
+    Example: `kaskad copy --to redis://redis.internal:6379 --shards 16`
     """
     from gateway.cli.copying import copy
 
@@ -315,22 +328,4 @@ def check(config: Config = None, as_json: Json = False) -> int:
     return run_check(config, os.environ, as_json=as_json)
 
 
-@key_app.command("new")
-def key_new(
-    app_name: Annotated[
-        str,
-        typer.Option("--app", metavar="NAME", help="The app it belongs to.", show_default=False),
-    ],
-    scope: Annotated[
-        str, typer.Option(metavar="A,B", help="What it may do: of send, read, report.")
-    ] = "send,read,report",
-    config: Config = None,
-    as_json: Json = False,
-) -> int:
-    """Make an API key and print it, this once: only its hash is kept.
-
-    Example: `kaskad key new --app shop --scope send,read`
-    """
-    from gateway.cli.keys import new
-
-    return new(config, os.environ, app_name, scope, as_json=as_json)
+app.command(rich_help_panel=OPERATE)(operators.status)

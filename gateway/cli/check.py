@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import redis
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.redis.asyncio_driver import run
@@ -28,12 +27,16 @@ from gateway.settings.price_file import PricesError
 from gateway.store import api_keys, installation, keys, leftovers, pauses, quarantine
 
 UNREAD_SHOWN = 100
+_NUMBERING = {
+    "shared": 'is "shared": a `user` id means the same person in every app.',
+    "app": 'is "app": a `user` id means a person in its own app alone.',
+}
 REPAIR = (
     "It alone is held up: repair or delete it, then delete its field of the quarantine "
     "(docs/operating.md)."
 )
 
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
 
 
 class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +88,8 @@ def faults_of(settings: Settings) -> Iterator[Remark]:
         for name in sorted(settings.providers.keys() - priced):
             reason = f"has no line for the provider {name}: its messages would be refused."
             yield Remark("warning", str(settings.prices.file), "provider", reason)
+    if len(settings.apps) > 1:
+        yield Remark("note", path, "dedupe.users", _NUMBERING[settings.dedupe.users])
     yield from _redis_faults(settings, path)
 
 
@@ -102,19 +107,23 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:
         yield Remark(finding.level, path, "redis.url", finding.sentence, passing)
     if any(finding.level == "error" for finding in findings):
         return
-    yield from _leftovers(settings, url, path)
-    yield from _unread(settings, url, path)
-
-
-def _leftovers(settings: Settings, url: str, path: str) -> Iterator[Remark]:
-    """Messages that wait for providers of a former configuration."""
-    known = {name for name, _category in bootstrap.lanes_of(settings)}
     try:
-        found = leftovers.waiting(url, settings.redis.shards, known)
-    except redis.RedisError as fault:
-        yield Remark("error", path, "redis.url", f"Redis stopped to answer: {fault}.", passing=True)
-        return
-    for name, count in found.items():
+        yield from run(url, lambda client: _held(client, settings, path))
+    except RedisError as error:
+        yield Remark("error", path, "redis.url", str(error), passing=True)
+
+
+async def _held(client: RedisClient, settings: Settings, path: str) -> list[Remark]:
+    """What Redis holds that somebody should look at."""
+    shards = settings.redis.shards
+    known = {name for name, _category in bootstrap.lanes_of(settings)}
+    waiting = await leftovers.waiting(client, shards, known)
+    return [*_leftovers(waiting, path), *_unread(await _read_unread(client, shards))]
+
+
+def _leftovers(waiting: Mapping[str, int], path: str) -> Iterator[Remark]:
+    """Messages that wait for providers of a former configuration."""
+    for name, count in waiting.items():
         reason = (
             f"is not there, and {count} message{'s wait' if count > 1 else ' waits'} for it: they "
             f'go on with their next step, or say was = ["{name}"] at the provider that it is now.'
@@ -122,13 +131,8 @@ def _leftovers(settings: Settings, url: str, path: str) -> Iterator[Remark]:
         yield Remark("warning", path, f"providers.{name}", reason)
 
 
-def _unread(settings: Settings, url: str, path: str) -> Iterator[Remark]:
+def _unread(unread: list[tuple[str, str]]) -> Iterator[Remark]:
     """What Redis holds that could not be read or decided, and what to do about it."""
-    try:
-        unread = run(url, lambda client: _read_unread(client, settings.redis.shards))
-    except RedisError as error:
-        yield Remark("error", path, "redis.url", str(error), passing=True)
-        return
     for what, reason in unread[:UNREAD_SHOWN]:
         yield Remark("warning", "Redis", what, reason)
     if len(unread) > UNREAD_SHOWN:
@@ -162,6 +166,9 @@ def _directory_faults(data_dir: Path, path: str) -> Iterator[Remark]:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = f"is {data_dir}, and {existing} cannot be written: choose another directory."
         yield Remark("error", path, "redis.data_dir", reason)
+    if existing == data_dir and binary.is_open_to_others(data_dir):
+        reason = f"is {data_dir}, which is open to other users: the next start makes it 0700."
+        yield Remark("warning", path, "redis.data_dir", reason)
 
 
 def _print(where: str, faults: list[Remark]) -> None:

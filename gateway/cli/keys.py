@@ -1,7 +1,7 @@
-"""`kaskad key new`: an API key made, shown once, and kept as a hash.
+"""`kaskad key`: API keys made, shown once and kept as hashes; listed; and revoked.
 
-The key's form and record are in `gateway.store.api_keys`. An unusable name or scope is a
-UsageFault.
+A key's form and record are in `gateway.store.api_keys`. An unusable name, scope or duration, and an
+id that names no key or several, are a UsageFault.
 """
 
 from __future__ import annotations
@@ -11,40 +11,67 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
 from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
+from gateway.cli.tables import moment, print_table
 from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
 from gateway.store import api_keys
-from gateway.store.api_keys import Scope
+from gateway.store.api_keys import REVOKED_WITHIN_S, SCOPES, ListedKey, Scope, digest_of, id_of
+from providers.notation import Duration
+
+NAME_CHARS_MAX = 64
 
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
-def new(
-    config: Path | None, environment: Mapping[str, str], app: str, scope: str, *, as_json: bool
-) -> int:
-    """Makes a key for `app`; `scope` has its scopes between commas."""
-    scopes = scopes_of(scope)
+class Wish(msgspec.Struct, frozen=True):
+    """The options of a new key as they were written; `scope` has its scopes between commas."""
+
+    app: str
+    scope: str
+    name: str = ""
+    expires: str = ""
+
+
+def new(config: Path | None, environment: Mapping[str, str], wish: Wish, *, as_json: bool) -> int:
+    """Makes a key."""
+    app, scopes = wish.app, scopes_of(wish.scope)
     if _name(app) is None:
         raise UsageFault(
             f"--app {app!r} cannot be an app's name: use up to 64 letters, digits, dots, dashes "
             "and underscores."
         )
-    settings = load(config, environment, secrets_required=False)
+    if len(wish.name) > NAME_CHARS_MAX or not wish.name.isprintable():
+        raise UsageFault(f"--name may have {NAME_CHARS_MAX} characters that can be printed.")
     now_ms = time.time_ns() // 1_000_000
+    expires_ms = now_ms + lifetime_of(wish.expires) if wish.expires else 0
+    settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        key = run(url, lambda redis: api_keys.create(redis, app, scopes, now_ms))
+        key = run(
+            url,
+            lambda redis: api_keys.create(
+                redis, app, scopes, now_ms, name=wish.name, expires_ms=expires_ms, by=who()
+            ),
+        )
     if as_json:
-        shape = {"key": key, "app": app, "scopes": scopes}
+        shape = {
+            "key": key,
+            "id": id_of(digest_of(key.encode())),
+            "app": app,
+            "scopes": scopes,
+            "name": wish.name,
+            "expires_at": moment(expires_ms),
+        }
         sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
         return DONE
+    until = f" until {moment(expires_ms)}" if expires_ms else ""
     sys.stderr.write(
-        f"The key of {app} for {', '.join(scopes)}. It is shown this once; keep it safe.\n"
+        f"The key of {app} for {', '.join(scopes)}{until}. It is shown this once; keep it safe.\n"
     )
     sys.stdout.write(f"{key}\n")
     if app not in {known.name for known in settings.apps}:
@@ -52,13 +79,70 @@ def new(
     return DONE
 
 
+def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
+    """Prints the keys that Redis holds; those of the configuration are not among them."""
+    settings = load(config, environment, secrets_required=False)
+    with redis_for_command(settings) as url:
+        found = run(url, api_keys.listed)
+    shapes = [_shape(each, time.time_ns() // 1_000_000) for each in found]
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode({"keys": shapes}) + b"\n")
+    else:
+        columns = ("id", "prefix", "app", "name", "scopes", "expires_at", "last_used_at", "state")
+        print_table(columns, shapes, "There is no key of `kaskad key new`.")
+    return DONE
+
+
+def revoke(config: Path | None, environment: Mapping[str, str], id_: str, *, as_json: bool) -> int:
+    """Ends the key with this id or prefix."""
+    settings = load(config, environment, secrets_required=False)
+    now_ms = time.time_ns() // 1_000_000
+    with redis_for_command(settings) as url:
+        named = [each for each in run(url, api_keys.listed) if id_ in (each.id, each.key.prefix)]
+        if len(named) != 1:
+            raise UsageFault(
+                f"{'Several keys begin' if named else 'No key has an id or begins'} with {id_!r}: "
+                "`kaskad key list` shows the id of each."
+            )
+        run(url, lambda redis: api_keys.revoke(redis, named[0], now_ms, who()))
+    shape = _shape(named[0], now_ms) | {"state": "revoked"}
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+    else:
+        ends = f"ends within {REVOKED_WITHIN_S} seconds"
+        sys.stdout.write(f"The key {named[0].id} of {named[0].key.app} {ends}.\n")
+    return DONE
+
+
 def scopes_of(text: str) -> tuple[Scope, ...]:
     """Reads "send,read". Raises UsageFault."""
-    known: tuple[Scope, ...] = get_args(Scope)
     wanted = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [part for part in wanted if part not in known]
+    unknown = [part for part in wanted if part not in SCOPES]
     if unknown or not wanted:
         raise UsageFault(
-            f"--scope {text!r} is none: name some of {', '.join(known)}, with commas between."
+            f"--scope {text!r} is none: name some of {', '.join(SCOPES)}, with commas between."
         )
-    return tuple(scope for scope in known if scope in wanted)
+    return tuple(scope for scope in SCOPES if scope in wanted)
+
+
+def lifetime_of(text: str) -> int:
+    """Reads "90d" as milliseconds. Raises UsageFault."""
+    try:
+        return Duration.parse(text)
+    except ValueError as fault:
+        raise UsageFault(f"--expires: {fault}.") from None
+
+
+def _shape(listed: ListedKey, now_ms: int) -> dict[str, object]:
+    key = listed.key
+    return {
+        "id": listed.id,
+        "prefix": key.prefix or None,
+        "app": key.app,
+        "name": key.name,
+        "scopes": key.scopes,
+        "created_at": moment(key.created),
+        "expires_at": moment(key.expires),
+        "last_used_at": moment(listed.used_ms),
+        "state": "expired" if key.is_over(now_ms) else "good",
+    }

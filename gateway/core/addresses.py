@@ -17,7 +17,7 @@ from msgspec import field
 
 from gateway.core import phones
 from gateway.core.channels import AddressKind
-from gateway.core.phones import NO_COUNTRY, PhoneError
+from gateway.core.phones import NO_COUNTRY, Phone, PhoneError, Tariff
 
 PUSH_MAX = 5
 EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
@@ -139,10 +139,17 @@ class AddressFault(msgspec.Struct, frozen=True):
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """The addresses of a request and the country of its phone."""
+    """The addresses of a request, and the country and tariff of its phone."""
 
     addresses: Addresses
     country: str = NO_COUNTRY
+    tariff: Tariff = ""
+
+
+def person_id(user: str | None, app: str) -> str | None:
+    """A caller's id of a person as an identity; `app` is whose numbering it is, empty where all
+    apps have one. No name holds a control character, so that the two never meet."""
+    return user if user is None or not app else f"{app}\x1f{user}"
 
 
 def read(to: str | Recipient) -> Destination | list[AddressFault]:
@@ -152,13 +159,13 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
             phone = phones.parse(to)
         except PhoneError as error:
             return [AddressFault("", str(error))]
-        return Destination(Addresses(phone.digits), phone.country)
+        return Destination(Addresses(phone.digits), phone.country, phone.tariff)
     faults: list[AddressFault] = []
-    digits, country, mailbox = None, NO_COUNTRY, None
+    mailbox: str | None = None
+    found: Phone | None = None
     if to.phone is not None:
         try:
-            phone = phones.parse(to.phone)
-            digits, country = phone.digits, phone.country
+            found = phones.parse(to.phone)
         except PhoneError as error:
             faults.append(AddressFault("/phone", str(error)))
     if to.email is not None:
@@ -169,7 +176,10 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
         faults.append(AddressFault("", TO_RULE))
     if faults:
         return faults
-    return Destination(Addresses(digits, mailbox, tuple(to.push or ())), country)
+    push = tuple(to.push or ())
+    if found is None:
+        return Destination(Addresses(None, mailbox, push))
+    return Destination(Addresses(found.digits, mailbox, push), found.country, found.tariff)
 
 
 def mailbox_of(text: str) -> str | None:

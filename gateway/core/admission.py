@@ -103,6 +103,7 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         current=way.first,
         baseline_cost=way.baseline_cost,
         user=request.user,
+        own_users=request.own_users,
         campaign=request.campaign,
         metadata=request.metadata,
         content=content_codec.encode(request.content),

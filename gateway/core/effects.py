@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.records.entries import Group, Post, StatusChange
-from gateway.core.records.message import MESSAGE_NAMES, Message, Step
+from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 
 # What was spent on messages that the baseline is not compared with, such as those without a phone.
 NOT_COMPARED = "cost_not_compared"
@@ -53,6 +53,21 @@ class IgnoredPrice(msgspec.Struct, frozen=True):
     list_price: int
 
 
+class Fallback(msgspec.Struct, frozen=True):
+    """A step follows one that ended without delivery: their channels, and how that one ended or,
+    where it was not sent, why."""
+
+    channel: str
+    to: str
+    reason: str
+
+
+def fallback_from(left: Step, to: str) -> Fallback:
+    """From a step that ended or was passed over to the channel of the next."""
+    reason = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
+    return Fallback(left.channel, to, reason)
+
+
 class Effects(msgspec.Struct):
     """Beside the message record: `lane` is the (provider, category) to enqueue it on."""
 
@@ -63,6 +78,7 @@ class Effects(msgspec.Struct):
     submit: bool = False  # the claim holds: send the current step now
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     ignored_price: IgnoredPrice | None = None
+    fallback: Fallback | None = None
     posts: list[Post] = []
     status_changes: list[StatusChange] = []
 

@@ -17,12 +17,14 @@ class Claimed(msgspec.Struct, frozen=True):
 
     `provider` is whose lane it was: an entry that an earlier step left there claims nothing.
     `away`: that provider is, so nothing is sent; the step is passed over, or waits outside the
-    lane."""
+    lane. `restored_ms`: when the data was restored from a backup; what is older may have been sent
+    by those whose records were lost, so its provider is asked first."""
 
     step: int
     opt_out: OptOut | None = None
     provider: str | None = None
     away: bool = False
+    restored_ms: int = 0
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -62,11 +62,3 @@ def shard_of_id(message_id: str) -> int | None:
         return None
     high, low = _VALUE.get(message_id[9]), _VALUE.get(message_id[10])
     return None if high is None or low is None else high << 5 | low
-
-
-def born_ms(message_id: str) -> int:
-    """When an id of ours was made."""
-    number = 0
-    for letter in message_id[:9]:
-        number = number << 5 | _VALUE[letter]
-    return number

@@ -7,10 +7,12 @@ some identities were a person of their own; a duplicate or a full cap there coun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+from msgspec.structs import replace
 
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
-from gateway.core.records.message import Message
+from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit import caps
@@ -51,6 +53,31 @@ def full_cap(
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 
+def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
+    """The messages of slots that some cap counts only if they wait still: whether they do, their
+    records say."""
+    return [
+        slot.message
+        for person in people
+        for slot in person.slots
+        if slot.waits
+        for cap in policy.caps
+        if slot.at_ms + cap.window_ms <= now_ms and cap.counts(slot.category, slot.channel)
+    ]
+
+
+def note_sent(person: Person, messages: Collection[str]) -> None:
+    """The slots of these messages do not wait any more: they count from when they were taken."""
+    person.slots = [
+        replace(slot, waits=False) if slot.message in messages else slot for slot in person.slots
+    ]
+
+
+def still_waits(message: Message) -> bool:
+    """Whether the step it is at is yet to be sent."""
+    return not message.finished and message.step.status <= StepStatus.SENDING
+
+
 def may_hold(request: MessageRequest, policy: Policy) -> bool:
     """Whether the message would need a claim or a slot, so that it matters who the person is."""
     return request.campaign is not None or request.category in policy.slot_ms
@@ -79,7 +106,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        _put_slot(person, message, message.steps[message.current].channel, now_ms)
+        slot = Slot(message.id, now_ms, message.category, message.step.channel, waits=True)
+        _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
     return True
@@ -94,11 +122,10 @@ def keep(
 
     A late delivery may find its claim given back, or taken by a newer message that is still live.
     Then it takes the claim back: the newer one may end without delivery, and what arrived must not
-    be forgotten with it. A claim of another delivered message stays. A slot that no cap counts any
-    more, because the delivery came that late, counts from now.
+    be forgotten with it. A claim of another delivered message stays. The slot counts from the
+    delivery on.
     """
     assert message.delivered_step >= 0
-    channel = message.steps[message.delivered_step].channel
     takes_slot = message.category in policy.slot_ms
     person = people[0]
     if message.campaign is not None:
@@ -108,11 +135,8 @@ def keep(
                 person.contested = True
             person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
-    if came_first and any(s.message == message.id and s.channel != channel for s in person.slots):
-        _put_slot(person, message, channel, message.created_ms)
-    if takes_slot and not _has_slot(person, message, policy, now_ms):
-        _put_slot(person, message, channel, now_ms)
-        _keep_until(person, now_ms + policy.slot_ms[message.category])
+    if takes_slot:
+        _keep_slot(person, message, policy, now_ms, came_first=came_first)
     return takes_slot or message.campaign is not None
 
 
@@ -158,17 +182,23 @@ def _keep_until(person: Person, until_ms: int) -> None:
     person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
 
 
-def _has_slot(person: Person, message: Message, policy: Policy, now_ms: int) -> bool:
-    """Whether it has one that still counts."""
-    for slot in person.slots:
-        if slot.message == message.id:
-            return _counts(slot, policy, now_ms)
-    return False
+def _keep_slot(
+    person: Person, message: Message, policy: Policy, now_ms: int, *, came_first: bool
+) -> None:
+    """The slot of a message that was delivered, on the channel it was moved to unless that came
+    too late."""
+    step = message.steps[message.delivered_step]
+    held = next((slot for slot in person.slots if slot.message == message.id), None)
+    channel = step.channel if came_first or held is None else held.channel
+    # The provider's clock says when, within what can be.
+    at_ms = max(min(step.delivered_ms, now_ms), message.created_ms)
+    _put_slot(person, Slot(message.id, at_ms, message.category, channel))
+    _keep_until(person, at_ms + policy.slot_ms[message.category])
 
 
-def _put_slot(person: Person, message: Message, channel: str, now_ms: int) -> None:
-    person.slots = [s for s in person.slots if s.message != message.id]
-    person.slots.append(Slot(message.id, now_ms, message.category, channel))
+def _put_slot(person: Person, slot: Slot) -> None:
+    person.slots = [s for s in person.slots if s.message != slot.message]
+    person.slots.append(slot)
 
 
 def _is_free(claim: DedupeClaim, message_id: str, now_ms: int) -> bool:
@@ -179,7 +209,8 @@ def _is_free(claim: DedupeClaim, message_id: str, now_ms: int) -> bool:
 def _counts(slot: Slot, policy: Policy, now_ms: int) -> bool:
     """Whether any cap can still count it."""
     for cap in policy.caps:  # not any(): a generator costs more than the few caps there are
-        if slot.at_ms + cap.window_ms > now_ms and cap.counts(slot.category, slot.channel):
+        in_window = slot.waits or slot.at_ms + cap.window_ms > now_ms
+        if in_window and cap.counts(slot.category, slot.channel):
             return True
     return False
 

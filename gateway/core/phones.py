@@ -19,16 +19,21 @@ goes to the library. A property test holds both ways equal.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import phonenumbers
-from phonenumbers import PhoneMetadata, PhoneNumber, ValidationResult
+from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberType, ValidationResult
 
 from gateway.errors import CallerFault
 
 NO_COUNTRY = "ZZ"  # international networks and services that belong to none
 _NON_GEOGRAPHIC = "001"  # libphonenumber's own word for them
+COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)
+# Inmarsat, Iridium and Globalstar, and the networks of ships and planes: some euros a message.
+_SATELLITE_CODES = frozenset(("870", "881", "882", "883"))
+
+Tariff = Literal["", "premium", "satellite"]
 
 _e164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 _NUMBER_TYPES = (
@@ -46,10 +51,12 @@ _NUMBER_TYPES = (
 
 
 class Phone(msgspec.Struct, frozen=True):
-    """A possible number: `digits` in E.164 without the plus, `country` an ISO region or "ZZ"."""
+    """A possible number: `digits` in E.164 without the plus, `country` an ISO region or "ZZ".
+    `tariff` is why it costs many times what others do; empty: it does not."""
 
     digits: str
     country: str
+    tariff: Tariff = ""
 
     @property
     def e164(self) -> str:
@@ -63,7 +70,16 @@ class PhoneError(CallerFault):
 class _Plan:
     """What a calling code's metadata decides without the parser."""
 
-    __slots__ = ("code", "countries", "country", "lengths", "may_have_prefix", "width")
+    __slots__ = (
+        "code",
+        "countries",
+        "country",
+        "lengths",
+        "may_have_prefix",
+        "premium",
+        "satellite",
+        "width",
+    )
 
     def __init__(self, code: str) -> None:
         regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]
@@ -77,6 +93,14 @@ class _Plan:
         self.may_have_prefix = re.compile(prefix).match if prefix else None
         self.country = NO_COUNTRY if regions[0] == _NON_GEOGRAPHIC else regions[0]
         self.countries = _countries_pattern(regions).match if len(regions) > 1 else None
+        self.premium = _premium_pattern(int(code), regions)
+        self.satellite = code in _SATELLITE_CODES
+
+    def tariff(self, national: str) -> Tariff:
+        if self.satellite:
+            return "satellite"
+        premium = self.premium is not None and self.premium.match(national) is not None
+        return "premium" if premium else ""
 
 
 _plans: dict[str, _Plan] = {}
@@ -98,10 +122,10 @@ def parse(raw: str) -> Phone:
         plan.may_have_prefix is not None and plan.may_have_prefix(national) is not None
     ):
         return parse_by_library(raw)
-    if plan.countries is None:
-        return Phone(raw[1:], plan.country)
-    match = plan.countries(national)
-    return Phone(raw[1:], match.lastgroup or plan.country if match is not None else plan.country)
+    country = plan.country
+    if plan.countries is not None and (match := plan.countries(national)) is not None:
+        country = match.lastgroup or country
+    return Phone(raw[1:], country, plan.tariff(national))
 
 
 def parse_by_library(raw: str) -> Phone:
@@ -125,7 +149,11 @@ def parse_by_library(raw: str) -> Phone:
     region = phonenumbers.region_code_for_number(
         number
     ) or phonenumbers.region_code_for_country_code(number.country_code or 0)
-    return Phone(digits, NO_COUNTRY if region == _NON_GEOGRAPHIC else region)
+    country = NO_COUNTRY if region == _NON_GEOGRAPHIC else region
+    kind = phonenumbers.number_type(number)
+    tariff: Tariff = "premium" if kind == PhoneNumberType.PREMIUM_RATE else ""
+    satellite = str(number.country_code) in _SATELLITE_CODES
+    return Phone(digits, country, "satellite" if satellite else tariff)
 
 
 def mask(number: str) -> str:
@@ -162,6 +190,18 @@ def _countries_pattern(regions: tuple[str, ...]) -> re.Pattern[str]:
         pattern = metadata.leading_digits or _valid_pattern(metadata)
         alternatives.append(f"(?P<{region}>{pattern})")
     return re.compile("|".join(alternatives))
+
+
+def _premium_pattern(code: int, regions: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What is premium in any country of a plan; None: nothing is."""
+    found = (PhoneMetadata.metadata_for_region_or_calling_code(code, each) for each in regions)
+    premium = [m.premium_rate for m in found if m is not None]
+    patterns = dict.fromkeys(
+        f"(?:{each.national_number_pattern})\\Z"  # it implies the lengths
+        for each in premium
+        if each is not None and each.national_number_pattern
+    )
+    return re.compile("|".join(patterns)) if patterns else None
 
 
 def _valid_pattern(metadata: Any) -> str:

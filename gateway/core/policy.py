@@ -39,6 +39,15 @@ AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
 
 
+class AppRule(msgspec.Struct, frozen=True):
+    """What bounds an app: the countries of phones it may send to, and the senders it may name;
+    None: any. `allows` are the dear tariffs it may send to."""
+
+    countries: frozenset[str] | None = None
+    senders: frozenset[str] | None = None
+    allows: frozenset[str] = frozenset()
+
+
 class RouteStep(msgspec.Struct, frozen=True):
     """One step of a route: `providers` are the candidates of one channel, the first in line first.
     `until` is what the step waits for."""
@@ -85,6 +94,9 @@ class ProviderRule(msgspec.Struct, frozen=True):
 UNKNOWN_PROVIDER = ProviderRule(channel="")
 
 
+_UNBOUND = AppRule()  # an app that is gone from the configuration has no key of it
+
+
 class Policy(msgspec.Struct, frozen=True):
     """`legs` are the steps of `routes`, looked up once for all messages."""
 
@@ -98,6 +110,8 @@ class Policy(msgspec.Struct, frozen=True):
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
+    apps: dict[str, AppRule] = {}
+    own_users: bool = False  # each app numbers its users for itself
     legs: dict[str, tuple[Leg, ...]] = {}
 
     def __post_init__(self) -> None:
@@ -112,6 +126,9 @@ class Policy(msgspec.Struct, frozen=True):
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
         return rule.when_away if rule is not None else "wait"
+
+    def app(self, name: str) -> AppRule:
+        return self.apps.get(name, _UNBOUND)
 
     def present(self, provider: str) -> str:
         """The present name of a provider, by that or an earlier one."""

@@ -20,7 +20,9 @@ from gateway.core.records.entries import Post
 from gateway.core.records.message import Attempt, Message, Step, StepStatus
 from providers.contract import Receipt
 
-TIMES_LIST_MAX = 10  # a receipt's price beyond so many list prices is taken for a mistake
+# A receipt's price beyond so many list prices, or beyond so many times what the app pays where the
+# list says that it costs nothing, is taken for a mistake.
+TIMES_LIST_MAX = 10
 
 _ARRIVAL = ("delivered", "seen")
 _FAILURE = ("undelivered", "expired", "rejected")
@@ -155,7 +157,7 @@ def price_in(work: Work, receipt: Receipt) -> Named:
         price = from_decimal(cost)
     except AmountError:  # negative, or beyond any amount
         return _ignored(work, receipt, "amount")
-    if price > TIMES_LIST_MAX * work.list_price:
+    if price > TIMES_LIST_MAX * (work.list_price or work.step.sell * work.step.parts):
         return _ignored(work, receipt, "amount")
     return Named(price)
 

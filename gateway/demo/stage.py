@@ -219,7 +219,7 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
     document.setdefault("prices", {})["file"] = str(base.prices.file)
-    scopes = {SHOP: ["send", "read", "report"], CLUB: ["send", "read"]}
+    scopes = {SHOP: ["send", "read", "report-all"], CLUB: ["send", "read"]}
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]

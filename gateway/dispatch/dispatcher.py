@@ -23,6 +23,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.jobs import (
     events,
+    measuring,
     receipts,
     recovery,
     removed_providers,
@@ -76,7 +77,7 @@ async def _run(
 ) -> None:
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
-    registry = telemetry.new_registry()
+    registries = telemetry.new_registries()
     process = telemetry.process_name("dispatch")
     wake_ups = Limits(sessions_max=max(len(settings.providers) * shards * WAKE_UPS_A_SHARD, 1))
     sessions = sum(provider.connections for provider in settings.providers.values())
@@ -91,7 +92,7 @@ async def _run(
 
         async def publish() -> None:
             now_ms = time.time_ns() // 1_000_000
-            await snapshots.publish(redis, process, telemetry.snapshot(registry, process), now_ms)
+            await snapshots.publish(redis, process, telemetry.snapshot(registries, process), now_ms)
 
         changed, changes = trio.open_memory_channel[Configuration](0)
         deps = DispatchDeps(
@@ -101,18 +102,20 @@ async def _run(
                 shards=shards,
                 retention=bootstrap.retention_of(settings),
                 restored_ms=restored_ms,
+                log_messages=settings.log.messages,
             ),
             wake_up_link=wake_up_link,
             providers=providers,
             clock=lambda: time.time_ns() // 1_000_000,
             # A restart under the same process id must not pass for the one that died.
             consumer=f"{process}-{secrets.token_hex(4)}",
-            metrics=Metrics(registry),
+            metrics=Metrics(registries),
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,
             changes=changes,
         )
+        registries.own.register(deps.store.outcomes)
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             await nursery.start(_hear_hang_ups, configuration, changed)
@@ -226,7 +229,7 @@ def _start_background(
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
     nursery.start_soon(removed_providers.run, deps)
-    nursery.start_soon(_publish, deps, working)
+    nursery.start_soon(measuring.run, deps, working)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
     for provider in deps.providers.values():
@@ -278,23 +281,3 @@ async def _say_farewell(said: Awaitable[None]) -> None:
             _log.warning(
                 "redis is unavailable at the end: what it holds of us lapses", reason=str(error)
             )
-
-
-async def _publish(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
-    """Measures and publishes all metrics, again and again."""
-
-    async def turn() -> float:
-        await measure(deps, working)
-        if deps.publish is not None:
-            await deps.publish()
-        return telemetry.PUBLISH_EVERY_S
-
-    await deps.redis_retry("metrics").for_ever(turn)
-
-
-async def measure(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
-    """What is read when it is published: the store's counts, and what the rate limits have left."""
-    deps.metrics.count_commits(deps.store.counts)
-    deps.metrics.count_ignored_prices(deps.store.ignored_prices.counts)
-    for worker in working:
-        deps.metrics.tokens_left.labels(worker.name).set(await worker.limiter.left())

@@ -1,9 +1,7 @@
-"""The metrics of a dispatcher, in a Prometheus registry of its own.
+"""The metrics of a dispatcher, in Prometheus registries of its own.
 
 Names, help texts and labels stand here; everybody else only counts. Labels are configured names, so
-their number is bounded. `tokens_left` is the whole installation's and every dispatcher shows the
-same, all others are this process's. What waits in the lanes ingress shows, which looks at it
-anyway.
+their number is bounded. What waits in the lanes ingress shows, which looks at it anyway.
 """
 
 from __future__ import annotations
@@ -11,43 +9,56 @@ from __future__ import annotations
 from collections import Counter as Counts
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.store.transaction import CommitCounts
+from gateway.telemetry import Registries
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PREFIX = "kaskad_dispatch_"
 
 
 class Metrics:
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self, registries: Registries) -> None:
+        self.registries = registries
         self._seen = CommitCounts()
         self._ignored: Counts[tuple[str, str]] = Counts()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(_PREFIX + name, text, labels, registry=registry)
+            return Counter(_PREFIX + name, text, labels, registry=registries.own)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(_PREFIX + name, text, labels, registry=registry)
+            return Gauge(_PREFIX + name, text, labels, registry=registries.own)
 
-        self.paused = gauge("paused", "1 while nothing is sent, by kind", "provider", "kind")
+        def shared(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(_PREFIX + name, text, labels, registry=registries.shared)
+
+        self.paused = shared("paused", "1 while nothing is sent, by kind", "provider", "kind")
         self.pauses = counter("pauses", "Times a provider was paused", "provider", "kind")
         self.requests_open = gauge("requests_open", "Requests not answered yet", "provider")
         self.claimed = gauge("claimed", "Messages claimed, outcome not recorded", "provider")
         self.tokens = counter("tokens", "Tokens granted by the rate limit", "provider")
-        self.tokens_left = gauge(
+        self.rate = shared("rate", "Messages a second that its rate limit allows", "provider")
+        self.tokens_left = shared(
             "tokens_left", "Tokens the rate limit would grant at this moment", "provider"
         )
         self.token_wait = counter(
-            "token_wait_seconds", "Time spent waiting for the rate limit", "provider"
+            "token_wait_seconds", "Time in which only the rate limit was waited for", "provider"
+        )
+        self.sent_rate = gauge("sent_rate", "Messages sent a second, over 10 s", "provider")
+        self.failed_recently = gauge(
+            "failed_recently", "Sends of the last minute that were not accepted", "provider"
+        )
+        self.limited = gauge("limited", "1 for what keeps more from being sent", "provider", "by")
+        self.rates_differ = gauge(
+            "rates_differ", "1 while other dispatchers have another rate for it", "provider"
         )
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",
             ("provider",),
             buckets=REQUEST_SECONDS,
-            registry=registry,
+            registry=registries.own,
         )
         self.outcomes = counter("outcomes", "Sends, by how they ended", "provider", "outcome")
         self.look_ups = counter("look_ups", "References asked for", "provider", "result")
@@ -64,6 +75,17 @@ class Metrics:
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
         )
+
+    def sends(self, provider: str) -> tuple[float, float]:
+        """How many messages were sent so far, and how many of them were not accepted."""
+        counts = {
+            sample.labels["outcome"]: sample.value
+            for metric in self.outcomes.collect()
+            for sample in metric.samples
+            if sample.labels["provider"] == provider and sample.name.endswith("_total")
+        }
+        sent = sum(counts.values()) - counts.get("split", 0.0)  # those are sent again, one by one
+        return sent, sent - counts.get("accepted", 0.0)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Takes over what the store counted since the last call."""

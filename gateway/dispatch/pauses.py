@@ -20,10 +20,9 @@ from msgspec.structs import replace
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.store import pauses
-from gateway.store.pauses import ACCOUNT, OUTAGE, Pause, Trouble
+from gateway.store.pauses import ACCOUNT, OPERATOR, OUTAGE, Changed, Decide, Pause, Trouble
 
 REFRESH_S = 1.0
-PROBE_LOOK_S = 0.05  # until what another has moved is looked at
 
 _log = structlog.get_logger("dispatch")
 
@@ -47,76 +46,73 @@ class Pauses:
         pause; what else was under way says nothing new.
 
         Raises RedisUnavailable; this dispatcher stays paused all the same."""
-        before = self._found.get(provider)
-        if before is not None and (probe or pauses.outranks(trouble, before)):
-            await self.refresh()  # another may have ended it or taken its place
-            before = self._found.get(provider)
-        now_ms = self._deps.clock()
-        if before is not None and not pauses.outranks(trouble, before):
-            if probe:
-                await self._prolong(provider, before, trouble, now_ms)
+        known = self._found.get(provider)
+        found = known is None or pauses.outranks(trouble, known)
+        if not found and not probe:
             return
+        now_ms = self._deps.clock()
         pause = pauses.begun(trouble, now_ms)
-        self._note(provider, pause)
-        first = True
+
+        def decide(stands: Pause | None) -> Pause | None:
+            if stands is None or pauses.outranks(trouble, stands):
+                return pause
+            return pauses.prolonged(stands, now_ms, trouble.rest_ms) if probe else stands
+
+        if found:
+            self._note(provider, pause)
         try:
-            if before is None:
-                first = await pauses.write_first(self._deps.redis, provider, pause)
-            else:
-                await pauses.write(self._deps.redis, provider, pause)
-        finally:
-            if first:
+            before, stands = await self._change(provider, decide)
+        except RETRYABLE:
+            if found:
                 self._tell_begun(provider, pause)
-        if not first:
-            await self.refresh()
+            raise
+        if stands is pause:
+            self._tell_begun(provider, pause)
+        elif stands is not None and stands != before:
+            self._tell_prolonged(provider, stands, trouble, now_ms)
 
     async def take_probe(self, provider: str) -> bool:
         """The pause's time is over: takes the right to send one message. Raises RedisUnavailable.
 
         False when somebody else was first, or the pause is gone. The end is moved by as long as the
         answer may take, too."""
-        if not await pauses.take_probe(self._deps.redis, provider):
-            await trio.sleep(PROBE_LOOK_S)
-            await self.refresh()
-            return False
-        await self.refresh()
-        pause, now_ms = self._found.get(provider), self._deps.clock()
-        if pause is None or pause.until > now_ms:
-            return False
+        now_ms = self._deps.clock()
         patience_ms = self._deps.providers[provider].config.timeout_ms
-        await self._write(provider, pauses.prolonged(pause, now_ms, patience_ms))
-        return True
+
+        def decide(pause: Pause | None) -> Pause | None:
+            if pause is None or pause.until > now_ms:
+                return pause
+            return pauses.prolonged(pause, now_ms, patience_ms)
+
+        before, stands = await self._change(provider, decide)
+        return stands != before
 
     async def give_probe_back(self, provider: str) -> None:
         """A probe found nothing to send: the next message is one, whenever it comes."""
-        pause = self._found.get(provider)
-        if pause is None:
+        ours, now_ms = self._found.get(provider), self._deps.clock()
+        if ours is None:
             return
         try:
-            await self._write(provider, replace(pause, until=self._deps.clock()))
+            await self._change(provider, lambda p: replace(ours, until=now_ms) if p == ours else p)
         except RETRYABLE as error:
             await self._deps.redis_retry("pauses").failed(error)  # the next delay is waited for
 
     async def probing(self, provider: str, refs: Sequence[str]) -> None:
         """A probe with these references goes next: where receipts told of the trouble they are
         noted before, because its receipt may be faster than its answer. Raises RedisUnavailable."""
-        await self.refresh()
-        pause = self._found.get(provider)
-        if pause is not None and pause.by_receipt:
-            await self._note_probes(provider, pause, refs)
+        await self._change(provider, lambda pause: _with_probes(pause, refs))
 
     async def probed(self, provider: str, accepted: Sequence[str]) -> None:
         """A probe was answered without trouble: an outage is over, and an account is good again
         when the message was `accepted`, under these references. Where receipts told of the trouble
         they are only noted: the probe's receipt will tell. Raises RedisUnavailable."""
-        await self.refresh()  # another may have found worse meanwhile
-        pause = self._found.get(provider)
-        if pause is None or not (accepted or pause.kind == OUTAGE):
-            return
-        if pause.by_receipt:
-            await self._note_probes(provider, pause, accepted)
-            return
-        await self._end(provider, pause)
+
+        def decide(pause: Pause | None) -> Pause | None:
+            if pause is None or pause.kind == OPERATOR or not (accepted or pause.kind == OUTAGE):
+                return pause
+            return _with_probes(pause, accepted) if pause.by_receipt else None
+
+        await self._change(provider, decide)
 
     def note_accepted(self, provider: str, began_ms: int) -> None:
         """A request that began then was accepted, by a dispatcher that knew of no pause."""
@@ -134,10 +130,10 @@ class Pauses:
             pause = found.get(provider)
             if pause is not None:
                 self._note(provider, pause)
-                if pause.kind == ACCOUNT and self._accepted_ms.get(provider, 0) > pause.since:
-                    await self._end(provider, pause)
+                if self._is_good_again(provider, pause):
+                    await self._end_if_good_again(provider)
             else:
-                self._forget(provider)
+                self._resumed(provider)
 
     async def run(self) -> None:
         """Refreshes until cancelled."""
@@ -148,30 +144,26 @@ class Pauses:
 
         await self._deps.redis_retry("pauses").for_ever(turn)
 
-    async def _end(self, provider: str, pause: Pause) -> None:
+    def _is_good_again(self, provider: str, pause: Pause) -> bool:
+        return pause.kind == ACCOUNT and self._accepted_ms.get(provider, 0) > pause.since
+
+    async def _end_if_good_again(self, provider: str) -> None:
+        def decide(pause: Pause | None) -> Pause | None:
+            return None if pause is None or self._is_good_again(provider, pause) else pause
+
+        await self._change(provider, decide)
+
+    async def _change(self, provider: str, decide: Decide) -> Changed:
+        """Changes what all dispatchers know, and knows what stands then."""
+        changed = await pauses.change(self._deps.redis, provider, decide)
+        if changed.after is not None:
+            self._note(provider, changed.after)
+            return changed
         self._forget(provider)
-        lasted_s = (self._deps.clock() - pause.since) // 1000
-        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
-        await pauses.delete(self._deps.redis, provider)
-
-    async def _note_probes(self, provider: str, pause: Pause, refs: Sequence[str]) -> None:
-        probes = dict.fromkeys((*pause.probes, *refs))
-        await self._write(provider, replace(pause, probes=tuple(probes)[-pauses.PROBES_KEPT :]))
-
-    async def _prolong(self, provider: str, pause: Pause, trouble: Trouble, now_ms: int) -> None:
-        longer = pauses.prolonged(pause, now_ms, trouble.rest_ms)
-        _log.warning(
-            "probe failed",
-            provider=provider,
-            kind=pause.kind,
-            code=trouble.code,
-            next_s=(longer.until - now_ms) // 1000,
-        )
-        await self._write(provider, longer)
-
-    async def _write(self, provider: str, pause: Pause) -> None:
-        self._note(provider, pause)
-        await pauses.write(self._deps.redis, provider, pause)
+        if (ended := changed.before) is not None:
+            lasted_s = (self._deps.clock() - ended.since) // 1000
+            _log.info("provider resumed", provider=provider, kind=ended.kind, after_s=lasted_s)
+        return changed
 
     def _tell_begun(self, provider: str, pause: Pause) -> None:
         self._deps.metrics.pauses.labels(provider, pause.kind).inc()
@@ -184,16 +176,50 @@ class Pauses:
             advice=pauses.ADVICE[pause.kind],
         )
 
+    def _tell_prolonged(self, provider: str, pause: Pause, trouble: Trouble, now_ms: int) -> None:
+        _log.warning(
+            "probe failed",
+            provider=provider,
+            kind=pause.kind,
+            code=trouble.code,
+            next_s=(pause.until - now_ms) // 1000,
+        )
+
     def _note(self, provider: str, pause: Pause) -> None:
         before = self._found.get(provider)
         if before is None or before.kind != pause.kind:
             self._forget(provider)
             self._changed[provider] = trio.current_time()
             self._deps.metrics.paused.labels(provider, pause.kind).set(1)
+            if pause.kind == OPERATOR:
+                _log.warning(
+                    "provider paused",
+                    provider=provider,
+                    kind=pause.kind,
+                    detail=pause.detail,
+                    by=pause.by,
+                    advice=pauses.ADVICE[pause.kind],
+                )
         self._found[provider] = pause
+
+    def _resumed(self, provider: str) -> None:
+        """Nobody says any more that it is paused. What ended by itself, another has told."""
+        held = self._found.get(provider)
+        if held is not None and held.kind == OPERATOR:
+            lasted_s = (self._deps.clock() - held.since) // 1000
+            _log.info("provider resumed", provider=provider, kind=held.kind, after_s=lasted_s)
+        self._forget(provider)
 
     def _forget(self, provider: str) -> None:
         before = self._found.pop(provider, None)
         if before is not None:
             self._changed[provider] = trio.current_time()
             self._deps.metrics.paused.labels(provider, before.kind).set(0)
+
+
+def _with_probes(pause: Pause | None, refs: Sequence[str]) -> Pause | None:
+    """The pause with the references of its last probes, where a receipt of theirs ends it."""
+    if pause is None or not pause.by_receipt:
+        return pause
+    probes = dict.fromkeys((*pause.probes, *refs))
+    return replace(pause, probes=tuple(probes)[-pauses.PROBES_KEPT :])

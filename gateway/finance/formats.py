@@ -2,7 +2,8 @@
 
 CSV is RFC 4180 in UTF-8 without a byte order mark: a header, a row a line, no total, since a sum
 among the rows would be added up again. Names come from callers, and a spreadsheet would run one
-that looks like a formula: such a cell gets an apostrophe in front, numbers never.
+that looks like a formula, also behind spaces: such a cell gets an apostrophe in front, numbers
+never.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
 NOTHING = "–"  # what people see for a null
 
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the full-width ones count as well for some programs
+# A spreadsheet may begin a formula with one of these, the full-width ones too, and drop what stands
+# before it: white space, and format characters.
+_FORMULA_STARTS = tuple("=+-@＝＋－＠")
+_DROPPED_STARTS = tuple("\t\r\n")
+_DROPPED_INSIDE = "\ufeff\u200b\u2060\u00ad"
 
 
 def to_json(report: Report) -> bytes:
@@ -91,4 +96,10 @@ def _decimals(cell: Cell) -> int:
 
 
 def _harmless(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+    if not isinstance(cell, str):
+        return cell
+    shown = cell
+    while (rest := shown.lstrip().lstrip(_DROPPED_INSIDE)) != shown:
+        shown = rest
+    runs = cell.startswith(_DROPPED_STARTS) or shown.startswith(_FORMULA_STARTS)
+    return f"'{cell}" if runs else cell

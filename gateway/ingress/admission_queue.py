@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
+import structlog
 
+from gateway.core.addresses import person_id
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
@@ -27,8 +29,13 @@ from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.server_watch import ServerWatch
+from gateway.redis.errors import RedisError
+from gateway.store import countries
 from gateway.store.base import BATCH_MAX
+from gateway.store.countries import Reached
 from gateway.store.store import Store
+
+_log = structlog.get_logger("ingress")
 
 
 class AdmissionQueue:
@@ -47,6 +54,7 @@ class AdmissionQueue:
         self.servers = servers
         self.metrics = metrics
         self._now_ms = now_ms
+        self._reached: set[Reached] = set()  # what is known to be noted; apps times countries
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
         )
@@ -55,13 +63,14 @@ class AdmissionQueue:
         self, raw: bytes | msgspec.Raw, app: str, key: str | None
     ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself."""
-        found = read(raw, self.store.policy)
+        found = read(raw, self.store.policy, app)
         if not isinstance(found, ValidRequest):
             why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
             self.metrics.refused.labels("malformed" if why else "invalid").inc()
             return why or invalid(cast("list[RequestFault]", found))
         request, destination = found.request, found.destination
-        home = destination.addresses.home(request.user)
+        own_users = self.store.policy.own_users
+        home = destination.addresses.home(person_id(request.user, app if own_users else ""))
         key = request.idempotency_key or key
         return MessageRequest(
             id=self.store.new_message_id(home, self._now_ms()),
@@ -72,6 +81,7 @@ class AdmissionQueue:
             content=content_of(request),
             route=request.route,
             user=request.user,
+            own_users=own_users,
             campaign=request.campaign,
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
@@ -112,4 +122,25 @@ class AdmissionQueue:
         answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
         self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
+        unseen = {
+            reached
+            for request, answer in zip(requests, answers, strict=True)
+            if (reached := (request.app, request.country)) not in self._reached
+            and answer.outcome == "accepted"
+        }
+        if unseen:
+            await self._note_countries(sorted(unseen))
         return answers
+
+    async def _note_countries(self, reached: list[Reached]) -> None:
+        """Tells of the first message of an app to a country. It was accepted: nothing here can
+        fail it."""
+        try:
+            first = await countries.note(self.store.redis, reached)
+        except RedisError as error:
+            _log.debug("countries_not_noted", reason=str(error))
+            return
+        self._reached.update(reached)
+        for app, country in first:
+            self.metrics.first_countries.labels(app).inc()
+            _log.warning("first_message_to_country", app=app, country=country)

@@ -1,6 +1,7 @@
 """The metrics of an ingress worker and their labels. `gateway.telemetry` publishes them.
 
-No label can grow without bound: providers, categories, outcomes and endpoints are from fixed lists.
+No label can grow without bound: apps, providers, categories, outcomes and endpoints are from fixed
+lists.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.server_watch import Server, ServerWatch
 from gateway.store.store import Store
+from gateway.timings import Timings
 
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -25,70 +27,77 @@ Series = dict[tuple[Counter, tuple[str, ...]], Counter]
 
 
 class Metrics:
-    """One worker's registry, and the metrics that its parts add to."""
+    """One worker's registries, and the metrics that its parts add to."""
 
     def __init__(self) -> None:
-        self.registry = telemetry.new_registry()
+        self.registries = telemetry.new_registries()
+        own = self.registries.own
         self.requests = Counter(
             "kaskad_http_requests",
             "Requests answered, by endpoint and status; of sends and callbacks only the refused.",
             ["endpoint", "status"],
-            registry=self.registry,
+            registry=own,
         )
         self.messages = Counter(
             "kaskad_ingress_messages",
             "Messages asked for, by category and outcome (of each transaction, also of replays).",
             ["category", "outcome"],
-            registry=self.registry,
+            registry=own,
         )
         self.refused = Counter(
             "kaskad_ingress_refused",
             "Messages refused before the store was asked, by the kind of problem.",
             ["problem"],
-            registry=self.registry,
+            registry=own,
+        )
+        self.first_countries = Counter(
+            "kaskad_ingress_first_countries",
+            "Countries to which the app sent its first message.",
+            ["app"],
+            registry=own,
         )
         self.receipts = Counter(
             "kaskad_ingress_receipts",
             "Receipts taken, by provider and result.",
             ["provider", "result"],
-            registry=self.registry,
+            registry=own,
         )
         self.last_receipt = Gauge(
             "kaskad_ingress_last_receipt_seconds",
             "When a callback of the provider last brought a receipt, in Unix time.",
             ["provider"],
-            registry=self.registry,
+            registry=own,
         )
         self.callbacks_refused = Counter(
             "kaskad_ingress_callbacks_refused",
             "Callbacks without a proof that is taken, by provider and reason.",
             ["provider", "reason"],
-            registry=self.registry,
+            registry=own,
         )
         self.pauses = Counter(
             "kaskad_ingress_pauses",
             "Times a provider was paused because nearly all receipts were alike rejections.",
             ["provider"],
-            registry=self.registry,
+            registry=own,
         )
         self.batch = Histogram(
             "kaskad_admission_batch",
             "Messages decided in one transaction.",
-            registry=self.registry,
+            registry=own,
             buckets=_BATCH_BUCKETS,
         )
         self.seconds = Histogram(
             "kaskad_admission_seconds",
             "How long one admission transaction took.",
-            registry=self.registry,
+            registry=own,
             buckets=_SECONDS_BUCKETS,
         )
+        self.durations = Timings(_SECONDS_BUCKETS)
         self.snapshots_failed = Counter(
             "kaskad_snapshots_failed",
             "Times that this worker's metrics could not be published.",
-            registry=self.registry,
+            registry=own,
         )
-
         self._series: Series = {}
 
     def count_admission(
@@ -120,7 +129,9 @@ class Metrics:
         streams: Callable[[], int],
     ) -> None:
         """Adds the metrics that others keep and that are read when asked for."""
-        self.registry.register(_KeptByOthers(store, backlog, servers, waiting, streams))
+        self.registries.own.register(_KeptByOthers(store, waiting, streams, self.durations))
+        self.registries.own.register(store.outcomes)
+        self.registries.shared.register(_Shared(backlog, servers))
 
 
 def _add(series: Series, counter: Counter, labels: tuple[str, ...], count: int) -> None:
@@ -135,32 +146,21 @@ class _KeptByOthers(Collector):
     def __init__(
         self,
         store: Store,
-        backlog: Backlog,
-        servers: ServerWatch,
         waiting: Callable[[], int],
         streams: Callable[[], int],
+        durations: Timings,
     ) -> None:
         self._store = store
-        self._backlog = backlog
-        self._servers = servers
         self._waiting = waiting
+        self._durations = durations
         self._streams = streams
 
     def collect(self) -> Iterator[Metric]:
-        labels = ["provider", "category"]
-        length = GaugeMetricFamily("kaskad_lane_messages", "Messages in a lane.", labels=labels)
-        age = GaugeMetricFamily(
-            "kaskad_lane_age_seconds", "Age of a lane's oldest message.", labels=labels
+        yield self._durations.metric(
+            "kaskad_http_request_seconds", "From a request's head to its answer.", ["endpoint"]
         )
-        for lane, state in self._backlog.states.items():
-            length.add_metric(lane, state.length)
-            age.add_metric(lane, state.age_ms / 1000)
-        yield length
-        yield age
-        yield _gauge("kaskad_quarantined", "Things set aside.", self._backlog.quarantined)
         yield _gauge("kaskad_ingress_waiting", "Items no transaction has taken.", self._waiting())
         yield _gauge("kaskad_ingress_event_streams", "Open event streams.", self._streams())
-        yield from _servers(self._servers.servers)
         counts = self._store.counts
         yield _counter("kaskad_commits", "Transactions committed.", counts.commits)
         yield _counter("kaskad_commit_conflicts", "Transactions decided again.", counts.conflicts)
@@ -174,6 +174,28 @@ class _KeptByOthers(Collector):
         yield _counter("kaskad_redis_commands", "Commands to Redis.", redis.commands)
         yield _counter("kaskad_redis_reconnects", "Connections lost and remade.", redis.reconnects)
         yield _counter("kaskad_redis_timeouts", "Calls that Redis did not answer.", redis.timeouts)
+
+
+class _Shared(Collector):
+    """What is in Redis, whichever worker looks."""
+
+    def __init__(self, backlog: Backlog, servers: ServerWatch) -> None:
+        self._backlog = backlog
+        self._servers = servers
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["provider", "category"]
+        length = GaugeMetricFamily("kaskad_lane_messages", "Messages in a lane.", labels=labels)
+        age = GaugeMetricFamily(
+            "kaskad_lane_age_seconds", "Age of a lane's oldest message.", labels=labels
+        )
+        for lane, state in self._backlog.states.items():
+            length.add_metric(lane, state.length)
+            age.add_metric(lane, state.age_ms / 1000)
+        yield length
+        yield age
+        yield _gauge("kaskad_quarantined", "Things set aside.", self._backlog.quarantined)
+        yield from _servers(self._servers.servers)
 
 
 def _servers(servers: Sequence[Server]) -> Iterator[Metric]:

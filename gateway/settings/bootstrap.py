@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
+    AppRule,
     CategoryRule,
     Policy,
     ProviderRule,
@@ -21,7 +22,7 @@ from gateway.core.policy import (
 from gateway.core.prices import PriceBook
 from gateway.settings import price_file
 from gateway.settings.file import Settings
-from gateway.settings.tables import unrouted
+from gateway.settings.tables import App, unrouted
 from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import Adapter
@@ -59,7 +60,17 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
         baseline=settings.prices.baseline,
+        apps={app.name: _app_rule(app) for app in settings.apps},
+        own_users=settings.dedupe.users == "app",
         former={old: name for name, each in settings.providers.items() for old in each.was},
+    )
+
+
+def _app_rule(app: App) -> AppRule:
+    return AppRule(
+        countries=None if app.countries is None else frozenset(app.countries),
+        senders=None if app.senders is None else frozenset(app.senders),
+        allows=frozenset(app.allow),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.core.channels import CHANNELS
+from gateway.core.phones import COUNTRIES
 from gateway.decoding import KeyFault
 from gateway.settings.tables import Document
 from providers.settings import address_faults
@@ -42,26 +43,12 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
     ]
 
 
-def missing_secrets(document: Document, env: Mapping[str, str]) -> list[KeyFault]:
-    """The variables that providers need and the environment does not set."""
-    return [
-        KeyFault(
-            f"providers.{name}.{key}",
-            f"names the environment variable {variable}, which is not set: set it to the secret.",
-        )
-        for name, provider in document.providers.items()
-        for key, variable in provider.variables()
-        if not env.get(variable)
-    ]
-
-
-def warnings(document: Document, env: Mapping[str, str]) -> list[str]:
+def warnings(document: Document) -> list[str]:
     """What works, but perhaps not as it was meant."""
     found = [
-        f"apps.{app.name} has no key from the environment: set {app.key_env}, "
-        "or make one with `kaskad key new`."
-        for app in document.apps
-        if app.key_env is not None and not env.get(app.key_env)
+        f"providers.{name}.{key} {reason}"
+        for name, provider in document.providers.items()
+        for key, reason in provider.warnings()
     ]
     for name, route in document.routes.items():
         asked = [
@@ -86,14 +73,6 @@ def warnings(document: Document, env: Mapping[str, str]) -> list[str]:
     return found
 
 
-def variables(document: Document) -> list[str]:
-    """Every environment variable the file names."""
-    keys = [app.key_env for app in document.apps if app.key_env is not None]
-    return keys + [
-        variable for provider in document.providers.values() for _, variable in provider.variables()
-    ]
-
-
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for group in ("providers", "routes"):
         for name in _table_of(table, group):
@@ -113,6 +92,12 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for i, app in enumerate(document.apps):
         if not app.scopes:
             yield KeyFault(f"apps[{i}].scopes", "is empty: name what the app may do.")
+        for country in app.countries or ():
+            if country not in COUNTRIES:
+                yield KeyFault(
+                    f"apps[{i}].countries",
+                    f'holds {country!r}: write countries in two letters, such as "KZ".',
+                )
 
 
 def _server(document: Document) -> Iterator[KeyFault]:

@@ -6,6 +6,7 @@ cannot be used raises `SettingsError` with every fault found, each with file, ke
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.decoding import Collector
 from gateway.errors import ConfigurationError
-from gateway.settings import checks
+from gateway.settings import checks, secret_checks
 from gateway.settings.decoder import TomlWords
 from gateway.settings.tables import OTP_TTL, Document
 from providers.contract import Channel
@@ -26,6 +27,7 @@ from providers.registry import KINDS
 from providers.settings import Configured
 
 CONFIG_BYTES_MAX = 1024 * 1024
+DIGEST_CHARS = 12
 
 
 class Secrets:
@@ -51,6 +53,7 @@ class Settings(Document, frozen=True, kw_only=True):
 
     path: Path
     secrets: Secrets
+    digest: str  # of the file's text: equal where two processes read the same
     warnings: tuple[str, ...] = ()
 
     def provider(self, name: str) -> Configured:
@@ -136,16 +139,24 @@ def parse(
     collector = Collector(TomlWords())
     document = collector.read(Document, _with_shorter_otp(table))
     assert document is not None, "every table of a document has a default"
-    missing = checks.missing_secrets(document, env)
+    values, warnings = secret_checks.without_line_ends(document, env)
+    unusable = list(secret_checks.faults(document, values))
     faults = [*collector.faults, *checks.faults(document, table)]
     if secrets_required:
-        faults += missing
+        faults += unusable
     if faults:
         raise SettingsError(SettingsFault(str(path), f.key, f.reason) for f in faults)
-    warnings = checks.warnings(document, env)
+    warnings += [*secret_checks.warnings(document, values), *checks.warnings(document)]
     if not secrets_required:
-        warnings += [f"{fault.key} {fault.reason}" for fault in missing]
-    return _finished(document, path, data_base or path.parent, env, tuple(warnings))
+        warnings += [f"{fault.key} {fault.reason}" for fault in unusable]
+    url = env.get("KASKAD_REDIS_URL") or document.redis.url
+    return Settings(
+        **_finished(document, path, data_base or path.parent, url),
+        path=path,
+        secrets=Secrets(values),
+        digest=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGEST_CHARS],
+        warnings=tuple(warnings),
+    )
 
 
 def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,28 +168,17 @@ def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**table, "categories": {**categories, "otp": {"ttl": OTP_TTL, **otp}}}
 
 
-def _finished(
-    document: Document,
-    path: Path,
-    data_base: Path,
-    env: Mapping[str, str],
-    warnings: tuple[str, ...],
-) -> Settings:
+def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -> dict[str, Any]:
+    """The tables, with addresses and paths that do not depend on anything else."""
     server, redis, prices = document.server, document.redis, document.prices
     anywhere = server.host in ("0.0.0.0", "::", "")
     host = "127.0.0.1" if anywhere else f"[{server.host}]" if ":" in server.host else server.host
     public_url = server.public_url.rstrip("/") or f"http://{host}:{server.port}"
     tables = {name: getattr(document, name) for name in Document.__struct_fields__}
     tables["server"] = replace(server, public_url=public_url)
-    tables["redis"] = replace(
-        redis,
-        url=env.get("KASKAD_REDIS_URL") or redis.url,
-        data_dir=data_base / redis.data_dir,
-    )
+    tables["redis"] = replace(redis, url=redis_url, data_dir=data_base / redis.data_dir)
     tables["prices"] = replace(prices, file=path.parent / prices.file)
-    named = checks.variables(document)
-    secrets = Secrets({name: env[name] for name in named if env.get(name)})
-    return Settings(**tables, path=path, secrets=secrets, warnings=warnings)
+    return tables
 
 
 def _unusable(path: Path, reason: str) -> SettingsError:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
 from gateway.core.policy import WhenAway
 from gateway.decoding import Tagged
+from gateway.store.api_keys import Scope
 from providers.contract import Category
 from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
 from providers.registry import KINDS
@@ -24,7 +25,6 @@ GRACE_MAX_MS = 10_000
 OTP_TTL = "5m"  # a code is worth nothing later; other categories: the default of the key
 MIB = 1024 * 1024
 
-Scope = Literal["send", "read", "report"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 # Of a grant, for each of the two lower lanes: with more they would leave otp less than their share.
 FLOOR_PERCENT_MAX = 33
@@ -41,6 +41,7 @@ class Server(Table, frozen=True, kw_only=True):
     connections_max: Count = 10_000
     header_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 32_768
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * MIB)] = 16 * MIB
+    waiting_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * 1_024 * MIB)] = 256 * MIB
     line_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 65_536
     batch_items_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_000
     request_timeout_ms: Milliseconds = Duration.parse("30s")
@@ -66,6 +67,9 @@ class App(Table, frozen=True, kw_only=True):
     name: Text
     key_env: Text | None = None
     scopes: tuple[Scope, ...] = ("send", "read", "report")
+    countries: tuple[Text, ...] | None = None  # None: all
+    senders: tuple[Text, ...] | None = None  # None: any
+    allow: tuple[Literal["premium", "satellite"], ...] = ()
 
 
 class StepSettings(Table, frozen=True, kw_only=True):
@@ -101,6 +105,7 @@ class CapSettings(Table, frozen=True, kw_only=True):
 
 
 class Dedupe(Table, frozen=True, kw_only=True):
+    users: Literal["shared", "app"] = "shared"
     window_ms: Milliseconds = Duration.parse("30d")
 
 
@@ -128,6 +133,10 @@ class Lanes(Table, frozen=True, kw_only=True):
     stop_within_ms: Milliseconds = Duration.parse("20s")
 
 
+class Log(Table, frozen=True, kw_only=True):
+    messages: bool = False
+
+
 class Document(Table, frozen=True, kw_only=True):
     """What the file holds; every table that is left out has its defaults."""
 
@@ -143,6 +152,7 @@ class Document(Table, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
     lanes: Lanes = Lanes()
+    log: Log = Log()
 
 
 def unrouted(category: Category) -> CategorySettings:

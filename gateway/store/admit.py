@@ -32,11 +32,12 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.redis.client import Command, Session
-from gateway.store.base import StoreBase, message_key, read_messages
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
     People,
     addresses_in,
+    look_after_waiting,
     opt_out_of,
     read_opt_outs,
     read_others,
@@ -85,6 +86,7 @@ class Admission:
     def __init__(
         self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, token: str
     ) -> None:
+        self._store = store
         self._keys = keys
         self._redis = store.redis
         self._shards = store.shards
@@ -194,6 +196,16 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
+        await look_after_waiting(self._store, self._capped(), self._policy, self._now_ms)
+
+    def _capped(self) -> list[Person]:
+        """The persons whose caps will be asked."""
+        return [
+            person
+            for ask in self._asks
+            if ask.request.category in self._policy.slot_ms and self._is_read(ask)
+            for person in (self._people[ask.home], *self._others.get(ask.home, ()))
+        ]
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
@@ -317,7 +329,7 @@ class Admission:
         older = [id_ for id_ in asked if id_ not in fresh]
         found: dict[str, str] = {}
         if older:
-            for id_, value in (await read_messages(self._redis, older)).items():
+            for id_, (key, value) in (await read_messages(self._store, older)).items():
                 found[id_] = "delivered"
                 if value is not None:
                     try:
@@ -325,7 +337,7 @@ class Admission:
                     except NewerRecordError:
                         found[id_] = ""
                     except UnreadableRecordError as error:
-                        raise error.at(message_key(id_)) from None
+                        raise error.at(key) from None
         for answer in unnamed:
             answer.status = found.get(answer.id or "", "queued")
             if not answer.status:

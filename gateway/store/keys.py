@@ -2,7 +2,9 @@
 
 All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. An
 identity's shard is that of its value; a message's shard, which is that of its person's home when it
-was accepted, is written in its id.
+was accepted, is written in its id. A copy with another number of shards puts persons, and messages
+with them, where that number says; where an id does not say it any more, a record in its place does.
+Books and events stay in the shard in which they were written.
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
@@ -30,12 +32,16 @@ was accepted, is written in its id.
     {kaskad}meta               hash    for ever: schema, shards,         the first start
                                        currency, last restore
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
-    {kaskad}keys               hash    for ever: sha256 -> app, scopes   `kaskad key new`
+    {kaskad}countries          set     for ever: app:country it sent to  ingress
+    {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
+    {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
+    {kaskad}audit              stream  newest 100,000 of operators       what operators do
+    {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
-    {kaskad}probe:<provider>   string  0.5 s: who probes is found        dispatch
+    {kaskad}t:<token>          string  60 s: a pause was changed          every such change
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -50,19 +56,24 @@ import msgspec
 
 GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
+SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+COUNTRIES = "{kaskad}countries"
+KEY_USES = "{kaskad}key_uses"
+AUDIT = "{kaskad}audit"
+AUDIT_APPS = "{kaskad}audit_apps"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
 
 
-def probe(provider: str) -> str:
-    return "{kaskad}probe:" + provider
-
-
 def campaigns_of(month: str) -> str:
     return "{kaskad}campaigns:" + month
+
+
+def installation_token(token: str) -> str:
+    return "{kaskad}t:" + token
 
 
 def alive(consumer: str) -> str:
@@ -84,6 +95,11 @@ def shard_of(value: str, shards: int) -> int:
 
 def shard_of_identity(identity: str, shards: int) -> int:
     return shard_of(identity[2:], shards)
+
+
+def shard_of_provider_id(provider: str, provider_id: str, shards: int) -> int:
+    """The shard of what is known by an id that a provider gave."""
+    return shard_of(f"{provider}:{provider_id}", shards)
 
 
 def shard_in(key: str) -> int:

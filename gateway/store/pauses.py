@@ -1,20 +1,23 @@
 """The record of providers that are paused, whatever for: one hash, a field a provider.
 
-Dispatch writes it, and ingress when receipts tell of an account's fault; dispatch and `/readyz`
-read it. Deleting a field by hand ends that pause. A value that another version wrote and this one
-cannot read counts as a pause whose time is over; fields it does not know are ignored.
+Dispatch writes it, ingress when receipts tell of an account's fault, and operators; dispatch,
+`/readyz` and `/v1/ops` read it. What an operator does stands in the audit with it. A value that
+another version wrote and this one cannot read counts as a pause whose time is over; fields it does
+not know are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from gateway.backoff import delay_by_age_ms
-from gateway.redis.client import RedisClient
-from gateway.store import keys
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import audit, keys, randomness
+from gateway.store.audit import Deed
+from gateway.store.transaction import CommitCounts, commit
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
 DETAIL_MAX = 300  # characters of the provider's own words
@@ -22,7 +25,8 @@ DETAIL_MAX = 300  # characters of the provider's own words
 OUTAGE = "outage"  # it cannot be reached, fails, or its answers are lost: the breaker is open
 ACCOUNT = "account"  # no credit, a bad key, an IP that is not allowed: told by the provider
 REJECTIONS = "rejections"  # nearly all messages are, for a reason that is not the persons'
-KINDS = (OUTAGE, REJECTIONS, ACCOUNT)  # a later one takes the place of an earlier one
+OPERATOR = "operator"  # somebody said so: it has no probes, and ends when somebody says so
+KINDS = (OUTAGE, REJECTIONS, ACCOUNT, OPERATOR)  # a later one takes the place of an earlier one
 
 DELAY_MS_MIN, DELAY_MS_MAX = 5_000, 300_000
 OUTAGE_MS_MIN, OUTAGE_MS_MAX = 1_000, 30_000
@@ -32,17 +36,18 @@ ADVICE = {
     REJECTIONS: "repair what the code names (sender, template, route, allow-list); one message is "
     "tried after each delay",
     ACCOUNT: "repair the account; one message is tried after each delay",
+    OPERATOR: "`kaskad provider resume` ends it",
 }
-PROBE_MS = 500  # in which the end of a pause is read and moved
 
-
-Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the year 9999
+MOMENT_MAX = 253_402_300_799_999  # the end of the year 9999
+Moment = Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX)]
 
 
 class Pause(msgspec.Struct, frozen=True):
     """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
     are epoch milliseconds; at `until` one message is tried. `by_receipt`: the receipt of one of
-    `probes` ends it, because what the provider accepts may be rejected later."""
+    `probes` ends it, because what the provider accepts may be rejected later. `by` is the operator
+    of an operator's pause."""
 
     code: str
     detail: str
@@ -51,6 +56,12 @@ class Pause(msgspec.Struct, frozen=True):
     kind: str = ACCOUNT  # what a process that knew no kinds wrote
     by_receipt: bool = False
     probes: tuple[str, ...] = ()  # our references, or the provider's ids
+    by: str = ""
+
+    @property
+    def ends_ms(self) -> int | None:
+        """When one message is tried; None: never."""
+        return None if self.kind == OPERATOR else self.until
 
 
 class Trouble(NamedTuple):
@@ -63,6 +74,15 @@ class Trouble(NamedTuple):
     rest_ms: int = 0
     by_receipt: bool = False
 
+
+class Changed(NamedTuple):
+    """What stood of a provider's pause, and what stands now."""
+
+    before: Pause | None
+    after: Pause | None
+
+
+Decide = Callable[[Pause | None], Pause | None]
 
 UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
 _decode = msgspec.json.Decoder(Pause).decode
@@ -90,7 +110,9 @@ def begun(trouble: Trouble, now_ms: int) -> Pause:
 
 
 def prolonged(pause: Pause, now_ms: int, rest_ms: int = 0) -> Pause:
-    """The pause goes on from now, for `rest_ms` at least."""
+    """The pause goes on from now, for `rest_ms` at least; an operator's goes on as it is."""
+    if pause.kind == OPERATOR:
+        return pause
     until = now_ms + max(next_delay_ms(pause, now_ms), rest_ms)
     return msgspec.structs.replace(pause, until=until)
 
@@ -113,21 +135,42 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
     }
 
 
-async def write(redis: RedisClient, provider: str, pause: Pause) -> None:
-    """Begins a pause, or moves its end. Raises RedisUnavailable."""
-    await redis.call([("HSET", keys.PAUSED, provider, msgspec.json.encode(pause))])
+async def change(
+    redis: RedisClient, provider: str, decide: Decide, deed: Deed | None = None
+) -> Changed:
+    """Puts what `decide` says of a provider's pause as it stands in its place: None is no pause.
+    Nobody else writes in between, or it is decided again; a `deed` is noted with the change. Raises
+    RedisUnavailable."""
+    token = keys.installation_token(randomness.token())
+    noted = () if deed is None else (audit.command(deed),)
+
+    async def attempt(session: Session) -> tuple[list[Command], Changed]:
+        commands: list[Command] = [("WATCH", token, keys.PAUSED), ("HGET", keys.PAUSED, provider)]
+        _, value = await session.call(commands)
+        before = _pause(value) if isinstance(value, bytes) else None
+        after = decide(before)
+        if after == before:
+            return [], Changed(before, before)
+        write: Command = ("HDEL", keys.PAUSED, provider)
+        if after is not None:
+            write = ("HSET", keys.PAUSED, provider, msgspec.json.encode(after))
+        return [write, *noted], Changed(before, after)
+
+    return await commit(redis, token, attempt, CommitCounts())
 
 
-async def write_first(redis: RedisClient, provider: str, pause: Pause) -> bool:
-    """Begins a pause unless the provider is paused already. Raises RedisUnavailable."""
-    (new,) = await redis.call([("HSETNX", keys.PAUSED, provider, msgspec.json.encode(pause))])
-    return bool(new)
+async def hold(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:
+    """An operator pauses a provider, whatever it was paused for. Raises RedisUnavailable."""
+    reason = reason[:DETAIL_MAX]
+    pause = Pause("held", reason, now_ms, MOMENT_MAX, OPERATOR, by=by)
+    deed = Deed(now_ms, by, "provider.pause", provider, reason)
+    return await change(redis, provider, lambda _before: pause, deed)
 
 
-async def take_probe(redis: RedisClient, provider: str) -> bool:
-    """Whether nobody else takes the right to probe in this moment. Raises RedisUnavailable."""
-    (reply,) = await redis.call([("SET", keys.probe(provider), 1, "NX", "PX", PROBE_MS)])
-    return reply is not None
+async def resume(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:
+    """An operator ends a pause, whatever it is for. Raises RedisUnavailable."""
+    deed = Deed(now_ms, by, "provider.resume", provider, reason[:DETAIL_MAX])
+    return await change(redis, provider, lambda _before: None, deed)
 
 
 async def delete(redis: RedisClient, provider: str) -> None:

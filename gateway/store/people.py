@@ -16,12 +16,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from gateway.core.persons import bound_old, is_old, surely_holds_claim
+from gateway.core.persons import (
+    bound_old,
+    is_old,
+    note_sent,
+    overdue,
+    still_waits,
+    surely_holds_claim,
+)
 from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.message import Message
+from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -131,6 +139,28 @@ class People:
         for identity in self._changed:
             person, before = self._records[identity], self._before[identity]
             writes.person(identity, person, before, self._apart.get(identity, {}))
+
+
+async def look_after_waiting(
+    store: StoreBase, people: Collection[Person], policy: Policy, now_ms: int
+) -> None:
+    """Slots older than a cap's window count there while their messages wait: asks those messages,
+    where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
+    as waiting."""
+    asked = set(overdue(people, policy, now_ms))
+    if not asked:
+        return
+    records = await read_messages(store, asked)
+    sent = {id_ for id_, record in records.items() if not _waits(id_, record.value)}
+    for person in people:
+        note_sent(person, sent)
+
+
+def _waits(message_id: str, record: bytes | None) -> bool:
+    try:
+        return record is not None and still_waits(unpack_message(message_id, record))
+    except (NewerRecordError, UnreadableRecordError):
+        return True
 
 
 async def read_others(

@@ -6,17 +6,20 @@ Loop-neutral; every call may raise RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import msgspec
 
+from gateway.core.ids import shard_of_id
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.moved import MovedError
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import quarantine
+from gateway.store.base import read_messages
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of, shard_in, shard_of
 from gateway.store.people import opt_out_of
@@ -28,11 +31,10 @@ EVENT_ENTRIES_MAX = 200  # of one stream in one read
 
 async def message(store: Store, message_id: str) -> Message | None:
     """The message, or None when there is none (any more) of this id. Raises NewerRecordError."""
-    keys = store.keys_for_message(message_id)
-    if keys is None:
+    if shard_of_id(message_id) is None:
         return None
-    (value,) = await store.redis.call([("GET", keys.message(message_id))])
-    return None if value is None else _message(store, message_id, value)
+    found = (await read_messages(store, [message_id]))[message_id]
+    return None if found.value is None else _message(store, message_id, found.value)
 
 
 async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Message | None]:
@@ -48,7 +50,7 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
             found[id_] = None if value is None else _message(store, id_, value)
         except NewerRecordError:
             store.counts.newer += 1
-        except UnreadableRecordError:
+        except (UnreadableRecordError, MovedError):
             found[id_] = None
     return found
 
@@ -93,10 +95,10 @@ class EventEntry(msgspec.Struct, frozen=True):
     changes: list[StatusChange]
 
 
-async def last_event_entry(redis: RedisClient, app: str, shards: int) -> list[str]:
+async def last_event_entry(redis: RedisClient, app: str, shards: Iterable[int]) -> list[str]:
     """The newest entry id of the app's stream in each shard, "0-0" where there is none."""
     commands: list[Command] = [
-        ("XREVRANGE", keys_of(shard).events(app), "+", "-", "COUNT", 1) for shard in range(shards)
+        ("XREVRANGE", keys_of(shard).events(app), "+", "-", "COUNT", 1) for shard in shards
     ]
     return [reply[0][0].decode() if reply else "0-0" for reply in await redis.call(commands)]
 

@@ -18,7 +18,7 @@ from gateway.core.rejections import RejectionStreak
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import pauses
-from gateway.store.pauses import REJECTIONS, Pause, Trouble
+from gateway.store.pauses import REJECTIONS, Decide, Pause, Trouble
 from providers.contract import Receipt
 
 FRESH_MS = 1_000  # how old the known pauses may be
@@ -57,7 +57,7 @@ class RejectionWatch:
                 if any(_clears(receipt, pause) for receipt in receipts):
                     await self._end(provider, pause)
             elif rejected is not None and streak.code() is not None:
-                await self._begin(provider, rejected, pause)
+                await self._begin(provider, rejected)
         except RedisError as error:
             _log.warning("rejections are not told to others", provider=provider, reason=str(error))
 
@@ -77,17 +77,14 @@ class RejectionWatch:
         self._pauses = found
         self._read_ms = self._now_ms()
 
-    async def _begin(self, provider: str, code: str, before: Pause | None) -> None:
+    async def _begin(self, provider: str, code: str) -> None:
         trouble = Trouble(REJECTIONS, code, "Nearly all receipts say so.", by_receipt=True)
         pause = pauses.begun(trouble, self._now_ms())
-        if before is None:
-            if not await pauses.write_first(self._redis, provider, pause):
-                return
-        elif pauses.outranks(trouble, before):
-            await pauses.write(self._redis, provider, pause)
-        else:
+        stands = await self._change(
+            provider, lambda now: pause if now is None or pauses.outranks(trouble, now) else now
+        )
+        if stands is not pause:
             return
-        self._pauses[provider] = pause
         self._count(provider)
         _log.error(
             "provider paused",
@@ -99,11 +96,22 @@ class RejectionWatch:
         )
 
     async def _end(self, provider: str, pause: Pause) -> None:
-        await pauses.delete(self._redis, provider)
-        self._pauses.pop(provider, None)
+        stands = await self._change(
+            provider, lambda now: None if now is None or now.since == pause.since else now
+        )
         self._streaks[provider].clear()
-        lasted_s = (self._now_ms() - pause.since) // 1000
-        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
+        if stands is None:
+            lasted_s = (self._now_ms() - pause.since) // 1000
+            _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
+
+    async def _change(self, provider: str, decide: Decide) -> Pause | None:
+        """What stands after it."""
+        stands = (await pauses.change(self._redis, provider, decide)).after
+        if stands is None:
+            self._pauses.pop(provider, None)
+        else:
+            self._pauses[provider] = stands
+        return stands
 
 
 def is_rejected_for_the_account(receipt: Receipt) -> bool:

@@ -29,6 +29,7 @@ from providers.settings import (
     ProviderSettings,
     Variables,
     address_faults,
+    is_local,
     several,
 )
 
@@ -49,6 +50,14 @@ class HttpSettings(ProviderSettings, frozen=True, kw_only=True):
     callback_hmac_header: Text | None = None
     callback_hmac_algorithm: HmacAlgorithm = "sha256"
     callback_hmac_encoding: HmacEncoding = "hex"
+
+    def warnings(self) -> Iterator[Fault]:
+        if self.base_url.startswith("http:") and not is_local(self.base_url):
+            reason = (
+                "is plain http to a provider that is not local: use https, or its API key and the "
+                "texts can be read on the way."
+            )
+            yield "base_url", reason
 
     def faults(self) -> Iterator[Fault]:
         yield from address_faults("base_url", self.base_url)

@@ -9,16 +9,25 @@ from typing import Any, Literal
 import pytest
 
 from gateway.core.effects import IgnoredPrice
-from gateway.core.records.message import Content
+from gateway.core.records.message import Candidate, Content
 from tests.worlds.cascade_world import ID, World, policy, request
 
-LIST = 40_000  # of an SMS, in 1e-6 EUR
+LIST, SELL = 40_000, 70_000  # of an SMS, in 1e-6 EUR
 FAILURES = ("undelivered", "expired", "rejected")
 
 
 def sms(charged_on: Literal["delivered", "sent"] = "sent", **changes: Any) -> World:
     world = World(policy(charged_on=charged_on), request(route="sms-only", **changes))
     world.send()
+    return world
+
+
+def free_by_list(sell: int = SELL) -> World:
+    world = sms()
+    step = world.message.steps[0]
+    step.sell, step.candidates = sell, [Candidate("sms", 0)]
+    step.attempts[0].charged = 0
+    world.posts.clear()
     return world
 
 
@@ -66,6 +75,16 @@ def test_ten_times_the_list_price_is_booked_and_beyond_it_the_list_price_and_tol
     assert absurd.sums()["cost"] == absurd.sums()["sms_only_cost"] == LIST
     assert endless.report("delivered", **eur("99999999999")).ignored_price is not None
     assert endless.sums()["cost"] == LIST
+
+
+def test_a_price_where_the_list_says_nothing_is_measured_by_what_the_app_pays() -> None:
+    dear, absurd, unsold = free_by_list(), free_by_list(), free_by_list(sell=0)
+    assert dear.report("delivered", **eur("0.7")).ignored_price is None
+    assert dear.sums()["cost"] == 10 * SELL
+    told = IgnoredPrice("amount", "sms", ID, "0.700001", "EUR", 0)
+    assert absurd.report("delivered", **eur("0.700001")).ignored_price == told
+    assert unsold.report("delivered", **eur("0.01")).ignored_price is not None
+    assert absurd.sums()["cost"] == unsold.sums()["cost"] == 0
 
 
 def test_ten_times_is_measured_by_the_whole_step() -> None:

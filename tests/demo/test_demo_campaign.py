@@ -47,7 +47,7 @@ def test_every_line_of_the_campaign_file_is_a_request_that_the_api_accepts() -> 
     settings = load(None, SECRETS)
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     for line in FILE.splitlines():
-        assert isinstance(requests.read(line, policy), requests.ValidRequest), line.decode()
+        assert isinstance(requests.read(line, policy, "shop"), requests.ValidRequest), line.decode()
 
 
 def test_the_campaign_has_russian_and_english_texts_of_one_to_three_parts() -> None:

@@ -67,7 +67,7 @@ async def test_what_waits_for_a_removed_provider_goes_on_with_the_next(redis_url
         ids = await w.admit(4)
         ids += await w.admit(2, category="otp", campaign=None)
         await forget(w, "viber")
-        await pauses.write(w.redis, "viber", Pause("E402", "No credit.", 1_000, 6_000))
+        await pauses.change(w.redis, "viber", lambda _: Pause("E402", "No credit.", 1_000, 6_000))
         async with dispatching(w, **without_viber(w)):
             await w.until(ids, "rejected", "sent")
         assert await w.lane_entries() == 0
@@ -143,7 +143,7 @@ async def test_a_renamed_provider_sends_what_waits_under_its_former_name(redis_u
 async def test_a_pause_goes_on_under_the_new_name(redis_url: str) -> None:
     async with world(redis_url) as w:
         pause = Pause("E402", "No credit.", w.clock(), w.clock() + DAY)
-        await pauses.write(w.redis, "viber", pause)
+        await pauses.change(w.redis, "viber", lambda _: pause)
         changes, heir = with_viber_renamed(w)
         ids = await w.admit(2)
         async with dispatching(w, **changes):

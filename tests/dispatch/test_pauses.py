@@ -68,7 +68,7 @@ async def test_what_takes_an_outage_s_place_leaves_an_account_s_fault_found_mean
     async with world(redis_url) as w:
         known = await in_outage(w)
         account = Pause("E402", "No credit.", w.clock(), w.clock() + 5_000)
-        await stored.write(w.redis, "viber", account)
+        await stored.change(w.redis, "viber", lambda _: account)
         await known.begin("viber", Trouble(REJECTIONS, "13", ""), probe=False)
         assert (await stored.read(w.redis))["viber"] == account
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.store import installation
+from gateway.core.policy import LOOK_UP_MIN_MS
+from gateway.store import installation, pauses
+from gateway.store.pauses import Trouble
 from providers.contract import Receipt
 from tests.worlds.cascade_world import DAY
 from tests.worlds.dispatch_world import dispatching, under_trio, world
@@ -32,6 +34,25 @@ async def test_what_was_out_at_backup_time_is_asked_for_and_sent_only_if_unknown
             await w.until_asked(recorded)
         assert w.viber.sent == {fresh: 1, unsent: 1}
         assert set(w.viber.asked) == {sent + ".0", unsent + ".0"}
+
+
+@under_trio
+async def test_a_code_whose_provider_is_away_is_asked_for_before_another_channel_sends_it(
+    redis_url: str,
+) -> None:
+    async with world(redis_url) as w:
+        (id_,) = await w.admit(category="otp", campaign=None)
+        # The backup was taken now. Then the code arrived, and Redis was lost.
+        w.viber.knows[id_ + ".0"] = Receipt(status="delivered", ref=id_ + ".0")
+        w.go_ahead(1_000)
+        w.store.restored_ms = w.clock()
+        account = pauses.begun(Trouble(pauses.ACCOUNT, "E402", "No credit."), w.clock())
+        await pauses.change(w.redis, "viber", lambda _: account)
+        async with dispatching(w):
+            await w.until([id_], "unknown", "planned")
+            w.go_ahead(LOOK_UP_MIN_MS)
+            await w.until([id_], "delivered", "skipped")
+        assert w.viber.sent == w.sms.sent == {}
 
 
 @under_trio

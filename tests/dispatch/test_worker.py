@@ -448,7 +448,7 @@ async def test_the_metrics_tell_how_sends_ended_and_what_is_left(redis_url: str)
             published.set()
 
         def metric(deps: DispatchDeps, name: str, **labels: str) -> float | None:
-            return deps.metrics.registry.get_sample_value("kaskad_dispatch_" + name, labels)
+            return deps.metrics.registries.own.get_sample_value("kaskad_dispatch_" + name, labels)
 
         async with dispatching(w, publish=publish) as deps:
             await w.until_true(lambda: len(w.viber.refs) == 7)
@@ -468,7 +468,9 @@ async def test_the_metrics_tell_how_sends_ended_and_what_is_left(redis_url: str)
         assert requests == len(w.viber.batches)
         assert metric(deps, "requests_open", provider="viber") == 0
         assert metric(deps, "claimed", provider="viber") == 0
-        assert 0 < (metric(deps, "tokens_left", provider="sms") or 0) < 100
+        shared = deps.metrics.registries.shared.get_sample_value
+        assert 0 < (shared("kaskad_dispatch_tokens_left", {"provider": "sms"}) or 0) < 100
+        assert shared("kaskad_dispatch_rate", {"provider": "sms"}) == 1_000
 
 
 @under_trio
@@ -480,7 +482,7 @@ async def test_told_to_stop_before_redis_answered_it_stops(redis_url: str) -> No
             await w.until_true(
                 lambda: (
                     (
-                        deps.metrics.registry.get_sample_value(
+                        deps.metrics.registries.own.get_sample_value(
                             "kaskad_dispatch_redis_retries_total", {"loop": "start"}
                         )
                         or 0

@@ -52,12 +52,19 @@ def test_csv_lines_end_as_the_standard_says_and_nothing_follows_the_last() -> No
     assert octets.count(b"\r\n") == octets.count(b"\n") == 3
 
 
+@pytest.mark.parametrize("spaces", ["", " ", "\u00a0", " \u3000\ufeff", "\u200b "])
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
-def test_a_name_that_looks_like_a_formula_is_made_harmless(start: str) -> None:
-    name = start + 'HYPERLINK("http://evil.example")'
+def test_a_name_that_looks_like_a_formula_is_made_harmless(start: str, spaces: str) -> None:
+    name = (start if start.isspace() else spaces + start) + 'HYPERLINK("http://evil.example")'
     of = build([booked("sent", 1, campaign=name, app=name)], ask("app", "campaign"), "EUR")
     (row,) = csv_rows(of)
     assert row["campaign"] == row["app"] == "'" + name
+
+
+@pytest.mark.parametrize("name", [" autumn", "\u00a0summer - late", "a=b"])
+def test_other_names_stay_as_they_are(name: str) -> None:
+    of = build([booked("sent", 1, campaign=name)], ask("campaign"), "EUR")
+    assert csv_rows(of)[0]["campaign"] == name
 
 
 def test_a_negative_amount_stays_a_number() -> None:

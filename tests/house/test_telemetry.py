@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import telemetry
@@ -29,18 +29,31 @@ def logs_as_before() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-def registry(count: int) -> CollectorRegistry:
-    made = CollectorRegistry()
-    counter = Counter("kaskad_sent", "Steps sent.", ["provider"], registry=made)
+def registries(count: int) -> telemetry.Registries:
+    made = telemetry.Registries(CollectorRegistry(), CollectorRegistry())
+    counter = Counter("kaskad_sent", "Steps sent.", ["provider"], registry=made.own)
     counter.labels('a"b\\').inc(count)
-    Histogram("kaskad_wait_seconds", "Waits.", registry=made, buckets=(1,)).observe(0.5)
+    Histogram("kaskad_wait_seconds", "Waits.", registry=made.own, buckets=(1,)).observe(0.5)
+    lane = Gauge("kaskad_lane", "Waiting.", ["provider"], registry=made.shared)
+    lane.labels("sms").set(count)
     return made
 
 
+def scrape(text: bytes, name: str) -> dict[str, float]:
+    """The samples of a name by `process`; empty where they have none."""
+    return {
+        sample.labels.get("process", ""): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
 def test_figures_of_all_processes_stand_side_by_side() -> None:
-    others = [telemetry.snapshot(registry(n), f"dispatch-h-{n}") for n in (1, 2)]
-    stale = telemetry.snapshot(registry(8), "ingress-h-9")
-    text = telemetry.render([*others, stale, b"of another version"], registry(9), "ingress-h-9")
+    others = [telemetry.snapshot(registries(n), f"dispatch-h-{n}") for n in (1, 2)]
+    stale = telemetry.snapshot(registries(8), "ingress-h-9", "1-h")
+    old = [*others, stale, b"of another version"]
+    text = telemetry.render(old, registries(9), "ingress-h-9", "1-h")
     families = {f.name: f for f in text_string_to_metric_families(text.decode())}
     sent = {
         sample.labels["process"]: sample.value
@@ -54,11 +67,32 @@ def test_figures_of_all_processes_stand_side_by_side() -> None:
     assert b"_created" not in text
 
 
+def test_a_sum_over_every_target_counts_each_process_once() -> None:
+    """Two servers, the first with two workers, and two dispatchers that nobody scrapes."""
+    workers = {"ingress-a-1": "1-a", "ingress-a-2": "1-a", "ingress-b-1": "2-b"}
+    others = [telemetry.snapshot(registries(10), name, of) for name, of in workers.items()]
+    others += [telemetry.snapshot(registries(20), f"dispatch-{n}") for n in (1, 2)]
+    first, second = (
+        telemetry.render(others, registries(10), name, workers[name])
+        for name in ("ingress-a-2", "ingress-b-1")
+    )
+    sent = [scrape(text, "kaskad_sent_total") for text in (first, second)]
+    assert [sum(each.values()) for each in sent] == [10 + 10 + 20 + 20, 10]
+    lane = [scrape(text, "kaskad_lane") for text in (first, second)]
+    assert lane == [{"": 20}, {}], "one figure of the installation is shown once, the highest"
+
+
+def test_without_redis_a_worker_shows_only_what_is_its_own() -> None:
+    text = telemetry.render(None, registries(10), "ingress-b-1", "2-b")
+    assert scrape(text, "kaskad_sent_total") == {"ingress-b-1": 10}
+    assert scrape(text, "kaskad_lane") == {}
+
+
 def test_a_process_tells_its_role_and_its_own_use_of_the_machine() -> None:
     name = telemetry.process_name("dispatch")
     assert telemetry.role_of(name) == "dispatch"
     assert name.endswith(f"-{os.getpid()}")
-    text = telemetry.render([], telemetry.new_registry(), name)
+    text = telemetry.render([], telemetry.new_registries(), name, "1-h")
     assert b"kaskad_process_cpu_seconds_total" in text
 
 

@@ -133,7 +133,7 @@ async def test_a_refused_callback_is_counted_and_said_without_what_it_carried(
 ) -> None:
     def refused(reason: str) -> float | None:
         labels = {"provider": "viber", "reason": reason}
-        registry = world.app.metrics.registry
+        registry = world.app.metrics.registries.own
         return registry.get_sample_value("kaskad_ingress_callbacks_refused_total", labels)
 
     for path in ("/v1/callbacks/viber", *["/v1/callbacks/viber?token=guessed"] * 3):
@@ -155,7 +155,7 @@ async def test_a_refused_callback_is_counted_and_said_without_what_it_carried(
 async def test_the_moment_of_the_last_receipt_is_shown(world: World) -> None:
     world.clock.now_ms += 5_000
     await world.call("POST", VIBER, report("not-ours"), key="")
-    shown = world.app.metrics.registry.get_sample_value(
+    shown = world.app.metrics.registries.own.get_sample_value(
         "kaskad_ingress_last_receipt_seconds", {"provider": "viber"}
     )
     assert shown == (T0 + 5_000) / 1000

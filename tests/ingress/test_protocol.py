@@ -16,10 +16,13 @@ from uvicorn.server import ServerState
 from gateway.ingress.http import protocol
 from gateway.ingress.http.protocol import LimitedProtocol
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 
 LIMITS = protocol.ConnectionLimits(
     connections_max=10, header_bytes_max=4096, request_timeout_s=5.0, idle_timeout_s=3.0
 )
+WAITING_MAX = 64 * 1024
 GARBAGE = b"\x00 garbage\r\n\r\n"
 
 
@@ -71,7 +74,11 @@ class Server:
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
         self.wire = Wire()
-        self.connection: LimitedProtocol = protocol.limited(LIMITS)(config, self.state, {})
+        self.waiting = WaitingBytes(WAITING_MAX)
+        self.ids = RequestIds()
+        self.connection: LimitedProtocol = protocol.limited(LIMITS, self.waiting, self.ids)(
+            config, self.state, {}
+        )
         self.connection.connection_made(self.wire)
 
     async def feed(self, *chunks: bytes) -> None:
@@ -89,7 +96,7 @@ class Server:
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/early":
-            await Request(scope, receive, send).respond(202, b"<early>")
+            await Request(scope, receive, send, self.ids, self.waiting).respond(202, b"<early>")
             return
         body = b""
         while True:
@@ -100,9 +107,16 @@ class Server:
             if not event["more_body"]:
                 break
         self.seen.append(body)
+        if scope["path"] == "/stream":
+            request = Request(scope, receive, send, self.ids, self.waiting)
+            await request.begin(200, ())
+            for line in (b"first\n", b"second\n"):
+                await request.write(line)
+            await request.end()
+            return
         if body.startswith(b"h"):
             await self._may_go.wait()
-        await Request(scope, receive, send).respond(202, b"<%b>" % body)
+        await Request(scope, receive, send, self.ids, self.waiting).respond(202, b"<%b>" % body)
 
 
 def post(body: bytes, *more: bytes, target: bytes = b"/x") -> bytes:
@@ -112,7 +126,9 @@ def post(body: bytes, *more: bytes, target: bytes = b"/x") -> bytes:
 
 def chunked(body: bytes) -> bytes:
     pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
-    return b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
+    return (
+        b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
+    )
 
 
 def on_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
@@ -169,10 +185,10 @@ async def test_a_connection_is_kept_until_its_client_asks_for_its_end() -> None:
 @on_a_loop
 async def test_an_answer_has_the_servers_headers_and_its_own() -> None:
     server = Server()
-    await server.feed(post(b"s"))
+    await server.feed(post(b"s", b"X-Request-Id: mine"))
     assert server.wire.written == (
         b"HTTP/1.1 202 Accepted\r\ndate: today\r\ncontent-type: application/json\r\n"
-        b"content-length: 3\r\n\r\n<s>"
+        b"content-length: 3\r\nx-request-id: mine\r\n\r\n<s>"
     )
 
 
@@ -210,7 +226,9 @@ async def test_garbage_after_a_request_under_way_ends_the_connection_unanswered(
 @on_a_loop
 async def test_a_body_that_breaks_off_in_the_middle_is_not_begun() -> None:
     server = Server()
-    await server.feed(b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ns\r\nzz\r\n")
+    await server.feed(
+        b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ns\r\nzz\r\n"
+    )
     assert (server.seen, server.state.tasks) == ([], set())
     assert server.wire.written.startswith(b"HTTP/1.1 400 ")
 
@@ -251,7 +269,7 @@ async def refused_as_bad_http(target: bytes, body: bytes) -> None:
     assert server.seen == []
 
 
-CHUNKED = b"POST /%b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"POST /%b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @on_a_loop

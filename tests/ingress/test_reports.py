@@ -21,11 +21,15 @@ from gateway.core.records.entries import Post
 from gateway.finance.report import Tally
 from gateway.ingress.api import reports as endpoint
 from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
 from gateway.store import totals
+from gateway.store.api_keys import granted
 from gateway.store.totals import at_once
 from tests.finance.test_ledger import GROUP, NOON, POLICY, book, money, on
 from tests.worlds.ingress_world import ENV, OTP, SALE, TEST_WAIT_S, World, with_ingress
@@ -35,6 +39,8 @@ from tests.worlds.loops import Loop
 KEY = ENV["SHOP_KEY"]
 API, PAGE = "/v1/reports/cost", "/reports"
 TODAY = "from=2026-11-21&to=2026-11-21"
+EVERY_APP = Principal("finance", granted(["report-all"]), b"")
+BANK = Principal("bank", granted(["report"]), b"")
 
 
 class Answer(msgspec.Struct):
@@ -47,8 +53,10 @@ def basic(password: str) -> bytes:
     return b"Basic " + base64.b64encode(f"anyone:{password}".encode())
 
 
-async def ask(redis: RedisClient, path: str, query: str = "") -> Answer:
-    """The answer of the endpoint itself: whoever gets there may see the report."""
+async def ask(
+    redis: RedisClient, path: str, query: str = "", principal: Principal = EVERY_APP
+) -> Answer:
+    """The answer of the endpoint itself to whoever got there."""
     endpoints = ReportEndpoints(redis, 2, POLICY, lambda: NOON, at_once)
     sent: list[Any] = []
 
@@ -58,9 +66,16 @@ async def ask(redis: RedisClient, path: str, query: str = "") -> Answer:
     async def receive() -> Any:
         raise AssertionError("a report has no body to read")
 
-    scope = {"method": "GET", "path": path, "headers": [], "query_string": query.encode()}
+    scope = {
+        "method": "GET",
+        "path": path,
+        "headers": [(b"x-request-id", b"one")],
+        "query_string": query.encode(),
+    }
     handler = endpoints.cost if path == API else endpoints.page
-    await handler(Request(scope, receive, send))
+    request = Request(scope, receive, send, RequestIds(), WaitingBytes(0))
+    request.principal = principal
+    await handler(request)
     start, body = sent
     told = {name.decode(): value.decode() for name, value in start["headers"]}
     assert told["content-length"] == str(len(body["body"]))
@@ -114,6 +129,18 @@ def test_csv_is_a_file_with_the_same_rows(loop: Loop, redis_url: str) -> None:
     assert (row["campaign"], row["accepted"], row["cost"]) == ("autumn", "3", "0.0500")
 
 
+@pytest.mark.parametrize("path", [API, PAGE])
+def test_csv_has_a_byte_order_mark_where_it_is_asked_for(
+    loop: Loop, redis_url: str, path: str
+) -> None:
+    async def main(redis: RedisClient) -> list[Answer]:
+        await fill(redis)
+        return [await ask(redis, path, f"{TODAY}&format=csv{more}") for more in ("", "&bom=1")]
+
+    plain, marked = on(loop, redis_url, main)
+    assert marked.body == "\ufeff" + plain.body
+
+
 def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     answer = asked(loop, redis_url, API, TODAY + "&channel=sms")
     assert json.loads(answer.body)["total"]["delivered"] == 1
@@ -124,6 +151,7 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     [
         ("format=xml", "format"),
         ("format=csv&format=json", "format"),
+        ("format=csv&bom=yes", "bom"),
         ("group_by=colour", "group_by"),
         ("from=2026-13-01", "from"),
         ("key=" + KEY, "key"),
@@ -138,6 +166,45 @@ def test_what_cannot_be_answered_is_refused_with_the_parameter_at_fault(
     (error,) = caught.value.problem.errors or ()
     assert caught.value.problem.status == 422
     assert error.pointer == (f"/{parameter}" if parameter else "")
+
+
+@pytest.mark.parametrize("path", [API, PAGE])
+@pytest.mark.parametrize("query", [TODAY, TODAY + "&app=bank"])
+def test_the_scope_report_shows_the_keys_own_app_only(
+    loop: Loop, redis_url: str, path: str, query: str
+) -> None:
+    async def main(redis: RedisClient) -> tuple[Answer, Answer]:
+        await fill(redis)
+        await book(redis, 0, [Post(replace(GROUP, app="bank", campaign="loans"), {"sent": 4_321})])
+        return await ask(redis, path, query, BANK), await ask(redis, path, TODAY)
+
+    own, every = on(loop, redis_url, main)
+    assert "shop" not in own.body
+    assert "autumn" not in own.body  # in the page's suggestions neither
+    if path == API:
+        assert json.loads(own.body)["total"]["sent"] == 4_321
+        assert json.loads(every.body)["total"]["sent"] == 4_325
+    else:
+        assert all(name in every.body for name in ("shop", "autumn", "bank", "loans"))
+
+
+@pytest.mark.parametrize("path", [API, PAGE])
+def test_another_apps_money_needs_a_scope_that_is_named(
+    loop: Loop, redis_url: str, path: str
+) -> None:
+    async def main(redis: RedisClient) -> Answer:
+        return await ask(redis, path, TODAY + "&app=shop", BANK)
+
+    with pytest.raises(Refusal, match="report-all") as caught:
+        on(loop, redis_url, main)
+    assert caught.value.problem.status == 403
+
+
+@with_ingress(shards=2)
+async def test_a_key_for_every_app_opens_what_asks_for_the_own(world: World) -> None:
+    bearer = f"Bearer {ENV['FINANCE_KEY']}".encode()
+    assert (await get(world, API, TODAY, bearer)).status == 200
+    assert (await get(world, PAGE, TODAY, basic(ENV["FINANCE_KEY"]))).status == 200
 
 
 @pytest.mark.parametrize("authorization", [None, b"Bearer wrong", basic("wrong"), b"Basic ?"])

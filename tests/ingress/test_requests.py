@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
+from gateway.core.policy import AppRule, CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.ingress.api.requests import Malformed, ValidRequest, body_hash, content_of, read
 from gateway.ingress.http.problems import RequestFault
@@ -34,7 +35,7 @@ BUTTON = {"caption": "Go", "url": "https://shop.example/x"}
 
 
 def told(request: Any) -> ValidRequest | Malformed | list[RequestFault]:
-    return read(json.dumps(request).encode(), POLICY)
+    return read(json.dumps(request).encode(), POLICY, "shop")
 
 
 def pointers(request: Any) -> list[str]:
@@ -59,6 +60,8 @@ def pointers(request: Any) -> list[str]:
         {"metadata": {}},
         {"category": "marketing", "campaign": "c"},
         {"idempotency_key": "k" * 255},
+        {"text": "a\tb\r\nc\fd"},
+        {"text": "\N{ZERO WIDTH JOINER}\N{FAMILY}"},
         {"to": "+447700900123"},
     ],
 )
@@ -83,6 +86,22 @@ def test_a_good_request_passes(changes: dict[str, Any]) -> None:
         ({"campaign": "a\x00"}, ["/campaign"]),
         ({"campaign": "a\x85"}, ["/campaign"]),
         ({"route": "a\tb"}, ["/route"]),
+        ({"user": "\u200b"}, ["/user"]),
+        ({"user": " \u00a0"}, ["/user"]),
+        ({"user": "\u0958" * 65}, ["/user"]),  # as NFC it is two characters each
+        ({"campaign": "\u3000"}, ["/campaign"]),
+        ({"text": "a\x00b"}, ["/text"]),
+        ({"text": "a\x0bb"}, ["/text"]),
+        ({"text": "\x1b[31m"}, ["/text"]),
+        ({"text": " \t\r\n\f"}, ["/text"]),
+        ({"text": "\u200b\u2060\ufe0f"}, ["/text"]),
+        ({"text": "\u3164"}, ["/text"]),  # a letter that no font draws
+        ({"viber": {"text": "\u2800"}}, ["/viber/text"]),
+        ({"sms": {"text": "a\x07"}}, ["/sms/text"]),
+        ({"sms": {"sender": " "}}, ["/sms/sender"]),
+        ({"email": {"subject": "\u00ad"}}, ["/email/subject"]),
+        ({"email": {"html": "<p>\x01</p>"}}, ["/email/html"]),
+        ({"viber": {"button": BUTTON | {"caption": "\u200d"}}}, ["/viber/button/caption"]),
         ({"ttl": 0}, ["/ttl"]),
         ({"ttl": 2_592_001}, ["/ttl"]),
         ({"ttl": "60"}, ["/ttl"]),
@@ -117,6 +136,21 @@ def test_a_fault_is_told_at_its_key(changes: dict[str, Any], wanted: list[str]) 
     assert pointers(GOOD | changes) == wanted
 
 
+@pytest.mark.parametrize("key", ["user", "campaign"])
+def test_names_have_one_spelling(key: str) -> None:
+    names = ["caf\u00e9", "cafe\u0301", " caf\u00e9\u00a0"]
+    found = [each for name in names if isinstance(each := told(GOOD | {key: name}), ValidRequest)]
+    assert len(found) == len(names)
+    assert {getattr(each.request, key) for each in found} == {"caf\u00e9"}
+    assert len({body_hash(each.request) for each in found}) == 1
+
+
+def test_an_unpaired_surrogate_is_no_json() -> None:
+    for text in (r"\ud800", r"\ud800 and more", r"\udc00", r"\ud800\ud800"):
+        raw = b'{"to":"+79161234567","category":"otp","text":"%s"}' % text.encode()
+        assert isinstance(read(raw, POLICY, "shop"), Malformed)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -134,6 +168,43 @@ def test_a_fault_is_told_at_its_key(changes: dict[str, Any], wanted: list[str]) 
 )
 def test_only_absolute_web_addresses_pass(url: str) -> None:
     assert pointers(GOOD | {"viber": {"image_url": url}}) == ["/viber/image_url"]
+
+
+def bound(rule: AppRule, **changes: Any) -> list[str]:
+    policy = replace(POLICY, apps={"shop": rule})
+    found = read(json.dumps(GOOD | changes).encode(), policy, "shop")
+    return [fault.pointer for fault in found] if isinstance(found, list) else []
+
+
+@pytest.mark.parametrize(
+    ("number", "tariff"),
+    [
+        ("+79161234567", ""),
+        ("+78091234567", "premium"),
+        ("+12125550123", ""),
+        ("+19005550123", "premium"),
+        ("+449061234567", "premium"),
+        ("+979123456789", "premium"),
+        ("+881631234567", "satellite"),
+        ("+870773111632", "satellite"),
+        ("+88213000000", "satellite"),
+    ],
+)
+def test_a_dear_number_is_refused_unless_the_app_may_send_to_it(number: str, tariff: str) -> None:
+    assert bound(AppRule(), to=number) == (["/to"] if tariff else [])
+    assert bound(AppRule(), to={"phone": number}) == (["/to/phone"] if tariff else [])
+    assert bound(AppRule(allows=frozenset([tariff])), to=number) == []
+
+
+def test_an_app_sends_to_its_countries_and_under_its_senders_alone() -> None:
+    rule = AppRule(countries=frozenset(["RU", "KZ"]), senders=frozenset(["Shop", "a@b.example"]))
+    assert bound(rule) == bound(rule, to="+77011234567") == []
+    assert bound(rule, to="+447700900123") == ["/to"]
+    assert bound(rule, to="+447700900123", colour=1) == ["/colour", "/to"]
+    assert bound(rule, sms={"sender": "Shop"}) == []
+    assert bound(rule, sms={"sender": "Bank"}) == ["/sms/sender"]
+    assert bound(rule, email={"from": "c@d.example"}) == ["/email/from"]
+    assert bound(rule, to={"email": "anna@shop.example"}, email={"subject": "s"}) == []
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -171,7 +242,7 @@ def test_a_message_is_an_object(request_: Any) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"{", b'{"to":}', b"\xff", b'{"to":"\xff"}', b"[" * 10_000])
 def test_what_is_not_json_is_malformed(raw: bytes) -> None:
-    assert isinstance(read(raw, POLICY), Malformed)
+    assert isinstance(read(raw, POLICY, "shop"), Malformed)
 
 
 def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> None:
@@ -187,7 +258,7 @@ def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> 
 
 def test_the_hash_of_a_body_is_of_what_it_means() -> None:
     def hash_of(raw: str) -> bytes:
-        found = read(raw.encode(), POLICY)
+        found = read(raw.encode(), POLICY, "shop")
         assert isinstance(found, ValidRequest), found
         return body_hash(found.request)
 
@@ -222,7 +293,7 @@ def test_the_hash_of_a_body_is_of_what_it_means() -> None:
     ],
 )
 def test_a_request_of_before_there_were_more_channels_keeps_its_hash(raw: str, hashed: str) -> None:
-    found = read(raw.encode(), POLICY)
+    found = read(raw.encode(), POLICY, "shop")
     assert isinstance(found, ValidRequest), found
     assert body_hash(found.request).hex() == hashed, "a repetition would be a conflict"
 
@@ -305,7 +376,7 @@ keys = st.sampled_from(
 
 @given(st.dictionaries(keys, json_values))
 def test_any_json_is_read_or_told_why_not(changes: dict[str, Any]) -> None:
-    found = read(json.dumps(GOOD | changes).encode(), POLICY)
+    found = read(json.dumps(GOOD | changes).encode(), POLICY, "shop")
     if isinstance(found, list):
         assert found
         known = {fault.pointer.split("/")[1] for fault in found if fault.pointer}
@@ -316,4 +387,4 @@ def test_any_json_is_read_or_told_why_not(changes: dict[str, Any]) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_reader(raw: bytes) -> None:
-    assert read(raw, POLICY) is not None
+    assert read(raw, POLICY, "shop") is not None

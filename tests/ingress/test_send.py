@@ -11,6 +11,7 @@ import pytest
 
 from gateway.core.records.request import Answer
 from gateway.ingress.http import auth
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import api_keys, keys, quarantine, reads
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
@@ -218,6 +219,52 @@ async def test_a_key_of_redis_works_until_it_is_withdrawn(world: World) -> None:
     assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
     world.clock.now_ms += 1
     assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 401
+
+
+@with_ingress()
+async def test_a_key_that_is_revoked_opens_nothing_within_5_seconds(world: World) -> None:
+    key = await api_keys.create(world.redis, "kiosk", ["send", "read"], T0)
+    assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
+    (listed,) = await api_keys.listed(world.redis)
+    principal = await world.app.authority.require(f"Bearer {key}".encode(), "read")
+    assert await world.app.authority.holds(principal, "read")
+    assert not await world.app.authority.holds(principal, "report")
+    await api_keys.revoke(world.redis, listed, T0, "ann@here")
+    world.clock.now_ms += 5_000
+    assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 401
+    assert not await world.app.authority.holds(principal, "read")
+
+
+@with_ingress()
+async def test_a_key_ends_at_the_moment_it_was_given(world: World) -> None:
+    key = await api_keys.create(world.redis, "kiosk", ["send"], T0, expires_ms=T0 + 1_000)
+    world.clock.now_ms = T0 + 999
+    assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
+    world.clock.now_ms = T0 + 1_000
+    assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 401
+
+
+@with_ingress()
+async def test_when_a_key_was_used_is_told_once_a_minute(world: World) -> None:
+    key = await api_keys.create(world.redis, "kiosk", ["read"], T0)
+
+    async def use() -> int | None:
+        """A use, and the last use that is known afterwards."""
+        assert (await world.call("GET", "/v1/messages/unknown", key=key)).status == 404
+        await world.app.publish()
+        return (await api_keys.listed(world.redis))[0].used_ms
+
+    assert await use() is None
+    world.clock.now_ms = T0 + auth.USES_EVERY_MS
+    world.redis.away = True
+    with pytest.raises(RedisUnavailable):
+        await world.app.authority.tell_uses()
+    world.redis.away = False
+    assert await use() == T0 + auth.USES_EVERY_MS
+    world.clock.now_ms += auth.USES_EVERY_MS - 1
+    assert await use() == T0 + auth.USES_EVERY_MS
+    world.clock.now_ms += 1
+    assert await use() == T0 + 2 * auth.USES_EVERY_MS - 1
 
 
 @with_ingress()

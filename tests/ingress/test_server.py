@@ -39,7 +39,7 @@ def serving(redis_url: str, table: str, talk: Talk) -> None:
         port = sock.getsockname()[1]
         up = asyncio.Event()
         running = Configuration(config, policy_of(config, quote), lambda: config)
-        worker = asyncio.create_task(server.serve(running, sock, up.set))
+        worker = asyncio.create_task(server.serve(running, sock, "1-test", up.set))
         async with asyncio.timeout(TEST_WAIT_S):
             await up.wait()
             try:
@@ -138,7 +138,7 @@ def test_slow_requests_are_ended(redis_url: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(protocol, "SWEEP_EVERY_S", 0.05)
 
     async def talk(port: int) -> None:
-        head = "POST /v1/messages HTTP/1.1\r\n"
+        head = "POST /v1/messages HTTP/1.1\r\nHost: x\r\n"
         body = f"{head}{KEY}{JSON}Content-Length: 99\r\n\r\n{{"
         for text in (head, body):
             connection = await Connection.open(port)
@@ -159,7 +159,7 @@ def test_slow_requests_are_ended(redis_url: str, monkeypatch: pytest.MonkeyPatch
 def test_more_connections_than_allowed_are_refused(redis_url: str) -> None:
     async def talk(port: int) -> None:
         first = await Connection.open(port)
-        first.say("GET /healthz HTTP/1.1\r\n\r\n")
+        first.say("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await first.answer())[0] == 200
         second = await Connection.open(port)
         status, headers, _ = await second.answer()
@@ -192,7 +192,7 @@ def test_a_stream_is_answered_while_it_is_sent(redis_url: str) -> None:
     async def talk(port: int) -> None:
         connection = await Connection.open(port)
         kind = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"
-        connection.say(f"POST /v1/messages HTTP/1.1\r\n{KEY}{kind}\r\n")
+        connection.say(f"POST /v1/messages HTTP/1.1\r\nHost: x\r\n{KEY}{kind}\r\n")
         line = json.dumps(OTP) + "\n"
         for number in (1, 2, 3):
             connection.say(f"{len(line):x}\r\n{line}\r\n")
@@ -211,10 +211,12 @@ def test_sigterm_lets_what_was_taken_finish(redis_url: str) -> None:
         stream = await Connection.open(port)
         kind = "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"
         line = json.dumps(OTP) + "\n"
-        stream.say(f"POST /v1/messages HTTP/1.1\r\n{KEY}{kind}\r\n{len(line):x}\r\n{line}\r\n")
+        stream.say(
+            f"POST /v1/messages HTTP/1.1\r\nHost: x\r\n{KEY}{kind}\r\n{len(line):x}\r\n{line}\r\n"
+        )
         await stream.reader.readuntil(b"}\n")
         events = await Connection.open(port)
-        events.say(f"GET /v1/events HTTP/1.1\r\n{KEY}\r\n")
+        events.say(f"GET /v1/events HTTP/1.1\r\nHost: x\r\n{KEY}\r\n")
         await events.reader.readuntil(b"follow\n\n")
         os.kill(os.getpid(), signal.SIGTERM)
         assert b"0\r\n\r\n" in await stream.reader.read()
@@ -253,7 +255,7 @@ server.run(config, ready=lambda host, port: print(port, flush=True))
 def _healthz(port: int) -> int:
     """The status of one request on a connection of its own."""
     with socket.create_connection(("127.0.0.1", port), timeout=TEST_WAIT_S) as sock:
-        sock.sendall(b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return int(sock.recv(100).split()[1])
 
 

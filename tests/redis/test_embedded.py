@@ -40,6 +40,12 @@ def test_it_serves_on_a_private_socket_only_with_durable_settings(short_dir: Pat
         assert client.info("server")["process_id"] == server.pid
 
 
+def test_a_directory_that_others_could_read_is_closed(short_dir: Path) -> None:
+    short_dir.chmod(0o755)
+    with EmbeddedRedis(short_dir):
+        assert short_dir.stat().st_mode & 0o777 == 0o700
+
+
 def test_data_survives_a_restart_and_nothing_is_left_running(short_dir: Path) -> None:
     with EmbeddedRedis(short_dir, "everysec") as server, client_of(server) as client:
         client.set("kept", "yes")

@@ -25,7 +25,12 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config" / "kaskad.toml"
 SHIPPED = FILE.read_text()
 DOCS = (ROOT / "docs" / "configuration.md").read_text()
-ENV = {"INFOBIP_API_KEY": "api-secret", "INFOBIP_CALLBACK_TOKEN": "to/ken&", "KASKAD_SHOP_KEY": "k"}
+SHOP_KEY = "key-of-the-shop-12345"
+ENV = {
+    "INFOBIP_API_KEY": "api-secret",
+    "INFOBIP_CALLBACK_TOKEN": "to/ken&",
+    "KASKAD_SHOP_KEY": SHOP_KEY,
+}
 
 # Only what the contract fixes, and of that only what has no default.
 SMALL = """
@@ -183,6 +188,12 @@ def test_of_several_proofs_the_first_is_handed_out_and_each_is_taken() -> None:
     assert "length >= 1" in empty["providers.v.callback_token_env"]
 
 
+def test_a_digest_says_whether_two_processes_read_the_same_file() -> None:
+    same, other = read(SMALL), read(SMALL + "\n# A remark.\n")
+    assert same.digest == read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://other"}).digest
+    assert same.digest != other.digest
+
+
 def test_no_secret_is_ever_shown() -> None:
     shown = repr(read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://:pass-word@h"}))
     assert "INFOBIP_API_KEY" in shown
@@ -198,6 +209,24 @@ def test_a_provider_without_its_secret_is_a_fault_that_names_the_variable() -> N
     assert "INFOBIP_CALLBACK_TOKEN" in found["providers.v.callback_token_env"]
 
 
+@pytest.mark.parametrize("value", [f" {SHOP_KEY}", f"{SHOP_KEY} ", f"{SHOP_KEY}\u00a0\n"])
+def test_a_key_with_spaces_at_its_ends_is_a_fault(value: str) -> None:
+    found = faults(SMALL, ENV | {"KASKAD_SHOP_KEY": value})
+    assert "spaces" in found["apps.shop.key_env"]
+    assert SHOP_KEY not in str(found)
+
+
+def test_a_country_that_is_none_is_a_fault() -> None:
+    text = SMALL.replace('name = "shop"', 'name = "shop"\ncountries = ["RU", "Russia"]')
+    assert "'Russia'" in faults(text)["apps[0].countries"]
+
+
+def test_one_key_for_two_apps_is_a_fault() -> None:
+    text = SMALL + '[[apps]]\nname = "bank"\nkey_env = "BANK_KEY"\n'
+    assert "key of shop too" in faults(text, ENV | {"BANK_KEY": SHOP_KEY})["apps.bank.key_env"]
+    assert read(text, ENV | {"BANK_KEY": SHOP_KEY[::-1]}).app_keys().keys() == {"shop", "bank"}
+
+
 def test_a_command_that_reaches_no_provider_is_only_warned_about_secrets() -> None:
     lenient = read(SMALL, {}, secrets_required=False)
     assert any("INFOBIP_API_KEY" in warning for warning in lenient.warnings)
@@ -206,10 +235,46 @@ def test_a_command_that_reaches_no_provider_is_only_warned_about_secrets() -> No
 
 
 def test_an_app_without_its_key_is_only_a_warning() -> None:
-    assert read(SMALL).app_keys() == {"shop": "k"}
+    assert read(SMALL).app_keys() == {"shop": SHOP_KEY}
     without = read(SMALL, {**ENV, "KASKAD_SHOP_KEY": ""})
     assert without.app_keys() == {}
     assert "KASKAD_SHOP_KEY" in without.warnings[0]
+
+
+def test_a_line_break_at_the_end_of_a_secret_is_taken_off_and_told() -> None:
+    read_so = read(SMALL, {**ENV, "KASKAD_SHOP_KEY": SHOP_KEY + "\r\n", "INFOBIP_API_KEY": "a\n"})
+    assert read_so.app_keys() == {"shop": SHOP_KEY}
+    assert read_so.secrets.get("INFOBIP_API_KEY") == "a"
+    told = [warning.split()[0] for warning in read_so.warnings]
+    assert told == ["KASKAD_SHOP_KEY", "INFOBIP_API_KEY"]
+    assert SHOP_KEY not in "".join(read_so.warnings)
+
+
+def test_a_short_key_of_an_app_is_a_warning() -> None:
+    (warning,) = read(SMALL, {**ENV, "KASKAD_SHOP_KEY": "nineteen-characters"}).warnings
+    assert warning.startswith("apps.shop has a key of 19 characters in KASKAD_SHOP_KEY")
+    assert "nineteen" not in warning
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://api.infobip.com", True),
+        ("http://203.0.113.7", False),  # of documentation: no provider is there
+        ("http://8.8.8.8:8080", True),
+        ("https://api.infobip.com", False),
+        ("http://127.0.0.1:8090", False),
+        ("http://[::1]", False),
+        ("http://10.1.2.3", False),
+        ("http://localhost", False),
+        ("http://simulator:8090", False),
+    ],
+)
+def test_plain_http_to_a_provider_that_is_not_local_is_a_warning(url: str, warned: bool) -> None:
+    text = re.sub(r'base_url = "[^"]*"', f'base_url = "{url}"', SMALL)
+    assert text != SMALL or url in SMALL
+    found = [w for w in read(text).warnings if w.startswith("providers.v.base_url ")]
+    assert len(found) == warned
 
 
 # ---- faults --------------------------------------------------------------------------------------
@@ -398,6 +463,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,
     "lanes": tables.Lanes,
+    "log": tables.Log,
 }
 
 

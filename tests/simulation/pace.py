@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
-from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
+from gateway import telemetry
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -38,7 +38,7 @@ class Pace:
         self.answer_s = answer_s
         self.arrived: list[tuple[float, str, str]] = []
         self.open: list[tuple[float, int]] = [(0.0, 0)]
-        self.metrics = Metrics(CollectorRegistry())
+        self.metrics = Metrics(telemetry.new_registries())
         self._people = iter(range(79_160_000_000, 79_170_000_000))
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         self.weather = Weather(server, random.Random(1), lambda _s, _work: None, REDIS_S)

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import msgspec
 import trio
-from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
+from gateway import telemetry
 from gateway.core.records.message import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
@@ -148,7 +148,7 @@ class Slot:
             },
             clock=storm.clock(),
             consumer=consumer,
-            metrics=Metrics(CollectorRegistry()),
+            metrics=Metrics(telemetry.new_registries()),
             terms=Lanes(),
             stopping=stopping,
         )

@@ -45,6 +45,29 @@ def test_a_provider_of_single_messages_is_kept_busy_on_every_connection() -> Non
     assert pace.in_flight(0.5, 1.5) >= 47.5
 
 
+@pytest.mark.parametrize(("together", "least", "most"), [(1, 0.0, 0.02), (10, 0.95, 1.05)])
+def test_time_spent_waiting_for_the_limit_is_of_the_limit_alone(
+    together: int, least: float, most: float
+) -> None:
+    """Of one second: none at a fifth of the rate, and all of it at twice the rate."""
+    pace = Pace(0.005, rate=500, batch=100)
+
+    async def waited_after(seconds: float) -> float:
+        until = trio.current_time() + seconds
+        while trio.current_time() < until:
+            next_at = trio.current_time() + 0.01
+            await pace.admit(together)
+            await trio.sleep_until(next_at)
+        name = "kaskad_dispatch_token_wait_seconds_total"
+        return pace.metrics.registries.own.get_sample_value(name, {"provider": "viber"}) or 0.0
+
+    async def work() -> None:
+        before = await waited_after(1.0)
+        assert least <= await waited_after(1.0) - before <= most
+
+    pace.run(work)
+
+
 def test_an_answer_that_outstays_its_time_is_lost_whatever_the_provider_promised() -> None:
     pace = Pace(60.0, timeout_ms=5_000)
 
@@ -54,7 +77,7 @@ def test_an_answer_that_outstays_its_time_is_lost_whatever_the_provider_promised
 
     pace.run(work)
     named = {"provider": "viber", "outcome": "unknown"}
-    found = pace.metrics.registry.get_sample_value("kaskad_dispatch_outcomes_total", named)
+    found = pace.metrics.registries.own.get_sample_value("kaskad_dispatch_outcomes_total", named)
     assert (found, len(pace.arrived)) == (1, 1)
 
 
@@ -83,3 +106,35 @@ def test_an_otp_behind_a_campaign_waits_hardly_longer_than_alone() -> None:
         assert behind[50] <= 2 * alone[50]
 
     pace.run(work)
+
+
+@pytest.mark.parametrize(
+    ("provider", "answer_s", "waiting", "by"),
+    [
+        ({"rate": 100}, 0.005, 1_000, "rate"),
+        ({"rate": 10_000, "batch": 1, "connections": 4}, 0.5, 1_000, "connections"),
+        ({"rate": 100}, 0.005, 50, None),
+        ({"rate": 1}, 0.005, 0, None),
+    ],
+)
+def test_what_limits_a_provider_is_shown_with_what_it_was_sent(
+    provider: dict[str, int], answer_s: float, waiting: int, by: str | None
+) -> None:
+    pace = Pace(answer_s, **provider)
+
+    async def work() -> None:
+        await pace.admit(waiting)
+        await trio.sleep(4.5)
+
+    pace.run(work)
+
+    def shown(name: str, **labels: str) -> float | None:
+        own = pace.metrics.registries.own
+        return own.get_sample_value(f"kaskad_dispatch_{name}", {"provider": "viber"} | labels)
+
+    limits = ("pause", "breaker", "rate", "connections", "claim_max")
+    assert [limit for limit in limits if shown("limited", by=limit)] == ([by] if by else [])
+    sent = shown("sent_rate")
+    assert sent is not None
+    assert sent > 0 if waiting else sent == 0
+    assert shown("failed_recently") == 0

@@ -16,9 +16,9 @@ from typing import Literal
 
 import pytest
 import trio
-from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
+from gateway import telemetry
 from gateway.core.ids import shard_of_id
 from gateway.core.records.message import StepStatus
 from gateway.dispatch.deps import DispatchDeps
@@ -105,7 +105,7 @@ class TwoShards:
         self.provider = ScriptedProvider("viber", rate=RATE, batch=10)
         self.provider.otherwise = self._answer
         self.arrived: list[tuple[float, str]] = []
-        self.metrics = Metrics(CollectorRegistry())
+        self.metrics = Metrics(telemetry.new_registries())
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         weather = Weather(server, random.Random(1), lambda _s, _work: None, 0.0005)
         self.redis = SickLink(MemoryClient(weather))
@@ -161,7 +161,7 @@ class TwoShards:
 
     def claimed(self) -> float:
         named = {"provider": "viber"}
-        return self.metrics.registry.get_sample_value("kaskad_dispatch_claimed", named) or 0.0
+        return self.metrics.registries.own.get_sample_value("kaskad_dispatch_claimed", named) or 0.0
 
 
 OUTAGES: list[How] = ["refuses", "refuses its part", "hangs"]

@@ -68,9 +68,9 @@ def test_while_a_provider_is_out_hardly_anything_is_burnt_and_all_goes_on_by_its
     arrived = {id_ for _, _, id_ in pace.arrived}
     assert len(arrived) >= 400 - burnt, "what was not tried is sent afterwards"
     counted = {"provider": "viber", "kind": "outage"}
-    found = pace.metrics.registry.get_sample_value("kaskad_dispatch_pauses_total", counted)
+    found = pace.metrics.registries.own.get_sample_value("kaskad_dispatch_pauses_total", counted)
     assert found == 1, "it opened once, whoever found it"
-    assert pace.metrics.registry.get_sample_value("kaskad_dispatch_paused", counted) == 0
+    assert pace.metrics.registries.shared.get_sample_value("kaskad_dispatch_paused", counted) == 0
 
 
 def test_half_of_the_answers_lost_opens_the_breaker() -> None:
@@ -116,7 +116,7 @@ def test_a_dispatcher_that_starts_while_a_provider_is_out_sends_nothing() -> Non
     async def work() -> None:
         now = pace.clock()
         known = pauses.Pause("http_503", "", now, now + 5_000, kind=pauses.OUTAGE)
-        await pauses.write(pace.store.redis, "viber", known)
+        await pauses.change(pace.store.redis, "viber", lambda _: known)
         async with trio.open_nursery() as nursery:
             await nursery.start(pace.dispatch, "second")
             await pace.admit(100)
@@ -155,7 +155,7 @@ def test_an_otp_behind_four_hundred_dead_entries_goes_at_once(rate: int) -> None
 
     async def work() -> None:
         held = pauses.Pause("E402", "", pace.clock(), pace.clock() + 600_000)
-        await pauses.write(pace.store.redis, "viber", held)
+        await pauses.change(pace.store.redis, "viber", lambda _: held)
         async with trio.open_nursery() as nursery:
             dead = await pace.admit(400, category="otp", campaign=None)
             await pace.store.apply([Item(id_, Cancelled()) for id_ in dead], pace.clock())

@@ -120,7 +120,9 @@ def test_a_probe_is_noted_before_it_is_sent() -> None:
 
     async def work() -> None:
         trouble = Trouble(REJECTIONS, "13", "Nearly all receipts say so.", by_receipt=True)
-        await pauses.write(pace.store.redis, "viber", pauses.begun(trouble, pace.clock()))
+        await pauses.change(
+            pace.store.redis, "viber", lambda _: pauses.begun(trouble, pace.clock())
+        )
         await trio.sleep(1.5)  # the dispatcher has read of it
         await pace.admit(1)
         await trio.sleep(6.0)
@@ -134,7 +136,9 @@ def test_where_receipts_told_acceptance_ends_nothing_and_the_probe_is_noted() ->
 
     async def work() -> None:
         trouble = Trouble(REJECTIONS, "13", "Nearly all receipts say so.", by_receipt=True)
-        await pauses.write(pace.store.redis, "viber", pauses.begun(trouble, pace.clock()))
+        await pauses.change(
+            pace.store.redis, "viber", lambda _: pauses.begun(trouble, pace.clock())
+        )
         await trio.sleep(1.5)
         await pace.admit(CAMPAIGN)
         await trio.sleep(6.0)

@@ -12,12 +12,13 @@ import trio
 
 from gateway.core import events as ev
 from gateway.core.policy import Policy
-from gateway.core.records.message import unpack_message
+from gateway.core.records.message import StepStatus, unpack_message
 from gateway.core.records.person import unpack_person
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import OutcomeUnknown
 from gateway.redis.trio_driver import open_client
+from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -45,9 +46,14 @@ def sends(store: Store, count: int, **changes: Any) -> list[MessageRequest]:
 
 async def report(store: Store, message_id: str, status: Any, now_ms: int = T0) -> None:
     """Claims and sends the first step, and lets its provider report."""
+    await take_and_send(store, message_id, now_ms)
     receipt = Receipt(status=status, ref=message_id + ".0")
-    steps: list[ev.Event] = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")]
-    for event in steps:
+    await store.apply([Item(message_id, ev.Reported(0, receipt, "viber"))], now_ms)
+
+
+async def take_and_send(store: Store, message_id: str, now_ms: int = T0) -> None:
+    """Claims the first step, and its provider accepts it."""
+    for event in (ev.Claimed(0), ev.Accepted(0)):
         await store.apply([Item(message_id, event)], now_ms)
 
 
@@ -160,17 +166,73 @@ def test_a_message_whose_claim_went_to_a_late_delivery_leaves_it_there(redis_url
 
 def test_a_full_cap_says_which_and_when(redis_url: str) -> None:
     async def work(store: Store) -> None:
-        assert (await store.admit(sends(store, 1), T0))[0].outcome == "accepted"
+        (first,) = sends(store, 1)
+        assert (await store.admit([first], T0))[0].outcome == "accepted"
         (answer,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 5)
         assert (answer.outcome, answer.reason) == ("suppressed", "frequency_cap")
         assert answer.cap is not None
         assert answer.cap.name == "one-a-day"
         assert answer.cap.count == 1
         assert answer.cap.retry_at_ms == T0 + DAY
+        await take_and_send(store, first.id)
         (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + DAY)
         assert later.outcome == "accepted"
 
     in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+
+
+def test_a_message_that_waited_for_hours_counts_from_when_it_reached_the_person(
+    redis_url: str,
+) -> None:
+    """It waited in its lane for 20 hours: the next one was 4 hours behind it."""
+    hour = 60 * MINUTE
+
+    async def work(store: Store) -> None:
+        (first,) = sends(store, 1)
+        assert (await store.admit([first], T0))[0].outcome == "accepted"
+        await report(store, first.id, "delivered", T0 + 20 * hour)
+        (soon,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 24 * hour)
+        assert soon.cap is not None
+        assert (soon.cap.name, soon.cap.retry_at_ms) == ("one-a-day", T0 + 44 * hour)
+        (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 44 * hour)
+        assert later.outcome == "accepted"
+
+    in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+
+
+def test_a_message_that_is_not_sent_yet_counts_however_long_it_waits(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        (first,) = sends(store, 1)
+        assert (await store.admit([first], T0))[0].outcome == "accepted"
+        (soon,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 2 * DAY)
+        assert soon.cap is not None
+        assert (soon.cap.count, soon.cap.retry_at_ms) == (1, T0 + 3 * DAY)
+        await take_and_send(store, first.id)
+        (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 2 * DAY)
+        assert later.outcome == "accepted", "what is out counts from when it was accepted"
+
+    in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+
+
+def test_the_next_step_of_a_message_waits_for_no_slot_that_only_a_waiting_message_has(
+    redis_url: str,
+) -> None:
+    """Before the SMS of the second message its cap is asked, and the first one is in its lane
+    still, for longer than the cap's window."""
+    sms_cap = Cap("one-sms", 1, 10 * MINUTE, "10m", "marketing", "sms")
+
+    async def work(store: Store) -> None:
+        (first,) = sends(store, 1, route="sms-only")
+        assert (await store.admit([first], T0))[0].outcome == "accepted"
+        (second,) = sends(store, 1, campaign="winter")
+        assert (await store.admit([second], T0))[0].outcome == "accepted"
+        later = T0 + 20 * MINUTE
+        await report(store, second.id, "undelivered", later)
+        found = await reads.message(store, second.id)
+        assert found is not None
+        assert (found.reason, found.steps[1].status) == ("frequency_cap", StepStatus.SKIPPED)
+
+    in_store(redis_url, policy(caps=(sms_cap,)), work)
 
 
 def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_body(

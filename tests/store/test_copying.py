@@ -18,8 +18,9 @@ from gateway.redis.trio_driver import open_client
 from gateway.store import api_keys, copying, installation, keys, pauses, reads
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
-from gateway.store.copying import CopyFault, Side, call
+from gateway.store.copying import Unchanged
 from gateway.store.installation import StoreUnfitError
+from gateway.store.sides import CopyFault, Side, call
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters
@@ -43,9 +44,9 @@ def nothing(_: int) -> None: ...
 def whole_copy(source_url: str, target_url: str) -> dict[str, int]:
     with Side(parse_address(source_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        copying.copy(source, target, nothing)
-        counts = copying.compare(source, target, nothing)
-        copying.finish(source, target)
+        written = copying.copy(source, target, Unchanged(source), nothing)
+        counts = copying.compare(source, target, Unchanged(source), written, nothing)
+        copying.finish(source, target, SHARDS)
     return counts
 
 
@@ -79,7 +80,7 @@ async def fill(url: str, count: int = 40) -> list[str]:
         await store_receipts.note_provider_ids(store, "viber", [("their-id", f"{ids[0]}.0")])
         await reads.set_opt_out(store, "79169999999", "all")
         await api_keys.create(client, "shop", ("send",), T0)
-        await pauses.write(client, "sms", pauses.Pause("no_credit", "", T0, T0))
+        await pauses.change(client, "sms", lambda _: pauses.Pause("no_credit", "", T0, T0))
         lapsing = keys.campaigns_of("2026-10")
         await client.call([("SADD", lapsing, "old"), ("PEXPIRE", lapsing, 60_000)])
         return ids
@@ -144,9 +145,9 @@ def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, targe
 
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        call(target.of("{k0}ledger"), "XADD", "{k0}ledger", "*", "d", "left over")
         with pytest.raises(KeyboardInterrupt):
-            copying.copy(source, target, interrupt)
+            copying.copy(source, target, Unchanged(source), interrupt)
+        call(target.of("{k0}ledger"), "XADD", "{k0}ledger", "*", "d", "left over")
     with pytest.raises(StoreUnfitError, match="not finished"):
         installation.prepare(target_url, SHARDS, "EUR")
     whole_copy(redis_url, target_url)
@@ -180,11 +181,11 @@ def test_what_was_written_meanwhile_is_found(
     trio.run(fill, redis_url)
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        copying.copy(source, target, nothing)
+        written = copying.copy(source, target, Unchanged(source), nothing)
         with redis.Redis(unix_socket_path=redis_url.removeprefix("unix://")) as client:
             call(client, *change)
         with pytest.raises(CopyFault, match="is not the same in both"):
-            copying.compare(source, target, nothing)
+            copying.compare(source, target, Unchanged(source), written, nothing)
 
 
 def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisCluster) -> None:

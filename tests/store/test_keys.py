@@ -11,8 +11,9 @@ from gateway import telemetry
 from gateway.core import events as ev
 from gateway.finance.verify import verify_ledger
 from gateway.redis.client import RedisClient
-from gateway.store import api_keys, snapshots
+from gateway.store import api_keys, audit, snapshots
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
 from gateway.store.receipts import note_provider_ids
 from tests.ingress.test_callbacks import BASIC, VIBER, report
 from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
@@ -43,8 +44,10 @@ async def test_every_key_is_in_the_table_with_its_type_and_its_end(world: World)
     await world.call("POST", VIBER, report("stranger"), key="")
     await world.call("PUT", "/v1/optouts/+79161234599", {"scope": "all"})
     await note_provider_ids(world.store, "sms", [("pid-1", f"{id_}.0")])
-    await api_keys.create(world.redis, "shop", ["send"], T0)
-    text = telemetry.snapshot(telemetry.new_registry(), "dispatch-here-1")
+    key = await api_keys.create(world.redis, "shop", ["send"], T0)
+    await api_keys.note_uses(world.redis, {api_keys.digest_of(key.encode()): T0})
+    await world.redis.call([audit.command(Deed(T0, "shop", "optout.set"), of_app=True)])
+    text = telemetry.snapshot(telemetry.new_registries(), "dispatch-here-1")
     await snapshots.publish(world.redis, "dispatch-here-1", text, T0)
     assert (await verify_ledger(world.redis, 2, full=False)).agrees
     found = await scan(world.redis)
@@ -74,6 +77,9 @@ USED_HERE = {
     "{kN}parked",
     "{kN}t:<token>",
     "{kaskad}keys",
+    "{kaskad}key_uses",
+    "{kaskad}audit",
+    "{kaskad}audit_apps",
     "{kaskad}campaigns:<month>",
     "{kaskad}processes",
     "{kaskad}stats:<process>",

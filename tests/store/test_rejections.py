@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_probe_s_receipt_ends_the_pause_and_no_other_does(redis_url: str) -> N
         pause = await w.pause()
         assert pause is not None
         noted = replace(pause, probes=("probe", "P1"))
-        await pauses.write(w.redis, "viber", noted)
+        await pauses.change(w.redis, "viber", lambda _: noted)
         w.now_ms += 1_000
         for receipt in (
             Receipt(status="delivered", ref="earlier"),
@@ -110,7 +111,7 @@ def test_a_probe_s_receipt_ends_the_pause_and_no_other_does(redis_url: str) -> N
 def test_no_viber_of_a_probe_ends_it_too(redis_url: str) -> None:
     async def work(w: Watching) -> None:
         pause = Pause("13", "", T0, T0, REJECTIONS, True, ("probe",))
-        await pauses.write(w.redis, "viber", pause)
+        await pauses.change(w.redis, "viber", lambda _: pause)
         await w.watch.saw("viber", [rejected("probe", "person", "undelivered")])
         assert await w.pause() is None
 
@@ -125,7 +126,7 @@ def test_a_receipt_that_comes_at_once_after_its_probe_was_noted_ends_the_pause(
         await w.watch.saw("viber", [rejected("late")])
         pause = await w.pause()
         assert pause is not None
-        await pauses.write(w.redis, "viber", replace(pause, probes=("probe",)))
+        await pauses.change(w.redis, "viber", lambda _: replace(pause, probes=("probe",)))
         await w.watch.saw("viber", [Receipt(status="delivered", ref="probe")])
         assert await w.pause() is None
 
@@ -150,11 +151,16 @@ def test_a_pause_that_another_took_the_place_of_does_so_too(redis_url: str) -> N
     async def work(w: Watching) -> None:
         await w.rejected()
         outage = Pause("x", "", T0 + 1, T0 + 1, OUTAGE)
-        await pauses.write(w.redis, "viber", outage)
+        await pauses.change(w.redis, "viber", lambda _: outage)
         await w.rejected(1)
         assert await w.pause() == outage, "a stray one that was late"
 
     watching(redis_url, work)
+
+
+def instead(pause: Pause, _: Pause | None) -> Pause | None:
+    """Decides for a pause, whatever stands."""
+    return pause
 
 
 def test_rejections_take_the_place_of_an_outage_and_not_of_an_account_fault(
@@ -162,11 +168,12 @@ def test_rejections_take_the_place_of_an_outage_and_not_of_an_account_fault(
 ) -> None:
     async def work(w: Watching) -> None:
         for kind, after in ((OUTAGE, REJECTIONS), (ACCOUNT, ACCOUNT)):
-            await pauses.write(w.redis, "viber", Pause("x", "", T0, T0, kind))
+            pause = Pause("x", "", T0, T0, kind)
+            await pauses.change(w.redis, "viber", partial(instead, pause))
             await w.rejected()
-            pause = await w.pause()
-            assert pause is not None
-            assert pause.kind == after
+            stands = await w.pause()
+            assert stands is not None
+            assert stands.kind == after
 
     watching(redis_url, work)
 

@@ -46,6 +46,10 @@ key_env = "BANK_KEY"
 name = "reader"
 key_env = "READER_KEY"
 scopes = ["read"]
+[[apps]]
+name = "finance"
+key_env = "FINANCE_KEY"
+scopes = ["report-all"]
 [providers.viber]
 kind = "infobip-viber"
 base_url = "http://127.0.0.1:1"
@@ -84,6 +88,7 @@ ENV = {
     "SHOP_KEY": "shop-key",
     "BANK_KEY": "bank-key",
     "READER_KEY": "reader-key",
+    "FINANCE_KEY": "finance-key",
     "PROVIDER_KEY": "k",
     "CALLBACK_TOKEN": "tok",
     "CALLBACK_PASSWORD": "pass",
@@ -349,6 +354,8 @@ async def opened_world(url: str, config: Settings, clock: Clock) -> AsyncIterato
             shards=config.redis.shards,
             retention=retention_of(config),
         )
-        async with open_ingress(config, store, now_ms=clock, process="ingress-test-1") as app:
+        async with open_ingress(
+            config, store, now_ms=clock, process="ingress-test-1", server="1-test"
+        ) as app:
             yield World(app, store, redis, clock)
             redis.away = False

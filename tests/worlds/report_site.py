@@ -139,10 +139,10 @@ class Site:
             store = Store(redis, POLICY)
             await send_all(store)
             settings = configuration.parse(
-                CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"SHOP_KEY": KEY}
+                CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"FINANCE_KEY": KEY}
             )
             async with open_ingress(
-                settings, store, now_ms=lambda: NOW_MS, process="ingress-site-1"
+                settings, store, now_ms=lambda: NOW_MS, process="ingress-site-1", server="1-site"
             ) as app:
                 await self._serve_app(app)
 

@@ -6,6 +6,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
 
     claimed 0                    a dispatcher takes the step from its lane
     claimed 0 away               ... whose provider is away
+    claimed 0 restored=1s        ... and the data was restored from a backup at that moment
     accepted 0 again             the provider takes it; `again`: it had the reference before
     refused 0 for-good           or `for-now`
     not-sent 0                   the connection failed
@@ -52,7 +53,9 @@ FAULTS = {
 }
 NO_CONNECTION = Fault("connect", "connection refused", False)
 EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
-    "claimed": lambda step, said: events.Claimed(step, away="away" in said),
+    "claimed": lambda step, said: events.Claimed(
+        step, away="away" in said, restored_ms=_restored_ms(said)
+    ),
     "opted-out": lambda step, said: events.Claimed(step, "all" if "all" in said else "marketing"),
     "accepted": lambda step, said: events.Accepted(step, again="again" in said),
     "refused": lambda step, said: events.Refused(step, FAULTS[said[0]]),
@@ -70,6 +73,11 @@ POLICY_TERMS: dict[str, Callable[[str], Any]] = {
     "caps": lambda _: (Cap("day", 2, DAY, "1d", "marketing", None),),
     "can_look_up": lambda text: text == "yes",
 }
+
+
+def _restored_ms(said: list[str]) -> int:
+    moments = [one.partition("=")[2] for one in said if one.startswith("restored=")]
+    return T0 + milliseconds(moments[0]) if moments else 0
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -392,7 +392,7 @@ def default_config(port: int, provider_url: str) -> dict[str, Any]:
         "server": {"port": port, "public_url": f"http://127.0.0.1:{port}", "stop_within": "10s"},
         "redis": {"data_dir": "redis"},
         "apps": [
-            {"name": "shop", "key_env": "SHOP_KEY"},
+            {"name": "shop", "key_env": "SHOP_KEY", "scopes": ["send", "read", "report-all"]},
             {"name": "bank", "key_env": "BANK_KEY"},
         ],
         "providers": {

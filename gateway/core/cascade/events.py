@@ -115,19 +115,29 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     if not change.in_time():
         change.expire(away=claim.away)
         return
-    if claim.away:
+    over = timing.is_over(message, step, change.now_ms)
+    if not over and _may_be_out(message, step, claim.restored_ms):
+        attempt = change.claim(step, StepStatus.UNKNOWN)
+        attempt.look_ups = attempt.not_known = 0
+        change.wait_unknown(index, step, attempt)
+    elif claim.away:
         change.pass_over(index, step)
-        return
-    if timing.is_over(message, step, change.now_ms):
+    elif over:
         change.give_up(index, step, away=False)
-        return
-    change.start_clock(step)
-    change.effects.changed = True
-    change.effects.submit = True
-    step.status = StepStatus.SENDING
-    attempt = change.attempt_for(step)
-    attempt.claims += 1
-    attempt.claimed_ms = change.now_ms
+    else:
+        change.claim(step, StepStatus.SENDING)
+        change.effects.submit = True
+
+
+def _may_be_out(message: Message, step: Step, restored_ms: int) -> bool:
+    """Whether the step may have been sent after the backup from which the data was restored, and
+    its provider did not say since that it was not."""
+    if message.created_ms >= restored_ms:
+        return False
+    attempt = step.attempt
+    if attempt is None or attempt.candidate != step.chosen:
+        return True
+    return attempt.absent_ms < restored_ms
 
 
 def _accepted(change: Change, accepted: ev.Accepted) -> None:
@@ -218,6 +228,7 @@ def _not_known(change: Change, index: int) -> None:
         soon_ms = change.now_ms + (LOOK_UP_MIN_MS << attempt.not_known)
         change.set_timer(index, min(change.message.due_ms, soon_ms))
         return
+    attempt.absent_ms = change.now_ms
     in_time = change.now_ms < timing.deadline_ms(change.message, step)
     if in_time and _may_send_again(change, index, step, attempt):
         change.enqueue(step)

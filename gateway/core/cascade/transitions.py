@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement, timing
-from gateway.core.effects import Effects, status_change_of
+from gateway.core.effects import Effects, fallback_from, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.message import (
@@ -64,6 +64,16 @@ class Change:
             series = attempt.series + 1 if attempt is not None else 0
             attempt = Attempt(step.chosen, series, first_claimed_ms=self.now_ms)
             step.attempts.append(attempt)
+        return attempt
+
+    def claim(self, step: Step, status: StepStatus) -> Attempt:
+        """The step leaves its lane, and its clock runs."""
+        self.start_clock(step)
+        self.effects.changed = True
+        step.status = status
+        attempt = self.attempt_for(step)
+        attempt.claims += 1
+        attempt.claimed_ms = self.now_ms
         return attempt
 
     def work(self, index: int, step: Step, attempt: Attempt) -> Work:
@@ -205,7 +215,7 @@ class Change:
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
-        capped = False
+        left, capped = message.step, False
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status == StepStatus.SKIPPED:
@@ -219,6 +229,7 @@ class Change:
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
+                self.effects.fallback = fallback_from(left, step.channel)
                 return
             capped = True
             self.skip(step, "frequency_cap", full.cap.name)
@@ -294,8 +305,7 @@ class Change:
         self._tell(step)
 
     def _tell(self, step: Step) -> None:
-        change = status_change_of(self.message, step, self.now_ms)
-        self.effects.status_changes.append(change)
+        self.effects.status_changes.append(status_change_of(self.message, step, self.now_ms))
 
     # --- lanes and timers
 
@@ -338,8 +348,8 @@ class Change:
 
     def wait_unknown(self, index: int, step: Step, attempt: Attempt) -> None:
         """Sets the timer of a step whose answer was lost."""
-        due_ms = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
-        self.set_timer(index, due_ms)
+        due = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
+        self.set_timer(index, due)
 
     def unknown_timer(self, index: int, step: Step, attempt: Attempt) -> None:
         if self.now_ms >= timing.end_ms(self.message, step):

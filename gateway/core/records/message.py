@@ -17,10 +17,11 @@ import enum
 import msgspec
 from msgspec import field
 
-from gateway.core.addresses import Addresses
+from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import CHANNELS, ChannelContent, Until
 from gateway.core.records import schema2
-from gateway.core.records.codec import Codec
+from gateway.core.records.codec import Codec, NewerRecordError
+from gateway.core.records.moved import MovedError, is_moved, moved_to
 from providers.contract import Category, Fault
 
 
@@ -112,6 +113,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     unreachable: int = field(name="u", default=0)  # connections that failed
     look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
     not_known: int = field(name="a", default=0)  # ... and answered that the step is not known
+    absent_ms: int = field(name="m", default=0)  # when it was last sure that it is not known
     # The charge that a free failure took back: it stands again should the step arrive after all.
     waived: int | None = field(name="v", default=None)
 
@@ -232,6 +234,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     campaign: str | None = field(name="g", default=None)
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
+    own_users: bool = field(name="w", default=False)  # `user` is its app's own numbering
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
     person: str = field(name="p", default="")
@@ -258,7 +261,8 @@ class Message(msgspec.Struct, omit_defaults=True):
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self.user)
+        app = self.app if self.own_users else ""
+        return self.addresses.identities(person_id(self.user, app))
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -384,7 +388,13 @@ def pack_message(message: Message) -> bytes:
 
 
 def unpack_message(message_id: str, record: bytes) -> Message:
-    """Reads what `pack_message` made. Raises NewerRecordError, msgspec.DecodeError."""
-    message = message_codec.decode(record)
+    """Reads what `pack_message` made. Raises NewerRecordError, msgspec.DecodeError, and MovedError
+    where the message is in another shard."""
+    try:
+        message = message_codec.decode(record)
+    except NewerRecordError:
+        if is_moved(record):
+            raise MovedError(moved_to(record)) from None
+        raise
     message.id = message_id
     return message

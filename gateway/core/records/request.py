@@ -7,7 +7,7 @@ from typing import Literal, cast
 import msgspec
 from msgspec import field
 
-from gateway.core.addresses import Addresses
+from gateway.core.addresses import Addresses, person_id
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.message import Content
@@ -27,6 +27,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
     content: Content
     route: str | None = None
     user: str | None = None
+    own_users: bool = False  # `user` is its app's own numbering
     campaign: str | None = None
     ttl_ms: int | None = None
     metadata: dict[str, str] | None = None
@@ -36,11 +37,15 @@ class MessageRequest(msgspec.Struct, frozen=True):
     @property
     def home(self) -> str:
         """The identity whose shard it is decided in."""
-        return self.addresses.home(self.user)
+        return self.addresses.home(self._person_id)
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self.user)
+        return self.addresses.identities(self._person_id)
+
+    @property
+    def _person_id(self) -> str | None:
+        return person_id(self.user, self.app if self.own_users else "")
 
 
 class CapHit(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ import structlog
 
 from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
-from gateway.core.ids import born_ms, step_ref
+from gateway.core.ids import step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.message import Content, Message, StepStatus, content_codec
 from gateway.core.timing import patience_ms
@@ -109,12 +109,10 @@ async def claim(
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    `away`: the provider is, so none of them may be sent. Messages from before a restore
-    may have been sent by those whose data was lost: their steps are asked for before they are sent,
-    as if an answer had been lost."""
+    `away`: the provider is, so none of them may be sent."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
-    event = Claimed(CURRENT, provider=provider, away=away)
+    event = Claimed(CURRENT, provider=provider, away=away, restored_ms=store.restored_ms)
     result = ClaimResult([], [], [], [])
     for applied in await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
@@ -127,9 +125,6 @@ async def claim(
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
-        elif born_ms(message.id) < store.restored_ms and not _was_asked_for(message):
-            lost = LostAnswer(message.current)
-            result.broken.append(Item(entry.message_id, lost, entry.at, now_ms))
         elif not message.content:
             refusal = Refused(message.current, NO_CONTENT)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
@@ -145,11 +140,6 @@ async def claim(
             result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
     failpoint("claimed")
     return result
-
-
-def _was_asked_for(message: Message) -> bool:
-    attempt = message.step.attempt
-    return attempt is not None and attempt.lost > 0
 
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:

@@ -21,11 +21,15 @@ from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import PACE_S, Capacity
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.in_flight import InFlight
+from gateway.fleet import Limit
 from ratelimit.limiter import Grant, Limiter
 
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
 CLAIM_TOGETHER = 32  # messages granted for and claimed together, however few a request takes
 SCARCE_US = 2_000  # tokens are scarce when those asked for come so much later
+
+
+RATE_BOUNDS = 40  # the rate bounds the flow when so small a part of a second's tokens is left
 
 
 class Demand(NamedTuple):
@@ -68,6 +72,7 @@ class TokenSource:
         self._retry = deps.redis_retry(f"worker {provider}")
         self._starts: deque[float] = deque()  # of tokens to come that had to be waited for
         self._took_at = -math.inf
+        self._waited_until = -math.inf
         self._otp_came = trio.Event()
         self._tokens = deps.metrics.tokens.labels(provider)
         self._token_wait = deps.metrics.token_wait.labels(provider)
@@ -94,6 +99,17 @@ class TokenSource:
         self._took_at = -math.inf
         self._otp_came.set()
         self._otp_came = trio.Event()
+
+    def limited_by(self, tokens_left: int) -> Limit | None:
+        """What keeps more from being sent at this moment. `tokens_left` is a tenth of the rate
+        while nobody sends, and near 0 where the rate is what bounds the flow."""
+        if self._pauses.of(self._provider) is not None:
+            return "pause"
+        if self._breaker.rest_s > 0.0:
+            return "breaker"
+        if tokens_left <= self._limiter.rate_per_s / RATE_BOUNDS:
+            return "rate"
+        return self._capacity.limited_by()
 
     def passed(self, start: float) -> None:
         """The moment of tokens has come, or they were not used."""
@@ -148,18 +164,29 @@ class TokenSource:
             await self._reader.fill(self._in_flight.granted + self._limiter.quantum, now=True)
         return self._unserved() > 0
 
+    def _count_wait(self, since: float, until: float) -> None:
+        """Grants are waited for side by side: a moment counts once."""
+        waited = until - max(since, self._waited_until)
+        if waited > SCARCE_US / 1e6:
+            self._token_wait.inc(waited)
+            self._waited_until = until
+
     async def _take(self, wanted: int) -> tuple[Grant, float]:
         """Tokens, and trio's time at which they may be used; waits while too many are granted."""
         began = trio.current_time()
+        wanted_at: float | None = None  # when they would be used, did the limit not make them wait
         while True:
             served = wanted <= self._capacity.claimed_already(began)
             lead_us = round((0.0 if served else self._capacity.lead_s()) * 1e6)
             grant = await self._limiter.take(wanted, lead_us)
-            start = trio.current_time() + grant.wait_us / 1e6
+            now = trio.current_time()
+            start = now + grant.wait_us / 1e6
+            if wanted_at is None:
+                wanted_at = now + lead_us / 1e6
             if grant.tokens:
                 if grant.wait_us > lead_us + SCARCE_US:
                     self._starts.append(start)
                 self._tokens.inc(grant.tokens)
-                self._token_wait.inc(start - began)
+                self._count_wait(wanted_at, start)
                 return grant, start
             await trio.sleep_until(start)

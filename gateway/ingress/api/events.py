@@ -1,9 +1,9 @@
 """`GET /v1/events`: an app's status changes as Server-Sent Events, resumable.
 
 A stream catches up after `Last-Event-ID`, or after having been too slow, and sends a heartbeat
-while nothing happens. An event's id is the position after it in every shard, `<entry>.<index>`
-joined by commas, so that any worker can resume it. Events that the retention has dropped meanwhile
-are gone.
+while nothing happens. An event's id is the position after it in every shard there ever was,
+`<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
+dropped meanwhile are gone.
 
 A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
 a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
@@ -94,15 +94,14 @@ def _start_at(resumed: bytes | None, subscription: EventSubscription) -> list[Po
     if not resumed:
         # A whole entry was told when no index of it can follow.
         return [position_at(entry, 999_999) for entry in subscription.joined_at]
-    positions = []
-    if len(resumed) <= _LAST_EVENT_ID_BYTES_MAX:
-        for part in resumed.decode("latin-1").split(","):
-            match = _position(part.strip())
-            if match is not None:
-                positions.append(Position(*map(int, match.groups())))
-    if len(positions) != len(subscription.joined_at):
+    parts = resumed[: _LAST_EVENT_ID_BYTES_MAX + 1].decode("latin-1").split(",")
+    found = [_position(part.strip()) for part in parts]
+    positions = [Position(*map(int, match.groups())) for match in found if match is not None]
+    whole = len(resumed) <= _LAST_EVENT_ID_BYTES_MAX and len(positions) == len(found)
+    if not whole or len(positions) not in subscription.lengths:
         raise refuse("malformed", "The header Last-Event-ID is not an id of this stream.")
-    return positions
+    # An id from before there were so many shards: the later ones had told nothing then.
+    return positions + [Position(0, 0, 0)] * (len(subscription.joined_at) - len(positions))
 
 
 class _EventStream:

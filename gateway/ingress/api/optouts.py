@@ -12,14 +12,15 @@ import msgspec
 
 from gateway.core import phones
 from gateway.core.phones import Phone, PhoneError
-from gateway.ingress.api.decoder import read_keys
-from gateway.ingress.http.asgi import NOT_JSON, to_json
+from gateway.ingress.api.decoder import read_object
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import reads
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096
+EXAMPLE = '{"scope": "marketing"}'
 
 
 class OptOutRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,9 +36,6 @@ class OptOutView(msgspec.Struct, frozen=True):
     scope: Literal["marketing", "all"]
 
 
-_decode = msgspec.json.Decoder().decode
-
-
 class OptOutEndpoints:
     """Answers for opt-outs, by phone."""
 
@@ -48,7 +46,7 @@ class OptOutEndpoints:
         phone = _phone(request)
         if request.media_type != "application/json":
             raise refuse("media-type", "Send application/json.")
-        wanted = _read(await request.body(BODY_BYTES_MAX))
+        wanted = read_object(OptOutRequest, await request.body(BODY_BYTES_MAX), EXAMPLE)
         await reads.set_opt_out(self._store, phone.digits, wanted.scope)
         await request.respond(200, to_json(OptOutView(phone.e164, wanted.scope)))
 
@@ -70,16 +68,3 @@ def _phone(request: Request) -> Phone:
         return phones.parse(request.parameters["phone"])
     except PhoneError as error:
         raise Refusal(invalid([RequestFault("/phone", str(error))])) from None
-
-
-def _read(body: bytes) -> OptOutRequest:
-    try:
-        table = _decode(body)
-    except NOT_JSON as error:
-        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
-    if not isinstance(table, dict):
-        raise Refusal(invalid([RequestFault("", 'Send an object such as {"scope": "marketing"}.')]))
-    values, faults = read_keys(OptOutRequest, table)
-    if faults:
-        raise Refusal(invalid(faults))
-    return OptOutRequest(**values)

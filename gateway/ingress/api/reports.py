@@ -1,21 +1,23 @@
 """The cost report: `GET /v1/reports/cost` for programs, `GET /reports` for people.
 
-Whoever has the scope `report` sees every app: the bill is one. The page takes the key as a password
-of HTTP Basic, because a browser knows no bearer keys; with `format=csv` or `json` it gives the
-page's data, because a browser offers its key to no other address unasked. A key in the address is
-never read: addresses end up in logs and histories.
+The scope `report` shows the key's own app, `report-all` every app. The page takes the key as a
+password of HTTP Basic, because a browser knows no bearer keys; with `format=csv` or `json` it gives
+the page's data, because a browser offers its key to no other address unasked. A key in the address
+is never read: addresses end up in logs and histories.
 
 A report of many rows takes seconds to make, and a worker goes on taking messages meanwhile: all
 that is computed is done `aside` of its loop.
 
-A question that cannot be answered is a 422, on the page with the form as it was filled in.
+A question that cannot be answered is a 422, on the page with the form as it was filled in; one
+about another app is a 403 where only the own may be seen.
 RedisUnavailable and LedgerFault go to the app.
 """
 
 from __future__ import annotations
 
+import codecs
 import datetime
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from urllib.parse import parse_qsl
@@ -36,7 +38,8 @@ from gateway.finance.report import (
     parse_query,
 )
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
-from gateway.ingress.http.problems import Refusal, RequestFault, invalid
+from gateway.ingress.http.auth import Principal
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
@@ -53,6 +56,7 @@ from gateway.store.totals import Aside, TotalRow, pages_of_totals
 PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
 FORMATS = ("json", "csv")
+BOMS = ("0", "1")
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _CSV = (b"content-type", CSV_TYPE.encode())
@@ -95,9 +99,10 @@ class ReportEndpoints:
         await self._page(request, [pair for pair in pairs if pair[1]])
 
     async def _data(self, request: Request, pairs: Pairs) -> None:
-        others, chosen = _format(pairs)
+        others, bom = _choice(pairs, "bom", BOMS)
+        others, chosen = _choice(others, "format", FORMATS)
         query = parse_query(others, self._today())
-        pages = self._pages(query)
+        pages = self._pages(query, _app_seen(request.principal, query))
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
@@ -105,7 +110,9 @@ class ReportEndpoints:
             return
         name = f'attachment; filename="{csv_name(report)}"'.encode()
         headers = (*PRIVATE, (b"content-disposition", name))
-        await request.respond(200, await self._aside(partial(to_csv, report)), headers, _CSV)
+        mark = codecs.BOM_UTF8 if bom == "1" else b""
+        body = await self._aside(partial(to_csv, report))
+        await request.respond(200, mark + body, headers, _CSV)
 
     async def _page(self, request: Request, pairs: Pairs) -> None:
         today = self._today()
@@ -113,14 +120,15 @@ class ReportEndpoints:
             query = parse_query(pairs, today)
             if not query.group_by:
                 query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
-            reports, suggestions = await self._read(query)
+            app = _app_seen(request.principal, query)
+            reports, suggestions = await self._read(query, app)
             made = partial(report_page, query, reports, suggestions, today)
             status, body = 200, await self._aside(made)
         except ReportFault as fault:
             status, body = 422, fault_page(fault, pairs, today)
         await request.respond(status, body, (*PRIVATE, _POLICY), HTML)
 
-    async def _read(self, query: Query) -> tuple[PageReports, Suggestions]:
+    async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
         """Everything on the page, from one reading of the totals."""
         rows, summary, channels = (
             Tally(msgspec.structs.replace(query, group_by=keys), self._currency, self._baseline)
@@ -139,17 +147,34 @@ class ReportEndpoints:
             reports = PageReports(rows.report(), summary.report(), channels.report())
             return reports, Suggestions(_suggested(apps), _suggested(campaigns))
 
-        async with aclosing(self._pages(query)) as pages:
+        async with aclosing(self._pages(query, app)) as pages:
             async for totals in pages:
                 await self._aside(partial(add, totals))
         return await self._aside(finish)
 
-    def _pages(self, query: Query) -> AsyncGenerator[list[TotalRow], None]:
+    async def _pages(self, query: Query, app: str | None) -> AsyncGenerator[list[TotalRow], None]:
+        """The totals of one app, or of all (None)."""
         days = query.from_day, query.to_day
-        return pages_of_totals(self._redis, self._shards, *days, aside=self._aside)
+        pages = pages_of_totals(self._redis, self._shards, *days, aside=self._aside)
+        async with aclosing(pages):
+            async for totals in pages:
+                yield totals if app is None else await self._aside(partial(_of_app, app, totals))
 
     def _today(self) -> datetime.date:
         return day_of(self._now_ms())
+
+
+def _app_seen(principal: Principal, query: Query) -> str | None:
+    """The app whose money this key may see; None: every app's. Raises Refusal (403)."""
+    if "report-all" in principal.scopes:
+        return None
+    if any(key == "app" and value != principal.app for key, value in query.filters):
+        raise refuse("forbidden", "Another app's money needs the scope `report-all`.")
+    return principal.app
+
+
+def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:
+    return [row for row in totals if row.group.app == app]
 
 
 def _suggested(names: set[str]) -> tuple[str, ...]:
@@ -167,13 +192,14 @@ def _pairs(request: Request) -> Pairs:
         ) from None
 
 
-def _format(pairs: Pairs) -> tuple[Pairs, str]:
-    """The other parameters, and the format asked for. Raises ReportFault."""
-    others = [pair for pair in pairs if pair[0] != "format"]
-    formats = [value for name, value in pairs if name == "format"] or [FORMATS[0]]
-    if len(formats) > 1 or formats[0] not in FORMATS:
-        raise ReportFault("format", f"The format is one of: {', '.join(FORMATS)}.")
-    return others, formats[0]
+def _choice(pairs: Pairs, wanted: str, values: Sequence[str]) -> tuple[Pairs, str]:
+    """The other parameters, and what is chosen of this one, else its first value. Raises
+    ReportFault."""
+    others = [pair for pair in pairs if pair[0] != wanted]
+    chosen = [value for name, value in pairs if name == wanted] or [values[0]]
+    if len(chosen) > 1 or chosen[0] not in values:
+        raise ReportFault(wanted, f"Give {wanted} once, as one of: {', '.join(values)}.")
+    return others, chosen[0]
 
 
 def _refusal(fault: ReportFault) -> Refusal:
@@ -232,5 +258,11 @@ COST_PARAMETERS = (
         {"type": "string", "examples": ["campaign,channel"]},
     ),
     Parameter("format", "query", "json or csv.", {"enum": list(FORMATS)}),
+    Parameter(
+        "bom",
+        "query",
+        "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
+        {"enum": list(BOMS)},
+    ),
     *(Parameter(name, "query", f"Only this {name}.") for name in FILTERS),
 )

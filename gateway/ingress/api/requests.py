@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import addresses
 from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipient
@@ -26,6 +27,8 @@ from gateway.core.plan import channels_without_text
 from gateway.core.policy import Policy
 from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
+from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.app_bounds import destination_faults, sender_faults
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
@@ -33,13 +36,18 @@ from providers.contract import Category
 
 TTL_S_MAX = 2_592_000
 METADATA_BYTES_MAX = 1024
+NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
+
+_CONTROL = "Control characters cannot stand here: leave them out."
+_BLANK = "Nothing of it can be seen: give a text."
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
 
 # Fields that several channels have, by what they may hold.
 _PLAIN_FIELDS = ("sender", "subject", "title")
+_TEXT_FIELDS = ("text", "html")
 _URL_FIELDS = ("image_url", "url")
 _MAILBOX_FIELDS = (("from", "from_"), ("reply_to", "reply_to"))
 _TEXT_KEYS = ("text", "category", "route", *CHANNELS)
@@ -48,8 +56,9 @@ Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=128,
-        description="1 to 128 characters without control characters.",
+        max_length=NAME_MAX,
+        description=f"1 to {NAME_MAX} characters without control characters; kept as NFC, without "
+        "spaces at its ends.",
         extra_json_schema=NO_CONTROL,
     ),
 ]
@@ -158,15 +167,18 @@ _metadata_json = msgspec.json.Encoder().encode
 _said = attrgetter(*CHANNELS)
 
 
-def read(raw: bytes | msgspec.Raw, policy: Policy) -> ValidRequest | Malformed | list[RequestFault]:
-    """Reads one request; a list holds every fault found."""
+def read(
+    raw: bytes | msgspec.Raw, policy: Policy, app: str
+) -> ValidRequest | Malformed | list[RequestFault]:
+    """Reads one request of an app; a list holds every fault found."""
     try:
         request = _decode(raw)
     except msgspec.ValidationError:
-        return _all_faults(raw, policy)
+        return _all_faults(raw, policy, app)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    destination, faults = _meaning(request, policy, frozenset())
+    request = _with_one_spelling(request)
+    destination, faults = _meaning(request, policy, app, frozenset())
     if faults or destination is None:
         return faults
     return ValidRequest(request, destination)
@@ -210,8 +222,18 @@ def key_fault(key: str) -> str | None:
 # --- what a decoded request must mean ---
 
 
+def _with_one_spelling(request: RequestBody) -> RequestBody:
+    """The request with the names as they are kept."""
+    user, campaign = request.user, request.campaign
+    kept_user = name_of(user) if user is not None else None
+    kept_campaign = name_of(campaign) if campaign is not None else None
+    if (kept_user, kept_campaign) == (user, campaign):  # as almost always
+        return request
+    return replace(request, user=kept_user, campaign=kept_campaign)
+
+
 def _meaning(
-    request: RequestBody, policy: Policy, unread: frozenset[str]
+    request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value is a stand-in, because
     what was sent could not be read: they are at fault already."""
@@ -221,11 +243,18 @@ def _meaning(
         found = addresses.read(request.to)
         if isinstance(found, Destination):
             destination = found
+            pointer = "/to" if isinstance(request.to, str) else "/to/phone"
+            faults.extend(destination_faults(found, policy.app(app), pointer))
         else:
             faults.extend(RequestFault(f"/to{fault.pointer}", fault.detail) for fault in found)
     # One search for all names: almost always there is nothing to find.
     if _control(f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"):
         faults.extend(_control_faults(request))
+    for key, name in (("user", request.user), ("campaign", request.campaign)):
+        if name is not None and (is_blank(name) or len(name) > NAME_MAX):
+            faults.append(RequestFault(f"/{key}", f"1 to {NAME_MAX} characters that can be seen."))
+    if request.text is not None and (detail := _text_fault(request.text)):
+        faults.append(RequestFault("/text", detail))
     if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
         faults.append(
             RequestFault("/campaign", "A marketing message needs the name of its campaign.")
@@ -238,6 +267,7 @@ def _meaning(
         )
     for channel, said in overrides_of(request).items():
         faults.extend(_override_faults(request, channel, said, unread))
+        faults.extend(sender_faults(channel, said, policy.app(app)))
     if request.text is None and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
@@ -257,18 +287,19 @@ def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
     for key in ("user", "campaign", "route", "idempotency_key"):
         value = getattr(request, key)
         if value is not None and _control(value) is not None:
-            yield RequestFault(f"/{key}", "Control characters cannot stand here: leave them out.")
+            yield RequestFault(f"/{key}", _CONTROL)
+
+
+def _text_fault(text: str) -> str | None:
+    """Why a text cannot be sent; None when it can."""
+    return _CONTROL if has_control(text) else _BLANK if is_blank(text) else None
 
 
 def _override_faults(
     request: RequestBody, channel: str, said: ChannelContent, unread: frozenset[str]
 ) -> Iterator[RequestFault]:
     """What is wrong with one channel's own words; a field means the same on each channel."""
-    for name in _PLAIN_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and _control(value) is not None:
-            detail = "Control characters cannot stand here: leave them out."
-            yield RequestFault(f"/{channel}/{name}", detail)
+    yield from _word_faults(channel, said)
     for name in _URL_FIELDS:
         value = getattr(said, name, None)
         if value is not None and not _is_url(value):
@@ -283,12 +314,26 @@ def _override_faults(
     button = getattr(said, "button", None)
     if button is None:
         return
+    if detail := _text_fault(button.caption):
+        yield RequestFault(f"/{channel}/button/caption", detail)
     if not _is_url(button.url):
         yield RequestFault(f"/{channel}/button/url", URL_RULE)
     if said.text is None and request.text is None and "text" not in unread:
         yield RequestFault(
             f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
         )
+
+
+def _word_faults(channel: str, said: ChannelContent) -> Iterator[RequestFault]:
+    """What one channel says that cannot be sent or seen."""
+    for name in _PLAIN_FIELDS:
+        value = getattr(said, name, None)
+        if value is not None and (_control(value) is not None or is_blank(value)):
+            yield RequestFault(f"/{channel}/{name}", _BLANK if is_blank(value) else _CONTROL)
+    for name in _TEXT_FIELDS:
+        value = getattr(said, name, None)
+        if value is not None and (detail := _text_fault(value)):
+            yield RequestFault(f"/{channel}/{name}", detail)
 
 
 def _is_url(url: str) -> bool:
@@ -306,7 +351,9 @@ def _is_url(url: str) -> bool:
 _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 
 
-def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[RequestFault] | Malformed:
+def _all_faults(
+    raw: bytes | msgspec.Raw, policy: Policy, app: str
+) -> list[RequestFault] | Malformed:
     try:
         table = _decode_any(raw)
     except NOT_JSON as error:
@@ -317,7 +364,7 @@ def _all_faults(raw: bytes | msgspec.Raw, policy: Policy) -> list[RequestFault] 
         ]
     values, faults = read_keys(SendRequest, table)
     unread = frozenset(table.keys() | {"to", "category"}) - values.keys()
-    _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, unread)
+    _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, app, unread)
     return faults + more
 
 

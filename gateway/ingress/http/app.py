@@ -27,6 +27,7 @@ from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
@@ -49,8 +50,10 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
 )
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.route import DocumentedSettings, Router
 from gateway.ingress.http.routes import ROUTES, Endpoints
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
@@ -66,18 +69,26 @@ class Ingress:
     """One worker's application; `open_ingress` makes it and runs its background tasks."""
 
     def __init__(
-        self, settings: Settings, store: Store, now_ms: Callable[[], int], process: str
+        self,
+        settings: Settings,
+        store: Store,
+        now_ms: Callable[[], int],
+        process: str,
+        server: str,
     ) -> None:
         limits = settings.server
         self._store = store
         self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
+        self._server = server
         self._providers = (*store.policy.providers, *store.policy.former)
         self.metrics = Metrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
+        self.ids = RequestIds()
+        self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
@@ -101,6 +112,7 @@ class Ingress:
             optouts=OptOutEndpoints(store),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
+            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
@@ -120,11 +132,13 @@ class Ingress:
         if scope["type"] != "http":
             return
         began = time.perf_counter()
-        request = Request(scope, receive, send)
-        name, quiet, failed = "none", False, 0
+        request = Request(scope, receive, send, self.ids, self.waiting)
+        name, quiet, endless, failed, log = "none", False, False, 0, _log.info
         try:
             route, request.parameters = self._router.find(request.method, request.path)
-            name, quiet = route.name, route.quiet
+            name, quiet, endless = route.name, route.quiet, route.endless
+            if route.tag == "State":
+                log = _log.debug  # probes and scrapes come all day
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
                 request.principal = await require(request.header(b"authorization"), route.scope)
@@ -133,6 +147,11 @@ class Ingress:
             return
         except Exception as error:
             failed = await self._answer_failure(request, error)
+        finally:
+            request.release()
+        seconds = time.perf_counter() - began
+        if not endless:
+            self.metrics.durations.note((name,), seconds)
         if quiet and not failed:
             return
         status = failed or request.status
@@ -140,8 +159,8 @@ class Ingress:
         if quiet:
             _log.debug("refused", endpoint=name, status=status)
         else:
-            ms = round((time.perf_counter() - began) * 1000, 1)
-            _log.info("request", endpoint=name, method=request.method, status=status, ms=ms)
+            ms = round(seconds * 1000, 1)
+            log("request", endpoint=name, method=request.method, status=status, ms=ms)
 
     async def _answer_failure(self, request: Request, error: Exception) -> int:
         """Answers, unless an answer had begun; returns the status that the failure has."""
@@ -155,8 +174,8 @@ class Ingress:
             await request.refuse(refusal)
         return refusal.problem.status
 
-    def _render(self, others: list[bytes]) -> bytes:
-        return telemetry.render(others, self.metrics.registry, self._process)
+    def _render(self, others: list[bytes] | None) -> bytes:
+        return telemetry.render(others, self.metrics.registries, self._process, self._server)
 
     # --- life ---
 
@@ -170,10 +189,12 @@ class Ingress:
             await asyncio.sleep(telemetry.PUBLISH_EVERY_S)
 
     async def publish(self) -> None:
-        """This worker's metrics, and which providers it has. Raises RedisUnavailable."""
-        snapshot = telemetry.snapshot(self.metrics.registry, self._process)
+        """This worker's metrics, which providers it has, and which keys were used. Raises
+        RedisUnavailable."""
+        snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
+        await self.authority.tell_uses()
 
     def take_over(self, settings: Settings, policy: Policy) -> None:
         """A changed configuration, from the next request on."""
@@ -194,14 +215,15 @@ class Ingress:
 
 @asynccontextmanager
 async def open_ingress(
-    settings: Settings, store: Store, *, now_ms: Callable[[], int], process: str
+    settings: Settings, store: Store, *, now_ms: Callable[[], int], process: str, server: str
 ) -> AsyncIterator[Ingress]:
     """The application with its background tasks, for as long as the block.
 
-    `process` is `telemetry.process_name("ingress")`. On leaving, what was taken is made durable
+    `process` is `telemetry.process_name("ingress")`, `server` the `telemetry.server_name` that it
+    shares with the other workers. On leaving, what was taken is made durable
     first; a caller that cannot wait cancels.
     """
-    app = Ingress(settings, store, now_ms, process)
+    app = Ingress(settings, store, now_ms, process, server)
     tasks = [
         asyncio.create_task(coroutine, name=name)
         for name, coroutine in (

@@ -2,8 +2,8 @@
 
 A key is one of the configuration, hashed at start, or one made with `kaskad key new`, read from
 Redis and remembered for a few seconds, so that a withdrawn key stops working soon and a busy one
-costs nothing. Both memories are bounded. Programs send the key as a bearer token, browsers as the
-password of HTTP Basic.
+costs nothing. That it was used is noted in Redis once a minute. All memories are bounded. Programs
+send the key as a bearer token, browsers as the password of HTTP Basic.
 
 No key or an unknown one is a 401, a missing scope a 403 that names it; a browser is asked for a key
 in both cases. While Redis is unavailable, a key that is not remembered raises RedisUnavailable.
@@ -20,13 +20,17 @@ import msgspec
 
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisError
 from gateway.settings.file import Settings
 from gateway.store import api_keys
-from gateway.store.api_keys import Scope, digest_of
+from gateway.store.api_keys import REVOKED_WITHIN_S, Scope, digest_of, granted
 
-KNOWN_MS = 5_000  # how long a key of Redis is believed without asking again
+# How long a key of Redis is believed without asking again: what stays open has the rest of the time
+# to ask and to end.
+KNOWN_MS = REVOKED_WITHIN_S * 1_000 - 2_000
 UNKNOWN_MS = 2_000  # ... and that there is no such key
 REMEMBERED_MAX = 10_000  # keys, known and unknown together
+USES_EVERY_MS = 60_000  # until it is told again which keys were used
 KEY_BYTES_MAX = 512
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="kaskad"')
@@ -37,11 +41,17 @@ LOGIN_HINT = (
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The app behind a request."""
+    """The app behind a request. `key` is as much of its key as may be shown."""
 
     app: str
     scopes: frozenset[Scope]
     digest: bytes
+    key: str = ""
+
+    @property
+    def named(self) -> str:
+        """As the audit names it."""
+        return f"{self.app} {self.key}".rstrip()
 
 
 NOBODY = Principal("", frozenset(), b"")  # of what needs no key
@@ -59,6 +69,8 @@ class Authority:
         self._redis = redis
         self._now_ms = now_ms
         self._remembered: dict[bytes, tuple[Principal | None, int]] = {}
+        self._uses: dict[bytes, int] = {}  # digest: when, in epoch milliseconds
+        self._told_ms = now_ms()
 
     def take_over(self, settings: Settings) -> None:
         """The apps of a changed configuration, from the next request on."""
@@ -88,18 +100,41 @@ class Authority:
         except Refusal:
             raise LoginNeeded from None
 
+    async def holds(self, principal: Principal, scope: Scope) -> bool:
+        """Whether the key of a request that was let in is good still: for what stays open. It costs
+        Redis one question each KNOWN_MS, however often it is asked. Raises RedisUnavailable."""
+        digest = principal.digest
+        now = self._configured.get(digest) or await self._of_redis(digest)
+        return now is not None and scope in now.scopes
+
+    async def tell_uses(self) -> None:
+        """Notes in Redis which of its keys were used since, if it is time. Raises
+        RedisUnavailable."""
+        if not self._uses or self._now_ms() < self._told_ms + USES_EVERY_MS:
+            return
+        uses, self._uses = self._uses, {}
+        try:
+            await api_keys.note_uses(self._redis, uses)
+        except RedisError:
+            self._uses = uses | self._uses
+            raise
+        self._told_ms = self._now_ms()
+
     async def _of_redis(self, digest: bytes) -> Principal | None:
         now_ms = self._now_ms()
         remembered = self._remembered.get(digest)
         if remembered is not None and remembered[1] > now_ms:
             return remembered[0]
         found = await api_keys.find(self._redis, digest)
-        principal = None if found is None else Principal(found.app, frozenset(found.scopes), digest)
+        stays_ms, principal = UNKNOWN_MS, None
+        if found is not None and not found.is_over(now_ms):
+            principal = Principal(found.app, granted(found.scopes), digest, found.prefix)
+            stays_ms = min(KNOWN_MS, found.expires - now_ms) if found.expires else KNOWN_MS
+            self._uses[digest] = now_ms
         if len(self._remembered) >= REMEMBERED_MAX:
             # The oldest goes: dictionaries keep the order in which keys came.
             del self._remembered[next(iter(self._remembered))]
         self._remembered.pop(digest, None)
-        stays_ms = UNKNOWN_MS if principal is None else KNOWN_MS
         self._remembered[digest] = (principal, now_ms + stays_ms)
         return principal
 
@@ -123,7 +158,8 @@ def configured_keys(settings: Settings) -> Mapping[bytes, Principal]:
     for app in settings.apps:
         if app.name in keys:
             digest = digest_of(keys[app.name].encode())
-            found[digest] = Principal(app.name, frozenset(app.scopes), digest)
+            shown = api_keys.shown(keys[app.name])
+            found[digest] = Principal(app.name, granted(app.scopes), digest, shown)
     return found
 
 

@@ -1,9 +1,14 @@
-"""What stands between the network and uvicorn: limits on connections, headers and time.
+"""What stands between the network and uvicorn: limits on connections, headers, time and memory.
 
 Uvicorn leaves a connection open to abuse: how many there are, how large the headers may be, how
-long a request may take to arrive, how long a closed connection may keep what its peer does not
-read. One look at all connections a second costs nothing a request. Each refusal is a problem
-document, written here because the application never saw the request.
+long a request may take to arrive, how much is parsed before it can be answered, how long a
+connection may keep what its peer does not read. One look at all connections a second costs nothing
+a request. Each refusal is a problem document, written here because the application never saw the
+request.
+
+What is read goes to the parser in slices. Once PIPELINED_MAX requests wait for the answer before
+them the rest is kept as it came, and nothing more is read until all of that is answered. So a
+connection holds at most one read (256 KiB), and the requests of PIPELINED_MAX and one slice.
 """
 
 from __future__ import annotations
@@ -12,17 +17,28 @@ import asyncio
 from typing import Any, cast
 
 import msgspec
-from uvicorn._types import ASGI3Application
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    Scope,
+)
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.ingress.http.asgi import CONNECTION, AsgiScope, to_json
 from gateway.ingress.http.gathering import GatheringTransport
 from gateway.ingress.http.problems import KINDS, RETRY_AFTER_S, problem
+from gateway.ingress.http.request_ids import REQUEST_ID, RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.settings.tables import Server
 
 HEADERS_MAX = 100
+PIPELINED_MAX = 16  # requests of a connection that wait for the answer before them
+SLICE_BYTES = 2_048  # parsed at a time: what it holds is parsed whatever waits
 SWEEP_EVERY_S = 1.0
 CLOSE_WAIT_S = 10.0  # for the peer of a closed connection to read what was written to it
 
@@ -45,10 +61,23 @@ def limits_of(server: Server) -> ConnectionLimits:
     )
 
 
+class _Flow(FlowControl):
+    """While it is `held`, nothing is read whoever asks for more."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. Subclassed a worker by `limited`, because uvicorn makes it by its class."""
 
     limits: ConnectionLimits
+    waiting: WaitingBytes
+    ids: RequestIds
+    flow: _Flow
 
     def __init__(
         self,
@@ -66,22 +95,43 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused = False
         self._body_is_apps = False
         self._closing_since = 0.0
+        self._unread_since = 0.0  # the peer does not read what was written, since then
+        self._ahead = memoryview(b"")  # was read and is not parsed
 
     # --- what uvicorn calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         gathering = GatheringTransport(cast("asyncio.Transport", transport), self.loop)
         super().connection_made(gathering)
+        self.flow = _Flow(gathering)
         if len(self.connections) > self.limits.connections_max:
             self._refuse("unavailable", "Too many connections are open: try again later.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_ahead()
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            _disconnect(self._running)  # uvicorn tells only the request that came last
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._fed += len(data)
-        super().data_received(data)
-        if self._fed > self.limits.header_bytes_max and (self._in_headers or self._in_trailers):
-            self._refuse_headers()
+        if len(data) <= SLICE_BYTES and not self._ahead:
+            self._parse(data)
+        elif self.waiting.take(len(data)):
+            self._ahead = memoryview(b"".join((self._ahead, data)) if self._ahead else data)
+            self._parse_ahead()
+        else:
+            self._refuse("unavailable", "Too many bytes of requests wait here: try again later.")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread_since = 0.0
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -100,7 +150,18 @@ class LimitedProtocol(HttpToolsProtocol):
         ):
             self._refuse_headers()
             return
+        # Behind a proxy a request without a host could be anybody's. HTTP/1.0 knew none.
+        hosts = 0
+        for name, _ in self.headers:
+            if name == b"host":
+                hosts += 1
+        if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
+            self._refuse("malformed", "A request has one Host header.")
+            return
         super().on_headers_complete()  # raises for a target that is none
+        self.headers = []  # those behind a body are no part of the request's
+        if self.pipeline:
+            self.flow.held = True
 
     def on_chunk_header(self) -> None:
         self._in_trailers = True
@@ -123,13 +184,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        if not self.pipeline:
+            if self._ahead:
+                self._parse_ahead()
+            self.flow.held = bool(self.pipeline or self._ahead)
+        self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle  # `self.cycle` may be of a request behind it
+        if cycle.scope["http_version"] == "1.0":
+            app = _without_chunks(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
@@ -155,6 +222,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._closing_since = self._closing_since or now
             if now - self._closing_since > CLOSE_WAIT_S:
                 self.abort()
+        elif self._unread_since and now - self._unread_since > self.limits.request_timeout_s:
+            self.abort()
         elif self._in_headers:
             if now - self._since > self.limits.request_timeout_s:
                 self._refuse("timeout", "The headers did not arrive in time.")
@@ -167,6 +236,28 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.close()
             elif not self._body_is_apps and not self.cycle.response_started:
                 self._refuse("timeout", "The body did not arrive in time.")
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        self._fed += len(data)
+        super().data_received(cast("bytes", data))
+        if self._fed > self.limits.header_bytes_max and (self._in_headers or self._in_trailers):
+            self._refuse_headers()
+
+    def _parse_ahead(self) -> None:
+        """Parses what was read, while few requests wait."""
+        ahead, self._ahead = self._ahead, memoryview(b"")
+        parsed = 0
+        while parsed < len(ahead) and len(self.pipeline) < PIPELINED_MAX and not self._refused:
+            self._parse(ahead[parsed : parsed + SLICE_BYTES])
+            parsed = min(parsed + SLICE_BYTES, len(ahead))
+        if self._refused:
+            parsed = len(ahead)
+        self.waiting.give(parsed)
+        self._ahead = ahead[parsed:]
+
+    def _forget_ahead(self) -> None:
+        self.waiting.give(len(self._ahead))
+        self._ahead = memoryview(b"")
 
     def _header_bytes(self) -> int:
         # A name, a value, a colon, a space and a line end.
@@ -182,6 +273,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        self._forget_ahead()
         if self._in_trailers and self.cycle.response_complete:  # it was answered early
             self.transport.close()
             return
@@ -192,10 +284,11 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
         body = to_json(problem(code, detail))
         retry = b"retry-after: %d\r\n" % RETRY_AFTER_S if code == "unavailable" else b""
+        id_ = self.ids.of_headers(self.scope["headers"] if self.scope else ())
         self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\n%s"
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\n%s%b: %b\r\n"
             b"content-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (KINDS[code][0], KINDS[code][1].encode(), retry, len(body), body)
+            % (KINDS[code][0], KINDS[code][1].encode(), retry, REQUEST_ID, id_, len(body), body)
         )
         self.transport.close()
 
@@ -206,9 +299,34 @@ def _disconnect(cycle: RequestResponseCycle) -> None:
     cycle.message_event.set()
 
 
-def limited(limits: ConnectionLimits) -> type[LimitedProtocol]:
+def _without_chunks(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """For a caller of HTTP/1.0, who knows no chunks: an answer without a length ends with its
+    connection."""
+
+    async def answer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        endless = False
+
+        async def send_plain(event: ASGISendEvent) -> None:
+            nonlocal endless
+            if event["type"] == "http.response.start":
+                endless = all(name != b"content-length" for name, _ in event["headers"])
+                if endless:
+                    cycle.chunked_encoding = False
+            elif endless and event["type"] == "http.response.body":
+                cycle.expected_content_length = len(event["body"])
+            await send(event)
+
+        await app(scope, receive, send_plain)
+
+    return answer
+
+
+def limited(
+    limits: ConnectionLimits, waiting: WaitingBytes, ids: RequestIds
+) -> type[LimitedProtocol]:
     """The protocol class of a worker with these limits."""
-    return type("Limited", (LimitedProtocol,), {"limits": limits})
+    members = {"limits": limits, "waiting": waiting, "ids": ids}
+    return type("Limited", (LimitedProtocol,), members)
 
 
 async def keep_looking(state: ServerState) -> None:

@@ -6,7 +6,7 @@ a body may take is the connection's matter, see `protocol`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Never, Protocol, cast
 
 from gateway.ingress.http.asgi import (
@@ -23,6 +23,8 @@ from gateway.ingress.http.asgi import (
 )
 from gateway.ingress.http.auth import NOBODY
 from gateway.ingress.http.problems import Refusal, refuse
+from gateway.ingress.http.request_ids import REQUEST_ID, RequestIds
+from gateway.ingress.http.waiting import WaitingBytes
 
 
 class ClientConnection(Protocol):
@@ -40,10 +42,13 @@ class Request:
 
     __slots__ = (
         "_fields",
+        "_held",
         "_receive",
         "_scope",
         "_send",
+        "_waiting",
         "headers",
+        "id",
         "method",
         "parameters",
         "path",
@@ -51,17 +56,27 @@ class Request:
         "status",
     )
 
-    def __init__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
+    def __init__(
+        self,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
+        ids: RequestIds,
+        waiting: WaitingBytes,
+    ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]  # names in lower case
         self._fields = dict(reversed(scope["headers"]))  # the first of a name counts
+        self.id = ids.of(self._fields.get(REQUEST_ID))
         self._receive = receive
         self.principal = NOBODY
         self.parameters: Mapping[str, str] = {}  # of the path, decoded
         self.status = 0
         self._scope = scope
         self._send = send
+        self._waiting = waiting
+        self._held = 0  # bytes of the body that are counted there
 
     @property
     def query(self) -> bytes:
@@ -86,23 +101,36 @@ class Request:
         """The first header of that (lower case) name."""
         return self._fields.get(name)
 
-    async def body(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes. Raises Refusal and ClientGone."""
+    async def body(self, limit: int, each: Callable[[bytes], object] | None = None) -> bytes:
+        """The whole body, at most `limit` bytes; `each` is given the pieces as they come. What
+        comes in several is counted as held until `release`. Raises Refusal and ClientGone."""
         self.refuse_encoded()
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
         body, more = await self.next_chunk()
-        if more:
-            chunks, size = [body], len(body)
-            while more and size <= limit:
-                chunk, more = await self.next_chunk()
-                chunks.append(chunk)
-                size += len(chunk)
-            body = b"".join(chunks)
-        if len(body) > limit:
+        chunks, size = [body], len(body)
+        if each is not None:
+            each(body)
+        while more and size <= limit:
+            self._hold(len(chunks[-1]))
+            chunk, more = await self.next_chunk()
+            chunks.append(chunk)
+            size += len(chunk)
+            if each is not None:
+                each(chunk)
+        if size > limit:
             raise _too_large(limit)
-        return body
+        return body if len(chunks) == 1 else b"".join(chunks)
+
+    def _hold(self, count: int) -> None:
+        if not self._waiting.take(count):
+            raise refuse("unavailable", "Too many bytes of requests wait here: try again later.")
+        self._held += count
+
+    def release(self) -> None:
+        """The request is over: what it held is held no more."""
+        self._waiting.give(self._held)
 
     async def next_chunk(self) -> tuple[bytes, bool]:
         """The next piece of the body, and whether there are more. Raises ClientGone."""
@@ -129,8 +157,7 @@ class Request:
         """One complete answer. A 204 has no body and says nothing of one."""
         if status != 204:
             headers = [content_type, (b"content-length", b"%d" % len(body)), *headers]
-        self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.begin(status, headers)
         await self._send({"type": "http.response.body", "body": body})
 
     async def refuse(self, refusal: Refusal) -> None:
@@ -145,6 +172,7 @@ class Request:
     async def begin(self, status: int, headers: Headers) -> None:
         """The head of an answer; its body follows by `write`, until `end`."""
         self.status = status
+        headers = [*headers, (REQUEST_ID, self.id)]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes) -> None:

@@ -17,6 +17,14 @@ from gateway.ingress.api.events import EventData, EventsEndpoint
 from gateway.ingress.api.health import Health, HealthEndpoints, Readiness
 from gateway.ingress.api.message_view import MessageView
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import (
+    DEEDS_MAX,
+    DeedsPage,
+    OpsEndpoints,
+    PauseRequest,
+    PauseState,
+)
+from gateway.ingress.api.ops_view import OpsView
 from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutView
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
@@ -41,6 +49,7 @@ class Endpoints(NamedTuple):
     optouts: OptOutEndpoints
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
+    ops: OpsEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
 
@@ -87,6 +96,10 @@ _PHONE = Parameter(
     "A phone number in E.164.",
     {"type": "string", "pattern": "^\\+[1-9][0-9]{6,14}$", "examples": ["+79161234567"]},
 )
+
+_PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
+_PAUSE_STATE = {200: _json("How the provider stands now.", PauseState)}
+_PROVIDER = Parameter("name", "path", "The provider's name in the configuration.", _provider_name)
 
 ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
@@ -223,8 +236,8 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="report",
         tag="Reports",
         summary="What was sent and delivered, and what it cost",
-        text="All amounts are exact decimal strings and add up to the ledger. Whoever "
-        "has the scope `report` sees every app.",
+        text="All amounts are exact decimal strings and add up to the ledger. The "
+        "scope `report` shows the key's own app, `report-all` every app.",
         parameters=COST_PARAMETERS,
         answers={200: COST_REPORT},
         problems=[422],
@@ -256,6 +269,65 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         body=Payload(media={"application/json": {}}, required=False),
         answers={200: _json("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ops",
+        name="ops",
+        handler=lambda endpoints: endpoints.ops.overview,
+        scope="operate",
+        tag="Operators",
+        summary="How everything is at this moment",
+        text="A second old at most.",
+        answers={200: _json("All of it.", OpsView)},
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/ops/providers/{name}/pause",
+        name="pauseProvider",
+        handler=lambda endpoints: endpoints.ops.pause,
+        scope="operate",
+        tag="Operators",
+        summary="Send nothing to a provider until it is resumed",
+        text="Every dispatcher keeps to it within 2 seconds, also after a restart.",
+        parameters=[_PROVIDER],
+        body=_PAUSE_BODY,
+        answers=_PAUSE_STATE,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/ops/providers/{name}/resume",
+        name="resumeProvider",
+        handler=lambda endpoints: endpoints.ops.resume,
+        scope="operate",
+        tag="Operators",
+        summary="End a provider's pause, an operator's or one that began by itself",
+        parameters=[_PROVIDER],
+        body=_PAUSE_BODY,
+        answers=_PAUSE_STATE,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ops/audit",
+        name="audit",
+        handler=lambda endpoints: endpoints.ops.deeds,
+        scope="operate",
+        tag="Operators",
+        summary="Who changed what, and when",
+        text="The deeds of operators and of apps as one list; of each the newest 100,000 are kept.",
+        parameters=[
+            Parameter(
+                "limit",
+                "query",
+                "How many.",
+                {"type": "integer", "minimum": 1, "maximum": DEEDS_MAX},
+            ),
+            Parameter("cursor", "query", "`next` of the page before."),
+        ],
+        answers={200: _json("A page.", DeedsPage)},
+        problems=[400],
     ),
     HttpRoute(
         method="GET",

@@ -72,14 +72,15 @@ def run(
         if ready is not None:
             ready(host, port)
 
+    server = telemetry.server_name(now_ms())
     if len(sockets) == 1:
-        uvloop.run(serve(configuration, sockets[0], up))
+        uvloop.run(serve(configuration, sockets[0], server, up))
         return
 
     def worker(index: int, worker_up: Callable[[], None]) -> None:
         for other in sockets[:index] + sockets[index + 1 :]:
             other.close()
-        uvloop.run(serve(configuration, sockets[index], worker_up))
+        uvloop.run(serve(configuration, sockets[index], server, worker_up))
 
     stop_within_s = settings.server.stop_within_ms / 1000
     # The process that watches takes a change over too: what it forks later begins with it.
@@ -114,16 +115,26 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
     return sockets
 
 
-async def serve(configuration: Configuration, sock: socket.socket, up: Callable[[], None]) -> None:
-    """One worker, until SIGTERM or SIGINT, or until its parent is gone."""
+async def serve(
+    configuration: Configuration, sock: socket.socket, server: str, up: Callable[[], None]
+) -> None:
+    """One worker of a server, until SIGTERM or SIGINT, or until its parent is gone."""
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
     limits = replace(LIMITS_DEFAULT, sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max))
     process = telemetry.process_name("ingress")
     async with open_client(settings.redis.url, limits) as redis:
-        store = Store(redis, policy, shards=shards, retention=retention_of(settings))
-        async with open_ingress(settings, store, now_ms=now_ms, process=process) as app:
+        store = Store(
+            redis,
+            policy,
+            shards=shards,
+            retention=retention_of(settings),
+            log_messages=settings.log.messages,
+        )
+        async with open_ingress(
+            settings, store, now_ms=now_ms, process=process, server=server
+        ) as app:
             memory.freeze()
             await _serve_http(app, configuration, sock, up)
 
@@ -135,7 +146,7 @@ async def _serve_http(
     server = _Server(
         uvicorn.Config(
             app,
-            http=limited(limits_of(limits)),
+            http=limited(limits_of(limits), app.waiting, app.ids),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -215,6 +215,26 @@ def check_files(data_dir: Path, version: tuple[int, ...]) -> None:
         )
 
 
+def close_directory(data_dir: Path) -> None:
+    """Makes the directory of the data, private, or makes it so. Raises EmbeddedRedisError."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_open_to_others(data_dir):
+        return
+    try:
+        data_dir.chmod(0o700)
+    except OSError as error:
+        raise EmbeddedRedisError(
+            f"The directory {data_dir} is open to other users, and its mode cannot be changed "
+            f"({error.strerror}): make it 0700, or set another redis.data_dir."
+        ) from None
+    _log.warning("data_directory_closed", directory=str(data_dir), mode="0700")
+
+
+def is_open_to_others(directory: Path) -> bool:
+    """Whether its mode lets anybody in but its owner."""
+    return bool(directory.stat().st_mode & 0o077)
+
+
 def claim_directory(directory: Path) -> None:
     """Makes the socket's directory, private. Raises EmbeddedRedisError if someone else has it."""
     directory.mkdir(mode=0o700, exist_ok=True)

@@ -35,6 +35,7 @@ from gateway.redis.server.binary import (
     answers,
     check_files,
     claim_directory,
+    close_directory,
     config_text,
     death_signal,
     find_binary,
@@ -95,7 +96,7 @@ class EmbeddedRedis:
         Raises EmbeddedRedisError.
         """
         binary, version = find_binary()
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        close_directory(self.data_dir)
         self._take_lock()
         try:
             check_files(self.data_dir, version)

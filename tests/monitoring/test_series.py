@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 import yaml
-from prometheus_client.metrics_core import Metric
 
 from gateway import telemetry
 from gateway.dispatch.metrics import Metrics as DispatchMetrics
 from gateway.ingress.metrics import Metrics as IngressMetrics
-from gateway.ingress.server_watch import Server
-from gateway.store.lanes import LaneState
-from gateway.store.servers import ServerState
+from tests.worlds.monitoring import ALERTS, DASHBOARD, MONITORING, expressions, families
 
-MONITORING = Path(__file__).resolve().parents[2] / "config" / "monitoring"
-DASHBOARD = MONITORING / "grafana-dashboard.json"
-ALERTS = MONITORING / "alerts.yml"
 SERIES = re.compile(r"\bkaskad_\w+")
 MATCHED = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
+TARGET = ("job", "env")  # labels that a scrape adds
 SOURCES = ("core", "dispatch", "ingress", "store")
 ROOT = MONITORING.parents[1]
-
-
-def families() -> list[Metric]:
-    """Every family of both roles, as /metrics would render it."""
-    ingress = IngressMetrics()
-    counts = SimpleNamespace(commits=1, conflicts=0, unknown=0, unjoined=0, newer=0)
-    redis = SimpleNamespace(
-        statistics=lambda: SimpleNamespace(
-            connected=True, round_trips=1, commands=1, reconnects=0, timeouts=0
-        )
-    )
-    backlog = SimpleNamespace(states={("p", "otp"): LaneState(1, 1)}, quarantined=0)
-    ignored = SimpleNamespace(counts={("p", "amount"): 0})
-    store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis)
-    state = ServerState("r", used_bytes=1, limit_bytes=2, fragmentation=1.0, aof_bytes=1)
-    servers = SimpleNamespace(servers=[Server(0, state, disk_free=1)])
-    ingress.watch(cast("Any", store), cast("Any", backlog), cast("Any", servers), int, int)
-    dispatch = DispatchMetrics(telemetry.new_registry())
-    return [*ingress.registry.collect(), *dispatch.registry.collect()]
 
 
 def labels_of() -> dict[str, set[str]]:
     """The labels of every series by its full name; `process` is added when they are shown."""
     labelled: dict[str, set[str]] = {}
-    for metrics in (IngressMetrics(), DispatchMetrics(telemetry.new_registry())):
+    for metrics in (IngressMetrics(), DispatchMetrics(telemetry.new_registries())):
         for metric in vars(metrics).values():
             if hasattr(metric, "_labelnames"):
                 labelled[metric._name] = set(metric._labelnames)
@@ -62,16 +35,9 @@ def labels_of() -> dict[str, set[str]]:
         }
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         for suffix in suffixes.get(family.type, [""]):
-            found[family.name + suffix] = names | {"process"}
+            known = found.get(family.name + suffix, set())
+            found[family.name + suffix] = known | names | {"process", *TARGET}
     return found
-
-
-def expressions() -> list[str]:
-    """Every PromQL expression of both files."""
-    dashboard = json.loads(DASHBOARD.read_text())
-    asked = [t["expr"] for panel in dashboard["panels"] for t in panel.get("targets", ())]
-    groups = yaml.safe_load(ALERTS.read_text())["groups"]
-    return asked + [rule["expr"] for group in groups for rule in group["rules"]]
 
 
 def unknown_series(expression: str) -> set[str]:
@@ -103,7 +69,7 @@ def test_every_label_value_asked_for_is_a_word_of_the_code() -> None:
     )
     for expression in expressions():
         for label, value in MATCHED.findall(expression):
-            if label != "status":
+            if label not in ("status", *TARGET):
                 assert all(f'"{word}"' in code for word in value.split("|")), expression
 
 

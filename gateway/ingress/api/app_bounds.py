@@ -1,0 +1,46 @@
+"""What bounds an app: to which numbers it may send, and under which senders.
+
+A number that costs many times what others do, and a country the app has no business in, are how
+toll fraud by a sign-up form pays. Pure; what is refused is a fault at its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.core.addresses import Destination
+from gateway.core.channels import ChannelContent
+from gateway.core.policy import AppRule
+from gateway.ingress.http.problems import RequestFault
+
+_SENDER_FIELDS = (("sender", "sender"), ("from", "from_"))
+
+
+def destination_faults(
+    destination: Destination, rule: AppRule, pointer: str
+) -> Iterator[RequestFault]:
+    """Why the app may not send to a phone; `pointer` is where that stands."""
+    if destination.addresses.phone is None:
+        return
+    if destination.tariff and destination.tariff not in rule.allows:
+        yield RequestFault(
+            pointer,
+            f"This is a {destination.tariff} number, which this app may not send to.",
+        )
+    if rule.countries is not None and destination.country not in rule.countries:
+        countries = ", ".join(sorted(rule.countries))
+        yield RequestFault(
+            pointer,
+            f"This app may send to {countries}; this number is of {destination.country}.",
+        )
+
+
+def sender_faults(channel: str, said: ChannelContent, rule: AppRule) -> Iterator[RequestFault]:
+    """Why the app may not use the sender it names."""
+    if rule.senders is None:
+        return
+    for key, name in _SENDER_FIELDS:
+        value = getattr(said, name, None)
+        if value is not None and value not in rule.senders:
+            senders = ", ".join(sorted(rule.senders)) or "none"
+            yield RequestFault(f"/{channel}/{key}", f"The senders of this app are: {senders}.")

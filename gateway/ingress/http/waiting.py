@@ -1,0 +1,31 @@
+"""How many bytes a worker holds for its callers before it can work on them, all together.
+
+A limit a connection is none for ten thousand of them. What is counted: what was read of a
+connection behind requests that are not answered yet, bodies whose end has not come, and the lines
+and answers of streams. Where there is no room a request is refused, and a stream waits.
+"""
+
+from __future__ import annotations
+
+
+class WaitingBytes:
+    """One worker's; `limit` in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    @property
+    def full(self) -> bool:
+        return self.held >= self.limit
+
+    def take(self, count: int) -> bool:
+        """Counts bytes as held, unless they are more than there is room for."""
+        if self.held + count > self.limit:
+            return False
+        self.held += count
+        return True
+
+    def give(self, count: int) -> None:
+        """So many are held no more."""
+        self.held -= count

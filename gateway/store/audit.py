@@ -1,0 +1,70 @@
+"""Who changed what, and when: the deeds of operators and of apps, newest last, each list bounded.
+
+They are two streams, so that no app that opts out or cancels thousands pushes out who revoked a key
+or paused a provider. What stands in a deed is for an operator to read: no phone, no text. A deed
+that another version wrote and this one cannot read is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.redis.client import Command, RedisClient
+from gateway.store import keys
+
+DEEDS_MAX = 100_000  # of each list, about
+_FIELD = b"d"
+
+
+class Deed(msgspec.Struct, frozen=True):
+    """`by` is a person on a command line (`user@host`) or an app with the prefix of its key."""
+
+    at_ms: int
+    by: str
+    action: str  # "key.revoke": the kind of thing, and what was done to it
+    target: str = ""
+    detail: str = ""
+
+
+class KeptDeed(NamedTuple):
+    id: str
+    deed: Deed
+
+
+_id = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Deed).decode
+
+
+def command(deed: Deed, *, of_app: bool = False) -> Command:
+    """What notes a deed, to go along with what is done."""
+    key = keys.AUDIT_APPS if of_app else keys.AUDIT
+    return ("XADD", key, "MAXLEN", "~", DEEDS_MAX, "*", _FIELD, _encode(deed))
+
+
+def is_id(text: str) -> bool:
+    """Whether a deed may have this id."""
+    return _id(text) is not None
+
+
+async def read(redis: RedisClient, count: int, before: str = "") -> list[KeptDeed]:
+    """The newest deeds before an id, newest first: `count`, and one more where two of the last have
+    the same id. Raises RedisUnavailable."""
+    end = f"({before}" if before else "+"
+    replies = await redis.call(
+        [("XREVRANGE", key, end, "-", "COUNT", count + 1) for key in (keys.AUDIT, keys.AUDIT_APPS)]
+    )
+    found = [entry for reply in replies if isinstance(reply, list) for entry in reply]
+    found.sort(key=lambda entry: tuple(map(int, entry[0].split(b"-"))), reverse=True)
+    if len(found) > count and found[count - 1][0] == found[count][0]:
+        count += 1
+    deeds = []
+    for id_, fields in found[:count]:
+        try:
+            deeds.append(KeptDeed(id_.decode(), _decode(fields[1])))
+        except msgspec.DecodeError:
+            continue
+    return deeds

@@ -1,0 +1,40 @@
+"""What is printed is shown on a terminal of any encoding, as well as it can be."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from gateway.cli.terminal import show_anyway
+from gateway.finance.report import build
+from gateway.finance.table import render_table
+from tests.finance.test_report import ask, booked
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251", "cp437", "koi8-r", "utf-8"])
+def test_a_table_is_printed_on_a_terminal_of_any_encoding(encoding: str) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict")
+    show_anyway(stream)
+    report = build([booked("sent", 1, campaign="весна – ▲")], ask("campaign"), "EUR")
+    Console(file=stream, width=160).print(render_table(report, 160))
+    stream.flush()
+    shown = raw.getvalue().decode(encoding)
+    assert ("весна" if encoding in ("cp1251", "koi8-r", "utf-8") else "?????") in shown
+    assert ("–" if encoding in ("cp1251", "utf-8") else "-") in shown
+
+
+def test_the_command_line_takes_any_encoding() -> None:
+    program = "import sys; from gateway.cli import main; sys.argv[1:] = ['report', '—']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": "."},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"'-'" in done.stderr
