@@ -36,6 +36,8 @@ Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
 class Server(Table, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
+    admin_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0  # 0: there is none
+    trusted_proxies: tuple[Text, ...] = ()
     public_url: str = ""  # after loading never empty, and without a slash at its end
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     connections_max: Count = 10_000

@@ -27,8 +27,9 @@ from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.settings.tables import Server
-from gateway.store import reads
+from gateway.store import audit, reads
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
 from gateway.store.store import Store
 
 REPLAYED = (b"idempotent-replayed", b"true")
@@ -178,6 +179,8 @@ class MessageEndpoints:
         if not applied.effects.changed:
             status = MESSAGE_NAMES[applied.message.status]
             raise refuse("final", f"The message is {status}: there is nothing left to cancel.")
+        deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
+        await audit.note(self._store.redis, deed)
         await self._show(request, applied.message)
 
     async def _own(self, request: Request) -> Message:
