@@ -41,8 +41,8 @@ class Acceptance:
         keyed: dict[int, Ask] = {}
         waiting = dict(enumerate(map(ask_of, requests)))
         for _ in range(TRIES_MAX):
-            elsewhere = [i for i, ask in waiting.items() if self._is_keyed_elsewhere(ask)]
-            keyed |= {i: waiting.pop(i) for i in elsewhere}
+            by_key = [i for i, ask in waiting.items() if ask.request.idempotency_key is not None]
+            keyed |= {i: waiting.pop(i) for i in by_key if self._is_keyed_elsewhere(waiting[i])}
             if not waiting:
                 break
             told = await self._try(waiting)

@@ -11,7 +11,8 @@ Books and events stay in the shard in which they were written.
     {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
-    {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over   admission, cascade
+    {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
+                                       or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}o                      hash    for ever: digits -> scope         opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
