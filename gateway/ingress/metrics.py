@@ -114,10 +114,7 @@ class Metrics:
             registry=own,
         )
         self.pauses = Counter(
-            "kaskad_ingress_pauses",
-            "Times a provider was paused because nearly all receipts were alike rejections.",
-            ["provider"],
-            registry=own,
+            "kaskad_ingress_pauses", "Pauses that receipts brought.", ["provider"], registry=own
         )
         self.batch = Histogram(
             "kaskad_admission_batch",
