@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -23,8 +24,8 @@ JSON = "Content-Type: application/json\r\n"
 Talk = Callable[[int], Awaitable[None]]
 
 
-def serving(redis_url: str, table: str, talk: Talk) -> None:
-    """Runs `talk(port)` against a worker, then stops it by SIGTERM."""
+def serving(redis_url: str, table: str, talk: Talk, *more: socket.socket) -> None:
+    """Runs `talk(port)` against a worker, then stops it by SIGTERM; it listens on `more` too."""
     config = settings(table)
     config = replace(config, redis=replace(config.redis, url=redis_url))
 
@@ -33,7 +34,7 @@ def serving(redis_url: str, table: str, talk: Talk) -> None:
         port = sock.getsockname()[1]
         up = asyncio.Event()
         running = Configuration(config, policy_of(config, quote), lambda: config)
-        worker = asyncio.create_task(server.serve(running, sock, "1-test", up.set))
+        worker = asyncio.create_task(server.serve(running, [sock, *more], "1-test", up.set))
         async with asyncio.timeout(TEST_WAIT_S):
             await up.wait()
             try:
@@ -91,6 +92,32 @@ def test_requests_on_one_connection_are_answered_one_after_the_other(redis_url: 
         connection.writer.close()
 
     serving(redis_url, "", talk)
+
+
+def test_what_operators_ask_is_on_the_admin_port_alone(redis_url: str) -> None:
+    (admin,) = server.listen("127.0.0.1", 0, 1)
+    admin_port = admin.getsockname()[1]
+
+    async def status(port: int, path: str) -> int:
+        connection = await Connection.open(port)
+        connection.say(f"GET {path} HTTP/1.1\r\nHost: x\r\n{KEY}\r\n")
+        try:
+            return (await connection.answer())[0]
+        finally:
+            connection.writer.close()
+
+    async def talk(port: int) -> None:
+        for path in ("/metrics", "/v1/ops", "/v1/ops/audit"):
+            assert await status(port, path) == 404
+        assert await status(admin_port, "/metrics") == 200
+        assert await status(admin_port, "/v1/ops") == 403, "the key may not operate"
+        for path in ("/v1/messages/unknown", "/v1/reports/cost", "/docs"):
+            assert await status(admin_port, path) == 404
+        assert await status(port, "/v1/reports/cost") == 200
+        for either in (port, admin_port):
+            assert await status(either, "/healthz") == await status(either, "/readyz") == 200
+
+    serving(redis_url, f"admin_port = {admin_port}", talk, admin)
 
 
 def test_large_headers_are_refused_however_they_come(redis_url: str) -> None:
@@ -249,7 +276,7 @@ def test_a_worker_whose_parent_is_gone_stops(redis_url: str) -> None:
         (sock,) = server.listen("127.0.0.1", 0, 1)
         running = Configuration(config, policy_of(config, quote), lambda: config)
         async with asyncio.timeout(TEST_WAIT_S):
-            await server.serve(running, sock, "1-test", beat)
+            await server.serve(running, [sock], "1-test", beat)
 
     uvloop.run(main())
     assert beats == []

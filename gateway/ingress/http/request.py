@@ -84,6 +84,12 @@ class Request:
         return cast("bytes", self._scope["query_string"])
 
     @property
+    def port(self) -> int | None:
+        """The port of ours that it came to."""
+        server = self._scope.get("server")
+        return None if server is None else server[1]
+
+    @property
     def peer(self) -> str:
         """The address at the other end of the connection: the caller's, or a proxy's."""
         client = self._scope.get("client")

@@ -73,6 +73,8 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     login: bool = False  # a page: the key comes as the password of HTTP Basic
     any_query: bool = False  # its query is another's, who may put into it what he likes
     endless: bool = False  # its answer is a stream: there is no HEAD of it
+    # Served on the admin port alone where there is one, on both, or never there.
+    on_admin_port: Literal["only", "too", "no"] = "no"
     quiet: bool = False  # only refusals are counted and logged: it is asked all the time
     tag: Tag | None = None  # None: not in the document
     summary: str = ""

@@ -1,8 +1,9 @@
 """The ingress role as processes: one worker here, or several below a process that watches them.
 
-With several workers each has a listening socket of its own (SO_REUSEPORT, so the kernel spreads
+With several workers each has listening sockets of its own (SO_REUSEPORT, so the kernel spreads
 connections evenly), which the watching process opened before and keeps open: while a worker is gone
-its callers wait in the socket's queue, and its successor serves them.
+its callers wait in the socket's queue, and its successor serves them. A second one is for operators
+where `server.admin_port` says so.
 
 SIGHUP: every worker reads the configuration again. SIGTERM or SIGINT: no new connections, event
 streams and NDJSON streams end, requests finish, what was taken becomes durable; after
@@ -17,7 +18,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import structlog
@@ -66,7 +67,11 @@ def run(
         )
     policy = policy_of(settings, load_prices(settings))
     configuration = Configuration(settings, policy, read or (lambda: settings))
-    sockets = listen(settings.server.host, settings.server.port, settings.server.workers)
+    table = settings.server
+    sockets = listen(table.host, table.port, table.workers)
+    admin: list[socket.socket] = []
+    if table.admin_port:
+        admin = listen(table.host, table.admin_port, table.workers, "server.admin_port")
     host, port = sockets[0].getsockname()[:2]
 
     def up() -> None:
@@ -74,6 +79,8 @@ def run(
             ready(host, port)
 
     server = telemetry.server_name(now_ms())
+    # Of each address every worker has a socket of its own.
+    of_worker = list(zip(sockets, admin, strict=True)) if admin else [(sock,) for sock in sockets]
     if len(sockets) == 1:
         told_up = False
 
@@ -85,21 +92,23 @@ def run(
             if beat is not None:
                 beat()
 
-        uvloop.run(serve(configuration, sockets[0], server, work_on))
+        uvloop.run(serve(configuration, of_worker[0], server, work_on))
         return
 
     def worker(index: int, worker_beat: Callable[[], None]) -> None:
-        for other in sockets[:index] + sockets[index + 1 :]:
-            other.close()
-        uvloop.run(serve(configuration, sockets[index], server, worker_beat))
+        for others in of_worker[:index] + of_worker[index + 1 :]:
+            for other in others:
+                other.close()
+        uvloop.run(serve(configuration, of_worker[index], server, worker_beat))
 
-    stop_within_s = settings.server.stop_within_ms / 1000
+    stop_within_s = table.stop_within_ms / 1000
     # The process that watches takes a change over too: what it forks later begins with it.
     Workers(len(sockets), worker, stop_within_s, configuration.take_over, beat).run(up)
 
 
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """`count` listening sockets on one address; port 0: the one that the first is given.
+def listen(host: str, port: int, count: int, key: str = "server.port") -> list[socket.socket]:
+    """`count` listening sockets on one address; port 0: the one that the first is given. `key` is
+    the setting that says so.
 
     Raises ConfigurationError.
     """
@@ -119,7 +128,7 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
                 opened.close()
             raise ConfigurationError(
                 f"{host}:{port} cannot be listened on ({error}): correct server.host and "
-                "server.port, or stop what uses the port."
+                f"{key}, or stop what uses the port."
             ) from None
         sock.setblocking(False)
         port = sock.getsockname()[1]
@@ -127,9 +136,13 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 async def serve(
-    configuration: Configuration, sock: socket.socket, server: str, beat: Callable[[], None]
+    configuration: Configuration,
+    sockets: Sequence[socket.socket],
+    server: str,
+    beat: Callable[[], None],
 ) -> None:
-    """One worker of a server, until SIGTERM or SIGINT, or until its parent is gone."""
+    """One worker of a server, on its port and its admin port, until SIGTERM or SIGINT, or until its
+    parent is gone."""
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
@@ -147,11 +160,14 @@ async def serve(
             settings, store, now_ms=now_ms, process=process, server=server
         ) as app:
             memory.freeze()
-            await _serve_http(app, configuration, sock, beat)
+            await _serve_http(app, configuration, sockets, beat)
 
 
 async def _serve_http(
-    app: Ingress, configuration: Configuration, sock: socket.socket, beat: Callable[[], None]
+    app: Ingress,
+    configuration: Configuration,
+    sockets: Sequence[socket.socket],
+    beat: Callable[[], None],
 ) -> None:
     up = asyncio.Event()
     limits = configuration.settings.server
@@ -186,7 +202,7 @@ async def _serve_http(
         asyncio.create_task(_keep_beating(up, beat, stop)),
     ]
     try:
-        await server.serve(sockets=[sock])
+        await server.serve(sockets=list(sockets))
     finally:
         hangup.hold()
         for watcher in watchers:
