@@ -20,7 +20,7 @@ import trio
 from gateway import hangup, memory, telemetry
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
-from gateway.dispatch.heartbeat import Heartbeat
+from gateway.dispatch.heartbeat import Heartbeat, keep_beating
 from gateway.dispatch.jobs import (
     events,
     lines,
@@ -45,7 +45,6 @@ from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
 from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
-from gateway.supervisor import BEAT_S
 from ratelimit.limiter import SCRIPTS
 
 FAREWELL_S = 1.0  # for what Redis is told at the end
@@ -131,16 +130,9 @@ async def _run(
                 if ready is not None and not deps.stopping.is_set():
                     ready()
                 if beat is not None:
-                    nursery.start_soon(_keep_beating, beat)
+                    nursery.start_soon(keep_beating, beat)
             nursery.cancel_scope.cancel()
         await _say_farewell(snapshots.withdraw(redis, process))
-
-
-async def _keep_beating(beat: Callable[[], None]) -> None:
-    """Says that the loop turns until it is cancelled."""
-    while True:
-        beat()
-        await trio.sleep(BEAT_S)
 
 
 async def _hear_signals(

@@ -2,16 +2,20 @@
 
 The proof is a key that lapses; the moment until which it certainly stands is kept here. A
 dispatcher that stood still (a stopped process, an unavailable Redis) finds its proof stale and must
-not put bytes on the wire: another may have taken its messages over.
+not put bytes on the wire: another may have taken its messages over. Whoever started the process is
+told apart from that that its loop turns.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import trio
 
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
 from gateway.store import lanes
+from gateway.supervisor import BEAT_S
 
 # Of the lease: room for a clock that runs differently and for a write in flight.
 MARGIN_PERCENT = 20
@@ -53,3 +57,10 @@ class Heartbeat:
             return self._every_s
 
         await self._retry.for_ever(turn)
+
+
+async def keep_beating(beat: Callable[[], None]) -> None:
+    """Says that the loop turns, to whoever started this process, until it is cancelled."""
+    while True:
+        beat()
+        await trio.sleep(BEAT_S)

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.dispatch.heartbeat import Heartbeat
+from gateway.dispatch.heartbeat import Heartbeat, keep_beating
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
 from tests.worlds.reading import now
@@ -69,3 +69,13 @@ async def test_everybody_who_waits_for_the_proof_goes_on_when_it_stands_again(
             assert woken == []
             await life.beat()
     assert sorted(woken) == list(range(WAITERS))
+
+
+@pytest.mark.trio
+async def test_a_dispatcher_says_that_it_works_once_a_second(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    beats: list[float] = []
+    with trio.move_on_after(3.5):
+        await keep_beating(lambda: beats.append(trio.current_time()))
+    assert [round(at - beats[0], 6) for at in beats] == [0, 1, 2, 3]

@@ -15,8 +15,6 @@ import msgspec
 RETRY_AFTER_S = 2
 BACKLOG_RETRY_AFTER_S = 5
 MEMORY_RETRY_AFTER_S = 30  # memory is freed as messages end
-
-
 FAULTS_MAX = 20  # of one request are told; beyond them their number
 
 

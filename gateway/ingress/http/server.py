@@ -7,10 +7,9 @@ where `server.admin_port` says so.
 
 SIGHUP: every worker reads the configuration again. SIGTERM or SIGINT: no new connections, event
 streams and NDJSON streams end, requests finish, what was taken becomes durable; after
-`server.stop_within` what is left is cut off. A worker that dies is started again, for ever, with a
-growing, bounded delay, and so is one that hangs. Workers end when the process that watches them
-does. An address that cannot
-be bound is a ConfigurationError.
+`server.stop_within` what is left is cut off. A worker that dies or hangs is started again, for
+ever, with a growing, bounded delay. Workers end when the process that watches them does. An address
+that cannot be bound is a ConfigurationError.
 """
 
 from __future__ import annotations
