@@ -78,7 +78,7 @@ def serve(
 
     from gateway.ingress.http import server as ingress
 
-    ingress.run(read(), ready=crew.announce, read=read)
+    ingress.run(read(), ready=crew.announce, beat=crew.beat, read=read)
     return DONE
 
 
@@ -92,7 +92,7 @@ def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: b
     from gateway.dispatch import dispatcher as dispatcher
 
     restored_ms = once_redis_answers(lambda: installation.restored_at(url))
-    dispatcher.run(read(), ready=crew.announce, read=read, restored_ms=restored_ms)
+    dispatcher.run(read(), ready=crew.announce, beat=crew.beat, read=read, restored_ms=restored_ms)
     return DONE
 
 

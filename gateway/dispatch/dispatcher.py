@@ -44,6 +44,7 @@ from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
 from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
+from gateway.supervisor import BEAT_S
 from ratelimit.limiter import SCRIPTS
 
 FAREWELL_S = 1.0  # for what Redis is told at the end
@@ -57,23 +58,27 @@ def run(
     settings: Settings,
     *,
     ready: Callable[[], None] | None = None,
+    beat: Callable[[], None] | None = None,
     read: Callable[[], Settings] | None = None,
     restored_ms: int = 0,
 ) -> None:
-    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on. On SIGHUP
-    `read` gives the settings as they are now; None: they never change. `restored_ms`: when the data
-    was restored from a backup, if it ever was.
+    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on, `beat`
+    every BEAT_S from then on. On SIGHUP `read` gives the settings as they are now; None: they never
+    change. `restored_ms`: when the data was restored from a backup, if it ever was.
 
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     configuration = Configuration(settings, policy, read or (lambda: settings))
-    trio.run(_run, configuration, ready, restored_ms)
+    trio.run(_run, configuration, ready, beat, restored_ms)
 
 
 async def _run(
-    configuration: Configuration, ready: Callable[[], None] | None, restored_ms: int
+    configuration: Configuration,
+    ready: Callable[[], None] | None,
+    beat: Callable[[], None] | None,
+    restored_ms: int,
 ) -> None:
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
@@ -124,8 +129,17 @@ async def _run(
                 memory.freeze()
                 if ready is not None and not deps.stopping.is_set():
                     ready()
+                if beat is not None:
+                    nursery.start_soon(_keep_beating, beat)
             nursery.cancel_scope.cancel()
         await _say_farewell(snapshots.withdraw(redis, process))
+
+
+async def _keep_beating(beat: Callable[[], None]) -> None:
+    """Says that the loop turns until it is cancelled."""
+    while True:
+        beat()
+        await trio.sleep(BEAT_S)
 
 
 async def _hear_signals(

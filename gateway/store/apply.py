@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
+from gateway.core.persons import note_sent_here
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
@@ -216,6 +217,7 @@ class Application:
             self._acknowledge(item)
             return Applied(item, message, Effects())
         persons = self._persons.get(message.id, [])
+        note_sent_here(persons, self._messages)
         effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
         self._writes.effects(message.id, effects)
         if isinstance(item.event, TimerDue) and not effects.changed:

@@ -29,7 +29,7 @@ from gateway.core import admission, cascade
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.ids import new_id, shard_of_id
-from gateway.core.persons import prune
+from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, unpack_message
@@ -92,7 +92,9 @@ class Model:
 
     def people(self, holder: str) -> list[Person]:
         others = sorted(self.group(holder) - {holder})
-        return [self.records.setdefault(i, Person()) for i in (holder, *others)]
+        people = [self.records.setdefault(i, Person()) for i in (holder, *others)]
+        note_sent_here(people, self.messages)
+        return people
 
     def admit(self, send: MessageRequest, holder: str | None, now_ms: int) -> str:
         self.join(send.identities)
@@ -316,6 +318,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         held = self._held()
         for identity, person in self.model.records.items():
             stored = held.get(identity, Person())
+            # Whether a slot's message waits still is asked when that counts, and noted then.
+            note_sent_here([stored, person], self.model.messages)
             for record in (stored, person):
                 prune(record, RULES, self.now_ms)
                 record.slots.sort(key=lambda slot: slot.message)

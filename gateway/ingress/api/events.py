@@ -5,8 +5,9 @@ while nothing happens. An event's id is the position after it in every shard the
 `<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
 dropped meanwhile are gone.
 
-A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
-a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
+The stream ends when its key opens nothing any more. A client that takes nothing for
+`request_timeout` is disconnected; beyond `sse_clients_max` clients a worker refuses with 503. While
+Redis is unavailable a stream stays open and brings heartbeats.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.core.records.entries import StatusChange
 from gateway.ingress.api.event_hub import EventHub, EventSubscription, Position, position_at
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
+from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.redis.client import RedisClient
@@ -60,10 +62,11 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, redis: RedisClient, hub: EventHub, limits: Server) -> None:
+    def __init__(self, redis: RedisClient, hub: EventHub, limits: Server, keys: KeyWatch) -> None:
         self.clients = 0
         self._redis = redis
         self._hub = hub
+        self._keys = keys
         self._clients_max = limits.sse_clients_max
         self._timeout_s = limits.request_timeout_ms / 1000
 
@@ -78,10 +81,11 @@ class EventsEndpoint:
             stream = _EventStream(
                 request, self._redis, subscription, positions, self._timeout_s, behind=bool(resumed)
             )
-            async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(request.until_gone())
-                await stream.run()
-                watcher.cancel()
+            with self._keys.watching(request.principal, "read", subscription.close):
+                async with asyncio.TaskGroup() as tasks:
+                    watcher = tasks.create_task(request.until_gone())
+                    await stream.run()
+                    watcher.cancel()
         except* (TimeoutError, ClientGone):
             request.abort()
         finally:

@@ -49,10 +49,11 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
     lacking,
 )
+from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
-from gateway.ingress.http.route import DocumentedSettings, Router
+from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -95,7 +96,8 @@ class Ingress:
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
         self.hub = EventHub(store.redis, store.shards)
-        self.stream = StreamEndpoint(self.queue, limits)
+        self.keys = KeyWatch(self.authority)
+        self.stream = StreamEndpoint(self.queue, limits, self.keys)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
             store,
@@ -105,7 +107,7 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.redis, self.hub, limits)
+        self.events = EventsEndpoint(store.redis, self.hub, limits, self.keys)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -154,6 +156,8 @@ class Ingress:
                 request.principal = await identify(request.header(b"authorization"))
                 if route.scope not in request.principal.scopes:
                     raise LoginNeeded if login else lacking(request.principal, route.scope)
+            if request.query:
+                refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
         except ClientGone:
             return
@@ -239,6 +243,7 @@ async def open_ingress(
             ("backlog", app.backlog.keep_sampling()),
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
+            ("keys", app.keys.keep_looking()),
             ("metrics", app.keep_publishing()),
         )
     ]

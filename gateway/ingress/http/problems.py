@@ -17,6 +17,9 @@ BACKLOG_RETRY_AFTER_S = 5
 MEMORY_RETRY_AFTER_S = 30  # memory is freed as messages end
 
 
+FAULTS_MAX = 20  # of one request are told; beyond them their number
+
+
 class RequestFault(msgspec.Struct, frozen=True):
     """One thing to repair in a request: `pointer` names the key (RFC 6901), "" the whole of it."""
 
@@ -25,19 +28,21 @@ class RequestFault(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The document (RFC 9457)."""
+    """The document (RFC 9457). `errors` are at most 20; where there are more, `errors_total` is
+    their number."""
 
     type: str
     title: str
     status: int
     detail: str
     errors: tuple[RequestFault, ...] | msgspec.UnsetType = msgspec.UNSET
+    errors_total: int | msgspec.UnsetType = msgspec.UNSET
     incident: str | msgspec.UnsetType = msgspec.UNSET
 
 
 # code: (status, title). The code is the anchor on /docs and never changes.
 KINDS: dict[str, tuple[int, str]] = {
-    "malformed": (400, "The body or a header cannot be read"),
+    "malformed": (400, "The request cannot be read"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key may not do this"),
     "not-found": (404, "There is no such thing"),
@@ -61,24 +66,28 @@ RETRY_AFTER = {
 }
 
 
-def problem(code: str, detail: str, errors: Sequence[RequestFault] = ()) -> Problem:
+def problem(code: str, detail: str) -> Problem:
     """A problem of one of KINDS."""
     status, title = KINDS[code]
-    return Problem(
-        type=f"/docs#{code}",
-        title=title,
-        status=status,
-        detail=detail,
-        errors=tuple(errors) if errors else msgspec.UNSET,
-    )
+    return Problem(type=f"/docs#{code}", title=title, status=status, detail=detail)
 
 
-def invalid(errors: Sequence[RequestFault]) -> Problem:
-    """Everything that is wrong with one request."""
+def invalid(errors: Sequence[RequestFault], total: int = 0) -> Problem:
+    """Everything that is wrong with one request; `total`: how much that is, beside what `errors`
+    has of it."""
+    total = max(total, len(errors))
     first = errors[0]
-    more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
+    more = ""
+    if total > FAULTS_MAX:
+        more = f" ({total} faults in all, the first {FAULTS_MAX} in errors)"
+    elif total > 1:
+        more = f" ({total - 1} more in errors)"
     place = f"{first.pointer}: " if first.pointer else ""
-    return problem("invalid", f"{place}{first.detail}{more}", errors)
+    return msgspec.structs.replace(
+        problem("invalid", f"{place}{first.detail}{more}"),
+        errors=tuple(errors[:FAULTS_MAX]),
+        errors_total=total if total > FAULTS_MAX else msgspec.UNSET,
+    )
 
 
 class Refusal(Exception):

@@ -255,6 +255,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         path="/v1/callbacks/{provider}",
         name="callback",
         handler=lambda endpoints: endpoints.callbacks.take,
+        any_query=True,
         quiet=True,
         tag="Providers",
         summary="A provider's receipts, in its own format",
