@@ -193,7 +193,7 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
-        await look_after_waiting(self._store, self._capped(), self._policy, self._now_ms)
+        await look_after_waiting(self._store, self._capped(), self._now_ms)
 
     def _capped(self) -> list[Person]:
         """The persons whose caps will be asked."""

@@ -195,7 +195,7 @@ class Application:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
         people = [person for persons in self._persons.values() for person in persons]
-        await look_after_waiting(self._store, people, self._policy, self._now_ms)
+        await look_after_waiting(self._store, people, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count

@@ -251,6 +251,7 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "sms_only_cost": "0.0800",
             "saved": "0.0300",
             "saved_pct": "37.50",
+            "undelivered_messages": 1,
         }
     ]
     assert verdict.agrees
