@@ -44,11 +44,12 @@ def full_cap(
     """The strictest cap that one more message on this channel would break."""
     if category not in policy.slot_ms:
         return None
-    slots = [slot for person in people for slot in person.slots]
+    slots = people[0].slots if people else []
+    if len(people) > 1:
+        slots = [slot for person in people for slot in person.slots]
+        slots = list({slot.message: slot for slot in reversed(slots)}.values())
     if not slots:
         return None
-    if len(people) > 1:
-        slots = list({slot.message: slot for slot in reversed(slots)}.values())
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 

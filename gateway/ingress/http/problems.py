@@ -55,6 +55,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "invalid": (422, "The request is not valid"),
     "idempotency-conflict": (422, "The idempotency key was used with another body"),
     "backlog": (429, "Too many messages are waiting"),
+    "rate": (429, "The app sends more than its rate"),
+    "day-max": (429, "The app's messages of the day are used up"),
     "headers-too-large": (431, "The headers are too large"),
     "internal": (500, "Something went wrong on our side"),
     "memory": (503, "The store is nearly full"),
