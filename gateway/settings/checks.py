@@ -112,8 +112,6 @@ def _server(document: Document) -> Iterator[KeyFault]:
         yield KeyFault(
             "server.public_url", "is needed when server.port is 0, which means any port."
         )
-    if document.server.admin_port and document.server.admin_port == document.server.port:
-        yield KeyFault("server.admin_port", "is server.port: choose another, or 0 for none.")
     for text in document.server.trusted_proxies:
         try:
             ipaddress.ip_network(text, strict=False)

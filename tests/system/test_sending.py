@@ -265,7 +265,7 @@ INVALID: list[tuple[str, dict[str, object], str]] = [
     ("a ttl that is text", {"ttl": "60"}, "/ttl"),
     ("a long key", {"idempotency_key": "x" * 256}, "/idempotency_key"),
     ("much metadata", {"metadata": {"a": "x" * 1100}}, "/metadata"),
-    ("metadata with a number", {"metadata": {"a": 1}}, "/metadata"),
+    ("metadata with a number", {"metadata": {"a": 1}}, "/metadata/a"),
     (
         "a long caption",
         {"viber": {"button": {"caption": "x" * 31, "url": "https://a.example/"}}},

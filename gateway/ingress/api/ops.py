@@ -141,11 +141,9 @@ def _page_asked(request: Request) -> tuple[int, str]:
             limit = int(value)
         elif name == "cursor" and audit.is_id(value):
             cursor = value
-        elif name in ("limit", "cursor"):
+        else:
             hint = f"from 1 to {DEEDS_MAX}" if name == "limit" else "as `next` of a page has it"
             raise refuse("malformed", f"`{name}` is a value {hint}.")
-        else:
-            raise refuse("malformed", "There is no such parameter; there are: limit, cursor.")
     return limit, cursor
 
 
