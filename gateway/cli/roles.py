@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -163,16 +162,15 @@ def _start(
     crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
-    _log.info("starting", role=role, version=VERSION)
-    url = redis_for_role(settings, command)
-    warnings = prepare_redis(settings, url, restored=restored)
     _log.info(
         "starting",
         role=role,
-        version=version("kaskad"),
+        version=VERSION,
         configuration=str(settings.path),
         digest=settings.digest,
     )
+    url = redis_for_role(settings, command)
+    warnings = prepare_redis(settings, url, restored=restored)
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:
