@@ -78,7 +78,7 @@ def serve(
 
     from gateway.ingress.http import server as ingress
 
-    ingress.run(read(), ready=crew.announce, read=read)
+    ingress.run(read(), ready=crew.announce, beat=crew.beat, read=read)
     return DONE
 
 
@@ -92,7 +92,7 @@ def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: b
     from gateway.dispatch import dispatcher as dispatcher
 
     restored_ms = once_redis_answers(lambda: installation.restored_at(url))
-    dispatcher.run(read(), ready=crew.announce, read=read, restored_ms=restored_ms)
+    dispatcher.run(read(), ready=crew.announce, beat=crew.beat, read=read, restored_ms=restored_ms)
     return DONE
 
 
@@ -162,6 +162,8 @@ def _start(
     crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
+    url = redis_for_role(settings, command)
+    warnings = prepare_redis(settings, url, restored=restored)
     _log.info(
         "starting",
         role=role,
@@ -169,8 +171,6 @@ def _start(
         configuration=str(settings.path),
         digest=settings.digest,
     )
-    url = redis_for_role(settings, command)
-    warnings = prepare_redis(settings, url, restored=restored)
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

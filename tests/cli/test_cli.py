@@ -390,6 +390,18 @@ def test_status_tells_what_runs_and_what_to_look_at(
     assert no_ingress == "No ingress runs: nothing is taken."
     assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
     assert paused.endswith("(operator): maintenance")
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert app.run(["status", "--watch", "--json"]) == 1
+    watched = capsys.readouterr()
+    assert len(watched.out.splitlines()) == 2
+    assert watched.err == "Interrupted.\n"
     assert app.run(["status"]) == 0
     told = capsys.readouterr().out
     assert all(remark in told for remark in found["remarks"])

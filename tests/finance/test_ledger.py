@@ -37,6 +37,7 @@ from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
+from gateway.store.lines import Lines
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.writes import Retention, Writes
@@ -77,7 +78,8 @@ async def book(
     campaigns: Campaigns | None = None,
 ) -> None:
     """Books as every commit does."""
-    writes = Writes(keys_of(shard), POLICY, Retention(), campaigns or Campaigns(10_000), now_ms)
+    kept = campaigns or Campaigns(10_000)
+    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), now_ms)
     for post in posts:
         writes.post(post)
     await writes.learn_campaigns(redis)

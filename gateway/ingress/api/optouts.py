@@ -6,6 +6,7 @@ started. A number that cannot exist and a body that is none are Refusals that na
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,7 +17,8 @@ from gateway.ingress.api.decoder import read_object
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import reads
+from gateway.store import audit, reads
+from gateway.store.audit import Deed
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096
@@ -37,10 +39,11 @@ class OptOutView(msgspec.Struct, frozen=True):
 
 
 class OptOutEndpoints:
-    """Answers for opt-outs, by phone."""
+    """Answers for opt-outs, by phone. `now_ms` is the edge's clock."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
+        self._now_ms = now_ms
 
     async def put(self, request: Request) -> None:
         phone = _phone(request)
@@ -48,6 +51,7 @@ class OptOutEndpoints:
             raise refuse("media-type", "Send application/json.")
         wanted = read_object(OptOutRequest, await request.body(BODY_BYTES_MAX), EXAMPLE)
         await reads.set_opt_out(self._store, phone.digits, wanted.scope)
+        await self._note(request, "optout.set", wanted.scope)
         await request.respond(200, to_json(OptOutView(phone.e164, wanted.scope)))
 
     async def get(self, request: Request) -> None:
@@ -59,7 +63,13 @@ class OptOutEndpoints:
 
     async def delete(self, request: Request) -> None:
         await reads.drop_opt_out(self._store, _phone(request).digits)
+        await self._note(request, "optout.drop")
         await request.respond(204)
+
+    async def _note(self, request: Request, action: str, detail: str = "") -> None:
+        """In the audit, which has no numbers."""
+        deed = Deed(self._now_ms(), request.principal.named, action, detail=detail)
+        await audit.note(self._store.redis, deed)
 
 
 def _phone(request: Request) -> Phone:

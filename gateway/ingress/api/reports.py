@@ -217,7 +217,7 @@ def _choice(pairs: Pairs, wanted: str, values: Sequence[str]) -> tuple[Pairs, st
 def _refusal(fault: ReportFault) -> Refusal:
     pointer = f"/{fault.parameter}" if fault.parameter else ""
     code = "query" if fault.impossible else "invalid"
-    return Refusal(invalid([RequestFault(pointer, fault.detail)], code))
+    return Refusal(invalid([RequestFault(pointer, fault.detail)], code=code))
 
 
 def _status(fault: ReportFault) -> int:
