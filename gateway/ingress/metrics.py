@@ -130,9 +130,7 @@ class Metrics:
         )
         self.durations = Timings(_SECONDS_BUCKETS)
         self.snapshots_failed = Counter(
-            "kaskad_snapshots_failed",
-            "Times that this worker's metrics could not be published.",
-            registry=own,
+            "kaskad_snapshots_failed", "Metrics that could not be published.", registry=own
         )
         self.quotas = QuotaMetrics(self.registries)
         self._series: Series = {}

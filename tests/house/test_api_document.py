@@ -45,7 +45,7 @@ def test_it_names_every_kind_of_problem_with_its_status() -> None:
     table = PAGE.partition("## Errors")[2].partition("## ")[0]
     named = re.findall(r"`([a-z-]+)` \| (\d{3})", table)
     assert {kind: int(status) for kind, status in named} == {
-        kind: status for kind, (status, _) in KINDS.items()
+        code: kind.status for code, kind in KINDS.items()
     }
 
 

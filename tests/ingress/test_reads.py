@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from gateway import telemetry
 from gateway.core import events as ev
 from gateway.core.records.codec import SCHEMA
+from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
+from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
 from gateway.store import keys, providers, snapshots
 from gateway.store.apply import Item
@@ -224,7 +228,7 @@ async def test_metrics_show_every_process(world: World) -> None:
 
 @with_ingress()
 async def test_what_does_not_exist_is_a_problem_like_all_others(world: World) -> None:
-    for path in ("/", "/v1", "/v1/messages/", "/v2/messages", "/healthz/"):
+    for path in ("/v1", "/v1/messages/", "/v2/messages", "/healthz/"):
         answer = await world.call("GET", path)
         assert (answer.status, answer.json["status"]) == (404, 404), path
     answer = await world.call("DELETE", "/healthz")
@@ -261,12 +265,29 @@ async def test_the_documents_are_whole_and_need_nothing_from_elsewhere(world: Wo
     assert links.outside == set()
     assert links.targets <= links.ids
     assert set(KINDS) <= links.ids
+    assert all(kind.advice.partition("`")[0] in html.unescape(page) for kind in KINDS.values())
     for path, item in document["paths"].items():
         assert path in page
         for method in item.keys() & {"get", "put", "post", "delete"}:
             assert item[method]["operationId"] in links.ids
     assert "https://gateway.example/v1/messages" in page
     assert "script" not in answer.headers["content-security-policy"]
+
+
+def test_every_status_is_explained() -> None:
+    assert set(STATUSES) == set(MESSAGE_NAMES.values())
+    assert set(STEP_STATUSES) == set(STEP_NAMES.values())
+
+
+@with_ingress()
+async def test_the_first_page_leads_on(world: World) -> None:
+    answer = await world.call("GET", "/", key="")
+    assert answer.status == 200
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    targets = re.findall(r'href="([^"]+)"', answer.body.decode())
+    assert targets == ["/docs", "/openapi.json", "/reports"]
+    for target in targets:
+        assert (await world.call("GET", target)).status == 200
 
 
 @with_ingress()

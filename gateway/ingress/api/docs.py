@@ -1,4 +1,6 @@
-"""`/openapi.json` and `/docs`: the API's document for programs and for people. Neither can fail."""
+"""`/`, `/openapi.json` and `/docs`: where all begins, and the API's document for programs and for
+people. None can fail.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from gateway.ingress.http.route import Doc
 from gateway.ingress.pages import docs
 
 _POLICY = (b"content-security-policy", docs.CONTENT_SECURITY_POLICY.encode())
+_START_POLICY = (b"content-security-policy", docs.START_POLICY.encode())
 
 
 class DocsEndpoints:
@@ -16,9 +19,13 @@ class DocsEndpoints:
     def __init__(self, document: Doc, public_url: str) -> None:
         self._json = to_json(document)
         self._html = docs.page(document, public_url)
+        self._start = docs.start()
 
     async def openapi(self, request: Request) -> None:
         await request.respond(200, self._json)
+
+    async def start(self, request: Request) -> None:
+        await request.respond(200, self._start, (_START_POLICY,), HTML)
 
     async def page(self, request: Request) -> None:
         await request.respond(200, self._html, (_POLICY,), HTML)

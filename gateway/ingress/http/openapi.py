@@ -134,8 +134,8 @@ def _problems(route: HttpRoute[Any], configured: DocumentedSettings) -> dict[int
     if route.body is not None:
         statuses.update(_OF_A_BODY)
     titles: dict[int, list[str]] = {}
-    for status, title in KINDS.values():
-        titles.setdefault(status, []).append(title)
+    for kind in KINDS.values():
+        titles.setdefault(kind.status, []).append(kind.title)
     responses: dict[int, Doc] = {}
     for status in statuses:
         responses[status] = {

@@ -7,6 +7,7 @@ becomes a `detail` unless it was written for the caller.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,27 +39,111 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     incident: str | msgspec.UnsetType = msgspec.UNSET
 
 
-# code: (status, title). The code is the anchor on /docs and never changes.
-KINDS: dict[str, tuple[int, str]] = {
-    "malformed": (400, "The request cannot be read"),
-    "query": (400, "The address asks for something that cannot be"),
-    "unauthorized": (401, "A valid API key is needed"),
-    "forbidden": (403, "The API key may not do this"),
-    "not-found": (404, "There is no such thing"),
-    "method-not-allowed": (405, "This address does not take this method"),
-    "timeout": (408, "The request did not arrive in time"),
-    "final": (409, "The message is final"),
-    "too-large": (413, "The request is too large"),
-    "media-type": (415, "This content type is not taken"),
-    "invalid": (422, "The request is not valid"),
-    "idempotency-conflict": (422, "The idempotency key was used with another body"),
-    "backlog": (429, "Too many messages are waiting"),
-    "rate": (429, "The app sends more than its rate"),
-    "day-max": (429, "The app's messages of the day are used up"),
-    "headers-too-large": (431, "The headers are too large"),
-    "internal": (500, "Something went wrong on our side"),
-    "memory": (503, "The store is nearly full"),
-    "unavailable": (503, "Kaskad cannot take this now"),
+class Kind(NamedTuple):
+    """What a client can be told, and what it does then."""
+
+    status: int
+    title: str
+    advice: str
+
+
+# The code is the anchor on /docs and never changes.
+KINDS: dict[str, Kind] = {
+    "malformed": Kind(
+        400,
+        "The request cannot be read",
+        "Send UTF-8 JSON, or NDJSON with one object a line, and the endpoint's headers.",
+    ),
+    "query": Kind(
+        400,
+        "The address asks for something that cannot be",
+        "Correct the parameter that `detail` names; it lists those there are.",
+    ),
+    "unauthorized": Kind(
+        401,
+        "A valid API key is needed",
+        "Send `Authorization: Bearer KEY` with a key that is neither revoked nor expired.",
+    ),
+    "forbidden": Kind(
+        403,
+        "The API key may not do this",
+        "Use a key with the scope that `detail` names, or ask whoever makes the keys.",
+    ),
+    "not-found": Kind(
+        404,
+        "There is no such thing",
+        "Check the address and the id. A message is kept for a month; only its own app sees it.",
+    ),
+    "method-not-allowed": Kind(
+        405,
+        "This address does not take this method",
+        "Use a method that the header `Allow` names.",
+    ),
+    "timeout": Kind(
+        408,
+        "The request did not arrive in time",
+        "Send the whole request at once, or faster; nothing of it was taken.",
+    ),
+    "final": Kind(
+        409,
+        "The message is final",
+        "Nothing is left to do: read the message to see how it ended.",
+    ),
+    "too-large": Kind(
+        413,
+        "The request is too large",
+        "Send fewer messages in one request, or a stream, which has any length.",
+    ),
+    "media-type": Kind(
+        415,
+        "This content type is not taken",
+        "Set `Content-Type` to one that the endpoint takes.",
+    ),
+    "invalid": Kind(
+        422,
+        "The request is not valid",
+        "Correct what `errors` names, by its `pointer`. Sent again as it is, it fails again.",
+    ),
+    "idempotency-conflict": Kind(
+        422,
+        "The idempotency key was used with another body",
+        "Use a new key for another message; keep a key for the repetition of its own.",
+    ),
+    "backlog": Kind(
+        429,
+        "Too many messages are waiting",
+        "Wait as long as `Retry-After` says and send it again, with its `Idempotency-Key`.",
+    ),
+    "rate": Kind(
+        429,
+        "The app sends more than its rate",
+        "Wait as long as `Retry-After` says, and send more slowly than `rate` allows.",
+    ),
+    "day-max": Kind(
+        429,
+        "The app's messages of the day are used up",
+        "Send it again on the next day (UTC), or ask for a higher `day_max`.",
+    ),
+    "headers-too-large": Kind(
+        431,
+        "The headers are too large",
+        "Send fewer or shorter headers.",
+    ),
+    "internal": Kind(
+        500,
+        "Something went wrong on our side",
+        "Send it again later with its `Idempotency-Key`. Name the `incident` when you ask.",
+    ),
+    "memory": Kind(
+        503,
+        "The store is nearly full",
+        "Wait as long as `Retry-After` says and send it again. Marketing is refused first.",
+    ),
+    "unavailable": Kind(
+        503,
+        "Kaskad cannot take this now",
+        "Wait as long as `Retry-After` says and send it again, with its `Idempotency-Key`.",
+    ),
 }
 RETRY_AFTER = {
     "unavailable": RETRY_AFTER_S,
@@ -69,8 +154,8 @@ RETRY_AFTER = {
 
 def problem(code: str, detail: str) -> Problem:
     """A problem of one of KINDS."""
-    status, title = KINDS[code]
-    return Problem(type=f"/docs#{code}", title=title, status=status, detail=detail)
+    kind = KINDS[code]
+    return Problem(type=f"/docs#{code}", title=kind.title, status=kind.status, detail=detail)
 
 
 def invalid(errors: Sequence[RequestFault], total: int = 0, code: str = "invalid") -> Problem:

@@ -282,13 +282,13 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._running.response_started:
                 self.transport.close()
                 return
-        body = to_json(problem(code, detail))
+        body, kind = to_json(problem(code, detail)), KINDS[code]
         retry = b"retry-after: %d\r\n" % RETRY_AFTER_S if code == "unavailable" else b""
         id_ = self.ids.of_headers(self.scope["headers"] if self.scope else ())
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\n%s%b: %b\r\n"
             b"content-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (KINDS[code][0], KINDS[code][1].encode(), retry, REQUEST_ID, id_, len(body), body)
+            % (kind.status, kind.title.encode(), retry, REQUEST_ID, id_, len(body), body)
         )
         self.transport.close()
 

@@ -366,6 +366,12 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     ),
     HttpRoute(
         method="GET",
+        path="/",
+        name="start",
+        handler=lambda endpoints: endpoints.docs.start,
+    ),
+    HttpRoute(
+        method="GET",
         path="/openapi.json",
         name="openapi",
         handler=lambda endpoints: endpoints.docs.openapi,

@@ -10,10 +10,13 @@ from typing import Any
 
 import msgspec
 
+from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
 from gateway.ingress.pages.page import Page
 
 _page = Page("docs")
+_start = Page("start")
+START_POLICY = _start.content_security_policy
 CONTENT_SECURITY_POLICY = _page.content_security_policy
 
 
@@ -37,10 +40,17 @@ def page(document: dict[str, Any], public_url: str) -> bytes:
         info=document["info"],
         tags=[tag for tag in tags if tag["operations"]],
         schemas=schemas,
-        problems=[(code, status, title) for code, (status, title) in KINDS.items()],
+        problems=KINDS,
+        statuses=STATUSES,
+        step_statuses=STEP_STATUSES,
         example=msgspec.json.format(msgspec.json.encode(example), indent=2).decode(),
         public_url=public_url,
     )
+
+
+def start() -> bytes:
+    """The page at `/`, which leads on."""
+    return _start.render()
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
