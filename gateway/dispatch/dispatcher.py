@@ -23,6 +23,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.jobs import (
     events,
+    lines,
     measuring,
     receipts,
     recovery,
@@ -222,8 +223,9 @@ async def dispatch(
         _start_background(background, deps, working, look_ups, heartbeat, pauses)
         task_status.started()
         _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
-        await _work(deps, working)
+        in_time = await _work(deps, working)
         background.cancel_scope.cancel()
+    await _say_farewell(_give_back(working, unanswered=not in_time))
     await _say_farewell(lanes.retire(deps.redis, deps.consumer))
 
 
@@ -243,6 +245,7 @@ def _start_background(
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
     nursery.start_soon(removed_providers.run, deps)
+    nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
@@ -258,8 +261,15 @@ def _start_background(
             nursery.start_soon(recovery.run, deps, worker, shard)
 
 
-async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
-    """Runs the workers; once stopping, for `stop_within_ms` at most."""
+async def _give_back(working: Sequence[ProviderWorker], *, unanswered: bool) -> None:
+    """Leaves nothing behind that others would take over as a dead dispatcher's."""
+    for worker in working:
+        await worker.reader.leave(unanswered=unanswered)
+
+
+async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> bool:
+    """Runs the workers; once stopping, for `stop_within_ms` at most. Whether they ended by
+    themselves."""
     async with trio.open_nursery() as nursery:
         for worker in working:
             nursery.start_soon(worker.run)
@@ -267,6 +277,7 @@ async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
         nursery.cancel_scope.deadline = trio.current_time() + deps.terms.stop_within_ms / 1000
     if nursery.cancel_scope.cancelled_caught:
         _log.warning("stopped with requests unanswered: others will ask the provider about them")
+    return not nursery.cancel_scope.cancelled_caught
 
 
 async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses) -> bool:

@@ -27,6 +27,7 @@ from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Problem, invalid, problem
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
 from gateway.redis.errors import RedisError
 from gateway.store import countries
@@ -45,12 +46,14 @@ class AdmissionQueue:
         store: Store,
         backlog: Backlog,
         servers: ServerWatch,
+        quotas: Quotas,
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
         self.store = store
         self.backlog = backlog
         self.servers = servers
+        self.quotas = quotas
         self.metrics = metrics
         self._now_ms = now_ms
         self._reached: set[Reached] = set()  # what is known to be noted; apps times countries

@@ -102,11 +102,13 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
 
 
 def _server(document: Document) -> Iterator[KeyFault]:
-    url = document.server.public_url
+    server, url = document.server, document.server.public_url
+    if server.admin_port and server.admin_port == server.port:
+        yield KeyFault("server.admin_port", "is server.port as well: choose another.")
     if url:
         for key, reason in address_faults("server.public_url", url):
             yield KeyFault(key, reason)
-    elif document.server.port == 0:
+    elif server.port == 0:
         yield KeyFault(
             "server.public_url", "is needed when server.port is 0, which means any port."
         )

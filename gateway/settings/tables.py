@@ -17,7 +17,7 @@ from gateway.core.policy import WhenAway
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
 from providers.contract import Category
-from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
+from providers.notation import AtLeast, Duration, Memory, Milliseconds, Rate, Table, Text
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
 
@@ -69,6 +69,8 @@ class App(Table, frozen=True, kw_only=True):
     name: Text
     key_env: Text | None = None
     scopes: tuple[Scope, ...] = ("send", "read", "report")
+    rate_per_s: Rate | None = None
+    day_max: Count | None = None
     countries: tuple[Text, ...] | None = None  # None: all
     senders: tuple[Text, ...] | None = None  # None: any
     allow: tuple[Literal["premium", "satellite"], ...] = ()

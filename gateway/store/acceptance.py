@@ -35,6 +35,8 @@ class Acceptance:
 
     async def decide(self, requests: Sequence[MessageRequest]) -> list[Answer]:
         """One answer each, in order."""
+        store = self._store
+        await store.lines.learn(store.redis, self._now_ms, {request.app for request in requests})
         answers: dict[int, Answer] = {}
         keyed: dict[int, Ask] = {}
         waiting = dict(enumerate(map(ask_of, requests)))

@@ -47,7 +47,7 @@ from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
-NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed")
+NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -94,7 +94,9 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -196,7 +198,7 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
-        await look_after_waiting(self._store, self._capped(), self._policy, self._now_ms)
+        await look_after_waiting(self._store, self._capped(), self._now_ms)
 
     def _capped(self) -> list[Person]:
         """The persons whose caps will be asked."""
@@ -254,7 +256,7 @@ class Admission:
                 return Answer("conflict")
             return replace(first.answer, replayed=True)
         answer = self._decide_person(ask)
-        if isinstance(answer, Answer) and answer.outcome != "rejected":
+        if isinstance(answer, Answer) and answer.outcome not in NOT_REMEMBERED:
             # The same key twice in one batch: the second is a replay of the first.
             self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
         return answer
@@ -293,7 +295,7 @@ class Admission:
                 if people and _is_more(ask, people[0]):
                     message.person = ask.home
                 self._writes.message(message, 0)
-                self._writes.enqueue(message.id, decision.lane)
+                self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
@@ -305,6 +307,8 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
+            case admission.OverQuota():
+                return Answer("over_quota", detail=decision.detail)
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 

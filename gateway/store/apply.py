@@ -95,7 +95,9 @@ class Application:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
@@ -196,7 +198,7 @@ class Application:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
         people = [person for persons in self._persons.values() for person in persons]
-        await look_after_waiting(self._store, people, self._policy, self._now_ms)
+        await look_after_waiting(self._store, people, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count
@@ -220,7 +222,7 @@ class Application:
         persons = self._persons.get(message.id, [])
         note_sent_here(persons, self._messages)
         effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
-        self._writes.effects(message.id, effects)
+        self._writes.effects(message, effects)
         if isinstance(item.event, TimerDue) and not effects.changed:
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:

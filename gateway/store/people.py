@@ -141,17 +141,15 @@ class People:
             writes.person(identity, person, before, self._apart.get(identity, {}))
 
 
-async def look_after_waiting(
-    store: StoreBase, people: Collection[Person], policy: Policy, now_ms: int
-) -> None:
+async def look_after_waiting(store: StoreBase, people: Collection[Person], now_ms: int) -> None:
     """Slots older than a cap's window count there while their messages wait: asks those messages,
     where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
     as waiting."""
-    asked = set(overdue(people, policy, now_ms))
+    asked = set(overdue(people, store.policy, now_ms))
     if not asked:
         return
     records = await read_messages(store, asked)
-    sent = {id_ for id_, record in records.items() if not _waits(id_, record.value)}
+    sent = {id_ for id_, found in records.items() if not _waits(id_, found.value)}
     for person in people:
         note_sent(person, sent)
 

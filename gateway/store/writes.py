@@ -35,6 +35,7 @@ from gateway.redis.client import Command, RedisClient
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
+from gateway.store.lines import Lines
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
@@ -63,19 +64,22 @@ class Writes:
         policy: Policy,
         retention: Retention,
         campaigns: Campaigns,
+        lines: Lines,
         now_ms: int,
     ) -> None:
         self._keys = keys
         self._policy = policy
         self._retention = retention
         self._campaigns = campaigns
+        self._lines = lines
         self._now_ms = now_ms
         self._day = day_of(now_ms).isoformat()
         self._live: dict[str, bytes] = {}  # written by one MSET
         self._single: list[Command] = []
         self._deleted: list[str] = []
         self._timers: dict[str, int] = {}
-        self._lanes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        # By lane and app.
+        self._lanes: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._posts: list[Post] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
@@ -95,15 +99,15 @@ class Writes:
         """When the message's timer is due; 0: it has none."""
         self._timers[message_id] = due_ms
 
-    def effects(self, message_id: str, effects: Effects) -> None:
+    def effects(self, message: Message, effects: Effects) -> None:
         if effects.lane is not None:
-            self.enqueue(message_id, effects.lane)
+            self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
         for change in effects.status_changes:
             self.status_change(change)
 
-    def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
-        self._lanes[lane].append(message_id)
+    def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
+        self._lanes[lane, message.app].append(message.id)
 
     def post(self, post: Post) -> None:
         self._posts.append(post)
@@ -166,8 +170,8 @@ class Writes:
         if self._deleted:
             out.append(("DEL", *self._deleted))
         out.extend(self._timer_commands())
-        for lane, ids in self._lanes.items():
-            key = self._keys.lane(*lane)
+        for (lane, app), ids in self._lanes.items():
+            key = self._keys.lane(*lane, self._lines.of(app, self._now_ms))
             out.extend([("XADD", key, "*", LANE_FIELD, id_) for id_ in ids])
         for key, entries in self._acks.items():
             out.append(("XACK", key, GROUP, *entries))

@@ -73,7 +73,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["key", "new"], "Missing option '--app'. See `kaskad key new --help`."),
         (["report", "cost", "--format", "xml"], "use table, json, csv"),
         (["report", "cost", "--from", "yesterday"], "write it as in 2026-11-30"),
-        (["report", "cost", "--group-by", "moon"], "its keys are: day, app"),
+        (["report", "cost", "--group-by", "moon"], "its keys are: day, month, app"),
         (["report", "cost", "--where", "moon"], "write KEY=VALUE"),
         (["key", "new", "--app", "shop", "--scope", "fly"], "name some of send, read, report"),
         (["key", "new", "--app", "a b"], "cannot be an app's name"),

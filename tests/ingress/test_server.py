@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -275,7 +276,7 @@ def test_a_worker_whose_parent_is_gone_stops(redis_url: str) -> None:
         (sock,) = server.listen("127.0.0.1", 0, 1)
         running = Configuration(config, policy_of(config, quote), lambda: config)
         async with asyncio.timeout(TEST_WAIT_S):
-            await server.serve(running, sock, "1-test", beat)
+            await server.serve(running, [sock], "1-test", beat)
 
     uvloop.run(main())
     assert beats == []

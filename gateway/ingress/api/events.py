@@ -6,14 +6,16 @@ while nothing happens. An event's id is the position after it in every shard the
 dropped meanwhile are gone.
 
 The stream ends when its key opens nothing any more. A client that takes nothing for
-`request_timeout` is disconnected; beyond `sse_clients_max` clients a worker refuses with 503. While
-Redis is unavailable a stream stays open and brings heartbeats.
+`request_timeout` is disconnected; beyond `sse_clients_max` clients a worker refuses with 503, and
+beyond half of them one app, where several send. While Redis is unavailable a stream stays open and
+brings heartbeats.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 
 import msgspec
 
@@ -25,10 +27,12 @@ from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
+from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
 from gateway.store import reads
+from gateway.store.lines import Lines
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 
 HEARTBEAT_S = 15.0
@@ -62,8 +66,19 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, redis: RedisClient, hub: EventHub, limits: Server, keys: KeyWatch) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        hub: EventHub,
+        limits: Server,
+        keys: KeyWatch,
+        lines: Lines,
+        metrics: QuotaMetrics,
+    ) -> None:
         self.clients = 0
+        self._of_app: Counter[str] = Counter()
+        self._lines = lines
+        self._metrics = metrics
         self._redis = redis
         self._hub = hub
         self._keys = keys
@@ -73,9 +88,19 @@ class EventsEndpoint:
     async def follow(self, request: Request) -> None:
         if self.clients >= self._clients_max:
             raise refuse("unavailable", "Too many event streams are open here: try again later.")
+        app = request.principal.app
+        share = self._lines.share_of(self._clients_max)
+        if self._of_app[app] >= share:
+            self._metrics.refused.labels(app, "event_streams").inc()
+            raise refuse(
+                "unavailable",
+                f"Of the {self._clients_max} event streams here an app may have {share}, and yours "
+                "has: close one, or try again later.",
+            )
         resumed = request.header(b"last-event-id")
-        subscription = await self._hub.join(request.principal.app)
+        subscription = await self._hub.join(app)
         self.clients += 1
+        self._of_app[app] += 1
         try:
             positions = _start_at(resumed, subscription)
             stream = _EventStream(
@@ -90,6 +115,7 @@ class EventsEndpoint:
             request.abort()
         finally:
             self.clients -= 1
+            self._of_app[app] -= 1
             self._hub.leave(subscription)
 
 

@@ -5,8 +5,9 @@ durable. Blank lines are counted and not answered.
 
 Back-pressure goes both ways. At most WINDOW lines, and WINDOW_BYTES of lines and answers, are
 between being read and being answered: while the store is slow, or the client does not read, nothing
-more is received and memory stays flat. A full lane stops the reading too, until it has room again;
-and while all requests of the worker hold too much, a stream reads on only once it has answered all.
+more is received and memory stays flat. A full lane stops the reading too, until it has room again,
+and so does an app's rate that is spent; and while all requests of the worker hold too much, a
+stream reads on only once it has answered all.
 
 How a stream ends before its input does: a line that cannot be taken for now (Redis unavailable, a
 lane that stays full for `request_timeout`, a line that does not arrive within it, a key that was
@@ -22,16 +23,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.ndjson import LineSplitter, NdjsonLine, TooLong
-from gateway.ingress.api.results import Result, failure, result_of
+from gateway.ingress.api.results import Result, failure, refusal_of, result_of
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import Problem, Refusal, problem
 from gateway.ingress.http.request import Request
+from gateway.ingress.quotas import StreamQuota
+from gateway.redis.errors import RedisUnavailable
 from gateway.settings.tables import Server
 
 WINDOW = 1_024  # lines between being read and being answered
@@ -70,6 +75,7 @@ class StreamEndpoint:
             request.abort()
         finally:
             self._open.discard(stream)
+            await stream.settle()
         if refused is not None:
             raise Refusal(refused)
 
@@ -108,6 +114,8 @@ class _MessageStream:
         self._ended = False  # nothing more is read
         self._answered = asyncio.Event()  # the first has its answer, or the last was read
         self._written = asyncio.Event()  # answers were, since it was cleared
+        quota = queue.quotas.of(request.principal.app)
+        self._quota = None if quota is None else StreamQuota(quota)
 
     # --- reading ---
 
@@ -172,14 +180,42 @@ class _MessageStream:
         if crowded is not None:
             self._answer_at_once(crowded, ends=True)
             return
-        pending = self._begin_line(len(line))
+        if self._quota is None:
+            await self._submit(message, len(line), self._answer)
+        else:
+            await self._pay_and_submit(message, len(line), self._quota)
+
+    async def _submit(
+        self,
+        message: MessageRequest,
+        size: int,
+        done: Callable[[_PendingLine, Answer | Exception], None],
+    ) -> None:
+        pending = self._begin_line(size)
         while True:
             try:
-                self._queue.submit(message, lambda answer: self._answer(pending, answer))
+                self._queue.submit(message, partial(done, pending))
             except QueueFull:
                 await asyncio.sleep(BUSY_WAIT_S)
             else:
                 return
+
+    async def _pay_and_submit(self, message: MessageRequest, size: int, quota: StreamQuota) -> None:
+        """The same where the app has quotas: waits while its rate is spent."""
+        try:
+            message = await quota.pay(message)
+        except RedisUnavailable as error:
+            self._answer_at_once(refusal_of(error).problem, ends=True)
+            return
+
+        def answered(line: _PendingLine, answer: Answer | Exception) -> None:
+            quota.note(answer, message)
+            self._answer(line, answer)
+
+        if self._over():
+            quota.note(QueueFull(), message)
+            return
+        await self._submit(message, size, answered)
 
     async def _share(self) -> None:
         """Counts what is held here among what all requests hold; while that is too much, it waits
@@ -208,6 +244,11 @@ class _MessageStream:
         except TimeoutError:
             return crowded
         return None
+
+    async def settle(self) -> None:
+        """What was spent of the app's quota and not used goes back."""
+        if self._quota is not None:
+            await self._quota.close()
 
     def stop(self) -> None:
         """No more lines are taken: the writer ends once all that were have their answers."""

@@ -57,6 +57,7 @@ from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknow
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
@@ -94,7 +95,10 @@ class Ingress:
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
-        self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
+        self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
+        self.queue = AdmissionQueue(
+            store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
+        )
         self.hub = EventHub(store.redis, store.shards)
         self.keys = KeyWatch(self.authority)
         self.stream = StreamEndpoint(self.queue, limits, self.keys)
@@ -107,7 +111,9 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.redis, self.hub, limits, self.keys)
+        self.events = EventsEndpoint(
+            store.redis, self.hub, limits, self.keys, store.lines, self.metrics.quotas
+        )
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -203,6 +209,7 @@ class Ingress:
     async def publish(self) -> None:
         """This worker's metrics, which providers it has, and which keys were used. Raises
         RedisUnavailable."""
+        await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
@@ -213,6 +220,7 @@ class Ingress:
         """A changed configuration, from the next request on."""
         self._store.policy = policy
         self.authority.take_over(settings)
+        self.quotas.take_over(settings)
         self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:

@@ -43,6 +43,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 # code: (status, title). The code is the anchor on /docs and never changes.
 KINDS: dict[str, tuple[int, str]] = {
     "malformed": (400, "The request cannot be read"),
+    "query": (400, "The address asks for something that cannot be"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key may not do this"),
     "not-found": (404, "There is no such thing"),
@@ -54,6 +55,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "invalid": (422, "The request is not valid"),
     "idempotency-conflict": (422, "The idempotency key was used with another body"),
     "backlog": (429, "Too many messages are waiting"),
+    "rate": (429, "The app sends more than its rate"),
+    "day-max": (429, "The app's messages of the day are used up"),
     "headers-too-large": (431, "The headers are too large"),
     "internal": (500, "Something went wrong on our side"),
     "memory": (503, "The store is nearly full"),
@@ -72,7 +75,7 @@ def problem(code: str, detail: str) -> Problem:
     return Problem(type=f"/docs#{code}", title=title, status=status, detail=detail)
 
 
-def invalid(errors: Sequence[RequestFault], total: int = 0) -> Problem:
+def invalid(errors: Sequence[RequestFault], total: int = 0, code: str = "invalid") -> Problem:
     """Everything that is wrong with one request; `total`: how much that is, beside what `errors`
     has of it."""
     total = max(total, len(errors))
@@ -84,7 +87,7 @@ def invalid(errors: Sequence[RequestFault], total: int = 0) -> Problem:
         more = f" ({total - 1} more in errors)"
     place = f"{first.pointer}: " if first.pointer else ""
     return msgspec.structs.replace(
-        problem("invalid", f"{place}{first.detail}{more}"),
+        problem(code, f"{place}{first.detail}{more}"),
         errors=tuple(errors[:FAULTS_MAX]),
         errors_total=total if total > FAULTS_MAX else msgspec.UNSET,
     )

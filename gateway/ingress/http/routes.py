@@ -240,7 +240,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         "scope `report` shows the key's own app, `report-all` every app.",
         parameters=COST_PARAMETERS,
         answers={200: COST_REPORT},
-        problems=[422],
+        problems=[400, 422],
     ),
     HttpRoute(
         method="GET",

@@ -1,8 +1,9 @@
 """The ingress role as processes: one worker here, or several below a process that watches them.
 
-With several workers each has a listening socket of its own (SO_REUSEPORT, so the kernel spreads
+With several workers each has listening sockets of its own (SO_REUSEPORT, so the kernel spreads
 connections evenly), which the watching process opened before and keeps open: while a worker is gone
-its callers wait in the socket's queue, and its successor serves them.
+its callers wait in the socket's queue, and its successor serves them. A second one is for operators
+where `server.admin_port` says so.
 
 SIGHUP: every worker reads the configuration again. SIGTERM or SIGINT: no new connections, event
 streams and NDJSON streams end, requests finish, what was taken becomes durable; after
