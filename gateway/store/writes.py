@@ -125,7 +125,8 @@ class Writes:
         for campaign, known in apart.items():
             claim = person.claims.get(campaign)
             if claim is None or claim.message != known.message:
-                self._deleted.append(self._keys.claim(identity, campaign))
+                # In this place: it may be moved out again below.
+                self._single.append(("DEL", self._keys.claim(identity, campaign)))
             else:
                 del person.claims[campaign]
                 if claim != known:

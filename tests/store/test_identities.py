@@ -147,6 +147,22 @@ def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
     in_store(redis_url, work)
 
 
+def test_a_claim_that_changes_hands_and_is_moved_out_in_one_batch_stays(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        store.retention = Retention(claims_max=1)
+        await accept(store, campaign="a", user=None)
+        await accept(store, campaign="b", user=None)
+        newer = send(store, campaign="a", user=None)
+        keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
+        over = claim_codec.encode(DedupeClaim("1M7Q5CQG0000000000AB", T0 - 1))
+        await store.redis.call([("SET", keys.claim(holder, "a"), over)])
+        answers = await store.admit([newer, send(store, campaign="c", user=None)], T0)
+        assert [answer.outcome for answer in answers] == ["accepted", "accepted"]
+        assert await outcome(store, send(store, campaign="a")) == ("duplicate", newer.id)
+
+    in_store(redis_url, work)
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "undelivered"])
 def test_what_a_message_gives_back_is_free_under_every_identity(
     redis_url: str, ending: str
