@@ -123,12 +123,17 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
         first = self.push[0]
         return first.token if isinstance(first, FcmAddress) else first.subscription.endpoint
 
-    def shown(self) -> str | Recipient:
-        """As the API shows it: a phone alone as a text."""
+    def shown(self) -> str | Recipient | None:
+        """As the API shows it: a phone alone as a text; None where all were erased."""
+        if self == _NOBODY:
+            return None
         phone = f"+{self.phone}" if self.phone is not None else None
         if phone is not None and self.email is None and not self.push:
             return phone
         return Recipient(phone, self.email, list(self.push) or None)
+
+
+_NOBODY = Addresses()
 
 
 class AddressFault(msgspec.Struct, frozen=True):

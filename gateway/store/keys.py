@@ -11,9 +11,12 @@ was accepted, is written in its id.
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over   admission, cascade
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
-    {kN}o                      hash    for ever: digits -> scope         opt-out calls
+    {kN}o                      hash    for ever: address -> scope        opt-out calls
+    {kN}oo                     hash    for ever: address -> who, when    opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
+    {kN}index                  stream  newest: accepted messages, by     admission
+                                       buckets of their persons
     {kN}ledger                 stream  for ever (append-only)            every commit that books
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
@@ -150,8 +153,16 @@ class Keys(msgspec.Struct, frozen=True):
         return self.tag + "o"
 
     @property
+    def opt_out_origins(self) -> str:
+        return self.tag + "oo"
+
+    @property
     def timers(self) -> str:
         return self.tag + "timers"
+
+    @property
+    def index(self) -> str:
+        return self.tag + "index"
 
     @property
     def ledger(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement, timing
+from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects, Fallback, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
@@ -389,6 +390,12 @@ class Change:
             give_back(self.persons, self.message)
             self.message.holds = False
             self.effects.people_changed = True
+
+    def forget_person(self) -> None:
+        message = self.message
+        message.addresses, message.user, message.person = Addresses(), None, ""
+        message.metadata, message.content = None, b""
+        self.effects.changed = True
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post, the attempt's charge and the app's bill."""

@@ -31,6 +31,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
@@ -108,7 +109,8 @@ class Ingress:
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
             events=self.events,
-            optouts=OptOutEndpoints(store),
+            optouts=OptOutEndpoints(store, now_ms),
+            users=UserEndpoints(store, now_ms),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),

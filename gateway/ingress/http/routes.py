@@ -21,6 +21,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutVi
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
 from gateway.ingress.api.results import Result
+from gateway.ingress.api.users import ErasedView, UserEndpoints, UserView
 from gateway.ingress.http.route import (
     Doc,
     DocumentedSettings,
@@ -39,6 +40,7 @@ class Endpoints(NamedTuple):
     messages: MessageEndpoints
     events: EventsEndpoint
     optouts: OptOutEndpoints
+    users: UserEndpoints
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
     health: HealthEndpoints
@@ -81,12 +83,13 @@ _REPLAYED = {
 _MESSAGE = {200: _json("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
 _OPT_OUT = {200: _json("The opt-out.", OptOutView)}
-_PHONE = Parameter(
-    "phone",
+_ADDRESS = Parameter(
+    "address",
     "path",
-    "A phone number in E.164.",
-    {"type": "string", "pattern": "^\\+[1-9][0-9]{6,14}$", "examples": ["+79161234567"]},
+    "A phone number in E.164, or an e-mail address.",
+    {"type": "string", "examples": ["+79161234567", "anna@shop.example"]},
 )
+_USER = Parameter("user", "path", "The person's id at the caller.")
 
 ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
@@ -158,40 +161,68 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     ),
     HttpRoute(
         method="GET",
-        path="/v1/optouts/{phone}",
+        path="/v1/optouts/{address}",
         name="getOptOut",
         handler=lambda endpoints: endpoints.optouts.get,
         scope="send",
         tag="Opt-outs",
         summary="Whether somebody opted out",
-        parameters=[_PHONE],
+        parameters=[_ADDRESS],
         answers=_OPT_OUT,
         problems=[404, 422],
     ),
     HttpRoute(
         method="PUT",
-        path="/v1/optouts/{phone}",
+        path="/v1/optouts/{address}",
         name="putOptOut",
         handler=lambda endpoints: endpoints.optouts.put,
         scope="send",
         tag="Opt-outs",
         summary="Somebody opts out",
-        parameters=[_PHONE],
+        parameters=[_ADDRESS],
         body=_json("", OptOutRequest),
         answers=_OPT_OUT,
         problems=[422],
     ),
     HttpRoute(
         method="DELETE",
-        path="/v1/optouts/{phone}",
+        path="/v1/optouts/{address}",
         name="deleteOptOut",
         handler=lambda endpoints: endpoints.optouts.delete,
         scope="send",
         tag="Opt-outs",
         summary="Somebody may be sent messages again",
-        parameters=[_PHONE],
+        parameters=[_ADDRESS],
         answers={204: Payload(text="There is no opt-out now.")},
         problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/users/{user}",
+        name="getUser",
+        handler=lambda endpoints: endpoints.users.get,
+        scope="read",
+        tag="People",
+        summary="What is kept of a person",
+        text="What the app itself sent the person lately, and what is held for it.",
+        parameters=[_USER],
+        answers={200: _json("The person.", UserView)},
+        problems=[404],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/users/{user}",
+        name="deleteUser",
+        handler=lambda endpoints: endpoints.users.delete,
+        scope="send",
+        tag="People",
+        summary="A person is forgotten",
+        text="The app's own messages to the person, with `manage` those of every app: live ones "
+        "are cancelled, and all lose addresses, text and metadata. Claims and cap slots go; "
+        "opt-outs and the ledger's money stay.",
+        parameters=[_USER],
+        answers={200: _json("How much there was.", ErasedView)},
+        problems=[404],
     ),
     HttpRoute(
         method="GET",
