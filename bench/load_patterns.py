@@ -6,13 +6,30 @@ are messages or reads a second, over all quiet users together; the noisy app's c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Self
 
 BURST_EVERY_S = 30.0
 BURST_S = 5.0
 BURST_TIMES = 5.0
 RAMP_STEP_S = 10.0
 NOISY_TIMES = 9.0
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3_600}
+
+
+class Duration(float):
+    """Seconds, as a command line or a web page says them: `90`, `5s`, `2m`, `1h`. Raises
+    ValueError for what is none."""
+
+    def __new__(cls, text: str | float) -> Self:
+        found = _DURATION.fullmatch(str(text).strip())
+        if found is None:
+            raise ValueError(f"{text!r} is no duration: write 90, 5s, 2m or 1h.")
+        return super().__new__(cls, float(found[1]) * _UNIT_S[found[2]])
+
 
 Pattern = Callable[[float, float, float], float]
 

@@ -7,14 +7,15 @@
 Knobs: --rate (messages and reads a second), --pattern (steady; burst: five times the rate for 5 of
 30 seconds; ramp: one rate more every 10 s until p95 passes --saturated-ms, then it says so and
 ends; noisy: in the middle third NoisyApp, with --noisy-key, sends nine times the rate on top),
---seconds, --lines (of one stream), --first-person. The kinds of user named at the end take part, by
-default all; `share` is how the rate is divided.
+--seconds (or 5s, 2m, 1h), --lines (of one stream), --first-person; the web page has them all. The
+kinds of user named at the end take part, by default all; `share` is how the rate is divided.
 
 How to read it: it is an open model. Arrivals come at their time whether or not earlier ones were
 answered, and a response time counts from when the request was due, so a server that falls behind
 shows growing times, not fewer requests. What is due while OPEN_MAX are unanswered is counted as a
 failure, "not posted". "OTP accepted to sent" is taken from the message itself. One process of
-this generator makes some thousand requests a second; for the limits of a machine use lifecycle.py.
+this generator makes some thousand requests a second, and there is only one: --processes is
+refused. For the limits of a machine use lifecycle.py.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 from locust import FastHttpUser, LoadTestShape, events, task
+from locust.runners import LocalRunner, MasterRunner
 
-from bench.load_patterns import PATTERNS, noisy_rate
+from bench.load_patterns import PATTERNS, Duration, noisy_rate
 from bench.load_spec import TEXT
 
 OPEN_MAX = 2_000  # unanswered requests of one kind of user
@@ -46,15 +48,29 @@ _persons = itertools.count()
 
 @events.init_command_line_parser.add_listener
 def _add_options(parser: Any) -> None:
-    group = parser.add_argument_group("Kaskad")
-    group.add_argument("--app-key", env_var="KASKAD_SHOP_KEY", default="", help="an API key")
-    group.add_argument("--noisy-key", default="", help="another app's; default: the same")
-    group.add_argument("--pattern", choices=list(PATTERNS), default="steady")
-    group.add_argument("--rate", type=float, default=100.0, help="messages and reads a second")
-    group.add_argument("--seconds", type=float, default=60.0, help="how long")
-    group.add_argument("--lines", type=int, default=500, help="messages in one stream")
-    group.add_argument("--saturated-ms", type=float, default=1_000.0, help="where a ramp ends")
-    group.add_argument("--first-person", type=int, default=-1, help="default: from the clock")
+    # To the parser itself: locust's web page shows these, and no group's.
+    add = parser.add_argument
+    add("--app-key", env_var="KASKAD_SHOP_KEY", default="", is_secret=True, help="an API key")
+    add("--noisy-key", default="", is_secret=True, help="another app's; default: the same")
+    add("--pattern", choices=list(PATTERNS), default="steady", help="how the rate changes")
+    add("--rate", type=float, default=100.0, help="messages and reads a second")
+    add("--seconds", type=Duration, default=Duration(60), help="how long: 90, 5s, 2m, 1h")
+    add("--lines", type=int, default=500, help="messages in one stream")
+    add("--saturated-ms", type=float, default=1_000.0, help="where a ramp ends")
+    add("--first-person", type=int, default=-1, help="default: from the clock")
+
+
+@events.init.add_listener
+def _refuse_several_processes(environment: Any, runner: Any, **_: Any) -> None:
+    """Each would number the persons alike and deal out the whole rate."""
+    if isinstance(runner, LocalRunner):
+        return
+    if isinstance(runner, MasterRunner) or not environment.parsed_options.processes:
+        sys.stderr.write(
+            "This generator is one process: leave out --processes, --master and --worker. For more "
+            "load start it several times, each with its --rate and --first-person.\n"
+        )
+    sys.exit(2)
 
 
 @events.test_start.add_listener

@@ -16,21 +16,25 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import msgspec
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from gateway.version import VERSION
+
 Role = Literal["ingress", "dispatch", "cli", "simulator"]
 
 PREFIX = "kaskad"
 PUBLISH_EVERY_S = 1.0
+NAMED_MAX = 20  # messages in a log line
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SCHEMA = 2
 _LOG_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -111,6 +115,11 @@ def _plain(value: object) -> object:
     return msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
 
 
+def few(messages: Iterable[str]) -> list[str]:
+    """The messages that a line about several names: the first NAMED_MAX."""
+    return list(islice(messages, NAMED_MAX))
+
+
 def process_name(role: Role) -> str:
     """`<role>-<host>-<pid>`: unique in an installation; `role_of` reads the role from it."""
     return f"{role}-{socket.gethostname()}-{os.getpid()}"
@@ -160,6 +169,8 @@ def new_registries() -> Registries:
     """Empty ones, but for the process's own CPU seconds, memory and open files."""
     own = CollectorRegistry(auto_describe=True)
     ProcessCollector(namespace=PREFIX, registry=own)
+    build = Gauge(f"{PREFIX}_build_info", "1; which Kaskad this is.", ["version"], registry=own)
+    build.labels(VERSION).set(1)
     return Registries(own, CollectorRegistry(auto_describe=True))
 
 
@@ -185,13 +196,8 @@ def render(
     """
     here = _taken(registries, process, server)
     found = {process: here}
-    for data in snapshots or ():
-        try:
-            read = _decode(data)
-        except msgspec.DecodeError:
-            continue
-        if read.schema == _SCHEMA:
-            found.setdefault(read.process, read)
+    for read in _readable(snapshots or ()):
+        found.setdefault(read.process, read)
     first = min(snap.server for snap in found.values() if snap.server)
     leads = snapshots is not None and first == server
     union = _Union()
@@ -201,6 +207,40 @@ def render(
         if leads and (snap is here or not snap.server):
             union.share(snap.shared)
     return generate_latest(union)
+
+
+def versions(found: Iterable[Figure]) -> dict[str, str]:
+    """Which Kaskad each process is."""
+    name = f"{PREFIX}_build_info"
+    return {figure.process: figure.labels["version"] for figure in found if figure.name == name}
+
+
+class Figure(NamedTuple):
+    """One figure of one process, as its snapshot has it."""
+
+    process: str
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+def figures(snapshots: Iterable[bytes]) -> Iterator[Figure]:
+    """All that the processes say of themselves, also what they share."""
+    for snap in _readable(snapshots):
+        for family in (*snap.own, *snap.shared):
+            for sample in family.samples:
+                yield Figure(snap.process, sample.name, sample.labels, sample.value)
+
+
+def _readable(snapshots: Iterable[bytes]) -> Iterator[_Snapshot]:
+    """Those that this version can read."""
+    for data in snapshots:
+        try:
+            read = _decode(data)
+        except msgspec.DecodeError:
+            continue
+        if read.schema == _SCHEMA:
+            yield read
 
 
 def _taken(registries: Registries, process: str, server: str) -> _Snapshot:

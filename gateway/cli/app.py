@@ -24,6 +24,7 @@ INTERRUPTED = 130  # how typer names a KeyboardInterrupt
 SHOW = "Show it"
 RUN = "Run it"
 ASK = "Ask it"
+OPERATE = "Operate it"
 
 app = typer.Typer(
     help="Kaskad sends a message over one channel, falls back to the next, and bills only what was "
@@ -41,7 +42,31 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
 app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
-app.add_typer(operators.key_app, name="key", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(operators.key_app, name="key", rich_help_panel=OPERATE, no_args_is_help=True)
+app.add_typer(
+    operators.provider_app, name="provider", rich_help_panel=OPERATE, no_args_is_help=True
+)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from gateway.version import VERSION
+
+        sys.stdout.write(f"kaskad {VERSION}\n")
+        raise Exit(DONE)
+
+
+@app.callback()
+def kaskad(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Kaskad sends a message over one channel, falls back to the next, and bills only what was
+    delivered."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -276,7 +301,7 @@ def copy_all(
     ],
     shards: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="As many as there are.", show_default=False),
+        typer.Option(min=1, max=1024, help="How many there then are.", show_default=False),
     ] = None,
     config: Config = None,
     as_json: Json = False,
@@ -285,7 +310,7 @@ def copy_all(
 
     Interrupted, it begins anew when it is run again.
 
-    Example: `kaskad copy --to redis://redis.internal:6379`
+    Example: `kaskad copy --to redis://redis.internal:6379 --shards 16`
     """
     from gateway.cli.copying import copy
 
@@ -319,7 +344,8 @@ def erase(
     from gateway.cli.erase import Named
     from gateway.cli.erase import erase as run_erase
 
-    return run_erase(config, os.environ, Named(phone, email, user, app_name), as_json=as_json)
+    addresses = tuple(each for each in (phone, email) if each)
+    return run_erase(config, os.environ, Named(addresses, user, app_name), as_json=as_json)
 
 
 @app.command(rich_help_panel=ASK)
@@ -331,3 +357,6 @@ def check(config: Config = None, as_json: Json = False) -> int:
     from gateway.cli.check import check as run_check
 
     return run_check(config, os.environ, as_json=as_json)
+
+
+app.command(rich_help_panel=OPERATE)(operators.status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -23,11 +23,14 @@ from gateway.redis.address import parse_address
 from gateway.redis.asyncio_driver import run
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import examine
-from gateway.settings.file import load
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings, load
 from gateway.store import copying, snapshots
-from gateway.store.copying import CopyFault, Side
+from gateway.store.copying import Placing, Unchanged
 from gateway.store.installation import StoreUnfitError
 from gateway.store.ledger import read_books
+from gateway.store.sides import CopyFault, Side
+from gateway.store.spreading import Spread
 
 
 def copy(
@@ -41,12 +44,7 @@ def copy(
     """Copies, compares and tells what there is; 1 when the copied books disagree."""
     settings = load(config, environment, secrets_required=False)
     have = settings.redis.shards
-    if shards not in (None, have):
-        raise CopyFault(
-            f"The data is spread over {have} shard{'s' if have != 1 else ''}, and a copy keeps "
-            "that number, because the ids that callers keep name their shard: leave --shards out, "
-            "or begin with an empty Redis for another number."
-        )
+    wanted = shards or have
     errors = [finding for finding in examine(to) if finding.level == "error"]
     if errors:
         raise StoreUnfitError(errors)
@@ -56,26 +54,36 @@ def copy(
         try:
             with Side(parse_address(url)) as source, Side(target) as there:
                 copying.begin(there)
-                counts = _copy(source, there)
+                counts = _copy(source, there, lambda: _placing(settings, source, wanted))
                 _refuse_while_running(url)
-                copying.finish(source, there)
+                copying.finish(source, there, wanted)
         except redis.RedisError as fault:
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
             ) from None
-    verdict = run(to, lambda client: compare_books(read_books(client, have)))
-    _tell(counts, verdict, target.label, as_json=as_json)
+    verdict = run(to, lambda client: compare_books(read_books(client, wanted)))
+    _tell(counts, verdict, target.label, wanted, as_json=as_json)
     return DONE if verdict.agrees else FAILED
 
 
-def _copy(source: Side, target: Side) -> dict[str, int]:
+def _placing(settings: Settings, source: Side, shards: int) -> Placing:
+    have = settings.redis.shards
+    if shards == have:
+        return Unchanged(source)
+    message_ms = bootstrap.retention_of(settings).message_ms
+    return Spread(source, have, shards, time.time_ns() // 1_000_000, message_ms)
+
+
+def _copy(source: Side, target: Side, placing: Callable[[], Placing]) -> dict[str, int]:
     columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         total = source.size()
         copied = bars.add_task("Copied", total=total)
         compared = bars.add_task("Compared", total=total)
-        copying.copy(source, target, lambda n: bars.advance(copied, n))
-        counts = copying.compare(source, target, lambda n: bars.advance(compared, n))
+        written = copying.copy(source, target, placing(), lambda n: bars.advance(copied, n))
+        counts = copying.compare(
+            source, target, placing(), written, lambda n: bars.advance(compared, n)
+        )
         bars.update(copied, completed=total)
         bars.update(compared, completed=total)
     return counts
@@ -91,10 +99,13 @@ def _refuse_while_running(url: str) -> None:
         )
 
 
-def _tell(counts: Mapping[str, int], verdict: Verdict, label: str, *, as_json: bool) -> None:
+def _tell(
+    counts: Mapping[str, int], verdict: Verdict, label: str, shards: int, *, as_json: bool
+) -> None:
     if as_json:
         shape = {
             "to": label,
+            "shards": shards,
             "counts": counts,
             "agrees": verdict.agrees,
             "entries": verdict.entries,
@@ -108,5 +119,5 @@ def _tell(counts: Mapping[str, int], verdict: Verdict, label: str, *, as_json: b
         "Both hold the same:\n"
         + "\n".join(lines)
         + f"\nThe copied ledger ({verdict.posts} bookings in {verdict.entries} entries) {books}.\n"
-        f"Set redis.url (or KASKAD_REDIS_URL) to {label}, and start.\n"
+        f"Set redis.url (or KASKAD_REDIS_URL) to {label} and redis.shards = {shards}, and start.\n"
     )

@@ -16,7 +16,7 @@ import msgspec
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
-from gateway.core.addresses import Recipient, person_id, read
+from gateway.core.addresses import person_id, read_one
 from gateway.core.texts import name_of
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
@@ -31,8 +31,7 @@ from gateway.store.store import Store
 class Named(msgspec.Struct, frozen=True):
     """By what a person is named on the command line; `app` is whose user id it is."""
 
-    phone: str | None = None
-    email: str | None = None
+    addresses: tuple[str, ...] = ()
     user: str | None = None
     app: str | None = None
 
@@ -67,16 +66,15 @@ def erase(
 
 def identity_of(named: Named, settings: Settings) -> str:
     """The identity that a person is found by. Raises UsageFault."""
-    given = [each for each in (named.phone, named.email, named.user) if each]
-    if len(given) != 1:
-        raise UsageFault("Name the person once: with --phone, --email or --user.")
+    if len(named.addresses) + bool(named.user) != 1:
+        raise UsageFault("Name the person once, by an address or by its user id.")
     own = settings.dedupe.users == "app"
     if named.user and own != bool(named.app):
         needed = "each app has its own user ids: add --app" if own else "leave --app out"
         raise UsageFault(f'dedupe.users is "{settings.dedupe.users}": {needed}.')
     if named.user:
         return f"u:{person_id(name_of(named.user), named.app or '')}"
-    found = read(Recipient(phone=named.phone or None, email=named.email or None))
+    found = read_one(named.addresses[0])
     if isinstance(found, list):
         raise UsageFault(found[0].detail)
     (identity,) = found.addresses.identities(None)

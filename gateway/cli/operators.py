@@ -1,5 +1,6 @@
-"""The words of the command line for operators: keys. As in `gateway.cli.app`, each command imports
-what it does when it is called.
+"""The words of the command line for operators: status, keys and providers.
+
+As in `gateway.cli.app`, each command imports what it does when it is called.
 """
 
 from __future__ import annotations
@@ -12,6 +13,23 @@ import typer
 from gateway.cli.options import Config, Json
 
 key_app = typer.Typer(help="API keys of the apps.")
+provider_app = typer.Typer(help="Providers: how they are, and an operator's pause of one.")
+
+ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="As in the configuration.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")]
+
+
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every 2 seconds, until interrupted.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """What runs, what waits and how long, what limits each provider, pauses, and Redis' memory."""
+    from gateway.cli.status import status as tell_status
+
+    return tell_status(config, os.environ, watch=watch, as_json=as_json)
 
 
 @key_app.command("new")
@@ -68,3 +86,36 @@ def key_revoke(
     from gateway.cli.keys import revoke
 
     return revoke(config, os.environ, id_, as_json=as_json)
+
+
+@provider_app.command("pause")
+def provider_pause(
+    name: ProviderName, reason: Reason = "", config: Config = None, as_json: Json = False
+) -> int:
+    """Send nothing to a provider until `resume`: within 2 seconds everywhere, and after a restart.
+
+    What waits for it meanwhile is `when_away` of each category; receipts and look-ups go on.
+
+    Example: `kaskad provider pause NAME --reason "maintenance until six"`
+    """
+    from gateway.cli.providers import pause
+
+    return pause(config, os.environ, name, reason, as_json=as_json)
+
+
+@provider_app.command("resume")
+def provider_resume(
+    name: ProviderName, reason: Reason = "", config: Config = None, as_json: Json = False
+) -> int:
+    """End a provider's pause, yours or one that began by itself; a fault that lasts begins anew."""
+    from gateway.cli.providers import resume
+
+    return resume(config, os.environ, name, reason, as_json=as_json)
+
+
+@provider_app.command("list")
+def provider_list(config: Config = None, as_json: Json = False) -> int:
+    """Every provider: whether it is up, or since when and why it is paused, and by whom."""
+    from gateway.cli.providers import list_all
+
+    return list_all(config, os.environ, as_json=as_json)

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
+from gateway.version import VERSION
 from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -161,8 +163,16 @@ def _start(
     crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
+    _log.info("starting", role=role, version=VERSION)
     url = redis_for_role(settings, command)
     warnings = prepare_redis(settings, url, restored=restored)
+    _log.info(
+        "starting",
+        role=role,
+        version=version("kaskad"),
+        configuration=str(settings.path),
+        digest=settings.digest,
+    )
     if crew.READY_FD not in os.environ:
         # Under `kaskad up` they were told once for all roles.
         for warning in warnings:

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.records.entries import Group, Post, StatusChange
-from gateway.core.records.message import MESSAGE_NAMES, Message, Step
+from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 
 # What was spent on messages that the baseline is not compared with, such as those without a phone.
 NOT_COMPARED = "cost_not_compared"
@@ -60,6 +60,12 @@ class Fallback(msgspec.Struct, frozen=True):
     channel: str
     to: str
     reason: str
+
+
+def fallback_from(left: Step, to: str) -> Fallback:
+    """From a step that ended or was passed over to the channel of the next."""
+    reason = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
+    return Fallback(left.channel, to, reason)
 
 
 class Effects(msgspec.Struct):

@@ -123,11 +123,16 @@ def look_up_due_ms(
     message: Message, step: Step, attempt: Attempt, policy: Policy, now_ms: int
 ) -> int:
     """The next look-up of a step whose answer was lost, or the end of its time. Asked again and
-    again while it lives, after 5 s first and then twice as long each time, up to minutes."""
+    again while it lives, after 5 s first and then twice as long each time, up to minutes. Where
+    that is too late to send it again, half of what is left: a provider that is back is asked in
+    time."""
     end = end_ms(message, step)
     if not policy.provider(step.provider_of(attempt)).can_look_up:
         return end
     delay = min(LOOK_UP_MIN_MS << min(attempt.look_ups, DOUBLINGS_MAX), LOOK_UP_MAX_MS)
+    left = deadline_ms(message, step) - now_ms
+    if delay >= left > 2 * LOOK_UP_MIN_MS:
+        delay = left // 2
     return min(now_ms + delay, end)
 
 

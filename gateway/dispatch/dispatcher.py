@@ -23,6 +23,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.jobs import (
     events,
+    measuring,
     receipts,
     recovery,
     removed_providers,
@@ -101,6 +102,7 @@ async def _run(
                 shards=shards,
                 retention=bootstrap.retention_of(settings),
                 restored_ms=restored_ms,
+                log_messages=settings.log.messages,
             ),
             wake_up_link=wake_up_link,
             providers=providers,
@@ -227,7 +229,7 @@ def _start_background(
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
     nursery.start_soon(removed_providers.run, deps)
-    nursery.start_soon(_publish, deps, working)
+    nursery.start_soon(measuring.run, deps, working)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
     for provider in deps.providers.values():
@@ -279,24 +281,3 @@ async def _say_farewell(said: Awaitable[None]) -> None:
             _log.warning(
                 "redis is unavailable at the end: what it holds of us lapses", reason=str(error)
             )
-
-
-async def _publish(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
-    """Measures and publishes all metrics, again and again."""
-
-    async def turn() -> float:
-        await measure(deps, working)
-        if deps.publish is not None:
-            await deps.publish()
-        return telemetry.PUBLISH_EVERY_S
-
-    await deps.redis_retry("metrics").for_ever(turn)
-
-
-async def measure(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
-    """What is read when it is published: the store's counts, and what the rate limits have left."""
-    deps.metrics.count_commits(deps.store.counts)
-    deps.metrics.count_ignored_prices(deps.store.ignored_prices.counts)
-    for worker in working:
-        deps.metrics.rate.labels(worker.name).set(worker.limiter.rate_per_s)
-        deps.metrics.tokens_left.labels(worker.name).set(await worker.limiter.left())

@@ -45,6 +45,14 @@ class Metrics:
         self.token_wait = counter(
             "token_wait_seconds", "Time in which only the rate limit was waited for", "provider"
         )
+        self.sent_rate = gauge("sent_rate", "Messages sent a second, over 10 s", "provider")
+        self.failed_recently = gauge(
+            "failed_recently", "Sends of the last minute that were not accepted", "provider"
+        )
+        self.limited = gauge("limited", "1 for what keeps more from being sent", "provider", "by")
+        self.rates_differ = gauge(
+            "rates_differ", "1 while other dispatchers have another rate for it", "provider"
+        )
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",
@@ -67,6 +75,17 @@ class Metrics:
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
         )
+
+    def sends(self, provider: str) -> tuple[float, float]:
+        """How many messages were sent so far, and how many of them were not accepted."""
+        counts = {
+            sample.labels["outcome"]: sample.value
+            for metric in self.outcomes.collect()
+            for sample in metric.samples
+            if sample.labels["provider"] == provider and sample.name.endswith("_total")
+        }
+        sent = sum(counts.values()) - counts.get("split", 0.0)  # those are sent again, one by one
+        return sent, sent - counts.get("accepted", 0.0)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Takes over what the store counted since the last call."""

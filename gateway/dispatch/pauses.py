@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.store import pauses
-from gateway.store.pauses import ACCOUNT, OUTAGE, Changed, Decide, Pause, Trouble
+from gateway.store.pauses import ACCOUNT, OPERATOR, OUTAGE, Changed, Decide, Pause, Trouble
 
 REFRESH_S = 1.0
 
@@ -108,7 +108,7 @@ class Pauses:
         they are only noted: the probe's receipt will tell. Raises RedisUnavailable."""
 
         def decide(pause: Pause | None) -> Pause | None:
-            if pause is None or not (accepted or pause.kind == OUTAGE):
+            if pause is None or pause.kind == OPERATOR or not (accepted or pause.kind == OUTAGE):
                 return pause
             return _with_probes(pause, accepted) if pause.by_receipt else None
 
@@ -133,7 +133,7 @@ class Pauses:
                 if self._is_good_again(provider, pause):
                     await self._end_if_good_again(provider)
             else:
-                self._forget(provider)
+                self._resumed(provider)
 
     async def run(self) -> None:
         """Refreshes until cancelled."""
@@ -191,7 +191,24 @@ class Pauses:
             self._forget(provider)
             self._changed[provider] = trio.current_time()
             self._deps.metrics.paused.labels(provider, pause.kind).set(1)
+            if pause.kind == OPERATOR:
+                _log.warning(
+                    "provider paused",
+                    provider=provider,
+                    kind=pause.kind,
+                    detail=pause.detail,
+                    by=pause.by,
+                    advice=pauses.ADVICE[pause.kind],
+                )
         self._found[provider] = pause
+
+    def _resumed(self, provider: str) -> None:
+        """Nobody says any more that it is paused. What ended by itself, another has told."""
+        held = self._found.get(provider)
+        if held is not None and held.kind == OPERATOR:
+            lasted_s = (self._deps.clock() - held.since) // 1000
+            _log.info("provider resumed", provider=provider, kind=held.kind, after_s=lasted_s)
+        self._forget(provider)
 
     def _forget(self, provider: str) -> None:
         before = self._found.pop(provider, None)

@@ -39,6 +39,7 @@ class Backlog:
         self._lanes = lanes_of(settings)
         self._full: frozenset[tuple[str, str]] = frozenset()
         self._sampled = asyncio.Event()
+        self._away_ms: int | None = None  # since when Redis is
         self.states: dict[tuple[str, str], LaneState] = {}
         self.quarantined = 0
 
@@ -62,11 +63,22 @@ class Backlog:
     async def keep_sampling(self) -> None:
         """Samples until it is cancelled."""
         while True:
-            try:
-                await self.sample()
-            except RedisError as error:
-                _log.debug("backlog_not_sampled", reason=str(error))
+            await self.try_to_sample()
             await asyncio.sleep(SAMPLE_EVERY_S)
+
+    async def try_to_sample(self) -> None:
+        """Samples where Redis is there. That it is away, and back, is told once each."""
+        try:
+            await self.sample()
+        except RedisError as error:
+            if self._away_ms is None:
+                self._away_ms = self._now_ms()
+                _log.warning("redis_away", reason=str(error))
+        else:
+            if self._away_ms is not None:
+                after_s = round((self._now_ms() - self._away_ms) / 1000)
+                _log.info("redis_back", after_s=after_s)
+                self._away_ms = None
 
     async def sample(self) -> None:
         """Looks at every lane of every shard. Raises RedisUnavailable."""

@@ -98,7 +98,6 @@ class Metrics:
             "Times that this worker's metrics could not be published.",
             registry=own,
         )
-
         self._series: Series = {}
 
     def count_admission(

@@ -6,6 +6,7 @@ cannot be used raises `SettingsError` with every fault found, each with file, ke
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -26,6 +27,7 @@ from providers.registry import KINDS
 from providers.settings import Configured
 
 CONFIG_BYTES_MAX = 1024 * 1024
+DIGEST_CHARS = 12
 
 
 class Secrets:
@@ -51,6 +53,7 @@ class Settings(Document, frozen=True, kw_only=True):
 
     path: Path
     secrets: Secrets
+    digest: str  # of the file's text: equal where two processes read the same
     warnings: tuple[str, ...] = ()
 
     def provider(self, name: str) -> Configured:
@@ -147,8 +150,13 @@ def parse(
     if not secrets_required:
         warnings += [f"{fault.key} {fault.reason}" for fault in unusable]
     url = env.get("KASKAD_REDIS_URL") or document.redis.url
-    finished = _finished(document, path, data_base or path.parent, url)
-    return Settings(**finished, path=path, secrets=Secrets(values), warnings=tuple(warnings))
+    return Settings(
+        **_finished(document, path, data_base or path.parent, url),
+        path=path,
+        secrets=Secrets(values),
+        digest=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGEST_CHARS],
+        warnings=tuple(warnings),
+    )
 
 
 def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -136,6 +136,10 @@ class Lanes(Table, frozen=True, kw_only=True):
     stop_within_ms: Milliseconds = Duration.parse("20s")
 
 
+class Log(Table, frozen=True, kw_only=True):
+    messages: bool = False
+
+
 class Document(Table, frozen=True, kw_only=True):
     """What the file holds; every table that is left out has its defaults."""
 
@@ -151,6 +155,7 @@ class Document(Table, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
     lanes: Lanes = Lanes()
+    log: Log = Log()
 
 
 def unrouted(category: Category) -> CategorySettings:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisError
@@ -83,9 +82,7 @@ class Acceptance:
 
     def _shard(self, ask: Ask) -> int:
         """The shard of its home; of a device, where the person is not recognised."""
-        shard = shard_of_id(ask.request.id)
-        assert shard is not None
-        return shard
+        return self._store.shard_of_message(ask.request.id)
 
     async def _try(self, asks: Mapping[int, Ask]) -> dict[int, Answer | Undecided]:
         """One transaction (or a few, of a large batch) a shard of homes."""
@@ -135,13 +132,13 @@ class Acceptance:
             opened = await open_key(store, ask.request)
             if isinstance(opened, Answer):
                 return opened
-            if shard_of_id(opened.id) != self._shard(ask):
+            if store.shard_of_message(opened.id) != self._shard(ask):
                 # Opened under another home. If that is not the home now, it was one before: its
                 # message was made by then, or never will be.
                 home = await find_home(store, ask.identities[0])
                 ask = moved(store, ask, home, self._now_ms)
-                if shard_of_id(opened.id) != self._shard(ask):
-                    if (await read_messages(store.redis, [opened.id]))[opened.id] is not None:
+                if store.shard_of_message(opened.id) != self._shard(ask):
+                    if (await read_messages(store, [opened.id]))[opened.id].value is not None:
                         answer = Answer("accepted", id=opened.id, status="queued")
                         await close_key(store, ask.request, answer)
                         return answer

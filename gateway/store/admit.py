@@ -33,7 +33,7 @@ from gateway.core.records.request import (
 )
 from gateway.redis.client import Command, Session
 from gateway.store import opt_outs
-from gateway.store.base import StoreBase, message_key, read_messages
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
     People,
@@ -87,6 +87,7 @@ class Admission:
     def __init__(
         self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, token: str
     ) -> None:
+        self._store = store
         self._keys = keys
         self._redis = store.redis
         self._shards = store.shards
@@ -131,7 +132,8 @@ class Admission:
         named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
         here = [address for address in named if self._is_here(address)]
         if here:
-            commands.append(("HMGET", self._keys.opt_outs, *here, opt_outs.MARK))
+            commands.append(("HMGET", self._keys.opt_outs, *here))
+            commands.append(("GET", self._keys.opt_outs_mark))
         replies = await session.call(commands)
         values = values_in(replies[1])
         self._people.read(people, values[: len(people)])
@@ -148,11 +150,11 @@ class Admission:
         made = values[len(people) + len(keyed) : len(watched)]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         if here:
-            *scopes, mark = values_in(replies[2])
-            unknown = take_opt_outs(here, scopes, self._opt_outs)
-            if mark is not None:
-                marked = {self._keys.shard: (mark, unknown)}
-                self._opt_outs |= await opt_outs.of_the_erased(self._redis, marked)
+            unknown = take_opt_outs(here, values_in(replies[2]), self._opt_outs)
+            if (mark := replies[3]) is not None:
+                self._opt_outs |= await opt_outs.of_the_erased(
+                    self._redis, self._shards, unknown, mark
+                )
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
 
@@ -196,7 +198,7 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
-        await look_after_waiting(self._redis, self._capped(), self._policy, self._now_ms)
+        await look_after_waiting(self._store, self._capped(), self._policy, self._now_ms)
 
     def _capped(self) -> list[Person]:
         """The persons whose caps will be asked."""
@@ -322,7 +324,7 @@ class Admission:
         older = [id_ for id_ in asked if id_ not in fresh]
         found: dict[str, str] = {}
         if older:
-            for id_, value in (await read_messages(self._redis, older)).items():
+            for id_, (key, value) in (await read_messages(self._store, older)).items():
                 found[id_] = "delivered"
                 if value is not None:
                     try:
@@ -330,7 +332,7 @@ class Admission:
                     except NewerRecordError:
                         found[id_] = ""
                     except UnreadableRecordError as error:
-                        raise error.at(message_key(id_)) from None
+                        raise error.at(key) from None
         for answer in unnamed:
             answer.status = found.get(answer.id or "", "queued")
             if not answer.status:

@@ -26,6 +26,7 @@ from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
+from gateway.core.records.moved import MovedError
 from gateway.core.records.person import Person
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import quarantine
@@ -37,10 +38,12 @@ from gateway.store.writes import Writes
 
 
 class LaneEntry(msgspec.Struct, frozen=True):
-    """Where a claimed message stands in its lane: the stream's key and the entry's id."""
+    """Where a claimed message stands in its lane: the stream's key, the entry's id and the shard,
+    which is the message's as well."""
 
     lane: str
     entry: bytes
+    shard: int
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -49,17 +52,24 @@ class Item(msgspec.Struct, frozen=True):
     `entry` is acknowledged, unless the claim holds and it is sent now, or the step is being sent by
     somebody: that one's outcome, or the recovery of it, still needs an entry. With `claimed_ms` the
     event is of that claim alone: when the step was claimed anew meanwhile it changes nothing, so
-    what a sender says late or twice cannot undo another's claim."""
+    what a sender says late or twice cannot undo another's claim. `shard` is where the message is,
+    for who knows it; else its id says it, or what stands there."""
 
     message_id: str
     event: Event
     entry: LaneEntry | None = None
     claimed_ms: int | None = None
+    shard: int | None = None
+
+    @property
+    def known_shard(self) -> int | None:
+        return self.shard if self.entry is None else self.entry.shard
 
 
 class Applied(msgspec.Struct):
     """`message` None: there is no such message (any more), with `newer` it is not for this process
-    to read, with `set_aside` it could not be decided, with `postponed` nor be set aside."""
+    to read, with `set_aside` it could not be decided, with `postponed` nor be set aside. `moved`:
+    nothing was decided, it is in that shard."""
 
     item: Item
     message: Message | None
@@ -67,6 +77,7 @@ class Applied(msgspec.Struct):
     newer: bool = False
     set_aside: bool = False
     postponed: bool = False
+    moved: int | None = None
 
 
 class Application:
@@ -75,6 +86,7 @@ class Application:
     def __init__(
         self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
     ) -> None:
+        self._store = store
         self._keys = keys
         self._redis = store.redis
         self._shards = store.shards
@@ -86,6 +98,7 @@ class Application:
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
+        self._moved: dict[str, int] = {}  # to which shard
         # By message id: under which identity it holds things; that person, and who else it is.
         self._holders: dict[str, str] = {}
         self._persons: dict[str, list[Person]] = {}
@@ -117,6 +130,8 @@ class Application:
                 continue
             try:
                 self._messages[id_] = unpack_message(id_, value)
+            except MovedError as moved:
+                self._moved[id_] = moved.shard
             except NewerRecordError:
                 self._newer.add(id_)
             except UnreadableRecordError as error:
@@ -179,7 +194,7 @@ class Application:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
         people = [person for persons in self._persons.values() for person in persons]
-        await look_after_waiting(self._redis, people, self._policy, self._now_ms)
+        await look_after_waiting(self._store, people, self._policy, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count
@@ -195,7 +210,8 @@ class Application:
             return Applied(item, None, Effects(), newer=True)
         if message is None:
             self._acknowledge(item)
-            return Applied(item, None, Effects())
+            moved = self._moved.get(item.message_id) if item.known_shard is None else None
+            return Applied(item, None, Effects(), moved=moved)
         if item.claimed_ms is not None and _step_of(item, message).claimed_ms != item.claimed_ms:
             self._acknowledge(item)
             return Applied(item, message, Effects())

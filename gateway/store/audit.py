@@ -7,6 +7,7 @@ that another version wrote and this one cannot read is left out.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +34,7 @@ class KeptDeed(NamedTuple):
     deed: Deed
 
 
+_id = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Deed).decode
 
@@ -41,6 +43,11 @@ def command(deed: Deed, *, of_app: bool = False) -> Command:
     """What notes a deed, to go along with what is done."""
     key = keys.AUDIT_APPS if of_app else keys.AUDIT
     return ("XADD", key, "MAXLEN", "~", DEEDS_MAX, "*", _FIELD, _encode(deed))
+
+
+def is_id(text: str) -> bool:
+    """Whether a deed may have this id."""
+    return _id(text) is not None
 
 
 async def read(redis: RedisClient, count: int, before: str = "") -> list[KeptDeed]:

@@ -9,11 +9,12 @@ its own beyond counters.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
+from gateway.core.records.moved import is_moved, moved_to
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
@@ -38,7 +39,8 @@ class Try(Protocol[Result]):
 
 class StoreBase:
     """Every call may raise RedisUnavailable. `restored_ms`: when the data was restored from a
-    backup, or 0; what is older is asked for before it is sent."""
+    backup, or 0; what is older is asked for before it is sent. `log_messages`: each change of a
+    message is a line in the log."""
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class StoreBase:
         shards: int = 1,
         retention: Retention | None = None,
         restored_ms: int = 0,
+        log_messages: bool = False,
     ) -> None:
+        self.log_messages = log_messages
         self.restored_ms = restored_ms
         self.redis = redis
         self.policy = policy
@@ -63,10 +67,16 @@ class StoreBase:
         """The shard of a request whose first identity this is."""
         return shard_of(home, self.shards)
 
-    def keys_for_message(self, message_id: str) -> Keys | None:
-        """The keys of the shard named in the id; None when it is no id of this installation."""
+    def shard_of_message(self, message_id: str) -> int:
+        """Where an id of ours says that its message is."""
         shard = shard_of_id(message_id)
-        return None if shard is None or shard >= self.shards else keys_of(shard)
+        assert shard is not None, f"not a message id: {message_id!r}"
+        return shard % self.shards
+
+    def keys_for_message(self, message_id: str) -> Keys | None:
+        """The keys of the shard named in the id; None when it is no id of ours."""
+        shard = shard_of_id(message_id)
+        return None if shard is None else keys_of(shard % self.shards)
 
     def new_message_id(self, home: str, now_ms: int) -> str:
         return self.new_id_in(self.shard_of_home(home), now_ms)
@@ -112,25 +122,27 @@ class StoreBase:
         return results
 
 
-def message_key(message_id: str) -> str:
-    """Where the record of an id of ours stands."""
-    shard = shard_of_id(message_id)
-    assert shard is not None
-    return keys_of(shard).message(message_id)
+class Stored(NamedTuple):
+    """What stands under the key of a message's record."""
+
+    key: str
+    value: bytes | None
 
 
-async def read_messages(redis: RedisClient, message_ids: Iterable[str]) -> dict[str, bytes | None]:
+async def read_messages(store: StoreBase, message_ids: Iterable[str]) -> dict[str, Stored]:
     """The records of messages in any shards, packed."""
-    by_shard: defaultdict[int, list[str]] = defaultdict(list)
-    for id_ in message_ids:
-        shard = shard_of_id(id_)
-        assert shard is not None
-        by_shard[shard].append(id_)
-    replies = await redis.call(
-        [("MGET", *(keys_of(s).message(i) for i in ids)) for s, ids in by_shard.items()]
-    )
+    found = await _read(store, {id_: store.shard_of_message(id_) for id_ in message_ids})
+    moved = {i: moved_to(s.value) for i, s in found.items() if s.value and is_moved(s.value)}
+    return found | await _read(store, moved) if moved else found
+
+
+async def _read(store: StoreBase, places: Mapping[str, int]) -> dict[str, Stored]:
+    by_shard: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for id_, shard in places.items():
+        by_shard[shard][id_] = keys_of(shard).message(id_)
+    replies = await store.redis.call([("MGET", *names.values()) for names in by_shard.values()])
     return {
-        id_: value
-        for ids, reply in zip(by_shard.values(), replies, strict=True)
-        for id_, value in zip(ids, values_in(reply), strict=True)
+        id_: Stored(key, value)
+        for names, reply in zip(by_shard.values(), replies, strict=True)
+        for (id_, key), value in zip(names.items(), values_in(reply), strict=True)
     }

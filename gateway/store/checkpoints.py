@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core.records.codec import Codec, NewerRecordError
 from gateway.redis.client import RedisClient
+from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
 
 EntryId = tuple[int, int]  # milliseconds and sequence: the order of a stream
@@ -37,7 +38,8 @@ _codec = Codec(Checkpoint, "checkpoint", _of_no_earlier_schema)
 
 async def read_checkpoints(redis: RedisClient, shards: int) -> dict[int, Checkpoint]:
     """By shard, where there is one."""
-    values = await redis.call([("GET", keys_of(shard).verified) for shard in range(shards)])
+    every = await shards_ever(redis, shards)
+    values = await redis.call([("GET", keys_of(shard).verified) for shard in every])
     found: dict[int, Checkpoint] = {}
     for shard, value in enumerate(values):
         if isinstance(value, bytes):

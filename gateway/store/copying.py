@@ -6,8 +6,8 @@ and everything else are the same. A mark stands in the target from the first wri
 starts on a Redis that has it, and an interrupted copy begins anew. The installation's own record
 comes last, in the transaction that takes the mark away.
 
-The number of shards stays what it is: callers keep their messages' ids, an id names its shard, and
-a person's record must lie with its messages to be changed in one transaction.
+Where each thing goes is said by a `Placing`: where it is, or, for another number of shards, what
+`gateway.store.spreading` says.
 
 The lanes' consumer groups are made by the next dispatcher, which reads what was pending as new and
 finds in the records what was being sent.
@@ -20,20 +20,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
-import redis
-
-from gateway.errors import ConfigurationError
-from gateway.redis.address import Address
-from gateway.redis.cluster_slots import SLOTS, slot_of
-from gateway.redis.server.checks import connect, connect_masters
+from gateway.core.records.moved import is_moved
 from gateway.store import keys
-
-PAGE = 500  # keys, or members of one key
-FIRST = b"-"
+from gateway.store.installation import SHARDS_FIELD
+from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 
 # Not copied: what lapses by itself (tokens, signs of life, snapshots; limits begin otherwise), and
 # the two records that `begin` and `finish` write.
@@ -41,6 +34,8 @@ _kept = re.compile(
     rb"\{k\d+\}(?!t:)|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
+# What several shards may hold of one thing: how much there is is counted over all of them.
+_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|lane:.*)", re.DOTALL).match
 _NAMES = {
     "m": "messages",
     "p": "people by phone",
@@ -49,6 +44,8 @@ _NAMES = {
     "c": "claims",
     "i": "idempotency keys",
     "o": "opt-outs",
+    "oo": "who opted out and when",
+    "index": "index entries",
     "x": "provider ids",
     "lane": "lane entries",
     "ledger": "ledger entries",
@@ -62,60 +59,45 @@ _NAMES = {
     "quarantine": "set aside",
 }
 
-Page = list[Any]
+
+Written = set[tuple[bytes, str]]  # keys and their types
 
 
-def call(client: redis.Redis, *command: Any) -> Any:
-    """One command's reply, or a pipeline's next command. The library does not type it."""
-    run: Any = client.execute_command
-    return run(*command)
+class Placing(Protocol):
+    """Says where in the target everything goes. Used once for the copy, and anew to compare."""
+
+    def takes(self, name: bytes) -> bool:
+        """Whether a key of the source goes anywhere."""
+        ...
+
+    def strings(self, found: Sequence[Value]) -> list[Value]: ...
+
+    def parts(self, name: bytes, kind: str) -> Iterable[Part]: ...
+
+    def rest(self) -> Iterable[Part]:
+        """What is put together of several keys, once all were seen."""
+        ...
 
 
-class CopyFault(ConfigurationError):
-    """There is nothing to copy to or from as it is; the sentence says what to do."""
+class Unchanged:
+    """Everything stays where it is."""
 
+    def __init__(self, source: Side) -> None:
+        self._source = source
 
-class Side:
-    """All masters of one Redis."""
+    def takes(self, _: bytes) -> bool:
+        return True
 
-    def __init__(self, address: Address) -> None:
-        self.label = address.label
-        self._by_slots = (
-            connect_masters(address)
-            if address.cluster
-            else {range(SLOTS): connect(address, decode=False)}
-        )
-        self.masters = list({id(client): client for client in self._by_slots.values()}.values())
+    def strings(self, found: Sequence[Value]) -> list[Value]:
+        return list(found)
 
-    def __enter__(self) -> Side:
-        return self
+    def parts(self, name: bytes, kind: str) -> Iterator[Part]:
+        ttl_ms = call(self._source.of(name), "PTTL", name)
+        for page in self._source.members(name, kind):
+            yield Part(name, kind, page, ttl_ms)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for client in self.masters:
-            client.close()
-
-    def of(self, key: bytes | str) -> redis.Redis:
-        """The master that serves a key."""
-        slot = slot_of(key)
-        return next(client for slots, client in self._by_slots.items() if slot in slots)
-
-    def size(self) -> int:
-        return sum(int(call(client, "DBSIZE")) for client in self.masters)
-
-    def pages(self) -> Iterator[tuple[redis.Redis, list[bytes]]]:
-        """Each master's keys, in pages; a key can come twice."""
-        for client in self.masters:
-            cursor: Any = 0
-            while True:
-                cursor, names = call(client, "SCAN", cursor, "COUNT", PAGE)
-                yield client, names
-                if not int(cursor):
-                    break
+    def rest(self) -> Iterable[Part]:
+        return ()
 
 
 def begin(target: Side) -> None:
@@ -126,47 +108,71 @@ def begin(target: Side) -> None:
     call(home, "SET", keys.COPYING, 1)
     for client, names in target.pages():
         old = [name for name in names if name != keys.COPYING.encode()]
-        with client.pipeline(transaction=False) as pipe:
-            for name in old:
-                call(pipe, "UNLINK", name)
-            pipe.execute()
+        each(client, [("UNLINK", name) for name in old])
 
 
-def copy(source: Side, target: Side, advance: Callable[[int], None]) -> None:
-    """Copies every key that does not lapse by itself; `advance` is told how many were looked at."""
-    for client, names in source.pages():
-        kept = [name for name in names if _kept(name)]
-        for kind, same in _by_type(client, kept).items():
-            if kind == "string":
-                _copy_strings(client, target, same)
-            else:
-                for name in same:
-                    _copy_members(client, target.of(name), name, kind)
-        advance(len(names))
+def copy(source: Side, target: Side, placing: Placing, advance: Callable[[int], None]) -> Written:
+    """Copies every key that does not lapse by itself; `advance` is told how many were looked at.
+    Returns what was written that is no string."""
+    written: Written = set()
+
+    def write(parts: Iterable[Part]) -> None:
+        for part in parts:
+            written.add((part.key, part.kind))
+            _write(target, part)
+
+    for values, names in _found(source, placing, advance):
+        strings = placing.strings(values)
+        target.ask([("SET", s.key, s.value, *_end(s.ttl_ms)) for s in strings])
+        for name, kind in names:
+            write(placing.parts(name, kind))
+    write(placing.rest())
+    return written
 
 
-def compare(source: Side, target: Side, advance: Callable[[int], None]) -> dict[str, int]:
-    """How many there are of everything, once both sides hold the same. Raises CopyFault."""
+def compare(
+    source: Side, target: Side, placing: Placing, written: Written, advance: Callable[[int], None]
+) -> dict[str, int]:
+    """How many there are of everything, once the target holds all of it and nothing else of what
+    `copy` has `written`. Raises CopyFault."""
     counts: Counter[str] = Counter()
-    seen: set[bytes] = set()  # collections: few, and a key can come twice
-    strings: Counter[str] = Counter()
-    for client, names in source.pages():
-        kept = [name for name in names if _kept(name)]
-        for kind, same in _by_type(client, kept).items():
-            if kind == "string":
-                strings.update(_compare_strings(client, target, same))
-                continue
-            for name in same:
-                if name not in seen:
-                    counts[_name_of(name)] += _compare_members(client, target.of(name), name, kind)
-                seen.add(name)
-        advance(len(names))
-    return dict(sorted((counts + strings).items()))
+    here: Counter[bytes] = Counter()
+    there: Counter[bytes] = Counter()
+
+    def look_at(parts: Iterable[Part]) -> None:
+        for part in parts:
+            if not _is_same(target, part):
+                raise _differs(part.key)
+
+    for values, names in _found(source, placing, advance):
+        strings = placing.strings(values)
+        _compare_strings(source, target, strings)
+        counts.update(_name_of(s.origin) for s in strings if not is_moved(s.value))
+        for name, kind in names:
+            length = source.length(name, kind)
+            counts[_name_of(name)] += length
+            here[_family(name)] += length
+            look_at(placing.parts(name, kind))
+    look_at(placing.rest())
+    for name, kind in written:
+        there[_family(name)] += target.length(name, kind)
+    for name in here.keys() | there.keys():
+        if here[name] != there[name]:
+            raise _differs(name)
+    counts.pop("om", None)  # a mark a shard, however many those are
+    return dict(sorted((+counts).items()))
 
 
-def finish(source: Side, target: Side) -> None:
+def finish(source: Side, target: Side, shards: int) -> None:
     """The copy is whole: the installation's record is written and the mark goes."""
-    record = call(source.of(keys.META), "HGETALL", keys.META)
+    record: dict[bytes, bytes] = call(source.of(keys.META), "HGETALL", keys.META)
+    before = record.get(SHARDS_FIELD.encode(), b"")
+    if before and int(before) != shards:
+        former = [n for n in record.get(keys.SHARDS_BEFORE_FIELD.encode(), b"").split(b",") if n]
+        record |= {
+            SHARDS_FIELD.encode(): b"%d" % shards,
+            keys.SHARDS_BEFORE_FIELD.encode(): b",".join(dict.fromkeys([*former, before])),
+        }
     with target.of(keys.META).pipeline(transaction=True) as pipe:
         for field, value in record.items():
             call(pipe, "HSET", keys.META, field, value)
@@ -174,132 +180,89 @@ def finish(source: Side, target: Side) -> None:
         pipe.execute()
 
 
+def _found(
+    source: Side, placing: Placing, advance: Callable[[int], None]
+) -> Iterator[tuple[list[Value], list[tuple[bytes, str]]]]:
+    """What there is, a page at a time: strings as they stand, and keys of other types, once."""
+    seen: set[bytes] = set()  # few, beside the strings
+    for client, names in source.pages():
+        by_type = types(client, [name for name in names if _kept(name) and placing.takes(name)])
+        strings = by_type.pop("string", [])
+        values = [
+            Value(name, value, ttl_ms, name)
+            for name, (value, ttl_ms) in zip(strings, source.values(strings), strict=True)
+            if value is not None
+        ]
+        others = [(n, kind) for kind, same in by_type.items() for n in same if n not in seen]
+        seen.update(name for name, _ in others)
+        yield values, others
+        advance(len(names))
+
+
+def _compare_strings(source: Side, target: Side, strings: Sequence[Value]) -> None:
+    found = target.values([s.key for s in strings])
+    differing = [
+        s
+        for s, (value, ttl_ms) in zip(strings, found, strict=True)
+        if value != s.value or (ttl_ms > 0) != (s.ttl_ms > 0)
+    ]
+    still = source.values([s.origin for s in differing])
+    for string, (value, _) in zip(differing, still, strict=True):
+        if value is not None:  # else it lapsed in both
+            raise _differs(string.key)
+
+
+def _end(ttl_ms: int) -> tuple[Any, ...]:
+    return ("PX", ttl_ms) if ttl_ms > 0 else ()
+
+
+def _write(target: Side, part: Part) -> None:
+    key, kind, page, ttl_ms = part
+    if not page:
+        return
+    commands: list[tuple[Any, ...]] = []
+    if kind == "stream":
+        commands = [("XADD", key, id_, *_flat(fields.items())) for id_, fields in page]
+    elif kind == "set":
+        commands = [("SADD", key, *page)]
+    elif kind == "zset":
+        commands = [("ZADD", key, *_flat((score, member) for member, score in page))]
+    else:
+        commands = [("HSET", key, *_flat(page))]
+    if ttl_ms > 0:
+        commands.append(("PEXPIRE", key, ttl_ms))
+    each(target.of(key), commands)
+
+
+def _is_same(target: Side, part: Part) -> bool:
+    """Whether the target holds all of it."""
+    key, kind, page, ttl_ms = part
+    there = target.of(key)
+    if not page:
+        return True
+    if (call(there, "PTTL", key) > 0) != (ttl_ms > 0):
+        return False
+    if kind == "stream":
+        found = call(there, "XRANGE", key, page[0][0], page[-1][0])
+        return bool(found == page)
+    if kind == "hash":
+        fields, values = zip(*page, strict=True)
+        return bool(call(there, "HMGET", key, *fields) == list(values))
+    if kind == "zset":
+        scores = each(there, [("ZSCORE", key, member) for member, _ in page])
+        return scores == [score for _, score in page]
+    return all(each(there, [("SISMEMBER", key, member) for member in page]))
+
+
+def _family(name: bytes) -> bytes:
+    found = _spread(name)
+    return name if found is None else found[1]
+
+
 def _name_of(key: bytes) -> str:
     found = _kind(key)
     kind = "" if found is None else found[1].decode()
     return _NAMES.get(kind, kind)
-
-
-def _by_type(client: redis.Redis, names: Sequence[bytes]) -> dict[str, list[bytes]]:
-    found: dict[str, list[bytes]] = {}
-    for name, kind in zip(names, _each(client, [("TYPE", name) for name in names]), strict=True):
-        found.setdefault(kind.decode(), []).append(name)
-    found.pop("none", None)  # lapsed meanwhile
-    return found
-
-
-def _each(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """One reply a command, in one round trip."""
-    if not commands:
-        return []
-    with client.pipeline(transaction=False) as pipe:
-        for command in commands:
-            call(pipe, *command)
-        replies: list[Any] = pipe.execute()
-        return replies
-
-
-def _values(client: redis.Redis, names: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
-    commands = [part for name in names for part in (("GET", name), ("PTTL", name))]
-    replies = _each(client, commands)
-    return list(zip(replies[::2], replies[1::2], strict=True))
-
-
-def _by_master(side: Side, names: Sequence[bytes]) -> dict[int, tuple[redis.Redis, list[int]]]:
-    """The places of names, by the master that serves them."""
-    found: dict[int, tuple[redis.Redis, list[int]]] = {}
-    for place, name in enumerate(names):
-        client = side.of(name)
-        found.setdefault(id(client), (client, []))[1].append(place)
-    return found
-
-
-def _copy_strings(client: redis.Redis, target: Side, names: Sequence[bytes]) -> None:
-    values = _values(client, names)
-    for there, places in _by_master(target, names).values():
-        commands: list[tuple[Any, ...]] = []
-        for place in places:
-            value, ttl_ms = values[place]
-            if value is not None:
-                ends = ("PX", ttl_ms) if ttl_ms > 0 else ()
-                commands.append(("SET", names[place], value, *ends))
-        _each(there, commands)
-
-
-def _compare_strings(client: redis.Redis, target: Side, names: Sequence[bytes]) -> Counter[str]:
-    there: dict[bytes, tuple[bytes | None, int]] = {}
-    for other, places in _by_master(target, names).values():
-        some = [names[place] for place in places]
-        there.update(zip(some, _values(other, some), strict=True))
-    found: Counter[str] = Counter()
-    # The source is read last: what has lapsed there may be left in the copy, not the other way.
-    for name, (value, ttl_ms) in zip(names, _values(client, names), strict=True):
-        copied, copied_ttl_ms = there[name]
-        if value is None:
-            continue
-        if copied != value or (ttl_ms > 0) != (copied_ttl_ms > 0):
-            raise _differs(name)
-        found[_name_of(name)] += 1
-    return found
-
-
-def _members(client: redis.Redis, name: bytes, kind: str) -> Iterator[Page]:
-    """What a key holds, as pairs, in pages; of a set with the member itself as the value."""
-    if kind == "stream":
-        after = FIRST
-        while page := call(client, "XRANGE", name, after, "+", "COUNT", PAGE):
-            yield page
-            after = b"(" + page[-1][0]
-        return
-    word = {"hash": "HSCAN", "set": "SSCAN", "zset": "ZSCAN"}.get(kind)
-    if word is None:
-        raise CopyFault(f"{name!r} is a {kind}, which Kaskad has none of: delete it.")
-    cursor: Any = 0
-    while True:
-        cursor, found = call(client, word, name, cursor, "COUNT", PAGE)
-        yield list(found.items()) if kind == "hash" else list(found)
-        if not int(cursor):
-            return
-
-
-def _copy_members(client: redis.Redis, there: redis.Redis, name: bytes, kind: str) -> None:
-    _each(there, [("UNLINK", name)])
-    for page in _members(client, name, kind):
-        if kind == "stream":
-            added = [("XADD", name, id_, *_flat(fields.items())) for id_, fields in page]
-            _each(there, added)
-        elif page:
-            word = {"hash": "HSET", "set": "SADD", "zset": "ZADD"}[kind]
-            if kind == "zset":
-                page = [(score, member) for member, score in page]
-            _each(there, [(word, name, *(page if kind == "set" else _flat(page)))])
-    ttl_ms = call(client, "PTTL", name)
-    if ttl_ms > 0:
-        call(there, "PEXPIRE", name, ttl_ms)
-
-
-def _compare_members(client: redis.Redis, there: redis.Redis, name: bytes, kind: str) -> int:
-    word = {"stream": "XLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}[kind]
-    length: int = call(client, word, name)
-    lapses, copy_lapses = (call(side, "PTTL", name) > 0 for side in (client, there))
-    if call(there, word, name) != length or lapses != copy_lapses:
-        raise _differs(name)
-    for page in _members(client, name, kind):
-        if not page:
-            continue
-        if kind == "stream":
-            same = call(there, "XRANGE", name, page[0][0], page[-1][0]) == page
-        elif kind == "hash":
-            fields, values = zip(*page, strict=True)
-            same = call(there, "HMGET", name, *fields) == list(values)
-        elif kind == "zset":
-            scores = _each(there, [("ZSCORE", name, member) for member, _ in page])
-            same = scores == [score for _, score in page]
-        else:
-            same = all(_each(there, [("SISMEMBER", name, member) for member in page]))
-        if not same:
-            raise _differs(name)
-    return length
 
 
 def _flat(pairs: Any) -> list[Any]:

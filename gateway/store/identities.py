@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from gateway.core import persons
 from gateway.core.identities import Join, Write, join, unread
-from gateway.core.ids import shard_of_id
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message import unpack_message
@@ -22,7 +21,7 @@ from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
 from gateway.store import randomness
 from gateway.store.admit import Ask
-from gateway.store.base import StoreBase, message_key, read_messages
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import keys_of, shard_of_identity
 from gateway.store.people import read_records
 from gateway.store.transaction import ConflictError, commit
@@ -35,7 +34,7 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
     """The request, to be decided under another home; a message's id names its home's shard."""
     shard = shard_of_identity(home, store.shards)
     request = ask.request
-    if shard != shard_of_id(request.id):
+    if shard != store.shard_of_message(request.id):
         request = replace(request, id=store.new_id_in(shard, now_ms))
     return Ask(request, ask.identities, home)
 
@@ -150,12 +149,12 @@ async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:
     new home, or that holds nothing any more, is dropped; the rest gets an end."""
     live = {claim.message for claim in person.claims.values() if not claim.until_ms}
     void = set()
-    records = await read_messages(store.redis, live) if live else {}
-    for id_, value in records.items():
+    records = await read_messages(store, live) if live else {}
+    for id_, (key, value) in records.items():
         try:
             message = None if value is None else unpack_message(id_, value)
         except UnreadableRecordError as error:
-            raise error.at(message_key(id_)) from None
+            raise error.at(key) from None
         if message is None or not message.holds or message.holder == person.home:
             void.add(id_)
     person.claims = {c: claim for c, claim in person.claims.items() if claim.message not in void}

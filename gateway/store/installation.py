@@ -23,6 +23,7 @@ from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
 from gateway.store import keys
+from gateway.store.former_shards import numbers_in
 
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
@@ -98,7 +99,8 @@ def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
     if shards != wanted_shards:
         sentence = (
             f"The data in Redis is spread over {shards} shard{'s' if shards != 1 else ''}, but "
-            f"redis.shards is {wanted_shards}: set redis.shards = {shards}, or use an empty Redis."
+            f"redis.shards is {wanted_shards}: set redis.shards = {shards}; for another number, "
+            f"copy it to an empty Redis (`kaskad copy --to URL --shards {wanted_shards}`)."
         )
         findings.append(Finding("error", "shards_differ", sentence))
     return findings
@@ -170,7 +172,9 @@ def _check_currency(
     """Whether prices may be in this currency; a start records it."""
     found = client.hget(keys.META, CURRENCY_FIELD)
     stored = found.decode() if isinstance(found, bytes) else found
-    if stored is not None and stored != currency and _has_booked(address, shards):
+    before = client.hget(keys.META, keys.SHARDS_BEFORE_FIELD)
+    ever = max([shards, *(numbers_in(before) if isinstance(before, bytes) else [])])
+    if stored is not None and stored != currency and _has_booked(address, ever):
         return [_other_currency(stored, currency)]
     if write and stored != currency:
         client.hset(keys.META, CURRENCY_FIELD, currency)

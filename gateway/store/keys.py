@@ -2,7 +2,9 @@
 
 All keys of a shard share one hash tag, so a transaction on them stays in one Redis Cluster slot. An
 identity's shard is that of its value; a message's shard, which is that of its person's home when it
-was accepted, is written in its id.
+was accepted, is written in its id. A copy with another number of shards puts persons, and messages
+with them, where that number says; where an id does not say it any more, a record in its place does.
+Books and events stay in the shard in which they were written.
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
@@ -12,6 +14,8 @@ was accepted, is written in its id.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over   admission, cascade
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}o                      hash    for ever: address -> scope        opt-out calls
+    {kN}om                     string  for ever: the key of those that   erasing
+                                       are hashed
     {kN}oo                     hash    for ever: address -> who, when    opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
@@ -56,6 +60,7 @@ import msgspec
 
 GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
+SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
 COUNTRIES = "{kaskad}countries"
@@ -94,6 +99,11 @@ def shard_of(value: str, shards: int) -> int:
 
 def shard_of_identity(identity: str, shards: int) -> int:
     return shard_of(identity[2:], shards)
+
+
+def shard_of_provider_id(provider: str, provider_id: str, shards: int) -> int:
+    """The shard of what is known by an id that a provider gave."""
+    return shard_of(f"{provider}:{provider_id}", shards)
 
 
 def shard_in(key: str) -> int:
@@ -151,6 +161,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def opt_outs(self) -> str:
         return self.tag + "o"
+
+    @property
+    def opt_outs_mark(self) -> str:
+        return self.tag + "om"
 
     @property
     def opt_out_origins(self) -> str:

@@ -4,7 +4,7 @@ here.
 A lane is a Redis Stream a provider and category in each shard, read through one consumer group.
 What a dispatcher has read stays pending under its name until the outcome's transaction acknowledges
 it. A dispatcher proves that it is alive by a key that lapses; whatever a dead one holds is taken
-over by another. An entry or a timer that names no message of its shard is set aside.
+over by another. An entry or a timer that names no message is set aside.
 """
 
 from __future__ import annotations
@@ -192,19 +192,19 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
 
 async def _waiting(redis: RedisClient, lane: str, entries: Sequence[Any]) -> list[Waiting]:
     """Entries as waiting messages. One that is gone from the stream is left out; one that names no
-    message of this shard leaves the lane and is set aside."""
+    message leaves the lane and is set aside."""
     shard = shard_in(lane)
     found: list[Waiting] = []
     for id_, fields in (entry for entry in entries if entry is not None and entry[1] is not None):
         message_id = _message_id(fields)
-        if shard_of_id(message_id) == shard:
-            found.append(Waiting(message_id, LaneEntry(lane, id_)))
+        if shard_of_id(message_id) is not None:
+            found.append(Waiting(message_id, LaneEntry(lane, id_, shard)))
             continue
         await quarantine.set_aside(
             redis,
             shard,
             {f"{lane} {_text(id_)}": b" ".join(fields)},
-            "The entry names no message of this shard.",
+            "The entry names no message.",
             int(id_.partition(b"-")[0]),
             [("XACK", lane, GROUP, id_), ("XDEL", lane, id_)],
         )
@@ -236,16 +236,16 @@ async def due_timers(redis: RedisClient, shard: int, now_ms: int, after: int = 0
     )
     assert isinstance(reply, list)
     due = [_text(member) for member in reply]
-    for member in (m for m, id_ in zip(reply, due, strict=True) if shard_of_id(id_) != shard):
+    for member in (m for m, id_ in zip(reply, due, strict=True) if shard_of_id(id_) is None):
         await quarantine.set_aside(
             redis,
             shard,
             {f"{key} {_text(member)}": member},
-            "The timer names no message of this shard.",
+            "The timer names no message.",
             now_ms,
             [("ZREM", key, member)],
         )
-    return [id_ for id_ in due if shard_of_id(id_) == shard]
+    return [id_ for id_ in due if shard_of_id(id_) is not None]
 
 
 async def drop_timer(redis: RedisClient, shard: int, message_id: str) -> None:

@@ -16,6 +16,7 @@ from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
 from gateway.redis.client import Command, RedisClient
 from gateway.store.checkpoints import NOTHING_BOOKED, Checkpoint, EntryId
 from gateway.store.compression import unpack
+from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
 from gateway.store.totals import LedgerFault, as_list, pairs, total_rows
 from gateway.store.writes import BLOB_FIELD
@@ -44,12 +45,13 @@ class ShardBooks(msgspec.Struct, frozen=True):
 async def read_books(
     redis: RedisClient, shards: int, since: Mapping[int, Checkpoint] | None = None
 ) -> AsyncGenerator[ShardBooks, None]:
-    """The books of one shard after the other; `entries` is to be read before the next is asked for.
-    They begin after the shard's checkpoint in `since`, or with the first.
+    """The books of one shard after the other, of all there ever were; `entries` is to be read
+    before the next is asked for. They begin after the shard's checkpoint in `since`, or with the
+    first.
 
     Listing one day of one shard keeps its node busy for that time.
     """
-    for shard in range(shards):
+    for shard in await shards_ever(redis, shards):
         keys = keys_of(shard)
         totals: Sums = {}
         days, end = await _with_end(redis, keys, ("SMEMBERS", keys.days))

@@ -2,8 +2,9 @@
 
 A hash a shard holds the scope of each address, which is what every message is held against, and
 another one the rest, which is for people to read. Of a person who was erased the opt-out stays
-under a keyed hash of the address. The key stands in the same hash as a field of its own, so that
-one read tells whether there are such, and nothing more is asked where there are none.
+under a keyed hash of the address, in the shard of that hash. A mark in the address's own shard, the
+key itself, tells that there are such: it is read with the addresses, and nothing more is asked
+where it is not.
 
 Every call may raise RedisUnavailable.
 """
@@ -11,18 +12,19 @@ Every call may raise RedisUnavailable.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.policy import OptOut
 from gateway.redis.client import Command, RedisClient
-from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.transaction import values_in
+from gateway.store.keys import META, Keys, keys_of, shard_of
 
-MARK = "#"  # no address begins with it: the key's field, and the first character of a hash
+_HASHED = "#"  # no address begins with it
 _KEY_BYTES = 16
+_META_FIELD = "opt_out_key"
 
 _SCOPES: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
 
@@ -51,39 +53,54 @@ def scope_of(value: bytes) -> OptOut:
     return _SCOPES.get(value, "all")
 
 
-def hashed(address: str, key: bytes) -> str:
-    return MARK + blake2b(address.encode(), key=key, digest_size=16).hexdigest()
+class _Place(NamedTuple):
+    """Where an opt-out stands: in which shard, under which field."""
+
+    keys: Keys
+    field: str
+
+    def drop(self) -> list[Command]:
+        return [
+            ("HDEL", key, self.field) for key in (self.keys.opt_outs, self.keys.opt_out_origins)
+        ]
+
+    def put(self, scope: OptOut | bytes, origin: Origin | None) -> list[Command]:
+        commands: list[Command] = [("HSET", self.keys.opt_outs, self.field, scope)]
+        if origin is not None:
+            commands.append(("HSET", self.keys.opt_out_origins, self.field, _encode(origin)))
+        return commands
+
+
+def _plain(shards: int, address: str) -> _Place:
+    return _Place(keys_of(shard_of(address, shards)), address)
+
+
+def _nameless(shards: int, address: str, key: bytes) -> _Place:
+    field = _HASHED + blake2b(address.encode(), key=key, digest_size=16).hexdigest()
+    return _Place(keys_of(shard_of(field, shards)), field)
 
 
 async def of_the_erased(
-    redis: RedisClient, marked: Mapping[int, tuple[bytes, Sequence[str]]]
+    redis: RedisClient, shards: int, addresses: Sequence[str], key: bytes
 ) -> dict[str, OptOut]:
-    """The opt-outs of addresses whose person was erased; by shard its key and the addresses."""
-    commands: list[Command] = [
-        ("HMGET", keys_of(shard).opt_outs, *(hashed(a, key) for a in addresses))
-        for shard, (key, addresses) in marked.items()
-        if addresses
-    ]
-    if not commands:
+    """The opt-outs of addresses whose person was erased; `key` is what the mark says."""
+    places = [_nameless(shards, address, key) for address in addresses]
+    if not places:
         return {}
-    asked = [addresses for _, addresses in marked.values() if addresses]
-    return {
-        address: scope_of(value)
-        for addresses, reply in zip(asked, await redis.call(commands), strict=True)
-        for address, value in zip(addresses, values_in(reply), strict=True)
-        if value is not None
-    }
+    replies = await redis.call([("HGET", each.keys.opt_outs, each.field) for each in places])
+    found = zip(addresses, replies, strict=True)
+    return {address: scope_of(value) for address, value in found if value is not None}
 
 
 async def find(redis: RedisClient, shards: int, address: str) -> KeptOptOut | None:
     """The opt-out of an address, also of one whose person was erased."""
-    keys = keys_of(shard_of(address, shards))
-    fields = await _fields(redis, keys, address)
-    replies = await redis.call(
-        [("HMGET", keys.opt_outs, *fields), ("HMGET", keys.opt_out_origins, *fields)]
-    )
-    scopes, origins = map(values_in, replies)
-    for scope, origin in zip(scopes, origins, strict=True):
+    for place in await _places(redis, shards, address):
+        scope, origin = await redis.call(
+            [
+                ("HGET", place.keys.opt_outs, place.field),
+                ("HGET", place.keys.opt_out_origins, place.field),
+            ]
+        )
         if scope is not None:
             return KeptOptOut(scope_of(scope), _origin(origin))
     return None
@@ -91,49 +108,43 @@ async def find(redis: RedisClient, shards: int, address: str) -> KeptOptOut | No
 
 async def put(redis: RedisClient, shards: int, address: str, scope: OptOut, origin: Origin) -> None:
     """Sets an opt-out in the place of the one there is."""
-    keys = keys_of(shard_of(address, shards))
-    _, *erased = await _fields(redis, keys, address)
-    commands: list[Command] = [
-        ("HSET", keys.opt_outs, address, scope),
-        ("HSET", keys.opt_out_origins, address, _encode(origin)),
-    ]
-    if erased:
-        commands += _dropped(keys, erased)
-    await _all_or_none(redis, commands)
+    plain, *others = await _places(redis, shards, address)
+    await _all_or_none(redis, plain.put(scope, origin))
+    for other in others:
+        await _all_or_none(redis, other.drop())
 
 
 async def drop(redis: RedisClient, shards: int, address: str) -> None:
     """Forgets the opt-out; that there is none is as well."""
-    keys = keys_of(shard_of(address, shards))
-    await _all_or_none(redis, _dropped(keys, await _fields(redis, keys, address)))
+    for place in await _places(redis, shards, address):
+        await _all_or_none(redis, place.drop())
 
 
 async def make_nameless(redis: RedisClient, shards: int, addresses: Iterable[str]) -> None:
     """The opt-outs of these addresses stay, under hashes of them, and without a reason."""
     for address in addresses:
-        keys = keys_of(shard_of(address, shards))
-        (value,) = await redis.call([("HGET", keys.opt_outs, address)])
-        if value is None:
+        plain = _plain(shards, address)
+        scope, origin = await redis.call(
+            [
+                ("HGET", plain.keys.opt_outs, address),
+                ("HGET", plain.keys.opt_out_origins, address),
+            ]
+        )
+        if scope is None:
             continue
-        kept = await find(redis, shards, address)
-        origin = kept.origin if kept is not None else None
-        await redis.call([("HSETNX", keys.opt_outs, MARK, secrets.token_bytes(_KEY_BYTES))])
-        _, field = await _fields(redis, keys, address)
-        commands: list[Command] = [("HSET", keys.opt_outs, field, value)]
-        if origin is not None:
-            without = msgspec.structs.replace(origin, why="")
-            commands.append(("HSET", keys.opt_out_origins, field, _encode(without)))
-        await _all_or_none(redis, [*commands, *_dropped(keys, [address])])
+        new = secrets.token_bytes(_KEY_BYTES)
+        _, key = await redis.call([("HSETNX", META, _META_FIELD, new), ("HGET", META, _META_FIELD)])
+        kept = _origin(origin)
+        without = None if kept is None else msgspec.structs.replace(kept, why="")
+        await _all_or_none(redis, _nameless(shards, address, key).put(scope, without))
+        await _all_or_none(redis, [("SET", plain.keys.opt_outs_mark, key), *plain.drop()])
 
 
-async def _fields(redis: RedisClient, keys: Keys, address: str) -> list[str]:
+async def _places(redis: RedisClient, shards: int, address: str) -> list[_Place]:
     """Where an opt-out of the address may stand: in plain, and hashed where there are such."""
-    (key,) = await redis.call([("HGET", keys.opt_outs, MARK)])
-    return [address] if key is None else [address, hashed(address, key)]
-
-
-def _dropped(keys: Keys, fields: Sequence[str]) -> list[Command]:
-    return [("HDEL", key, *fields) for key in (keys.opt_outs, keys.opt_out_origins)]
+    plain = _plain(shards, address)
+    (key,) = await redis.call([("GET", plain.keys.opt_outs_mark)])
+    return [plain] if key is None else [plain, _nameless(shards, address, key)]
 
 
 async def _all_or_none(redis: RedisClient, commands: Sequence[Command]) -> None:

@@ -1,8 +1,9 @@
 """The record of providers that are paused, whatever for: one hash, a field a provider.
 
-Dispatch writes it, and ingress when receipts tell of an account's fault; dispatch and `/readyz`
-read it. Deleting a field by hand ends that pause. A value that another version wrote and this one
-cannot read counts as a pause whose time is over; fields it does not know are ignored.
+Dispatch writes it, ingress when receipts tell of an account's fault, and operators; dispatch,
+`/readyz` and `/v1/ops` read it. What an operator does stands in the audit with it. A value that
+another version wrote and this one cannot read counts as a pause whose time is over; fields it does
+not know are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import msgspec
 
 from gateway.backoff import delay_by_age_ms
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import keys, randomness
+from gateway.store import audit, keys, randomness
+from gateway.store.audit import Deed
 from gateway.store.transaction import CommitCounts, commit
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
@@ -23,7 +25,8 @@ DETAIL_MAX = 300  # characters of the provider's own words
 OUTAGE = "outage"  # it cannot be reached, fails, or its answers are lost: the breaker is open
 ACCOUNT = "account"  # no credit, a bad key, an IP that is not allowed: told by the provider
 REJECTIONS = "rejections"  # nearly all messages are, for a reason that is not the persons'
-KINDS = (OUTAGE, REJECTIONS, ACCOUNT)  # a later one takes the place of an earlier one
+OPERATOR = "operator"  # somebody said so: it has no probes, and ends when somebody says so
+KINDS = (OUTAGE, REJECTIONS, ACCOUNT, OPERATOR)  # a later one takes the place of an earlier one
 
 DELAY_MS_MIN, DELAY_MS_MAX = 5_000, 300_000
 OUTAGE_MS_MIN, OUTAGE_MS_MAX = 1_000, 30_000
@@ -33,15 +36,18 @@ ADVICE = {
     REJECTIONS: "repair what the code names (sender, template, route, allow-list); one message is "
     "tried after each delay",
     ACCOUNT: "repair the account; one message is tried after each delay",
+    OPERATOR: "`kaskad provider resume` ends it",
 }
 
-Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # up to the year 9999
+MOMENT_MAX = 253_402_300_799_999  # the end of the year 9999
+Moment = Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX)]
 
 
 class Pause(msgspec.Struct, frozen=True):
     """Why a provider is paused: the fault's code and the provider's own words. `since` and `until`
     are epoch milliseconds; at `until` one message is tried. `by_receipt`: the receipt of one of
-    `probes` ends it, because what the provider accepts may be rejected later."""
+    `probes` ends it, because what the provider accepts may be rejected later. `by` is the operator
+    of an operator's pause."""
 
     code: str
     detail: str
@@ -50,6 +56,12 @@ class Pause(msgspec.Struct, frozen=True):
     kind: str = ACCOUNT  # what a process that knew no kinds wrote
     by_receipt: bool = False
     probes: tuple[str, ...] = ()  # our references, or the provider's ids
+    by: str = ""
+
+    @property
+    def ends_ms(self) -> int | None:
+        """When one message is tried; None: never."""
+        return None if self.kind == OPERATOR else self.until
 
 
 class Trouble(NamedTuple):
@@ -98,7 +110,9 @@ def begun(trouble: Trouble, now_ms: int) -> Pause:
 
 
 def prolonged(pause: Pause, now_ms: int, rest_ms: int = 0) -> Pause:
-    """The pause goes on from now, for `rest_ms` at least."""
+    """The pause goes on from now, for `rest_ms` at least; an operator's goes on as it is."""
+    if pause.kind == OPERATOR:
+        return pause
     until = now_ms + max(next_delay_ms(pause, now_ms), rest_ms)
     return msgspec.structs.replace(pause, until=until)
 
@@ -121,10 +135,14 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
     }
 
 
-async def change(redis: RedisClient, provider: str, decide: Decide) -> Changed:
+async def change(
+    redis: RedisClient, provider: str, decide: Decide, deed: Deed | None = None
+) -> Changed:
     """Puts what `decide` says of a provider's pause as it stands in its place: None is no pause.
-    Nobody else writes in between, or it is decided again. Raises RedisUnavailable."""
+    Nobody else writes in between, or it is decided again; a `deed` is noted with the change. Raises
+    RedisUnavailable."""
     token = keys.installation_token(randomness.token())
+    noted = () if deed is None else (audit.command(deed),)
 
     async def attempt(session: Session) -> tuple[list[Command], Changed]:
         commands: list[Command] = [("WATCH", token, keys.PAUSED), ("HGET", keys.PAUSED, provider)]
@@ -136,9 +154,23 @@ async def change(redis: RedisClient, provider: str, decide: Decide) -> Changed:
         write: Command = ("HDEL", keys.PAUSED, provider)
         if after is not None:
             write = ("HSET", keys.PAUSED, provider, msgspec.json.encode(after))
-        return [write], Changed(before, after)
+        return [write, *noted], Changed(before, after)
 
     return await commit(redis, token, attempt, CommitCounts())
+
+
+async def hold(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:
+    """An operator pauses a provider, whatever it was paused for. Raises RedisUnavailable."""
+    reason = reason[:DETAIL_MAX]
+    pause = Pause("held", reason, now_ms, MOMENT_MAX, OPERATOR, by=by)
+    deed = Deed(now_ms, by, "provider.pause", provider, reason)
+    return await change(redis, provider, lambda _before: pause, deed)
+
+
+async def resume(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:
+    """An operator ends a pause, whatever it is for. Raises RedisUnavailable."""
+    deed = Deed(now_ms, by, "provider.resume", provider, reason[:DETAIL_MAX])
+    return await change(redis, provider, lambda _before: None, deed)
 
 
 async def delete(redis: RedisClient, provider: str) -> None:

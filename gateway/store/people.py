@@ -29,7 +29,7 @@ from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient
 from gateway.store import opt_outs
-from gateway.store.base import read_messages
+from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -125,7 +125,7 @@ class People:
 
 
 async def look_after_waiting(
-    redis: RedisClient, people: Collection[Person], policy: Policy, now_ms: int
+    store: StoreBase, people: Collection[Person], policy: Policy, now_ms: int
 ) -> None:
     """Slots older than a cap's window count there while their messages wait: asks those messages,
     where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
@@ -133,8 +133,8 @@ async def look_after_waiting(
     asked = set(overdue(people, policy, now_ms))
     if not asked:
         return
-    records = await read_messages(redis, asked)
-    sent = {id_ for id_, record in records.items() if not _waits(id_, record)}
+    records = await read_messages(store, asked)
+    sent = {id_ for id_, record in records.items() if not _waits(id_, record.value)}
     for person in people:
         note_sent(person, sent)
 
@@ -293,10 +293,9 @@ async def _read(
     commands: list[Command] = [
         ("MGET", *(keys_of(shard).person(i) for i in members)) for shard, members in records.items()
     ]
-    commands += [
-        ("HMGET", keys_of(shard).opt_outs, *members, opt_outs.MARK)
-        for shard, members in scopes.items()
-    ]
+    for shard, members in scopes.items():
+        commands.append(("HMGET", keys_of(shard).opt_outs, *members))
+        commands.append(("GET", keys_of(shard).opt_outs_mark))
     if not commands:
         return {}, {}
     replies = await redis.call(commands)
@@ -306,11 +305,9 @@ async def _read(
         for identity, value in zip(members, values_in(reply), strict=True)
     }
     opted_out: dict[str, OptOut] = {}
-    marked: dict[int, tuple[bytes, list[str]]] = {}
-    for (shard, members), reply in zip(scopes.items(), replies[len(records) :], strict=True):
-        *values, key = values_in(reply)
-        unknown = take_opt_outs(members, values, opted_out)
-        if key is not None:
-            marked[shard] = (key, unknown)
-    opted_out |= await opt_outs.of_the_erased(redis, marked)
+    rest = iter(replies[len(records) :])
+    for members, reply, mark in zip(scopes.values(), rest, rest, strict=True):
+        unknown = take_opt_outs(members, values_in(reply), opted_out)
+        if mark is not None:
+            opted_out |= await opt_outs.of_the_erased(redis, shards, unknown, mark)
     return found, opted_out

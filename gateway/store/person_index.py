@@ -10,7 +10,7 @@ cannot be read, or is of a newer Kaskad, is passed over. Raises RedisError.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 
 import msgspec
 
@@ -35,12 +35,12 @@ def indexed(message: Message) -> Indexed:
 
 
 async def find(
-    redis: RedisClient, shards: int, identities: Collection[str]
+    redis: RedisClient, shards: Iterable[int], identities: Collection[str]
 ) -> AsyncIterator[list[Indexed]]:
     """Messages that may be of a person with these identities, in pages, the newest of each shard
     first."""
     buckets = frozenset(map(bucket_of, identities))
-    for shard in range(shards):
+    for shard in shards:
         end = "+"
         while True:
             (page,) = await redis.call(

@@ -20,12 +20,14 @@ from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import unmatched_codec
 from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.moved import MovedError
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command
 from gateway.store import opt_outs, person_index
 from gateway.store.apply import Item
-from gateway.store.base import message_key, read_messages
-from gateway.store.keys import keys_of, shard_of_identity
+from gateway.store.base import read_messages
+from gateway.store.former_shards import shards_ever
+from gateway.store.keys import keys_of, shard_in, shard_of_identity
 from gateway.store.people import addresses_in, look_after_waiting, read_records
 from gateway.store.store import Store
 from gateway.store.transaction import values_in
@@ -35,12 +37,13 @@ RECEIPTS_A_PAGE = 1_000
 
 
 class Found(msgspec.Struct):
-    """`records` are those of the identities that have one; `messages` by id; `campaigns` all that
-    the person may hold a claim of."""
+    """`records` are those of the identities that have one; `messages` by id, `places` their keys;
+    `campaigns` all that the person may hold a claim of."""
 
     identities: list[str]
     records: dict[str, Person] = {}
     messages: dict[str, Message] = {}
+    places: dict[str, str] = {}
     campaigns: set[str] = set()
 
     @property
@@ -60,13 +63,14 @@ async def find(store: Store, identity: str) -> Found:
     """Everything of the person with this identity. A record or message that cannot be read by this
     process is passed over. Raises RedisUnavailable."""
     found = Found([identity])
+    shards = await shards_ever(store.redis, store.shards)
     seen: set[str] = set()
     while fresh := [i for i in found.identities if i not in seen]:
         seen.update(fresh)
         await _find_records(store, found, fresh)
         slots = [slot.message for i in fresh if (p := found.records.get(i)) for slot in p.slots]
         await _take(store, found, slots)
-        async for page in person_index.find(store.redis, store.shards, fresh):
+        async for page in person_index.find(store.redis, shards, fresh):
             found.campaigns.update(item.campaign for item in page if item.campaign is not None)
             await _take(store, found, [item.message for item in page])
     return found
@@ -87,11 +91,11 @@ async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
     """Those of the messages that name the person."""
     asked = dict.fromkeys(id_ for id_ in ids if id_ not in found.messages)
     for batch in _batches(asked):
-        for id_, record in (await read_messages(store.redis, batch)).items():
-            message = _readable(store, id_, record)
+        for id_, record in (await read_messages(store, batch)).items():
+            message = _readable(store, id_, record.value)
             if message is None or set(found.identities).isdisjoint(_named(message)):
                 continue
-            found.messages[id_] = message
+            found.messages[id_], found.places[id_] = message, record.key
             if message.campaign is not None:
                 found.campaigns.add(message.campaign)
             _know(found, _named(message))
@@ -102,7 +106,7 @@ def _readable(store: Store, id_: str, record: bytes | None) -> Message | None:
         if record is None:
             return None
         message = unpack_message(id_, record)
-    except (NewerRecordError, UnreadableRecordError):
+    except (NewerRecordError, UnreadableRecordError, MovedError):
         return None
     store.policy.take_present_names(message)
     return message
@@ -122,7 +126,7 @@ def _know(found: Found, identities: Iterable[str]) -> None:
 async def holders(store: Store, found: Found, now_ms: int) -> list[Person]:
     """The records, as the caps count them now."""
     people = list(found.records.values())
-    await look_after_waiting(store.redis, people, store.policy, now_ms)
+    await look_after_waiting(store, people, store.policy, now_ms)
     return people
 
 
@@ -148,7 +152,7 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     for batch in _batches(ids):
         told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
         await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)
-        await _drop_set_aside(store, [message_key(id_) for id_ in batch])
+        await _drop_set_aside(store, [found.places[id_] for id_ in batch])
     if len(ids) < len(found.messages):
         return told
     if app is None:
@@ -168,13 +172,10 @@ def _batches(items: Iterable[str]) -> Iterator[list[str]]:
 
 async def _drop_set_aside(store: Store, places: Sequence[str]) -> None:
     """What was set aside under these keys is the person's too."""
-    commands: list[Command] = []
-    for shard in range(store.shards):
-        here = [place for place in places if place.startswith(keys_of(shard).tag)]
-        if here:
-            commands.append(("HDEL", keys_of(shard).quarantine, *here))
-    if commands:
-        await store.redis.call(commands)
+    commands: list[Command] = [
+        ("HDEL", keys_of(shard_in(place)).quarantine, place) for place in places
+    ]
+    await store.redis.call(commands)
 
 
 async def _drop_receipts(store: Store, identities: Collection[str]) -> None:

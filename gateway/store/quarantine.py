@@ -18,6 +18,7 @@ from msgspec import field
 
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.redis.client import Command, RedisClient
+from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of, shard_in
 
 ENTRIES_MAX = 500  # a shard
@@ -99,14 +100,16 @@ async def set_aside_record(redis: RedisClient, error: Exception, now_ms: int) ->
 
 
 async def count(redis: RedisClient, shards: int) -> int:
-    """How many things are set aside in all shards, one round trip. Raises RedisUnavailable."""
-    replies = await redis.call([("HLEN", keys_of(shard).quarantine) for shard in range(shards)])
+    """How many things are set aside in all shards there ever were. Raises RedisUnavailable."""
+    every = await shards_ever(redis, shards)
+    replies = await redis.call([("HLEN", keys_of(shard).quarantine) for shard in every])
     return sum(reply for reply in replies if isinstance(reply, int))
 
 
 async def listed(redis: RedisClient, shards: int) -> list[SetAside]:
     """Everything that is set aside, by shard and name. Raises RedisUnavailable."""
-    replies = await redis.call([("HGETALL", keys_of(shard).quarantine) for shard in range(shards)])
+    every = await shards_ever(redis, shards)
+    replies = await redis.call([("HGETALL", keys_of(shard).quarantine) for shard in every])
     found = []
     for reply in replies:
         assert isinstance(reply, list)

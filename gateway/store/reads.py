@@ -6,15 +6,17 @@ Loop-neutral; every call may raise RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
 import msgspec
 
+from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.moved import MovedError
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import quarantine
 from gateway.store.base import read_messages
@@ -28,11 +30,10 @@ EVENT_ENTRIES_MAX = 200  # of one stream in one read
 
 async def message(store: Store, message_id: str) -> Message | None:
     """The message, or None when there is none (any more) of this id. Raises NewerRecordError."""
-    keys = store.keys_for_message(message_id)
-    if keys is None:
+    if shard_of_id(message_id) is None:
         return None
-    (value,) = await store.redis.call([("GET", keys.message(message_id))])
-    return None if value is None else _message(store, message_id, value)
+    found = (await read_messages(store, [message_id]))[message_id]
+    return None if found.value is None else _message(store, message_id, found.value)
 
 
 async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Message | None]:
@@ -48,7 +49,7 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
             found[id_] = None if value is None else _message(store, id_, value)
         except NewerRecordError:
             store.counts.newer += 1
-        except UnreadableRecordError:
+        except (UnreadableRecordError, MovedError):
             found[id_] = None
     return found
 
@@ -71,10 +72,10 @@ class EventEntry(msgspec.Struct, frozen=True):
     changes: list[StatusChange]
 
 
-async def last_event_entry(redis: RedisClient, app: str, shards: int) -> list[str]:
+async def last_event_entry(redis: RedisClient, app: str, shards: Iterable[int]) -> list[str]:
     """The newest entry id of the app's stream in each shard, "0-0" where there is none."""
     commands: list[Command] = [
-        ("XREVRANGE", keys_of(shard).events(app), "+", "-", "COUNT", 1) for shard in range(shards)
+        ("XREVRANGE", keys_of(shard).events(app), "+", "-", "COUNT", 1) for shard in shards
     ]
     return [reply[0][0].decode() if reply else "0-0" for reply in await redis.call(commands)]
 
@@ -124,19 +125,18 @@ async def _entries(redis: RedisClient, key: str, reply: Reply) -> list[EventEntr
             what = {f"{key} {name}": b" ".join(fields)}
             await quarantine.set_aside(redis, shard, what, error, at_ms)
         found.append(EventEntry(shard, name, changes))
-    await _add_metadata(redis, [change for entry in found for change in entry.changes])
     return found
 
 
-async def _add_metadata(redis: RedisClient, changes: Sequence[StatusChange]) -> None:
-    """The metadata of their messages as they stand now, where they have some."""
-    noted = [change for change in changes if change.noted]
+async def add_metadata(store: Store, entries: Sequence[EventEntry]) -> None:
+    """Adds the metadata of the messages that have some, as they stand now."""
+    noted = [change for entry in entries for change in entry.changes if change.noted]
     if not noted:
         return
-    records = await read_messages(redis, dict.fromkeys(change.id for change in noted))
+    records = await read_messages(store, dict.fromkeys(change.id for change in noted))
     for change in noted:
-        record = records[change.id]
-        with suppress(NewerRecordError, UnreadableRecordError):
+        record = records[change.id].value
+        with suppress(NewerRecordError, UnreadableRecordError, MovedError):
             if record is not None:
                 change.metadata = unpack_message(change.id, record).metadata
 

@@ -21,7 +21,7 @@ from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
 from gateway.store import quarantine
 from gateway.store.apply import Item
-from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.keys import Keys, keys_of, shard_of_provider_id
 from gateway.store.store import Store
 from providers.contract import Receipt
 
@@ -39,7 +39,7 @@ class Taken(msgspec.Struct):
 
     applied: int = 0
     kept: int = 0
-    dropped: int = 0
+    dropped: list[Receipt] = []
     set_aside: int = 0
     unmatched: list[Receipt] = []
     faulty: list[Receipt] = []
@@ -119,7 +119,7 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
             taken.set_aside += 1
             commands.append(("ZREM", keys.unmatched_receipts, member))
         elif now_ms - unmatched.since_ms >= store.retention.unmatched_ms:
-            taken.dropped += 1
+            taken.dropped.append(unmatched.receipt)
             commands.append(("ZREM", keys.unmatched_receipts, member))
         else:
             taken.kept += 1
@@ -155,7 +155,7 @@ async def _match(
     if foreign:
         commands: list[Command] = []
         for receipt in foreign:
-            pid = receipt.provider_id or receipt.ref or ""
+            pid = told_id(receipt)
             commands += (
                 ("GET", _shard_keys(store, name, pid).provider_id(name, pid)) for name in names
             )
@@ -174,6 +174,11 @@ async def _match(
     return items, unmatched
 
 
+def told_id(receipt: Receipt) -> str:
+    """By what a receipt that nobody knows yet is kept."""
+    return receipt.provider_id or receipt.ref or ""
+
+
 def _item(store: Store, provider: str, ref: str | None, receipt: Receipt) -> Item | None:
     named = read_ref(ref) if ref is not None else None
     if named is None or store.keys_for_message(named.message_id) is None:
@@ -186,7 +191,7 @@ async def _keep(
 ) -> None:
     commands: list[Command] = []
     for receipt in receipts:
-        pid = receipt.provider_id or receipt.ref or ""
+        pid = told_id(receipt)
         key = _shard_keys(store, provider, pid).unmatched_receipts
         member = unmatched_codec.encode(UnmatchedReceipt(provider, receipt, now_ms))
         commands.append(("ZADD", key, "NX", now_ms + UNMATCHED_DELAY_MS, member))
@@ -196,4 +201,4 @@ async def _keep(
 
 
 def _shard_keys(store: Store, provider: str, provider_id: str) -> Keys:
-    return keys_of(shard_of(f"{provider}:{provider_id}", store.shards))
+    return keys_of(shard_of_provider_id(provider, provider_id, store.shards))

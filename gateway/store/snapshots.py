@@ -38,9 +38,9 @@ async def processes(redis: RedisClient, now_ms: int) -> list[str]:
     return [name.decode() for name in names]
 
 
-async def gather(redis: RedisClient, now_ms: int) -> list[bytes]:
-    """The latest snapshot of every process seen."""
-    names = await processes(redis, now_ms)
+async def gather(redis: RedisClient, now_ms: int, beginning: str = "") -> list[bytes]:
+    """The latest snapshot of every process seen whose name has this beginning."""
+    names = [name for name in await processes(redis, now_ms) if name.startswith(beginning)]
     if not names:
         return []
     (values,) = await redis.call([("MGET", *(keys.stats(name) for name in names))])

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from gateway.core.ids import shard_of_id
+from msgspec.structs import replace
+
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.store import message_log
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import StoreBase
@@ -23,7 +25,10 @@ class Store(StoreBase):
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        return await Acceptance(self, now_ms).decide(requests)
+        answers = await Acceptance(self, now_ms).decide(requests)
+        if self.log_messages:
+            message_log.asked(requests, answers)
+        return answers
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         """Decides events of any shards' messages. The order of the result is by shard, then as
@@ -33,10 +38,28 @@ class Store(StoreBase):
         None; so does a message whose record is of a newer Kaskad, which is left alone, and an item
         that cannot be decided, which is set aside.
         """
+        applied = await self._apply(items, now_ms)
+        moved = [a for a in applied if a.moved is not None]
+        if moved:
+            there = [replace(a.item, shard=a.moved) for a in moved]
+            applied = [a for a in applied if a.moved is None] + await self._apply(there, now_ms)
+        for done in applied:
+            effects = done.effects
+            if done.message is not None and (effects.status_changes or effects.fallback):
+                self.outcomes.note(done.message, effects)
+                if self.log_messages:
+                    message_log.changed(done.message.id, effects)
+            self.counts.newer += done.newer
+            if effects.ignored_price is not None:
+                self.ignored_prices.note(effects.ignored_price, now_ms)
+        return applied
+
+    async def _apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         by_shard: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
-            shard = shard_of_id(item.message_id)
-            assert shard is not None, f"not a message id: {item.message_id!r}"
+            shard = item.known_shard
+            if shard is None:
+                shard = self.shard_of_message(item.message_id)
             by_shard[shard].append(item)
         applied: list[Applied] = []
         for shard, members in by_shard.items():
@@ -49,11 +72,4 @@ class Store(StoreBase):
                 return await set_item_aside(self.redis, keys, item, error, now_ms)
 
             applied += await self.in_pieces(keys, members, try_of, give_up)
-        for done in applied:
-            effects = done.effects
-            if done.message is not None and (effects.status_changes or effects.fallback):
-                self.outcomes.note(done.message, effects)
-            self.counts.newer += done.newer
-            if effects.ignored_price is not None:
-                self.ignored_prices.note(effects.ignored_price, now_ms)
         return applied

@@ -18,6 +18,7 @@ from gateway.core.effects import MEASURES
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, total_codec
 from gateway.redis.client import Command, RedisClient, Reply
+from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
 
 FIELDS_A_PAGE = 1_000  # of one day's totals
@@ -57,16 +58,17 @@ async def pages_of_totals(
     to_day: datetime.date,
     aside: Aside = at_once,
 ) -> AsyncGenerator[list[TotalRow], None]:
-    """Every total of these days (both count), of all shards, not added up, a few days at a time;
-    they are read a page at a time, and decoded `aside`.
+    """Every total of these days (both count), of all shards there ever were, not added up, a few
+    days at a time; they are read a page at a time, and decoded `aside`.
 
     A total that changes meanwhile is given as it was at some moment, once.
     """
     days = (to_day - from_day).days + 1
+    every = await shards_ever(redis, shards)
     hashes = (
         (keys_of(shard), from_day + datetime.timedelta(days=n))
         for n in range(days)
-        for shard in range(shards)
+        for shard in every
     )
     while batch := list(islice(hashes, HASHES_AT_ONCE)):
         fields = await _read_hashes(redis, batch)

@@ -95,7 +95,7 @@ def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
         return json_text.decode(_REPORT, item)
     except ValueError as error:
         core = _REPORT_CORE.decode(item)
-        faults.append(f"Item {place} was read in part: {error}")
+        faults.append(f"Item {place} of message {core.message_id} was read in part: {error}")
         return Report(core.message_id, status=core.status, seen_at=core.seen_at)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import uvicorn
 
-from bench.load_patterns import NOISY_TIMES, PATTERNS, noisy_rate
+from bench.load_patterns import NOISY_TIMES, PATTERNS, Duration, noisy_rate
+from tests.worlds.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW_S = 0.3
@@ -28,6 +31,7 @@ class Pretender:
     def __init__(self, *, slow: bool = False) -> None:
         self.seen: Counter[str] = Counter()
         self.persons: list[str] = []
+        self.asked = threading.Event()
         self._slow = slow
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -37,6 +41,7 @@ class Pretender:
             body, more = body + event.get("body", b""), event.get("more_body", False)
         headers = dict(scope["headers"])
         self.seen[f"{scope['method']} {headers[b'authorization'].decode()}"] += 1
+        self.asked.set()
         status, answer = 200, b""
         if scope["method"] == "GET":
             step = {"sent_at": "2026-11-21T10:00:00.020Z"}
@@ -93,10 +98,58 @@ def test_every_kind_of_user_takes_part() -> None:
     assert len(set(app.persons)) == len(app.persons)
 
 
+def test_the_web_page_sets_key_pattern_rate_and_length() -> None:
+    app, port = Pretender(), free_port()
+    command = [sys.executable, "-m", "locust", "-f", "bench/locustfile.py", "SinglePoster"]
+    command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+    with served(app) as host, subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as ran:
+        try:
+            assert ran.stderr is not None
+            assert any(b"web interface at" in line for line in ran.stderr), "it never served"
+            drain = threading.Thread(target=ran.stderr.read)
+            drain.start()
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as page:
+                (said,) = re.findall(r"window.templateArgs = ({.*})\n", page.get("/").text)
+                options = json.loads(said)["extra_options"]
+                fields = {"app_key": "of-the-page", "pattern": "burst", "rate": "50"}
+                fields |= {"seconds": "2s", "host": host}
+                assert page.post("/swarm", data=fields).json()["success"]
+            assert app.asked.wait(20), "nothing was sent"
+        finally:
+            ran.terminate()
+        drain.join()
+    assert fields.keys() - {"host"} <= options.keys()
+    assert {name for name, option in options.items() if option["is_secret"]} == {
+        "app_key",
+        "noisy_key",
+    }
+    assert options["pattern"]["choices"] == list(PATTERNS)
+    assert set(app.seen) == {"POST Bearer of-the-page"}
+
+
+def test_more_than_one_process_is_refused() -> None:
+    words = ["-f", "bench/locustfile.py", "--headless", "--processes", "2", "--host", "http://h"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "locust", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("This generator is one process: leave out --processes") == 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("5s", 5), ("1.5m", 90), ("1h", 3600)])
+def test_a_length_is_told_as_people_write_it(text: str, seconds: float) -> None:
+    assert Duration(text) == seconds
+
+
+def test_a_length_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="write 90, 5s, 2m or 1h"):
+        Duration("5 parsecs")
+
+
 def test_arrivals_do_not_wait_for_answers() -> None:
     app = Pretender(slow=True)
     with served(app) as host:
-        stats = locust(host, "--rate", "100", "--seconds", "4", "SinglePoster")
+        stats = locust(host, "--rate", "100", "--seconds", "4s", "SinglePoster")
     # A closed model with one user would have asked thirteen times.
     assert stats["single post"]["num_requests"] > 100
     assert stats["single post"]["min_response_time"] >= SLOW_S * 1000

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway import crew
+from gateway import crew, telemetry
 from gateway.cli import app, failures, roles
 from gateway.cli.check import faults_of
 from gateway.cli.failures import UsageFault
 from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
+from gateway.dispatch.metrics import Metrics
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
@@ -30,6 +31,7 @@ from gateway.store import installation, quarantine, snapshots
 from gateway.store.keys import API_KEYS, PAUSED, PROVIDERS, keys_of
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault
+from gateway.version import VERSION
 from tests.worlds.cascade_world import request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +154,7 @@ def test_every_command_has_help_and_takes_a_configuration(
     assert "--config" in shown
 
 
-@pytest.mark.parametrize("group", ["report", "key"])
+@pytest.mark.parametrize("group", ["report", "key", "provider"])
 def test_a_group_alone_shows_its_help_and_is_misuse(
     capsys: pytest.CaptureFixture[str], group: str
 ) -> None:
@@ -318,7 +320,7 @@ def test_a_person_is_erased_and_the_command_may_be_repeated(
         ([], "Name the person once"),
         (["--phone", "+79161234567", "--user", "u"], "Name the person once"),
         (["--phone", "12"], "E.164"),
-        (["--email", "nobody"], "e-mail address"),
+        (["--email", "nobody@"], "e-mail address"),
         (["--user", "u", "--app", "shop"], "leave --app out"),
     ],
 )
@@ -369,6 +371,76 @@ def test_a_key_is_listed_without_being_shown_and_ends_when_it_is_revoked(
     assert made["id"] in capsys.readouterr().out
     assert app.run(["key", "list"]) == 0
     assert capsys.readouterr().out == "There is no key of `kaskad key new`.\n"
+
+
+@pytest.mark.redis
+def test_a_provider_is_paused_and_resumed_with_who_and_why(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    monkeypatch.setenv("SUDO_USER", "ann")
+    assert app.run(["provider", "pause", "nobody"]) == 2
+    assert "it has infobip-sms, infobip-viber" in capsys.readouterr().err
+    assert app.run(["provider", "pause", "infobip-sms", "--reason", "maintenance"]) == 0
+    assert capsys.readouterr().out == "infobip-sms is paused: nothing is sent to it.\n"
+    assert app.run(["provider", "list", "--json"]) == 0
+    sms, viber = json.loads(capsys.readouterr().out)["providers"]
+    assert (sms["name"], sms["channel"], sms["state"]) == ("infobip-sms", "sms", "paused")
+    assert (sms["kind"], sms["reason"], sms["until"]) == ("operator", "maintenance", None)
+    assert sms["by"].startswith("ann@")
+    assert (viber["state"], viber["by"], viber["since"]) == ("up", None, None)
+    assert app.run(["provider", "list"]) == 0
+    assert "maintenance" in capsys.readouterr().out
+    assert app.run(["provider", "resume", "infobip-sms"]) == 0
+    assert app.run(["provider", "resume", "infobip-sms", "--json"]) == 0
+    goes_on, state = capsys.readouterr().out.splitlines()
+    assert goes_on == "infobip-sms goes on."
+    assert json.loads(state)["state"] == "up"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"kaskad {VERSION}\n"
+
+
+@pytest.mark.redis
+def test_status_tells_what_runs_and_what_to_look_at(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    async def run_somewhere(redis: RedisClient) -> None:
+        for n, rate in enumerate((500, 300)):
+            registries = telemetry.new_registries()
+            Metrics(registries).rate.labels("infobip-sms").set(rate)
+            process = f"dispatch-host-{n}"
+            snapshot = telemetry.snapshot(registries, process)
+            await snapshots.publish(redis, process, snapshot, time.time_ns() // 1_000_000)
+
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    asyncio_driver.run(redis_url, run_somewhere)
+    assert app.run(["provider", "pause", "infobip-viber", "--reason", "maintenance"]) == 0
+    capsys.readouterr()
+    assert app.run(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == VERSION
+    assert found["providers"]["infobip-sms"]["rate"] == 500
+    assert found["providers"]["infobip-viber"]["limited_by"] == "pause"
+    assert found["processes"] == [
+        {"name": f"dispatch-host-{n}", "role": "dispatch", "version": VERSION} for n in range(2)
+    ]
+    no_ingress, differing, paused = found["remarks"]
+    assert no_ingress == "No ingress runs: nothing is taken."
+    assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
+    assert paused.endswith("(operator): maintenance")
+    assert app.run(["status"]) == 0
+    told = capsys.readouterr().out
+    assert all(remark in told for remark in found["remarks"])
+    assert "dispatch-host-1" in told
 
 
 @pytest.mark.redis
@@ -449,11 +521,9 @@ def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
         assert "still runs on this Redis (ingress-host-1)" in capsys.readouterr().err
         installation.prepare(source.url, 1, "EUR")
         asyncio_driver.run(source.url, lambda client: snapshots.withdraw(client, "ingress-host-1"))
-    assert app.run(["copy", "--to", redis_url, "--shards", "4"]) == 2
-    assert "leave --shards out" in capsys.readouterr().err
-    assert app.run(["copy", "--to", redis_url, "--json"]) == 0
+    assert app.run(["copy", "--to", redis_url, "--shards", "4", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["counts"]["API keys"], told["agrees"]) == (1, True)
+    assert (told["counts"]["API keys"], told["agrees"], told["shards"]) == (1, True, 4)
     assert app.run(["copy", "--to", redis_url]) == 2
     assert "is not empty" in capsys.readouterr().err
 

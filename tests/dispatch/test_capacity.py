@@ -28,7 +28,7 @@ class Books(NamedTuple):
         with self.in_flight.claim(shard, count) as claim:
             claim.succeed(count)
         submission = Submission("ref", "+1", "Shop", category, "text", 60_000)
-        entry = Entry("id", LaneEntry("lane", b"1-1"), category, shard)
+        entry = Entry("id", LaneEntry("lane", b"1-1", shard), category, shard)
         self.queue.add([ClaimedStep(entry, 0, 1, 0.0, submission)] * count)
 
     def send(self, requests: int) -> None:

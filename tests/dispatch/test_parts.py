@@ -55,7 +55,7 @@ def in_virtual_time(work: Callable[[], Awaitable[None]]) -> None:
 def claimed(count: int) -> list[ClaimedStep]:
     world = World()
     submission = submission_of(world.message, Content("text"), "Shop", world.now_ms)
-    entry = Entry(ID, LaneEntry("lane", b"1-1"), "marketing")
+    entry = Entry(ID, LaneEntry("lane", b"1-1", 0), "marketing")
     return [
         ClaimedStep(
             entry, 0, 1, 0.0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})

@@ -223,7 +223,7 @@ async def test_what_a_sender_says_late_does_not_undo_anothers_claim(redis_url: s
         w.go_ahead(1_000)
         await w.store.apply([Item(id_, ev.Claimed(0))], w.clock())
         for late in (ev.PutBack(0), ev.LostAnswer(0)):
-            await w.store.apply([Item(id_, late, LaneEntry(LANE, b"1-1"), mine)], w.clock())
+            await w.store.apply([Item(id_, late, LaneEntry(LANE, b"1-1", 0), mine)], w.clock())
         assert await w.steps(id_) == ["sending", "planned"]
 
 

@@ -32,7 +32,7 @@ def test_it_names_every_endpoint_with_its_scope() -> None:
 def test_it_names_every_limit_with_its_default() -> None:
     limits = Server()
     rows = re.findall(r"^\| .*\(`(\w+)`\) \| (\d+)([smh]?)\b", PAGE, re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) == 12
     for key, number, unit in rows:
         if unit:
             assert getattr(limits, f"{key}_ms").text == f"{number}{unit}"

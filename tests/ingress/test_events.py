@@ -12,6 +12,7 @@ from gateway.core.events import Cancelled
 from gateway.ingress.api import event_hub, events
 from gateway.store import reads
 from gateway.store.apply import Item
+from gateway.store.keys import META, SHARDS_BEFORE_FIELD
 from tests.worlds.ingress_world import OTP, T0, Exchange, World, with_ingress
 
 
@@ -85,6 +86,24 @@ async def test_a_client_resumes_behind_the_last_event_it_saw(world: World) -> No
     last = (await world.send(OTP)).json["id"]
     assert (await next_event(again))[1]["id"] == last
     await leave(again)
+
+
+@with_ingress(shards=3)
+async def test_an_id_from_before_there_were_so_many_shards_resumes_where_it_was(
+    world: World,
+) -> None:
+    await world.store.redis.call([("HSET", META, SHARDS_BEFORE_FIELD, "1,2")])
+    items = [OTP | {"to": f"+7916123{n:04d}"} for n in range(30)]
+    wanted = [r["id"] for r in (await world.send(items)).json]
+    first, *_ = await reads.events_from(world.store.redis, "shop", 0, "0-0")
+    for told, id_ in ((0, "0-0.0"), (len(first.changes), f"{first.entry}.999999,0-0.0")):
+        again = follow(world, last=id_)
+        await again.until(b"follow\n\n")
+        rest = [(await next_event(again))[1]["id"] for _ in range(30 - told)]
+        assert sorted(rest + [c.id for c in first.changes][:told]) == sorted(wanted)
+        await leave(again)
+    refused = await follow(world, last="0-0.0,0-0.0,0-0.0,0-0.0").answer()
+    assert refused.status == 400
 
 
 @with_ingress()

@@ -14,6 +14,7 @@ from gateway.ingress.http.problems import KINDS
 from gateway.store import keys, providers, snapshots
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
+from gateway.version import VERSION
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
@@ -163,7 +164,10 @@ async def test_reports_are_served_to_keys_with_the_scope(world: World) -> None:
 
 @with_ingress()
 async def test_health_and_readiness_tell_what_an_operator_needs(world: World) -> None:
-    assert (await world.call("GET", "/healthz", key="")).json == {"status": "ok"}
+    assert (await world.call("GET", "/healthz", key="")).json == {
+        "status": "ok",
+        "version": VERSION,
+    }
     pause = {"code": "NO_CREDIT", "detail": "Top up.", "since": T0, "until": T0 + 5_000}
     registries = telemetry.new_registries()
     await snapshots.publish(

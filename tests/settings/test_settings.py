@@ -188,6 +188,12 @@ def test_of_several_proofs_the_first_is_handed_out_and_each_is_taken() -> None:
     assert "length >= 1" in empty["providers.v.callback_token_env"]
 
 
+def test_a_digest_says_whether_two_processes_read_the_same_file() -> None:
+    same, other = read(SMALL), read(SMALL + "\n# A remark.\n")
+    assert same.digest == read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://other"}).digest
+    assert same.digest != other.digest
+
+
 def test_no_secret_is_ever_shown() -> None:
     shown = repr(read(SMALL, {**ENV, "KASKAD_REDIS_URL": "redis://:pass-word@h"}))
     assert "INFOBIP_API_KEY" in shown
@@ -457,6 +463,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,
     "lanes": tables.Lanes,
+    "log": tables.Log,
 }
 
 

@@ -242,8 +242,24 @@ class MemoryRedis(StreamCommands):
         return self.do_hdel(key, *members)
 
     def do_zrangebyscore(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> Value:
+        return self._by_score(key, low, high, limit)
+
+    def do_zrevrangebyscore(self, key: bytes, high: bytes, low: bytes, *limit: bytes) -> Value:
+        return self._by_score(key, low, high, limit, latest_first=True)
+
+    def _by_score(
+        self,
+        key: bytes,
+        low: bytes,
+        high: bytes,
+        limit: tuple[bytes, ...],
+        *,
+        latest_first: bool = False,
+    ) -> Value:
         found = (self.value(key) or {}).items()
-        inside = sorted((s, m) for m, s in found if bound(low) <= s <= bound(high))
+        inside = sorted(
+            ((s, m) for m, s in found if bound(low) <= s <= bound(high)), reverse=latest_first
+        )
         if limit:
             start, count = int(limit[1]), int(limit[2])
             inside = inside[start : start + count]

@@ -106,3 +106,35 @@ def test_an_otp_behind_a_campaign_waits_hardly_longer_than_alone() -> None:
         assert behind[50] <= 2 * alone[50]
 
     pace.run(work)
+
+
+@pytest.mark.parametrize(
+    ("provider", "answer_s", "waiting", "by"),
+    [
+        ({"rate": 100}, 0.005, 1_000, "rate"),
+        ({"rate": 10_000, "batch": 1, "connections": 4}, 0.5, 1_000, "connections"),
+        ({"rate": 100}, 0.005, 50, None),
+        ({"rate": 1}, 0.005, 0, None),
+    ],
+)
+def test_what_limits_a_provider_is_shown_with_what_it_was_sent(
+    provider: dict[str, int], answer_s: float, waiting: int, by: str | None
+) -> None:
+    pace = Pace(answer_s, **provider)
+
+    async def work() -> None:
+        await pace.admit(waiting)
+        await trio.sleep(4.5)
+
+    pace.run(work)
+
+    def shown(name: str, **labels: str) -> float | None:
+        own = pace.metrics.registries.own
+        return own.get_sample_value(f"kaskad_dispatch_{name}", {"provider": "viber"} | labels)
+
+    limits = ("pause", "breaker", "rate", "connections", "claim_max")
+    assert [limit for limit in limits if shown("limited", by=limit)] == ([by] if by else [])
+    sent = shown("sent_rate")
+    assert sent is not None
+    assert sent > 0 if waiting else sent == 0
+    assert shown("failed_recently") == 0

@@ -18,9 +18,10 @@ from gateway.redis.trio_driver import open_client
 from gateway.store import api_keys, copying, installation, keys, opt_outs, pauses
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
-from gateway.store.copying import CopyFault, Side, call
+from gateway.store.copying import Unchanged
 from gateway.store.installation import StoreUnfitError
 from gateway.store.opt_outs import Origin
+from gateway.store.sides import CopyFault, Side, call
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters
@@ -44,9 +45,9 @@ def nothing(_: int) -> None: ...
 def whole_copy(source_url: str, target_url: str) -> dict[str, int]:
     with Side(parse_address(source_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        copying.copy(source, target, nothing)
-        counts = copying.compare(source, target, nothing)
-        copying.finish(source, target)
+        written = copying.copy(source, target, Unchanged(source), nothing)
+        counts = copying.compare(source, target, Unchanged(source), written, nothing)
+        copying.finish(source, target, SHARDS)
     return counts
 
 
@@ -141,9 +142,9 @@ def test_an_interrupted_copy_serves_nobody_and_begins_anew(redis_url: str, targe
 
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        call(target.of("{k0}ledger"), "XADD", "{k0}ledger", "*", "d", "left over")
         with pytest.raises(KeyboardInterrupt):
-            copying.copy(source, target, interrupt)
+            copying.copy(source, target, Unchanged(source), interrupt)
+        call(target.of("{k0}ledger"), "XADD", "{k0}ledger", "*", "d", "left over")
     with pytest.raises(StoreUnfitError, match="not finished"):
         installation.prepare(target_url, SHARDS, "EUR")
     whole_copy(redis_url, target_url)
@@ -177,11 +178,11 @@ def test_what_was_written_meanwhile_is_found(
     trio.run(fill, redis_url)
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         copying.begin(target)
-        copying.copy(source, target, nothing)
+        written = copying.copy(source, target, Unchanged(source), nothing)
         with redis.Redis(unix_socket_path=redis_url.removeprefix("unix://")) as client:
             call(client, *change)
         with pytest.raises(CopyFault, match="is not the same in both"):
-            copying.compare(source, target, nothing)
+            copying.compare(source, target, Unchanged(source), written, nothing)
 
 
 def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisCluster) -> None:

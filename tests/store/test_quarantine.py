@@ -345,7 +345,7 @@ async def test_an_entry_whose_item_fails_leaves_its_lane(redis_url: str) -> None
         await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
         (waiting,) = (await lanes.read(w.redis, "one", [(LANE, 1)]))[LANE]
         await w.redis.call([("SET", KEYS.message(bad), b"\x03rubbish")])
-        at = LaneEntry(LANE, waiting.at.entry)
+        at = LaneEntry(LANE, waiting.at.entry, 0)
         (applied,) = await w.store.apply([Item(bad, ev.Claimed(0), at)], w.clock())
         assert applied.set_aside
         assert await w.lane_entries() == 0

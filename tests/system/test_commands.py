@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,10 @@ def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> No
     assert "is in use by process" in second.stderr
     up.send_signal(signal.SIGTERM)
     assert up.wait(WAIT_S) == 0
+    lines = [json.loads(line) for line in place.log("up").splitlines() if '"starting"' in line]
+    assert {line["role"] for line in lines} == {"ingress", "dispatch"}
+    assert len({line["digest"] for line in lines}) == 1
+    assert {line["version"] for line in lines} == {metadata.version("kaskad")}
     again = json.loads(place.run("report", "cost", "--json").stdout)
     assert again["total"]["delivered"] == 1, "data survives, and needs no running server"
     simulator.send_signal(signal.SIGTERM)

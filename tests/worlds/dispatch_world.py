@@ -12,7 +12,7 @@ import trio
 
 from gateway import telemetry
 from gateway.core.policy import Policy
-from gateway.core.records.message import Message, MessageStatus, StepStatus, unpack_message
+from gateway.core.records.message import Message, MessageStatus, StepStatus
 from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
@@ -20,6 +20,7 @@ from gateway.dispatch.metrics import Metrics
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.settings.tables import Lanes
+from gateway.store import reads
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from providers.contract import (
@@ -156,10 +157,9 @@ class DispatchWorld:
         return [send.id for send in sends]
 
     async def message(self, id_: str) -> Message:
-        keys = self.store.keys_for_message(id_)
-        assert keys is not None
-        (record,) = await self.redis.call([("GET", keys.message(id_))])
-        return unpack_message(id_, record)
+        message = await reads.message(self.store, id_)
+        assert message is not None
+        return message
 
     async def steps(self, id_: str) -> list[str]:
         return [StepStatus(s.status).name.lower() for s in (await self.message(id_)).steps]

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from gateway.core import events as ev
 from gateway.core import settlement, timing
+from gateway.core.addresses import Addresses
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
@@ -343,7 +344,7 @@ def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
 
 def _erase(change: Change) -> None:
     message = change.message
-    if not message.identities and not message.addresses.push:
+    if message.user is None and message.addresses == Addresses():
         return
     if message.delivered_step >= 0 and not message.finished:
         change.finish("erased")
@@ -351,4 +352,6 @@ def _erase(change: Change) -> None:
     elif not message.finished:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
-    change.forget_person()
+    message.addresses, message.user, message.person = Addresses(), None, ""
+    message.metadata, message.content = None, b""
+    change.effects.changed = True

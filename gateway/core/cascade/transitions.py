@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement, timing
-from gateway.core.addresses import Addresses
-from gateway.core.effects import Effects, Fallback, status_change_of
+from gateway.core.effects import Effects, fallback_from, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.message import (
     ARRIVED,
     OPEN,
     REACHED,
-    STEP_NAMES,
     WAITING,
     Attempt,
     Clock,
@@ -231,8 +229,7 @@ class Change:
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
-                why = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
-                self.effects.fallback = Fallback(left.channel, step.channel, why)
+                self.effects.fallback = fallback_from(left, step.channel)
                 return
             capped = True
             self.skip(step, "frequency_cap", full.cap.name)
@@ -308,8 +305,7 @@ class Change:
         self._tell(step)
 
     def _tell(self, step: Step) -> None:
-        change = status_change_of(self.message, step, self.now_ms)
-        self.effects.status_changes.append(change)
+        self.effects.status_changes.append(status_change_of(self.message, step, self.now_ms))
 
     # --- lanes and timers
 
@@ -352,8 +348,8 @@ class Change:
 
     def wait_unknown(self, index: int, step: Step, attempt: Attempt) -> None:
         """Sets the timer of a step whose answer was lost."""
-        due_ms = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
-        self.set_timer(index, due_ms)
+        due = timing.look_up_due_ms(self.message, step, attempt, self.policy, self.now_ms)
+        self.set_timer(index, due)
 
     def unknown_timer(self, index: int, step: Step, attempt: Attempt) -> None:
         if self.now_ms >= timing.end_ms(self.message, step):
@@ -390,12 +386,6 @@ class Change:
             give_back(self.persons, self.message)
             self.message.holds = False
             self.effects.people_changed = True
-
-    def forget_person(self) -> None:
-        message = self.message
-        message.addresses, message.user, message.person = Addresses(), None, ""
-        message.metadata, message.content = None, b""
-        self.effects.changed = True
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post, the attempt's charge and the app's bill."""

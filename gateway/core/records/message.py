@@ -20,7 +20,8 @@ from msgspec import field
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import CHANNELS, ChannelContent, Until
 from gateway.core.records import schema2
-from gateway.core.records.codec import Codec
+from gateway.core.records.codec import Codec, NewerRecordError
+from gateway.core.records.moved import MovedError, is_moved, moved_to
 from providers.contract import Category, Fault
 
 
@@ -387,7 +388,13 @@ def pack_message(message: Message) -> bytes:
 
 
 def unpack_message(message_id: str, record: bytes) -> Message:
-    """Reads what `pack_message` made. Raises NewerRecordError, msgspec.DecodeError."""
-    message = message_codec.decode(record)
+    """Reads what `pack_message` made. Raises NewerRecordError, msgspec.DecodeError, and MovedError
+    where the message is in another shard."""
+    try:
+        message = message_codec.decode(record)
+    except NewerRecordError:
+        if is_moved(record):
+            raise MovedError(moved_to(record)) from None
+        raise
     message.id = message_id
     return message

@@ -20,13 +20,14 @@ import trio
 
 from gateway.backoff import Backoff
 from gateway.core.events import NotKnown, Refused, Reported
-from gateway.core.ids import read_ref, shard_of_id, step_ref
+from gateway.core.ids import read_ref, step_ref
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.store.apply import Item
 from gateway.store.pauses import OUTAGE
+from gateway.telemetry import few
 from providers.contract import Fault, NotSent, Provider, Receipt, SendFault, Throttled
 
 REFS_MAX = 100  # in one question
@@ -96,7 +97,7 @@ class LookUps:
         finally:
             self._asked -= len(claims)
             self._free.release()
-        for shard, items in _by_shard(answers).items():
+        for shard, items in self._by_shard(answers).items():
             self._recording += len(items)
             nursery.start_soon(self._record, shard, items)
 
@@ -120,7 +121,9 @@ class LookUps:
             return []
         except Exception:
             # A bug in an adapter; the messages wait for their next timer.
-            _log.exception("a provider's adapter failed", provider=self._name)
+            _log.exception(
+                "a provider's adapter failed", provider=self._name, messages=_messages(claims)
+            )
             return []
         self._backoff.reset()
         items = [item for receipt in receipts if (item := self._item(receipt, claims)) is not None]
@@ -135,7 +138,13 @@ class LookUps:
     def _failed(self, claims: Mapping[str, int], fault: Exception) -> None:
         """Nobody asks for a while. What the provider did not hear waits in line for that."""
         code = fault.code if isinstance(fault, SendFault) else "deadline"
-        _log.warning("look-up failed", provider=self._name, n=len(claims), fault=code)
+        _log.warning(
+            "look-up failed",
+            provider=self._name,
+            n=len(claims),
+            fault=code,
+            messages=_messages(claims),
+        )
         self._deps.metrics.look_ups.labels(self._name, "failed").inc(len(claims))
         rest_s = self._backoff.next_s()
         if isinstance(fault, SendFault) and fault.retry_after_ms is not None:
@@ -160,11 +169,13 @@ class LookUps:
             return Item(ref.message_id, refused, claimed_ms=claims[text])
         return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))
 
+    def _by_shard(self, items: list[Item]) -> dict[int, list[Item]]:
+        found: defaultdict[int, list[Item]] = defaultdict(list)
+        for item in items:
+            found[self._deps.store.shard_of_message(item.message_id)].append(item)
+        return found
 
-def _by_shard(items: list[Item]) -> dict[int, list[Item]]:
-    found: defaultdict[int, list[Item]] = defaultdict(list)
-    for item in items:
-        shard = shard_of_id(item.message_id)
-        assert shard is not None
-        found[shard].append(item)
-    return found
+
+def _messages(claims: Mapping[str, int]) -> list[str]:
+    """The messages of references, a few."""
+    return few(text.partition(".")[0] for text in claims)

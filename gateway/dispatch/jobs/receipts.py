@@ -45,7 +45,7 @@ async def run(deps: DispatchDeps, provider: Provider) -> None:
             )
         except Exception:
             if len(receipts) == 1:
-                _log.exception("a receipt cannot be applied", provider=name)
+                _log.exception("a receipt cannot be applied", provider=name, ref=receipts[0].ref)
                 deps.metrics.receipts.labels(name, "fault").inc()
             return len(receipts) == 1
         await watch.saw(name, receipts)

@@ -15,6 +15,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.worker import claim
 from gateway.dispatch.worker.claim import Resolved
 from gateway.dispatch.worker.worker import ProviderWorker
+from gateway.telemetry import few
 
 LOOK_S = 3.0  # between two looks at a shard, give or take a quarter: dispatchers share the work
 BUFFER_MAX = 1_000  # with more than this to send already, the dead's is left to others
@@ -56,6 +57,7 @@ async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> boo
         "took over from a dead dispatcher",
         provider=worker.name,
         n=len(taken),
+        messages=few(entry.message_id for entry in taken),
         queued=len(resolved.queued),
         lost_answers=resolved.lost,
     )

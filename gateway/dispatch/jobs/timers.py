@@ -74,7 +74,7 @@ async def _fire(
 ) -> tuple[int, int]:
     """How many of these timers changed a message, and how many were left alone."""
     changed = newer = 0
-    for applied in await deps.store.apply([Item(id_, event) for id_ in due], now_ms):
+    for applied in await deps.store.apply([Item(id_, event, shard=shard) for id_ in due], now_ms):
         if applied.newer:
             newer += 1
             continue

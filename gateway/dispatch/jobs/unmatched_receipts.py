@@ -10,6 +10,7 @@ import structlog
 
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import receipts
+from gateway.telemetry import few
 
 LOOK_S = 0.5
 
@@ -24,13 +25,14 @@ async def run(deps: DispatchDeps, shard: int) -> None:
         for outcome, count in (
             ("applied", taken.applied),
             ("parked", taken.kept),
-            ("dropped", taken.dropped),
+            ("dropped", len(taken.dropped)),
             ("set_aside", taken.set_aside),
         ):
             deps.metrics.parked.labels(outcome).inc(count)
         if taken.dropped:
-            _log.warning("receipts nobody knows were dropped", n=taken.dropped)
-        total = taken.applied + taken.kept + taken.dropped + taken.set_aside
+            refs = few(receipt.ref or receipt.provider_id or "" for receipt in taken.dropped)
+            _log.warning("receipts nobody knows were dropped", n=len(taken.dropped), refs=refs)
+        total = taken.applied + taken.kept + len(taken.dropped) + taken.set_aside
         return 0.0 if total >= receipts.SWEEP_COUNT else LOOK_S
 
     await deps.redis_retry("unmatched receipts").for_ever(turn)

@@ -19,8 +19,9 @@ from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.fair_share import least_urgent
 from gateway.dispatch.worker.send_queue import SendQueue
-from gateway.store.pauses import Pause
+from gateway.store.pauses import OPERATOR, Pause
 
+HELD_LOOK_S = 1.0  # between two looks at what goes on without a provider that somebody paused
 TOGETHER = 100  # entries of a lane that are read and claimed at once
 
 
@@ -61,6 +62,15 @@ class AwayLanes:
             if not entries:
                 return
             await self._claim(entries, True)
+
+    async def clear_while_held(self) -> None:
+        """Clears again and again while an operator has the provider paused: there are no probes to
+        do it with. Runs until cancelled."""
+        while True:
+            pause = self._pauses.of(self._provider)
+            if pause is not None and pause.kind == OPERATOR:
+                await self.clear()
+            await trio.sleep(HELD_LOOK_S)
 
     async def claim_probe(self, claimed: SendQueue) -> None:
         """Claims a message to be sent as a probe, the least urgent. Those whose time was over while

@@ -8,6 +8,7 @@ claim and a request take of late is kept here; nothing else is changed. Times ar
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from gateway.dispatch.worker.in_flight import InFlight
 from gateway.dispatch.worker.send_queue import KEEP_OF, KEPT_MAX, SendQueue
@@ -64,6 +65,12 @@ class Capacity:
         waiting = max(flight.granted + flight.imminent, self._claiming() + len(self._queue))
         room = (requests - flight.requests) * self._batch - waiting
         return max(min(room, self.claimable()), self.tokenless(now, alone=alone))
+
+    def limited_by(self) -> Literal["connections", "claim_max"] | None:
+        """Which bound of the settings is reached."""
+        if self._in_flight.requests >= self._connections:
+            return "connections"
+        return "claim_max" if self.claimable() <= 0 else None
 
     def claimable(self) -> int:
         """How many more messages may be claimed beside those there are tokens for."""

@@ -27,6 +27,7 @@ from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
 from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
+from gateway.telemetry import few
 from providers import contract
 from providers.contract import Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
@@ -63,6 +64,12 @@ class RequestResult:
             if isinstance(item.event, Accepted)
         ]
         return refs + [provider_id for provider_id, _ in self.provider_ids]
+
+    @property
+    def not_accepted(self) -> list[str]:
+        """The messages that the provider did not take."""
+        taken = {item.message_id for item in self.items if isinstance(item.event, Accepted)}
+        return [id_ for step in self.batch if (id_ := step.entry.message_id) not in taken]
 
     @property
     def failed(self) -> bool:
@@ -289,6 +296,7 @@ class Sender:
             lanes=Counter(step.entry.category for step in batch),
             outcomes=result.counts,
             fault=result.code,
+            failed=few(result.not_accepted) if result.counts["accepted"] < len(batch) else [],
             ms=round(seconds * 1000, 1),
         )
         return result
@@ -317,7 +325,11 @@ class Sender:
             return result
         except Exception:
             # A bug in an adapter, and bytes may have left: the messages must not pay for it.
-            _log.exception("a provider's adapter failed", provider=self._name)
+            _log.exception(
+                "a provider's adapter failed",
+                provider=self._name,
+                messages=few(step.entry.message_id for step in batch),
+            )
             return read_fault(batch, contract.Unknown("adapter", "The adapter failed."))
         return read_fault(batch, contract.Unknown("deadline", "The deadline passed."))
 

@@ -21,11 +21,15 @@ from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import PACE_S, Capacity
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.in_flight import InFlight
+from gateway.fleet import Limit
 from ratelimit.limiter import Grant, Limiter
 
 PAUSE_LOOK_S = 0.25  # how soon the end of a pause is noticed
 CLAIM_TOGETHER = 32  # messages granted for and claimed together, however few a request takes
 SCARCE_US = 2_000  # tokens are scarce when those asked for come so much later
+
+
+RATE_BOUNDS = 40  # the rate bounds the flow when so small a part of a second's tokens is left
 
 
 class Demand(NamedTuple):
@@ -95,6 +99,17 @@ class TokenSource:
         self._took_at = -math.inf
         self._otp_came.set()
         self._otp_came = trio.Event()
+
+    def limited_by(self, tokens_left: int) -> Limit | None:
+        """What keeps more from being sent at this moment. `tokens_left` is a tenth of the rate
+        while nobody sends, and near 0 where the rate is what bounds the flow."""
+        if self._pauses.of(self._provider) is not None:
+            return "pause"
+        if self._breaker.rest_s > 0.0:
+            return "breaker"
+        if tokens_left <= self._limiter.rate_per_s / RATE_BOUNDS:
+            return "rate"
+        return self._capacity.limited_by()
 
     def passed(self, start: float) -> None:
         """The moment of tokens has come, or they were not used."""

@@ -90,7 +90,7 @@ class ProviderWorker:
             connections=config.connections,
             claim_max=deps.terms.claim_max,
         )
-        self._token_source = TokenSource(
+        self.token_source = TokenSource(
             deps,
             config.name,
             self.limiter,
@@ -130,6 +130,7 @@ class ProviderWorker:
                     loops.start_soon(self._cancel_when_stopping, taking)
                     loops.start_soon(self._claim_express)
                     loops.start_soon(self._return_unused)
+                    loops.start_soon(self._away_lanes.clear_while_held)
                     await self._grant()
             await self._put_back(math.inf)
 
@@ -149,7 +150,7 @@ class ProviderWorker:
 
     async def _grant(self) -> None:
         while True:
-            granted = await self._token_source.next()
+            granted = await self.token_source.next()
             tokens = self._in_flight.grant(granted.grant.tokens)
             self._tasks.start_soon(self._use, granted, tokens)
 
@@ -166,14 +167,14 @@ class ProviderWorker:
             elif wanted:
                 self._tasks.start_soon(self._select, self._in_flight.select(wanted))
             await self._deps.until(start)
-        self._token_source.passed(start)
+        self.token_source.passed(start)
         if self._stopped():
             await self._give_back(grant, grant.tokens)
             return
         if probe and not len(self._queue):
             self._tasks.start_soon(self._pauses.give_probe_back, self.name)
         at = trio.current_time() if probe else start
-        self._queue.add_tokens(grant.tokens, at, self._token_source.next_start())
+        self._queue.add_tokens(grant.tokens, at, self.token_source.next_start())
         self._send_ready(probe=probe)
         unused = min(self._queue.tokens(trio.current_time()), grant.tokens)
         if unused and not len(self._queue) and not self._capacity.coming():
@@ -221,11 +222,11 @@ class ProviderWorker:
         """Claims otp when they come, as many as may go at once; the next selection counts them."""
         while True:
             await self.reader.wake_ups.wait_for_otp()
-            self._token_source.hurry()
+            self.token_source.hurry()
             await self._away_lanes.clear()
             await self.reader.fill(CLAIM_TOGETHER, now=True, only=CATEGORIES[:1])
             room = self._capacity.express_room(trio.current_time(), self.limiter.quantum)
-            if room > 0 and not self._token_source.alone and self._breaker.rest_s == 0.0:
+            if room > 0 and not self.token_source.alone and self._breaker.rest_s == 0.0:
                 entries = self.reader.select((room, 0, 0))
                 self._expressed += len(entries)
                 claims = self._begin_claims(entries, express=True)
@@ -332,7 +333,7 @@ class ProviderWorker:
             return
         if self._pauses.of(self.name) is not None and not probe:
             return
-        now, alone = trio.current_time(), self._token_source.alone
+        now, alone = trio.current_time(), self.token_source.alone
         room = 1 if probe else self._capacity.whole(self._capacity.free(alone=alone), now)
         steps = self._queue.take(room, now)
         for first in range(0, len(steps), self._batch):

@@ -6,14 +6,19 @@ The rule is the one that stands at the key's type, so the OpenAPI document has t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gateway.decoding import Collector, rule_of
-from gateway.ingress.http.problems import RequestFault
+from gateway.ingress.http.asgi import NOT_JSON
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
+
+_decode = msgspec.json.Decoder().decode
 
 
 class JsonWords:
@@ -36,6 +41,21 @@ class JsonWords:
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002
         return f"Use one of: {', '.join(known)}."
+
+
+def read_object(kind: type[StructT], body: bytes, example: str) -> StructT:
+    """A body that is one small JSON object. Raises Refusal with every fault; `example` is shown to
+    whoever sends something else."""
+    try:
+        table = _decode(body)
+    except NOT_JSON as error:
+        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
+    if not isinstance(table, dict):
+        raise Refusal(invalid([RequestFault("", f"Send an object such as {example}.")]))
+    values, faults = read_keys(kind, table)
+    if faults:
+        raise Refusal(invalid(faults))
+    return kind(**values)
 
 
 def read_keys(

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from typing import NamedTuple
 
 import structlog
 
-from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import reads
+from gateway.store.former_shards import shards_before
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.store import Store
 
 POLL_S = 0.1
 RETRY_S = 1.0
@@ -46,9 +48,10 @@ def position_at(entry: str, index: int) -> Position:
 class EventSubscription:
     """One client's queue. `overflowed`: entries are missing, read from Redis and go on."""
 
-    def __init__(self, app: str, joined_at: list[str]) -> None:
+    def __init__(self, app: str, joined_at: list[str], lengths: Collection[int]) -> None:
         self.app = app
         self.joined_at = joined_at  # entry ids a shard: everything after them is queued
+        self.lengths = lengths  # how many shards an event's id may name
         self.overflowed = False
         self.closing = False
         self.news = asyncio.Event()
@@ -72,17 +75,17 @@ class EventSubscription:
 class _Feed:
     """One app's stream, in each shard, and who listens."""
 
-    def __init__(self, positions: list[str]) -> None:
+    def __init__(self, positions: list[str], shards_before: list[int]) -> None:
         self.positions = positions
+        self.lengths = {len(positions), *shards_before}
         self.subscriptions: set[EventSubscription] = set()
 
 
 class EventHub:
     """Reads for all clients of this worker; `run` must run beside it."""
 
-    def __init__(self, redis: RedisClient, shards: int) -> None:
-        self._redis = redis
-        self._shards = shards
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._feeds: dict[str, _Feed] = {}
         self._wanted = asyncio.Event()
         self._closing = False
@@ -90,11 +93,13 @@ class EventHub:
     async def join(self, app: str) -> EventSubscription:
         """A queue of all that comes from now on. Raises RedisUnavailable."""
         if app not in self._feeds:
-            positions = await reads.last_event_entry(self._redis, app, self._shards)
+            before = await shards_before(self._store.redis)
+            shards = range(max([self._store.shards, *before]))
+            positions = await reads.last_event_entry(self._store.redis, app, shards)
             # Another client of the app may have joined meanwhile: then its feed is the one.
-            self._feeds.setdefault(app, _Feed(positions))
+            self._feeds.setdefault(app, _Feed(positions, before))
         feed = self._feeds[app]
-        subscription = EventSubscription(app, list(feed.positions))
+        subscription = EventSubscription(app, list(feed.positions), feed.lengths)
         subscription.closing = self._closing
         feed.subscriptions.add(subscription)
         self._wanted.set()
@@ -133,10 +138,11 @@ class EventHub:
         """Hands out what is new; returns whether a stream may have more already."""
         positions = {app: feed.positions for app, feed in self._feeds.items()}
         asked = dict(self._feeds)
-        news = await reads.events_after(self._redis, positions)
+        news = await reads.events_after(self._store.redis, positions)
         full = False
         for app, entries in news.items():
             feed = asked[app]
+            await reads.add_metadata(self._store, entries)
             for entry in entries:
                 feed.positions[entry.shard] = entry.entry
                 for subscription in feed.subscriptions:

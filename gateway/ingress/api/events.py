@@ -1,9 +1,9 @@
 """`GET /v1/events`: an app's status changes as Server-Sent Events, resumable.
 
 A stream catches up after `Last-Event-ID`, or after having been too slow, and sends a heartbeat
-while nothing happens. An event's id is the position after it in every shard, `<entry>.<index>`
-joined by commas, so that any worker can resume it. Events that the retention has dropped meanwhile
-are gone.
+while nothing happens. An event's id is the position after it in every shard there ever was,
+`<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
+dropped meanwhile are gone.
 
 A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
 a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
@@ -23,11 +23,11 @@ from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
 from gateway.store import reads
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.store import Store
 
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000  # what a browser is told to wait
@@ -60,9 +60,9 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, redis: RedisClient, hub: EventHub, limits: Server) -> None:
+    def __init__(self, store: Store, hub: EventHub, limits: Server) -> None:
         self.clients = 0
-        self._redis = redis
+        self._store = store
         self._hub = hub
         self._clients_max = limits.sse_clients_max
         self._timeout_s = limits.request_timeout_ms / 1000
@@ -76,7 +76,7 @@ class EventsEndpoint:
         try:
             positions = _start_at(resumed, subscription)
             stream = _EventStream(
-                request, self._redis, subscription, positions, self._timeout_s, behind=bool(resumed)
+                request, self._store, subscription, positions, self._timeout_s, behind=bool(resumed)
             )
             async with asyncio.TaskGroup() as tasks:
                 watcher = tasks.create_task(request.until_gone())
@@ -94,22 +94,21 @@ def _start_at(resumed: bytes | None, subscription: EventSubscription) -> list[Po
     if not resumed:
         # A whole entry was told when no index of it can follow.
         return [position_at(entry, 999_999) for entry in subscription.joined_at]
-    positions = []
-    if len(resumed) <= _LAST_EVENT_ID_BYTES_MAX:
-        for part in resumed.decode("latin-1").split(","):
-            match = _position(part.strip())
-            if match is not None:
-                positions.append(Position(*map(int, match.groups())))
-    if len(positions) != len(subscription.joined_at):
+    parts = resumed[: _LAST_EVENT_ID_BYTES_MAX + 1].decode("latin-1").split(",")
+    found = [_position(part.strip()) for part in parts]
+    positions = [Position(*map(int, match.groups())) for match in found if match is not None]
+    whole = len(resumed) <= _LAST_EVENT_ID_BYTES_MAX and len(positions) == len(found)
+    if not whole or len(positions) not in subscription.lengths:
         raise refuse("malformed", "The header Last-Event-ID is not an id of this stream.")
-    return positions
+    # An id from before there were so many shards: the later ones had told nothing then.
+    return positions + [Position(0, 0, 0)] * (len(subscription.joined_at) - len(positions))
 
 
 class _EventStream:
     def __init__(
         self,
         request: Request,
-        redis: RedisClient,
+        store: Store,
         subscription: EventSubscription,
         positions: list[Position],
         timeout_s: float,
@@ -118,7 +117,7 @@ class _EventStream:
     ) -> None:
         self._behind = behind  # what is missing is read from Redis
         self._request = request
-        self._redis = redis
+        self._store = store
         self._subscription = subscription
         self._positions = positions
         self._timeout_s = timeout_s
@@ -153,7 +152,8 @@ class _EventStream:
                 while page >= EVENT_ENTRIES_MAX:
                     start = self._positions[shard].entry
                     app = self._subscription.app
-                    entries = await reads.events_from(self._redis, app, shard, start)
+                    entries = await reads.events_from(self._store.redis, app, shard, start)
+                    await reads.add_metadata(self._store, entries)
                     for entry in entries:
                         await self._tell(entry)
                     page = len(entries)

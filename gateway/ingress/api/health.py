@@ -22,26 +22,43 @@ from gateway.ingress.server_watch import Server, ServerWatch
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import pauses, snapshots
+from gateway.store.pauses import Pause
+from gateway.version import VERSION
 
 
 class Health(msgspec.Struct, frozen=True):
     """This process answers."""
 
     status: Literal["ok"] = "ok"
+    version: str = VERSION
 
 
 class PauseView(msgspec.Struct, frozen=True):
     """A provider that dispatch does not use for now: since when, and when it is tried again.
 
     `kind` is `account` (the provider refuses our account), `rejections` (nearly all messages are
-    rejected for one reason) or `outage` (it cannot be reached, fails, or its answers are lost)."""
+    rejected for one reason), `outage` (it cannot be reached, fails, or its answers are lost) or
+    `operator`: `by` whom, with the reason in `detail`, and it ends when somebody says so."""
 
     provider: str
     kind: str
     code: str
     detail: str
     since: Time
-    until: Time
+    until: Time | None
+    by: str | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def of(cls, provider: str, pause: Pause) -> PauseView:
+        return cls(
+            provider,
+            pause.kind,
+            pause.code,
+            pause.detail,
+            rfc3339(pause.since),
+            None if pause.ends_ms is None else rfc3339(pause.ends_ms),
+            pause.by or msgspec.UNSET,
+        )
 
 
 class RedisServer(msgspec.Struct, frozen=True):
@@ -108,22 +125,12 @@ class HealthEndpoints:
         except RedisError:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)
-        shown = [
-            PauseView(
-                name,
-                pause.kind,
-                pause.code,
-                pause.detail,
-                rfc3339(pause.since),
-                rfc3339(pause.until),
-            )
-            for name, pause in sorted(paused.items())
-        ]
-        servers = [_shown(server) for server in self._servers.servers]
+        shown = [PauseView.of(name, pause) for name, pause in sorted(paused.items())]
+        servers = [server_shown(server) for server in self._servers.servers]
         return Readiness(True, "ok", dispatchers, shown, servers)
 
 
-def _shown(server: Server) -> RedisServer:
+def server_shown(server: Server) -> RedisServer:
     state = server.state
     return RedisServer(
         shard=server.shard,

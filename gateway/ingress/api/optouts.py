@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from gateway.core.addresses import Addresses, Recipient, read
-from gateway.ingress.api.decoder import read_keys
+from gateway.core.addresses import Addresses, OneAddress, read_one
+from gateway.ingress.api.decoder import read_object
 from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import NOT_JSON, rfc3339, to_json
+from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -26,6 +26,7 @@ from gateway.store.opt_outs import KeptOptOut, Origin
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096
+EXAMPLE = '{"scope": "marketing"}'
 REASON_MAX = 200
 
 OptOutScope = Literal["marketing", "all"]
@@ -47,19 +48,14 @@ class OptOutRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-class OptOutView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person's opt-out, by `phone` or `email`. `by`: the app that set it, "person" where that was
+class OptOutView(OneAddress, frozen=True, kw_only=True):
+    """A person's opt-out. `by`: the app that set it, "person" where that was
     the person, null where it was not kept. An app sees its own reasons."""
 
     scope: OptOutScope
     by: str | None
     at: Time | None
     reason: str | None
-    phone: str | msgspec.UnsetType = msgspec.UNSET
-    email: str | msgspec.UnsetType = msgspec.UNSET
-
-
-_decode = msgspec.json.Decoder().decode
 
 
 class OptOutEndpoints:
@@ -73,7 +69,7 @@ class OptOutEndpoints:
         addresses = _addresses(request)
         if request.media_type != "application/json":
             raise refuse("media-type", "Send application/json.")
-        wanted = _read(await request.body(BODY_BYTES_MAX))
+        wanted = read_object(OptOutRequest, await request.body(BODY_BYTES_MAX), EXAMPLE)
         kept = await self._find(addresses)
         own = Origin(request.principal.app, self._now_ms(), wanted.reason or "")
         if kept is None or _may_change(kept, request.principal):
@@ -101,18 +97,18 @@ class OptOutEndpoints:
         if kept is not None:
             if not _may_change(kept, request.principal):
                 raise _not_yours()
-            await opt_outs.drop(self._store.redis, self._store.shards, _address(addresses))
+            await opt_outs.drop(self._store.redis, self._store.shards, addresses.first)
             await self._note(request, "optout.drop", kept.scope)
         await request.respond(204)
 
     async def _find(self, addresses: Addresses) -> KeptOptOut | None:
-        return await opt_outs.find(self._store.redis, self._store.shards, _address(addresses))
+        return await opt_outs.find(self._store.redis, self._store.shards, addresses.first)
 
     async def _put(
         self, request: Request, addresses: Addresses, scope: OptOutScope, origin: Origin
     ) -> None:
         redis, shards = self._store.redis, self._store.shards
-        await opt_outs.put(redis, shards, _address(addresses), scope, origin)
+        await opt_outs.put(redis, shards, addresses.first, scope, origin)
         await self._note(request, "optout.set", scope)
 
     async def _note(self, request: Request, action: str, detail: str) -> None:
@@ -129,8 +125,7 @@ def view_of(addresses: Addresses, kept: KeptOptOut, app: str) -> OptOutView:
         by=None if origin is None else origin.app or "person",
         at=rfc3339(origin.at_ms) if origin is not None and origin.at_ms else None,
         reason=origin.why or None if origin is not None and origin.app == app else None,
-        phone=f"+{addresses.phone}" if addresses.phone is not None else msgspec.UNSET,
-        email=addresses.email if addresses.email is not None else msgspec.UNSET,
+        **addresses.named(),
     )
 
 
@@ -149,25 +144,7 @@ def _not_yours() -> Refusal:
 
 def _addresses(request: Request) -> Addresses:
     """The phone or e-mail address in the path. Raises Refusal."""
-    text = request.parameters["address"]
-    found = read(Recipient(email=text) if "@" in text else text)
+    found = read_one(request.parameters["address"])
     if isinstance(found, list):
         raise Refusal(invalid([RequestFault("/address", fault.detail) for fault in found]))
     return found.addresses
-
-
-def _address(addresses: Addresses) -> str:
-    return addresses.phone or addresses.email or ""
-
-
-def _read(body: bytes) -> OptOutRequest:
-    try:
-        table = _decode(body)
-    except NOT_JSON as error:
-        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
-    if not isinstance(table, dict):
-        raise Refusal(invalid([RequestFault("", 'Send an object such as {"scope": "marketing"}.')]))
-    values, faults = read_keys(OptOutRequest, table)
-    if faults:
-        raise Refusal(invalid(faults))
-    return OptOutRequest(**values)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from gateway.core import persons as rules
-from gateway.core.addresses import Addresses, person_id
+from gateway.core.addresses import person_id
 from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim
 from gateway.core.texts import name_of
@@ -129,16 +129,12 @@ class UserEndpoints:
     async def _opt_outs(self, request: Request, messages: list[Message]) -> list[OptOutView]:
         """Of the addresses that the app itself sent to."""
         store = self._store
-        phones = {m.addresses.phone for m in messages} - {None}
-        emails = {m.addresses.email for m in messages} - {None}
-        asked = [Addresses(phone=p) for p in sorted(map(str, phones))]
-        asked += [Addresses(email=e) for e in sorted(map(str, emails))]
+        asked = {one.first: one for m in messages for one in m.addresses.singles}
         views = []
-        for addresses in asked:
-            address = addresses.phone or addresses.email or ""
+        for address, one in sorted(asked.items(), key=lambda item: item[0]):
             kept = await opt_outs.find(store.redis, store.shards, address)
             if kept is not None:
-                views.append(opt_out_view(addresses, kept, request.principal.app))
+                views.append(opt_out_view(one, kept, request.principal.app))
         return views
 
 

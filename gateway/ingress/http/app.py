@@ -27,6 +27,7 @@ from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
@@ -91,7 +92,7 @@ class Ingress:
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
-        self.hub = EventHub(store.redis, store.shards)
+        self.hub = EventHub(store)
         self.stream = StreamEndpoint(self.queue, limits)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
@@ -102,7 +103,7 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store.redis, self.hub, limits)
+        self.events = EventsEndpoint(store, self.hub, limits)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -113,6 +114,7 @@ class Ingress:
             users=UserEndpoints(store, now_ms),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
+            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
@@ -133,10 +135,12 @@ class Ingress:
             return
         began = time.perf_counter()
         request = Request(scope, receive, send, self.ids, self.waiting)
-        name, quiet, endless, failed = "none", False, False, 0
+        name, quiet, endless, failed, log = "none", False, False, 0, _log.info
         try:
             route, request.parameters = self._router.find(request.method, request.path)
             name, quiet, endless = route.name, route.quiet, route.endless
+            if route.tag == "State":
+                log = _log.debug  # probes and scrapes come all day
             if route.scope is not None:
                 require = self.authority.require_login if route.login else self.authority.require
                 request.principal = await require(request.header(b"authorization"), route.scope)
@@ -158,7 +162,7 @@ class Ingress:
             _log.debug("refused", endpoint=name, status=status)
         else:
             ms = round(seconds * 1000, 1)
-            _log.info("request", endpoint=name, method=request.method, status=status, ms=ms)
+            log("request", endpoint=name, method=request.method, status=status, ms=ms)
 
     async def _answer_failure(self, request: Request, error: Exception) -> int:
         """Answers, unless an answer had begun; returns the status that the failure has."""

@@ -48,6 +48,11 @@ class Principal(msgspec.Struct, frozen=True):
     digest: bytes
     key: str = ""
 
+    @property
+    def named(self) -> str:
+        """As the audit names it."""
+        return f"{self.app} {self.key}".rstrip()
+
 
 NOBODY = Principal("", frozenset(), b"")  # of what needs no key
 

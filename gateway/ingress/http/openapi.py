@@ -7,7 +7,6 @@ running endpoints by this document, so it cannot drift. Pure; it cannot fail.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from types import FunctionType
 from typing import Any
 
@@ -22,6 +21,7 @@ from gateway.ingress.http.route import (
     Payload,
     Schema,
 )
+from gateway.version import VERSION
 
 _REF = "#/components/schemas/{name}"
 _ABOUT = (
@@ -33,6 +33,7 @@ _TAGS = {
     "Messages": "Send, look up, cancel, follow.",
     "Opt-outs": "Who does not want to be sent anything.",
     "People": "What is kept of a person, and how it is forgotten.",
+    "Operators": "How it runs, and what operators do about it; with the scope `operate`.",
     "Reports": "What it cost.",
     "Providers": "Receipts; called by providers, not by apps.",
     "State": "For machines that watch.",
@@ -53,7 +54,7 @@ def document(routes: Sequence[HttpRoute[Any]], configured: DocumentedSettings) -
     _, schemas = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Kaskad", "version": version("kaskad"), "description": _ABOUT},
+        "info": {"title": "Kaskad", "version": VERSION, "description": _ABOUT},
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {

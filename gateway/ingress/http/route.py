@@ -21,7 +21,7 @@ EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
-Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "State"]
+Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "Operators", "State"]
 
 _NO_PARAMETERS: Mapping[str, str] = {}
 

@@ -17,6 +17,14 @@ from gateway.ingress.api.events import EventData, EventsEndpoint
 from gateway.ingress.api.health import Health, HealthEndpoints, Readiness
 from gateway.ingress.api.message_view import MessageView
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import (
+    DEEDS_MAX,
+    DeedsPage,
+    OpsEndpoints,
+    PauseRequest,
+    PauseState,
+)
+from gateway.ingress.api.ops_view import OpsView
 from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutView
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
@@ -43,6 +51,7 @@ class Endpoints(NamedTuple):
     users: UserEndpoints
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
+    ops: OpsEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
 
@@ -83,13 +92,12 @@ _REPLAYED = {
 _MESSAGE = {200: _json("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
 _OPT_OUT = {200: _json("The opt-out.", OptOutView)}
-_ADDRESS = Parameter(
-    "address",
-    "path",
-    "A phone number in E.164, or an e-mail address.",
-    {"type": "string", "examples": ["+79161234567", "anna@shop.example"]},
-)
+_ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
 _USER = Parameter("user", "path", "The person's id at the caller.")
+
+_PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
+_PAUSE_STATE = {200: _json("How the provider stands now.", PauseState)}
+_PROVIDER = Parameter("name", "path", "The provider's name in the configuration.", _provider_name)
 
 ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
@@ -204,7 +212,6 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="read",
         tag="People",
         summary="What is kept of a person",
-        text="What the app itself sent the person lately, and what is held for it.",
         parameters=[_USER],
         answers={200: _json("The person.", UserView)},
         problems=[404],
@@ -217,9 +224,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="People",
         summary="A person is forgotten",
-        text="The app's own messages to the person, with `manage` those of every app: live ones "
-        "are cancelled, and all lose addresses, text and metadata. Claims and cap slots go; "
-        "opt-outs and the ledger's money stay.",
+        text="For the app, with `manage` for every app. Opt-outs and the ledger's money stay.",
         parameters=[_USER],
         answers={200: _json("How much there was.", ErasedView)},
         problems=[404],
@@ -287,6 +292,65 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         body=Payload(media={"application/json": {}}, required=False),
         answers={200: _json("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ops",
+        name="ops",
+        handler=lambda endpoints: endpoints.ops.overview,
+        scope="operate",
+        tag="Operators",
+        summary="How everything is at this moment",
+        text="A second old at most.",
+        answers={200: _json("All of it.", OpsView)},
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/ops/providers/{name}/pause",
+        name="pauseProvider",
+        handler=lambda endpoints: endpoints.ops.pause,
+        scope="operate",
+        tag="Operators",
+        summary="Send nothing to a provider until it is resumed",
+        text="Every dispatcher keeps to it within 2 seconds, also after a restart.",
+        parameters=[_PROVIDER],
+        body=_PAUSE_BODY,
+        answers=_PAUSE_STATE,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/ops/providers/{name}/resume",
+        name="resumeProvider",
+        handler=lambda endpoints: endpoints.ops.resume,
+        scope="operate",
+        tag="Operators",
+        summary="End a provider's pause, an operator's or one that began by itself",
+        parameters=[_PROVIDER],
+        body=_PAUSE_BODY,
+        answers=_PAUSE_STATE,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ops/audit",
+        name="audit",
+        handler=lambda endpoints: endpoints.ops.deeds,
+        scope="operate",
+        tag="Operators",
+        summary="Who changed what, and when",
+        text="The deeds of operators and of apps as one list; of each the newest 100,000 are kept.",
+        parameters=[
+            Parameter(
+                "limit",
+                "query",
+                "How many.",
+                {"type": "integer", "minimum": 1, "maximum": DEEDS_MAX},
+            ),
+            Parameter("cursor", "query", "`next` of the page before."),
+        ],
+        answers={200: _json("A page.", DeedsPage)},
+        problems=[400],
     ),
     HttpRoute(
         method="GET",

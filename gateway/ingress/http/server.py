@@ -125,7 +125,13 @@ async def serve(
     limits = replace(LIMITS_DEFAULT, sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max))
     process = telemetry.process_name("ingress")
     async with open_client(settings.redis.url, limits) as redis:
-        store = Store(redis, policy, shards=shards, retention=retention_of(settings))
+        store = Store(
+            redis,
+            policy,
+            shards=shards,
+            retention=retention_of(settings),
+            log_messages=settings.log.messages,
+        )
         async with open_ingress(
             settings, store, now_ms=now_ms, process=process, server=server
         ) as app:

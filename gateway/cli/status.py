@@ -1,0 +1,131 @@
+"""`kaskad status`: what runs, what waits, what limits each provider, and how full Redis is.
+
+It asks Redis, where every process tells how it is; a process that said nothing for 10 s is not
+shown. As JSON it is what `GET /v1/ops` answers, with the processes beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from gateway import telemetry
+from gateway.cli.failures import DONE
+from gateway.cli.reach import redis_for_command
+from gateway.cli.tables import print_table
+from gateway.core.policy import Policy
+from gateway.ingress.api.health import server_shown
+from gateway.ingress.api.ops_view import Fleet, OpsView, read_fleet, view_of
+from gateway.ingress.backlog import Backlog
+from gateway.ingress.server_watch import ServerWatch, disk_free_of
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings, load
+from gateway.store import snapshots
+from gateway.store.store import Store
+
+WATCH_EVERY_S = 2.0
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
+PROVIDER_COLUMNS = ("provider", "state", "limited_by", "rate", "used", "in_flight", "errors")
+SERVER_COLUMNS = ("shard", "used_bytes", "limit_bytes", "used_percent", "refuses")
+UNKNOWN = "unknown"  # what a process is that does not say its version
+
+
+class Found(NamedTuple):
+    """`processes` are the versions of all that run, by name."""
+
+    view: OpsView
+    shared: Fleet
+    processes: dict[str, str]
+
+
+def status(
+    config: Path | None, environment: Mapping[str, str], *, watch: bool, as_json: bool
+) -> int:
+    """Prints how everything is, once or until interrupted."""
+    settings = load(config, environment, secrets_required=False)
+    policy = bootstrap.policy_of(settings, lambda *_message: None)
+    with redis_for_command(settings) as url:
+        while True:
+            found = run(url, lambda redis: _ask(redis, settings, policy))
+            if watch and not as_json and sys.stdout.isatty():
+                sys.stdout.write(CLEAR_SCREEN)
+            _tell(found, as_json=as_json)
+            sys.stdout.flush()
+            if not watch:
+                return DONE
+            time.sleep(WATCH_EVERY_S)
+
+
+async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
+    store = Store(
+        redis, policy, shards=settings.redis.shards, retention=bootstrap.retention_of(settings)
+    )
+    now_ms = time.time_ns() // 1_000_000
+    backlog = Backlog(settings, store, lambda: now_ms)
+    servers = ServerWatch(store, disk_free_of(settings))
+    await backlog.sample()
+    await servers.sample()
+    shared = await read_fleet(redis, now_ms)
+    shown = [server_shown(server) for server in servers.servers]
+    names = await snapshots.processes(redis, now_ms)
+    versions = telemetry.versions(telemetry.figures(await snapshots.gather(redis, now_ms)))
+    return Found(
+        view_of(policy, shared, backlog.states, shown),
+        shared,
+        {name: versions.get(name, UNKNOWN) for name in sorted(names)},
+    )
+
+
+def _tell(found: Found, *, as_json: bool) -> None:
+    view = found.view
+    if as_json:
+        shape = msgspec.to_builtins(view) | {
+            "processes": [
+                {"name": name, "role": telemetry.role_of(name), "version": version}
+                for name, version in found.processes.items()
+            ],
+            "remarks": list(remarks(found)),
+        }
+        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        return
+    rows = [{"process": name, "version": version} for name, version in found.processes.items()]
+    print_table(("process", "version"), rows, "Nothing runs.")
+    providers = [
+        {"provider": name} | msgspec.to_builtins(each) for name, each in view.providers.items()
+    ]
+    sys.stdout.write("\n")
+    print_table(PROVIDER_COLUMNS, providers, "The configuration has no provider.")
+    lanes = [msgspec.to_builtins(lane) for lane in view.lanes if lane.length]
+    sys.stdout.write("\n")
+    print_table(("provider", "category", "length", "age"), lanes, "Nothing waits.")
+    servers = [msgspec.to_builtins(server) for server in view.redis.servers]
+    sys.stdout.write("\n")
+    print_table(SERVER_COLUMNS, servers, "Redis tells nothing of its memory.")
+    for remark in remarks(found):
+        sys.stdout.write(f"\n{remark}\n")
+
+
+def remarks(found: Found) -> Iterator[str]:
+    """What an operator should look at, a sentence each."""
+    roles = [telemetry.role_of(name) for name in found.processes]
+    if "ingress" not in roles:
+        yield "No ingress runs: nothing is taken."
+    if "dispatch" not in roles:
+        yield "No dispatcher runs: nothing is sent."
+    if len(set(found.processes.values())) > 1:
+        yield "Processes of several versions run: end the upgrade."
+    for name, figures in sorted(found.shared.figures.items()):
+        if figures.differ:
+            rates = ", ".join(f"{rate}/s at {who}" for who, rate in sorted(figures.rates.items()))
+            yield f"Dispatchers have different rates for {name}: {rates}. Reload the old ones."
+    for name, provider in found.view.providers.items():
+        if (pause := provider.paused) is not None:
+            by = f" by {pause.by}" if pause.by else ""
+            yield f"{name} is paused{by} since {pause.since} ({pause.kind}): {pause.detail or '-'}"
