@@ -58,7 +58,7 @@ bench-quick: $(VENV)/ready-dev ## The same with few messages: does the benchmark
 chaos: $(VENV)/ready-dev ## Break everything under load, and write the outcome to docs/reliability.md.
 	@$(BIN)/python -m bench.chaos $(ARGS)
 
-chaos-quick: $(VENV)/ready-dev ## The same in a minute, and nothing is written.
+chaos-quick: $(VENV)/ready-dev ## The same in minutes, and nothing is written.
 	@$(BIN)/python -m bench.chaos --quick $(ARGS)
 
 simulate-seeds: $(VENV)/ready-dev ## Live days of bad weather in virtual time; make simulate-seeds ARGS="--seeds 10000".

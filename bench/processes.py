@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-START_S_MAX = 60.0
+START_S_MAX = 180.0
 STOP_S_MAX = 40.0
 TICKS = os.sysconf("SC_CLK_TCK")
 # The product's own way of telling a parent that a role serves: one line on this descriptor.

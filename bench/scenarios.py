@@ -133,7 +133,7 @@ def receipts(bench: Bench) -> list[Row]:
         post(world, spec_for(world, mode="stream", messages=2 * count, connections=1), progress)
         world.await_provider(2 * count)
         world.stop_dispatchers()
-        known = world.bill(full=True)["messages"]
+        known = world.billed()
         lines = [json.dumps([ref, message["to"]]) for ref, message in known.items()]
         for name, part, per_request, connections in (
             ("receipts, 100 a request", lines[:count], 100, 8),

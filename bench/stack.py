@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -64,6 +65,21 @@ class Stack(Started):
             words += ["--knob", f"{name}={json.dumps(value)}"]
         return self.launch_role("simulator", config, words)
 
+    def told_by(self, config: Path, redis_url: str, *words: str) -> Any:
+        """What a `kaskad` command says with --json. Raises BenchFailed."""
+        done = subprocess.run(
+            role([*words, "--config", str(config)]),
+            env=self.env | {"KASKAD_REDIS_URL": redis_url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise BenchFailed(f"kaskad {' '.join(words)}: {done.stderr.strip()}") from None
+
     def stats(self) -> dict[str, Any]:
         """The provider's."""
         found: dict[str, Any] = self.ask(f"{self.provider_url}/_sim/stats")
@@ -73,8 +89,14 @@ class Stack(Started):
         """Changes knobs of the simulator."""
         self.ask(f"{self.provider_url}/_sim/knobs", method="PUT", body=json.dumps(knobs).encode())
 
-    def bill(self, *, full: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask(f"{self.provider_url}/_sim/bill?full={int(full)}")
+    def bill(self) -> dict[str, Any]:
+        """The provider's."""
+        found: dict[str, Any] = self.ask(f"{self.provider_url}/_sim/bill")
+        return found
+
+    def billed(self) -> dict[str, Any]:
+        """Every message on the bill, by reference."""
+        found: dict[str, Any] = self.ask(f"{self.provider_url}/_sim/bill?full=1")["messages"]
         return found
 
     def ask(

@@ -1,12 +1,14 @@
 """Kaskad's roles as child processes of one machine, and what such a process says to its crew.
 
-A role tells that it serves by one line on the pipe that KASKAD_READY_FD names; its output is passed
-on line by line. It ends with its crew whatever happens to the crew: the kernel sends it SIGTERM.
+A role tells that it serves by one line on the pipe that KASKAD_READY_FD names, and that it works by
+an empty line now and then; its output is passed on line by line. One that hangs is killed and
+started again. It ends with its crew whatever happens to the crew: the kernel sends it SIGTERM.
 How its process is kept running is `gateway.supervisor`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import queue
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -26,6 +29,7 @@ from gateway.supervisor import Child, Supervisor
 
 READY_FD = "KASKAD_READY_FD"
 PARENT_PID = "KASKAD_PARENT_PID"
+ALIVE_FILE = "KASKAD_ALIVE_FILE"  # names a file whose time says when the role last worked
 
 RESTART_DELAY_MIN_S = 0.5
 RESTART_DELAY_MAX_S = 30.0
@@ -196,6 +200,8 @@ class _Member:
             text = line.decode("utf-8", "replace").rstrip("\r")
             if is_output:
                 self._line(self._role.name, text)
+            elif not text:
+                self.child.heard()
             else:
                 self.child.served = True
                 self._notices.put(Ready(self._role.name, text))
@@ -205,6 +211,9 @@ class _Member:
 # --- the other side: what a role's process does ---
 
 
+_to_crew: list[int] = []  # the pipe to the crew, once it was told that this process serves
+
+
 def announce(*said: object) -> None:
     """Tells the crew, if there is one, that this process serves. Only the first call counts."""
     number = os.environ.pop(READY_FD, None)
@@ -212,7 +221,19 @@ def announce(*said: object) -> None:
         return
     fd = int(number)
     os.write(fd, f"{' '.join(map(str, said))}\n".encode()[:READY_BYTES_MAX])
-    os.close(fd)
+    os.set_blocking(fd, False)
+    _to_crew.append(fd)
+
+
+def beat() -> None:
+    """Tells the crew and whoever looks at the file of KASKAD_ALIVE_FILE that this process works, if
+    there are any. A crew that is gone, or a file that cannot be written, is no matter of it."""
+    for fd in _to_crew:
+        with contextlib.suppress(OSError):
+            os.write(fd, b"\n")
+    if path := os.environ.get(ALIVE_FILE):
+        with contextlib.suppress(OSError):
+            Path(path).touch()
 
 
 def follow_parent() -> None:

@@ -4,12 +4,15 @@ msgspec stops at the first fault, which makes a person repair a document one run
 `Collector` walks the keys itself and leaves each value to `msgspec.convert`: an unknown key, a
 missing one and a wrong value are each a fault at its path, and what is beside them is still read.
 How paths and sentences are written is the document's own (`Words`). Nothing raises: faults are
-kept.
+kept, as many as are asked for, and the others counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin
@@ -18,7 +21,12 @@ import msgspec
 
 from providers.notation import AtLeast, Duration, Memory, Rate
 
+MEMBERS_MAX = 1_000  # of a value whose kind is wrong: of more, only the whole is told
+
 T = TypeVar("T", bound=msgspec.Struct)
+
+# Where msgspec met a fault: "$[2].token"; of the names of a table's members it knows none.
+_steps = re.compile(r"\[(\d+)\]|\.(\w+)").findall
 
 
 class KeyFault(msgspec.Struct, frozen=True):
@@ -30,8 +38,6 @@ class KeyFault(msgspec.Struct, frozen=True):
 
 class Words(Protocol):
     """How faults are told in one kind of document."""
-
-    keeps_faulty: bool  # a Struct with a fault in it is kept, the key at its default; or left out
 
     def at(self, path: str, key: str | int) -> str:
         """The path of a key, or of an item of a list."""
@@ -74,11 +80,15 @@ _BAD: Final = _Bad()
 
 
 class Collector:
-    """Reads documents of one kind; `faults` are all that were met."""
+    """Reads documents of one kind; `faults` are the first that were met, `count` is their number.
 
-    def __init__(self, words: Words) -> None:
+    A faulty key takes its default, so that what is beside it is read too."""
+
+    def __init__(self, words: Words, faults_max: int = sys.maxsize) -> None:
         self.faults: list[KeyFault] = []
+        self.count = 0
         self._words = words
+        self._faults_max = faults_max
 
     def read(self, kind: type[T], table: Any) -> T | None:
         """A whole document; None when something required is missing or cannot be read."""
@@ -90,9 +100,10 @@ class Collector:
     ) -> dict[str, Any]:
         """The keys that can be read, by the name of their field and as its type."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        for key in table:
-            if key not in fields:
-                self._fault(path, key, self._words.unknown(key, fields, owner))
+        unknown = (key for key in table if key not in fields)
+        for key in islice(unknown, self._faults_max - len(self.faults)):
+            self._fault(path, key, self._words.unknown(key, fields, owner))
+        self.count += sum(1 for _ in unknown)  # of a million keys no sentence is made
         return self._known_keys(kind, table, path)
 
     def _known_keys(
@@ -112,13 +123,9 @@ class Collector:
     def _struct(
         self, kind: type[msgspec.Struct], table: Mapping[str, Any], path: str, owner: str = ""
     ) -> Any:
-        before = len(self.faults)
         values = self.read_keys(kind, table, path, owner)
-        if len(self.faults) > before:
-            required = (f.name for f in msgspec.structs.fields(kind) if f.required)
-            if not self._words.keeps_faulty or any(name not in values for name in required):
-                return _BAD
-        return kind(**values)
+        required = (f.name for f in msgspec.structs.fields(kind) if f.required)
+        return _BAD if any(name not in values for name in required) else kind(**values)
 
     def _tagged(
         self, common: type[msgspec.Struct], by: Tagged, table: Mapping[str, Any], path: str
@@ -155,14 +162,30 @@ class Collector:
         try:
             value = msgspec.convert(raw, kind, dec_hook=_custom)
         except msgspec.ValidationError as error:
-            reason = str(error).partition(" - at")[0]
-            self.faults.append(KeyFault(path, self._words.wrong(kind, raw, reason)))
+            if not self._members(kind, raw, path):
+                reason, _, place = str(error).partition(" - at")
+                for index, name in _steps(place):
+                    path = self._words.at(path, name or int(index))
+                self._add(path, self._words.wrong(kind, raw, reason))
             return _BAD
         least = next((note for note in notes if isinstance(note, AtLeast)), None)
         if least is not None and value < least.ms:
-            self.faults.append(KeyFault(path, f"is {raw!r}: at least {least.ms} ms are needed."))
+            self._add(path, f"is {raw!r}: at least {least.ms} ms are needed.")
             return _BAD
         return value
+
+    def _members(self, kind: Any, raw: Any, path: str) -> bool:
+        """Whether it is a member of a table or list that is at fault: then each such is told."""
+        inner = _bare(kind)[0]
+        items: Iterable[tuple[str | int, Any]] = ()
+        if get_origin(inner) is dict and isinstance(raw, Mapping) and len(raw) <= MEMBERS_MAX:
+            items = raw.items()
+        elif get_origin(inner) is list and isinstance(raw, list) and len(raw) <= MEMBERS_MAX:
+            items = enumerate(raw)
+        before = self.count
+        for name, value in items:
+            self._value(get_args(inner)[-1], value, self._words.at(path, name))
+        return self.count > before
 
     def _table(self, names: Any, kind: Any, raw: Mapping[str, Any], path: str) -> Any:
         known = get_args(names) or raw.keys()
@@ -175,7 +198,12 @@ class Collector:
         return {name: value for name, value in read.items() if value is not _BAD}
 
     def _fault(self, path: str, key: str, reason: str) -> None:
-        self.faults.append(KeyFault(self._words.at(path, key), reason))
+        self._add(self._words.at(path, key), reason)
+
+    def _add(self, path: str, reason: str) -> None:
+        self.count += 1
+        if len(self.faults) < self._faults_max:
+            self.faults.append(KeyFault(path, reason))
 
 
 def bare(kind: Any) -> Any:
@@ -208,11 +236,12 @@ def _bare(kind: Any) -> tuple[Any, list[Any]]:
 
 
 def _struct_among(kind: Any) -> Any:
-    """Of a type that may be a Struct or something plain, the Struct; any other type as it is."""
+    """Of a type that may be one Struct or something plain, the Struct; any other type as it is."""
     inner = _bare(kind)[0]
     if get_origin(inner) not in (Union, UnionType):
         return kind
-    return next((member for member in get_args(inner) if _is_struct(member)), kind)
+    structs = [member for member in get_args(inner) if _is_struct(member)]
+    return structs[0] if len(structs) == 1 else kind
 
 
 def _is_struct(kind: Any) -> bool:

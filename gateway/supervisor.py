@@ -3,7 +3,8 @@
 One thread watches them all: the caller's (`run`) or one of its own (`start`). It also starts them,
 because the kernel ties a child's death signal to the thread that started it. A child that served is
 started again whenever it ends, for ever, after a growing, bounded delay; one that ended before it
-served is given up. One that does not stop in time is killed.
+served is given up. One that does not stop in time is killed, and so is one that hangs: that was
+heard of once, and then not for SILENT_LOOKS_MAX looks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from gateway.backoff import Backoff
 
 STEADY_S = 60.0  # a process that ran this long starts again without having been punished before
 KILL_WAIT_S = 5.0
+BEAT_S = 1.0  # between two heartbeats of a child, and two looks for them
+SILENT_LOOKS_MAX = 15  # looks and not seconds: whoever does not look himself cannot miss a beat
 LOOK_EVERY_S = 0.05  # while stopping, and where the kernel does not tell of an end
 CANNOT_START = 1  # the exit code of a process that could not be started
 
@@ -65,18 +68,29 @@ class Child:
         self.starts = 0
         self.started_at = self.start_at = 0.0  # monotonic
         self.process: Process | None = None
+        self.silent: int | None = None  # looks since it was heard of; None: it never was
         self.end_fd: int | None = None  # becomes readable when the process ends
+
+    def heard(self) -> None:
+        """It works."""
+        self.silent = 0
 
 
 class Supervisor:
-    """Some children, from `start` or `run` to `stop`. `ended` is called with each exit code."""
+    """Some children, from `start` or `run` to `stop`. `ended` is called with each exit code, `beat`
+    at each look."""
 
     def __init__(
-        self, children: Sequence[Child], ended: Callable[[Child, int], None] | None = None
+        self,
+        children: Sequence[Child],
+        ended: Callable[[Child, int], None] | None = None,
+        beat: Callable[[], None] | None = None,
     ) -> None:
         self.stopping = False
         self._children = tuple(children)
         self._ended = ended
+        self._beat = beat
+        self._look_at = 0.0  # monotonic
         self._clean = True
         self._thread: threading.Thread | None = None
         self._selector = selectors.DefaultSelector()
@@ -101,6 +115,7 @@ class Supervisor:
                 self._start_due()
                 self._wait(self._pause_s())
                 self._reap()
+                self._look()
             self._stop_all()
         finally:
             self.close()
@@ -157,8 +172,8 @@ class Supervisor:
             child.end_fd = os.pidfd_open(process.pid)
             self.listen(child.end_fd, lambda: None)
 
-    def _pause_s(self) -> float | None:
-        """How long nothing is to be done unless something is heard; None: for ever."""
+    def _pause_s(self) -> float:
+        """How long nothing is to be done unless something is heard."""
         now = time.monotonic()
         pauses = [
             max(child.start_at - now, 0.0)
@@ -167,9 +182,25 @@ class Supervisor:
         ]
         if any(child.process is not None and child.end_fd is None for child in self._children):
             pauses.append(LOOK_EVERY_S)
-        return min(pauses, default=None)
+        return min([max(self._look_at - now, 0.0), *pauses])
 
-    def _wait(self, seconds: float | None) -> None:
+    def _look(self) -> None:
+        """Kills what hangs; it ends like any other, and is started again."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + BEAT_S
+        if self._beat is not None:
+            self._beat()
+        for child in self._children:
+            if child.process is not None and child.silent is not None:
+                child.silent += 1
+                if child.silent > SILENT_LOOKS_MAX:
+                    _log.error("process_hangs", child=child.name, silent_s=child.silent * BEAT_S)
+                    child.silent = None
+                    child.process.send_signal(signal.SIGKILL)
+
+    def _wait(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
             key.data()
 
@@ -184,7 +215,7 @@ class Supervisor:
             self._selector.unregister(child.end_fd)
             os.close(child.end_fd)
             child.end_fd = None
-        child.process = None
+        child.process = child.silent = None
         if self._ended is not None:
             self._ended(child, code)
         child.given_up = not child.served

@@ -1,6 +1,7 @@
 """The fault bench's command line: `make chaos`, `make chaos-quick`, `python -m bench.chaos --help`.
 
-    make chaos                                              three seeds, then the crash matrix
+    make chaos                                              faults that last minutes, a storm for
+                                                            each of three seeds, the crash matrix
     make chaos ARGS="--messages 70000 --minutes 4"          every fault in every seed
     make chaos-quick                                        one short run, writes nothing
 
@@ -19,7 +20,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chaos import faults, matrix, page
+from bench.chaos import faults, long_faults, matrix, page
+from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import CASES, Row
 from bench.chaos.stage import Plan
 from bench.chaos.storm import Order, Outcome, folder_of_run, run
@@ -42,23 +44,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     outcomes: list[Outcome] = []
     rows: list[Row] = []
+    long: list[LongOutcome] = []
+    seeds = options.seed or (SEEDS[:1] if options.quick else SEEDS)
     try:
-        seeds = options.seed or (SEEDS[:1] if options.quick else SEEDS)
+        if not options.only:
+            long = long_faults.play(seeds, short=options.quick)
         outcomes += [_storm(options, seed) for seed in seeds]
         if not options.only:
-            cases = tuple(c for c in CASES if not options.quick or c.point in QUICK_CASES)
-            with folder_of_run() as (folder, spoil):
-                rows = matrix.run(folder, cases, MATRIX_MESSAGES, _tell)
-                if any(row.faults for row in rows):
-                    spoil()
+            rows = _matrix(options)
     except BenchFailed as fault:
         sys.stderr.write(f"The fault bench failed: {fault}\n")
         return 1
     if options.json is not None:
-        options.json.write_bytes(page.as_json(outcomes, rows))
+        options.json.write_bytes(page.as_json(outcomes, rows, long))
     if not (options.quick or options.only or options.no_page):
-        sys.stdout.write(f"Wrote {page.write(outcomes, rows)}\n")
-    return verdict(outcomes, rows, strict=not options.quick)
+        sys.stdout.write(f"Wrote {page.write(outcomes, rows, long)}\n")
+    return verdict(outcomes, rows, long, strict=not options.quick)
+
+
+def _matrix(options: argparse.Namespace) -> list[Row]:
+    cases = tuple(c for c in CASES if not options.quick or c.point in QUICK_CASES)
+    with folder_of_run() as (folder, spoil):
+        rows = matrix.run(folder, cases, MATRIX_MESSAGES, _tell)
+        if any(row.faults for row in rows):
+            spoil()
+    return rows
 
 
 def _storm(options: argparse.Namespace, seed: int) -> Outcome:
@@ -77,7 +87,9 @@ def _storm(options: argparse.Namespace, seed: int) -> Outcome:
     return outcome
 
 
-def verdict(outcomes: list[Outcome], rows: list[Row], *, strict: bool) -> int:
+def verdict(
+    outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome], *, strict: bool
+) -> int:
     """Prints what the runs come to; the exit code. `strict`: a fault that did not come is a 1."""
     for one in outcomes:
         injected, of = sum(one.injected.values()), len(one.asked)
@@ -88,7 +100,12 @@ def verdict(outcomes: list[Outcome], rows: list[Row], *, strict: bool) -> int:
         )
     for row in rows:
         sys.stdout.write(f"killed when {row.point}: {len(row.faults)} assertions do not hold\n")
-    broken = [fault for one in (*outcomes, *rows) for fault in one.faults]
+    for played in long:
+        sys.stdout.write(
+            f"long faults, seed {played.seed}: {played.counts['accepted']} accepted, "
+            f"{len(played.faults)} assertions do not hold\n"
+        )
+    broken = [fault for one in (*outcomes, *rows, *long) for fault in one.faults]
     for fault in broken:
         sys.stdout.write(f"  {fault}\n")
     missing = page.never(outcomes)

@@ -7,7 +7,7 @@ be accepted; a few numbers lose all their receipts for good, and are named to th
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 DUPLICATES = 0.04
@@ -17,11 +17,14 @@ BACK = 400  # how far back a duplicate reaches
 LOST_EVERY = 300  # numbers between two whose receipts are lost, at least
 LOST_MAX = 500  # such numbers: the simulator is told them on its command line
 PHONES = 1_000_000
+CATEGORIES = ("marketing", "marketing", "marketing", "transactional", "otp")  # of every five people
 
 
-def bodies(messages: int, seed: int, first: int = 0) -> Iterator[dict[str, Any]]:
+def bodies(
+    messages: int, seed: int, first: int = 0, routes: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Request bodies in the order they are sent, each with an idempotency key of its own; the
-    people are numbered from `first`."""
+    people are numbered from `first`. With `routes` each names one, as "<route>-<category>"."""
     draw = random.Random(f"audience {seed}")
     for number in range(first, first + messages):
         kind = draw.random()
@@ -34,6 +37,8 @@ def bodies(messages: int, seed: int, first: int = 0) -> Iterator[dict[str, Any]]
         if category == "marketing":
             other = "-again" if DUPLICATES <= kind < DUPLICATES + CAPPED else ""
             body["campaign"] = f"storm{other}"
+        if routes:
+            body["route"] = f"{routes[person // len(CATEGORIES) % len(routes)]}-{category}"
         if person % 3 == 0:
             body["user"] = f"user {person}"
         if kind > 1 - INVALID:
@@ -42,7 +47,7 @@ def bodies(messages: int, seed: int, first: int = 0) -> Iterator[dict[str, Any]]
 
 
 def category_of(person: int) -> str:
-    return ("marketing", "marketing", "marketing", "transactional", "otp")[person % 5]
+    return CATEGORIES[person % len(CATEGORIES)]
 
 
 def phone(person: int) -> str:

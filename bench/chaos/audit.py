@@ -18,11 +18,12 @@ import re
 from collections import Counter, defaultdict
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import redis
 
 from bench.chaos import records
 from bench.chaos.records import FINAL_FROM, STATUSES, STEP_DELIVERED, Record, Step, decode
-from bench.chaos.stage import Stage
 
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
@@ -34,13 +35,29 @@ _TRACE = re.compile(
     r"Traceback|Something unexpected|\"level\":\s*\"critical\"|\"event\":\s*\"incident\""
 )
 
+REASON = "expired: "  # and why, in counts
+
 Bill = dict[tuple[str, int], list[dict[str, Any]]]
+
+
+class Audited(Protocol):
+    """What an audit asks. `unexpected` are the processes that ended by themselves."""
+
+    redis: redis.Redis
+    logs: list[Path]
+    unexpected: list[str]
+
+    def billed(self) -> dict[str, Any]: ...
+
+    def command(self, *words: str) -> Any: ...
 
 
 class Audit:
     """One audit; `run` fills `faults` (empty: all is well) and `counts`."""
 
-    def __init__(self, stage: Stage, client: dict[str, Any], invalid: int, lost: set[str]) -> None:
+    def __init__(
+        self, stage: Audited, client: dict[str, Any], invalid: int, lost: set[str]
+    ) -> None:
         self._stage = stage
         self._client = client
         self._invalid = invalid
@@ -94,14 +111,17 @@ class Audit:
         for name in ("sent again", "answers lost"):
             self.counts[f"client: {name}"] = told.get(name, 0)
         for message in messages.values():
-            self.counts[f"final: {STATUSES[message.status]}"] += 1
+            status = STATUSES[message.status]
+            self.counts[f"final: {status}"] += 1
+            if status == "expired":
+                self.counts[f"{REASON}{message.reason}"] += 1
 
     # --- 2: nothing twice ---
 
     def _bill(self) -> Bill:
         grouped: Bill = defaultdict(list)
         self._foreign = []
-        for ref, line in self._stage.bill(full=True)["messages"].items():
+        for ref, line in self._stage.billed().items():
             parts = ref.split(".")
             if len(parts) < 2:
                 self._foreign.append(ref)

@@ -46,7 +46,8 @@ class Load:
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         draw = random.Random(f"client {orders['seed']}")
-        every = list(bodies(orders["messages"], orders["seed"], orders["first"]))
+        chosen = (orders[name] for name in ("messages", "seed", "first", "routes"))
+        every = list(bodies(*chosen))
         rate, start, began = len(every) / orders["seconds"], 0, time.monotonic()
         while start < len(every):
             size = draw.choice(SIZES)

@@ -9,11 +9,14 @@ import datetime
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from bench.chaos import page_long
+from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import Row
 from bench.chaos.storm import Outcome
 
@@ -117,15 +120,15 @@ NOT_COVERED = """## What is not in it
 """
 
 
-def write(outcomes: list[Outcome], rows: list[Row]) -> Path:
+def write(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome]) -> Path:
     """Writes the page; returns where."""
-    PAGE.write_text(text(outcomes, rows, _machine()))
+    PAGE.write_text(text(outcomes, rows, long, _machine()))
     return PAGE
 
 
-def text(outcomes: list[Outcome], rows: list[Row], machine: str) -> str:
+def text(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome], machine: str) -> str:
     """The page as Markdown."""
-    faults = [fault for one in (*outcomes, *rows) for fault in one.faults]
+    faults = [fault for one in (*outcomes, *rows, *long) for fault in one.faults]
     messages = sum(one.messages for one in outcomes)
     seeds = ", ".join(str(one.seed) for one in outcomes)
     verdict = (
@@ -138,7 +141,9 @@ def text(outcomes: list[Outcome], rows: list[Row], machine: str) -> str:
         f"## Result\n\n{machine}\n\n{messages:,} messages, seeds {seeds}. {verdict}\n",
         *(_violations(f"Seed {one.seed}", one.faults) for one in outcomes if one.faults),
         *(_violations(f"Killed when: {row.point}", row.faults) for row in rows if row.faults),
+        *(_violations(f"Long faults, seed {one.seed}", one.faults) for one in long if one.faults),
         _table_of_runs(outcomes),
+        *page_long.sections(long, [Counter(one.counts) for one in outcomes]),
         _table_of_faults(outcomes),
         _table_of_crashes(rows),
         HOW.format(disk=DISKS[outcomes[0].disk_full_by]),
@@ -228,6 +233,8 @@ def _machine() -> str:
     return f"Kaskad {version}{commit}, {now:%Y-%m-%d %H:%M} UTC, {cores} cores."
 
 
-def as_json(outcomes: list[Outcome], rows: list[Row]) -> bytes:
+def as_json(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome]) -> bytes:
     """The same for programs."""
-    return msgspec.json.format(msgspec.json.encode({"runs": outcomes, "crashes": rows}))
+    return msgspec.json.format(
+        msgspec.json.encode({"runs": outcomes, "crashes": rows, "long": long})
+    )

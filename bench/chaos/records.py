@@ -53,6 +53,8 @@ class Record(NamedTuple):
     campaign: str | None
     content: bytes
     person: str | None
+    route: str
+    reason: str | None
 
 
 class Booked(NamedTuple):
@@ -82,6 +84,8 @@ def message(id_: str, blob: bytes) -> Record:
         fields.get("g"),
         fields.get("n", b""),
         fields.get("p"),
+        fields["r"],
+        fields.get("o"),
     )
 
 

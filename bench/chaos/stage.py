@@ -24,7 +24,7 @@ import msgspec
 
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
-from bench.processes import BenchFailed, Child, free_port, role
+from bench.processes import Child, free_port
 from bench.stack import CALLBACK_TOKEN, PRICES, SMS, VIBER, Stack, providers_text
 
 KNOBS: dict[str, Any] = {
@@ -215,19 +215,7 @@ class Stage(Stack):
 
     def command(self, *words: str) -> Any:
         """What a `kaskad` command says with --json. Raises BenchFailed."""
-        config = ["--config", str(self._config(0))]
-        done = subprocess.run(
-            role([*words, *config]),
-            env=self.env | {"KASKAD_REDIS_URL": f"unix://{self.nodes.socket}"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            raise BenchFailed(f"kaskad {' '.join(words)}: {done.stderr.strip()}") from None
+        return self.told_by(self._config(0), f"unix://{self.nodes.socket}", *words)
 
     def stats(self) -> dict[str, Any]:
         """The provider's; while it is dead, the last that was heard of it."""

@@ -23,6 +23,7 @@ import redis
 from bench.chaos import audience, faults, records
 from bench.chaos.audit import Audit
 from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, SOON_MS, Fault
+from bench.chaos.long_world import LongWorld
 from bench.chaos.script import Script
 from bench.chaos.stage import Plan, Stage
 from bench.processes import BenchFailed
@@ -45,7 +46,7 @@ Tell = Callable[[str], None]
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `seconds` is how long the load lasts; `only` names faults, else all;
-    its people are numbered from `first`."""
+    its people are numbered from `first`, and each message names one of the `routes`, if any."""
 
     messages: int
     seconds: float
@@ -54,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 8
     plan: Plan = Plan()
     only: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +126,7 @@ def invalid(order: Order) -> int:
 
 
 @contextlib.contextmanager
-def load(stage: Stage, order: Order) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def load(stage: Stage | LongWorld, order: Order) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """The client's process and the file of its result."""
     result = stage.folder / "client.json"
     orders = {
@@ -133,6 +135,7 @@ def load(stage: Stage, order: Order) -> Iterator[tuple[subprocess.Popen[bytes], 
         "messages": order.messages,
         "seed": order.seed,
         "first": order.first,
+        "routes": order.routes,
         "seconds": order.seconds,
         "connections": order.connections,
         "patience_s": PATIENCE_S,
@@ -226,11 +229,16 @@ class Storm:
         decided = 0
         with contextlib.suppress(OSError, ValueError):
             decided = int((self._stage.folder / "client.decided").read_text())
-        full = round(BAR * min(share, 1.0))
         self._tell(
-            f"[{'#' * full}{'.' * (BAR - full)}] {decided:,} of {self._order.messages:,} requests "
+            f"{bar(share)} {decided:,} of {self._order.messages:,} requests "
             f"decided, {sum(self._injected.values())} faults"
         )
+
+
+def bar(share: float) -> str:
+    """How much of it is done, to be looked at."""
+    full = round(BAR * min(share, 1.0))
+    return f"[{'#' * full}{'.' * (BAR - full)}]"
 
 
 def _chosen(order: Order) -> list[Fault]:

@@ -20,7 +20,7 @@ from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.finance import formats
-from gateway.finance.report import FILTERS, Report, cost_report, parse_query
+from gateway.finance.report import KEYS, Report, cost_report, parse_query
 from gateway.finance.verify import Difference, Verdict, verify_ledger
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
@@ -46,10 +46,9 @@ class CostQuestion(msgspec.Struct, frozen=True):
         found = [(name, value) for name, value in given if value is not None]
         for text in self.where:
             key, equals, value = text.partition("=")
-            if not equals or key not in FILTERS:
+            if not equals or key not in KEYS:
                 raise UsageFault(
-                    f"--where {text!r} is no filter: write KEY=VALUE with one of "
-                    f"{', '.join(FILTERS)}."
+                    f"--where {text!r} is no filter: write KEY=VALUE with one of {', '.join(KEYS)}."
                 )
             found.append((key, value))
         return found

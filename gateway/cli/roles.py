@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,7 +78,7 @@ def serve(
 
     from gateway.ingress.http import server as ingress
 
-    ingress.run(read(), ready=crew.announce, read=read)
+    ingress.run(read(), ready=crew.announce, beat=crew.beat, read=read)
     return DONE
 
 
@@ -93,7 +92,7 @@ def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: b
     from gateway.dispatch import dispatcher as dispatcher
 
     restored_ms = once_redis_answers(lambda: installation.restored_at(url))
-    dispatcher.run(read(), ready=crew.announce, read=read, restored_ms=restored_ms)
+    dispatcher.run(read(), ready=crew.announce, beat=crew.beat, read=read, restored_ms=restored_ms)
     return DONE
 
 
@@ -163,13 +162,12 @@ def _start(
     crew.follow_parent()
     settings = load(config, environment)
     set_up_logs(role, environment)
-    _log.info("starting", role=role, version=VERSION)
     url = redis_for_role(settings, command)
     warnings = prepare_redis(settings, url, restored=restored)
     _log.info(
         "starting",
         role=role,
-        version=version("kaskad"),
+        version=VERSION,
         configuration=str(settings.path),
         digest=settings.digest,
     )

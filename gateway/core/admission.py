@@ -45,7 +45,13 @@ class Suppressed(msgspec.Struct):
     post: Post
 
 
-Decision = Admitted | Duplicate | Suppressed | Rejection
+class OverQuota(msgspec.Struct):
+    """It would be accepted, and the app's quota is used up: `detail` says so."""
+
+    detail: str
+
+
+Decision = Admitted | Duplicate | Suppressed | OverQuota | Rejection
 
 
 def admit(
@@ -72,6 +78,8 @@ def admit(
             return Duplicate(winner, request_post(request, "duplicates"))
     if way.full is not None:
         return Suppressed(way.full, request_post(request, "suppressed"))
+    if request.over_quota:
+        return OverQuota(request.over_quota)
     message = _message(request, way, policy, now_ms)
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(

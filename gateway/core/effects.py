@@ -33,9 +33,12 @@ MEASURES = (
     "billed",
     BASELINE_COLUMN,
     NOT_COMPARED,
+    "undelivered_messages",
 )
 # A post of these alone needs no message: it is added up with others of its batch.
-COUNTS = frozenset(("accepted", "duplicates", "suppressed", "sent", "undelivered"))
+COUNTS = frozenset(
+    ("accepted", "duplicates", "suppressed", "sent", "undelivered", "undelivered_messages")
+)
 
 
 WhyIgnored = Literal["currency", "amount"]

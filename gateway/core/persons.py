@@ -7,7 +7,7 @@ some identities were a person of their own; a duplicate or a full cap there coun
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -44,11 +44,12 @@ def full_cap(
     """The strictest cap that one more message on this channel would break."""
     if category not in policy.slot_ms:
         return None
-    slots = [slot for person in people for slot in person.slots]
+    slots = people[0].slots if people else []
+    if len(people) > 1:
+        slots = [slot for person in people for slot in person.slots]
+        slots = list({slot.message: slot for slot in reversed(slots)}.values())
     if not slots:
         return None
-    if len(people) > 1:
-        slots = list({slot.message: slot for slot in reversed(slots)}.values())
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 
@@ -76,6 +77,14 @@ def note_sent(person: Person, messages: Collection[str]) -> None:
     person.slots = [
         replace(slot, waits=False) if slot.message in messages else slot for slot in person.slots
     ]
+
+
+def note_sent_here(people: Iterable[Person], messages: Mapping[str, Message]) -> None:
+    """The same of those messages that were sent since their records were read."""
+    for person in people:
+        for slot in person.slots:
+            if slot.waits and (message := messages.get(slot.message)) and not still_waits(message):
+                note_sent(person, [slot.message])
 
 
 def still_waits(message: Message) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.policy import Policy, RouteStep
+from gateway.core.policy import Leg, Policy
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
@@ -65,9 +65,9 @@ def plan(
         return named
     name, route = named
     day = day_of(now_ms)
-    steps = [step for part in route if (step := _step(request, part, policy, day)) is not None]
+    steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
     if not steps:
-        return _no_candidate(request, route, policy)
+        return _no_candidate(request, route)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1
@@ -93,7 +93,7 @@ def hold_ms(request: MessageRequest, policy: Policy) -> int:
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return 0
-    step_ms = max(step.wait_ms + step.grace_ms for step in named[1])
+    step_ms = max(leg.step.wait_ms + leg.step.grace_ms for leg in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
     return ttl_ms + after_ms + persons.KEEP_STEP_MS
@@ -113,7 +113,7 @@ def channels_without_text(
     if isinstance(named, Rejection):
         asked = {rule.channel for rule in policy.providers.values()}
     else:
-        asked = {policy.channel_of(step) for step in named[1]}
+        asked = {leg.channel.name for leg in named[1]}
     return [
         name
         for name, row in CHANNELS.items()
@@ -125,63 +125,57 @@ def channels_without_text(
 
 def _route(
     category: Category, route: str | None, policy: Policy
-) -> tuple[str, tuple[RouteStep, ...]] | Rejection:
+) -> tuple[str, tuple[Leg, ...]] | Rejection:
     rule = policy.categories.get(category)
     if rule is None or not (name := route or rule.route):
         return Rejection(
             "/category",
             f"No route is configured for category '{category}': name one in `route`.",
         )
-    steps = policy.routes.get(name)
-    if steps is None:
+    legs = policy.legs.get(name)
+    if legs is None:
         return Rejection(
             "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
         )
-    return name, steps
+    return name, legs
 
 
-def _step(
-    request: MessageRequest, part: RouteStep, policy: Policy, day: datetime.date
-) -> Step | None:
+def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date) -> Step | None:
     """One step, skipped where it has no address or content; None where nobody has a price."""
-    addresses, content = request.addresses, request.content
-    digits = addresses.prefix_digits
+    digits = request.addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
-    for provider in part.providers:
-        if policy.provider(provider).retired:
-            continue
+    for provider in leg.sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             sell = sell if candidates else price.sell
             candidates.append(Candidate(provider, price.cost))
     if not candidates:
         return None
-    channel = policy.channel_of(part)
-    row = CHANNELS[channel]
+    row, timed = leg.channel, leg.step
     step = Step(
-        channel=channel,
+        channel=row.name,
         candidates=candidates,
         sell=sell,
-        wait_ms=part.wait_ms,
-        grace_ms=part.grace_ms,
-        until=part.until,
+        wait_ms=timed.wait_ms,
+        grace_ms=timed.grace_ms,
+        until=timed.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
-    if not addresses.has(row.address):
+    if not request.addresses.has(row.address):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_address", row.address, True)
-    elif lacking := content.lacks(channel):
+    elif lacking := request.content.lacks(row.name):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_content", " or ".join(lacking), True)
-    elif row.price_unit == "part":
-        step.parts = row.count(content.text_for(channel))
+    elif row.parts is not None:
+        step.parts = row.parts(request.content.text_for(row.name))
     return step
 
 
-def _no_candidate(request: MessageRequest, route: Sequence[RouteStep], policy: Policy) -> Rejection:
-    names = dict.fromkeys(name for part in route for name in part.providers)
-    sending = [name for name in names if not policy.provider(name).retired]
+def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
+    names = dict.fromkeys(name for leg in route for name in leg.step.providers)
+    sending = list(dict.fromkeys(name for leg in route for name in leg.sending))
     if not sending:
         return Rejection(
             "/route",

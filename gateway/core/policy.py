@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.channels import BASELINE_DEFAULT, Until
+from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
 from providers.contract import Category
@@ -59,6 +59,14 @@ class RouteStep(msgspec.Struct, frozen=True):
     until: Until = "delivered"
 
 
+class Leg(msgspec.Struct, frozen=True):
+    """A step of a route as these providers can do it: `sending` are those that are not retired."""
+
+    step: RouteStep
+    channel: Channel
+    sending: tuple[str, ...]
+
+
 class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
     the same id instead of being waited for. `when_away`: what a step does whose provider is away:
@@ -91,6 +99,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
+    """`legs` are the steps of `routes`, looked up once for all messages."""
+
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
     providers: dict[str, ProviderRule]
@@ -103,6 +113,16 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
+    legs: dict[str, tuple[Leg, ...]] = {}
+
+    def __post_init__(self) -> None:
+        legs = {name: tuple(map(self._leg, steps)) for name, steps in self.routes.items()}
+        msgspec.structs.force_setattr(self, "legs", legs)
+
+    def _leg(self, step: RouteStep) -> Leg:
+        channel = CHANNELS[self.providers[step.providers[0]].channel]
+        sending = tuple(name for name in step.providers if not self.provider(name).retired)
+        return Leg(step, channel, sending)
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
@@ -110,9 +130,6 @@ class Policy(msgspec.Struct, frozen=True):
 
     def app(self, name: str) -> AppRule:
         return self.apps.get(name, _UNBOUND)
-
-    def channel_of(self, step: RouteStep) -> str:
-        return self.providers[step.providers[0]].channel
 
     def present(self, provider: str) -> str:
         """The present name of a provider, by that or an earlier one."""

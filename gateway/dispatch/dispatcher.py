@@ -23,6 +23,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.jobs import (
     events,
+    lines,
     measuring,
     receipts,
     recovery,
@@ -44,6 +45,7 @@ from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
 from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
+from gateway.supervisor import BEAT_S
 from ratelimit.limiter import SCRIPTS
 
 FAREWELL_S = 1.0  # for what Redis is told at the end
@@ -57,23 +59,27 @@ def run(
     settings: Settings,
     *,
     ready: Callable[[], None] | None = None,
+    beat: Callable[[], None] | None = None,
     read: Callable[[], Settings] | None = None,
     restored_ms: int = 0,
 ) -> None:
-    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on. On SIGHUP
-    `read` gives the settings as they are now; None: they never change. `restored_ms`: when the data
-    was restored from a backup, if it ever was.
+    """Dispatches until SIGTERM or SIGINT; `ready` is called once the lanes are worked on, `beat`
+    every BEAT_S from then on. On SIGHUP `read` gives the settings as they are now; None: they never
+    change. `restored_ms`: when the data was restored from a backup, if it ever was.
 
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     configuration = Configuration(settings, policy, read or (lambda: settings))
-    trio.run(_run, configuration, ready, restored_ms)
+    trio.run(_run, configuration, ready, beat, restored_ms)
 
 
 async def _run(
-    configuration: Configuration, ready: Callable[[], None] | None, restored_ms: int
+    configuration: Configuration,
+    ready: Callable[[], None] | None,
+    beat: Callable[[], None] | None,
+    restored_ms: int,
 ) -> None:
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
@@ -124,8 +130,17 @@ async def _run(
                 memory.freeze()
                 if ready is not None and not deps.stopping.is_set():
                     ready()
+                if beat is not None:
+                    nursery.start_soon(_keep_beating, beat)
             nursery.cancel_scope.cancel()
         await _say_farewell(snapshots.withdraw(redis, process))
+
+
+async def _keep_beating(beat: Callable[[], None]) -> None:
+    """Says that the loop turns until it is cancelled."""
+    while True:
+        beat()
+        await trio.sleep(BEAT_S)
 
 
 async def _hear_signals(
@@ -208,8 +223,9 @@ async def dispatch(
         _start_background(background, deps, working, look_ups, heartbeat, pauses)
         task_status.started()
         _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
-        await _work(deps, working)
+        in_time = await _work(deps, working)
         background.cancel_scope.cancel()
+    await _say_farewell(_give_back(working, unanswered=not in_time))
     await _say_farewell(lanes.retire(deps.redis, deps.consumer))
 
 
@@ -229,6 +245,7 @@ def _start_background(
     nursery.start_soon(heartbeat.run)
     nursery.start_soon(pauses.run)
     nursery.start_soon(removed_providers.run, deps)
+    nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
@@ -244,8 +261,15 @@ def _start_background(
             nursery.start_soon(recovery.run, deps, worker, shard)
 
 
-async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
-    """Runs the workers; once stopping, for `stop_within_ms` at most."""
+async def _give_back(working: Sequence[ProviderWorker], *, unanswered: bool) -> None:
+    """Leaves nothing behind that others would take over as a dead dispatcher's."""
+    for worker in working:
+        await worker.reader.leave(unanswered=unanswered)
+
+
+async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> bool:
+    """Runs the workers; once stopping, for `stop_within_ms` at most. Whether they ended by
+    themselves."""
     async with trio.open_nursery() as nursery:
         for worker in working:
             nursery.start_soon(worker.run)
@@ -253,6 +277,7 @@ async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
         nursery.cancel_scope.deadline = trio.current_time() + deps.terms.stop_within_ms / 1000
     if nursery.cancel_scope.cancelled_caught:
         _log.warning("stopped with requests unanswered: others will ask the provider about them")
+    return not nursery.cancel_scope.cancelled_caught
 
 
 async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses) -> bool:

@@ -17,6 +17,7 @@ from gateway.finance.report import Cell, Report
 
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 
+NO_CAMPAIGN = "(none)"  # in CSV, where an empty cell would read as a mistake
 NOTHING = "–"  # what people see for a null
 
 # A spreadsheet may begin a formula with one of these, the full-width ones too, and drop what stands
@@ -41,13 +42,14 @@ def to_json(report: Report) -> bytes:
 
 
 def to_csv(report: Report) -> bytes:
-    """The rows under a header with the same columns; a null is an empty cell."""
+    """The rows under a header with the same columns; a null is an empty cell. A message without a
+    campaign stands under NO_CAMPAIGN."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(report.columns)
     names = frozenset(report.query.group_by)
     for row in report.rows():
-        writer.writerow([_harmless(cell) if key in names else cell for key, cell in row.items()])
+        writer.writerow([_name(key, cell) if key in names else cell for key, cell in row.items()])
     return text.getvalue().encode()
 
 
@@ -93,6 +95,10 @@ def number(cell: Cell, decimals: int = 0) -> str:
 
 def _decimals(cell: Cell) -> int:
     return len(cell.partition(".")[2]) if isinstance(cell, str) else 0
+
+
+def _name(key: str, cell: Cell) -> Cell:
+    return NO_CAMPAIGN if key == "campaign" and cell is None else _harmless(cell)
 
 
 def _harmless(cell: Cell) -> Cell:

@@ -13,20 +13,23 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from typing import get_args
 
 import msgspec
 
 from gateway.core import money
-from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
+from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT, CHANNELS
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
 from gateway.store.totals import Aside, TotalRow, at_once
+from providers.contract import Category
 
-FILTERS = Group.__struct_fields__
-KEYS = ("day", *FILTERS)  # what a report may be grouped by
+KEYS = ("day", "month", *Group.__struct_fields__)  # what it may be grouped and filtered by
 REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
-STEP_KEYS = frozenset(("channel", "provider"))  # a request has none of these
+MESSAGE_MEASURES = (*REQUEST_MEASURES, "undelivered_messages")  # of no step
+STEP_KEYS = frozenset(("channel", "provider"))  # a message as a whole has none of these
+MONTH_CHARS = len("2026-11")
 
 DAYS_DEFAULT = 30
 DAYS_MAX = 36_600  # a hundred years: a day without bookings costs a few microseconds to read
@@ -38,22 +41,39 @@ LAST_DAY = datetime.date(2999, 12, 31)
 _FIELDS = {BASELINE_COLUMN: "baseline_cost"}
 
 _iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+# What a value looks like that there can be; a key that is left out takes any.
+_POSSIBLE: Mapping[str, str] = {
+    "day": r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])",
+    "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
+    "category": "|".join(get_args(Category)),
+    "channel": "|".join(map(re.escape, CHANNELS)),
+    "country": r"[A-Z]{2}|001",
+}
+_FORM: Mapping[str, str] = {
+    "day": "written as in 2026-11-30",
+    "month": "written as in 2026-11",
+    "category": f"one of {', '.join(get_args(Category))}",
+    "channel": f"one of {', '.join(CHANNELS)}",
+    "country": "two capital letters, as in DE",
+}
 
 Cell = int | str | None
 
 
 class ReportFault(CallerFault):
-    """The question cannot be answered: `parameter` is the one to change, `detail` says how."""
+    """The question cannot be answered: `parameter` is the one to change, `detail` says how.
+    `impossible`: it asks for something that there cannot be."""
 
-    def __init__(self, parameter: str, detail: str) -> None:
+    def __init__(self, parameter: str, detail: str, *, impossible: bool = False) -> None:
         super().__init__(detail)
         self.parameter = parameter
         self.detail = detail
+        self.impossible = impossible
 
 
 class Query(msgspec.Struct, frozen=True):
-    """A question that can be answered. Both days are UTC and count; `filters` are (key, value)
-    that must match.
+    """A question that can be answered. Both days are UTC and count; `filters` are (key, value):
+    of each key one value must match.
     """
 
     from_day: datetime.date
@@ -62,8 +82,8 @@ class Query(msgspec.Struct, frozen=True):
     filters: tuple[tuple[str, str], ...] = ()
 
     @property
-    def counts_requests(self) -> bool:
-        """Whether requests can be told apart as finely as asked: they have no channel and no
+    def counts_messages(self) -> bool:
+        """Whether whole messages can be told apart as finely as asked: they have no channel and no
         provider.
         """
         return STEP_KEYS.isdisjoint((*self.group_by, *(key for key, _ in self.filters)))
@@ -91,6 +111,7 @@ class Figures(msgspec.Struct, frozen=True):
     billed: int = 0
     baseline_cost: int = 0
     cost_not_compared: int = 0
+    undelivered_messages: int = 0
 
     @classmethod
     def of(cls, sums: Mapping[str, int]) -> Figures:
@@ -109,12 +130,12 @@ class Figures(msgspec.Struct, frozen=True):
     def saved_pct(self) -> str | None:
         return money.saved_pct(self.saved, self.baseline_cost)
 
-    def cells(self, currency: str, *, requests: bool) -> dict[str, Cell]:
+    def cells(self, currency: str, *, messages: bool) -> dict[str, Cell]:
         """Everything of a row but its keys, in the order of the columns; amounts as decimal
         strings.
         """
         row: dict[str, Cell] = {}
-        if requests:
+        if messages:
             row |= {name: getattr(self, name) for name in REQUEST_MEASURES}
         row |= {
             "sent": self.sent,
@@ -130,6 +151,8 @@ class Figures(msgspec.Struct, frozen=True):
             "saved": money.format_amount(self.saved),
             "saved_pct": self.saved_pct,
         }
+        if messages:
+            row["undelivered_messages"] = self.undelivered_messages
         return row
 
 
@@ -168,7 +191,7 @@ class Report(msgspec.Struct, frozen=True):
         return self._cells(self.total)
 
     def _cells(self, figures: Figures) -> dict[str, Cell]:
-        return figures.cells(self.currency, requests=self.query.counts_requests)
+        return figures.cells(self.currency, messages=self.query.counts_messages)
 
 
 class Tally:
@@ -182,25 +205,25 @@ class Tally:
         self._currency = currency
         self._baseline = baseline
         self._sums: dict[tuple[str, ...], dict[str, int]] = {}
+        self._wanted: dict[str, set[str]] = {}
+        for key, value in query.filters:
+            self._wanted.setdefault(key, set()).add(value)
 
     def add(self, rows: Iterable[TotalRow]) -> None:
-        query, requests = self._query, self._query.counts_requests
+        query, messages = self._query, self._query.counts_messages
         for row in rows:
             if not query.from_day <= row.day <= query.to_day:
                 continue
-            if not requests and row.measure in REQUEST_MEASURES:
+            if not messages and row.measure in MESSAGE_MEASURES:
                 continue
-            if any(getattr(row.group, key) != value for key, value in query.filters):
+            if any(_value_in(row, key) not in values for key, values in self._wanted.items()):
                 continue
             if row.amount:
                 sums = self._sums_of(row)
                 sums[row.measure] = sums.get(row.measure, 0) + row.amount
 
     def _sums_of(self, row: TotalRow) -> dict[str, int]:
-        keys = tuple(
-            row.day.isoformat() if key == "day" else getattr(row.group, key)
-            for key in self._query.group_by
-        )
+        keys = tuple(_value_in(row, key) for key in self._query.group_by)
         sums = self._sums.get(keys)
         if sums is None:
             if len(self._sums) == ROWS_MAX:
@@ -221,6 +244,15 @@ class Tally:
                 total[measure] += amount
             lines.append(Line(tuple(key or None for key in keys), Figures.of(sums)))
         return Report(self._query, self._currency, tuple(lines), Figures.of(total), self._baseline)
+
+
+def _value_in(row: TotalRow, key: str) -> str:
+    if key == "day":
+        return row.day.isoformat()
+    if key == "month":
+        return row.day.isoformat()[:MONTH_CHARS]
+    value: str = getattr(row.group, key)
+    return value
 
 
 def build(
@@ -252,28 +284,31 @@ async def cost_report(
 
 
 def parse_query(parameters: Iterable[tuple[str, str]], today: datetime.date) -> Query:
-    """The question in (name, value) pairs: `from`, `to`, `group_by` and the filters `app`,
-    `campaign`, `category`, `channel`, `provider`, `country`.
+    """The question in (name, value) pairs: `from`, `to`, `group_by`, and filters by any of KEYS.
 
-    `group_by` may be repeated and holds names between commas. `campaign` may be empty: what was
-    sent without one. The days default to the last DAYS_DEFAULT up to `to`, and `to` to `today`.
+    `group_by` may be repeated and holds names between commas. A filter may be repeated: any of its
+    values matches. `campaign` may be empty: what was sent without one. The days default to the last
+    DAYS_DEFAULT up to `to`, and `to` to `today`.
     Raises ReportFault.
     """
     given: dict[str, str] = {}
     group_by: list[str] = []
+    filters: list[tuple[str, str]] = []
     for name, value in parameters:
         if name == "group_by":
             group_by += [key for part in value.split(",") if (key := part.strip())]
-        elif name not in ("from", "to", *FILTERS):
-            known = ", ".join(("from", "to", "group_by", *FILTERS))
-            raise ReportFault(name, f"There is no parameter {name[:40]!r}; there are: {known}.")
+        elif name in KEYS:
+            filters.append((name, _value(name, value)))
+        elif name not in ("from", "to"):
+            known = ", ".join(("from", "to", "group_by", *KEYS))
+            detail = f"There is no parameter {name[:40]!r}; there are: {known}."
+            raise ReportFault(name, detail, impossible=True)
         elif name in given:
             raise ReportFault(name, f"The parameter {name!r} is given twice: give it once.")
         else:
             given[name] = value
     from_day, to_day = _days(given, today)
-    filters = tuple((name, _value(name, given[name])) for name in FILTERS if name in given)
-    return Query(from_day, to_day, _group_by(group_by), filters)
+    return Query(from_day, to_day, _group_by(group_by), tuple(dict.fromkeys(filters)))
 
 
 def _days(given: Mapping[str, str], today: datetime.date) -> tuple[datetime.date, datetime.date]:
@@ -309,9 +344,8 @@ def _day(name: str, text: str) -> datetime.date:
 def _group_by(keys: list[str]) -> tuple[str, ...]:
     for position, key in enumerate(keys):
         if key not in KEYS:
-            raise ReportFault(
-                "group_by", f"A report has no key {key[:40]!r}; its keys are: {', '.join(KEYS)}."
-            )
+            detail = f"A report has no key {key[:40]!r}; its keys are: {', '.join(KEYS)}."
+            raise ReportFault("group_by", detail, impossible=True)
         if key in keys[:position]:
             raise ReportFault("group_by", f"The key {key!r} is named twice: name it once.")
     return tuple(keys)
@@ -322,4 +356,7 @@ def _value(name: str, value: str) -> str:
         raise ReportFault(name, f"The parameter {name!r} is empty: name one, or leave it out.")
     if len(value) > VALUE_CHARS_MAX:
         raise ReportFault(name, f"The parameter {name!r} is longer than {VALUE_CHARS_MAX}.")
+    if name in _POSSIBLE and not re.fullmatch(_POSSIBLE[name], value):
+        detail = f"There can be no {name} {value[:40]!r}: it is {_FORM[name]}."
+        raise ReportFault(name, detail, impossible=True)
     return value

@@ -28,6 +28,7 @@ _DISPENSABLE = (
     "suppressed",
     "duplicates",
     "undelivered",
+    "undelivered_messages",
     "billed",
 )
 
@@ -46,6 +47,7 @@ _HEADERS = {
     BASELINE_COLUMN: "",  # named after the baseline's channel
     "saved": "Saved",
     "saved_pct": "Saved\n%",
+    "undelivered_messages": "Messages\nundeliv.",
 }
 
 

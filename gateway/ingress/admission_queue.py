@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import msgspec
 import structlog
@@ -18,16 +17,17 @@ from gateway.core.addresses import person_id
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
+    Faulty,
     Malformed,
-    ValidRequest,
     body_hash,
     content_of,
     read,
 )
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
-from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
+from gateway.ingress.http.problems import Problem, invalid, problem
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
 from gateway.redis.errors import RedisError
 from gateway.store import countries
@@ -46,12 +46,14 @@ class AdmissionQueue:
         store: Store,
         backlog: Backlog,
         servers: ServerWatch,
+        quotas: Quotas,
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
         self.store = store
         self.backlog = backlog
         self.servers = servers
+        self.quotas = quotas
         self.metrics = metrics
         self._now_ms = now_ms
         self._reached: set[Reached] = set()  # what is known to be noted; apps times countries
@@ -64,10 +66,12 @@ class AdmissionQueue:
     ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself."""
         found = read(raw, self.store.policy, app)
-        if not isinstance(found, ValidRequest):
-            why = problem("malformed", found.detail) if isinstance(found, Malformed) else None
-            self.metrics.refused.labels("malformed" if why else "invalid").inc()
-            return why or invalid(cast("list[RequestFault]", found))
+        if isinstance(found, Malformed):
+            self.metrics.refused.labels("malformed").inc()
+            return problem("malformed", found.detail)
+        if isinstance(found, Faulty):
+            self.metrics.refused.labels("invalid").inc()
+            return invalid(found.faults, found.total)
         request, destination = found.request, found.destination
         own_users = self.store.policy.own_users
         home = destination.addresses.home(person_id(request.user, app if own_users else ""))

@@ -9,7 +9,7 @@ While Redis is unavailable the last sample stands: requests then fail by themsel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -38,6 +38,8 @@ class Backlog:
         self._now_ms = now_ms
         self._lanes = lanes_of(settings)
         self._full: frozenset[tuple[str, str]] = frozenset()
+        # By lane and line: what waits there, where it is more than one app's share.
+        self._over_share: dict[tuple[str, str], dict[int, int]] = {}
         self._sampled = asyncio.Event()
         self._away_ms: int | None = None  # since when Redis is
         self.states: dict[tuple[str, str], LaneState] = {}
@@ -45,11 +47,13 @@ class Backlog:
 
     def full(self, request: MessageRequest) -> str | None:
         """A sentence saying why this message may not come in now; None when it may."""
-        if not self._full:
+        if not self._full and not self._over_share:
             return None
         lane = self._first_lane(request)
-        if lane is None or lane not in self._full:
+        if lane is None:
             return None
+        if lane not in self._full:
+            return self._over_its_share(request.app, lane)
         state = self.states[lane]
         return (
             f"{state.length} {lane[1]} messages wait for {lane[0]}, the oldest for "
@@ -82,15 +86,20 @@ class Backlog:
 
     async def sample(self) -> None:
         """Looks at every lane of every shard. Raises RedisUnavailable."""
-        shards = range(self._store.shards)
-        names = [keys_of(shard).lane(*lane) for lane in self._lanes for shard in shards]
+        lines = self._store.lines
+        lines.count = await lines.in_use(self._store.redis)
+        parts = [
+            (shard, line) for shard in range(self._store.shards) for line in range(lines.count)
+        ]
+        names = [keys_of(shard).lane(*lane, line) for lane in self._lanes for shard, line in parts]
         if names:
             found = await lanes.states(self._store.redis, names, self._now_ms())
-            count = len(shards)
+            count = len(parts)
             for i, lane in enumerate(self._lanes):
-                parts = found[i * count : (i + 1) * count]
-                length = sum(part.length for part in parts)
-                self.states[lane] = LaneState(length, max(part.age_ms for part in parts))
+                of_lane = found[i * count : (i + 1) * count]
+                length = sum(state.length for state in of_lane)
+                self._note_shares(lane, [state.length for state in of_lane])
+                self.states[lane] = LaneState(length, max(state.age_ms for state in of_lane))
         self.quarantined = await quarantine.count(self._store.redis, self._store.shards)
         self._full = frozenset(
             lane
@@ -99,6 +108,26 @@ class Backlog:
         )
         self._sampled.set()
         self._sampled = asyncio.Event()
+
+    def _note_shares(self, lane: tuple[str, str], lengths: Sequence[int]) -> None:
+        """Which lines hold more than one app's share of a lane; `lengths` are by shard and line."""
+        lines = self._store.lines
+        share = lines.share_of(self._length_max)
+        of_line = {line: sum(lengths[line :: lines.count]) for line in range(lines.count)}
+        over = {line: length for line, length in of_line.items() if length >= share}
+        self._over_share.pop(lane, None)
+        if over and lines.count > 1:
+            self._over_share[lane] = over
+
+    def _over_its_share(self, app: str, lane: tuple[str, str]) -> str | None:
+        line = self._store.lines.known(app)
+        length = None if line is None else self._over_share.get(lane, {}).get(line)
+        if length is None:
+            return None
+        return (
+            f"{length} {lane[1]} messages of the app wait for {lane[0]}, its share of "
+            f"{self._length_max}. Send it again later."
+        )
 
     def _first_lane(self, request: MessageRequest) -> tuple[str, str] | None:
         way = plan(request, (), self._store.policy, self._now_ms())

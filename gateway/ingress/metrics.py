@@ -26,6 +26,45 @@ _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 Series = dict[tuple[Counter, tuple[str, ...]], Counter]
 
 
+class QuotaMetrics:
+    """What is used and refused of the apps' quotas, for `gateway.ingress.quotas`."""
+
+    def __init__(self, registries: telemetry.Registries) -> None:
+        self.configured = Gauge(
+            "kaskad_app_quota",
+            "Configured quotas, by app: rate (messages a second) and day_max.",
+            ["app", "quota"],
+            registry=registries.shared,
+        )
+        self.messages = Counter(
+            "kaskad_app_quota_messages",
+            "Messages that an app with a quota asked for within its rate.",
+            ["app"],
+            registry=registries.own,
+        )
+        self.day_used = Gauge(
+            "kaskad_app_day_used",
+            "Messages of the day that an app with a day_max has used.",
+            ["app"],
+            registry=registries.shared,
+        )
+        self.refused = Counter(
+            "kaskad_app_quota_refused",
+            "Messages and event streams that were refused because of a quota or a share.",
+            ["app", "quota"],
+            registry=registries.own,
+        )
+
+    def show(self, quotas: Mapping[str, tuple[int, int]]) -> None:
+        """The rate and the day_max that are configured now, by app; 0: none."""
+        self.configured.clear()
+        self.day_used.clear()
+        for app, limits in quotas.items():
+            for name, limit in zip(("rate", "day_max"), limits, strict=True):
+                if limit:
+                    self.configured.labels(app, name).set(limit)
+
+
 class Metrics:
     """One worker's registries, and the metrics that its parts add to."""
 
@@ -98,6 +137,7 @@ class Metrics:
             "Times that this worker's metrics could not be published.",
             registry=own,
         )
+        self.quotas = QuotaMetrics(self.registries)
         self._series: Series = {}
 
     def count_admission(

@@ -6,6 +6,7 @@ another.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -101,14 +102,24 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
 
 
 def _server(document: Document) -> Iterator[KeyFault]:
-    url = document.server.public_url
+    server, url = document.server, document.server.public_url
+    if server.admin_port and server.admin_port == server.port:
+        yield KeyFault("server.admin_port", "is server.port as well: choose another.")
     if url:
         for key, reason in address_faults("server.public_url", url):
             yield KeyFault(key, reason)
-    elif document.server.port == 0:
+    elif server.port == 0:
         yield KeyFault(
             "server.public_url", "is needed when server.port is 0, which means any port."
         )
+    if document.server.admin_port and document.server.admin_port == document.server.port:
+        yield KeyFault("server.admin_port", "is server.port: choose another, or 0 for none.")
+    for text in document.server.trusted_proxies:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            reason = f'holds {text!r}: write an address or a network, such as "10.0.0.0/8".'
+            yield KeyFault("server.trusted_proxies", reason)
 
 
 def _providers(document: Document) -> Iterator[KeyFault]:

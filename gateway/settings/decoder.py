@@ -13,10 +13,6 @@ from gateway.decoding import bare
 
 
 class TomlWords:
-    """A faulty key takes its default, so that the rest is checked too."""
-
-    keeps_faulty = True
-
     def at(self, path: str, key: str | int) -> str:
         if isinstance(key, int):
             return f"{path}[{key}]"

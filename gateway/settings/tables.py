@@ -17,7 +17,7 @@ from gateway.core.policy import WhenAway
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
 from providers.contract import Category
-from providers.notation import AtLeast, Duration, Memory, Milliseconds, Table, Text
+from providers.notation import AtLeast, Duration, Memory, Milliseconds, Rate, Table, Text
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
 
@@ -36,6 +36,8 @@ Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
 class Server(Table, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
+    admin_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0  # 0: there is none
+    trusted_proxies: tuple[Text, ...] = ()
     public_url: str = ""  # after loading never empty, and without a slash at its end
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     connections_max: Count = 10_000
@@ -67,6 +69,8 @@ class App(Table, frozen=True, kw_only=True):
     name: Text
     key_env: Text | None = None
     scopes: tuple[Scope, ...] = ("send", "read", "report")
+    rate_per_s: Rate | None = None
+    day_max: Count | None = None
     countries: tuple[Text, ...] | None = None  # None: all
     senders: tuple[Text, ...] | None = None  # None: any
     allow: tuple[Literal["premium", "satellite"], ...] = ()

@@ -35,12 +35,14 @@ class Acceptance:
 
     async def decide(self, requests: Sequence[MessageRequest]) -> list[Answer]:
         """One answer each, in order."""
+        store = self._store
+        await store.lines.learn(store.redis, self._now_ms, {request.app for request in requests})
         answers: dict[int, Answer] = {}
         keyed: dict[int, Ask] = {}
         waiting = dict(enumerate(map(ask_of, requests)))
         for _ in range(TRIES_MAX):
-            elsewhere = [i for i, ask in waiting.items() if self._is_keyed_elsewhere(ask)]
-            keyed |= {i: waiting.pop(i) for i in elsewhere}
+            by_key = [i for i, ask in waiting.items() if ask.request.idempotency_key is not None]
+            keyed |= {i: waiting.pop(i) for i in by_key if self._is_keyed_elsewhere(waiting[i])}
             if not waiting:
                 break
             told = await self._try(waiting)

@@ -48,7 +48,7 @@ from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 from ratelimit.caps import Full
 
-NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed")
+NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -95,7 +95,9 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -123,12 +125,13 @@ class Admission:
     async def _load(self, session: Session) -> None:
         for ask in self._asks:
             if ask.home:
-                self._people.ask(ask.home, [ask.request.campaign])
-        people, claims = self._people.wanted()
-        keyed = list(dict.fromkeys(k for a in self._asks if (k := self._memory_key(a))))
-        opened = [a.request.id for a in self._asks if a.opened]
+                self._people.ask(ask.home)
+        people = self._people.wanted()
+        by_key = [a for a in self._asks if a.request.idempotency_key is not None]
+        keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
+        opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
-        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched, *claims)]
+        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
         named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
         here = [address for address in named if self._is_here(address)]
         if here:
@@ -137,7 +140,6 @@ class Admission:
         replies = await session.call(commands)
         values = values_in(replies[1])
         self._people.read(people, values[: len(people)])
-        self._people.read(claims, values[len(watched) :])
         for key, value in zip(keyed, values[len(people) :], strict=False):
             if value is None:
                 continue
@@ -147,7 +149,7 @@ class Admission:
                 self._newer.add(key)
             except UnreadableRecordError as error:
                 raise error.at(key) from None
-        made = values[len(people) + len(keyed) : len(watched)]
+        made = values[len(people) + len(keyed) :]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
         if here:
             unknown = take_opt_outs(here, values_in(replies[2]), self._opt_outs)
@@ -157,6 +159,9 @@ class Admission:
                 )
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
+        for ask in self._asks:
+            self._people.ask_claim(ask.home, ask.request.campaign)
+        await self._people.read_claims(session)
 
     def _is_read(self, ask: Ask) -> bool:
         """Whether its person is recognised, and the record is for this process to read."""
@@ -198,7 +203,7 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
-        await look_after_waiting(self._store, self._capped(), self._policy, self._now_ms)
+        await look_after_waiting(self._store, self._capped(), self._now_ms)
 
     def _capped(self) -> list[Person]:
         """The persons whose caps will be asked."""
@@ -230,53 +235,61 @@ class Admission:
         return self._keys.idempotency(request.app, request.idempotency_key)
 
     def _decide(self, ask: Ask) -> Answer | Undecided:
-        request, memory_key = ask.request, self._memory_key(ask)
         unread = self._people.unread.get(ask.home)
         if isinstance(unread, UnreadableRecordError):
             raise unread
-        if memory_key in self._newer or unread is not None:
+        if unread is not None:
             return Answer("unavailable")
-        if memory_key is not None and (first := self._remembered.get(memory_key)) is not None:
+        if ask.request.idempotency_key is not None:
+            return self._decide_keyed(ask)
+        return self._decide_person(ask)
+
+    def _decide_keyed(self, ask: Ask) -> Answer | Undecided:
+        request, memory_key = ask.request, self._memory_key(ask)
+        if memory_key is None:
+            if not ask.opened:
+                return Undecided(keyed=True)
+            if request.id in self._made:
+                return Answer("accepted", id=request.id, status="queued")
+            return self._decide_person(ask)
+        if memory_key in self._newer:
+            return Answer("unavailable")
+        if (first := self._remembered.get(memory_key)) is not None:
             if first.open:
                 return Undecided(keyed=True)
             if first.body_hash != request.body_hash:
                 return Answer("conflict")
             return replace(first.answer, replayed=True)
-        if memory_key is None and request.idempotency_key is not None and not ask.opened:
-            return Undecided(keyed=True)
-        if ask.opened and request.id in self._made:
-            return Answer("accepted", id=request.id, status="queued")
-        people: list[Person] = []
-        if ask.home:
-            person = self._people[ask.home]
-            if person.home:
-                return Undecided(person.home)
-            if not self._is_known(ask, person):
-                return Undecided()
-            people = [person, *self._others.get(ask.home, ())]
-        answer = self._admit(ask, people)
-        if memory_key is not None and answer.outcome != "rejected":
+        answer = self._decide_person(ask)
+        if isinstance(answer, Answer) and answer.outcome not in NOT_REMEMBERED:
             # The same key twice in one batch: the second is a replay of the first.
             self._remembered[memory_key] = RememberedAnswer(request.body_hash, answer)
         return answer
 
+    def _decide_person(self, ask: Ask) -> Answer | Undecided:
+        if not ask.home:
+            return self._admit(ask, [])
+        person = self._people[ask.home]
+        if person.home:
+            return Undecided(person.home)
+        if not self._is_known(ask, person):
+            return Undecided()
+        return self._admit(ask, [person, *self._others.get(ask.home, ())])
+
     def _is_known(self, ask: Ask, person: Person) -> bool:
         """Whether whoever the request names is of this person, and stays so for as long as its
         message may hold something."""
+        aliases = person.aliases
+        if not aliases and len(ask.identities) == 1 and ask.identities[0] == ask.home:
+            return True
         if ask.apart or not persons.may_hold(ask.request, self._policy):
             return True
         for identity in ask.identities:
-            if identity != ask.home and identity not in person.aliases:
+            if identity != ask.home and identity not in aliases:
                 return False
-        if not person.aliases:
+        if not aliases:
             return True
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
-
-    def _is_more(self, ask: Ask) -> bool:
-        """Whether its person is known by more than the request names, or not under its first
-        identity."""
-        aliases = self._people[ask.home].aliases
-        return ask.home != ask.identities[0] or not set(ask.identities).issuperset(aliases)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
@@ -284,11 +297,11 @@ class Admission:
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if ask.home and self._is_more(ask):
+                if people and _is_more(ask, people[0]):
                     message.person = ask.home
                 self._writes.message(message, 0)
                 self._writes.index(message)
-                self._writes.enqueue(message.id, decision.lane)
+                self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
@@ -300,6 +313,8 @@ class Admission:
             case admission.Suppressed():
                 self._writes.post(decision.post)
                 return suppressed_answer(decision)
+            case admission.OverQuota():
+                return Answer("over_quota", detail=decision.detail)
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
@@ -343,6 +358,14 @@ class Admission:
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
+
+
+def _is_more(ask: Ask, person: Person) -> bool:
+    """Whether its person is known by more than the request names, or not under its first
+    identity."""
+    if ask.home != ask.identities[0]:
+        return True
+    return bool(person.aliases) and not set(ask.identities).issuperset(person.aliases)
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:

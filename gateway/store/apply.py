@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
+from gateway.core.persons import note_sent_here
 from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
@@ -94,7 +95,9 @@ class Application:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        self._writes = Writes(
+            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+        )
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone
@@ -120,7 +123,7 @@ class Application:
     async def _load_messages(self, session: Session) -> None:
         ids = list(dict.fromkeys(item.message_id for item in self._items))
         self._ask_hinted()
-        hinted, _ = self._people.wanted()
+        hinted = self._people.wanted()
         keys = [*(self._keys.message(id_) for id_ in ids), *hinted]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         values = values_in(replies[1])
@@ -138,9 +141,9 @@ class Application:
                 raise error.at(self._keys.message(id_)) from None
 
     def _ask_hinted(self) -> None:
-        """The persons that receipts name: read with the messages, they save a round trip where no
-        claim is to be read (an eighth of a commit of ten receipts, 2026-11-22). One that is none of
-        ours, or not this message's, was read for nothing."""
+        """The persons that receipts name: read with the messages, they save a round trip (an eighth
+        of a commit of ten receipts, 2026-11-22). One that is none of ours, or not this message's,
+        was read for nothing."""
         for item in self._items:
             event = item.event
             if not isinstance(event, Reported) or event.receipt.status == "sent":
@@ -176,12 +179,13 @@ class Application:
                 message, item.event, self._policy, self._now_ms, alone=alone
             ) and (holder := message.holder):
                 self._holders[message.id] = holder
-                self._people.ask_holder(holder, message)
-        records, claims = self._people.wanted()
-        if wanted := [*records, *claims]:
-            commands: list[Command] = [("WATCH", *records)] if records else []
-            replies = await session.call([*commands, ("MGET", *wanted)])
+                self._people.ask(holder)
+        if wanted := self._people.wanted():
+            replies = await session.call([("WATCH", *wanted), ("MGET", *wanted)])
             self._people.read(wanted, values_in(replies[-1]))
+        for id_, holder in self._holders.items():
+            self._people.ask_claim_of(holder, self._messages[id_])
+        await self._people.read_claims(session)
         for id_, holder in self._holders.items():
             try:
                 person = self._people[holder]
@@ -194,7 +198,7 @@ class Application:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
         people = [person for persons in self._persons.values() for person in persons]
-        await look_after_waiting(self._store, people, self._policy, self._now_ms)
+        await look_after_waiting(self._store, people, self._now_ms)
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count
@@ -216,8 +220,9 @@ class Application:
             self._acknowledge(item)
             return Applied(item, message, Effects())
         persons = self._persons.get(message.id, [])
+        note_sent_here(persons, self._messages)
         effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
-        self._writes.effects(message.id, effects)
+        self._writes.effects(message, effects)
         if isinstance(item.event, TimerDue) and not effects.changed:
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:

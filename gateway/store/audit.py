@@ -11,8 +11,10 @@ import re
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.errors import RedisError
 from gateway.store import keys
 
 DEEDS_MAX = 100_000  # of each list, about
@@ -35,6 +37,7 @@ class KeptDeed(NamedTuple):
 
 
 _id = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
+_log = structlog.get_logger("audit")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Deed).decode
 
@@ -43,6 +46,14 @@ def command(deed: Deed, *, of_app: bool = False) -> Command:
     """What notes a deed, to go along with what is done."""
     key = keys.AUDIT_APPS if of_app else keys.AUDIT
     return ("XADD", key, "MAXLEN", "~", DEEDS_MAX, "*", _FIELD, _encode(deed))
+
+
+async def note(redis: RedisClient, deed: Deed) -> None:
+    """An app did something. Where that cannot be noted it is logged: it is done all the same."""
+    try:
+        await redis.call([command(deed, of_app=True)])
+    except RedisError as error:
+        _log.error("deed not noted", deed=deed, reason=str(error))
 
 
 def is_id(text: str) -> bool:

@@ -21,6 +21,7 @@ from gateway.store import randomness
 from gateway.store.campaigns import Campaigns
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.lines import Lines
 from gateway.store.outcomes import Outcomes
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
@@ -59,6 +60,7 @@ class StoreBase:
         self.shards = shards
         self.retention = retention or Retention()
         self.campaigns = Campaigns(self.retention.campaigns_max)
+        self.lines = Lines()
         self.counts = CommitCounts()
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)

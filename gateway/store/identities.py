@@ -137,7 +137,7 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
             return [], False
         if persons.is_old(write.after):
             await _upgrade(store, write.after, now_ms)
-        writes = Writes(keys, store.policy, store.retention, store.campaigns, now_ms)
+        writes = Writes(keys, store.policy, store.retention, store.campaigns, store.lines, now_ms)
         writes.person(write.identity, write.after, before, {})
         return writes.commands(), True
 

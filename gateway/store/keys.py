@@ -11,13 +11,15 @@ Books and events stay in the shard in which they were written.
     {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
-    {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over   admission, cascade
+    {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
+                                       or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}o                      hash    for ever: address -> scope        opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
     {kN}oo                     hash    for ever: address -> who, when    opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
+                                       (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -43,12 +45,14 @@ Books and events stay in the shard in which they were written.
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
+    {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
     {kaskad}t:<token>          string  60 s: a pause was changed          every such change
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
+    {quota:<app>}              hash    2 d: what an app has spent        ingress
 """
 
 from __future__ import annotations
@@ -67,6 +71,7 @@ COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"
+LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
@@ -86,6 +91,10 @@ def alive(consumer: str) -> str:
 
 def limit(provider: str) -> str:
     return "{limit:" + provider + "}"
+
+
+def quota(app: str) -> str:
+    return "{quota:" + app + "}"
 
 
 def stats(process: str) -> str:
@@ -131,8 +140,10 @@ class Keys(msgspec.Struct, frozen=True):
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
 
-    def lane(self, provider: str, category: str) -> str:
-        return f"{self.tag}lane:{provider}:{category}"
+    def lane(self, provider: str, category: str, line: int = 0) -> str:
+        """One line of a lane, which is one stream."""
+        name = f"{self.tag}lane:{provider}:{category}"
+        return f"{name}:{line}" if line else name
 
     def events(self, app: str) -> str:
         return self.tag + "events:" + app

@@ -1,7 +1,8 @@
 """The lanes and timers as dispatch uses them: read, wait, recover, look at. No rule is decided
 here.
 
-A lane is a Redis Stream a provider and category in each shard, read through one consumer group.
+A lane is one Redis Stream or a few (its lines) a provider and category in each shard, read through
+one consumer group.
 What a dispatcher has read stays pending under its name until the outcome's transaction acknowledges
 it. A dispatcher proves that it is alive by a key that lapses; whatever a dead one holds is taken
 over by another. An entry or a timer that names no message is set aside.
@@ -9,7 +10,8 @@ over by another. An entry or a timer that names no message is set aside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
 TIMERS_COUNT = 200
+GIVE_BACK_TOGETHER = 200
 HELD_COUNT = 10_000  # above what one dispatcher can hold of a lane
 FORGET_AFTER_MS = 3_600_000
 WAIT_MS = 1_000  # how long one wait for work may block; below the Redis client's timeout
@@ -51,15 +54,15 @@ class Survey(msgspec.Struct, frozen=True):
     others: bool
 
 
-async def ensure_groups(redis: RedisClient, shard: int, lanes: Sequence[tuple[str, str]]) -> None:
-    """Creates the consumer group of every (provider, category) lane of a shard; one that exists is
-    left as it is."""
+async def ensure_groups(
+    redis: RedisClient, shard: int, lanes: Sequence[tuple[str, str]], lines: Sequence[int] = (0,)
+) -> None:
+    """Creates the consumer group in these lines of every (provider, category) lane of a shard; one
+    that exists is left as it is."""
     keys = keys_of(shard)
-    for provider, category in lanes:
+    for name in [keys.lane(*lane, line) for lane in lanes for line in lines]:
         try:
-            await redis.call(
-                [("XGROUP", "CREATE", keys.lane(provider, category), GROUP, "0", "MKSTREAM")]
-            )
+            await redis.call([("XGROUP", "CREATE", name, GROUP, "0", "MKSTREAM")])
         except CommandRefused as error:
             if error.code != "BUSYGROUP":
                 raise
@@ -74,11 +77,24 @@ async def read(
     redis: RedisClient, consumer: str, wanted: Sequence[tuple[str, int]]
 ) -> dict[str, list[Waiting]]:
     """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes
-    are absent."""
+    are absent. Lanes of a shard that are read to the same count are one command."""
+    together: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    for lane, count in wanted:
+        if count > 0:
+            together[shard_in(lane), count].append(lane)
     commands: list[Command] = [
-        ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count, "STREAMS", lane, ">")
-        for lane, count in wanted
-        if count > 0
+        (
+            "XREADGROUP",
+            "GROUP",
+            GROUP,
+            consumer,
+            "COUNT",
+            count,
+            "STREAMS",
+            *names,
+            *">" * len(names),
+        )
+        for (_, count), names in together.items()
     ]
     if not commands:
         return {}
@@ -103,6 +119,22 @@ async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[
         for lane, entries in _streams(reply)
         for waiting in await _waiting(redis, lane, entries)
     ]
+
+
+async def give_back(redis: RedisClient, held: Iterable[Waiting]) -> None:
+    """Entries that were read and not claimed go to the end of their lanes, where somebody reads
+    them at once, and are no longer pending. May be repeated: an entry too many claims nothing."""
+    by_shard: defaultdict[int, list[Waiting]] = defaultdict(list)
+    for waiting in held:
+        by_shard[shard_in(waiting.at.lane)].append(waiting)
+    for each in by_shard.values():
+        for first in range(0, len(each), GIVE_BACK_TOGETHER):
+            moves: list[Command] = []
+            for waiting in each[first : first + GIVE_BACK_TOGETHER]:
+                lane, entry = waiting.at.lane, waiting.at.entry
+                moves.append(("XADD", lane, "*", LANE_FIELD, waiting.message_id))
+                moves += [("XACK", lane, GROUP, entry), ("XDEL", lane, entry)]
+            await redis.call([("MULTI",), *moves, ("EXEC",)])
 
 
 async def survey(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[Survey]:
@@ -144,7 +176,7 @@ async def prove_alive(redis: RedisClient, consumer: str, lease_ms: int) -> None:
 
 
 async def retire(redis: RedisClient, consumer: str) -> None:
-    """The dispatcher stops: what it still holds may be taken over at once."""
+    """The dispatcher stops: what it still holds, if anything, may be taken over at once."""
     await redis.call([("DEL", alive(consumer))])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Container
 from gateway.redis.client import Command, RedisClient
 from gateway.store import keys
 from gateway.store.keys import keys_of
+from gateway.store.lines import Lines
 
 CATEGORIES = ("otp", "transactional", "marketing")
 
@@ -16,14 +17,16 @@ async def waiting(redis: RedisClient, shards: int, known: Container[str]) -> dic
     without any are left out. Raises RedisUnavailable."""
     (had,) = await redis.call([("ZRANGE", keys.PROVIDERS, 0, -1)])
     assert isinstance(had, list)
+    lines = range(await Lines().in_use(redis))
     counts: dict[str, int] = {}
     for name in (each.decode() for each in had):
         if name in known:
             continue
         lanes: list[Command] = [
-            ("XLEN", keys_of(shard).lane(name, category))
+            ("XLEN", keys_of(shard).lane(name, category, line))
             for shard in range(shards)
             for category in CATEGORIES
+            for line in lines
         ]
         counts[name] = sum(int(reply) for reply in await redis.call(lanes))
     return {name: count for name, count in counts.items() if count}

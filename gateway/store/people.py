@@ -1,9 +1,10 @@
-"""The persons of one batch: asked for by identity, read with their claims, changed by the rules,
-written with what changed.
+"""The persons of one batch: asked for by identity, changed by the rules, written with what changed.
 
-Only the records are watched, not the claims: whoever takes a claim that was free or another's
-writes the record too. (Redis 6.2 compares each watched key with all before it, so twice the keys
-are four times the work: 10 µs a message in a batch of 200, 2026-11-28.)
+A claim stands in the record, or in a record of its own where the person has too many: those are
+read when the record says that there may be some. Only persons' records are watched: whoever takes a
+claim that was free or another's writes it there. (Redis 6.2 compares each watched key with all
+before it, so twice the keys are four times the work: 10 µs a message in a batch of 200,
+2026-11-28.)
 
 A person that gave way to another, or has identities which were persons of their own, holds things
 in several records, in any shards. `read_others` reads the rest of them; nobody takes anything new
@@ -27,7 +28,7 @@ from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
-from gateway.redis.client import Command, RedisClient
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
@@ -42,70 +43,80 @@ class People:
         self._keys = keys
         self._policy = policy
         self._now_ms = now_ms
-        self._wanted: dict[str, tuple[str, str | None]] = {}  # key: identity, campaign of a claim
-        self._known: set[str] = set()  # keys that were read
+        self._wanted: dict[str, str] = {}  # keys of records: identity
+        self._wanted_claims: dict[str, tuple[str, str]] = {}  # keys: identity, campaign
         self._records: dict[str, Person] = {}
         self._before: dict[str, bytes | None] = {}
-        self._kept: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
+        # By identity, the claims that stand in records of their own.
+        self._apart: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
         self._changed: set[str] = set()
         # Identities whose records are left alone, and why.
         self.unread: dict[str, NewerRecordError | UnreadableRecordError] = {}
 
-    def ask(self, identity: str, campaigns: Iterable[str | None] = ()) -> None:
-        """Notes whom to read, and which claims."""
-        key = self._keys.person(identity)
-        if key not in self._known:
-            self._wanted[key] = (identity, None)
-        for campaign in campaigns:
-            if campaign is None:
-                continue
-            key = self._keys.claim(identity, campaign)
-            if key not in self._known:
-                self._wanted[key] = (identity, campaign)
+    def ask(self, identity: str) -> None:
+        """Notes whom to read."""
+        if identity not in self._before:
+            self._wanted[self._keys.person(identity)] = identity
 
-    def ask_holder(self, holder: str, message: Message) -> None:
-        """Notes the person of a message, and its claim unless what it holds is known already."""
-        campaign = message.campaign
-        person = self._records.get(holder)
-        if person is None or campaign is None:
-            self.ask(holder, [campaign])
-        elif campaign not in (kept := self._kept[holder]):
-            if surely_holds_claim(person, message, self._now_ms):
-                kept[campaign] = person.claims[campaign] = DedupeClaim(message.id)
-            else:
-                self.ask(holder, [campaign])
-
-    def wanted(self) -> tuple[list[str], list[str]]:
-        """The keys that were asked for and are to be read now: records, to be watched, and
-        claims."""
-        records = [key for key, (_, campaign) in self._wanted.items() if campaign is None]
-        return records, [key for key in self._wanted if self._wanted[key][1] is not None]
+    def wanted(self) -> list[str]:
+        """The keys of the records that were asked for and are to be read now, to be watched."""
+        return list(self._wanted)
 
     def read(self, keys: Sequence[str], values: Sequence[bytes | None]) -> None:
-        """Takes in what stands under keys that were `wanted`, the records first."""
+        """Takes in what stands under keys that were `wanted`."""
         for key, value in zip(keys, values, strict=True):
-            identity, campaign = self._wanted.pop(key)
-            self._known.add(key)
+            identity = self._wanted.pop(key)
+            self._before[identity] = value
             try:
-                if campaign is None:
-                    self._read_record(identity, value)
-                elif value is not None:
-                    self._read_claim(identity, campaign, value)
+                person = self._records[identity] = unpack_person(value)
             except NewerRecordError as error:
                 self.unread[identity] = error
             except UnreadableRecordError as error:
                 self.unread[identity] = error.at(key)
+            else:
+                if person.apart_ms is None:
+                    person.apart_ms = person.keep_ms
+                if is_old(person):
+                    bound_old(person, self._policy, self._now_ms)
 
-    def _read_claim(self, identity: str, campaign: str, value: bytes) -> None:
-        if identity not in self.unread:
-            claim = self._kept[identity][campaign] = claim_codec.decode(value)
-            self._records[identity].claims[campaign] = claim
+    def ask_claim(self, identity: str, campaign: str | None) -> None:
+        """Notes a claim of a person who was read, if it may be in a record of its own."""
+        person = self._records.get(identity)
+        if person is None or campaign is None or campaign in person.claims:
+            return
+        if (person.apart_ms or 0) > self._now_ms:
+            self._wanted_claims[self._keys.claim(identity, campaign)] = (identity, campaign)
 
-    def _read_record(self, identity: str, value: bytes | None) -> None:
-        self._before[identity] = value
-        person = self._records[identity] = unpack_person(value)
-        if is_old(person):
-            bound_old(person, self._policy, self._now_ms)
+    def ask_claim_of(self, holder: str, message: Message) -> None:
+        """Notes the claim of a message of a person who was read, unless it is known without."""
+        person, campaign = self._records.get(holder), message.campaign
+        if person is None or campaign is None or campaign in person.claims:
+            return
+        self.ask_claim(holder, campaign)
+        key = self._keys.claim(holder, campaign)
+        if key in self._wanted_claims and surely_holds_claim(person, message, self._now_ms):
+            del self._wanted_claims[key]
+            self._apart[holder][campaign] = person.claims[campaign] = DedupeClaim(message.id)
+
+    async def read_claims(self, session: Session) -> None:
+        """Reads the claims that were asked for."""
+        if not self._wanted_claims:
+            return
+        wanted, self._wanted_claims = self._wanted_claims, {}
+        (reply,) = await session.call([("MGET", *wanted)])
+        for (key, (identity, campaign)), value in zip(
+            wanted.items(), values_in(reply), strict=True
+        ):
+            if value is None or identity in self.unread:
+                continue
+            try:
+                claim = claim_codec.decode(value)
+            except NewerRecordError as error:
+                self.unread[identity] = error
+            except UnreadableRecordError as error:
+                self.unread[identity] = error.at(key)
+            else:
+                self._apart[identity][campaign] = self._records[identity].claims[campaign] = claim
 
     def __getitem__(self, identity: str) -> Person:
         """Raises NewerRecordError and UnreadableRecordError."""
@@ -121,20 +132,18 @@ class People:
     def write(self, writes: Writes) -> None:
         for identity in self._changed:
             person, before = self._records[identity], self._before[identity]
-            writes.person(identity, person, before, self._kept.get(identity, {}))
+            writes.person(identity, person, before, self._apart.get(identity, {}))
 
 
-async def look_after_waiting(
-    store: StoreBase, people: Collection[Person], policy: Policy, now_ms: int
-) -> None:
+async def look_after_waiting(store: StoreBase, people: Collection[Person], now_ms: int) -> None:
     """Slots older than a cap's window count there while their messages wait: asks those messages,
     where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
     as waiting."""
-    asked = set(overdue(people, policy, now_ms))
+    asked = set(overdue(people, store.policy, now_ms))
     if not asked:
         return
     records = await read_messages(store, asked)
-    sent = {id_ for id_, record in records.items() if not _waits(id_, record.value)}
+    sent = {id_ for id_, found in records.items() if not _waits(id_, found.value)}
     for person in people:
         note_sent(person, sent)
 
@@ -182,7 +191,7 @@ def _held_by(
     try:
         person = unpack_person(values[0])
         for campaign, value in zip(campaigns, values[1:], strict=True):
-            if value is not None:
+            if value is not None and campaign not in person.claims:
                 key = keys.claim(identity, campaign)
                 person.claims[campaign] = claim_codec.decode(value)
     except UnreadableRecordError as error:

@@ -126,13 +126,13 @@ def _know(found: Found, identities: Iterable[str]) -> None:
 async def holders(store: Store, found: Found, now_ms: int) -> list[Person]:
     """The records, as the caps count them now."""
     people = list(found.records.values())
-    await look_after_waiting(store, people, store.policy, now_ms)
+    await look_after_waiting(store, people, now_ms)
     return people
 
 
 async def claims(store: Store, found: Found) -> dict[str, DedupeClaim]:
     """The claims there are, by campaign; one that cannot be read is passed over."""
-    held: dict[str, DedupeClaim] = {}
+    held = {c: claim for person in found.records.values() for c, claim in person.claims.items()}
     for identity in found.identities:
         keys = keys_of(shard_of_identity(identity, store.shards))
         for batch in _batches(sorted(found.campaigns)):

@@ -90,6 +90,8 @@ class Side:
 
     def of(self, key: bytes | str) -> redis.Redis:
         """The master that serves a key."""
+        if len(self.masters) == 1:
+            return self.masters[0]
         slot = slot_of(key)
         return next(client for slots, client in self._by_slots.items() if slot in slots)
 

@@ -37,6 +37,8 @@ from gateway.store.writes import LANE_FIELD
 
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
 _COUNTED_ANEW = ("changed", "marks")
+_PLACED = ("o", "oo", "timers", "parked")
+_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine")
 
 
 class _Name(NamedTuple):
@@ -77,13 +79,15 @@ class Spread:
 
     def parts(self, name: bytes, kind: str) -> Iterator[Part]:
         key = _read(name)
-        if key.shard is None or key.kind not in ("o", "oo", "timers", "parked", "lane"):
+        if key.shard is None or key.kind in _STAYING:
             yield from self._staying(key, name, kind)
+        elif key.kind in _PLACED:
+            for page in filter(None, self._source.members(name, kind)):
+                yield from self._placed(key, kind, page)
         elif key.kind == "lane":
             self._lanes.add(key.text)
         else:
-            for page in self._source.members(name, kind):
-                yield from self._placed(key, kind, page)
+            raise _unknown(key.text)
 
     def rest(self) -> Iterator[Part]:
         for lane in sorted(self._lanes):
@@ -122,8 +126,9 @@ class Spread:
         value = key.text.partition(":")[2]
         if key.kind == "c":
             length, _, rest = value.partition(":")
-            return shard_of_identity(rest[: int(length)], self._after)
-        if key.kind in ("p", "e", "u", "i", "x"):
+            if length.isdigit():
+                return shard_of_identity(rest[: int(length)], self._after)
+        elif key.kind in ("p", "e", "u", "i", "x"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 

@@ -72,4 +72,5 @@ class Store(StoreBase):
                 return await set_item_aside(self.redis, keys, item, error, now_ms)
 
             applied += await self.in_pieces(keys, members, try_of, give_up)
+        await self.lines.learn(self.redis, now_ms)
         return applied

@@ -38,6 +38,7 @@ from gateway.redis.client import Command, RedisClient
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
+from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
 
 LANE_FIELD = b"m"
@@ -47,13 +48,15 @@ MONTH_CHARS = len("2026-11")  # of a day
 
 class Retention(msgspec.Struct, frozen=True):
     """How long things are kept: closed messages, idempotency keys, unmatched receipts; and how
-    many: status changes an app, campaigns a month that the totals keep apart."""
+    many: status changes an app, campaigns a month that the totals keep apart, claims in a person's
+    record."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
     unmatched_ms: int = 86_400_000
     events_max: int = 100_000
     campaigns_max: int = 10_000
+    claims_max: int = 16
 
 
 class Writes:
@@ -65,19 +68,22 @@ class Writes:
         policy: Policy,
         retention: Retention,
         campaigns: Campaigns,
+        lines: Lines,
         now_ms: int,
     ) -> None:
         self._keys = keys
         self._policy = policy
         self._retention = retention
         self._campaigns = campaigns
+        self._lines = lines
         self._now_ms = now_ms
         self._day = day_of(now_ms).isoformat()
         self._live: dict[str, bytes] = {}  # written by one MSET
         self._single: list[Command] = []
         self._deleted: list[str] = []
         self._timers: dict[str, int] = {}
-        self._lanes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        # By lane and app.
+        self._lanes: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
@@ -98,15 +104,15 @@ class Writes:
         """When the message's timer is due; 0: it has none."""
         self._timers[message_id] = due_ms
 
-    def effects(self, message_id: str, effects: Effects) -> None:
+    def effects(self, message: Message, effects: Effects) -> None:
         if effects.lane is not None:
-            self.enqueue(message_id, effects.lane)
+            self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
         for change in effects.status_changes:
             self.status_change(change)
 
-    def enqueue(self, message_id: str, lane: tuple[str, str]) -> None:
-        self._lanes[lane].append(message_id)
+    def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
+        self._lanes[lane, message.app].append(message.id)
 
     def index(self, message: Message) -> None:
         """The message is found by its person from now on."""
@@ -119,31 +125,37 @@ class Writes:
         self._changes[change.app].append(change)
 
     def person(
-        self, identity: str, person: Person, before: bytes | None, kept: Mapping[str, DedupeClaim]
+        self, identity: str, person: Person, before: bytes | None, apart: Mapping[str, DedupeClaim]
     ) -> None:
-        """The person's record and claims, where they differ from the record `before` and from the
-        claims that are `kept`. A claim that changes hands rewrites the record, which is what
-        others watch."""
-        same = before is not None and pack_person(person) == before
-        if not same:
-            prune(person, self._policy, self._now_ms)
-        changed_hands = False
-        for campaign, claim in person.claims.items():
-            known = kept.get(campaign)
-            if known != claim:
-                changed_hands |= known is None or known.message != claim.message
-                end = claim.until_ms or person.keep_ms
-                key = self._keys.claim(identity, campaign)
-                self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", end))
-        for campaign in kept:
-            if campaign not in person.claims:
+        """The person's record, where it differs from the record `before`, and its claims that stand
+        in records of their own: those that are `apart`, and the oldest of too many. One of these
+        that changes hands goes into the person's record, which is what others watch."""
+        prune(person, self._policy, self._now_ms)
+        for campaign, known in apart.items():
+            claim = person.claims.get(campaign)
+            if claim is None or claim.message != known.message:
                 self._deleted.append(self._keys.claim(identity, campaign))
-        key = self._keys.person(identity)
+            else:
+                del person.claims[campaign]
+                if claim != known:
+                    self._claim_apart(identity, person, campaign, claim)
+        while len(person.claims) > self._retention.claims_max:
+            oldest = next(iter(person.claims))
+            self._claim_apart(identity, person, oldest, person.claims.pop(oldest))
+        record, key = pack_person(person), self._keys.person(identity)
         if person.until_ms <= self._now_ms:
             if before is not None:
                 self._deleted.append(key)
-        elif changed_hands or not same:
-            self._single.append(("SET", key, pack_person(person), "PXAT", person.until_ms))
+        elif record != before:
+            self._single.append(("SET", key, record, "PXAT", person.until_ms))
+
+    def _claim_apart(
+        self, identity: str, person: Person, campaign: str, claim: DedupeClaim
+    ) -> None:
+        until_ms = claim.until_ms or person.keep_ms
+        person.apart_ms = max(person.apart_ms or 0, until_ms)
+        key = self._keys.claim(identity, campaign)
+        self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", until_ms))
 
     def remember(self, key: str, answer: RememberedAnswer) -> None:
         record = remembered_codec.encode(answer)
@@ -166,8 +178,8 @@ class Writes:
         if self._deleted:
             out.append(("DEL", *self._deleted))
         out.extend(self._timer_commands())
-        for lane, ids in self._lanes.items():
-            key = self._keys.lane(*lane)
+        for (lane, app), ids in self._lanes.items():
+            key = self._keys.lane(*lane, self._lines.of(app, self._now_ms))
             out.extend([("XADD", key, "*", LANE_FIELD, id_) for id_ in ids])
         for key, entries in self._acks.items():
             out.append(("XACK", key, GROUP, *entries))

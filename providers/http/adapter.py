@@ -59,6 +59,7 @@ class Adapter(Protocol):
     batch_max: int  # what the wire format takes in one request, whatever the configuration says
     can_look_up: bool
     look_up_max: int  # refs in one look-up request, at least 1
+    callback_bytes_max: int  # what the provider sends in one callback at most
 
     def submit(self, batch: Sequence[Submission]) -> Request:
         """Builds the request that sends the batch (1..batch_max submissions)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Literal
@@ -58,20 +57,42 @@ class CallbackAuth(msgspec.Struct, frozen=True):
             raise ValueError("The callback token is empty: set it or leave it out.")
 
 
-def verify(
-    auth: CallbackAuth, headers: Mapping[str, str], query: Mapping[str, str], body: bytes
+def proven_by_head(
+    auth: CallbackAuth, headers: Mapping[str, str], query: Mapping[str, str]
 ) -> bool:
-    """Whether the request carries one of the configured proofs.
+    """Whether the request carries a configured proof that needs no body: basic or token.
 
-    `headers` has its names in lower case; `query` is decoded; `body` is exactly what came over the
-    wire.
+    `headers` has its names in lower case; `query` is decoded.
     """
     return (
         (auth.basic is not None and _verify_basic(auth.basic, headers))
         or (auth.token is not None and _same_text(auth.token, query.get("token", "")))
-        or (auth.hmac is not None and _verify_hmac(auth.hmac, headers, body))
-        or any(verify(older, headers, query, body) for older in auth.older)
+        or any(proven_by_head(older, headers, query) for older in auth.older)
     )
+
+
+class BodyProof:
+    """The HMACs of a body, computed while it arrives: `update` is given each piece as it came over
+    the wire. `carried`: there is one to compare with."""
+
+    def __init__(self, auth: CallbackAuth, headers: Mapping[str, str]) -> None:
+        self._expected = [
+            (hmac.new(_octets(each.secret), digestmod=each.algorithm), _carried(each, headers))
+            for each in (auth.hmac, *(older.hmac for older in auth.older))
+            if each is not None and each.header.lower() in headers
+        ]
+
+    @property
+    def carried(self) -> bool:
+        return bool(self._expected)
+
+    def update(self, piece: bytes) -> None:
+        for digest, _ in self._expected:
+            digest.update(piece)
+
+    def holds(self) -> bool:
+        """Whether one of them is what the request carries."""
+        return any(hmac.compare_digest(digest.digest(), given) for digest, given in self._expected)
 
 
 def carries_proof(auth: CallbackAuth, headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
@@ -91,12 +112,11 @@ def _verify_basic(auth: BasicAuth, headers: Mapping[str, str]) -> bool:
     return hmac.compare_digest(_octets(f"{auth.user}:{auth.password}"), carried)
 
 
-def _verify_hmac(auth: HmacAuth, headers: Mapping[str, str], body: bytes) -> bool:
-    given = headers.get(auth.header.lower(), "").strip()
+def _carried(auth: HmacAuth, headers: Mapping[str, str]) -> bytes:
+    """The HMAC that the request names."""
+    given = headers[auth.header.lower()].strip()
     given = given.removeprefix(f"{auth.algorithm}=")  # as many write it: "sha256=<digest>"
-    carried = _from_hex(given) if auth.encoding == "hex" else _from_base64(given)
-    digest = hmac.digest(_octets(auth.secret), body, getattr(hashlib, auth.algorithm))
-    return hmac.compare_digest(digest, carried)
+    return _from_hex(given) if auth.encoding == "hex" else _from_base64(given)
 
 
 def _same_text(expected: str, given: str) -> bool:

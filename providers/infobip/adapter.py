@@ -54,6 +54,8 @@ from providers.infobip.wire import (
 BATCH_MAX = 1000  # Infobip names no limit; at 1,000 an answer is about 350 KB, well under our own
 LOOK_UP_MAX = 30  # the query parameter takes 2,048 characters, a ref has at most 64
 LOOK_UP_ROWS_MAX = 1000  # what Infobip returns at most; its default of 50 could hide a ref
+# Reports in one callback, and what one of them takes at most: without callback data some 700 bytes.
+CALLBACK_BYTES_MAX = 2_000 * 2_048
 VALIDITY_S_MIN = 10  # what Infobip documents for this generation
 VALIDITY_S_MAX = 48 * 3600  # Infobip silently shortens anything longer
 
@@ -75,6 +77,7 @@ class Infobip:
     batch_max: int = BATCH_MAX
     can_look_up: bool = True
     look_up_max: int = LOOK_UP_MAX
+    callback_bytes_max: int = CALLBACK_BYTES_MAX
     send_path: ClassVar[str]
     logs_path: ClassVar[str]
 

@@ -59,6 +59,10 @@ class Entry(msgspec.Struct, gc=False):
     charged_ms: int = 0
     news: bool = False
 
+    @property
+    def delivered_ms(self) -> int:
+        return (self.revived_ms or self.done_ms) if self.state is State.DELIVERED else 0
+
     def status_now(self) -> tuple[Status, Error]:
         words = self.words
         if self.state is State.ACCEPTED:
@@ -69,7 +73,8 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class MessageBill(msgspec.Struct, frozen=True):
-    """One message on the bill; `charge` is a decimal string, "0" when nothing is charged."""
+    """One message on the bill; `charge` is a decimal string, "0" when nothing is charged, and
+    `delivered_ms` when it was with its person, 0 if it never was."""
 
     channel: Channel
     to: str
@@ -80,6 +85,7 @@ class MessageBill(msgspec.Struct, frozen=True):
     charge: str
     currency: str
     delivered: bool
+    delivered_ms: int
     seen: bool
 
 
@@ -190,6 +196,7 @@ def message_bill(entry: Entry) -> MessageBill:
         charge=f"{charge_of(entry):f}",
         currency=entry.tag.currency,
         delivered=entry.state is State.DELIVERED,
+        delivered_ms=entry.delivered_ms,
         seen=entry.seen_ms > 0,
     )
 

@@ -55,7 +55,8 @@ def test_the_tiles_say_what_was_delivered_and_what_it_cost(page: Chromium) -> No
     assert page.text("#saved") == f"{100 * (sms_only - COST) / sms_only:.2f}%"
     fell_back = sum(c[2] - c[3] for c in CAMPAIGNS)
     lost = sum(c[2] - c[3] - c[4] for c in CAMPAIGNS)
-    assert page.text("#undelivered") == f"{fell_back + lost} steps"
+    assert page.text("#undelivered") == f"{lost} messages"
+    assert page.texts(".tile .muted")[3].startswith(f"{fell_back + lost} steps")
     assert f"of {sum(c[2] for c in CAMPAIGNS)} accepted" in page.text(".tile")
 
 
@@ -152,7 +153,7 @@ def test_the_csv_link_downloads_what_the_table_shows(page: Chromium, tmp_path: P
     assert file.name == "cost-2026-10-23-to-2026-11-21.csv"
     rows = list(csv.DictReader(io.StringIO(file.read_bytes().decode(), newline="")))
     assert [row["campaign"] for row in rows] == [
-        "",
+        "(none)",
         "'=limit-offer",
         "autumn-sale",
         "Осенняя распродажа",
@@ -170,6 +171,79 @@ def test_days_without_messages_say_so(page: Chromium, site: Site) -> None:
     page.open(site.with_key + "/reports?from=2025-01-01&to=2025-01-31")
     assert page.text(".empty").startswith("Nothing was booked in these days")
     assert page.text("#cost-per-delivered") == "– EUR"
+
+
+# What a campaign of millions fills the table with.
+LARGE = """
+const large = {"Cost": 1, "Billed": 1, "SMS only": 1, "Saved": 1};
+const heads = Array.from(document.querySelectorAll('#rows thead th'), e => e.textContent);
+for (const row of document.querySelectorAll('#rows tbody tr'))
+  heads.forEach((head, n) => { if (n) row.cells[n].textContent =
+    head in large ? '123,456.7890' : head.includes('Per') || head.includes('%') ?
+    row.cells[n].textContent : '1,234,567'; });
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 1366, 1440, 1600, 1920])
+def test_no_column_is_cut_on_a_screen_of_a_desk(page: Chromium, width: int) -> None:
+    page.look(width=width, height=900)
+    page.evaluate(LARGE)
+    assert page.evaluate(
+        "Array.from(document.querySelectorAll('.scroll'), e => e.scrollWidth - e.clientWidth)"
+    ) == [0, 0]
+
+
+def test_each_column_says_what_it_means_where_it_stands(page: Chromium) -> None:
+    meant = page.evaluate(
+        "Array.from(document.querySelectorAll('#rows thead th.number'),"
+        " e => [e.innerText, e.title])"
+    )
+    assert all(title for _, title in meant)
+    page.click("#columns summary")
+    assert page.texts("#columns dt") == [label for label, _ in meant]
+    heads = [label for label, _ in meant]
+    at = heads.index("Undelivered steps")
+    assert heads[at + 1] == "Undelivered messages"
+    lost = [c[2] - c[3] - c[4] for c in CAMPAIGNS]
+    total = page.texts("#rows tfoot td")
+    assert total[at + 1] == str(sum(lost))
+
+
+def test_paper_keeps_what_the_report_is_about(page: Chromium, site: Site) -> None:
+    page.open(site.with_key + "/reports?campaign=autumn-sale&category=marketing")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    shown = page.evaluate("document.body.innerText")
+    assert "campaign autumn-sale · category marketing" in shown
+    assert "Last month" not in shown
+    page.look(width=1000)  # of a landscape page
+    page.call("Emulation.setEmulatedMedia", media="print")
+    page.evaluate(LARGE)
+    fits = "document.querySelector('#rows').scrollWidth <= document.body.clientWidth"
+    assert page.evaluate(fits)
+
+
+def test_months_are_one_click_away(page: Chromium) -> None:
+    with page.loading():
+        page.click("nav a:last-child")
+    assert page.text("nav a[aria-current]") == "Last month"
+    assert page.text("header p").startswith("2026-10-01 to 2026-10-31, UTC")
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("chanel=sms", "There is no parameter 'chanel'"),
+        ("category=marketting", "There can be no category 'marketting'"),
+        ("provider=vibre", "No provider 'vibre' is configured"),
+        ("group_by=campain", "A report has no key 'campain'"),
+    ],
+)
+def test_a_wrong_filter_is_an_error_and_not_zeros(
+    browser: Chromium, site: Site, asked: str, says: str
+) -> None:
+    browser.open(f"{site.with_key}/reports?{asked}")
+    assert says in browser.text("[role=alert]")
+    assert browser.texts(".tile") == []
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])

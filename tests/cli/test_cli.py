@@ -77,7 +77,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["key", "new"], "Missing option '--app'. See `kaskad key new --help`."),
         (["report", "cost", "--format", "xml"], "use table, json, csv"),
         (["report", "cost", "--from", "yesterday"], "write it as in 2026-11-30"),
-        (["report", "cost", "--group-by", "moon"], "its keys are: day, app"),
+        (["report", "cost", "--group-by", "moon"], "its keys are: day, month, app"),
         (["report", "cost", "--where", "moon"], "write KEY=VALUE"),
         (["key", "new", "--app", "shop", "--scope", "fly"], "name some of send, read, report"),
         (["key", "new", "--app", "a b"], "cannot be an app's name"),
@@ -437,6 +437,18 @@ def test_status_tells_what_runs_and_what_to_look_at(
     assert no_ingress == "No ingress runs: nothing is taken."
     assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
     assert paused.endswith("(operator): maintenance")
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert app.run(["status", "--watch", "--json"]) == 1
+    watched = capsys.readouterr()
+    assert len(watched.out.splitlines()) == 2
+    assert watched.err == "Interrupted.\n"
     assert app.run(["status"]) == 0
     told = capsys.readouterr().out
     assert all(remark in told for remark in found["remarks"])

@@ -80,9 +80,11 @@ def test_a_late_delivery_revives_an_undelivered_message_and_takes_its_claim_agai
     world.send()
     world.report("expired")
     assert world.message.status == MessageStatus.EXPIRED
+    assert world.sums()["undelivered_messages"] == 1
     assert not world.held()
     world.report("delivered")
     assert world.message.status == MessageStatus.DELIVERED
+    assert world.sums()["undelivered_messages"] == 0
     assert world.held()
 
 

@@ -277,6 +277,14 @@ def test_a_field_that_this_schema_does_not_know_is_passed_over(kind: str) -> Non
     assert CODECS[kind].decode(more) == CODECS[kind].decode(golden(kind, SCHEMA))
 
 
+def test_a_person_of_schema_3_holds_claims_since_some_of_them_do() -> None:
+    known = bytes.fromhex((GOLDEN / "person_with_claims.3.hex").read_text())
+    claims = {"autumn": DedupeClaim(ID, 0), "spring": DedupeClaim("1M7Q5CQG0000000000ZZ", T)}
+    person = Person(claims=claims, keep_ms=T + 1, apart_ms=T)
+    assert person_codec.decode(known) == person
+    assert plain(person_codec.encode(person)) == plain(known)
+
+
 def test_a_claim_is_a_record_of_its_own_since_schema_3() -> None:
     for kept, claim in (("live", DedupeClaim(ID, 0)), ("delivered", DedupeClaim(ID, T))):
         known = bytes.fromhex((GOLDEN / f"claim_{kept}.3.hex").read_text())

@@ -246,10 +246,10 @@ def outcome(*injected: str, load_s: float = 60, asked: tuple[str, ...] = ("a", "
 def test_a_fault_that_did_not_come_fails_the_bench_and_stands_on_the_page(
     runs: list[Outcome], missing: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verdict(runs, [], strict=True) == (1 if missing else 0)
+    assert verdict(runs, [], [], strict=True) == (1 if missing else 0)
     assert ("did not come" in capsys.readouterr().out) == bool(missing)
-    assert verdict(runs, [], strict=False) == 0
+    assert verdict(runs, [], [], strict=False) == 0
     assert "did not come" not in capsys.readouterr().out
-    written = page.text(runs, [], "A machine.")
+    written = page.text(runs, [], [], "A machine.")
     assert ("**These did not come" in written) == bool(missing)
     assert all(f"must**: {', '.join(missing)}" in written for _ in missing)

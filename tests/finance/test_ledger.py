@@ -37,6 +37,7 @@ from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
+from gateway.store.lines import Lines
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.writes import Retention, Writes
@@ -77,7 +78,8 @@ async def book(
     campaigns: Campaigns | None = None,
 ) -> None:
     """Books as every commit does."""
-    writes = Writes(keys_of(shard), POLICY, Retention(), campaigns or Campaigns(10_000), now_ms)
+    kept = campaigns or Campaigns(10_000)
+    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), now_ms)
     for post in posts:
         writes.post(post)
     await writes.learn_campaigns(redis)
@@ -251,6 +253,7 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "sms_only_cost": "0.0800",
             "saved": "0.0300",
             "saved_pct": "37.50",
+            "undelivered_messages": 1,
         }
     ]
     assert verdict.agrees

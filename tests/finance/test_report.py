@@ -16,7 +16,7 @@ from gateway.core.records.entries import Group
 from gateway.finance import report as module
 from gateway.finance.report import (
     KEYS,
-    REQUEST_MEASURES,
+    MESSAGE_MEASURES,
     Query,
     ReportFault,
     build,
@@ -25,7 +25,7 @@ from gateway.finance.report import (
 from gateway.store.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)
-STEP_MEASURES = tuple(m for m in MEASURES if m not in REQUEST_MEASURES)
+STEP_MEASURES = tuple(m for m in MEASURES if m not in MESSAGE_MEASURES)
 AMOUNTS = ("cost", "billed", "sms_only_cost")
 FIELDS = {"sms_only_cost": "baseline_cost"}  # figures that are not called as their measure is
 
@@ -36,7 +36,7 @@ def group(**changes: str) -> Group:
 
 
 def booked(measure: str, amount: int, day: datetime.date = TODAY, **changes: str) -> TotalRow:
-    if measure in REQUEST_MEASURES:
+    if measure in MESSAGE_MEASURES:
         changes = {"channel": "", "provider": ""} | changes
     return TotalRow(day, group(**changes), measure, amount)
 
@@ -51,6 +51,7 @@ BOOKED = [
     booked("suppressed", 1),
     booked("sent", 4),
     booked("undelivered", 2),
+    booked("undelivered_messages", 1),
     booked("delivered", 2),
     booked("cost", 10_000),
     booked("billed", 18_000),
@@ -86,6 +87,7 @@ def test_a_row_has_the_columns_of_the_contract_in_their_order() -> None:
         "sms_only_cost",
         "saved",
         "saved_pct",
+        "undelivered_messages",
     )
     assert [tuple(row) for row in report.rows()] == [report.columns]
     assert tuple(report.total_row()) == report.columns[1:]
@@ -110,20 +112,21 @@ def test_amounts_are_decimal_strings_and_ratios_come_from_the_sums() -> None:
         "sms_only_cost": "0.1600",
         "saved": "0.0700",
         "saved_pct": "43.75",
+        "undelivered_messages": 1,
     }
 
 
 def test_by_channel_requests_have_neither_columns_nor_a_row() -> None:
     report = build(BOOKED, ask("channel"), "EUR")
     assert [line.keys for line in report.lines] == [("sms",), ("viber",)]
-    assert not set(REQUEST_MEASURES) & set(report.columns)
+    assert not set(MESSAGE_MEASURES) & set(report.columns)
     assert report.total.accepted == 0
 
 
 @pytest.mark.parametrize("filters", [{"channel": "viber"}, {"provider": "infobip-viber"}])
 def test_a_filter_by_channel_or_provider_leaves_requests_out_too(filters: dict[str, str]) -> None:
     report = build(BOOKED, ask("campaign", **filters), "EUR")
-    assert not set(REQUEST_MEASURES) & set(report.columns)
+    assert not set(MESSAGE_MEASURES) & set(report.columns)
     assert (report.total.delivered, report.total.cost) == (2, 10_000)
 
 
@@ -181,7 +184,7 @@ SOMETIMES = {"app": ["shop", "bank"], "campaign": ["", "autumn", "=x"], "country
 def bookings(draw: st.DrawFn) -> TotalRow:
     measure = draw(st.sampled_from(MEASURES))
     changes: dict[str, str] = {k: draw(st.sampled_from(v)) for k, v in SOMETIMES.items()}
-    if measure not in REQUEST_MEASURES and draw(st.booleans()):
+    if measure not in MESSAGE_MEASURES and draw(st.booleans()):
         changes |= {"channel": "sms", "provider": "infobip-sms"}
     return booked(measure, draw(st.integers(-5, 10**12)), draw(DAYS), **changes)
 
@@ -200,12 +203,12 @@ def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[str, ...], dict[st
     asked = {*query.group_by, *dict(query.filters)}
     found: dict[tuple[str, ...], dict[str, int]] = {}
     for row in rows:
-        told: dict[str, Any] = {"day": str(row.day), **asdict(row.group)}
+        day = str(row.day)
+        told: dict[str, Any] = {"day": day, "month": day[:7], **asdict(row.group)}
         if str(row.day) < str(query.from_day) or str(row.day) > str(query.to_day):
             continue
-        if row.measure in ("accepted", "duplicates", "suppressed") and (
-            "channel" in asked or "provider" in asked
-        ):
+        whole = ("accepted", "duplicates", "suppressed", "undelivered_messages")
+        if row.measure in whole and ("channel" in asked or "provider" in asked):
             continue
         if row.amount == 0 or any(told[k] != v for k, v in query.filters):
             continue
@@ -231,7 +234,7 @@ def test_the_total_is_the_sum_of_the_rows_to_the_last_unit(
 ) -> None:
     report = build(rows, query, "EUR")
     total = report.total_row()
-    counts = [c for c in total if c in STEP_MEASURES or c in REQUEST_MEASURES]
+    counts = [c for c in total if c in STEP_MEASURES or c in MESSAGE_MEASURES]
     for column in [c for c in (*counts, "saved") if c in total]:
         cells = [Decimal(str(row[column])) for row in report.rows()]
         assert sum(cells, Decimal()) == Decimal(str(total[column])), column
@@ -280,6 +283,23 @@ def test_a_question_reads_back_as_it_was_asked() -> None:
     assert parse_query(query.parameters(), TODAY) == query
 
 
+def test_of_a_filter_that_is_given_several_times_any_value_matches() -> None:
+    rows = [booked("sent", 1, campaign=name) for name in ("a", "b", "c")]
+    query = parse_query([("campaign", "a"), ("campaign", "c"), ("to", str(TODAY))], TODAY)
+    assert build(rows, query, "EUR").total.sent == 2
+
+
+def test_months_add_their_days_up() -> None:
+    rows = [
+        booked("sent", 1, day=datetime.date(2026, month, day))
+        for month in (10, 11)
+        for day in (1, 9)
+    ]
+    query = parse_query([("group_by", "month"), ("from", "2026-10-01")], TODAY)
+    found = [(row["month"], row["sent"]) for row in build(rows, query, "EUR").rows()]
+    assert found == [("2026-10", 2), ("2026-11", 2)]
+
+
 def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
     century = [("from", "2000-01-01"), ("to", "2100-01-01")]
     assert parse_query(century, TODAY).to_day == datetime.date(2100, 1, 1)
@@ -297,11 +317,15 @@ def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
         ([("to", "٢٠٢٦-11-01")], "to", "is no day"),
         ([("from", "")], "from", "is no day"),
         ([("from", "2026-11-22")], "from", "swap them"),
-        ([("group_by", "colour")], "group_by", "day, app, campaign, category, channel, provider"),
+        ([("group_by", "colour")], "group_by", "day, month, app, campaign, category, channel"),
         ([("group_by", "day,app,day")], "group_by", "named twice"),
         ([("group_by", "day"), ("group_by", "day")], "group_by", "named twice"),
-        ([("colour", "red")], "colour", "there are: from, to, group_by, app"),
-        ([("app", "a"), ("app", "b")], "app", "given twice"),
+        ([("colour", "red")], "colour", "there are: from, to, group_by, day"),
+        ([("to", "2026-11-30"), ("to", "2026-11-01")], "to", "given twice"),
+        ([("category", "marketting")], "category", "one of otp, transactional, marketing"),
+        ([("channel", "fax")], "channel", "one of viber, sms"),
+        ([("country", "Germany")], "country", "two capital letters"),
+        ([("month", "2026-13")], "month", "written as in 2026-11"),
         ([("app", "")], "app", "is empty"),
         ([("channel", "")], "channel", "is empty"),
         ([("campaign", "x" * 129)], "campaign", "longer than 128"),

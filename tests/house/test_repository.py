@@ -175,7 +175,7 @@ def test_the_image_installs_only_what_is_locked() -> None:
     assert all("--require-hashes" in part or "--no-deps --no-index" in part for part in installs)
 
 
-def test_the_image_runs_as_nobody_special_and_says_whether_it_is_ready() -> None:
+def test_the_image_runs_as_nobody_special_and_says_whether_it_is_alive() -> None:
     stage = last_stage()
     assert stage["USER"] not in ("root", "0")
     server = container_settings()["server"]
@@ -183,7 +183,7 @@ def test_the_image_runs_as_nobody_special_and_says_whether_it_is_ready() -> None
     check = json.loads(stage["HEALTHCHECK"].split("CMD", 1)[1])
     assert check[:2] == ["python", "-c"]
     ast.parse(check[2])
-    assert f"'http://127.0.0.1:{server['port']}/readyz'" in check[2]
+    assert f"'http://127.0.0.1:{server['port']}/healthz'" in check[2]
 
 
 def test_the_image_finds_its_configuration() -> None:
@@ -242,6 +242,7 @@ def test_composed_redis_keeps_what_it_promised() -> None:
     redis = services()["redis"]
     command = " ".join(redis["command"])
     assert "--appendonly yes" in command
+    assert "--appendfsync always" in command
     assert "--maxmemory-policy noeviction" in command
     volume, _, folder = redis["volumes"][0].partition(":")
     assert folder == "/data"

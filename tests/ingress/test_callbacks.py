@@ -21,6 +21,7 @@ from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.receipts import Taken, take_receipts
+from providers.infobip.adapter import CALLBACK_BYTES_MAX
 from tests.worlds.ingress_world import OTP, SALE, T0, World, quote, settings, with_ingress
 
 VIBER = "/v1/callbacks/viber?token=tok"
@@ -297,3 +298,50 @@ async def test_receipts_that_all_reject_the_sender_pause_the_provider(world: Wor
     )
     assert 'provider="sms"' in counted
     assert counted.endswith(" 1.0")
+
+
+@with_ingress()
+async def test_a_callback_has_what_its_provider_sends_at_most(world: World) -> None:
+    many = report(*(f"{number:020d}.0" for number in range(2_000)))
+    answer = await world.call("POST", VIBER, many, key="")
+    assert (answer.status, answer.json["parked"]) == (200, 2_000)
+    too_long = b" " * (CALLBACK_BYTES_MAX + 1)
+    assert (await world.call("POST", VIBER, too_long, key="")).status == 413
+
+
+@with_ingress()
+async def test_a_signature_is_computed_as_the_body_comes(world: World) -> None:
+    id_ = await sent(world)
+    body = json.dumps(report(f"{id_}.0")).encode()
+    signature = hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+    exchange = world.begin("POST", "/v1/callbacks/sms", {"x-signature": signature}, key="")
+    for start in range(0, len(body), 7):
+        exchange.feed(body[start : start + 7])
+    exchange.feed(b"", more=False)
+    assert (await exchange.answer()).json["applied"] == 1
+
+
+@with_ingress()
+async def test_without_any_proof_the_body_is_not_waited_for(world: World) -> None:
+    exchange = world.begin("POST", "/v1/callbacks/sms", key="")
+    assert (await exchange.answer()).status == 401
+    assert exchange.received == 0
+
+
+@with_ingress()
+async def test_bodies_without_their_end_are_bounded_over_all_requests(world: World) -> None:
+    waiting = world.app.waiting
+    waiting.add(waiting.limit - 1_000)
+    kind = {"content-type": "application/json"}
+    first = world.begin("POST", "/v1/messages", kind)
+    first.feed(b" " * 900)
+    await first.has_received(1)
+    second = world.begin("POST", "/v1/messages", kind)
+    second.feed(b" " * 900)
+    answer = await second.answer()
+    assert (answer.status, int(answer.headers["retry-after"]) > 0) == (503, True)
+    # What comes whole is not kept waiting, so it is taken all the same.
+    assert (await world.send(OTP)).status == 202
+    first.feed(json.dumps(OTP).encode(), more=False)
+    assert (await first.answer()).status == 202
+    assert waiting.held == waiting.limit - 1_000

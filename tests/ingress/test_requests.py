@@ -12,8 +12,14 @@ from msgspec.structs import replace
 
 from gateway.core.policy import AppRule, CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
-from gateway.ingress.api.requests import Malformed, ValidRequest, body_hash, content_of, read
-from gateway.ingress.http.problems import RequestFault
+from gateway.ingress.api.requests import (
+    Faulty,
+    Malformed,
+    ValidRequest,
+    body_hash,
+    content_of,
+    read,
+)
 
 BOTH = (RouteStep(("v",), 1, 1), RouteStep(("s",), 1, 1))
 POLICY = Policy(
@@ -34,15 +40,16 @@ GOOD: dict[str, Any] = {"to": "+79161234567", "category": "transactional", "text
 BUTTON = {"caption": "Go", "url": "https://shop.example/x"}
 
 
-def told(request: Any) -> ValidRequest | Malformed | list[RequestFault]:
+def told(request: Any) -> ValidRequest | Malformed | Faulty:
     return read(json.dumps(request).encode(), POLICY, "shop")
 
 
 def pointers(request: Any) -> list[str]:
     found = told(request)
-    assert isinstance(found, list), found
-    assert all(fault.detail.endswith(".") for fault in found)
-    return [fault.pointer for fault in found]
+    assert isinstance(found, Faulty), found
+    assert all(fault.detail.endswith(".") for fault in found.faults)
+    assert found.total == len(found.faults)
+    return [fault.pointer for fault in found.faults]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_a_good_request_passes(changes: dict[str, Any]) -> None:
         ({"ttl": 1.5}, ["/ttl"]),
         ({"idempotency_key": "k" * 256}, ["/idempotency_key"]),
         ({"idempotency_key": "\x7f"}, ["/idempotency_key"]),
-        ({"metadata": {"a": 1}}, ["/metadata"]),
+        ({"metadata": {"order": 1, "a": "x", "b/c": None}}, ["/metadata/order", "/metadata/b~1c"]),
         ({"metadata": {"a": "x" * 1100}}, ["/metadata"]),
         ({"metadata": []}, ["/metadata"]),
         ({"category": "marketing"}, ["/campaign"]),
@@ -173,7 +180,7 @@ def test_only_absolute_web_addresses_pass(url: str) -> None:
 def bound(rule: AppRule, **changes: Any) -> list[str]:
     policy = replace(POLICY, apps={"shop": rule})
     found = read(json.dumps(GOOD | changes).encode(), policy, "shop")
-    return [fault.pointer for fault in found] if isinstance(found, list) else []
+    return [fault.pointer for fault in found.faults] if isinstance(found, Faulty) else []
 
 
 @pytest.mark.parametrize(
@@ -225,14 +232,15 @@ def test_all_faults_are_told_at_once() -> None:
         "/viber/button/caption",
         "/viber/button/more",
         "/viber/button/url",
+        "/viber/image_url",
     ]
 
 
 def test_missing_keys_are_told_with_their_rule() -> None:
     found = told({})
-    assert isinstance(found, list)
-    assert [fault.pointer for fault in found] == ["/to", "/category"]
-    assert "E.164" in found[0].detail
+    assert isinstance(found, Faulty)
+    assert [fault.pointer for fault in found.faults] == ["/to", "/category"]
+    assert "E.164" in found.faults[0].detail
 
 
 @pytest.mark.parametrize("request_", [[], None, 1, "text", True])
@@ -331,8 +339,8 @@ def test_a_person_may_have_addresses_of_several_kinds(to: dict[str, Any]) -> Non
         ({"phone": "+7", "email": "anna"}, ["/to/phone", "/to/email"]),
         ({"phone": "+79161234567", "mail": "a@b.example"}, ["/to/mail"]),
         ({"push": [TOKEN] * 6}, ["/to/push"]),
-        ({"push": [{"kind": "apns", "token": "t"}]}, ["/to/push"]),
-        ({"push": [TOKEN | {"subscription": {}}]}, ["/to/push"]),
+        ({"push": [{"kind": "apns", "token": "t"}]}, ["/to/push/0/kind"]),
+        ({"push": [TOKEN | {"subscription": {}}]}, ["/to/push/0"]),
         (7, ["/to"]),
     ],
 )
@@ -350,7 +358,7 @@ def test_what_is_no_address_is_told_at_its_place(to: Any, wrong: list[str]) -> N
         ({"email": {"from_": "a@shop.example"}}, ["/email/from_"]),
         ({"push": {"title": "t" * 101}}, ["/push/title"]),
         ({"push": {"url": "ftp://shop.example/x"}}, ["/push/url"]),
-        ({"push": {"data": {"a": 1}}}, ["/push/data"]),
+        ({"push": {"data": {"a": 1}}}, ["/push/data/a"]),
     ],
 )
 def test_each_channels_own_words_have_their_rules(
@@ -377,9 +385,9 @@ keys = st.sampled_from(
 @given(st.dictionaries(keys, json_values))
 def test_any_json_is_read_or_told_why_not(changes: dict[str, Any]) -> None:
     found = read(json.dumps(GOOD | changes).encode(), POLICY, "shop")
-    if isinstance(found, list):
-        assert found
-        known = {fault.pointer.split("/")[1] for fault in found if fault.pointer}
+    if isinstance(found, Faulty):
+        assert found.faults
+        known = {fault.pointer.split("/")[1] for fault in found.faults if fault.pointer}
         assert known <= {*GOOD, *changes, "campaign", "text"}
     elif isinstance(found, Malformed):
         assert found.detail

@@ -82,3 +82,33 @@ async def test_every_row_with_a_scope_asks_for_it_before_its_handler_runs(world:
     text = (await world.call("GET", "/metrics")).body.decode()
     for route in SCOPED:
         assert f'endpoint="{route.name}",process="ingress-test-1",status="401"' in text
+
+
+@with_ingress()
+@pytest.mark.parametrize(
+    ("path", "there_are"),
+    [
+        ("/v1/messages/1?verbose=1", "'verbose'; there are none."),
+        ("/v1/events?last-event-id=1", "'last-event-id'; there are none."),
+        ("/v1/reports/cost?form=csv&campain=a", "'form'; there are: from, to, group_by, format,"),
+        ("/v1/reports/cost?%66orm%20", "'form '; there are: from,"),
+        ("/v1/optouts/+79161234567?", ""),
+        ("/v1/reports/cost?from=2026-11-01&", ""),
+        ("/healthz?probe=7", ""),
+    ],
+)
+async def test_a_query_parameter_that_is_unknown_is_told_which_there_are(
+    world: World, path: str, there_are: str
+) -> None:
+    answer = await world.call("GET", path)
+    if there_are:
+        assert (answer.status, answer.json["type"]) == (400, "/docs#malformed")
+        assert f"Unknown query parameter {there_are}" in answer.json["detail"]
+    else:
+        assert answer.status in (200, 404)
+
+
+@with_ingress()
+async def test_a_provider_may_add_to_the_query_of_its_callback(world: World) -> None:
+    path = "/v1/callbacks/viber?token=tok&region=eu"
+    assert (await world.call("POST", path, {"results": []}, key="")).status == 200

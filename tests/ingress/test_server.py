@@ -7,12 +7,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import uvloop
@@ -22,15 +17,15 @@ from gateway.errors import ConfigurationError
 from gateway.ingress.http import protocol, server
 from gateway.settings.bootstrap import policy_of
 from gateway.settings.changes import Configuration
-from tests.worlds.ingress_world import CONFIG, ENV, OTP, TEST_WAIT_S, quote, settings
+from tests.worlds.ingress_world import OTP, TEST_WAIT_S, quote, settings
 
 KEY = "Authorization: Bearer shop-key\r\n"
 JSON = "Content-Type: application/json\r\n"
 Talk = Callable[[int], Awaitable[None]]
 
 
-def serving(redis_url: str, table: str, talk: Talk) -> None:
-    """Runs `talk(port)` against a worker, then stops it by SIGTERM."""
+def serving(redis_url: str, table: str, talk: Talk, *more: socket.socket) -> None:
+    """Runs `talk(port)` against a worker, then stops it by SIGTERM; it listens on `more` too."""
     config = settings(table)
     config = replace(config, redis=replace(config.redis, url=redis_url))
 
@@ -39,7 +34,7 @@ def serving(redis_url: str, table: str, talk: Talk) -> None:
         port = sock.getsockname()[1]
         up = asyncio.Event()
         running = Configuration(config, policy_of(config, quote), lambda: config)
-        worker = asyncio.create_task(server.serve(running, sock, "1-test", up.set))
+        worker = asyncio.create_task(server.serve(running, [sock, *more], "1-test", up.set))
         async with asyncio.timeout(TEST_WAIT_S):
             await up.wait()
             try:
@@ -97,6 +92,32 @@ def test_requests_on_one_connection_are_answered_one_after_the_other(redis_url: 
         connection.writer.close()
 
     serving(redis_url, "", talk)
+
+
+def test_what_operators_ask_is_on_the_admin_port_alone(redis_url: str) -> None:
+    (admin,) = server.listen("127.0.0.1", 0, 1)
+    admin_port = admin.getsockname()[1]
+
+    async def status(port: int, path: str) -> int:
+        connection = await Connection.open(port)
+        connection.say(f"GET {path} HTTP/1.1\r\nHost: x\r\n{KEY}\r\n")
+        try:
+            return (await connection.answer())[0]
+        finally:
+            connection.writer.close()
+
+    async def talk(port: int) -> None:
+        for path in ("/metrics", "/v1/ops", "/v1/ops/audit"):
+            assert await status(port, path) == 404
+        assert await status(admin_port, "/metrics") == 200
+        assert await status(admin_port, "/v1/ops") == 403, "the key may not operate"
+        for path in ("/v1/messages/unknown", "/v1/reports/cost", "/docs"):
+            assert await status(admin_port, path) == 404
+        assert await status(port, "/v1/reports/cost") == 200
+        for either in (port, admin_port):
+            assert await status(either, "/healthz") == await status(either, "/readyz") == 200
+
+    serving(redis_url, f"admin_port = {admin_port}", talk, admin)
 
 
 def test_large_headers_are_refused_however_they_come(redis_url: str) -> None:
@@ -241,57 +262,21 @@ def test_without_a_redis_the_role_says_what_to_do() -> None:
         server.run(replace(config, redis=replace(config.redis, url="")))
 
 
-_ROLE = """
-import sys
-from pathlib import Path
-from gateway.settings import file as settings
-from gateway.ingress.http import server
-path = Path(sys.argv[1])
-config = settings.load(path, settings_env := dict(pair.split("=") for pair in sys.argv[2:]))
-server.run(config, ready=lambda host, port: print(port, flush=True))
-"""
+def test_a_worker_whose_parent_is_gone_stops(redis_url: str) -> None:
+    config = settings()
+    config = replace(config, redis=replace(config.redis, url=redis_url))
+    beats = [None, None]
 
+    def beat() -> None:
+        if not beats:
+            raise BrokenPipeError
+        beats.pop()
 
-def _healthz(port: int) -> int:
-    """The status of one request on a connection of its own."""
-    with socket.create_connection(("127.0.0.1", port), timeout=TEST_WAIT_S) as sock:
-        sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return int(sock.recv(100).split()[1])
+    async def main() -> None:
+        (sock,) = server.listen("127.0.0.1", 0, 1)
+        running = Configuration(config, policy_of(config, quote), lambda: config)
+        async with asyncio.timeout(TEST_WAIT_S):
+            await server.serve(running, [sock], "1-test", beat)
 
-
-def _workers_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children]
-
-
-def test_workers_share_a_port_are_started_again_and_stop_together(
-    redis_url: str, tmp_path: Path
-) -> None:
-    table = 'port = 0\nworkers = 2\npublic_url = "http://127.0.0.1:1"'
-    prices = "provider,prefix,category,cost,sell,currency,valid_from\n"
-    (tmp_path / "prices.csv").write_text(prices + "sms,,,0.01,0.02,EUR,2026-01-01\n")
-    (tmp_path / "kaskad.toml").write_text(CONFIG.format(server=table, shards=1))
-    env: dict[str, Any] = ENV | {"KASKAD_REDIS_URL": redis_url}
-    pairs = [f"{name}={value}" for name, value in env.items()]
-    with subprocess.Popen(
-        [sys.executable, "-c", _ROLE, str(tmp_path / "kaskad.toml"), *pairs],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            before = _workers_of(process.pid)
-            assert len(before) == 2
-            assert {_healthz(port) for _ in range(20)} == {200}
-            os.kill(before[0], signal.SIGKILL)
-            # Callers of the dead worker's socket wait for its successor.
-            assert {_healthz(port) for _ in range(20)} == {200}
-            deadline = time.monotonic() + TEST_WAIT_S
-            while before[0] in (after := _workers_of(process.pid)) or len(after) < 2:
-                assert time.monotonic() < deadline
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(TEST_WAIT_S) == 0
-            assert all(not Path(f"/proc/{pid}").exists() for pid in after)
-        finally:
-            process.kill()
+    uvloop.run(main())
+    assert beats == []

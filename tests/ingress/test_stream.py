@@ -214,3 +214,43 @@ async def test_a_stream_needs_a_key_too(world: World) -> None:
     )
     exchange.feed(line(OTP), more=False)
     assert (await exchange.answer()).status == 403
+
+
+@with_ingress()
+async def test_what_is_not_read_is_bounded_in_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "WINDOW_BYTES", 8_192)
+    bad = line({f"unknown-{number}": 0 for number in range(30)})
+    exchange = world.stream()
+    exchange.reading.clear()
+    for _ in range(100):
+        exchange.feed(bad)
+    exchange.feed(b"", more=False)
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert exchange.received < 10
+    assert 0 < world.app.waiting.held < 16_384
+    exchange.reading.set()
+    lines = (await exchange.answer()).lines
+    assert [r["line"] for r in lines] == list(range(1, 101))
+    assert world.app.waiting.held == 0
+
+
+@with_ingress()
+async def test_while_the_worker_holds_too_much_a_stream_answers_before_it_reads_on(
+    world: World,
+) -> None:
+    world.app.waiting.add(world.app.waiting.limit)
+    exchange = world.stream()
+    exchange.reading.clear()
+    for _ in range(3):
+        exchange.feed(line(OTP))
+    await exchange.has_received(1)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert exchange.received == 1
+    exchange.reading.set()
+    exchange.feed(b"", more=False)
+    assert [r["outcome"] for r in (await exchange.answer()).lines] == ["accepted"] * 3
+    assert world.app.waiting.held == world.app.waiting.limit

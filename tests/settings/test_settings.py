@@ -296,6 +296,8 @@ def test_plain_http_to_a_provider_that_is_not_local_is_a_warning(url: str, warne
         ("[redis]\ndata_dir = ''", "redis.data_dir", "path"),
         ("[server]\nport = 65536", "server.port", "<= 65535"),
         ("[server]\nport = 0", "server.public_url", "port is 0"),
+        ("[server]\nadmin_port = 8080", "server.admin_port", "is server.port"),
+        ("[server]\ntrusted_proxies = ['x']", "server.trusted_proxies", "holds 'x'"),
         ("[server]\nport = true", "server.port", "expected `int`"),
         ('[server]\npublic_url = "k.example.com"', "server.public_url", "write an address"),
         ('[server]\npublic_url = "http://h:x"', "server.public_url", "write an address"),

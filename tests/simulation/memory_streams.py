@@ -7,6 +7,7 @@ entry that was deleted and is still pending comes back as nil.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 Value = Any
@@ -101,9 +102,10 @@ class StreamCommands:
             stream: Stream = self.value(key) or Stream()
             after = read_id(id_)
             if stream.last > after:
-                news = [entry(stream, i) for i in stream.entries if i > after]
+                unread = (entry(stream, i) for i in stream.entries if i > after)
+                news = list(islice(unread, count))
                 if news:
-                    reply.append([key, news[:count]])
+                    reply.append([key, news])
         return reply or None
 
     # --- groups
@@ -136,7 +138,19 @@ class StreamCommands:
         return len(held)
 
     def do_xreadgroup(self, _group: bytes, name: bytes, consumer: bytes, *args: bytes) -> Value:
-        count, key, after = int(args[1]), args[3], args[4]
+        count, half = int(args[1]), (len(args) - 3) // 2
+        for key in args[3 : 3 + half]:
+            self._group(key, name)  # nothing is read where one of them is not there
+        found = [
+            part
+            for key, after in zip(args[3 : 3 + half], args[3 + half :], strict=True)
+            for part in self._read_group(key, after, count, name, consumer) or ()
+        ]
+        return found or None
+
+    def _read_group(
+        self, key: bytes, after: bytes, count: int, name: bytes, consumer: bytes
+    ) -> Value:
         stream, group = self._group(key, name)
         now_ms = self.now_us() // 1000
         if after != b">" or (stream.entries and stream.last > group.after):
@@ -145,7 +159,8 @@ class StreamCommands:
             low = read_id(after)
             mine = [i for i, (owner, *_) in sorted(group.pending.items()) if owner == consumer]
             return [[key, [entry(stream, i) for i in mine if i > low][:count]]]
-        news = [id_ for id_ in stream.entries if id_ > group.after][:count]
+        unread = (id_ for id_ in stream.entries if id_ > group.after)
+        news = list(islice(unread, count))
         for id_ in news:
             group.after = id_
             group.pending[id_] = [consumer, now_ms, 1]

@@ -228,7 +228,7 @@ class Storm:
     # --- the world
 
     def store(self, redis: MemoryClient) -> Store:
-        kept = Retention(unmatched_ms=PARKED_MS)
+        kept = Retention(unmatched_ms=PARKED_MS, claims_max=1)
         return Store(redis, self.policy, shards=self.plan.shards, retention=kept)
 
     def post(self, book: Book, receipt: Receipt, attempt: int = 0) -> None:

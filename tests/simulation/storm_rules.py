@@ -99,7 +99,9 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
     for key in storm.server.names():
         held = []
         if b"}p:" in key or b"}u:" in key:
-            held = [slot.message for slot in unpack_person(storm.server.data[key]).slots]
+            person = unpack_person(storm.server.data[key])
+            held = [slot.message for slot in person.slots]
+            held += [c.message for c in person.claims.values() if not 0 < c.until_ms <= now_ms]
         elif b"}c:" in key:
             claim = claim_codec.decode(storm.server.data[key])
             held = [claim.message] if not 0 < claim.until_ms <= now_ms else []
@@ -110,8 +112,10 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
     for message in messages.values():
         if message.delivered_step < 0 or message.campaign is None:
             continue
-        name = keys_of(shard_of_id(message.id) or 0).claim(message.holder, message.campaign)
-        assert storm.server.value(name.encode()), f"{name} was forgotten of {message}"
+        keys = keys_of(shard_of_id(message.id) or 0)
+        person = unpack_person(storm.server.value(keys.person(message.holder).encode()))
+        apart = storm.server.value(keys.claim(message.holder, message.campaign).encode())
+        assert apart or message.campaign in person.claims, f"its claim was forgotten of {message}"
         for identity in message.identities:
             home, record = home_of(storm, identity)
             assert message.holder in (home, *record.former), f"{identity} forgot {message}"

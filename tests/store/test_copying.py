@@ -55,16 +55,20 @@ async def fill(url: str, count: int = 40) -> list[str]:
     """Messages in every state, people with aliases, and one of everything else."""
     async with open_client(url) as client:
         store = Store(client, policy(), shards=SHARDS)
+        people: list[tuple[str, str | None, str]] = [
+            (f"7916000{n:04}", f"u{n % 7}", f"c{n % 3}") for n in range(count)
+        ]
+        # One with more claims than a record has.
+        people += [("79169999990", None, f"d{n}") for n in range(store.retention.claims_max + 1)]
         sends = [
             request(
                 id=store.new_message_id(to, T0),
                 to=to,
-                user=f"u{n % 7}",
-                campaign=f"c{n % 3}",
+                user=user,
+                campaign=campaign,
                 idempotency_key=f"k{n}",
             )
-            for n in range(count)
-            for to in [f"7916000{n:04}"]
+            for n, (to, user, campaign) in enumerate(people)
         ]
         answers = await store.admit(sends, T0)
         ids = [a.id for a in answers if a.outcome == "accepted" and a.id is not None]

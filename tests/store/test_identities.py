@@ -25,6 +25,7 @@ from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.opt_outs import Origin
 from gateway.store.store import Store
+from gateway.store.writes import Retention
 from providers.contract import Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
@@ -106,6 +107,7 @@ def test_from_the_second_message_on_one_transaction_in_the_phones_shard_does(
         client = WatchedLink(store.redis)
         counting = Store(client, store.policy, shards=SHARDS)
         counting.campaigns = store.campaigns  # known by name, as after the first of each
+        counting.lines = store.lines
         for number in range(3):
             await accept(counting, campaign=f"c{number}")
         home = f"k{shard_of(PHONE, SHARDS)}"
@@ -129,19 +131,19 @@ def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
         )
 
     async def work(store: Store) -> None:
-        for number in range(10):
-            await accept(store, campaign=f"c{number:05}")
-        with_ten = await cost(store, "x0001")
+        for number in range(Retention().claims_max + 10):
+            await cost(store, f"c{number:05}")
+        with_ten = await cost(store, "x00001")
         keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
         claim = claim_codec.encode(DedupeClaim("1M7Q5CQG0000000000AB", T0 + DAY))
         await store.redis.call(
             [
                 ("SET", keys.claim(holder, f"c{number:05}"), claim, "PXAT", T0 + DAY)
-                for number in range(10, 10_000)
+                for number in range(Retention().claims_max + 10, 10_000)
             ]
         )
         assert (await outcome(store, send(store, campaign="c09999")))[0] == "duplicate"
-        assert await cost(store, "x0002") == with_ten
+        assert await cost(store, "x00002") == with_ten
 
     in_store(redis_url, work)
 
@@ -290,9 +292,8 @@ def test_what_records_of_schema_2_hold_is_honoured_and_written_as_new_ones(redis
         assert (await outcome(store, send(store)))[0] == "duplicate"
         assert (await record(store, phone)).former == [user]
         assert (await record(store, user)).home == phone
-        (value,) = await store.redis.call([("GET", keys_for(phone).claim(phone, "autumn"))])
-        assert isinstance(value, bytes)
-        assert claim_codec.decode(value) == DedupeClaim("1M7Q5CQG0000000000AB", T0 + DAY)
+        claims = (await record(store, phone)).claims
+        assert claims == {"autumn": DedupeClaim("1M7Q5CQG0000000000AB", T0 + DAY)}
         await accept(store, campaign="winter")
         assert (await outcome(store, send(store, campaign="spring")))[0] == "suppressed"
         later = T0 + 80 * DAY
@@ -366,13 +367,11 @@ def test_a_receipt_settles_a_message_whose_user_lives_elsewhere_whatever_number_
         receipt = Receipt("delivered", ref=f"{id_}.0", to=to)
         for happening in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
             await store.apply([Item(id_, happening)], T0)
-        keys, holder = keys_for(f"p:{PHONE}"), f"p:{PHONE}"
-        (value,) = await store.redis.call([("GET", keys.claim(holder, "autumn"))])
-        assert isinstance(value, bytes)
-        claim = claim_codec.decode(value)
+        claim = (await record(store, f"p:{PHONE}")).claims["autumn"]
         assert (claim.message, claim.until_ms > T0) == (id_, True)
         for other in (send(store, user=None), send(store, OTHER)):
             assert await outcome(store, other) == ("duplicate", id_)
+        keys = keys_for(f"p:{PHONE}")
         assert await store.redis.call([("EXISTS", keys.person("p:79000000000"))]) == [0]
 
     in_store(redis_url, work)

@@ -37,6 +37,8 @@ async def scan(redis: RedisClient) -> list[tuple[str, str, bool]]:
 async def test_every_key_is_in_the_table_with_its_type_and_its_end(world: World) -> None:
     id_ = (await world.send(OTP, Idempotency_Key="k1")).json["id"]
     await world.send(SALE | {"user": "u-1"})
+    for number in range(world.store.retention.claims_max + 1):
+        await world.send(OTP | {"campaign": f"c{number}"})
     await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
     await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     await world.call("POST", VIBER, report("stranger"), key="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog.testing
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.core import cascade
 from gateway.core import events as ev
 from gateway.core.records.message import MESSAGE_NAMES, pack_message
-from gateway.core.records.person import Person, pack_person
+from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.dispatch.jobs import recovery, timers
 from gateway.redis.client import Command, Reply
 from gateway.redis.trio_driver import open_client
@@ -69,7 +69,13 @@ async def damage(store: Store, kind: str, ids: Sequence[str], victim: int, value
         "idempotency": KEYS.idempotency("shop", f"first-{to}"),
     }
     commands: list[Command] = []
-    if kind == "timer":
+    if kind == "claim":
+        # A record of its own, as every claim was before persons' records held them.
+        (record,) = await store.redis.call([("GET", keys["person"])])
+        person = unpack_person(cast("bytes", record))
+        person.claims, person.apart_ms = {}, None
+        commands = [("SET", keys["person"], pack_person(person)), ("SET", keys[kind], value)]
+    elif kind == "timer":
         commands = [("ZREM", KEYS.timers, id_), ("ZADD", KEYS.timers, T0 - 1, value)]
     elif kind == "lane":
         entries = await store.redis.call([("XRANGE", LANE, "-", "+")])

@@ -24,7 +24,7 @@ from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.installation import StoreUnfitError
 from gateway.store.keys import keys_of
-from gateway.store.sides import CopyFault, Side, call
+from gateway.store.sides import CopyFault, Side, Value, call
 from gateway.store.spreading import SPARE_MS, Spread
 from gateway.store.writes import Retention
 from providers.contract import Receipt
@@ -34,6 +34,7 @@ from tests.worlds.cascade_world import T0
 from tests.worlds.cascade_world import request as request_to
 from tests.worlds.dispatch_world import DispatchWorld, world
 from tests.worlds.filled_store import OPTED_OUT, POISON, RULES, Filled, fill, go_on, read_all
+from tests.worlds.key_table import NAMES, TABLE
 
 __all__ = ["cluster", "target_url", "three_masters"]  # fixtures
 
@@ -285,9 +286,24 @@ def test_the_streams_of_shards_that_are_no_more_end_with_the_messages(
         assert call(source.of("x"), "PTTL", "{k3}events:shop") == -1
 
 
+def test_every_key_of_the_table_has_a_place(redis_url: str) -> None:
+    with Side(parse_address(redis_url)) as source:
+        placing = Spread(source, 4, 3, T0, MESSAGE_MS)
+        for row in TABLE:
+            key = NAMES.sub("1", row.name.replace("{kN}", "{k3}")).encode()
+            if row.name == "{kN}t:<token>" or not placing.takes(key):
+                continue
+            if row.kind == "string":
+                assert placing.strings([Value(key, b"x", 0, key)])
+            else:
+                assert [part for part in placing.parts(key, row.kind) if part.page] == []
+
+
 def test_a_key_of_somebody_else_is_named(redis_url: str, target_url: str) -> None:
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
-        call(source.of("x"), "SET", "{k0}z:1", 1)
-        copying.begin(target)
-        with pytest.raises(CopyFault, match="no key of Kaskad"):
-            copying.copy(source, target, Spread(source, 1, 4, T0, MESSAGE_MS), nothing)
+        for command in (("SET", "{k0}z:1", 1), ("HSET", "{k0}zz", "1", "1")):
+            call(source.of("x"), *command)
+            copying.begin(target)
+            with pytest.raises(CopyFault, match="no key of Kaskad"):
+                copying.copy(source, target, Spread(source, 1, 4, T0, MESSAGE_MS), nothing)
+            call(source.of("x"), "DEL", command[1])

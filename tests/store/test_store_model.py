@@ -29,19 +29,19 @@ from gateway.core import admission, cascade
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.ids import new_id, shard_of_id
-from gateway.core.persons import prune
+from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, unpack_message
-from gateway.core.records.person import Person, claim_codec, unpack_person
+from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_client
 from gateway.store import randomness as noise
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
-from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.store import Store
-from gateway.store.writes import add_up
+from gateway.store.writes import Retention, add_up
 from ratelimit.caps import Cap
 from tests.core.test_cascade_properties import EVENTS
 from tests.worlds.cascade_world import DAY, T0, policy, request
@@ -51,6 +51,7 @@ HOME = keys_of(0)
 RULES = policy(
     caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
 )
+FEW_CLAIMS = Retention(claims_max=1)  # in a person's record: the second is a record of its own
 PHONES = st.sampled_from(["79160000001", "79160000002", "79160000003"])
 EMAILS = st.sampled_from([None, None, "anna@shop.example"])
 USERS = st.sampled_from([None, "u1", "u2", "u3"])
@@ -92,13 +93,15 @@ class Model:
 
     def people(self, holder: str) -> list[Person]:
         others = sorted(self.group(holder) - {holder})
-        return [self.records.setdefault(i, Person()) for i in (holder, *others)]
+        people = [self.records.setdefault(i, Person()) for i in (holder, *others)]
+        note_sent_here(people, self.messages)
+        return people
 
     def admit(self, send: MessageRequest, holder: str | None, now_ms: int) -> str:
         self.join(send.identities)
         people = self.people(holder or send.identities[0])
         decision = admission.admit(send, people, None, RULES, now_ms)
-        assert not isinstance(decision, Rejection)
+        assert not isinstance(decision, Rejection | admission.OverQuota)
         self.posts.append(decision.post)
         if isinstance(decision, admission.Admitted):
             decision.message.person = holder or ""
@@ -153,7 +156,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def run(self, work: Callable[[Store], Awaitable[Any]]) -> Any:
         async def main() -> Any:
             async with open_client(self.url) as redis_client:
-                return await work(Store(redis_client, RULES, shards=self.shards))
+                return await work(
+                    Store(redis_client, RULES, shards=self.shards, retention=FEW_CLAIMS)
+                )
 
         return trio.run(main)
 
@@ -161,6 +166,19 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def post(self, people: list[Wish], wait_ms: int) -> None:
         self.now_ms += wait_ms
         self.explain(self.run(lambda store: self._admit(store, self._sends(people))))
+
+    @rule()
+    def an_earlier_kaskad_writes(self) -> None:
+        """To it every claim was a record of its own."""
+        for identity, person in self._held().items():
+            keys = keys_of(shard_of_identity(identity, self.shards))
+            for campaign, claim in person.claims.items():
+                key = keys.claim(identity, campaign)
+                self.client.set(
+                    key, claim_codec.encode(claim), pxat=claim.until_ms or person.keep_ms
+                )
+            person.claims, person.apart_ms = {}, None
+            self.client.set(keys.person(identity), pack_person(person), pxat=person.until_ms)
 
     def _sends(self, people: Sequence[Wish]) -> list[MessageRequest]:
         return [
@@ -197,7 +215,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         async def work(store: Store) -> list[Done]:
             dying = WatchedLink(store.redis, dies_at=at)
             try:
-                return await self._admit(Store(dying, RULES, shards=self.shards), [send])
+                return await self._admit(
+                    Store(dying, RULES, shards=self.shards, retention=FEW_CLAIMS), [send]
+                )
             except Killed:
                 type(self).deaths += 1
             names = [k.decode().rpartition("m:")[2] for k in self.client.keys("{k*}m:*")]
@@ -316,6 +336,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         held = self._held()
         for identity, person in self.model.records.items():
             stored = held.get(identity, Person())
+            # Whether a slot's message waits still is asked when that counts, and noted then.
+            note_sent_here([stored, person], self.model.messages)
             for record in (stored, person):
                 prune(record, RULES, self.now_ms)
                 record.slots.sort(key=lambda slot: slot.message)

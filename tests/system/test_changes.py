@@ -1,4 +1,5 @@
-"""SIGHUP under load, by real processes: a changed file is taken over, and no request fails."""
+"""SIGHUP under load, by real processes: a changed file is taken over, and no request fails. That
+limits hold within two seconds of it is in tests/simulation/test_changed_rate.py."""
 
 from __future__ import annotations
 

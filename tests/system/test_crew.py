@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from structlog.testing import capture_logs
 
 from gateway import crew as crews
 from gateway import supervisor
+from gateway.backoff import Backoff
 from gateway.crew import Crew, Ended, Notice, Ready, Role
 from tests.worlds.processes import gone
 
@@ -119,6 +121,76 @@ def test_a_role_that_does_not_stop_in_time_is_killed(lines: Lines) -> None:
         assert not crew.stop()
     assert gone(int(ready.said))
     assert "process_killed" in {entry["event"] for entry in logs}
+
+
+def test_a_role_that_hangs_is_killed_and_started_again(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "BEAT_S", 0.05)
+    hangs = PRELUDE + (
+        "from gateway.crew import beat\nannounce(os.getpid())\nbeat()\nsignal.pause()"
+    )
+    with told() as logs, Crew([role(hangs)], os.environ, lines) as crew:
+        first = next_of(crew)
+        ended = next_of(crew)
+        again = next_of(crew)
+    assert isinstance(first, Ready)
+    assert isinstance(again, Ready)
+    assert first.said != again.said
+    assert ended == Ended("worker", -signal.SIGKILL, final=False)
+    assert "process_hangs" in {entry["event"] for entry in logs}
+
+
+class Signalled:
+    """A process that only notes what it is sent."""
+
+    pid = 0
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+
+    def poll(self) -> None:
+        return None
+
+    def send_signal(self, number: int, /) -> None:
+        self.signals.append(number)
+
+
+def test_only_what_was_heard_of_and_then_is_not_for_long_counts_as_hanging(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "BEAT_S", 0.0)
+    process = Signalled()
+    child = supervisor.Child(
+        "worker", lambda: process, stop_within_s=1, backoff=Backoff(1, 1), served=True
+    )
+    watch = supervisor.Supervisor([child])
+    watch._start_due()
+    for _ in range(3 * supervisor.SILENT_LOOKS_MAX):
+        watch._look()  # it never says anything: it is not asked to
+    child.heard()
+    for _ in range(3):
+        for _ in range(supervisor.SILENT_LOOKS_MAX):
+            watch._look()
+        child.heard()
+    assert process.signals == []
+    for _ in range(supervisor.SILENT_LOOKS_MAX + 1):
+        watch._look()
+    assert process.signals == [signal.SIGKILL]
+    watch.close()
+
+
+def test_whoever_looks_at_the_file_sees_that_a_role_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = tmp_path / "alive"
+    monkeypatch.setenv(crews.ALIVE_FILE, str(alive))
+    crews.beat()
+    os.utime(alive, (0, 0))
+    crews.beat()
+    assert alive.stat().st_mtime > 0
+    monkeypatch.setenv(crews.ALIVE_FILE, "/nowhere/alive")
+    crews.beat()  # a file that cannot be written ends nothing
 
 
 def test_a_role_ends_when_its_crew_is_killed() -> None:

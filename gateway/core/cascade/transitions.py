@@ -6,56 +6,26 @@ claims and slots, and adds to the effects. `settlement` says what is booked; it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gateway.core import settlement, timing
-from gateway.core.effects import Effects, fallback_from, status_change_of
-from gateway.core.persons import full_cap, give_back, keep, take
-from gateway.core.policy import Policy, WhenAway
+from gateway.core.cascade.decision import Decision
+from gateway.core.effects import fallback_from
 from gateway.core.records.message import (
     ARRIVED,
-    OPEN,
-    REACHED,
     WAITING,
     Attempt,
     Clock,
-    Message,
     MessageStatus,
     Step,
     StepStatus,
 )
-from gateway.core.records.person import Person
-from gateway.core.settlement import Booking, Work
+from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
-from ratelimit.caps import Full
 
 
-class Change:
-    """One decision: the records, the policy, the moment, and the effects collected so far."""
+class Change(Decision):
+    """One decision's transitions."""
 
-    __slots__ = ("effects", "message", "now_ms", "persons", "policy")
-
-    def __init__(
-        self, message: Message, persons: Sequence[Person], policy: Policy, now_ms: int
-    ) -> None:
-        self.message = message
-        self.persons = persons
-        self.policy = policy
-        self.now_ms = now_ms
-        self.effects = Effects()
-
-    # --- steps
-
-    def step(self, index: int) -> Step | None:
-        return self.message.steps[index] if 0 <= index < len(self.message.steps) else None
-
-    def current(self, index: int) -> Step | None:
-        return self.step(index) if index == self.message.current else None
-
-    def attempted(self, index: int) -> tuple[Step | None, Attempt | None]:
-        """A step and its latest attempt, without which nothing of it can have been sent."""
-        step = self.step(index)
-        return step, step.attempt if step is not None else None
+    __slots__ = ()
 
     def attempt_for(self, step: Step) -> Attempt:
         """The attempt of the chosen candidate, a new one where the latest is another's."""
@@ -76,22 +46,6 @@ class Change:
         attempt.claimed_ms = self.now_ms
         return attempt
 
-    def work(self, index: int, step: Step, attempt: Attempt) -> Work:
-        """The attempt as settlement looks at it."""
-        provider = step.provider_of(attempt)
-        return Work(self.message, index, step, attempt, provider, self.policy)
-
-    def in_time(self) -> bool:
-        return self.now_ms < self.message.expires_ms
-
-    @property
-    def when_away(self) -> WhenAway:
-        return self.policy.when_away(self.message.category)
-
-    def stopped(self, index: int) -> bool:
-        """Whether a step that is not out at its provider must not be tried again."""
-        return self.message.finished or index != self.message.current
-
     def take_as_sent(self, index: int, step: Step, attempt: Attempt, sent_ms: int) -> None:
         """The provider has the step, which was sent at `sent_ms`: booked once, by its answer or by
         a receipt that outran it."""
@@ -106,7 +60,7 @@ class Change:
             self.set_timer(index, timing.end_ms(message, step))
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
             message.status = MessageStatus.SENT
-            self._tell(step)
+            self.tell(step)
         if not any(later.status in WAITING for later in message.steps[index + 1 :]):
             message.content = b""
 
@@ -130,10 +84,6 @@ class Change:
         if status == StepStatus.SEEN:
             self.show(work.index, step, MessageStatus.SEEN)
 
-    def is_reached(self, step: Step) -> bool:
-        """Whether the step has what it waits for."""
-        return step.status >= REACHED[step.until]
-
     def _arrive(self, work: Work, moment: int, price: int | None) -> None:
         """Books the step's first sign of having arrived."""
         message, step = self.message, work.step
@@ -142,6 +92,7 @@ class Change:
         booking = settlement.delivered(work, price, given_up=given_up)
         if message.delivered_step < 0:
             message.delivered_step = work.index
+            self.book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
         self.book(work.attempt, booking)
 
@@ -185,7 +136,7 @@ class Change:
         """The provider is away: on to a later step at once, where the category wants that and one
         can run. Else the step waits outside the lane, which nobody reads for long."""
         if self.when_away == "skip" and any(
-            later.status == StepStatus.PLANNED and self._full(later) is None
+            later.status == StepStatus.PLANNED and self.full(later) is None
             for later in self.message.steps[index + 1 :]
         ):
             self.skip(step, "away")
@@ -223,7 +174,7 @@ class Change:
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = self._full(step)
+            full = self.full(step)
             message.current = index
             if full is None:
                 self.take_people()
@@ -246,18 +197,6 @@ class Change:
         else:
             self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
 
-    def _full(self, step: Step) -> Full | None:
-        """The cap of the step's channel that one more would break."""
-        message = self.message
-        return full_cap(
-            self.persons,
-            self.policy,
-            message.category,
-            step.channel,
-            self.now_ms,
-            but=message.id,
-        )
-
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
@@ -273,10 +212,11 @@ class Change:
         self.finish(skipped or reason)
         message.status = status
         message.reason = reason
+        self.book_undelivered(True)
         if not self.current_is_open():
             message.due_ms = 0
             self.give_back()
-        self._tell(message.step)
+        self.tell(message.step)
 
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""
@@ -286,10 +226,6 @@ class Change:
         for step in message.steps:
             if step.status in WAITING:
                 self.skip(step, reason)
-
-    def current_is_open(self) -> bool:
-        step = self.message.step
-        return step.status in OPEN and step.done_ms == 0
 
     def show(self, index: int, step: Step, status: MessageStatus) -> None:
         """Moves the message's own status up, where CONTRACT.md section 4 allows it."""
@@ -302,12 +238,7 @@ class Change:
             return
         message.status = status
         message.reason = None
-        self._tell(step)
-
-    def _tell(self, step: Step) -> None:
-        self.effects.status_changes.append(status_change_of(self.message, step, self.now_ms))
-
-    # --- lanes and timers
+        self.tell(step)
 
     def enqueue(self, step: Step) -> None:
         message = self.message
@@ -329,15 +260,6 @@ class Change:
         else:
             self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
 
-    def stop_clock(self, step: Step, at_ms: int) -> None:
-        """What the step used of its wait until that moment is kept."""
-        ran_ms = max(at_ms - timing.began_ms(self.message, step), 0)
-        step.clock = Clock(self.now_ms, step.clock.used_ms + ran_ms)
-
-    def start_clock(self, step: Step) -> None:
-        if timing.is_stopped(self.message, step):
-            step.clock = Clock(self.now_ms - step.clock.used_ms)
-
     def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
         """`failures`: how often it failed like this."""
         self.effects.changed = True
@@ -358,43 +280,3 @@ class Change:
         self.effects.look_up = True
         attempt.look_ups += 1
         self.wait_unknown(index, step, attempt)
-
-    def set_timer(self, index: int, due_ms: int) -> None:
-        if index == self.message.current:
-            self.message.due_ms = due_ms
-            self.effects.changed = True
-
-    # --- people and money
-
-    def take_people(self) -> None:
-        """The slot moves to the current step's channel."""
-        if self.message.holds:
-            take(self.persons, self.message, self.policy, self.now_ms)
-            self.effects.people_changed = True
-
-    def keep_people(self, *, came_first: bool) -> None:
-        came_first = came_first and self.message.step.status in WAITING
-        if self.persons and keep(
-            self.persons, self.message, self.policy, self.now_ms, came_first=came_first
-        ):
-            self.message.holds = True
-            self.effects.people_changed = True
-
-    def give_back(self) -> None:
-        if self.message.holds:
-            assert self.persons, "the person was not loaded: needs_people() is wrong"
-            give_back(self.persons, self.message)
-            self.message.holds = False
-            self.effects.people_changed = True
-
-    def book(self, attempt: Attempt, booking: Booking) -> None:
-        """Applies what settlement says: the post, the attempt's charge and the app's bill."""
-        self.effects.changed = True
-        if booking.charged is not None:
-            attempt.charged = booking.charged
-            attempt.priced = booking.priced
-            attempt.waived = booking.waived
-        if booking.billed is not None:
-            self.message.billed = booking.billed
-        if booking.post is not None:
-            self.effects.posts.append(booking.post)

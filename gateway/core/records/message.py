@@ -226,8 +226,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     current: int = field(name="i", default=0)  # the step the cascade is at
     due_ms: int = field(name="d", default=0)  # when its timer fires; 0 is none
     finished: bool = field(name="e", default=False)  # no further step can start
-    # What the same content would have cost us by the reports' baseline; None: no comparison.
-    baseline_cost: int | None = field(name="f", default=None)
+    baseline_cost: int | None = field(name="f", default=None)  # by the reports' baseline, if any
     billed: int | None = field(name="l", default=None)
     delivered_step: int = field(name="v", default=-1)  # the first delivery
     user: str | None = field(name="u", default=None)
@@ -238,6 +237,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
     person: str = field(name="p", default="")
+    undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property

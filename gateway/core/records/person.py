@@ -22,8 +22,8 @@ class Person(msgspec.Struct, omit_defaults=True):
     """What is kept under one identity. Read and written by `unpack_person` and `pack_person`.
 
     A home has no `home`. An alias names its home, or one that became an alias itself; what it holds
-    is from when it was a home. Claims are records of their own, so that a person of ten thousand
-    campaigns is read and written as one of ten: here are those that were loaded."""
+    is from when it was a home. The record has some claims at most, so that a person of ten
+    thousand campaigns is read and written as one of twenty; the others are records of their own."""
 
     claims: dict[str, DedupeClaim] = field(name="c", default_factory=dict)
     home: str = field(name="h", default="")
@@ -35,6 +35,8 @@ class Person(msgspec.Struct, omit_defaults=True):
     linked_ms: int = field(name="l", default=0)
     # A late delivery took a claim from a live message: that one may not hold its claim any more.
     contested: bool = field(name="t", default=False)
+    # Until when claims may stand in records of their own; None: until `keep_ms`, for all we know.
+    apart_ms: int | None = field(name="o", default=None)
 
     @property
     def until_ms(self) -> int:
@@ -43,16 +45,13 @@ class Person(msgspec.Struct, omit_defaults=True):
 
 
 def pack_person(person: Person) -> bytes:
-    """The record as it is kept under its identity, without the claims."""
-    claims, person.claims = person.claims, {}
-    packed = person_codec.encode(person)
-    person.claims = claims
-    return packed
+    """The record as it is kept under its identity, with the claims that are in `person`."""
+    return person_codec.encode(person)
 
 
 def unpack_person(record: bytes | None) -> Person:
-    """Reads what `pack_person` made, and records of schema 2, which hold their claims; None holds
-    nothing. Raises NewerRecordError and msgspec.DecodeError."""
+    """Reads what `pack_person` made, and records of schema 2, which hold all their claims; None
+    holds nothing. Raises NewerRecordError and msgspec.DecodeError."""
     return Person() if record is None else person_codec.decode(record)
 
 

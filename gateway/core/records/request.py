@@ -33,6 +33,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
 
     @property
     def home(self) -> str:
@@ -61,9 +62,10 @@ class CapHit(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, omit_defaults=True):
     """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
-    by a fault of ours or a record that cannot be read; `detail` says which."""
+    by a fault of ours or a record that cannot be read; `detail` says which. `over_quota`: it would
+    have been accepted, and its app's quota is used up."""
 
-    outcome: Outcome | Literal["unavailable", "failed"] = field(name="o")
+    outcome: Outcome | Literal["unavailable", "failed", "over_quota"] = field(name="o")
     id: str | None = field(name="i", default=None)
     status: str | None = field(name="s", default=None)
     reason: str | None = field(name="r", default=None)

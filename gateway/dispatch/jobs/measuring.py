@@ -34,9 +34,9 @@ async def run(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
         await measuring.measure()
         if deps.publish is not None:
             await deps.publish()
-        if trio.current_time() >= compare_at:
-            compare_at = trio.current_time() + COMPARE_S
-            await rates.look()
+            if trio.current_time() >= compare_at:
+                compare_at = trio.current_time() + COMPARE_S
+                await rates.look()
         return telemetry.PUBLISH_EVERY_S
 
     await deps.redis_retry("metrics").for_ever(turn)

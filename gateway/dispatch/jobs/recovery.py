@@ -43,7 +43,7 @@ async def recover(deps: DispatchDeps, worker: ProviderWorker, shard: int) -> boo
             worker.pass_on(busy, Resolved([], busy))
             raise
         worker.pass_on(busy, resolved)
-    if sum(worker.reader.waiting()) >= BUFFER_MAX:
+    if deps.stopping.is_set() or sum(worker.reader.waiting()) >= BUFFER_MAX:
         return False
     taken = await worker.reader.take_over(shard)
     if not taken:

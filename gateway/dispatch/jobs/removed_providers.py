@@ -54,16 +54,18 @@ async def end(deps: DispatchDeps, shard: int, provider: str) -> bool:
     """Ends what waits for a provider in a shard; whether there may be more. Raises
     RedisUnavailable."""
     keys = keys_of(shard)
+    lines = range(deps.store.lines.count)
     places = {
-        keys.lane(name, category): (name, category)
+        keys.lane(name, category, line): (name, category)
         for name in deps.store.policy.names_of(provider)
         for category in CATEGORIES
+        for line in lines
     }
     states = await lanes.states(deps.redis, list(places), deps.clock())
     filled = [lane for lane, state in zip(places, states, strict=True) if state.length]
     if not filled:
         return False
-    await lanes.ensure_groups(deps.redis, shard, [places[lane] for lane in filled])
+    await lanes.ensure_groups(deps.redis, shard, [places[lane] for lane in filled], lines)
     ours = await lanes.held(deps.redis, deps.consumer, filled)
     if len(ours) < READ_COUNT:
         found = await lanes.read(deps.redis, deps.consumer, [(n, READ_COUNT) for n in filled])

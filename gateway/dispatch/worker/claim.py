@@ -48,6 +48,7 @@ class Entry(msgspec.Struct, frozen=True):
     at: LaneEntry
     category: Category
     shard: int = 0
+    line: int = 0
 
 
 class ClaimedStep(msgspec.Struct, frozen=True):

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import trio
 
+from gateway.core.records.message import Message, StepStatus
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.shards import Shards
+from gateway.dispatch.worker.turns import Turns
 from gateway.dispatch.worker.wake_ups import WakeUps
 from gateway.redis.errors import CommandRefused, RedisUnavailable
-from gateway.store import lanes
+from gateway.store import lanes, reads
 from gateway.store.keys import keys_of
 from gateway.store.lanes import Waiting
 from providers.contract import Category
@@ -32,24 +36,36 @@ FRESH_S = 0.005  # after a read this young another would find nothing worth a ro
 READ_TOGETHER_S = 1.0  # a shard that says nothing for so long is read without the others
 
 
+class _Place(NamedTuple):
+    """What a stream is: one line of a shard's lane."""
+
+    shard: int
+    category: Category
+    line: int
+
+    @property
+    def where(self) -> tuple[int, int]:
+        return self.line, self.shard
+
+
+def _as_read(entry: Entry) -> Waiting:
+    return Waiting(entry.message_id, entry.at)
+
+
+def _is_being_sent(message: Message | None) -> bool:
+    return message is not None and any(s.status == StepStatus.SENDING for s in message.steps)
+
+
 class EntryReader:
     def __init__(self, deps: DispatchDeps, provider: str, shards: Shards) -> None:
         self._deps = deps
         self._shards = shards
         every = range(deps.store.shards)
         self._names = deps.store.policy.names_of(provider)
-        self._lanes: list[dict[str, Category]] = [
-            {keys_of(shard).lane(name, category): category for name, category in self._wanted()}
-            for shard in every
-        ]
-        self._place = {
-            lane: (shard, category)
-            for shard in every
-            for lane, category in self._lanes[shard].items()
-        }
-        self._buffers: list[dict[Category, deque[Entry]]] = [
-            {category: deque() for category in CATEGORIES} for _ in every
-        ]
+        self._lines = 0
+        self._lanes: list[dict[str, _Place]] = [{} for _ in every]
+        self._place: dict[str, _Place] = {}
+        self._buffers = {category: Turns(deps.store.shards) for category in CATEGORIES}
         self._turn = 0  # whose shard's entries are selected first
         self._known: set[tuple[str, bytes]] = set()
         self._reading = trio.Lock()
@@ -57,43 +73,49 @@ class EntryReader:
         self._pending = [trio.Lock() for _ in every]
         self.read_at = -1.0  # trio's time of the last read of all lanes
         self.wake_ups = WakeUps(deps, provider, shards)
+        self.read_lines()
+
+    def read_lines(self) -> None:
+        """Reads all lines of the lanes that there are by now."""
+        new = range(self._lines, self._deps.store.lines.count)
+        if not new:
+            return
+        for shard, lanes_of in enumerate(self._lanes):
+            lanes_of |= {
+                keys_of(shard).lane(name, category, line): _Place(shard, category, line)
+                for name, category in self._wanted()
+                for line in new
+            }
+            self._place |= lanes_of
+        self._lines = new.stop
+        self.wake_ups.listen_anew()
 
     def waiting(self) -> tuple[int, int, int]:
         """How many entries each category has ready."""
         otp, transactional, marketing = (
-            sum(len(self._buffers[shard][category]) for shard in self._shards.open)
-            for category in CATEGORIES
+            self._buffers[category].count(self._shards.open) for category in CATEGORIES
         )
         return otp, transactional, marketing
 
     def select(self, counts: Sequence[int]) -> list[Entry]:
         """Takes up to the given number of each category; never two entries of one message.
 
-        What one shard has goes before the next one's, because each shard costs a claim and a record
-        of its own; which shard is first goes round, so that none waits for long."""
+        Lines take turns. Of a line, what one shard has goes before the next one's, because each
+        shard costs a claim and a record of its own; which shard is first goes round, so that none
+        waits for long."""
         shards = deque(self._shards.open)
         shards.rotate(-self._turn)
         self._turn += 1
         selected: dict[str, Entry] = {}
         for category, count in zip(CATEGORIES, counts, strict=True):
-            left = count
-            for shard in shards:
-                buffer = self._buffers[shard][category]
-                again = []
-                while buffer and left > 0:
-                    entry = buffer.popleft()
-                    if entry.message_id in selected:
-                        again.append(entry)
-                        continue
-                    selected[entry.message_id] = entry
-                    left -= 1
-                buffer.extend(again)
+            for entry in self._buffers[category].take(count, shards, selected):
+                selected[entry.message_id] = entry
         return list(selected.values())
 
     def give(self, entries: Iterable[Entry]) -> None:
         """Entries that are ours already go first in their buffers."""
         for entry in entries:
-            self._buffers[entry.shard][entry.category].appendleft(entry)
+            self._buffers[entry.category].put_first(entry)
             self.wake_ups.wake()
 
     def forget(self, entries: Iterable[Entry]) -> None:
@@ -113,18 +135,46 @@ class EntryReader:
         async with self._reading:
             shards = self._shards.open
             # Each shard has what one selection takes; a single one has it twice.
-            enough = max(soon, 2 * soon // max(len(shards), 1))
+            enough = self._enough_of_a_line(max(soon, 2 * soon // max(len(shards), 1)))
             wanted = [
-                (lane, enough - len(self._buffers[shard][category]))
+                (lane, enough[place.category] - self._buffers[place.category].held(*place.where))
                 for shard in shards
-                for lane, category in self._lanes[shard].items()
-                if only is None or category in only
+                for lane, place in self._lanes[shard].items()
+                if only is None or place.category in only
             ]
             found = await self._read(shards, wanted)
             if only is None and shards:
                 self.read_at = trio.current_time()
             for waitings in found.values():
                 self._add(waitings)
+
+    async def give_back(self) -> None:
+        """The dispatcher stops: what was read and not selected goes back to its lanes. Should that
+        fail it stays pending, for `leave`."""
+        entries = [entry for turns in self._buffers.values() for entry in turns.clear()]
+        with suppress(*RETRYABLE):
+            await lanes.give_back(self._deps.redis, map(_as_read, entries))
+            self.forget(entries)
+
+    async def leave(self, *, unanswered: bool) -> None:
+        """The dispatcher has stopped: all that is still pending under our name goes back to its
+        lanes, but for what is being sent where requests are `unanswered`. In a shard that does not
+        answer it is left to others."""
+        for shard in range(self._deps.store.shards):
+            try:
+                await self._leave_shard(shard, unanswered=unanswered)
+            except RETRYABLE as error:
+                self._shards.suspect([shard], error)
+            except CommandRefused as error:
+                self._suspect_if_missing([shard], error)
+
+    async def _leave_shard(self, shard: int, *, unanswered: bool) -> None:
+        store, names = self._deps.store, list(self._lanes[shard])
+        held = await lanes.held(store.redis, self._deps.consumer, names)
+        if unanswered:
+            messages = await reads.messages(store, shard, [w.message_id for w in held])
+            held = [w for w in held if not _is_being_sent(messages.get(w.message_id))]
+        await lanes.give_back(store.redis, held)
 
     async def wait_for_work(self) -> None:
         """Waits until reading is worthwhile; then what was read last is no longer fresh."""
@@ -134,7 +184,7 @@ class EntryReader:
     async def check(self, shard: int) -> None:
         """Makes what is missing of a shard's lanes, and finds what is pending under our name
         unknown to us. Raises RedisUnavailable; may be repeated."""
-        await lanes.ensure_groups(self._deps.redis, shard, self._wanted())
+        await lanes.ensure_groups(self._deps.redis, shard, self._wanted(), range(self._lines))
         async with self._pending[shard]:
             await self._recount(shard)
 
@@ -157,6 +207,14 @@ class EntryReader:
                     break
                 taken += self._news(waitings)
         return taken
+
+    def _enough_of_a_line(self, enough: int) -> dict[Category, int]:
+        """How many entries of a line of each category are held, so that all lines together have
+        enough: where several have something, each has twice its part."""
+        return {
+            category: min(enough, 2 * enough // max(turns.filled(), 1) + 1)
+            for category, turns in self._buffers.items()
+        }
 
     def _wanted(self) -> list[tuple[str, Category]]:
         """The lanes of a shard, those of earlier names too: what waits there is ours to send."""
@@ -182,7 +240,7 @@ class EntryReader:
 
     def _add(self, waitings: Iterable[Waiting]) -> None:
         for entry in self._news(waitings):
-            self._buffers[entry.shard][entry.category].append(entry)
+            self._buffers[entry.category].add(entry)
 
     def _news(self, waitings: Iterable[Waiting]) -> list[Entry]:
         """The entries we did not know we hold, which we do from now on."""
@@ -191,8 +249,8 @@ class EntryReader:
             key = (waiting.at.lane, waiting.at.entry)
             if key not in self._known:
                 self._known.add(key)
-                shard, category = self._place[waiting.at.lane]
-                news.append(Entry(waiting.message_id, waiting.at, category, shard))
+                shard, category, line = self._place[waiting.at.lane]
+                news.append(Entry(waiting.message_id, waiting.at, category, shard, line))
         return news
 
     async def _survey(self, shard: int) -> list[str]:

@@ -31,13 +31,22 @@ class WakeUps:
         self._idle = trio.Event()
         self._otp = trio.Event()
         self._otp_wanted = trio.Event()
+        self._new_lines = trio.Event()
 
     async def run(self) -> None:
         """Listens at every shard until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for shard in range(self._deps.store.shards):
-                nursery.start_soon(self._listen_for_work, shard)
-                nursery.start_soon(self._listen_for_otp, shard)
+        while True:
+            self._new_lines = trio.Event()
+            async with trio.open_nursery() as nursery:
+                for shard in range(self._deps.store.shards):
+                    nursery.start_soon(self._listen_for_work, shard)
+                    nursery.start_soon(self._listen_for_otp, shard)
+                await self._new_lines.wait()
+                nursery.cancel_scope.cancel()
+
+    def listen_anew(self) -> None:
+        """There are more lines: each listener begins again with all of them, and wakes."""
+        self._new_lines.set()
 
     def wake(self) -> None:
         """Ends `wait_for_work`: there is work that no lane tells of."""
@@ -87,9 +96,10 @@ class WakeUps:
     ) -> None:
         """Wakes when a lane has something new, and listens again once that is `wanted`."""
         names = [
-            keys_of(shard).lane(name, category)
+            keys_of(shard).lane(name, category, line)
             for name in self._deps.store.policy.names_of(self._provider)
             for category in categories
+            for line in range(self._deps.store.lines.count)
         ]
         ids: list[bytes] = []
 

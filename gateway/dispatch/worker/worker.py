@@ -11,8 +11,8 @@
 while a campaign goes out does not wait for tokens to be granted for it: it is claimed at once
 (express), and goes with tokens that are kept for it.
 
-Stopping: nothing new is taken, requests in flight are waited for, claimed messages whose request
-has not begun go back to their lane; what was only read stays pending and is taken over by others.
+Stopping: nothing new is taken, what was only read and claimed messages whose request has not begun
+go back to their lanes at once, where others read them, and requests in flight are waited for.
 While a shard of Redis is unavailable, its entries stay where they are and the others go on.
 """
 
@@ -132,6 +132,7 @@ class ProviderWorker:
                     loops.start_soon(self._return_unused)
                     loops.start_soon(self._away_lanes.clear_while_held)
                     await self._grant()
+            self._tasks.start_soon(self.reader.give_back)
             await self._put_back(math.inf)
 
     async def _cancel_when_stopping(self, scope: trio.CancelScope) -> None:
@@ -264,6 +265,8 @@ class ProviderWorker:
         with begun:
             if self._stopped():
                 self.reader.give(entries)
+                if self._deps.stopping.is_set():
+                    await self.reader.give_back()
                 return
             now_ms, now = self._deps.clock(), trio.current_time()
             try:

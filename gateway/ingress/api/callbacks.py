@@ -1,10 +1,11 @@
 """`POST /v1/callbacks/{provider}`: a provider's receipts.
 
-The caller proves itself as the provider's configuration says, the provider's adapter reads the
-body, and the receipts of many callbacks share few transactions. The answer is sent once everything
-is durable, applied or parked. A receipt that cannot be read or applied is a fault that is counted
-and logged; it never fails its neighbours, and never the callback, because the provider would only
-send the same again. Redis unavailable is a 503: providers retry.
+The caller proves itself as the provider's configuration says (an HMAC is computed while the body
+arrives), and may send what its provider sends in one callback at most. The provider's adapter reads
+the body, and the receipts of many callbacks share few transactions. The answer is sent once
+everything is durable, applied or parked. A receipt that cannot be read or applied is
+a fault that is counted and logged; it never fails its neighbours, and never the callback, because
+the provider would only send the same again. Redis unavailable is a 503: providers retry.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
 from providers.http.adapter import Adapter
-from providers.http.callback_proofs import CallbackAuth, carries_proof, verify
+from providers.http.callback_proofs import BodyProof, CallbackAuth, carries_proof, proven_by_head
 
 QUERY_FIELDS_MAX = 64
+FAULTS_LOGGED_MAX = 20  # of one callback, each with their number
 
 _BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="kaskad callbacks", charset="UTF-8"')
 _log = structlog.get_logger("ingress")
@@ -93,13 +95,8 @@ class CallbackEndpoint:
         adapter, auth = self._adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
-        usual = self._queries.get(name)  # the query as we wrote it into the callback's address
-        proven = usual is not None and hmac.compare_digest(usual, request.query)
-        if not proven and auth.hmac is None:
-            self._prove(name, auth, request, b"")
-        body = await request.body(self._body_bytes_max)
-        if not proven and auth.hmac is not None:
-            self._prove(name, auth, request, body)
+        limit = min(self._body_bytes_max, adapter.callback_bytes_max)
+        body = await self._proven_body(name, auth, request, limit)
         content_type = (request.header(b"content-type") or b"").decode("latin-1")
         try:
             read = adapter.receipts(body, content_type)
@@ -110,12 +107,22 @@ class CallbackEndpoint:
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
         await request.respond(200, to_json(self._result_of(name, read.faults, results)))
 
-    def _prove(self, name: str, auth: CallbackAuth, request: Request, body: bytes) -> None:
-        """Raises Refusal, noted, when the request carries none of the proofs."""
+    async def _proven_body(
+        self, name: str, auth: CallbackAuth, request: Request, limit: int
+    ) -> bytes:
+        """The body of a callback that carries one of the proofs. Raises Refusal, noted, else."""
+        usual = self._queries.get(name)  # the query as we wrote it into the callback's address
+        if usual is not None and hmac.compare_digest(usual, request.query):
+            return await request.body(limit)
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in request.headers}
         query = _query(request.query)
-        if verify(auth, headers, query, body):
-            return
+        if proven_by_head(auth, headers, query):
+            return await request.body(limit)
+        proof = BodyProof(auth, headers)
+        if proof.carried:  # else nothing that the body says could help
+            body = await request.body(limit, proof.update)
+            if proof.holds():
+                return body
         carried = carries_proof(auth, headers, query)
         self._refused.note(name, "wrong_proof" if carried else "no_proof", request.peer)
         raise _unproven(auth)
@@ -145,8 +152,8 @@ class CallbackEndpoint:
             if number:
                 self._metrics.count_receipts(name, what, number)
         failpoint("settled")
-        for fault in unread:
-            _log.warning("receipt_unreadable", provider=name, reason=fault)
+        for fault in unread[:FAULTS_LOGGED_MAX]:
+            _log.warning("receipt_unreadable", provider=name, reason=fault, n=len(unread))
         _log.debug("callback", provider=name, applied=applied, parked=parked, faults=faults)
         return CallbackResult(applied, parked, faults)
 

@@ -1,31 +1,34 @@
-"""How the faults of a request are told: JSON pointers (RFC 6901), and sentences that say the rule.
+"""An object of a request is read, and its faults are told: JSON pointers (RFC 6901), and sentences
+that say the rule.
 
-The rule is the one that stands at the key's type, so the OpenAPI document has the same words.
+The rule is the one that stands at the key's type, so the OpenAPI document has the same words. The
+types are called what JSON calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+import re
+from collections.abc import Collection
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.decoding import Collector, rule_of
+from gateway.decoding import Collector, bare, rule_of
+from gateway.ingress.api import repeated_keys
 from gateway.ingress.http.asgi import NOT_JSON
-from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
+from gateway.ingress.http.problems import FAULTS_MAX, Refusal, RequestFault, invalid, refuse
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
+_JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
+_types = re.compile(r"`([^`]*)`").sub
+_type = re.compile(rf"\b({'|'.join(_JSON_TYPES)})\b").sub
 _decode = msgspec.json.Decoder().decode
 
 
 class JsonWords:
-    """An object with a fault in it is left out: what it means cannot be judged."""
-
-    keeps_faulty = False
-
     def at(self, path: str, key: str | int) -> str:
         shown = str(key)[:POINTER_KEY_MAX].replace("~", "~0").replace("/", "~1")
         return f"{path}/{shown}"
@@ -37,7 +40,7 @@ class JsonWords:
         return f"Required: {rule_of(kind)}"
 
     def wrong(self, kind: Any, raw: Any, reason: str) -> str:  # noqa: ARG002 - may be personal
-        return f"{reason}. {rule_of(kind)}".rstrip()
+        return f"{_types(_in_json, reason)}. {rule_of(kind)}".rstrip()
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002
         return f"Use one of: {', '.join(known)}."
@@ -47,21 +50,53 @@ def read_object(kind: type[StructT], body: bytes, example: str) -> StructT:
     """A body that is one small JSON object. Raises Refusal with every fault; `example` is shown to
     whoever sends something else."""
     try:
-        table = _decode(body)
+        found = read_keys(kind, body, example)
     except NOT_JSON as error:
         raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
+    if found.faults:
+        raise Refusal(invalid(found.faults, found.total))
+    return kind(**found.values)
+
+
+class ReadKeys(NamedTuple):
+    """What could be read of an object, by the name of its field and as its type, and what is wrong
+    with the rest: the first faults, and how many there are. Of the keys in `unread` at least a part
+    could not be read, or they are missing."""
+
+    values: dict[str, Any]
+    faults: list[RequestFault]
+    total: int
+    unread: frozenset[str] = frozenset()
+
+
+def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
+    """Reads JSON as a Struct, key by key. Raises what NOT_JSON names for what is none."""
+    table = _decode(raw)
     if not isinstance(table, dict):
-        raise Refusal(invalid([RequestFault("", f"Send an object such as {example}.")]))
-    values, faults = read_keys(kind, table)
-    if faults:
-        raise Refusal(invalid(faults))
-    return kind(**values)
-
-
-def read_keys(
-    kind: type[msgspec.Struct], table: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[RequestFault]]:
-    """The keys that can be read, each as its field's type, and a fault for every other."""
-    collector = Collector(JsonWords())
+        return ReadKeys({}, [RequestFault("", f"Send an object such as {example}.")], 1)
+    for field in msgspec.structs.fields(kind):
+        value = table.get(field.encode_name)
+        if bare(field.type) is int and isinstance(value, float) and value.is_integer():
+            table[field.encode_name] = int(value)  # to JSON 300.0 is one
+    words = JsonWords()
+    faults = []
+    paths = repeated_keys.paths(raw, table)
+    for path in paths[:FAULTS_MAX]:
+        pointer = ""
+        for step in path:
+            pointer = words.at(pointer, step)
+        faults.append(RequestFault(pointer, "This key is given more than once: give it once."))
+    collector = Collector(words, FAULTS_MAX)
     values = collector.read_keys(kind, table)
-    return values, [RequestFault(fault.key, fault.reason) for fault in collector.faults]
+    faults += (RequestFault(fault.key, fault.reason) for fault in collector.faults)
+    unread = {fault.pointer.split("/")[1] for fault in faults}
+    for field in msgspec.structs.fields(kind):
+        if field.name not in values and (field.required or field.encode_name in table):
+            unread.add(field.encode_name)
+    return ReadKeys(values, faults, len(paths) + collector.count, frozenset(unread))
+
+
+def _in_json(quoted: re.Match[str]) -> str:
+    """A type as msgspec calls it, `int | null`: `integer or null`."""
+    named = _type(lambda name: _JSON_TYPES[name[0]], quoted[1])
+    return f"`{named.replace(' | ', ' or ')}`"

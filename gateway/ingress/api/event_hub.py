@@ -64,6 +64,11 @@ class EventSubscription:
         self._entries.append(entry)
         self.news.set()
 
+    def close(self) -> None:
+        """Tells the client to end."""
+        self.closing = True
+        self.news.set()
+
     def take(self) -> list[EventEntry]:
         """All that came since the last call."""
         entries = list(self._entries)
@@ -116,8 +121,7 @@ class EventHub:
         self._closing = True
         for feed in self._feeds.values():
             for subscription in feed.subscriptions:
-                subscription.closing = True
-                subscription.news.set()
+                subscription.close()
 
     async def run(self) -> None:
         """Reads until it is cancelled."""

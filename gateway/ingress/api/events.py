@@ -5,14 +5,17 @@ while nothing happens. An event's id is the position after it in every shard the
 `<entry>.<index>` joined by commas, so that any worker can resume it. Events that the retention has
 dropped meanwhile are gone.
 
-A client that takes nothing for `request_timeout` is disconnected; beyond `sse_clients_max` clients
-a worker refuses with 503. While Redis is unavailable a stream stays open and brings heartbeats.
+The stream ends when its key opens nothing any more. A client that takes nothing for
+`request_timeout` is disconnected; beyond `sse_clients_max` clients a worker refuses with 503, and
+beyond half of them one app, where several send. While Redis is unavailable a stream stays open and
+brings heartbeats.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 
 import msgspec
 
@@ -21,11 +24,14 @@ from gateway.core.records.entries import StatusChange
 from gateway.ingress.api.event_hub import EventHub, EventSubscription, Position, position_at
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
+from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
+from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
 from gateway.store import reads
+from gateway.store.lines import Lines
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from gateway.store.store import Store
 
@@ -60,32 +66,56 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventsEndpoint:
     """Answers every client of this worker."""
 
-    def __init__(self, store: Store, hub: EventHub, limits: Server) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hub: EventHub,
+        limits: Server,
+        keys: KeyWatch,
+        lines: Lines,
+        metrics: QuotaMetrics,
+    ) -> None:
         self.clients = 0
+        self._of_app: Counter[str] = Counter()
+        self._lines = lines
+        self._metrics = metrics
         self._store = store
         self._hub = hub
+        self._keys = keys
         self._clients_max = limits.sse_clients_max
         self._timeout_s = limits.request_timeout_ms / 1000
 
     async def follow(self, request: Request) -> None:
         if self.clients >= self._clients_max:
             raise refuse("unavailable", "Too many event streams are open here: try again later.")
+        app = request.principal.app
+        share = self._lines.share_of(self._clients_max)
+        if self._of_app[app] >= share:
+            self._metrics.refused.labels(app, "event_streams").inc()
+            raise refuse(
+                "unavailable",
+                f"Of the {self._clients_max} event streams here an app may have {share}, and yours "
+                "has: close one, or try again later.",
+            )
         resumed = request.header(b"last-event-id")
-        subscription = await self._hub.join(request.principal.app)
+        subscription = await self._hub.join(app)
         self.clients += 1
+        self._of_app[app] += 1
         try:
             positions = _start_at(resumed, subscription)
             stream = _EventStream(
                 request, self._store, subscription, positions, self._timeout_s, behind=bool(resumed)
             )
-            async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(request.until_gone())
-                await stream.run()
-                watcher.cancel()
+            with self._keys.watching(request.principal, "read", subscription.close):
+                async with asyncio.TaskGroup() as tasks:
+                    watcher = tasks.create_task(request.until_gone())
+                    await stream.run()
+                    watcher.cancel()
         except* (TimeoutError, ClientGone):
             request.abort()
         finally:
             self.clients -= 1
+            self._of_app[app] -= 1
             self._hub.leave(subscription)
 
 

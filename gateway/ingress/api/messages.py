@@ -26,9 +26,11 @@ from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
+from gateway.ingress.quotas import ItemAnswer
 from gateway.settings.tables import Server
-from gateway.store import reads
+from gateway.store import audit, reads
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
 from gateway.store.store import Store
 
 REPLAYED = (b"idempotent-replayed", b"true")
@@ -69,7 +71,11 @@ class SendEndpoint:
         crowded = self._queue.crowded(message)
         if crowded is not None:
             raise Refusal(crowded)
-        answer = await self._queue.ask(message)
+        quota = self._queue.quotas.of(message.app)
+        if quota is None:
+            answer = await self._queue.ask(message)
+        else:
+            answer = await quota.ask_one(message, self._queue.ask)
         result = result_of(answer)
         if isinstance(result.error, Problem):
             raise Refusal(result.error)
@@ -83,11 +89,27 @@ class SendEndpoint:
             for i, raw in enumerate(items)
         ]
         self._refuse_if_full(messages)
-        answers: list[Answer | Problem | Exception | None] = [None] * len(items)
-        left = len(items)
+        quota = self._queue.quotas.of(request.principal.app)
+        if quota is None:
+            found = await self._ask_all(messages)
+        else:
+            found = await quota.ask_many(messages, self._ask_all)
+        results = [
+            failure(each) if isinstance(each, Problem) else result_of(each) for each in found
+        ]
+        _refuse_if_all_failed(results)
+        for index, result in enumerate(results):
+            result.index = index
+        replayed = all(isinstance(answer, Answer) and answer.replayed for answer in found)
+        await request.respond(200, to_json(results), (REPLAYED,) if replayed else ())
+
+    async def _ask_all(self, messages: Sequence[MessageRequest | Problem]) -> list[ItemAnswer]:
+        """What each came to, in order."""
+        answers: list[ItemAnswer | None] = [None] * len(messages)
+        left = len(messages)
         all_answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def answer_item(index: int, answer: Answer | Problem | Exception) -> None:
+        def answer_item(index: int, answer: ItemAnswer) -> None:
             nonlocal left
             answers[index] = answer
             left -= 1
@@ -97,15 +119,7 @@ class SendEndpoint:
         for index, message in enumerate(messages):
             self._one_of_many(message, index, answer_item)
         await all_answered
-        found = [answer for answer in answers if answer is not None]
-        results = [
-            failure(each) if isinstance(each, Problem) else result_of(each) for each in found
-        ]
-        _refuse_if_all_failed(results)
-        for index, result in enumerate(results):
-            result.index = index
-        replayed = all(isinstance(answer, Answer) and answer.replayed for answer in found)
-        await request.respond(200, to_json(results), (REPLAYED,) if replayed else ())
+        return [answer for answer in answers if answer is not None]
 
     def _refuse_if_full(self, messages: Sequence[MessageRequest | Problem]) -> None:
         """Raises Refusal of all where the store is too full for one: nothing was taken yet, so all
@@ -141,7 +155,7 @@ class SendEndpoint:
         self,
         message: MessageRequest | Problem,
         index: int,
-        answer_item: Callable[[int, Answer | Problem | Exception], None],
+        answer_item: Callable[[int, ItemAnswer], None],
     ) -> None:
         if isinstance(message, Problem):
             answer_item(index, message)
@@ -178,6 +192,8 @@ class MessageEndpoints:
         if not applied.effects.changed:
             status = MESSAGE_NAMES[applied.message.status]
             raise refuse("final", f"The message is {status}: there is nothing left to cancel.")
+        deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
+        await audit.note(self._store.redis, deed)
         await self._show(request, applied.message)
 
     async def _own(self, request: Request) -> Message:

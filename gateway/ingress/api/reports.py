@@ -8,8 +8,9 @@ is never read: addresses end up in logs and histories.
 A report of many rows takes seconds to make, and a worker goes on taking messages meanwhile: all
 that is computed is done `aside` of its loop.
 
-A question that cannot be answered is a 422, on the page with the form as it was filled in; one
-about another app is a 403 where only the own may be seen.
+A question that cannot be answered is a 422, and a 400 where it asks for something that cannot be;
+on the page with the form as it was filled in. One about another app is a 403 where only the own may
+be seen.
 RedisUnavailable and LedgerFault go to the app.
 """
 
@@ -29,9 +30,9 @@ from gateway.core.policy import Policy
 from gateway.core.timing import day_of
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
 from gateway.finance.report import (
-    FILTERS,
     KEYS,
     Query,
+    Report,
     ReportFault,
     Tally,
     cost_report,
@@ -78,6 +79,7 @@ class ReportEndpoints:
         self._redis = redis
         self._shards = shards
         self._currency, self._baseline = policy.currency, policy.baseline
+        self._providers = {*policy.providers, *policy.former}
         self._now_ms = now_ms
         self._aside = aside
 
@@ -104,6 +106,7 @@ class ReportEndpoints:
         query = parse_query(others, self._today())
         pages = self._pages(query, _app_seen(request.principal, query))
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
+        self._check_providers(report)
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
             await request.respond(200, body, PRIVATE, JSON)
@@ -122,10 +125,11 @@ class ReportEndpoints:
                 query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
             app = _app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
+            self._check_providers(reports.rows)
             made = partial(report_page, query, reports, suggestions, today)
             status, body = 200, await self._aside(made)
         except ReportFault as fault:
-            status, body = 422, fault_page(fault, pairs, today)
+            status, body = _status(fault), fault_page(fault, pairs, today)
         await request.respond(status, body, (*PRIVATE, _POLICY), HTML)
 
     async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
@@ -159,6 +163,14 @@ class ReportEndpoints:
         async with aclosing(pages):
             async for totals in pages:
                 yield totals if app is None else await self._aside(partial(_of_app, app, totals))
+
+    def _check_providers(self, report: Report) -> None:
+        """Nothing but zeros for a name that is mistyped would pass for an answer. One that is gone
+        from the configuration is known by what was booked. Raises ReportFault."""
+        for key, value in report.query.filters:
+            if key == "provider" and value not in self._providers and not report.lines:
+                detail = f"No provider {value[:40]!r} is configured, nor booked in these days."
+                raise ReportFault(key, detail, impossible=True)
 
     def _today(self) -> datetime.date:
         return day_of(self._now_ms())
@@ -204,7 +216,12 @@ def _choice(pairs: Pairs, wanted: str, values: Sequence[str]) -> tuple[Pairs, st
 
 def _refusal(fault: ReportFault) -> Refusal:
     pointer = f"/{fault.parameter}" if fault.parameter else ""
-    return Refusal(invalid([RequestFault(pointer, fault.detail)]))
+    code = "query" if fault.impossible else "invalid"
+    return Refusal(invalid([RequestFault(pointer, fault.detail)], code=code))
+
+
+def _status(fault: ReportFault) -> int:
+    return _refusal(fault).problem.status
 
 
 # --- what the OpenAPI document says of it ---
@@ -220,6 +237,7 @@ _COUNTS = (
     "double_delivered",
     "undelivered",
     "parts",
+    "undelivered_messages",
 )
 _AMOUNTS = ("cost", "billed", "cost_per_delivered", BASELINE_COLUMN, "saved", "saved_pct")
 _DATE: Doc = {"type": "string", "format": "date"}
@@ -264,5 +282,5 @@ COST_PARAMETERS = (
         "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
         {"enum": list(BOMS)},
     ),
-    *(Parameter(name, "query", f"Only this {name}.") for name in FILTERS),
+    *(Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS),
 )

@@ -28,6 +28,7 @@ from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import destination_faults, sender_faults
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
@@ -143,6 +144,7 @@ else:
         namespace={"__doc__": RequestBody.__doc__},
         frozen=True,
         forbid_unknown_fields=True,
+        omit_defaults=True,
     )
 
 
@@ -151,6 +153,13 @@ class ValidRequest(msgspec.Struct, frozen=True):
 
     request: RequestBody
     destination: Destination
+
+
+class Faulty(msgspec.Struct, frozen=True):
+    """A request that did not: its first faults, and how many there are."""
+
+    faults: list[RequestFault]
+    total: int
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -167,20 +176,23 @@ _metadata_json = msgspec.json.Encoder().encode
 _said = attrgetter(*CHANNELS)
 
 
-def read(
-    raw: bytes | msgspec.Raw, policy: Policy, app: str
-) -> ValidRequest | Malformed | list[RequestFault]:
-    """Reads one request of an app; a list holds every fault found."""
+def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
+    """Reads one request of an app."""
+    raw = bytes(raw)
     try:
         request = _decode(raw)
+        if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(
+            raw, _decode_any(raw)
+        ):
+            return _key_by_key(raw, policy, app)
     except msgspec.ValidationError:
-        return _all_faults(raw, policy, app)
+        return _key_by_key(raw, policy, app)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     request = _with_one_spelling(request)
     destination, faults = _meaning(request, policy, app, frozenset())
     if faults or destination is None:
-        return faults
+        return Faulty(faults, len(faults))
     return ValidRequest(request, destination)
 
 
@@ -235,18 +247,21 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
 def _meaning(
     request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
-    """The rules beyond types and lengths. `unread` names keys whose value is a stand-in, because
-    what was sent could not be read: they are at fault already."""
+    """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
+    stand-in, because what was sent could not be read: they are at fault already."""
     faults: list[RequestFault] = []
     destination = None
-    if "to" not in unread:
-        found = addresses.read(request.to)
-        if isinstance(found, Destination):
-            destination = found
-            pointer = "/to" if isinstance(request.to, str) else "/to/phone"
-            faults.extend(destination_faults(found, policy.app(app), pointer))
-        else:
-            faults.extend(RequestFault(f"/to{fault.pointer}", fault.detail) for fault in found)
+    found = addresses.read(request.to)
+    if isinstance(found, Destination):
+        destination = found
+        pointer = "/to" if isinstance(request.to, str) else "/to/phone"
+        faults.extend(destination_faults(found, policy.app(app), pointer))
+    else:
+        faults.extend(
+            RequestFault(f"/to{fault.pointer}", fault.detail)
+            for fault in found
+            if fault.pointer or "to" not in unread
+        )
     # One search for all names: almost always there is nothing to find.
     if _control(f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"):
         faults.extend(_control_faults(request))
@@ -318,7 +333,7 @@ def _override_faults(
         yield RequestFault(f"/{channel}/button/caption", detail)
     if not _is_url(button.url):
         yield RequestFault(f"/{channel}/button/url", URL_RULE)
-    if said.text is None and request.text is None and "text" not in unread:
+    if said.text is None and request.text is None and unread.isdisjoint(("text", channel)):
         yield RequestFault(
             f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
         )
@@ -346,26 +361,24 @@ def _is_url(url: str) -> bool:
         return False
 
 
-# --- every fault of a request that msgspec refused ---
+# --- a request that msgspec refused, or that has a key twice ---
 
+_EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
 _STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
 
 
-def _all_faults(
-    raw: bytes | msgspec.Raw, policy: Policy, app: str
-) -> list[RequestFault] | Malformed:
+def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
     try:
-        table = _decode_any(raw)
+        found = read_keys(SendRequest, raw, _EXAMPLE)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    if not isinstance(table, dict):
-        return [
-            RequestFault("", "A message is a JSON object with the keys `to`, `category` and more.")
-        ]
-    values, faults = read_keys(SendRequest, table)
-    unread = frozenset(table.keys() | {"to", "category"}) - values.keys()
-    _, more = _meaning(SendRequest(**{**_STAND_INS, **values}), policy, app, unread)
-    return faults + more
+    if found.faults and not found.unread:
+        return Faulty(found.faults, found.total)  # it is no object
+    request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
+    destination, more = _meaning(request, policy, app, found.unread)
+    if destination is not None and not found.faults and not more:
+        return ValidRequest(request, destination)
+    return Faulty(found.faults + more, found.total + len(more))
 
 
 def _sentence(error: Exception) -> str:

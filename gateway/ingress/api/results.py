@@ -27,6 +27,7 @@ from gateway.ingress.http.problems import (
 from gateway.redis.errors import RedisUnavailable
 
 UNSET = msgspec.UNSET
+_PASSING = ("/docs#backlog", "/docs#rate")  # problems of a 4xx that soon end by themselves
 
 _log = structlog.get_logger("ingress")
 
@@ -87,6 +88,8 @@ def result_of(answer: Answer | Exception) -> Result:
         return failure(conflict())
     if outcome == "unavailable":
         return failure(newer_record())
+    if outcome == "over_quota":
+        return failure(problem("day-max", answer.detail))
     if outcome == "failed":
         return failure(incident_of(answer.detail))
     return failure(invalid([RequestFault(answer.pointer, answer.detail)]))
@@ -94,7 +97,7 @@ def result_of(answer: Answer | Exception) -> Result:
 
 def failure(why: Problem) -> Result:
     """One message that was not taken, by the caller's fault or for now by ours."""
-    caller = why.status < 500 and why.status != 429
+    caller = why.status < 500 and why.type not in _PASSING
     return Result(outcome="rejected" if caller else "error", error=why)
 
 

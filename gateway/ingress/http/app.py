@@ -1,8 +1,7 @@
 """The ASGI application of a worker: its parts, its routes, and the last word on every failure.
 
 A request's row is found in the route table, its key is asked for the row's scope, and its handler
-runs. Off the hot addresses each request is one line in the log, which names the endpoint and not
-the address, for that may hold a phone number.
+runs. What is worth a line in the log is told by `request_log`.
 
 Whatever is raised ends here: a Refusal is its problem document, a browser without a key is asked
 for one, Redis unavailable is a 503, and anything else a 500 with an incident that is logged with
@@ -49,19 +48,25 @@ from gateway.ingress.http.auth import (
     LOGIN_HINT,
     Authority,
     LoginNeeded,
+    lacking,
 )
+from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
-from gateway.ingress.http.route import DocumentedSettings, Router
+from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
+from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import adapters_of, callback_auths_of
 from gateway.settings.file import Settings
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
+
+WATCHED = frozenset(route.name for route in ROUTES if route.tag == "State")  # asked all day
 
 _log = structlog.get_logger("ingress")
 
@@ -91,9 +96,13 @@ class Ingress:
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
-        self.queue = AdmissionQueue(store, self.backlog, self.servers, self.metrics, now_ms)
+        self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
+        self.queue = AdmissionQueue(
+            store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
+        )
         self.hub = EventHub(store)
-        self.stream = StreamEndpoint(self.queue, limits)
+        self.keys = KeyWatch(self.authority)
+        self.stream = StreamEndpoint(self.queue, limits, self.keys)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
         self.callbacks = CallbackEndpoint(
             store,
@@ -103,7 +112,9 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(store, self.hub, limits)
+        self.events = EventsEndpoint(
+            store, self.hub, limits, self.keys, store.lines, self.metrics.quotas
+        )
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(
@@ -118,7 +129,12 @@ class Ingress:
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, limits.public_url),
         )
-        self._router = Router(ROUTES)
+        self._router, self._admin_router = Router(ROUTES), None
+        self._admin_port = limits.admin_port
+        self._requests = RequestLog(limits.trusted_proxies)
+        if self._admin_port:
+            self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
+            self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
@@ -135,46 +151,48 @@ class Ingress:
             return
         began = time.perf_counter()
         request = Request(scope, receive, send, self.ids, self.waiting)
-        name, quiet, endless, failed, log = "none", False, False, 0, _log.info
+        name, quiet, endless, outcome = "none", False, False, DONE
         try:
-            route, request.parameters = self._router.find(request.method, request.path)
+            router = self._router
+            if self._admin_router is not None and request.port == self._admin_port:
+                router = self._admin_router
+            route, request.parameters = router.find(request.method, request.path)
             name, quiet, endless = route.name, route.quiet, route.endless
-            if route.tag == "State":
-                log = _log.debug  # probes and scrapes come all day
             if route.scope is not None:
-                require = self.authority.require_login if route.login else self.authority.require
-                request.principal = await require(request.header(b"authorization"), route.scope)
+                login = route.login
+                identify = self.authority.identify_login if login else self.authority.identify
+                request.principal = await identify(request.header(b"authorization"))
+                if route.scope not in request.principal.scopes:
+                    raise LoginNeeded if login else lacking(request.principal, route.scope)
+            if request.query:
+                refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
         except ClientGone:
             return
         except Exception as error:
-            failed = await self._answer_failure(request, error)
+            outcome = await self._answer_failure(request, error)
         finally:
             request.release()
         seconds = time.perf_counter() - began
         if not endless:
             self.metrics.durations.note((name,), seconds)
-        if quiet and not failed:
+        if quiet and outcome is DONE:
             return
-        status = failed or request.status
-        self.metrics.requests.labels(name, str(status)).inc()
-        if quiet:
-            _log.debug("refused", endpoint=name, status=status)
-        else:
-            ms = round(seconds * 1000, 1)
-            log("request", endpoint=name, method=request.method, status=status, ms=ms)
+        self.metrics.requests.labels(name, str(outcome.status or request.status)).inc()
+        if name not in WATCHED:
+            self._requests.tell(request, name, outcome, seconds)
 
-    async def _answer_failure(self, request: Request, error: Exception) -> int:
-        """Answers, unless an answer had begun; returns the status that the failure has."""
+    async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
+        """Answers, unless an answer had begun; what came of the request."""
         if isinstance(error, LoginNeeded):
             await request.respond(401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
-            return 401
+            return Outcome("unauthorized", 401)
         refusal = refusal_of(error)
         if request.status:
             request.abort()  # an answer had begun: all that is left is to end it where it is
         else:
             await request.refuse(refusal)
-        return refusal.problem.status
+        return Outcome(refusal.code, refusal.problem.status)
 
     def _render(self, others: list[bytes] | None) -> bytes:
         return telemetry.render(others, self.metrics.registries, self._process, self._server)
@@ -193,15 +211,18 @@ class Ingress:
     async def publish(self) -> None:
         """This worker's metrics, which providers it has, and which keys were used. Raises
         RedisUnavailable."""
+        await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
         await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
         await providers.announce(self._redis, self._providers, self._now_ms())
-        await self.authority.tell_uses()
+        if self.authority.uses_due:
+            await self.authority.tell_uses()
 
     def take_over(self, settings: Settings, policy: Policy) -> None:
         """A changed configuration, from the next request on."""
         self._store.policy = policy
         self.authority.take_over(settings)
+        self.quotas.take_over(settings)
         self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:
@@ -232,6 +253,7 @@ async def open_ingress(
             ("backlog", app.backlog.keep_sampling()),
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
+            ("keys", app.keys.keep_looking()),
             ("metrics", app.keep_publishing()),
         )
     ]
@@ -248,6 +270,7 @@ async def open_ingress(
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await snapshots.withdraw(store.redis, process)
+            await app.authority.tell_uses()
         except RedisError as error:
             _log.debug("not_withdrawn", reason=str(error))
 

@@ -76,9 +76,8 @@ class Authority:
         """The apps of a changed configuration, from the next request on."""
         self._configured = configured_keys(settings)
 
-    async def require(self, authorization: bytes | None, scope: Scope) -> Principal:
-        """The principal of a request, by its header. Raises Refusal (401, 403) and
-        RedisUnavailable."""
+    async def identify(self, authorization: bytes | None) -> Principal:
+        """The principal of a request, by its header. Raises Refusal (401) and RedisUnavailable."""
         if authorization is None or authorization[:7].lower() != b"bearer ":
             raise _unauthorized("Send the header `Authorization: Bearer <api key>`.")
         key = authorization[7:].strip()
@@ -88,15 +87,12 @@ class Authority:
         principal = self._configured.get(digest) or await self._of_redis(digest)
         if principal is None or not hmac.compare_digest(principal.digest, digest):
             raise _unauthorized("The API key is not known; it may have been withdrawn.")
-        if scope not in principal.scopes:
-            held = ", ".join(sorted(principal.scopes)) or "none"
-            raise refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
         return principal
 
-    async def require_login(self, authorization: bytes | None, scope: Scope) -> Principal:
+    async def identify_login(self, authorization: bytes | None) -> Principal:
         """The same for a page. Raises LoginNeeded and RedisUnavailable."""
         try:
-            return await self.require(_as_bearer(authorization or b""), scope)
+            return await self.identify(_as_bearer(authorization or b""))
         except Refusal:
             raise LoginNeeded from None
 
@@ -107,10 +103,15 @@ class Authority:
         now = self._configured.get(digest) or await self._of_redis(digest)
         return now is not None and scope in now.scopes
 
+    @property
+    def uses_due(self) -> bool:
+        """Whether it is time to tell which keys were used."""
+        return bool(self._uses) and self._now_ms() >= self._told_ms + USES_EVERY_MS
+
     async def tell_uses(self) -> None:
-        """Notes in Redis which of its keys were used since, if it is time. Raises
+        """Notes in Redis which of its keys were used since the last time. Raises
         RedisUnavailable."""
-        if not self._uses or self._now_ms() < self._told_ms + USES_EVERY_MS:
+        if not self._uses:
             return
         uses, self._uses = self._uses, {}
         try:
@@ -137,6 +138,12 @@ class Authority:
         self._remembered.pop(digest, None)
         self._remembered[digest] = (principal, now_ms + stays_ms)
         return principal
+
+
+def lacking(principal: Principal, scope: Scope) -> Refusal:
+    """What the owner of a key without this scope is told."""
+    held = ", ".join(sorted(principal.scopes)) or "none"
+    return refuse("forbidden", f"This needs the scope `{scope}`; the key has: {held}.")
 
 
 def _as_bearer(authorization: bytes) -> bytes:

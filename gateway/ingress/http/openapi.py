@@ -41,6 +41,12 @@ _TAGS = {
 _OF_ALL = (431, 500)
 _OF_A_KEY = (400, 401, 403, 503)
 _OF_A_BODY = (408, 413, 415)
+_REQUEST_ID = {
+    "X-Request-Id": {
+        "description": "The request's id: the one it brought, or a new one.",
+        "schema": {"type": "string"},
+    }
+}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
 
 
@@ -69,9 +75,11 @@ def document(routes: Sequence[HttpRoute[Any]], configured: DocumentedSettings) -
 def _operation(route: HttpRoute[Any], configured: DocumentedSettings) -> Doc:
     responses = _problems(route, configured)
     for status, payload in route.answers.items():
-        headers = {"headers": payload.headers} if payload.headers else {}
-        content = _content(payload, configured)
-        responses[status] = {"description": payload.text, **headers, **content}
+        responses[status] = {
+            "description": payload.text,
+            "headers": {**_REQUEST_ID, **payload.headers},
+            **_content(payload, configured),
+        }
     found: Doc = {"operationId": route.name, "tags": [route.tag], "summary": route.summary}
     if route.text:
         found["description"] = route.text
@@ -133,10 +141,9 @@ def _problems(route: HttpRoute[Any], configured: DocumentedSettings) -> dict[int
     for status in statuses:
         responses[status] = {
             "description": "; ".join(titles[status]) + ".",
+            "headers": {**_REQUEST_ID, **(_RETRY_AFTER if status in (429, 503) else {})},
             "content": {"application/problem+json": {"schema": _schema(Problem, configured)}},
         }
-        if status in (429, 503):
-            responses[status]["headers"] = _RETRY_AFTER
     return responses
 
 

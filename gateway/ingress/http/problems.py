@@ -17,6 +17,9 @@ BACKLOG_RETRY_AFTER_S = 5
 MEMORY_RETRY_AFTER_S = 30  # memory is freed as messages end
 
 
+FAULTS_MAX = 20  # of one request are told; beyond them their number
+
+
 class RequestFault(msgspec.Struct, frozen=True):
     """One thing to repair in a request: `pointer` names the key (RFC 6901), "" the whole of it."""
 
@@ -25,19 +28,22 @@ class RequestFault(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The document (RFC 9457)."""
+    """The document (RFC 9457). `errors` are at most 20; where there are more, `errors_total` is
+    their number."""
 
     type: str
     title: str
     status: int
     detail: str
     errors: tuple[RequestFault, ...] | msgspec.UnsetType = msgspec.UNSET
+    errors_total: int | msgspec.UnsetType = msgspec.UNSET
     incident: str | msgspec.UnsetType = msgspec.UNSET
 
 
 # code: (status, title). The code is the anchor on /docs and never changes.
 KINDS: dict[str, tuple[int, str]] = {
-    "malformed": (400, "The body or a header cannot be read"),
+    "malformed": (400, "The request cannot be read"),
+    "query": (400, "The address asks for something that cannot be"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key may not do this"),
     "not-found": (404, "There is no such thing"),
@@ -49,6 +55,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "invalid": (422, "The request is not valid"),
     "idempotency-conflict": (422, "The idempotency key was used with another body"),
     "backlog": (429, "Too many messages are waiting"),
+    "rate": (429, "The app sends more than its rate"),
+    "day-max": (429, "The app's messages of the day are used up"),
     "headers-too-large": (431, "The headers are too large"),
     "internal": (500, "Something went wrong on our side"),
     "memory": (503, "The store is nearly full"),
@@ -61,24 +69,28 @@ RETRY_AFTER = {
 }
 
 
-def problem(code: str, detail: str, errors: Sequence[RequestFault] = ()) -> Problem:
+def problem(code: str, detail: str) -> Problem:
     """A problem of one of KINDS."""
     status, title = KINDS[code]
-    return Problem(
-        type=f"/docs#{code}",
-        title=title,
-        status=status,
-        detail=detail,
-        errors=tuple(errors) if errors else msgspec.UNSET,
-    )
+    return Problem(type=f"/docs#{code}", title=title, status=status, detail=detail)
 
 
-def invalid(errors: Sequence[RequestFault]) -> Problem:
-    """Everything that is wrong with one request."""
+def invalid(errors: Sequence[RequestFault], total: int = 0, code: str = "invalid") -> Problem:
+    """Everything that is wrong with one request; `total`: how much that is, beside what `errors`
+    has of it."""
+    total = max(total, len(errors))
     first = errors[0]
-    more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
+    more = ""
+    if total > FAULTS_MAX:
+        more = f" ({total} faults in all, the first {FAULTS_MAX} in errors)"
+    elif total > 1:
+        more = f" ({total - 1} more in errors)"
     place = f"{first.pointer}: " if first.pointer else ""
-    return problem("invalid", f"{place}{first.detail}{more}", errors)
+    return msgspec.structs.replace(
+        problem(code, f"{place}{first.detail}{more}"),
+        errors=tuple(errors[:FAULTS_MAX]),
+        errors_total=total if total > FAULTS_MAX else msgspec.UNSET,
+    )
 
 
 class Refusal(Exception):
@@ -89,8 +101,8 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(refusal.detail)
         self.problem = refusal
-        code = refusal.type.rpartition("#")[2]
-        seconds = retry_after_s or RETRY_AFTER.get(code, 0)
+        self.code = refusal.type.rpartition("#")[2]
+        seconds = retry_after_s or RETRY_AFTER.get(self.code, 0)
         retry = [(b"retry-after", b"%d" % seconds)] if seconds else []
         self.headers = [*headers, *retry]
 

@@ -252,11 +252,11 @@ class LimitedProtocol(HttpToolsProtocol):
             parsed = min(parsed + SLICE_BYTES, len(ahead))
         if self._refused:
             parsed = len(ahead)
-        self.waiting.give(parsed)
+        self.waiting.add(-parsed)
         self._ahead = ahead[parsed:]
 
     def _forget_ahead(self) -> None:
-        self.waiting.give(len(self._ahead))
+        self.waiting.add(-len(self._ahead))
         self._ahead = memoryview(b"")
 
     def _header_bytes(self) -> int:

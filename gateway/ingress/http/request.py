@@ -84,6 +84,12 @@ class Request:
         return cast("bytes", self._scope["query_string"])
 
     @property
+    def port(self) -> int | None:
+        """The port of ours that it came to."""
+        server = self._scope.get("server")
+        return None if server is None else server[1]
+
+    @property
     def peer(self) -> str:
         """The address at the other end of the connection: the caller's, or a proxy's."""
         client = self._scope.get("client")
@@ -113,7 +119,7 @@ class Request:
         if each is not None:
             each(body)
         while more and size <= limit:
-            self._hold(len(chunks[-1]))
+            self._hold_or_refuse(len(chunks[-1]))
             chunk, more = await self.next_chunk()
             chunks.append(chunk)
             size += len(chunk)
@@ -123,14 +129,24 @@ class Request:
             raise _too_large(limit)
         return body if len(chunks) == 1 else b"".join(chunks)
 
-    def _hold(self, count: int) -> None:
+    def _hold_or_refuse(self, count: int) -> None:
         if not self._waiting.take(count):
             raise refuse("unavailable", "Too many bytes of requests wait here: try again later.")
         self._held += count
 
+    def hold(self, count: int) -> None:
+        """So many more bytes are held for this request; less than 0: so many fewer."""
+        self._held += count
+        self._waiting.add(count)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether all requests together hold as much as they may."""
+        return self._waiting.full
+
     def release(self) -> None:
         """The request is over: what it held is held no more."""
-        self._waiting.give(self._held)
+        self._waiting.add(-self._held)
 
     async def next_chunk(self) -> tuple[bytes, bool]:
         """The next piece of the body, and whether there are more. Raises ClientGone."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -22,6 +23,8 @@ Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "Operators", "State"]
+
+QUERY_NAME_MAX = 64  # characters of an unknown one that are repeated to the caller
 
 _NO_PARAMETERS: Mapping[str, str] = {}
 
@@ -68,7 +71,10 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     handler: Callable[[EndpointsT], Handler]
     scope: Scope | None = None  # None: no key is asked for
     login: bool = False  # a page: the key comes as the password of HTTP Basic
+    any_query: bool = False  # its query is another's, who may put into it what he likes
     endless: bool = False  # its answer is a stream: there is no HEAD of it
+    # Served on the admin port alone where there is one, on both, or never there.
+    on_admin_port: Literal["only", "too", "no"] = "no"
     quiet: bool = False  # only refusals are counted and logged: it is asked all the time
     tag: Tag | None = None  # None: not in the document
     summary: str = ""
@@ -78,6 +84,19 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     answers: Mapping[int, Payload] = msgspec.field(default_factory=dict)
     # Statuses of its problems, beside those that scope and body bring.
     problems: Sequence[int] = ()
+
+
+def refuse_unknown_query(route: HttpRoute[Any], query: bytes) -> None:
+    """Raises Refusal for a parameter that a row of the API does not have."""
+    if route.any_query or not route.path.startswith("/v1/"):
+        return
+    known = [each.name for each in route.parameters if each.place == "query"]
+    for field in query.split(b"&"):
+        name = unquote_plus(field.partition(b"=")[0].decode("latin-1"))
+        if field and name not in known:
+            there_are = f"there are: {', '.join(known)}" if known else "there are none"
+            shown = name[:QUERY_NAME_MAX]
+            raise refuse("malformed", f"Unknown query parameter {shown!r}; {there_are}.")
 
 
 class Router(Generic[EndpointsT]):

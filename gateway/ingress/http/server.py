@@ -1,24 +1,25 @@
 """The ingress role as processes: one worker here, or several below a process that watches them.
 
-With several workers each has a listening socket of its own (SO_REUSEPORT, so the kernel spreads
+With several workers each has listening sockets of its own (SO_REUSEPORT, so the kernel spreads
 connections evenly), which the watching process opened before and keeps open: while a worker is gone
-its callers wait in the socket's queue, and its successor serves them.
+its callers wait in the socket's queue, and its successor serves them. A second one is for operators
+where `server.admin_port` says so.
 
 SIGHUP: every worker reads the configuration again. SIGTERM or SIGINT: no new connections, event
 streams and NDJSON streams end, requests finish, what was taken becomes durable; after
 `server.stop_within` what is left is cut off. A worker that dies is started again, for ever, with a
-growing, bounded delay. Workers end when the process that watches them does. An address that cannot
+growing, bounded delay, and so is one that hangs. Workers end when the process that watches them
+does. An address that cannot
 be bound is a ConfigurationError.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import structlog
@@ -37,11 +38,11 @@ from gateway.settings.bootstrap import load_prices, policy_of, retention_of
 from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store.store import Store
+from gateway.supervisor import BEAT_S
 
 LISTEN_BACKLOG = 2_048  # connections the kernel keeps until they are accepted
 SESSIONS_A_SHARD = 4  # two of admission, two for receipts and cancels
 SESSIONS_MAX = 128
-PARENT_LOOK_S = 1.0
 
 _log = structlog.get_logger("ingress")
 
@@ -50,10 +51,12 @@ def run(
     settings: Settings,
     *,
     ready: Callable[[str, int], None] | None = None,
+    beat: Callable[[], None] | None = None,
     read: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT. `ready(host, port)` is called once, when all workers serve.
-    On SIGHUP `read` gives the settings as they are now; None: they never change.
+    """Serves until SIGTERM or SIGINT. `ready(host, port)` is called once, when all workers serve,
+    `beat` every BEAT_S while this process works. On SIGHUP `read` gives the settings as they are
+    now; None: they never change.
 
     Raises ConfigurationError: no `redis.url` (an embedded Redis is started by the caller, who then
     gives its URL), an unusable price file, or an address that cannot be bound.
@@ -65,7 +68,11 @@ def run(
         )
     policy = policy_of(settings, load_prices(settings))
     configuration = Configuration(settings, policy, read or (lambda: settings))
-    sockets = listen(settings.server.host, settings.server.port, settings.server.workers)
+    table = settings.server
+    sockets = listen(table.host, table.port, table.workers)
+    admin: list[socket.socket] = []
+    if table.admin_port:
+        admin = listen(table.host, table.admin_port, table.workers, "server.admin_port")
     host, port = sockets[0].getsockname()[:2]
 
     def up() -> None:
@@ -73,22 +80,36 @@ def run(
             ready(host, port)
 
     server = telemetry.server_name(now_ms())
+    # Of each address every worker has a socket of its own.
+    of_worker = list(zip(sockets, admin, strict=True)) if admin else [(sock,) for sock in sockets]
     if len(sockets) == 1:
-        uvloop.run(serve(configuration, sockets[0], server, up))
+        told_up = False
+
+        def work_on() -> None:
+            nonlocal told_up
+            if not told_up:
+                told_up = True
+                up()
+            if beat is not None:
+                beat()
+
+        uvloop.run(serve(configuration, of_worker[0], server, work_on))
         return
 
-    def worker(index: int, worker_up: Callable[[], None]) -> None:
-        for other in sockets[:index] + sockets[index + 1 :]:
-            other.close()
-        uvloop.run(serve(configuration, sockets[index], server, worker_up))
+    def worker(index: int, worker_beat: Callable[[], None]) -> None:
+        for others in of_worker[:index] + of_worker[index + 1 :]:
+            for other in others:
+                other.close()
+        uvloop.run(serve(configuration, of_worker[index], server, worker_beat))
 
-    stop_within_s = settings.server.stop_within_ms / 1000
+    stop_within_s = table.stop_within_ms / 1000
     # The process that watches takes a change over too: what it forks later begins with it.
-    Workers(len(sockets), worker, stop_within_s, configuration.take_over).run(up)
+    Workers(len(sockets), worker, stop_within_s, configuration.take_over, beat).run(up)
 
 
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """`count` listening sockets on one address; port 0: the one that the first is given.
+def listen(host: str, port: int, count: int, key: str = "server.port") -> list[socket.socket]:
+    """`count` listening sockets on one address; port 0: the one that the first is given. `key` is
+    the setting that says so.
 
     Raises ConfigurationError.
     """
@@ -108,7 +129,7 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
                 opened.close()
             raise ConfigurationError(
                 f"{host}:{port} cannot be listened on ({error}): correct server.host and "
-                "server.port, or stop what uses the port."
+                f"{key}, or stop what uses the port."
             ) from None
         sock.setblocking(False)
         port = sock.getsockname()[1]
@@ -116,9 +137,13 @@ def listen(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 async def serve(
-    configuration: Configuration, sock: socket.socket, server: str, up: Callable[[], None]
+    configuration: Configuration,
+    sockets: Sequence[socket.socket],
+    server: str,
+    beat: Callable[[], None],
 ) -> None:
-    """One worker of a server, until SIGTERM or SIGINT, or until its parent is gone."""
+    """One worker of a server, on its port and its admin port, until SIGTERM or SIGINT, or until its
+    parent is gone."""
     settings, policy = configuration.settings, configuration.policy
     shards = settings.redis.shards
     sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
@@ -136,12 +161,16 @@ async def serve(
             settings, store, now_ms=now_ms, process=process, server=server
         ) as app:
             memory.freeze()
-            await _serve_http(app, configuration, sock, up)
+            await _serve_http(app, configuration, sockets, beat)
 
 
 async def _serve_http(
-    app: Ingress, configuration: Configuration, sock: socket.socket, up: Callable[[], None]
+    app: Ingress,
+    configuration: Configuration,
+    sockets: Sequence[socket.socket],
+    beat: Callable[[], None],
 ) -> None:
+    up = asyncio.Event()
     limits = configuration.settings.server
     server = _Server(
         uvicorn.Config(
@@ -155,7 +184,7 @@ async def _serve_http(
             proxy_headers=False,
             timeout_graceful_shutdown=max(limits.stop_within_ms // 1000, 1),
         ),
-        up,
+        up.set,
     )
 
     def stop() -> None:
@@ -171,10 +200,10 @@ async def _serve_http(
     watchers = [
         asyncio.create_task(_keep_configured(app, configuration, hung_up)),
         asyncio.create_task(keep_looking(server.server_state)),
-        asyncio.create_task(_watch_parent(stop)),
+        asyncio.create_task(_keep_beating(up, beat, stop)),
     ]
     try:
-        await server.serve(sockets=[sock])
+        await server.serve(sockets=list(sockets))
     finally:
         hangup.hold()
         for watcher in watchers:
@@ -211,14 +240,18 @@ class _Server(uvicorn.Server):
             yield
 
 
-async def _watch_parent(stop: Callable[[], None]) -> None:
-    parent = os.getppid()
-    while True:
-        await asyncio.sleep(PARENT_LOOK_S)
-        if os.getppid() != parent:
-            break
-    _log.warning("parent_gone", advice="the worker stops")
-    stop()
+async def _keep_beating(
+    up: asyncio.Event, beat: Callable[[], None], stop: Callable[[], None]
+) -> None:
+    """Says that this worker works once it is up, and again and again then."""
+    await up.wait()
+    try:
+        while True:
+            beat()
+            await asyncio.sleep(BEAT_S)
+    except BrokenPipeError:
+        _log.warning("parent_gone", advice="the worker stops")
+        stop()
 
 
 def now_ms() -> int:

@@ -26,6 +26,6 @@ class WaitingBytes:
         self.held += count
         return True
 
-    def give(self, count: int) -> None:
-        """So many are held no more."""
-        self.held -= count
+    def add(self, count: int) -> None:
+        """So many more are held, room or not; less than 0: so many fewer."""
+        self.held += count

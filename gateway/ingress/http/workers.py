@@ -2,11 +2,13 @@
 
 They are forked because they inherit listening sockets and settings as they are; so this must run in
 a process without other threads of work and before any loop. A worker that dies is started again,
-for ever, whether it served or not.
+for ever, whether it served or not. One tells by a pipe that it works; where it does not for long,
+it hangs and is killed, and where nobody reads the pipe, its parent is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -22,7 +24,6 @@ RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 10.0
 KILL_AFTER_S = 5.0  # beyond the workers' own limit
 
-_UP = b"u"
 _HUNG_UP = b"h"
 
 Body = Callable[[int, Callable[[], None]], None]
@@ -48,29 +49,36 @@ class _Fork:
 
 
 class Workers:
-    """`count` children that each run `body(index, up)`; `up` says that the child serves."""
+    """`count` children, 256 at most, that each run `body(index, beat)`. The child calls `beat` once
+    it serves and every BEAT_S then; it raises BrokenPipeError when the parent is gone."""
 
     def __init__(
-        self, count: int, body: Body, stop_within_s: float, changed: Callable[[], bool]
+        self,
+        count: int,
+        body: Body,
+        stop_within_s: float,
+        changed: Callable[[], bool],
+        beat: Callable[[], None] | None = None,
     ) -> None:
-        """On SIGHUP `changed` is asked, and with True the children get the signal too."""
+        """On SIGHUP `changed` is asked, and with True the children get the signal too. `beat` is
+        called every BEAT_S."""
         self._body = body
         self._changed = changed
-        self._missing = count
-        self._up_read, self._up_write = os.pipe()
+        self._missing = set(range(count))
+        self._beats_read, self._beats_write = os.pipe()
+        os.set_blocking(self._beats_write, False)
         self._hung_up_read, self._hung_up_write = os.pipe()
-        self._supervisor = Supervisor(
-            [
-                Child(
-                    f"worker-{index}",
-                    partial(self._fork, index),
-                    stop_within_s=stop_within_s + KILL_AFTER_S,
-                    backoff=Backoff(RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S),
-                    served=True,
-                )
-                for index in range(count)
-            ]
-        )
+        self._children = [
+            Child(
+                f"worker-{index}",
+                partial(self._fork, index),
+                stop_within_s=stop_within_s + KILL_AFTER_S,
+                backoff=Backoff(RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S),
+                served=True,
+            )
+            for index in range(count)
+        ]
+        self._supervisor = Supervisor(self._children, beat=beat)
 
     def run(self, ready: Callable[[], None]) -> None:
         """Returns when all children have ended after SIGTERM or SIGINT.
@@ -84,7 +92,7 @@ class Workers:
         def hang_up(_number: int, _frame: object) -> None:
             os.write(self._hung_up_write, _HUNG_UP)
 
-        self._supervisor.listen(self._up_read, partial(self._hear_up, ready))
+        self._supervisor.listen(self._beats_read, partial(self._hear_beats, ready))
         self._supervisor.listen(self._hung_up_read, self._hear_hang_up)
         handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
         before = {number: signal.signal(number, each) for number, each in handlers.items()}
@@ -95,14 +103,17 @@ class Workers:
             hangup.hold()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            for fd in (self._up_read, self._up_write, self._hung_up_read, self._hung_up_write):
+            ours = (self._beats_read, self._beats_write, self._hung_up_read, self._hung_up_write)
+            for fd in ours:
                 os.close(fd)
 
-    def _hear_up(self, ready: Callable[[], None]) -> None:
-        said = len(os.read(self._up_read, 4096))
-        if self._missing > 0:
-            self._missing -= said
-            if self._missing <= 0:
+    def _hear_beats(self, ready: Callable[[], None]) -> None:
+        heard = set(os.read(self._beats_read, 4096))
+        for index in heard:
+            self._children[index].heard()
+        if self._missing:
+            self._missing -= heard
+            if not self._missing:
                 ready()
 
     def _hear_hang_up(self) -> None:
@@ -126,10 +137,10 @@ class Workers:
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            os.close(self._up_read)
+            os.close(self._beats_read)
             os.close(self._hung_up_read)
             self._supervisor.close()
-            self._body(index, self._say_up)
+            self._body(index, partial(self._beat, index))
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -138,5 +149,6 @@ class Workers:
             sys.stderr.flush()
             os._exit(code)
 
-    def _say_up(self) -> None:
-        os.write(self._up_write, _UP)
+    def _beat(self, index: int) -> None:
+        with contextlib.suppress(BlockingIOError):  # the parent has much to read already
+            os.write(self._beats_write, bytes([index]))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,7 +20,7 @@ from gateway.ingress.pages.page import Page
 PATH = "/reports"
 ROWS_SHOWN_MAX = 500
 GROUP_BY_DEFAULT = "campaign"
-PRESETS = (("Today", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90))
+DAYS = (("Today", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90))
 
 _BAR_PITCH = 50  # pixels from one bar to the next
 _BAR_HEIGHT = 14
@@ -43,7 +43,8 @@ _COLUMNS = {
     "sent": "Sent",
     "delivered": "Delivered",
     "double_delivered": "Twice",
-    "undelivered": "Undelivered",
+    "undelivered": "Undelivered steps",
+    "undelivered_messages": "Undelivered messages",
     "parts": "Parts",
     "cost": "Cost",
     "billed": "Billed",
@@ -51,6 +52,26 @@ _COLUMNS = {
     BASELINE_COLUMN: "",  # named after the baseline's channel
     "saved": "Saved",
     "saved_pct": "Saved %",
+}
+# What each column says; those that are left out say it by their name.
+_MEANINGS = {
+    "accepted": "Messages that were taken.",
+    "duplicates": "Requests for a message of the same campaign to the same person, not sent again.",
+    "suppressed": "Requests that a cap or an opt-out stopped.",
+    "sent": "Steps that a provider took. A message that fell back has several.",
+    "delivered": "Messages, each at its first delivery. This is what apps are billed for.",
+    "double_delivered": "Further deliveries of a message that was delivered already.",
+    "undelivered": "Steps that ended without delivery. One that fell back to another channel is "
+    "one, though its message may have arrived.",
+    "parts": "Parts that were delivered: a long text is several, where its channel has parts.",
+    "cost": "What providers charge.",
+    "billed": "What apps are billed.",
+    "cost_per_delivered": "Cost, of everything that was sent, over Delivered.",
+    BASELINE_COLUMN: "What the same delivered messages had cost on this one channel, to the same "
+    "numbers.",
+    "saved": "The column before, less Cost of the messages it counts.",
+    "saved_pct": "Saved as a share of it.",
+    "undelivered_messages": "Messages that ended without any delivery, on whatever channel.",
 }
 
 
@@ -97,6 +118,7 @@ class Column(msgspec.Struct, frozen=True):
     name: str
     label: str
     number: bool
+    meaning: str = ""
 
 
 def report_page(
@@ -115,9 +137,9 @@ def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: date
 
 
 def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mapping[str, object]:
-    filters = dict(query.filters)
-    others = tuple(pair for pair in query.filters if pair[0] not in _OWN_FIELDS)
-    own = tuple(pair for pair in query.filters if pair[0] in _OWN_FIELDS)
+    filters = dict(reversed(query.filters))  # the first of each key has a field
+    own = tuple(pair for pair in filters.items() if pair[0] in _OWN_FIELDS)
+    others = tuple(pair for pair in query.filters if pair not in own)
     app = filters.get("app", "")
     apps = suggestions.apps if not app or app in suggestions.apps else (app, *suggestions.apps)
     return {
@@ -131,13 +153,24 @@ def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mappi
         "group_by": query.group_by,
         "others": others,
         "without_others": _href(PATH, msgspec.structs.replace(query, filters=own)),
-        "presets": [_preset(query, label, days, today) for label, days in PRESETS],
+        "filters": query.filters,
+        "presets": [_preset(query, *preset) for preset in _presets(today)],
     }
 
 
-def _preset(query: Query, label: str, days: int, today: datetime.date) -> Mapping[str, object]:
-    from_day = today - datetime.timedelta(days=days - 1)
-    moved = msgspec.structs.replace(query, from_day=from_day, to_day=today)
+def _presets(today: datetime.date) -> Iterator[tuple[str, datetime.date, datetime.date]]:
+    """Stretches of days that are asked for often: their names, first and last days."""
+    for label, days in DAYS:
+        yield label, today - datetime.timedelta(days=days - 1), today
+    yield "This month", today.replace(day=1), today
+    last = today.replace(day=1) - datetime.timedelta(days=1)
+    yield "Last month", last.replace(day=1), last
+
+
+def _preset(
+    query: Query, label: str, from_day: datetime.date, to_day: datetime.date
+) -> Mapping[str, object]:
+    moved = msgspec.structs.replace(query, from_day=from_day, to_day=to_day)
     return {"label": label, "href": _href(PATH, moved), "current": moved == query}
 
 
@@ -158,7 +191,11 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "chart_text": "; ".join(f"{b.label} {b.value} {reports.rows.currency}" for b in bars) + ".",
         "columns": [
             *(Column(key, key.capitalize(), False) for key in query.group_by),
-            *(Column(name, label, True) for name, label in labels.items() if name in total),
+            *(
+                Column(name, label, True, _MEANINGS.get(name, ""))
+                for name, label in labels.items()
+                if name in total
+            ),
         ],
         "key_count": len(query.group_by),
         "rows": rows[:ROWS_SHOWN_MAX],
@@ -173,13 +210,26 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
 
 def _tiles(summary: Report) -> Sequence[Tile]:
     total, currency = summary.total, summary.currency
-    if summary.query.counts_requests:
+    if summary.query.counts_messages:
         share = money.ratio(100 * total.delivered, total.accepted, 1)
         of = f"of {number(total.accepted)} accepted" + (f", {share}%" if share else "")
-        refused = f"{number(total.duplicates)} duplicates and {number(total.suppressed)} suppressed"
+        lost = Tile(
+            "undelivered",
+            "Undelivered",
+            number(total.undelivered_messages),
+            "messages",
+            f"{number(total.undelivered)} steps, {number(total.duplicates)} duplicates, "
+            f"{number(total.suppressed)} suppressed",
+        )
     else:
         of = f"of {number(total.sent)} steps sent"
-        refused = f"{number(total.double_delivered)} messages delivered twice"
+        lost = Tile(
+            "undelivered",
+            "Undelivered",
+            number(total.undelivered),
+            "steps",
+            f"besides {number(total.double_delivered)} messages delivered twice",
+        )
     return (
         Tile("delivered", "Delivered", number(total.delivered), "", of),
         Tile(
@@ -197,9 +247,7 @@ def _tiles(summary: Report) -> Sequence[Tile]:
             f"{_amount(total.saved)} of {_amount(total.baseline_cost)} {currency}",
             bad=total.saved < 0,
         ),
-        Tile(
-            "undelivered", "Undelivered", number(total.undelivered), "steps", f"besides {refused}"
-        ),
+        lost,
     )
 
 

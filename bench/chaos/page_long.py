@@ -1,0 +1,206 @@
+"""What docs/reliability.md says of faults that last minutes, of expired messages, and of changes.
+
+The words are here; every figure comes from the outcomes that are given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bench.chaos.audit import REASON
+from bench.chaos.long_faults import LongOutcome
+from bench.chaos.long_world import KINDS, LONG, WELL
+from bench.chaos.reach import RULES, Group, quantile
+
+WORDS = {
+    "paused": "paused: no credit",
+    "refused": "connections refused",
+    "5xx": "503 to everything",
+    "slow": "answers after 20 to 40 s, with a time-out of 10 s",
+    "silent": "receipts stop, and come together at the end",
+    WELL: "none: another provider's faults beside it",
+}
+SHOWN = {"otp": "codes", "marketing": "campaign"}
+INTRO = """## Faults that last minutes
+
+Before the storms another world lives through faults of 2 to 10 minutes: for each kind a provider
+of its own for Viber and for SMS, all at once, and one without a fault. Codes, payments and campaign
+messages go over each, with its Viber first and a healthy SMS behind, and over its SMS alone. How
+long a message took is from its acceptance until the provider had it with its person, by the
+provider's book; each is held against the rule that follows from the configured times:
+Viber's `wait` is {otp} s for a code and {marketing} s for a campaign, `grace` {grace} s, `ttl`
+{otp_ttl} s and {marketing_ttl} s, `timeout` {timeout} s and `lease` {lease} s. The rest is as it
+comes: codes skip a provider that is away, campaigns are held. The audit is that of the storms.
+
+"""
+EXPIRED = """## What `expired` is made of
+
+A message is `expired` when its time was over before anything said that it had arrived; its `reason`
+says what kept it. In the storms most of these people have it: the provider's word came too late, or
+never. What came hours late counts as delivered above.
+
+"""
+WHY = {
+    "no_receipt": "its last provider took it, or may have, and said nothing in the step's time",
+    "away": "its last provider was away until its ttl was over: nobody could send it",
+    "ttl": "it waited for its turn or its next try until its ttl was over",
+}
+FAILED = "its last request failed so, and its time was over before the next try or look-up"
+SAID = "the provider gave it up, and said so by its receipt"
+CHANGES = (
+    (
+        "a provider, route or price is removed",
+        "nobody ends by it; what waits goes on to its next step, with `provider_removed`",
+        "`tests/dispatch/test_changed_providers.py`",
+    ),
+    (
+        "a provider is renamed (`was`)",
+        "steps, receipts, look-ups and pauses go on under the new name",
+        "the table below, `tests/dispatch/test_changed_providers.py`",
+    ),
+    (
+        "SIGHUP with a changed file",
+        "rates and proofs hold at once, no request fails, a faulty file changes nothing",
+        "the table below, `tests/system/test_changes.py`",
+    ),
+    (
+        "proofs rotate",
+        "receipts with the old proof are taken until it is removed",
+        "the table below, `tests/ingress/test_callbacks.py`",
+    ),
+    (
+        "`kaskad copy` to another Redis",
+        "all is there, counts and money agree; interrupted, it starts anew",
+        "`tests/store/test_copying.py`",
+    ),
+    (
+        "restored from a backup",
+        "what was out then is looked up before anything is sent",
+        "`tests/dispatch/test_restored.py`",
+    ),
+    (
+        "another currency over existing money",
+        "refused with a sentence; a price in another is counted and not booked",
+        "`tests/store/test_installation.py`, `tests/store/test_ignored_prices.py`",
+    ),
+)
+
+
+def sections(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) -> list[str]:
+    """The page's sections; `storms` are the counts of the storms' audits."""
+    if not outcomes:
+        return []
+    seeds = ", ".join(str(one.seed) for one in outcomes)
+    broken = sum(len(one.faults) for one in outcomes)
+    verdict = "All rules hold." if not broken else f"**{broken} assertions do not hold.**"
+    seconds = ", ".join(f"{one.seconds:.0f}" for one in outcomes)
+    intro = INTRO.format(
+        otp=LONG.wait_s["otp"],
+        marketing=LONG.wait_s["marketing"],
+        grace=LONG.grace_s,
+        otp_ttl=LONG.ttl_s["otp"],
+        marketing_ttl=LONG.ttl_s["marketing"],
+        timeout=LONG.timeout_s,
+        lease=LONG.lease_s,
+    )
+    told = f"Seeds {seeds}, {seconds} s. {verdict}\n\n"
+    return [
+        "\n".join((intro + told + _lengths(outcomes), _waits(outcomes), _rules())),
+        EXPIRED + _expired(outcomes, storms),
+        _changes(outcomes),
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    rule = ["---"] * left + ["--:"] * (len(head) - left)
+    lines = [head, rule, *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _lengths(outcomes: Sequence[LongOutcome]) -> str:
+    rows = [[WORDS[kind], *(f"{one.lasted_s[kind]:.0f}" for one in outcomes)] for kind in KINDS]
+    return _table(["fault, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
+
+
+def _waits(outcomes: Sequence[LongOutcome]) -> str:
+    """A row for each kind, way and category, over all seeds; of each the longest bound."""
+    rows = []
+    for kind in (*KINDS, WELL):
+        for last in (False, True):
+            for category, shown in SHOWN.items():
+                groups = [
+                    group
+                    for one in outcomes
+                    for group in one.groups
+                    if (group.kind, group.last, group.category) == (kind, last, category)
+                ]
+                rows.append(
+                    [WORDS[kind], "SMS alone" if last else "Viber, SMS", shown, *_row(groups)]
+                )
+    head = ["provider's fault", "over", "of", "messages", "median, s", "p99, s", "longest, s"]
+    head += ["at most, s", "rule", "over SMS", "expired"]
+    return "Of what was accepted while the fault lasted:\n\n" + _table(head, rows, left=3)
+
+
+def _row(groups: Sequence[Group]) -> list[str]:
+    waits_s = sorted(wait for group in groups for wait in group.waits_s)
+    count = sum(sum(group.ends.values()) for group in groups)
+    shares = (quantile(waits_s, share) for share in (0.5, 0.99, 1.0))
+    expired = sum(group.ends.get("expired", 0) for group in groups)
+    return [
+        f"{count:,}",
+        *(f"{wait:.1f}" for wait in shares),
+        f"{max(group.within_s for group in groups):.0f}",
+        groups[0].rule,
+        f"{sum(group.over_sms for group in groups):,}",
+        f"{expired / count:.0%}" if count else "0%",
+    ]
+
+
+def _rules() -> str:
+    return "The rules, as long as a message may take at the most:\n\n" + "".join(
+        f"- **{name}**: {words}.\n" for name, words in RULES.items()
+    )
+
+
+def _expired(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) -> str:
+    calm = Counter[str]()
+    for one in outcomes:
+        calm.update(one.counts)
+    storm = Counter[str]()
+    for counts in storms:
+        storm.update(counts)
+    reasons = sorted({name for each in (calm, storm) for name in each if name.startswith(REASON)})
+    rows = [
+        [
+            f"`{name.removeprefix(REASON)}`",
+            *(f"{each[name]:,} ({_share(each, name)})" for each in (storm, calm)),
+            why(name.removeprefix(REASON)),
+        ]
+        for name in reasons
+    ]
+    head = ["reason", "in the storms, of all accepted", "under long faults", "why"]
+    return _table(head, rows)
+
+
+def _share(counts: Counter[str], name: str) -> str:
+    return f"{counts[name] / max(counts['accepted'], 1):.1%}"
+
+
+def why(reason: str) -> str:
+    """A sentence for every reason: ours, the code of a request that failed, or a receipt's word."""
+    return WHY.get(reason) or (SAID if reason.isupper() else FAILED)
+
+
+def _changes(outcomes: Sequence[LongOutcome]) -> str:
+    kinds = _table(["change", "what holds", "shown by"], CHANGES, left=3)
+    rows = [
+        [name, *(f"{one.changes[name]:.1f}" for one in outcomes)] for name in outcomes[0].changes
+    ]
+    took = _table(["change, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
+    return (
+        f"## Changes while it works\n\n{kinds}\nIn the world of the long faults, under load and "
+        "while receipts were held back, until every\nrole had taken the change over, or was "
+        f"started again:\n\n{took}"
+    )

@@ -1,0 +1,149 @@
+"""What every transition works with: the records of one decision, the policy, the moment, and the
+effects collected so far.
+
+Here are the parts that transitions share: which step is meant, its clock and timer, what is held
+for the person, and what is booked. `transitions` says when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core import timing
+from gateway.core.effects import Effects, group_of, status_change_of
+from gateway.core.persons import full_cap, give_back, keep, take
+from gateway.core.policy import Policy, WhenAway
+from gateway.core.records.entries import Post
+from gateway.core.records.message import (
+    OPEN,
+    REACHED,
+    WAITING,
+    Attempt,
+    Clock,
+    Message,
+    Step,
+)
+from gateway.core.records.person import Person
+from gateway.core.settlement import Booking, Work
+from ratelimit.caps import Full
+
+
+class Decision:
+    """One decision: the records, the policy, the moment, and the effects collected so far."""
+
+    __slots__ = ("effects", "message", "now_ms", "persons", "policy")
+
+    def __init__(
+        self, message: Message, persons: Sequence[Person], policy: Policy, now_ms: int
+    ) -> None:
+        self.message = message
+        self.persons = persons
+        self.policy = policy
+        self.now_ms = now_ms
+        self.effects = Effects()
+
+    def step(self, index: int) -> Step | None:
+        return self.message.steps[index] if 0 <= index < len(self.message.steps) else None
+
+    def current(self, index: int) -> Step | None:
+        return self.step(index) if index == self.message.current else None
+
+    def attempted(self, index: int) -> tuple[Step | None, Attempt | None]:
+        """A step and its latest attempt, without which nothing of it can have been sent."""
+        step = self.step(index)
+        return step, step.attempt if step is not None else None
+
+    def work(self, index: int, step: Step, attempt: Attempt) -> Work:
+        """The attempt as settlement looks at it."""
+        provider = step.provider_of(attempt)
+        return Work(self.message, index, step, attempt, provider, self.policy)
+
+    def in_time(self) -> bool:
+        return self.now_ms < self.message.expires_ms
+
+    @property
+    def when_away(self) -> WhenAway:
+        return self.policy.when_away(self.message.category)
+
+    def stopped(self, index: int) -> bool:
+        """Whether a step that is not out at its provider must not be tried again."""
+        return self.message.finished or index != self.message.current
+
+    def is_reached(self, step: Step) -> bool:
+        """Whether the step has what it waits for."""
+        return step.status >= REACHED[step.until]
+
+    def full(self, step: Step) -> Full | None:
+        """The cap of the step's channel that one more would break."""
+        message = self.message
+        return full_cap(
+            self.persons,
+            self.policy,
+            message.category,
+            step.channel,
+            self.now_ms,
+            but=message.id,
+        )
+
+    def book_undelivered(self, undelivered: bool) -> None:
+        """Books that the message reached nobody, or that it did after all."""
+        message = self.message
+        if message.undelivered != undelivered:
+            message.undelivered = undelivered
+            count = 1 if undelivered else -1
+            self.effects.posts.append(Post(group_of(message), {"undelivered_messages": count}))
+
+    def current_is_open(self) -> bool:
+        step = self.message.step
+        return step.status in OPEN and step.done_ms == 0
+
+    def tell(self, step: Step) -> None:
+        change = status_change_of(self.message, step, self.now_ms)
+        self.effects.status_changes.append(change)
+
+    def stop_clock(self, step: Step, at_ms: int) -> None:
+        """What the step used of its wait until that moment is kept."""
+        ran_ms = max(at_ms - timing.began_ms(self.message, step), 0)
+        step.clock = Clock(self.now_ms, step.clock.used_ms + ran_ms)
+
+    def start_clock(self, step: Step) -> None:
+        if timing.is_stopped(self.message, step):
+            step.clock = Clock(self.now_ms - step.clock.used_ms)
+
+    def set_timer(self, index: int, due_ms: int) -> None:
+        if index == self.message.current:
+            self.message.due_ms = due_ms
+            self.effects.changed = True
+
+    def take_people(self) -> None:
+        """The slot moves to the current step's channel."""
+        if self.message.holds:
+            take(self.persons, self.message, self.policy, self.now_ms)
+            self.effects.people_changed = True
+
+    def keep_people(self, *, came_first: bool) -> None:
+        came_first = came_first and self.message.step.status in WAITING
+        if self.persons and keep(
+            self.persons, self.message, self.policy, self.now_ms, came_first=came_first
+        ):
+            self.message.holds = True
+            self.effects.people_changed = True
+
+    def give_back(self) -> None:
+        if self.message.holds:
+            assert self.persons, "the person was not loaded: needs_people() is wrong"
+            give_back(self.persons, self.message)
+            self.message.holds = False
+            self.effects.people_changed = True
+
+    def book(self, attempt: Attempt, booking: Booking) -> None:
+        """Applies what settlement says: the post, the attempt's charge and the app's bill."""
+        self.effects.changed = True
+        if booking.charged is not None:
+            attempt.charged = booking.charged
+            attempt.priced = booking.priced
+            attempt.waived = booking.waived
+        if booking.billed is not None:
+            self.message.billed = booking.billed
+        if booking.post is not None:
+            self.effects.posts.append(booking.post)

@@ -1,0 +1,157 @@
+"""The lines of a lane: which app stands in which, so that apps take turns.
+
+A lane of a shard is up to LINES_MAX streams, its lines. An app's messages stand in one of them, the
+same in every lane, and a dispatcher takes one message of each line in turn. Line 0 is the stream
+that was the whole lane before there were lines: the first app has it, and where there is one app
+nothing else is read or written.
+
+`{kaskad}lines` says who has which line, and when that was last confirmed. A process asks for an app
+when it first enqueues a message of it, and again each minute in which it does. A new app gets a
+line of its own: the lowest that is free, then the one that was unused for longest, an hour at
+least. Where all are in use (more apps than lines write within the hour) it shares one. Two
+processes that disagree for a while share a line too early or too late; nothing is lost by it, since
+every line is read whoever stands in it.
+
+While no dispatcher has said that it reads lines, all messages go to line 0, so that what ingress of
+this version writes is read by dispatchers of an earlier one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from gateway.redis.client import RedisClient, Reply
+from gateway.redis.errors import RedisUnavailable
+from gateway.store.keys import LINES
+
+LINES_MAX = 32
+CONFIRM_MS = 60_000
+UNUSED_MS = 3_600_000  # a line may be another app's then
+UNREAD_MS = 1_000  # how soon it is asked again whether somebody reads lines
+READ_FIELD = b"read"
+
+
+class Use(msgspec.Struct, frozen=True):
+    """Who has a line, and when it last enqueued something, give or take CONFIRM_MS."""
+
+    app: str
+    at_ms: int
+
+
+class _Place(msgspec.Struct, frozen=True):
+    line: int
+    until_ms: int
+
+
+class Lines:
+    """What one process knows of them. `count` is how many it reads, from 0 on; whoever reads lanes
+    keeps it up to date."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self._places: dict[str, _Place] = {}
+        self._wanted: set[str] = set()
+        self._quiet_until_ms = 0  # nothing is asked before
+
+    def of(self, app: str, now_ms: int) -> int:
+        """The line of an app as far as it is known, else line 0, which is right for everybody."""
+        place = self._places.get(app)
+        if place is None or now_ms >= place.until_ms:
+            self._wanted.add(app)
+        return 0 if place is None else place.line
+
+    def share_of(self, limit: int) -> int:
+        """How much of something one app may have: half, where more than one sends."""
+        return limit if self.count == 1 else -(-limit // 2)
+
+    def known(self, app: str) -> int | None:
+        """The line of an app, if it was learned."""
+        place = self._places.get(app)
+        return None if place is None else place.line
+
+    async def learn(self, redis: RedisClient, now_ms: int, apps: Iterable[str] = ()) -> None:
+        """Asks for the apps, and for those whose line was not known to `of`; without a round trip
+        where all are known. What is known stands where Redis cannot be asked."""
+        wanted, self._wanted = {*apps, *self._wanted}, set()
+        for app in sorted(wanted):
+            place = self._places.get(app)
+            if now_ms < self._quiet_until_ms or (place is not None and now_ms < place.until_ms):
+                continue
+            try:
+                line = await _find_line(redis, app, now_ms)
+            except RedisUnavailable:
+                self._quiet_until_ms = now_ms + CONFIRM_MS
+            else:
+                if line is None:
+                    self._quiet_until_ms = now_ms + UNREAD_MS
+                else:
+                    self._places[app] = _Place(line, now_ms + CONFIRM_MS)
+
+    async def in_use(self, redis: RedisClient) -> int:
+        """How many lines somebody stands in or did. Raises RedisUnavailable."""
+        return _count(await _read(redis))
+
+    async def announce(self, redis: RedisClient) -> int:
+        """A dispatcher reads lines: says so, and returns how many are in use."""
+        _, found = await redis.call([("HSETNX", LINES, READ_FIELD, 1), ("HGETALL", LINES)])
+        return _count(_pairs(found))
+
+
+def choose(app: str, uses: Mapping[int, Use], now_ms: int) -> int:
+    """The line in which an app is to stand. Pure."""
+    for line, use in uses.items():
+        if use.app == app:
+            return line
+    for line in range(LINES_MAX):
+        if line not in uses:
+            return line
+    oldest = min(uses, key=lambda line: (uses[line].at_ms, line))
+    if now_ms - uses[oldest].at_ms >= UNUSED_MS:
+        return oldest
+    return zlib.crc32(app.encode()) % LINES_MAX
+
+
+async def _find_line(redis: RedisClient, app: str, now_ms: int) -> int | None:
+    """The line of an app, taken where it had none; None while nobody reads lines."""
+    note = f"{now_ms} {app}"
+    for _ in range(LINES_MAX):
+        found = await _read(redis)
+        if READ_FIELD not in found:
+            return None
+        uses = _uses(found)
+        line = choose(app, uses, now_ms)
+        use = uses.get(line)
+        if use is None:
+            (made,) = await redis.call([("HSETNX", LINES, line, note)])
+            if not made:  # another app was there first
+                continue
+        elif use.app == app or now_ms - use.at_ms >= UNUSED_MS:
+            await redis.call([("HSET", LINES, line, note)])
+        return line
+    return None
+
+
+async def _read(redis: RedisClient) -> dict[bytes, bytes]:
+    (found,) = await redis.call([("HGETALL", LINES)])
+    return _pairs(found)
+
+
+def _pairs(reply: Reply) -> dict[bytes, bytes]:
+    assert isinstance(reply, list)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _uses(found: Mapping[bytes, bytes]) -> dict[int, Use]:
+    uses = {}
+    for field, note in found.items():
+        if field != READ_FIELD:
+            at_ms, _, app = note.decode().partition(" ")
+            uses[int(field)] = Use(app, int(at_ms))
+    return uses
+
+
+def _count(found: Mapping[bytes, bytes]) -> int:
+    return max(_uses(found), default=0) + 1

@@ -1,0 +1,124 @@
+"""Which app stands in which line of the lanes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.redis.client import Command, Reply
+from gateway.redis.errors import RedisUnavailable
+from gateway.store.keys import LINES, keys_of
+from gateway.store.lines import CONFIRM_MS, LINES_MAX, UNREAD_MS, UNUSED_MS, Lines, Use, choose
+from tests.worlds.cascade_world import T0
+from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
+
+APPS = st.lists(st.integers(0, 5_000).map("app-{}".format), max_size=200)
+FULL = {line: Use(f"app-{line}", T0 - line) for line in range(LINES_MAX)}
+
+
+@given(APPS)
+def test_as_many_apps_as_lines_have_one_each_and_no_more_lines_are_made(apps: list[str]) -> None:
+    uses: dict[int, Use] = {}
+    for app in apps:
+        line = choose(app, uses, T0)
+        assert 0 <= line < LINES_MAX
+        uses.setdefault(line, Use(app, T0))
+        assert line == choose(app, uses, T0)
+    own = dict.fromkeys(apps)
+    assert len(uses) == min(len(own), LINES_MAX)
+    assert {use.app for use in uses.values()} == set(list(own)[:LINES_MAX])
+
+
+def test_the_line_that_was_unused_for_longest_is_another_apps_after_an_hour() -> None:
+    assert choose("new", FULL, T0) == choose("new", FULL, T0 + UNUSED_MS - LINES_MAX) < LINES_MAX
+    assert choose("new", FULL, T0 + UNUSED_MS) == LINES_MAX - 1
+    assert choose("app-3", FULL, T0 + UNUSED_MS) == 3
+
+
+async def learned(w: DispatchWorld, lines: Lines, app: str, at_ms: int = T0) -> int:
+    await lines.learn(w.redis, at_ms, [app])
+    return lines.of(app, at_ms)
+
+
+@under_trio
+async def test_until_a_dispatcher_reads_lines_there_is_one(url: str) -> None:
+    async with world(url) as w:
+        lines = Lines()
+        assert [await learned(w, lines, app) for app in ("shop", "bank")] == [0, 0]
+        assert await Lines().announce(w.redis) == 1
+        assert await learned(w, lines, "bank") == 0, "it is asked again in a second"
+        at = T0 + UNREAD_MS
+        assert [await learned(w, lines, app, at) for app in ("bank", "shop")] == [0, 1]
+        assert await lines.in_use(w.redis) == 2
+        assert [await learned(w, Lines(), app, at) for app in ("shop", "bank")] == [1, 0]
+
+
+@under_trio
+async def test_a_line_is_confirmed_each_minute_and_lost_to_whoever_took_it(url: str) -> None:
+    async with world(url) as w:
+        lines = Lines()
+        await lines.announce(w.redis)
+        assert [await learned(w, lines, f"app-{n}") for n in range(LINES_MAX)] == [
+            *range(LINES_MAX)
+        ]
+        later = T0 + UNUSED_MS
+        assert await learned(w, lines, "app-0", later) == 0
+        assert await learned(w, lines, "new", later) == 1
+        assert await learned(w, lines, "app-1", later) == 2, "which is the next that nobody uses"
+        assert await learned(w, lines, "app-0", later + CONFIRM_MS) == 0
+        (length,) = await w.redis.call([("HLEN", LINES)])
+        assert length == LINES_MAX + 1
+
+
+class Counting:
+    """A Redis client that is unavailable on demand."""
+
+    def __init__(self, w: DispatchWorld) -> None:
+        self._redis = w.redis
+        self.away = False
+        self.calls = 0
+
+    async def call(self, commands: list[Command]) -> list[Reply]:
+        self.calls += 1
+        if self.away:
+            raise RedisUnavailable("Redis is unavailable.")
+        return await self._redis.call(commands)
+
+
+@under_trio
+async def test_what_is_known_costs_no_call_and_stands_while_redis_is_away(url: str) -> None:
+    async with world(url) as w:
+        lines = Lines()
+        redis: Any = Counting(w)
+        await lines.announce(w.redis)
+        for app in ("shop", "bank"):
+            await lines.learn(redis, T0, [app])
+        made = redis.calls
+        redis.away = True
+        await lines.learn(redis, T0 + CONFIRM_MS - 1, ["shop", "bank"])
+        assert redis.calls == made
+        await lines.learn(redis, T0 + CONFIRM_MS, ["bank", "new"])
+        assert (lines.of("bank", T0), lines.of("new", T0)) == (1, 0)
+
+
+@under_trio
+async def test_what_was_enqueued_unknown_is_asked_for_afterwards(url: str) -> None:
+    async with world(url) as w:
+        lines = Lines()
+        await lines.announce(w.redis)
+        assert await learned(w, Lines(), "shop") == 0
+        assert lines.of("bank", T0) == 0
+        await lines.learn(w.redis, T0)
+        assert lines.of("bank", T0) == 1
+
+
+@under_trio
+async def test_each_app_is_enqueued_in_its_line(url: str) -> None:
+    async with world(url) as w:
+        await w.store.lines.announce(w.redis)
+        await w.admit(2, app="shop")
+        await w.admit(3, app="bank")
+        names = [keys_of(0).lane("viber", "marketing", line) for line in (0, 1)]
+        assert await w.redis.call([("XLEN", name) for name in names]) == [2, 3]
