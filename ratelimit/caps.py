@@ -44,8 +44,8 @@ class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Full(msgspec.Struct, frozen=True):
-    """A cap that refuses: `count` slots are in its window, and the first moment one more fits is
-    `retry_at_ms`."""
+    """A cap, above all one that refuses: `count` slots count against it, and the first moment one
+    more fits is `retry_at_ms`."""
 
     cap: Cap
     count: int
@@ -71,20 +71,24 @@ def check(
     for cap in caps:
         if not cap.counts(category, channel):
             continue
-        since = now_ms - cap.window_ms
-        inside = sorted(
-            slot.at_ms if slot.at_ms > since else now_ms
-            for slot in slots
-            if (slot.at_ms > since or slot.waits)
-            and slot.message != but
-            and cap.counts(slot.category, slot.channel)
-        )
-        if len(inside) < cap.limit:
-            continue
-        retry_at_ms = inside[len(inside) - cap.limit] + cap.window_ms
-        if worst is None or retry_at_ms > worst.retry_at_ms:
-            worst = Full(cap=cap, count=len(inside), retry_at_ms=retry_at_ms)
+        state = used(cap, [slot for slot in slots if slot.message != but], now_ms)
+        if state.count >= cap.limit and (worst is None or state.retry_at_ms > worst.retry_at_ms):
+            worst = state
     return worst
+
+
+def used(cap: Cap, slots: Iterable[Slot], now_ms: int) -> Full:
+    """How many slots count against a cap, and the first moment one more fits: now, unless it is
+    full."""
+    since = now_ms - cap.window_ms
+    inside = sorted(
+        slot.at_ms if slot.at_ms > since else now_ms
+        for slot in slots
+        if (slot.at_ms > since or slot.waits) and cap.counts(slot.category, slot.channel)
+    )
+    count = len(inside)
+    free_ms = inside[count - cap.limit] + cap.window_ms if count >= cap.limit else now_ms
+    return Full(cap=cap, count=count, retry_at_ms=free_ms)
 
 
 def window_max_ms(caps: Iterable[Cap], category: str) -> int:

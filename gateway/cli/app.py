@@ -317,6 +317,37 @@ def copy_all(
     return copy(config, os.environ, to, shards, as_json=as_json)
 
 
+@app.command(rich_help_panel=RUN)
+def erase(
+    phone: Annotated[
+        str | None, typer.Option(metavar="PHONE", help="In E.164.", show_default=False)
+    ] = None,
+    email: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="An e-mail address.", show_default=False)
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="An app's own id.", show_default=False)
+    ] = None,
+    app_name: Annotated[
+        str | None,
+        typer.Option("--app", metavar="NAME", help="Whose id, where each app has its own."),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Forget a person, for every app; opt-outs and the ledger's money stay.
+
+    Live messages are cancelled, and all lose addresses, text and metadata. It may be repeated.
+
+    Example: `kaskad erase --phone +79161234567`
+    """
+    from gateway.cli.erase import Named
+    from gateway.cli.erase import erase as run_erase
+
+    addresses = tuple(each for each in (phone, email) if each)
+    return run_erase(config, os.environ, Named(addresses, user, app_name), as_json=as_json)
+
+
 @app.command(rich_help_panel=ASK)
 def check(config: Config = None, as_json: Json = False) -> int:
     """Validate the configuration and reach Redis; every fault with file, key and reason.

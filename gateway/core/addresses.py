@@ -104,6 +104,23 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
         """What price prefixes are compared with."""
         return self.phone or ""
 
+    @property
+    def first(self) -> str:
+        """The address as it stands in opt-outs, the phone before the rest."""
+        return self.phone or self.email or ""
+
+    @property
+    def singles(self) -> list[Addresses]:
+        """Each address by which somebody can opt out, alone."""
+        phone = [Addresses(phone=self.phone)] if self.phone is not None else []
+        return phone + ([Addresses(email=self.email)] if self.email is not None else [])
+
+    def named(self) -> dict[str, str]:
+        """The fields of a `OneAddress`."""
+        if self.phone is not None:
+            return {"phone": "+" + self.phone}
+        return {"email": self.email} if self.email is not None else {}
+
     def identities(self, user: str | None) -> list[str]:
         """What the person is recognised by: phone, e-mail, the caller's id, in this order, as
         "p:79161234567"."""
@@ -123,12 +140,24 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
         first = self.push[0]
         return first.token if isinstance(first, FcmAddress) else first.subscription.endpoint
 
-    def shown(self) -> str | Recipient:
-        """As the API shows it: a phone alone as a text."""
+    def shown(self) -> str | Recipient | None:
+        """As the API shows it: a phone alone as a text; None where all were erased."""
+        if self == _NOBODY:
+            return None
         phone = f"+{self.phone}" if self.phone is not None else None
         if phone is not None and self.email is None and not self.push:
             return phone
         return Recipient(phone, self.email, list(self.push) or None)
+
+
+_NOBODY = Addresses()
+
+
+class OneAddress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The address of an answer that is about one: under the name of its kind."""
+
+    phone: str | msgspec.UnsetType = msgspec.UNSET
+    email: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class AddressFault(msgspec.Struct, frozen=True):
@@ -180,6 +209,11 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
     if found is None:
         return Destination(Addresses(None, mailbox, push))
     return Destination(Addresses(found.digits, mailbox, push), found.country, found.tariff)
+
+
+def read_one(text: str) -> Destination | list[AddressFault]:
+    """Reads a phone number or an e-mail address."""
+    return read(Recipient(email=text) if "@" in text else text)
 
 
 def mailbox_of(text: str) -> str | None:

@@ -107,5 +107,5 @@ def status_change_of(message: Message, step: Step | None, now_ms: int) -> Status
         channel=step.channel if step else None,
         reason=message.reason,
         at_ms=now_ms,
-        metadata=message.metadata,
+        noted=message.metadata is not None,
     )

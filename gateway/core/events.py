@@ -99,7 +99,10 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    pass
+    """`erase`: its person is to be forgotten. It says no more to whom it went, nor what, final or
+    not; what it cost and billed stays, and so does what is yet to be booked."""
+
+    erase: bool = False
 
 
 Event = (

@@ -33,6 +33,7 @@ WHEN_AWAY_DEFAULT: dict[Category, WhenAway] = {
 LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
+TTL_MAX_MS = 30 * 86_400_000  # the longest that a message may be worth sending
 RETRY_DELAY_MAX_MS = 300_000
 AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting step is away
 # Of the last step of a route, whose provider is away: as long as it waits already.

@@ -187,5 +187,4 @@ def _post(work: Work, measures: dict[str, int], charged: int | None = None) -> P
         message=message.id if carries_money else None,
         step=work.index if carries_money else -1,
         note=None if charged is None else {"list": work.list_price, "charged": charged},
-        metadata=message.metadata if carries_money else None,
     )

@@ -123,6 +123,9 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
     messages_ms: Milliseconds = Duration.parse("30d")
     parked_receipts_ms: Milliseconds = Duration.parse("24h")
     events_max: Count = 100_000
+    texts_ms: Milliseconds = Duration.parse(
+        "24h"
+    )  # a bound: they are freed when no step needs them
 
 
 class Reports(Table, frozen=True, kw_only=True):

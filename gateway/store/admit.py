@@ -32,15 +32,16 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.redis.client import Command, Session
+from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
     People,
     addresses_in,
     look_after_waiting,
-    opt_out_of,
     read_opt_outs,
     read_others,
+    take_opt_outs,
     widest,
 )
 from gateway.store.transaction import values_in
@@ -135,6 +136,7 @@ class Admission:
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
+            commands.append(("GET", self._keys.opt_outs_mark))
         replies = await session.call(commands)
         values = values_in(replies[1])
         self._people.read(people, values[: len(people)])
@@ -149,9 +151,12 @@ class Admission:
                 raise error.at(key) from None
         made = values[len(people) + len(keyed) :]
         self._made = {id_ for id_, value in zip(opened, made, strict=True) if value is not None}
-        for address, scope in zip(here, values_in(replies[2]) if here else (), strict=True):
-            if scope is not None:
-                self._opt_outs[address] = opt_out_of(scope)
+        if here:
+            unknown = take_opt_outs(here, values_in(replies[2]), self._opt_outs)
+            if (mark := replies[3]) is not None:
+                self._opt_outs |= await opt_outs.of_the_erased(
+                    self._redis, self._shards, unknown, mark
+                )
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
         for ask in self._asks:
@@ -295,6 +300,7 @@ class Admission:
                 if people and _is_more(ask, people[0]):
                     message.person = ask.home
                 self._writes.message(message, 0)
+                self._writes.index(message)
                 self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)

@@ -14,10 +14,15 @@ Books and events stay in the shard in which they were written.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
-    {kN}o                      hash    for ever: digits -> scope         opt-out calls
+    {kN}o                      hash    for ever: address -> scope        opt-out calls
+    {kN}om                     string  for ever: the key of those that   erasing
+                                       are hashed
+    {kN}oo                     hash    for ever: address -> who, when    opt-out calls
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
                                        (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
+    {kN}index                  stream  newest: accepted messages, by     admission
+                                       buckets of their persons
     {kN}ledger                 stream  for ever (append-only)            every commit that books
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
@@ -169,8 +174,20 @@ class Keys(msgspec.Struct, frozen=True):
         return self.tag + "o"
 
     @property
+    def opt_outs_mark(self) -> str:
+        return self.tag + "om"
+
+    @property
+    def opt_out_origins(self) -> str:
+        return self.tag + "oo"
+
+    @property
     def timers(self) -> str:
         return self.tag + "timers"
+
+    @property
+    def index(self) -> str:
+        return self.tag + "index"
 
     @property
     def ledger(self) -> str:

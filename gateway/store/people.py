@@ -29,17 +29,11 @@ from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
-
-_OPT_OUTS: dict[bytes, OptOut] = {b"marketing": "marketing", b"all": "all"}
-
-
-def opt_out_of(scope: bytes) -> OptOut:
-    """The scope of an opt-out; one that cannot be read counts as the widest."""
-    return _OPT_OUTS.get(scope, "all")
 
 
 class People:
@@ -232,23 +226,23 @@ async def read_scopes(
     read for it; else one round trip does. A record of a newer Kaskad, or one that cannot be read,
     is passed over: what the message itself names is asked all the same."""
     people: dict[str, Person] = {}
-    opt_outs: dict[str, OptOut] = {}
+    opted_out: dict[str, OptOut] = {}
     asked: set[str] = set()
     unread = dict.fromkeys([m.person for m in messages if m.person])
     named = [*unread, *(i for m in messages for i in m.identities)]
     while unread or named:
         addresses = dict.fromkeys(a for a in addresses_in(named) if a not in asked)
         records, scopes = await _read(redis, shards, unread, addresses)
-        opt_outs |= scopes
+        opted_out |= scopes
         asked.update(addresses)
         found = [_readable(record) for record in records.values()]
         people.update(zip(records, found, strict=True))
         linked = [p for p in found if p.home or p.aliases]
         unread = dict.fromkeys(p.home for p in linked if p.home and p.home not in people)
         named = [i for p in linked for i in (*p.aliases, p.home) if i and i[2:] not in asked]
-    if not opt_outs:
+    if not opted_out:
         return {}
-    told = {m.id: widest(_everybody(m, people), opt_outs) for m in messages}
+    told = {m.id: widest(_everybody(m, people), opted_out) for m in messages}
     return {id_: scope for id_, scope in told.items() if scope is not None}
 
 
@@ -271,14 +265,27 @@ def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
     return addresses_in(identities)
 
 
+def take_opt_outs(
+    addresses: Iterable[str], values: Iterable[bytes | None], found: dict[str, OptOut]
+) -> list[str]:
+    """Takes in what stands under addresses; returns those under which nothing does."""
+    unknown = []
+    for address, value in zip(addresses, values, strict=True):
+        if value is None:
+            unknown.append(address)
+        else:
+            found[address] = opt_outs.scope_of(value)
+    return unknown
+
+
 def addresses_in(identities: Iterable[str]) -> list[str]:
     """Those of the identities that a person can opt out by, as they stand in the opt-outs."""
     return [identity[2:] for identity in identities if not identity.startswith("u:")]
 
 
-def widest(addresses: Iterable[str], opt_outs: Mapping[str, OptOut]) -> OptOut | None:
+def widest(addresses: Iterable[str], opted_out: Mapping[str, OptOut]) -> OptOut | None:
     """The widest scope in which the person of all these addresses opted out."""
-    scopes = {opt_outs[address] for address in addresses if address in opt_outs}
+    scopes = {opted_out[address] for address in addresses if address in opted_out}
     return "all" if "all" in scopes else next(iter(scopes), None)
 
 
@@ -295,7 +302,9 @@ async def _read(
     commands: list[Command] = [
         ("MGET", *(keys_of(shard).person(i) for i in members)) for shard, members in records.items()
     ]
-    commands += [("HMGET", keys_of(shard).opt_outs, *members) for shard, members in scopes.items()]
+    for shard, members in scopes.items():
+        commands.append(("HMGET", keys_of(shard).opt_outs, *members))
+        commands.append(("GET", keys_of(shard).opt_outs_mark))
     if not commands:
         return {}, {}
     replies = await redis.call(commands)
@@ -304,10 +313,10 @@ async def _read(
         for members, reply in zip(records.values(), replies, strict=False)
         for identity, value in zip(members, values_in(reply), strict=True)
     }
-    opted_out = {
-        address: opt_out_of(scope)
-        for members, reply in zip(scopes.values(), replies[len(records) :], strict=True)
-        for address, scope in zip(members, values_in(reply), strict=True)
-        if scope is not None
-    }
+    opted_out: dict[str, OptOut] = {}
+    rest = iter(replies[len(records) :])
+    for members, reply, mark in zip(scopes.values(), rest, rest, strict=True):
+        unknown = take_opt_outs(members, values_in(reply), opted_out)
+        if mark is not None:
+            opted_out |= await opt_outs.of_the_erased(redis, shards, unknown, mark)
     return found, opted_out

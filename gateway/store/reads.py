@@ -1,5 +1,5 @@
-"""What is read, and the few things written, outside the transactions: single messages, opt-outs,
-an app's events.
+"""What is read, and the few things written, outside the transactions: single messages, an
+app's events.
 
 Loop-neutral; every call may raise RedisUnavailable.
 """
@@ -7,12 +7,12 @@ Loop-neutral; every call may raise RedisUnavailable.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 import msgspec
 
 from gateway.core.ids import shard_of_id
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
@@ -21,8 +21,7 @@ from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import quarantine
 from gateway.store.base import read_messages
 from gateway.store.compression import unpack
-from gateway.store.keys import keys_of, shard_in, shard_of
-from gateway.store.people import opt_out_of
+from gateway.store.keys import keys_of, shard_in
 from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD
 
@@ -59,28 +58,6 @@ def _message(store: Store, message_id: str, record: bytes) -> Message:
     message = unpack_message(message_id, record)
     store.policy.take_present_names(message)
     return message
-
-
-# --- opt-outs ---
-
-
-async def opt_out(store: Store, digits: str) -> OptOut | None:
-    """In what scope the person of this phone (digits without the plus) opted out."""
-    (value,) = await store.redis.call([("HGET", _opt_outs(store, digits), digits)])
-    return None if value is None else opt_out_of(value)
-
-
-async def set_opt_out(store: Store, digits: str, scope: OptOut) -> None:
-    await store.redis.call([("HSET", _opt_outs(store, digits), digits, scope)])
-
-
-async def drop_opt_out(store: Store, digits: str) -> None:
-    """Forgets the opt-out; that there is none is as well."""
-    await store.redis.call([("HDEL", _opt_outs(store, digits), digits)])
-
-
-def _opt_outs(store: Store, digits: str) -> str:
-    return keys_of(shard_of(digits, store.shards)).opt_outs
 
 
 # --- events ---
@@ -149,6 +126,19 @@ async def _entries(redis: RedisClient, key: str, reply: Reply) -> list[EventEntr
             await quarantine.set_aside(redis, shard, what, error, at_ms)
         found.append(EventEntry(shard, name, changes))
     return found
+
+
+async def add_metadata(store: Store, entries: Sequence[EventEntry]) -> None:
+    """Adds the metadata of the messages that have some, as they stand now."""
+    noted = [change for entry in entries for change in entry.changes if change.noted]
+    if not noted:
+        return
+    records = await read_messages(store, dict.fromkeys(change.id for change in noted))
+    for change in noted:
+        record = records[change.id].value
+        with suppress(NewerRecordError, UnreadableRecordError, MovedError):
+            if record is not None:
+                change.metadata = unpack_message(change.id, record).metadata
 
 
 def _changes(fields: list[bytes]) -> list[StatusChange]:

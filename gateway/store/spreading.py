@@ -6,7 +6,7 @@ made: where that does not say any more where the message is, a record in its pla
 as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched receipts go by their own
 names; timers and lane entries with their messages, the lanes in the order of their entries.
 
-Ledger, totals, events and what is set aside stay in the shard they were written in
+Ledger, totals, events, the index and what is set aside stay in the shard they were written in
 (`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
 were. How many changes an event stream told is counted anew; the streams of shards that are no more
 end with the messages' retention.
@@ -37,8 +37,8 @@ from gateway.store.writes import LANE_FIELD
 
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
 _COUNTED_ANEW = ("changed", "marks")
-_PLACED = ("o", "timers", "parked")
-_STAYING = ("ledger", "totals", "days", "events", "quarantine")
+_PLACED = ("o", "oo", "timers", "parked")
+_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine")
 
 
 class _Name(NamedTuple):
@@ -97,6 +97,10 @@ class Spread:
         key = _read(found.key)
         if key.shard is None or key.kind == "verified":
             yield found
+        elif key.kind == "om":
+            # It holds for every address, wherever that is now.
+            for shard in range(self._after):
+                yield found._replace(key=_key(shard, key.text))
         elif key.kind == "m":
             yield from self._message(found, key)
         else:
@@ -130,8 +134,9 @@ class Spread:
 
     def _staying(self, key: _Name, name: bytes, kind: str) -> Iterator[Part]:
         ttl_ms = call(self._source.of(name), "PTTL", name)
-        if key.shard is not None and key.kind == "events":
-            ends_ms = ttl_ms if ttl_ms > 0 else self._message_ms
+        if key.shard is not None and key.kind in ("events", "index"):
+            lasts_ms = self._message_ms + (SPARE_MS if key.kind == "index" else 0)
+            ends_ms = ttl_ms if ttl_ms > 0 else lasts_ms
             ttl_ms = 0 if key.shard < self._after else ends_ms
         for page in self._source.members(name, kind):
             yield Part(name, kind, page, ttl_ms)
@@ -139,7 +144,7 @@ class Spread:
     def _placed(self, key: _Name, kind: str, page: Page) -> Iterator[Part]:
         assert key.shard is not None
         members = [member for member, _ in page]
-        if key.kind == "o":
+        if key.kind in ("o", "oo"):
             shards = [shard_of(member.decode(), self._after) for member in members]
         elif key.kind == "timers":
             shards = self._homes(key.shard, members)

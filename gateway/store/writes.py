@@ -18,12 +18,15 @@ from gateway.core.persons import prune
 from gateway.core.policy import Policy
 from gateway.core.records.entries import (
     Group,
+    Indexed,
+    IndexEntry,
     LedgerEntry,
     Post,
     StatusChange,
     StatusChanges,
     Total,
     changes_codec,
+    index_codec,
     ledger_codec,
     total_codec,
 )
@@ -36,6 +39,7 @@ from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
+from gateway.store.person_index import indexed
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
@@ -81,6 +85,7 @@ class Writes:
         # By lane and app.
         self._lanes: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
 
@@ -108,6 +113,10 @@ class Writes:
 
     def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
         self._lanes[lane, message.app].append(message.id)
+
+    def index(self, message: Message) -> None:
+        """The message is found by its person from now on."""
+        self._indexed.append(indexed(message))
 
     def post(self, post: Post) -> None:
         self._posts.append(post)
@@ -176,6 +185,9 @@ class Writes:
         for key, entries in self._acks.items():
             out.append(("XACK", key, GROUP, *entries))
             out.append(("XDEL", key, *entries))
+        if self._indexed:
+            entry = pack(index_codec.encode(IndexEntry(self._indexed)))
+            out.append(("XADD", self._keys.index, "*", BLOB_FIELD, entry))
         out.extend(self._ledger_commands())
         out.extend(self._change_commands())
         return out

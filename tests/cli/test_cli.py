@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,14 @@ from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
+from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
 from gateway.store import installation, quarantine, snapshots
 from gateway.store.keys import API_KEYS, PAUSED, PROVIDERS, keys_of
+from gateway.store.store import Store
 from gateway.store.totals import LedgerFault
 from gateway.version import VERSION
+from tests.worlds.cascade_world import request
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {
@@ -283,6 +287,49 @@ def test_check_names_a_data_directory_that_cannot_be_made(
 
 
 # --- report and key, with an embedded Redis of their own ---
+
+
+@pytest.mark.redis
+def test_a_person_is_erased_and_the_command_may_be_repeated(
+    place: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    now_ms = time.time_ns() // 1_000_000
+    settings = load(place / "kaskad.toml", os.environ)
+    policy = policy_of(settings, load_prices(settings))
+
+    async def send(client: RedisClient) -> None:
+        store = Store(client, policy)
+        sent = request(id=store.new_message_id("79161234567", now_ms), user="u1")
+        assert (await store.admit([sent], now_ms))[0].outcome == "accepted"
+
+    asyncio_driver.run(redis_url, send)
+    for messages in (1, 0):
+        assert app.run(["erase", "--user", "u1", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["messages"], told["cancelled"]) == (messages, messages)
+    assert app.run(["erase", "--phone", "+79161234567"]) == 0
+    assert "0 messages" in capsys.readouterr().out
+    with redis.Redis.from_url(redis_url) as client:
+        assert not [key for key in client.scan_iter() if b"79161234567" in key]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "Name the person once"),
+        (["--phone", "+79161234567", "--user", "u"], "Name the person once"),
+        (["--phone", "12"], "E.164"),
+        (["--email", "nobody@"], "e-mail address"),
+        (["--user", "u", "--app", "shop"], "leave --app out"),
+    ],
+)
+def test_erase_wants_one_person(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert app.run(["erase", *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert place.exists()
 
 
 @pytest.mark.redis

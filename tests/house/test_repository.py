@@ -25,7 +25,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 # CONTRACT of the command line: a script or an image may rely on these names.
 COMMANDS = {
-    *("demo", "up", "serve", "dispatch", "simulate", "copy"),
+    *("demo", "up", "serve", "dispatch", "simulate", "copy", "erase"),
     *("report", "check", "key", "provider", "status"),
 }
 # Where the container's configuration may differ from the documented default.

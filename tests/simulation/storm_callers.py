@@ -11,8 +11,9 @@ from gateway.core.events import Cancelled
 from gateway.core.records.message import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import reads
+from gateway.store import opt_outs
 from gateway.store.apply import Item
+from gateway.store.opt_outs import Origin
 from gateway.store.transaction import ConflictError
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_provider import POISON
@@ -121,8 +122,7 @@ class Callers:
 
     async def _opt_out_now(self, phone: str, scope: Any) -> None:
         try:
-            await reads.set_opt_out(
-                self.storm.store(MemoryClient(self.storm.weather)), phone, scope
-            )
+            client = MemoryClient(self.storm.weather)
+            await opt_outs.put(client, self.storm.store(client).shards, phone, scope, Origin())
         except AWAY:
             self.storm.note("an opt-out was not taken")

@@ -15,11 +15,12 @@ from gateway.core import events as ev
 from gateway.redis.address import parse_address
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, copying, installation, keys, pauses, reads
+from gateway.store import api_keys, copying, installation, keys, opt_outs, pauses
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.copying import Unchanged
 from gateway.store.installation import StoreUnfitError
+from gateway.store.opt_outs import Origin
 from gateway.store.sides import CopyFault, Side, call
 from gateway.store.store import Store
 from providers.contract import Receipt
@@ -78,7 +79,7 @@ async def fill(url: str, count: int = 40) -> list[str]:
         stray = [Receipt("delivered", ref="stray", provider_id="stray")]
         await store_receipts.take_receipts(store, "viber", stray, T0)
         await store_receipts.note_provider_ids(store, "viber", [("their-id", f"{ids[0]}.0")])
-        await reads.set_opt_out(store, "79169999999", "all")
+        await opt_outs.put(client, store.shards, "79169999999", "all", Origin("shop", T0))
         await api_keys.create(client, "shop", ("send",), T0)
         await pauses.change(client, "sms", lambda _: pauses.Pause("no_credit", "", T0, T0))
         lapsing = keys.campaigns_of("2026-10")

@@ -20,9 +20,10 @@ from gateway.core.records.message import StepStatus
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_client
+from gateway.store import opt_outs
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
-from gateway.store.reads import set_opt_out
+from gateway.store.opt_outs import Origin
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt
@@ -203,7 +204,7 @@ def test_caps_and_opt_outs_count_under_every_identity(redis_url: str) -> None:
         assert await outcome(store, send(store, campaign="spring")) == ("suppressed", None)
         (answer,) = await store.admit([send(store, OTHER, user=None, campaign="spring")], T0)
         assert (answer.cap is not None and answer.cap.count) == 2
-        await set_opt_out(store, OTHER, "marketing")
+        await opt_outs.put(store.redis, store.shards, OTHER, "marketing", Origin())
         (answer,) = await store.admit([send(store, campaign="may")], T0 + 2 * DAY)
         assert (answer.outcome, answer.reason) == ("suppressed", "opted_out")
 
@@ -222,7 +223,7 @@ def test_a_claim_asks_for_the_opt_outs_of_every_identity(
         await accept(store, OTHER, campaign="winter")
         await accept(store, addresses=mailbox, campaign="spring")
         id_ = await accept(store, addresses=mailbox if named else Addresses(PHONE))
-        await set_opt_out(store, address, "marketing")
+        await opt_outs.put(store.redis, store.shards, address, "marketing", Origin())
         (applied,) = await store.apply([Item(id_, ev.Claimed(0))], T0)
         assert applied.message is not None
         assert (applied.message.reason, applied.effects.submit) == ("opted_out", False)

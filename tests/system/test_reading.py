@@ -286,7 +286,7 @@ def test_the_documents_say_what_there_is(kaskad: Stack) -> None:
     assert {
         "/v1/messages",
         "/v1/messages/{id}",
-        "/v1/optouts/{phone}",
+        "/v1/optouts/{address}",
         "/v1/events",
         "/v1/reports/cost",
         "/v1/callbacks/{provider}",

@@ -19,7 +19,7 @@ from gateway.core.timing import day_of
 from gateway.finance.verify import compare_books
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, pauses, quarantine, reads
+from gateway.store import api_keys, opt_outs, pauses, persons, quarantine, reads
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
@@ -27,6 +27,7 @@ from gateway.store.idempotency import open_key
 from gateway.store.identities import find_home
 from gateway.store.keys import campaigns_of, keys_of, shard_of
 from gateway.store.ledger import read_books
+from gateway.store.opt_outs import Origin
 from gateway.store.people import read_others, read_records
 from gateway.store.receipts import told_id
 from gateway.store.store import Store
@@ -78,7 +79,9 @@ async def fill(url: str, shards: int) -> Filled:
         stray = [Receipt("delivered", ref=f"stray{n}", provider_id=f"s{n}") for n in range(9)]
         await store_receipts.take_receipts(store, "viber", stray, T0)
         for n, phone in enumerate(OPTED_OUT):
-            await reads.set_opt_out(store, phone, "marketing" if n % 2 else "all")
+            origin = Origin("shop", T0, "why")
+            await opt_outs.put(client, shards, phone, "marketing" if n % 2 else "all", origin)
+        await opt_outs.make_nameless(client, shards, OPTED_OUT[::3])
         await api_keys.create(client, "shop", ("send",), T0)
         pause = pauses.Pause("no_credit", "", T0, T0)
         await pauses.change(client, "off", lambda _: pause)
@@ -168,7 +171,8 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
         return {
             "messages": {id_: await _message(store, id_) for id_ in filled.ids},
             "people": await _people(store, filled),
-            "opt-outs": {p: await reads.opt_out(store, p) for p in [*PHONES, *OPTED_OUT]},
+            "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
+            "found": {p: sorted((await persons.find(store, f"p:{p}")).messages) for p in PHONES},
             "idempotency": await _idempotency(store),
             "provider ids": await _provider_ids(store, filled),
             "lanes": await _lanes(client, shards),

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from gateway.core import events as ev
 from gateway.core import settlement, timing
+from gateway.core.addresses import Addresses
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
@@ -67,7 +68,7 @@ def _happen(change: Change, event: ev.Event) -> None:
         case ev.TimerDue():
             _timer_due(change, event)
         case ev.Cancelled():
-            _cancelled(change)
+            _cancelled(change, event)
         case _:
             assert_never(event)
 
@@ -332,8 +333,25 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
         change.give_up(index, step, away=away)
 
 
-def _cancelled(change: Change) -> None:
-    if change.message.finished:
+def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
+    if cancelled.erase:
+        _erase(change)
+    elif change.message.finished:
         change.effects.refused = "final"
+    else:
+        change.end(MessageStatus.CANCELLED, "cancelled")
+
+
+def _erase(change: Change) -> None:
+    message = change.message
+    if message.user is None and message.addresses == Addresses():
         return
-    change.end(MessageStatus.CANCELLED, "cancelled")
+    if message.delivered_step >= 0 and not message.finished:
+        change.finish("erased")
+        message.due_ms = message.due_ms if change.current_is_open() else 0
+    elif not message.finished:
+        change.end(MessageStatus.CANCELLED, "erased")
+    change.give_back()
+    message.addresses, message.user, message.person = Addresses(), None, ""
+    message.metadata, message.content = None, b""
+    change.effects.changed = True

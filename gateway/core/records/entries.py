@@ -48,7 +48,7 @@ class Post(msgspec.Struct, omit_defaults=True):
     message: str | None = field(name="i", default=None)  # None: it only counts
     step: int = field(name="s", default=-1)
     note: dict[str, int] | None = field(name="n", default=None)
-    metadata: dict[str, str] | None = field(name="k", default=None)
+    metadata: dict[str, str] | None = field(name="k", default=None)  # of the first versions alone
 
 
 class LedgerEntry(msgspec.Struct, omit_defaults=True):
@@ -61,7 +61,9 @@ class LedgerEntry(msgspec.Struct, omit_defaults=True):
 
 
 class StatusChange(msgspec.Struct, omit_defaults=True):
-    """What an app is told of a message."""
+    """What an app is told of a message. `noted`: the message has metadata, which is told too and
+    stands with the message alone, so that it goes where a person is erased. Entries from before
+    hold it themselves."""
 
     app: str = field(name="a")
     id: str = field(name="i")
@@ -71,12 +73,27 @@ class StatusChange(msgspec.Struct, omit_defaults=True):
     reason: str | None = field(name="r")
     at_ms: int = field(name="t")
     metadata: dict[str, str] | None = field(name="k", default=None)
+    noted: bool = field(name="n", default=False)
 
 
 class StatusChanges(msgspec.Struct):
     """One entry of an app's stream: what one commit changed."""
 
     changes: list[StatusChange] = field(name="c")
+
+
+class Indexed(msgspec.Struct, frozen=True, array_like=True):
+    """One message that was accepted: `buckets` are those of the identities it names."""
+
+    message: str
+    buckets: tuple[int, ...]
+    campaign: str | None = None
+
+
+class IndexEntry(msgspec.Struct):
+    """One entry of a shard's index of messages by person: what one commit accepted."""
+
+    items: list[Indexed] = field(name="i")
 
 
 class UnmatchedReceipt(msgspec.Struct, frozen=True):
@@ -118,4 +135,11 @@ def _unmatched_of_2(record: bytes) -> UnmatchedReceipt:
 ledger_codec = Codec(LedgerEntry, "ledger entry", _entry_of_2)
 total_codec = Codec(Total, "running total", _total_of_2)
 changes_codec = Codec(StatusChanges, "status change", _changes_of_2)
+
+
+def _index_of_2(_: bytes) -> IndexEntry:
+    raise msgspec.DecodeError("In schema 2 there was no index.")
+
+
+index_codec = Codec(IndexEntry, "index entry", _index_of_2)
 unmatched_codec = Codec(UnmatchedReceipt, "unmatched receipt", _unmatched_of_2)

@@ -1,11 +1,15 @@
-"""Cuts the apps' streams of status changes to what `retention.events_max` keeps.
+"""Cuts streams to what is kept: the apps' status changes (`retention.events_max`), and the index of
+messages.
 
-How is in `gateway.store.event_marks`. While a shard is unavailable, it is tried again.
+How is in `gateway.store.event_marks` and `gateway.store.person_index`. While a shard is
+unavailable, it is tried again.
 """
 
 from __future__ import annotations
 
+from gateway.core.policy import TTL_MAX_MS
 from gateway.dispatch.deps import DispatchDeps
+from gateway.store import person_index
 from gateway.store.event_marks import cut_events
 from gateway.store.keys import keys_of
 
@@ -19,6 +23,10 @@ async def run(deps: DispatchDeps, shard: int) -> None:
 
     async def turn() -> float:
         await cut_events(deps.redis, keys_of(shard), changes_max)
+        # Until nothing of a message is kept any more, a claim neither.
+        kept_ms = max(deps.store.retention.message_ms, deps.store.policy.dedupe_ms)
+        oldest_ms = deps.clock() - TTL_MAX_MS - kept_ms
+        await person_index.cut(deps.redis, keys_of(shard), oldest_ms)
         return LOOK_S
 
     await deps.redis_retry("events").for_ever(turn)

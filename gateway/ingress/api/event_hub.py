@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import reads
 from gateway.store.former_shards import shards_before
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.store import Store
 
 POLL_S = 0.1
 RETRY_S = 1.0
@@ -89,9 +89,8 @@ class _Feed:
 class EventHub:
     """Reads for all clients of this worker; `run` must run beside it."""
 
-    def __init__(self, redis: RedisClient, shards: int) -> None:
-        self._redis = redis
-        self._shards = shards
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._feeds: dict[str, _Feed] = {}
         self._wanted = asyncio.Event()
         self._closing = False
@@ -99,9 +98,9 @@ class EventHub:
     async def join(self, app: str) -> EventSubscription:
         """A queue of all that comes from now on. Raises RedisUnavailable."""
         if app not in self._feeds:
-            before = await shards_before(self._redis)
-            shards = range(max([self._shards, *before]))
-            positions = await reads.last_event_entry(self._redis, app, shards)
+            before = await shards_before(self._store.redis)
+            shards = range(max([self._store.shards, *before]))
+            positions = await reads.last_event_entry(self._store.redis, app, shards)
             # Another client of the app may have joined meanwhile: then its feed is the one.
             self._feeds.setdefault(app, _Feed(positions, before))
         feed = self._feeds[app]
@@ -143,10 +142,11 @@ class EventHub:
         """Hands out what is new; returns whether a stream may have more already."""
         positions = {app: feed.positions for app, feed in self._feeds.items()}
         asked = dict(self._feeds)
-        news = await reads.events_after(self._redis, positions)
+        news = await reads.events_after(self._store.redis, positions)
         full = False
         for app, entries in news.items():
             feed = asked[app]
+            await reads.add_metadata(self._store, entries)
             for entry in entries:
                 feed.positions[entry.shard] = entry.entry
                 for subscription in feed.subscriptions:

@@ -28,12 +28,12 @@ from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import QuotaMetrics
-from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
 from gateway.store import reads
 from gateway.store.lines import Lines
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.store import Store
 
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000  # what a browser is told to wait
@@ -68,7 +68,7 @@ class EventsEndpoint:
 
     def __init__(
         self,
-        redis: RedisClient,
+        store: Store,
         hub: EventHub,
         limits: Server,
         keys: KeyWatch,
@@ -79,7 +79,7 @@ class EventsEndpoint:
         self._of_app: Counter[str] = Counter()
         self._lines = lines
         self._metrics = metrics
-        self._redis = redis
+        self._store = store
         self._hub = hub
         self._keys = keys
         self._clients_max = limits.sse_clients_max
@@ -104,7 +104,7 @@ class EventsEndpoint:
         try:
             positions = _start_at(resumed, subscription)
             stream = _EventStream(
-                request, self._redis, subscription, positions, self._timeout_s, behind=bool(resumed)
+                request, self._store, subscription, positions, self._timeout_s, behind=bool(resumed)
             )
             with self._keys.watching(request.principal, "read", subscription.close):
                 async with asyncio.TaskGroup() as tasks:
@@ -138,7 +138,7 @@ class _EventStream:
     def __init__(
         self,
         request: Request,
-        redis: RedisClient,
+        store: Store,
         subscription: EventSubscription,
         positions: list[Position],
         timeout_s: float,
@@ -147,7 +147,7 @@ class _EventStream:
     ) -> None:
         self._behind = behind  # what is missing is read from Redis
         self._request = request
-        self._redis = redis
+        self._store = store
         self._subscription = subscription
         self._positions = positions
         self._timeout_s = timeout_s
@@ -182,7 +182,8 @@ class _EventStream:
                 while page >= EVENT_ENTRIES_MAX:
                     start = self._positions[shard].entry
                     app = self._subscription.app
-                    entries = await reads.events_from(self._redis, app, shard, start)
+                    entries = await reads.events_from(self._store.redis, app, shard, start)
+                    await reads.add_metadata(self._store, entries)
                     for entry in entries:
                         await self._tell(entry)
                     page = len(entries)

@@ -78,7 +78,7 @@ class MessageView(msgspec.Struct, frozen=True):
     id: str
     app: str
     user: str | None
-    to: str | Recipient
+    to: str | Recipient | None
     campaign: str | None
     category: Category
     route: str

@@ -24,7 +24,7 @@ from gateway.core import addresses
 from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipient
 from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
 from gateway.core.plan import channels_without_text
-from gateway.core.policy import Policy
+from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import has_control, is_blank, name_of
@@ -35,7 +35,7 @@ from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
 from providers.contract import Category
 
-TTL_S_MAX = 2_592_000
+TTL_S_MAX = TTL_MAX_MS // 1000
 METADATA_BYTES_MAX = 1024
 NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key

@@ -31,6 +31,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http import openapi
@@ -99,7 +100,7 @@ class Ingress:
         self.queue = AdmissionQueue(
             store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
         )
-        self.hub = EventHub(store.redis, store.shards)
+        self.hub = EventHub(store)
         self.keys = KeyWatch(self.authority)
         self.stream = StreamEndpoint(self.queue, limits, self.keys)
         self.sends = SendEndpoint(self.queue, self.stream, limits)
@@ -112,7 +113,7 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(
-            store.redis, self.hub, limits, self.keys, store.lines, self.metrics.quotas
+            store, self.hub, limits, self.keys, store.lines, self.metrics.quotas
         )
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
@@ -121,6 +122,7 @@ class Ingress:
             messages=MessageEndpoints(store, now_ms),
             events=self.events,
             optouts=OptOutEndpoints(store, now_ms),
+            users=UserEndpoints(store, now_ms),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),

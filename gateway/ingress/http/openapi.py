@@ -32,6 +32,7 @@ _ABOUT = (
 _TAGS = {
     "Messages": "Send, look up, cancel, follow.",
     "Opt-outs": "Who does not want to be sent anything.",
+    "People": "What is kept of a person, and how it is forgotten.",
     "Operators": "How it runs, and what operators do about it; with the scope `operate`.",
     "Reports": "What it cost.",
     "Providers": "Receipts; called by providers, not by apps.",

@@ -29,6 +29,7 @@ from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutVi
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
 from gateway.ingress.api.requests import KEY_MAX, SendRequest
 from gateway.ingress.api.results import Result
+from gateway.ingress.api.users import ErasedView, UserEndpoints, UserView
 from gateway.ingress.http.route import (
     Doc,
     DocumentedSettings,
@@ -47,6 +48,7 @@ class Endpoints(NamedTuple):
     messages: MessageEndpoints
     events: EventsEndpoint
     optouts: OptOutEndpoints
+    users: UserEndpoints
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
@@ -90,12 +92,8 @@ _REPLAYED = {
 _MESSAGE = {200: _json("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
 _OPT_OUT = {200: _json("The opt-out.", OptOutView)}
-_PHONE = Parameter(
-    "phone",
-    "path",
-    "A phone number in E.164.",
-    {"type": "string", "pattern": "^\\+[1-9][0-9]{6,14}$", "examples": ["+79161234567"]},
-)
+_ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
+_USER = Parameter("user", "path", "The person's id at the caller.")
 
 _PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
 _PAUSE_STATE = {200: _json("How the provider stands now.", PauseState)}
@@ -171,40 +169,65 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     ),
     HttpRoute(
         method="GET",
-        path="/v1/optouts/{phone}",
+        path="/v1/optouts/{address}",
         name="getOptOut",
         handler=lambda endpoints: endpoints.optouts.get,
         scope="send",
         tag="Opt-outs",
         summary="Whether somebody opted out",
-        parameters=[_PHONE],
+        parameters=[_ADDRESS],
         answers=_OPT_OUT,
         problems=[404, 422],
     ),
     HttpRoute(
         method="PUT",
-        path="/v1/optouts/{phone}",
+        path="/v1/optouts/{address}",
         name="putOptOut",
         handler=lambda endpoints: endpoints.optouts.put,
         scope="send",
         tag="Opt-outs",
         summary="Somebody opts out",
-        parameters=[_PHONE],
+        parameters=[_ADDRESS],
         body=_json("", OptOutRequest),
         answers=_OPT_OUT,
         problems=[422],
     ),
     HttpRoute(
         method="DELETE",
-        path="/v1/optouts/{phone}",
+        path="/v1/optouts/{address}",
         name="deleteOptOut",
         handler=lambda endpoints: endpoints.optouts.delete,
         scope="send",
         tag="Opt-outs",
         summary="Somebody may be sent messages again",
-        parameters=[_PHONE],
+        parameters=[_ADDRESS],
         answers={204: Payload(text="There is no opt-out now.")},
         problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/users/{user}",
+        name="getUser",
+        handler=lambda endpoints: endpoints.users.get,
+        scope="read",
+        tag="People",
+        summary="What is kept of a person",
+        parameters=[_USER],
+        answers={200: _json("The person.", UserView)},
+        problems=[404],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/users/{user}",
+        name="deleteUser",
+        handler=lambda endpoints: endpoints.users.delete,
+        scope="send",
+        tag="People",
+        summary="A person is forgotten",
+        text="For the app, with `manage` for every app. Opt-outs and the ledger's money stay.",
+        parameters=[_USER],
+        answers={200: _json("How much there was.", ErasedView)},
+        problems=[404],
     ),
     HttpRoute(
         method="GET",

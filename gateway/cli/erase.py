@@ -1,0 +1,81 @@
+"""`kaskad erase`: a person is forgotten, for every app.
+
+What goes and what stays is in `gateway.store.persons`. Nobody of whom nothing is kept is no fault:
+the command may be repeated. An address that cannot exist is a UsageFault.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.person import who
+from gateway.cli.reach import redis_for_command
+from gateway.core.addresses import person_id, read_one
+from gateway.core.texts import name_of
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings, load
+from gateway.store import audit, persons
+from gateway.store.audit import Deed
+from gateway.store.persons import Erasure
+from gateway.store.store import Store
+
+
+class Named(msgspec.Struct, frozen=True):
+    """By what a person is named on the command line; `app` is whose user id it is."""
+
+    addresses: tuple[str, ...] = ()
+    user: str | None = None
+    app: str | None = None
+
+
+def erase(
+    config: Path | None, environment: Mapping[str, str], named: Named, *, as_json: bool
+) -> int:
+    """Erases one person."""
+    settings = load(config, environment, secrets_required=False)
+    identity = identity_of(named, settings)
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    retention = bootstrap.retention_of(settings)
+    now_ms = time.time_ns() // 1_000_000
+
+    async def work(redis: RedisClient) -> Erasure:
+        store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
+        told = await persons.erase(store, await persons.find(store, identity), now_ms)
+        await redis.call([audit.command(Deed(now_ms, who(), "person.erase", detail="person"))])
+        return told
+
+    with redis_for_command(settings) as url:
+        told = run(url, work)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    else:
+        sys.stdout.write(
+            f"Erased: {told.messages} messages, of which {told.cancelled} were cancelled. Opt-outs "
+            "and the ledger's money stay.\n"
+        )
+    return DONE
+
+
+def identity_of(named: Named, settings: Settings) -> str:
+    """The identity that a person is found by. Raises UsageFault."""
+    if len(named.addresses) + bool(named.user) != 1:
+        raise UsageFault("Name the person once, by an address or by its user id.")
+    own = settings.dedupe.users == "app"
+    if named.user and own != bool(named.app):
+        needed = "each app has its own user ids: add --app" if own else "leave --app out"
+        raise UsageFault(f'dedupe.users is "{settings.dedupe.users}": {needed}.')
+    if named.user:
+        return f"u:{person_id(name_of(named.user), named.app or '')}"
+    found = read_one(named.addresses[0])
+    if isinstance(found, list):
+        raise UsageFault(found[0].detail)
+    (identity,) = found.addresses.identities(None)
+    return identity

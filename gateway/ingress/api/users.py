@@ -1,0 +1,147 @@
+"""`GET` and `DELETE /v1/users/{user}`: what is kept of a person, and how it is forgotten.
+
+An app sees and erases what it sent itself; with the scope `manage` it erases the person, for every
+app. A person is the one that the app's `user` id leads to. Nobody of whom nothing is kept is a 404,
+so erasing again answers that there is nothing left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from gateway.core import persons as rules
+from gateway.core.addresses import person_id
+from gateway.core.records.message import Message
+from gateway.core.records.person import DedupeClaim
+from gateway.core.texts import name_of
+from gateway.ingress.api.message_view import MessageView, view_of
+from gateway.ingress.api.optouts import OptOutView
+from gateway.ingress.api.optouts import view_of as opt_out_view
+from gateway.ingress.api.results import Time
+from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.request import Request
+from gateway.store import audit, opt_outs, persons
+from gateway.store.audit import Deed
+from gateway.store.persons import Found
+from gateway.store.store import Store
+
+MESSAGES_SHOWN_MAX = 1_000
+
+
+class ClaimView(msgspec.Struct, frozen=True):
+    """A campaign that reached the person, or is on its way: nothing more of it is sent until
+    `until`; null while the message is under way."""
+
+    campaign: str
+    message: str
+    until: Time | None
+
+
+class CapView(msgspec.Struct, frozen=True):
+    """A frequency cap: `count` messages of any app count against it, and where that is full it is
+    free at `retry_at`."""
+
+    name: str
+    limit: int
+    window: str
+    count: int
+    retry_at: Time | None
+
+
+class UserView(msgspec.Struct, frozen=True):
+    """What an app's `user` was sent lately, newest first (at most 1,000), and what is held for
+    it."""
+
+    user: str
+    messages: list[MessageView]
+    claims: list[ClaimView]
+    caps: list[CapView]
+    optouts: list[OptOutView]
+
+
+class ErasedView(msgspec.Struct, frozen=True):
+    """How many messages were erased, and how many of them were cancelled."""
+
+    messages: int
+    cancelled: int
+
+
+class UserEndpoints:
+    """Answers for persons, by the app's own id. `now_ms` is the edge's clock."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def get(self, request: Request) -> None:
+        user, found = await self._find(request)
+        store, now_ms = self._store, self._now_ms()
+        messages = self._own(request, found)
+        people = await persons.holders(store, found, now_ms)
+        view = UserView(
+            user=user,
+            messages=[view_of(m, store.policy.currency) for m in messages[:MESSAGES_SHOWN_MAX]],
+            claims=list(_claims(await persons.claims(store, found), messages)),
+            caps=[
+                CapView(
+                    state.cap.name,
+                    state.cap.limit,
+                    state.cap.window,
+                    state.count,
+                    rfc3339(state.retry_at_ms) if state.count >= state.cap.limit else None,
+                )
+                for state in rules.cap_states(people, store.policy, now_ms)
+            ],
+            optouts=await self._opt_outs(request, messages),
+        )
+        await request.respond(200, to_json(view))
+
+    async def delete(self, request: Request) -> None:
+        _, found = await self._find(request)
+        principal = request.principal
+        everything = "manage" in principal.scopes
+        app = None if everything else principal.app
+        told = await persons.erase(self._store, found, self._now_ms(), app)
+        by = f"{principal.app} {principal.key}".rstrip()
+        detail = "person" if everything else "own"
+        deed = Deed(self._now_ms(), by, "person.erase", detail=detail)
+        await self._store.redis.call([audit.command(deed, of_app=True)])
+        await request.respond(200, to_json(ErasedView(told.messages, told.cancelled)))
+
+    async def _find(self, request: Request) -> tuple[str, Found]:
+        """The person, of whom the app has sent something, or may look after. Raises Refusal."""
+        user = name_of(request.parameters["user"])
+        app = request.principal.app if self._store.policy.own_users else ""
+        found = await persons.find(self._store, f"u:{person_id(user, app)}")
+        known = found.anything and "manage" in request.principal.scopes
+        if not known and not self._own(request, found):
+            raise refuse("not-found", "Nothing is kept of this user.")
+        return user, found
+
+    def _own(self, request: Request, found: Found) -> list[Message]:
+        """The app's own messages, the newest first."""
+        own = [m for m in found.messages.values() if m.app == request.principal.app]
+        return sorted(own, key=lambda m: (m.created_ms, m.id), reverse=True)
+
+    async def _opt_outs(self, request: Request, messages: list[Message]) -> list[OptOutView]:
+        """Of the addresses that the app itself sent to."""
+        store = self._store
+        asked = {one.first: one for m in messages for one in m.addresses.singles}
+        views = []
+        for address, one in sorted(asked.items(), key=lambda item: item[0]):
+            kept = await opt_outs.find(store.redis, store.shards, address)
+            if kept is not None:
+                views.append(opt_out_view(one, kept, request.principal.app))
+        return views
+
+
+def _claims(claims: dict[str, DedupeClaim], messages: list[Message]) -> Iterator[ClaimView]:
+    """Those of the app's own messages."""
+    own = {message.id for message in messages}
+    for campaign, claim in sorted(claims.items()):
+        if claim.message in own:
+            until = rfc3339(claim.until_ms) if claim.until_ms else None
+            yield ClaimView(campaign, claim.message, until)

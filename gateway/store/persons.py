@@ -1,0 +1,222 @@
+"""One person as a whole: who it is, what it was sent, and how it is forgotten.
+
+A person is found by any identity: its records say who else it is, the index of messages and its
+cap slots what it was sent, and a message whom it named. Messages are looked at in bounded batches.
+
+Erasing begins with the messages, each in its own transaction, and ends with the record that leads
+to the others: one that was interrupted finds the rest again when it is repeated, and one that is
+repeated finds nothing. What is sent to the person meanwhile is a new message, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from gateway.core.events import Cancelled
+from gateway.core.identities import IDENTITIES_MAX
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
+from gateway.core.records.entries import unmatched_codec
+from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.moved import MovedError
+from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
+from gateway.redis.client import Command
+from gateway.store import opt_outs, person_index
+from gateway.store.apply import Item
+from gateway.store.base import read_messages
+from gateway.store.former_shards import shards_ever
+from gateway.store.keys import keys_of, shard_in, shard_of_identity
+from gateway.store.people import addresses_in, look_after_waiting, read_records
+from gateway.store.store import Store
+from gateway.store.transaction import values_in
+
+MESSAGES_A_BATCH = 100
+RECEIPTS_A_PAGE = 1_000
+
+
+class Found(msgspec.Struct):
+    """`records` are those of the identities that have one; `messages` by id, `places` their keys;
+    `campaigns` all that the person may hold a claim of."""
+
+    identities: list[str]
+    records: dict[str, Person] = {}
+    messages: dict[str, Message] = {}
+    places: dict[str, str] = {}
+    campaigns: set[str] = set()
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.records or self.messages)
+
+
+class Erasure(msgspec.Struct):
+    """How much there was: for whoever asked for it."""
+
+    messages: int = 0
+    cancelled: int = 0
+    identities: int = 0
+
+
+async def find(store: Store, identity: str) -> Found:
+    """Everything of the person with this identity. A record or message that cannot be read by this
+    process is passed over. Raises RedisUnavailable."""
+    found = Found([identity])
+    shards = await shards_ever(store.redis, store.shards)
+    seen: set[str] = set()
+    while fresh := [i for i in found.identities if i not in seen]:
+        seen.update(fresh)
+        await _find_records(store, found, fresh)
+        slots = [slot.message for i in fresh if (p := found.records.get(i)) for slot in p.slots]
+        await _take(store, found, slots)
+        async for page in person_index.find(store.redis, shards, fresh):
+            found.campaigns.update(item.campaign for item in page if item.campaign is not None)
+            await _take(store, found, [item.message for item in page])
+    return found
+
+
+async def _find_records(store: Store, found: Found, identities: Sequence[str]) -> None:
+    for identity, record in (await read_records(store.redis, store.shards, identities)).items():
+        try:
+            if record is None:
+                continue
+            person = found.records[identity] = unpack_person(record)
+        except (NewerRecordError, UnreadableRecordError):
+            continue
+        _know(found, (person.home, *person.aliases, *person.former))
+
+
+async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
+    """Those of the messages that name the person."""
+    asked = dict.fromkeys(id_ for id_ in ids if id_ not in found.messages)
+    for batch in _batches(asked):
+        for id_, record in (await read_messages(store, batch)).items():
+            message = _readable(store, id_, record.value)
+            if message is None or set(found.identities).isdisjoint(_named(message)):
+                continue
+            found.messages[id_], found.places[id_] = message, record.key
+            if message.campaign is not None:
+                found.campaigns.add(message.campaign)
+            _know(found, _named(message))
+
+
+def _readable(store: Store, id_: str, record: bytes | None) -> Message | None:
+    try:
+        if record is None:
+            return None
+        message = unpack_message(id_, record)
+    except (NewerRecordError, UnreadableRecordError, MovedError):
+        return None
+    store.policy.take_present_names(message)
+    return message
+
+
+def _named(message: Message) -> list[str]:
+    return [*message.identities, *([message.person] if message.person else [])]
+
+
+def _know(found: Found, identities: Iterable[str]) -> None:
+    for identity in identities:
+        room = len(found.identities) < IDENTITIES_MAX
+        if identity and identity not in found.identities and room:
+            found.identities.append(identity)
+
+
+async def holders(store: Store, found: Found, now_ms: int) -> list[Person]:
+    """The records, as the caps count them now."""
+    people = list(found.records.values())
+    await look_after_waiting(store, people, now_ms)
+    return people
+
+
+async def claims(store: Store, found: Found) -> dict[str, DedupeClaim]:
+    """The claims there are, by campaign; one that cannot be read is passed over."""
+    held = {c: claim for person in found.records.values() for c, claim in person.claims.items()}
+    for identity in found.identities:
+        keys = keys_of(shard_of_identity(identity, store.shards))
+        for batch in _batches(sorted(found.campaigns)):
+            (reply,) = await store.redis.call([("MGET", *(keys.claim(identity, c) for c in batch))])
+            for campaign, value in zip(batch, values_in(reply), strict=True):
+                with suppress(NewerRecordError, UnreadableRecordError):
+                    if value is not None:
+                        held[campaign] = claim_codec.decode(value)
+    return held
+
+
+async def erase(store: Store, found: Found, now_ms: int, app: str | None = None) -> Erasure:
+    """Forgets a person; with `app` what that app has of it, and the records only where no other app
+    sent it anything. Durable on return. Raises RedisUnavailable."""
+    ids = [id_ for id_, m in found.messages.items() if app in (None, m.app)]
+    told = Erasure(len(ids), 0, len(found.identities))
+    for batch in _batches(ids):
+        told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
+        await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)
+        await _drop_set_aside(store, [found.places[id_] for id_ in batch])
+    if len(ids) < len(found.messages):
+        return told
+    if app is None:
+        addresses = addresses_in(found.identities)
+        await opt_outs.make_nameless(store.redis, store.shards, addresses)
+    await _drop_receipts(store, found.identities)
+    await _drop_claims(store, found)
+    await _drop_records(store, found.identities)
+    return told
+
+
+def _batches(items: Iterable[str]) -> Iterator[list[str]]:
+    whole = list(items)
+    for start in range(0, len(whole), MESSAGES_A_BATCH):
+        yield whole[start : start + MESSAGES_A_BATCH]
+
+
+async def _drop_set_aside(store: Store, places: Sequence[str]) -> None:
+    """What was set aside under these keys is the person's too."""
+    commands: list[Command] = [
+        ("HDEL", keys_of(shard_in(place)).quarantine, place) for place in places
+    ]
+    await store.redis.call(commands)
+
+
+async def _drop_receipts(store: Store, identities: Collection[str]) -> None:
+    """Receipts of messages that nobody knows name the phone."""
+    phones = {identity[2:] for identity in identities if identity.startswith("p:")}
+    for shard in range(store.shards):
+        key = keys_of(shard).unmatched_receipts
+        async for page in _pages(store, key):
+            theirs = [member for member in page if _receipt_to(member) in phones]
+            if theirs:
+                await store.redis.call([("ZREM", key, *theirs)])
+
+
+async def _pages(store: Store, key: str) -> AsyncIterator[list[bytes]]:
+    cursor: bytes | int = 0
+    while True:
+        (reply,) = await store.redis.call([("ZSCAN", key, cursor, "COUNT", RECEIPTS_A_PAGE)])
+        assert isinstance(reply, list)
+        cursor, pairs = reply
+        yield pairs[::2]
+        if not int(cursor):
+            return
+
+
+def _receipt_to(member: bytes) -> str | None:
+    try:
+        return unmatched_codec.decode(member).receipt.to
+    except (NewerRecordError, UnreadableRecordError):
+        return None
+
+
+async def _drop_claims(store: Store, found: Found) -> None:
+    for identity in found.identities:
+        keys = keys_of(shard_of_identity(identity, store.shards))
+        for batch in _batches(sorted(found.campaigns)):
+            await store.redis.call([("UNLINK", *(keys.claim(identity, c) for c in batch))])
+
+
+async def _drop_records(store: Store, identities: Sequence[str]) -> None:
+    """The records, and last the one that was asked for: it leads to the others."""
+    for identity in reversed(identities):
+        key = keys_of(shard_of_identity(identity, store.shards)).person(identity)
+        await store.redis.call([("UNLINK", key)])
+        await _drop_set_aside(store, [key])

@@ -1,0 +1,279 @@
+"""What an app may ask of a person, how the person is forgotten, and whose opt-out is whose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.core import events as ev
+from gateway.core.records.entries import index_codec
+from gateway.core.records.message import content_codec, unpack_message
+from gateway.finance.verify import verify_ledger
+from gateway.store import api_keys, opt_outs, reads
+from gateway.store.api_keys import Scope
+from gateway.store.apply import Item
+from gateway.store.compression import unpack
+from gateway.store.keys import keys_of
+from gateway.store.opt_outs import Origin
+from gateway.store.receipts import take_receipts
+from providers.contract import Receipt
+from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
+
+DIGITS = PHONE[1:]
+OTHER = "+79160000001"
+USER = "/v1/users/u1"
+
+
+async def key_of(world: World, app: str, *scopes: Scope) -> str:
+    return await api_keys.create(world.redis, app, scopes, T0)
+
+
+async def deliver(world: World, id_: str, provider: str, now_ms: int = T0) -> None:
+    for event in (ev.Claimed(0), ev.Accepted(0)):
+        await world.store.apply([Item(id_, event)], now_ms)
+    await take_receipts(world.store, provider, [Receipt("delivered", ref=f"{id_}.0")], now_ms)
+
+
+async def accepted(world: World, message: dict[str, Any], key: str = "shop-key") -> str:
+    answer = await world.call("POST", "/v1/messages", message, key=key)
+    assert answer.json["outcome"] == "accepted", answer.json
+    return str(answer.json["id"])
+
+
+async def everything(world: World) -> dict[str, bytes]:
+    """All that Redis holds, by key, as one text each."""
+    (names,) = await world.redis.call([("KEYS", "*")])
+    found = {}
+    for name in names:
+        (kind,) = await world.redis.call([("TYPE", name)])
+        kind = kind if isinstance(kind, str) else kind.decode()
+        command: dict[str, Any] = {
+            "string": ("GET", name),
+            "hash": ("HGETALL", name),
+            "set": ("SMEMBERS", name),
+            "zset": ("ZRANGE", name, 0, -1),
+            "stream": ("XRANGE", name, "-", "+"),
+        }
+        (value,) = await world.redis.call([command[kind]])
+        text = repr(value).encode() if kind != "stream" else b""
+        for _, fields in value if kind == "stream" else ():
+            text += b" ".join(unpack(each) for each in fields)
+        found[name.decode()] = text
+    return found
+
+
+# --- what is kept
+
+
+@with_ingress(shards=3)
+async def test_a_person_is_shown_as_the_app_knows_it(world: World) -> None:
+    sale = await accepted(world, SALE | {"user": "u1"})
+    await deliver(world, sale, "viber")
+    code = await accepted(world, OTP | {"user": "u1"})
+    await accepted(world, OTP | {"user": "u1"}, key="bank-key")
+    await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": "marketing", "reason": "asked"})
+    found = (await world.call("GET", USER)).json
+    assert found["user"] == "u1"
+    assert [m["id"] for m in found["messages"]] in ([code, sale], [sale, code])
+    assert [(c["campaign"], c["message"]) for c in found["claims"]] == [("autumn", sale)]
+    (cap,) = found["caps"]
+    assert (cap["name"], cap["count"], cap["limit"], cap["retry_at"]) == ("two-a-day", 1, 2, None)
+    (opt_out,) = found["optouts"]
+    assert (opt_out["phone"], opt_out["scope"], opt_out["reason"]) == (PHONE, "marketing", "asked")
+
+
+@with_ingress()
+async def test_nobody_of_whom_nothing_is_kept_is_a_404(world: World) -> None:
+    assert (await world.call("GET", USER)).status == 404
+    assert (await world.call("DELETE", USER)).status == 404
+    await accepted(world, OTP | {"user": "u1"}, key="bank-key")
+    assert (await world.call("GET", USER)).status == 404, "another app's person"
+    assert (await world.call("GET", "/v1/users/u1", key="reader-key")).status == 404
+    assert (await world.call("DELETE", USER, key="reader-key")).status == 403
+
+
+# --- erased
+
+
+@with_ingress(shards=3)
+async def test_of_a_person_who_was_erased_nothing_is_left_but_money(world: World) -> None:
+    """Redis as a whole has neither number, address, id, text nor metadata."""
+    person = {"to": {"phone": PHONE, "email": "anna@shop.example"}, "user": "client-4711"}
+    more = person | {"metadata": {"order": "A-17"}, "text": "Hello Anna"}
+    delivered = await accepted(world, SALE | more)
+    await deliver(world, delivered, "viber")
+    live = await accepted(world, SALE | more | {"campaign": "winter"})
+    await accepted(world, OTP | more)
+    stray = Receipt("delivered", ref="stray", to=DIGITS)
+    await take_receipts(world.store, "viber", [stray], T0)
+    await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": "all", "reason": "Anna asked"})
+    manager = await key_of(world, "shop", "send", "manage")
+    before = (await world.call("GET", f"/v1/messages/{delivered}")).json
+    answer = await world.call("DELETE", "/v1/users/client-4711", key=manager)
+    assert (answer.status, answer.json) == (200, {"messages": 3, "cancelled": 2})
+    for key, text in (await everything(world)).items():
+        for secret in (DIGITS, "anna", "client-4711", "A-17", "Hello", "Anna"):
+            assert secret not in key, key
+            assert secret.encode() not in text, (key, secret)
+    after = (await world.call("GET", f"/v1/messages/{delivered}")).json
+    assert (after["to"], after["user"], after["metadata"]) == (None, None, None)
+    for same in ("status", "steps", "billing", "campaign", "app"):
+        assert after[same] == before[same]
+    gone = (await world.call("GET", f"/v1/messages/{live}")).json
+    assert (gone["status"], gone["final"]) == ("cancelled", True)
+    assert {step["error"]["code"] for step in gone["steps"]} == {"erased"}
+    assert (await verify_ledger(world.redis, 3, full=True)).agrees
+    assert (await world.call("DELETE", "/v1/users/client-4711", key=manager)).status == 404
+
+
+@with_ingress(shards=3)
+async def test_an_opt_out_outlives_its_person(world: World) -> None:
+    await accepted(world, SALE | {"user": "u1"})
+    await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": "marketing"})
+    manager = await key_of(world, "shop", "send", "read", "manage")
+    assert (await world.call("DELETE", USER, key=manager)).status == 200
+    assert (await world.send(SALE)).json["reason"] == "opted_out"
+    assert (await world.send(OTP)).status == 202
+    joined = SALE | {"to": {"phone": OTHER, "email": "a@b.example"}}
+    assert (await world.send(joined)).status == 202
+    found = (await world.call("GET", f"/v1/optouts/{PHONE}")).json
+    assert (found["scope"], found["by"]) == ("marketing", "shop")
+    assert (await world.call("DELETE", f"/v1/optouts/{PHONE}")).status == 204
+    assert (await world.send(SALE)).status == 202
+
+
+@with_ingress()
+async def test_a_step_that_waits_hears_of_an_opt_out_of_somebody_who_was_erased(
+    world: World,
+) -> None:
+    await opt_outs.put(world.redis, 1, DIGITS, "all", Origin())
+    await opt_outs.make_nameless(world.redis, 1, [DIGITS])
+    await world.call("DELETE", f"/v1/optouts/{OTHER}")
+    waiting = await accepted(world, SALE | {"to": OTHER})
+    await opt_outs.put(world.redis, 1, OTHER[1:], "marketing", Origin())
+    await opt_outs.make_nameless(world.redis, 1, [OTHER[1:]])
+    await world.store.apply([Item(waiting, ev.Claimed(0))], T0)
+    found = await reads.message(world.store, waiting)
+    assert found is not None
+    assert found.reason == "opted_out"
+
+
+@with_ingress(shards=2)
+async def test_an_app_erases_its_own_and_the_rest_stays(world: World) -> None:
+    mine = await accepted(world, OTP | {"user": "u1"})
+    theirs = await accepted(world, SALE | {"user": "u1"}, key="bank-key")
+    assert (await world.call("DELETE", USER)).json == {"messages": 1, "cancelled": 1}
+    assert (await world.call("GET", f"/v1/messages/{mine}")).json["to"] is None
+    other = (await world.call("GET", f"/v1/messages/{theirs}", key="bank-key")).json
+    assert (other["to"], other["status"]) == (PHONE, "queued")
+    assert (await world.send(SALE)).json["outcome"] == "duplicate", "the other app's claim stays"
+
+
+@with_ingress(shards=2)
+async def test_claims_and_cap_slots_of_the_erased_go(world: World) -> None:
+    for campaign in ("autumn", "winter"):
+        id_ = await accepted(world, SALE | {"user": "u1", "campaign": campaign})
+        await deliver(world, id_, "viber")
+    full = (await world.send(SALE | {"campaign": "spring"})).json
+    assert full["reason"] == "frequency_cap"
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", USER, key=manager)).json["messages"] == 2
+    assert (await world.send(SALE)).json["outcome"] == "accepted"
+
+
+@with_ingress()
+async def test_what_is_out_when_its_person_is_erased_still_settles(world: World) -> None:
+    id_ = await accepted(world, SALE | {"user": "u1"})
+    for event in (ev.Claimed(0), ev.Accepted(0)):
+        await world.store.apply([Item(id_, event)], T0)
+    await world.call("DELETE", USER)
+    receipts = [Receipt("delivered", ref=f"{id_}.0", to=DIGITS)] * 2
+    await take_receipts(world.store, "viber", receipts, T0)
+    found = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert (found["status"], found["final"]) == ("cancelled", True)
+    assert found["billing"] == {"billed": "0.0080", "cost": "0.0050", "currency": "EUR"}
+    assert (await verify_ledger(world.redis, 1, full=True)).agrees
+
+
+@with_ingress(shards=2)
+async def test_an_erase_that_was_interrupted_is_finished_when_it_is_repeated(world: World) -> None:
+    ids = [await accepted(world, OTP | {"user": "u1"}) for _ in range(4)]
+    await world.store.apply([Item(ids[0], ev.Cancelled(erase=True))], T0)
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", USER, key=manager)).json["messages"] == 3
+    for id_ in ids:
+        assert (await world.call("GET", f"/v1/messages/{id_}")).json["to"] is None
+
+
+@with_ingress()
+async def test_the_ledger_and_the_index_hold_nobodys_data(world: World) -> None:
+    id_ = await accepted(world, SALE | {"user": "client-4711", "metadata": {"order": "A-17"}})
+    await deliver(world, id_, "viber")
+    found = await everything(world)
+    for key in (keys_of(0).ledger, keys_of(0).index):
+        for secret in (DIGITS.encode(), b"client-4711", b"A-17"):
+            assert secret not in found[key]
+    ((_, fields),) = (await world.redis.call([("XRANGE", keys_of(0).index, "-", "+")]))[0]
+    (item,) = index_codec.decode(unpack(fields[1])).items
+    assert (item.message, item.campaign, len(item.buckets)) == (id_, "autumn", 2)
+
+
+@with_ingress()
+async def test_a_text_is_not_kept_once_its_message_is_final(world: World) -> None:
+    id_ = await accepted(world, SALE | {"text": "Hello Anna"})
+    (record,) = await world.redis.call([("GET", keys_of(0).message(id_))])
+    assert content_codec.decode(unpack_message(id_, record).content).text == "Hello Anna"
+    await deliver(world, id_, "viber")
+    (record,) = await world.redis.call([("GET", keys_of(0).message(id_))])
+    assert b"Hello" not in record
+
+
+# --- opt-outs
+
+
+async def put(world: World, scope: str, key: str = "shop-key", **more: str) -> Answer:
+    return await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": scope, **more}, key=key)
+
+
+@with_ingress()
+async def test_an_opt_out_says_who_set_it_when_and_why(world: World) -> None:
+    told = (await put(world, "marketing", reason="by phone")).json
+    assert told["by"] == "shop"
+    assert told["at"].startswith("2026-")
+    assert told["reason"] == "by phone"
+    other = (await world.call("GET", f"/v1/optouts/{PHONE}", key="bank-key")).json
+    assert (other["scope"], other["by"], other["reason"]) == ("marketing", "shop", None)
+
+
+@with_ingress()
+async def test_an_opt_out_of_another_app_is_taken_back_with_manage_only(world: World) -> None:
+    await put(world, "all", key="bank-key")
+    path = f"/v1/optouts/{PHONE}"
+    for answer in (await world.call("DELETE", path), await put(world, "marketing")):
+        assert (answer.status, answer.json["type"]) == (403, "/docs#forbidden")
+    assert (await world.call("GET", path)).json["scope"] == "all"
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", path, key=manager)).status == 204
+    assert (await world.call("GET", path)).status == 404
+
+
+@with_ingress()
+async def test_an_opt_out_of_the_person_is_theirs_also_when_an_app_widens_it(world: World) -> None:
+    await opt_outs.put(world.redis, 1, DIGITS, "marketing", Origin("", T0, "STOP"))
+    widened = (await put(world, "all")).json
+    assert (widened["scope"], widened["by"]) == ("all", "person")
+    assert (await world.call("DELETE", f"/v1/optouts/{PHONE}")).status == 403
+    assert (await world.send(OTP)).json["reason"] == "opted_out"
+
+
+@with_ingress(shards=2)
+async def test_an_e_mail_address_opts_out_too(world: World) -> None:
+    path = "/v1/optouts/Anna%40Shop.example"
+    told = (await world.call("PUT", "/v1/optouts/Anna@Shop.example", {"scope": "all"})).json
+    assert told["email"] == "anna@shop.example"
+    assert "phone" not in told
+    to = {"phone": PHONE, "email": "anna@shop.example"}
+    assert (await world.send(OTP | {"to": to})).json["reason"] == "opted_out"
+    assert (await world.call("GET", "/v1/optouts/anna@shop.example")).status == 200
+    assert (await world.call("DELETE", "/v1/optouts/anna@shop.example")).status == 204
+    assert (await world.call("GET", "/v1/optouts/@")).status == 422
+    assert path
