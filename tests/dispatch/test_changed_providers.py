@@ -35,7 +35,10 @@ def under(w: DispatchWorld, rules: Policy) -> Store:
 
 
 def without_viber(w: DispatchWorld) -> dict[str, Any]:
-    rules = replace(w.store.policy, providers={"sms": w.store.policy.providers["sms"]})
+    known = w.store.policy
+    steps = {n: tuple(s for s in r if s.providers != ("viber",)) for n, r in known.routes.items()}
+    routes = {name: route for name, route in steps.items() if route}
+    rules = replace(known, providers={"sms": known.providers["sms"]}, routes=routes)
     return {"store": under(w, rules), "providers": {"sms": w.sms}}
 
 
@@ -47,7 +50,12 @@ def with_viber_retired(w: DispatchWorld) -> dict[str, Any]:
 
 def renamed(rules: Policy) -> Policy:
     known = {"viber-new": rules.providers["viber"], "sms": rules.providers["sms"]}
-    return replace(rules, providers=known, former={"viber": "viber-new"})
+    names = {"viber": ("viber-new",), "sms": ("sms",)}
+    routes = {
+        name: tuple(replace(step, providers=names[step.providers[0]]) for step in steps)
+        for name, steps in rules.routes.items()
+    }
+    return replace(rules, providers=known, routes=routes, former={"viber": "viber-new"})
 
 
 def with_viber_renamed(w: DispatchWorld) -> tuple[dict[str, Any], ScriptedProvider]:
