@@ -90,7 +90,7 @@ class Pauses:
     async def give_probe_back(self, provider: str) -> None:
         """A probe found nothing to send: the next message is one, whenever it comes."""
         ours, now_ms = self._found.get(provider), self._deps.clock()
-        if ours is None:
+        if ours is None or ours.kind == OPERATOR:
             return
         try:
             await self._change(provider, lambda p: replace(ours, until=now_ms) if p == ours else p)

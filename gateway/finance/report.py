@@ -20,6 +20,7 @@ import msgspec
 from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT, CHANNELS
 from gateway.core.effects import MEASURES
+from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
 from gateway.store.totals import Aside, TotalRow, at_once
@@ -47,14 +48,14 @@ _POSSIBLE: Mapping[str, str] = {
     "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
     "category": "|".join(get_args(Category)),
     "channel": "|".join(map(re.escape, CHANNELS)),
-    "country": r"[A-Z]{2}|001",
+    "country": "|".join(sorted(COUNTRIES | {"001"})),
 }
 _FORM: Mapping[str, str] = {
     "day": "written as in 2026-11-30",
     "month": "written as in 2026-11",
     "category": f"one of {', '.join(get_args(Category))}",
     "channel": f"one of {', '.join(CHANNELS)}",
-    "country": "two capital letters, as in DE",
+    "country": "the two capital letters of a country, as in DE",
 }
 
 Cell = int | str | None

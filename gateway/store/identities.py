@@ -137,8 +137,10 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
             return [], False
         if persons.is_old(write.after):
             await _upgrade(store, write.after, now_ms)
+        # Writing takes claims out that are too many for a record: of a copy, for the next try.
+        after = replace(write.after, claims=dict(write.after.claims))
         writes = Writes(keys, store.policy, store.retention, store.campaigns, store.lines, now_ms)
-        writes.person(write.identity, write.after, before, {})
+        writes.person(write.identity, after, before, {})
         return writes.commands(), True
 
     return await commit(store.redis, token, attempt, store.counts)

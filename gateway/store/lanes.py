@@ -26,6 +26,7 @@ from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
 TIMERS_COUNT = 200
+LANES_A_CALL = 1_000  # looked at together; there are lanes times shards times lines
 GIVE_BACK_TOGETHER = 200
 HELD_COUNT = 10_000  # above what one dispatcher can hold of a lane
 FORGET_AFTER_MS = 3_600_000
@@ -244,12 +245,14 @@ async def _waiting(redis: RedisClient, lane: str, entries: Sequence[Any]) -> lis
 
 
 async def states(redis: RedisClient, lanes: Sequence[str], now_ms: int) -> list[LaneState]:
-    """Length and age of lanes, one round trip. Entries being sent count until their outcome is
-    recorded."""
-    commands: list[Command] = []
-    for lane in lanes:
-        commands += [("XLEN", lane), ("XRANGE", lane, "-", "+", "COUNT", 1)]
-    replies = await redis.call(commands)
+    """Length and age of lanes, a round trip for each LANES_A_CALL. Entries being sent count until
+    their outcome is recorded."""
+    replies: list[Any] = []
+    for start in range(0, len(lanes), LANES_A_CALL):
+        commands: list[Command] = []
+        for lane in lanes[start : start + LANES_A_CALL]:
+            commands += [("XLEN", lane), ("XRANGE", lane, "-", "+", "COUNT", 1)]
+        replies += await redis.call(commands)
     out = []
     for length, first in zip(replies[::2], replies[1::2], strict=True):
         assert isinstance(length, int)

@@ -7,6 +7,7 @@ from collections.abc import Container
 from gateway.redis.client import Command, RedisClient
 from gateway.store import keys
 from gateway.store.keys import keys_of
+from gateway.store.lanes import LANES_A_CALL
 from gateway.store.lines import Lines
 
 CATEGORIES = ("otp", "transactional", "marketing")
@@ -28,5 +29,8 @@ async def waiting(redis: RedisClient, shards: int, known: Container[str]) -> dic
             for category in CATEGORIES
             for line in lines
         ]
-        counts[name] = sum(int(reply) for reply in await redis.call(lanes))
+        counts[name] = 0
+        for start in range(0, len(lanes), LANES_A_CALL):
+            lengths = await redis.call(lanes[start : start + LANES_A_CALL])
+            counts[name] += sum(map(int, lengths))
     return {name: count for name, count in counts.items() if count}

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.events import Cancelled
 from gateway.core.identities import IDENTITIES_MAX
@@ -21,16 +22,22 @@ from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import unmatched_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.moved import MovedError
-from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
-from gateway.redis.client import Command
-from gateway.store import opt_outs, person_index
+from gateway.core.records.person import (
+    DedupeClaim,
+    Person,
+    claim_codec,
+    pack_person,
+    unpack_person,
+)
+from gateway.redis.client import Command, Session
+from gateway.store import opt_outs, person_index, randomness
 from gateway.store.apply import Item
 from gateway.store.base import read_messages
 from gateway.store.former_shards import shards_ever
-from gateway.store.keys import keys_of, shard_in, shard_of_identity
+from gateway.store.keys import Keys, keys_of, shard_in, shard_of_identity
 from gateway.store.people import addresses_in, look_after_waiting, read_records
 from gateway.store.store import Store
-from gateway.store.transaction import values_in
+from gateway.store.transaction import commit, values_in
 
 MESSAGES_A_BATCH = 100
 RECEIPTS_A_PAGE = 1_000
@@ -146,22 +153,35 @@ async def claims(store: Store, found: Found) -> dict[str, DedupeClaim]:
 
 async def erase(store: Store, found: Found, now_ms: int, app: str | None = None) -> Erasure:
     """Forgets a person; with `app` what that app has of it, and the records only where no other app
-    sent it anything. Durable on return. Raises RedisUnavailable."""
+    sent it anything. What messages hold that were accepted meanwhile, or are another app's, stays.
+    Durable on return. Raises RedisUnavailable."""
     ids = [id_ for id_, m in found.messages.items() if app in (None, m.app)]
+    alone = len(ids) == len(found.messages)
     told = Erasure(len(ids), 0, len(found.identities))
+    whose = set(ids) if app is not None else await _holding(store, found) | set(ids)
     for batch in _batches(ids):
         told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
         await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)
         await _drop_set_aside(store, [found.places[id_] for id_ in batch])
-    if len(ids) < len(found.messages):
-        return told
     if app is None:
         addresses = addresses_in(found.identities)
         await opt_outs.make_nameless(store.redis, store.shards, addresses)
-    await _drop_receipts(store, found.identities)
-    await _drop_claims(store, found)
-    await _drop_records(store, found.identities)
+    if alone:
+        await _drop_receipts(store, found.identities)
+    await _drop_claims(store, found, whose)
+    # The record that was asked for comes last: it leads to the others.
+    for identity in reversed(found.identities):
+        await _drop_record(store, identity, whose, alone=alone, everybodys=app is None)
     return told
+
+
+async def _holding(store: Store, found: Found) -> set[str]:
+    """The messages that hold a claim or a slot of the person."""
+    held = {claim.message for claim in (await claims(store, found)).values()}
+    for person in found.records.values():
+        held.update(claim.message for claim in person.claims.values())
+        held.update(slot.message for slot in person.slots)
+    return held
 
 
 def _batches(items: Iterable[str]) -> Iterator[list[str]]:
@@ -207,16 +227,58 @@ def _receipt_to(member: bytes) -> str | None:
         return None
 
 
-async def _drop_claims(store: Store, found: Found) -> None:
+async def _drop_claims(store: Store, found: Found, whose: Collection[str]) -> None:
+    """The claims in records of their own that these messages hold."""
     for identity in found.identities:
         keys = keys_of(shard_of_identity(identity, store.shards))
         for batch in _batches(sorted(found.campaigns)):
-            await store.redis.call([("UNLINK", *(keys.claim(identity, c) for c in batch))])
+            await _drop_claims_of(store, keys, [keys.claim(identity, c) for c in batch], whose)
 
 
-async def _drop_records(store: Store, identities: Sequence[str]) -> None:
-    """The records, and last the one that was asked for: it leads to the others."""
-    for identity in reversed(identities):
-        key = keys_of(shard_of_identity(identity, store.shards)).person(identity)
-        await store.redis.call([("UNLINK", key)])
+async def _drop_claims_of(
+    store: Store, keys: Keys, names: Sequence[str], whose: Collection[str]
+) -> None:
+    token = keys.token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], None]:
+        _, reply = await session.call([("WATCH", token, *names), ("MGET", *names)])
+        values = zip(names, values_in(reply), strict=True)
+        gone = [name for name, value in values if value and _holder(value) in whose]
+        return [("UNLINK", *gone)] if gone else [], None
+
+    await commit(store.redis, token, attempt, store.counts)
+
+
+def _holder(claim: bytes) -> str | None:
+    try:
+        return claim_codec.decode(claim).message
+    except (NewerRecordError, UnreadableRecordError):
+        return None
+
+
+async def _drop_record(
+    store: Store, identity: str, whose: Collection[str], *, alone: bool, everybodys: bool
+) -> None:
+    """Takes from a record what these messages hold; one that holds nothing else goes where the
+    person is `alone` theirs. One that cannot be read goes where it is erased for everybody."""
+    keys = keys_of(shard_of_identity(identity, store.shards))
+    key, token = keys.person(identity), keys.token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], None]:
+        _, value = await session.call([("WATCH", token, key), ("GET", key)])
+        if not isinstance(value, bytes):
+            return [], None
+        try:
+            person = unpack_person(value)
+        except (NewerRecordError, UnreadableRecordError):
+            return [("UNLINK", key)] if everybodys else [], None
+        held = {c: claim for c, claim in person.claims.items() if claim.message not in whose}
+        slots = [slot for slot in person.slots if slot.message not in whose]
+        if alone and not held and not slots:
+            return [("UNLINK", key)], None
+        rest = pack_person(replace(person, claims=held, slots=slots))
+        return [("SET", key, rest, "KEEPTTL")], None
+
+    await commit(store.redis, token, attempt, store.counts)
+    if everybodys:
         await _drop_set_aside(store, [key])

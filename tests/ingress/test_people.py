@@ -8,7 +8,7 @@ from gateway.core import events as ev
 from gateway.core.records.entries import index_codec
 from gateway.core.records.message import content_codec, unpack_message
 from gateway.finance.verify import verify_ledger
-from gateway.store import api_keys, opt_outs, reads
+from gateway.store import api_keys, opt_outs, persons, reads
 from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
@@ -166,6 +166,28 @@ async def test_an_app_erases_its_own_and_the_rest_stays(world: World) -> None:
     other = (await world.call("GET", f"/v1/messages/{theirs}", key="bank-key")).json
     assert (other["to"], other["status"]) == (PHONE, "queued")
     assert (await world.send(SALE)).json["outcome"] == "duplicate", "the other app's claim stays"
+
+
+@with_ingress(shards=2)
+async def test_another_apps_claim_stays_also_where_its_message_is_found_no_more(
+    world: World,
+) -> None:
+    theirs = await accepted(world, SALE | {"user": "u1"}, key="bank-key")
+    await deliver(world, theirs, "viber")
+    shard = world.store.shard_of_message(theirs)
+    await world.redis.call([("DEL", keys_of(shard).message(theirs))])
+    await accepted(world, OTP | {"user": "u1"})
+    assert (await world.call("DELETE", USER)).json["messages"] == 1
+    assert (await world.send(SALE)).json["outcome"] == "duplicate"
+
+
+@with_ingress(shards=2)
+async def test_what_is_accepted_while_a_person_is_erased_keeps_its_claim(world: World) -> None:
+    await accepted(world, OTP | {"user": "u1"})
+    found = await persons.find(world.store, "u:u1")
+    await accepted(world, SALE | {"user": "u1"})
+    await persons.erase(world.store, found, T0)
+    assert (await world.send(SALE)).json["outcome"] == "duplicate"
 
 
 @with_ingress(shards=2)

@@ -58,6 +58,11 @@ def test_another_method_is_told_which_there_are(method: str, path: str, allowed:
     assert (b"allow", allowed) in caught.value.headers
 
 
+def test_an_encoded_slash_is_part_of_its_parameter() -> None:
+    _, parameters = Router(ROUTES).find("GET", "/v1/users/a%2Fb%20c")
+    assert parameters == {"user": "a/b c"}
+
+
 @pytest.mark.parametrize("path", ["", "/v1/messages/", "/v1/messages/1/2", "/v1/callbacks/"])
 def test_another_address_is_not_found(path: str) -> None:
     with pytest.raises(Refusal) as caught:

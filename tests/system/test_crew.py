@@ -67,6 +67,11 @@ def test_a_role_says_that_it_serves_and_its_output_carries_its_name(lines: Lines
     assert ("ingress", "at work") in lines
 
 
+def test_a_role_with_nothing_more_to_tell_says_that_it_serves_all_the_same(lines: Lines) -> None:
+    with Crew([role(SERVES.replace("8080", ""), "dispatch")], os.environ, lines) as crew:
+        assert next_of(crew) == Ready("dispatch", "")
+
+
 @contextmanager
 def told() -> Iterator[list[MutableMapping[str, Any]]]:
     """What the crew logs; a logger that another test made talk would go on as it was set up."""

@@ -8,8 +8,10 @@ it is tried again, and the lines that are known are read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.store import lanes
 
@@ -34,7 +36,9 @@ async def look(deps: DispatchDeps, workers: Sequence[ProviderWorker]) -> None:
         names = [name for worker in workers for name in policy.names_of(worker.name)]
         every = [(name, category) for name in names for category in CATEGORIES]
         for shard in range(deps.store.shards):
-            await lanes.ensure_groups(deps.redis, shard, every, range(lines.count, count))
+            # A shard that is away has no groups of them: its readers make them when they find none.
+            with suppress(*RETRYABLE):
+                await lanes.ensure_groups(deps.redis, shard, every, range(lines.count, count))
         lines.count = count
     for worker in workers:
         worker.reader.read_lines()

@@ -156,7 +156,7 @@ class Ingress:
             router = self._router
             if self._admin_router is not None and request.port == self._admin_port:
                 router = self._admin_router
-            route, request.parameters = router.find(request.method, request.path)
+            route, request.parameters = router.find(request.method, request.raw_path)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
                 login = route.login

@@ -119,11 +119,18 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if len(data) <= SLICE_BYTES and not self._ahead:
             self._parse(data)
-        elif self.waiting.take(len(data)):
+        elif self._is_answering() or self.waiting.has_room(len(data)):
+            self.waiting.add(len(data))
             self._ahead = memoryview(b"".join((self._ahead, data)) if self._ahead else data)
             self._parse_ahead()
         else:
             self._refuse("unavailable", "Too many bytes of requests wait here: try again later.")
+
+    def _is_answering(self) -> bool:
+        """Whether a stream's answer is under way: it cannot be refused any more, and its own window
+        bounds what is read of it."""
+        cycle = self._running
+        return cycle is not None and cycle.response_started and not cycle.response_complete
 
     def pause_writing(self) -> None:
         super().pause_writing()

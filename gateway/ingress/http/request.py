@@ -79,6 +79,12 @@ class Request:
         self._held = 0  # bytes of the body that are counted there
 
     @property
+    def raw_path(self) -> str:
+        """The path as it came: an encoded `/` in an id or address parts nothing."""
+        raw = self._scope.get("raw_path")
+        return self.path if raw is None else raw.decode("latin-1")
+
+    @property
     def query(self) -> bytes:
         """What stands behind the question mark, as it came."""
         return cast("bytes", self._scope["query_string"])

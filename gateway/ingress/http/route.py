@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
@@ -127,7 +127,7 @@ class Router(Generic[EndpointsT]):
     def _match(self, path: str) -> tuple[dict[str, HttpRoute[EndpointsT]], Mapping[str, str]]:
         for pattern, methods in self._patterns:
             if (match := pattern.fullmatch(path)) is not None:
-                return methods, match.groupdict()
+                return methods, {name: unquote(value) for name, value in match.groupdict().items()}
         raise _nothing_here()
 
 

@@ -19,9 +19,12 @@ class WaitingBytes:
     def full(self) -> bool:
         return self.held >= self.limit
 
+    def has_room(self, count: int) -> bool:
+        return self.held + count <= self.limit
+
     def take(self, count: int) -> bool:
         """Counts bytes as held, unless they are more than there is room for."""
-        if self.held + count > self.limit:
+        if not self.has_room(count):
             return False
         self.held += count
         return True
