@@ -37,6 +37,7 @@ DRAIN_WAIT_S = 2.0  # for the last lines of a process that has ended
 READ_BYTES = 65_536
 LINE_BYTES_MAX = 65_536  # a longer line of a role's output is cut into several
 READY_BYTES_MAX = 4_096
+SERVING = "serving"  # how a line begins that says so; an empty one says that the role works
 PR_SET_PDEATHSIG = 1
 
 
@@ -204,7 +205,7 @@ class _Member:
                 self.child.heard()
             else:
                 self.child.served = True
-                self._notices.put(Ready(self._role.name, text))
+                self._notices.put(Ready(self._role.name, text.removeprefix(SERVING).lstrip()))
         return rest
 
 
@@ -220,7 +221,7 @@ def announce(*said: object) -> None:
     if number is None:
         return
     fd = int(number)
-    os.write(fd, f"{' '.join(map(str, said))}\n".encode()[:READY_BYTES_MAX])
+    os.write(fd, f"{' '.join(map(str, (SERVING, *said)))}\n".encode()[:READY_BYTES_MAX])
     os.set_blocking(fd, False)
     _to_crew.append(fd)
 
