@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ingress.http.openapi import document
+from gateway.ingress.http import openapi
 from gateway.ingress.http.route import DocumentedSettings
 from gateway.ingress.http.routes import ROUTES
 from providers.simulator.knobs import Knobs, changed
@@ -186,7 +186,7 @@ def test_the_python_sample_sends_streams_reads_cancels_and_follows(kept: dict[st
 
 def test_the_node_sample_speaks_as_the_python_one_does() -> None:
     python, node = ("\n".join(blocks_of(CALLING, language)) for language in ("python", "js"))
-    components = document(ROUTES, DocumentedSettings(1_000, ("viber", "sms")))["components"]
+    components = openapi.document(ROUTES, DocumentedSettings(1_000, ("viber", "sms")))["components"]
     keys = set().union(*(schema.get("properties", {}) for schema in components["schemas"].values()))
 
     def named(program: str) -> set[str]:
