@@ -1,4 +1,5 @@
-"""What README and docs/operating.md show is run: their commands, addresses and figures exist."""
+"""What README, docs/calling.md and docs/operating.md show is run: their commands and samples work,
+their addresses and figures exist."""
 
 from __future__ import annotations
 
@@ -18,9 +19,15 @@ from typing import Any
 
 import pytest
 
+from gateway.ingress.http import openapi
+from gateway.ingress.http.route import DocumentedSettings
+from gateway.ingress.http.routes import ROUTES
+from providers.simulator.knobs import Knobs, changed
+
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).resolve().parents[2]
+CALLING = "docs/calling.md"
 END_WAIT_S = 60.0
 
 
@@ -28,8 +35,8 @@ def text_of(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-def shell_blocks(document: str) -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL)
+def blocks_of(document: str, language: str = "sh") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +62,18 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     assert list(temporary.iterdir()) == []
 
 
+def there(block: str, kept: dict[str, Any]) -> str:
+    """A block with the address and the key of the demo that is up."""
+    block = block.replace("http://127.0.0.1:8080", kept["url"])
+    return re.sub(r"^export KASKAD_KEY=.*$", "", block, flags=re.MULTILINE)
+
+
 def run_shown(block: str, kept: dict[str, Any]) -> str:
-    """Runs a README block against the demo that is up."""
+    """Runs what a document shows against the demo that is up."""
     if shutil.which("curl") is None:
         pytest.skip("there is no curl on this machine")
-    block = block.replace("http://127.0.0.1:8080", kept["url"])
-    block = re.sub(r"^export KASKAD_KEY=.*$", "", block, flags=re.MULTILINE)
     done = subprocess.run(
-        ["bash", "-euc", block],
+        ["bash", "-euc", there(block, kept)],
         cwd=ROOT,
         env=os.environ | {"KASKAD_KEY": kept["key"]},
         capture_output=True,
@@ -74,7 +85,7 @@ def run_shown(block: str, kept: dict[str, Any]) -> str:
 
 
 def blocks_with(words: str) -> list[str]:
-    return [block for block in shell_blocks("README.md") if words in block]
+    return [block for block in blocks_of("README.md") if words in block]
 
 
 def test_the_first_message_of_the_readme_is_accepted(kept: dict[str, Any]) -> None:
@@ -113,3 +124,90 @@ def test_every_figure_that_operating_names_is_counted(kept: dict[str, Any]) -> N
     with urllib.request.urlopen(f"{kept['url']}/metrics", timeout=END_WAIT_S) as answer:  # noqa: S310
         shown = set(re.findall(r"^# TYPE (\S+)", answer.read().decode(), re.MULTILINE))
     assert {name for name in named if name not in shown} == set()
+
+
+def test_the_curl_samples_send_stream_read_and_cancel(kept: dict[str, Any]) -> None:
+    blocks = [block for block in blocks_of(CALLING) if "/v1/events" not in block]
+    program = "".join(block for block in blocks if "/_sim/" not in block)
+    id_, first, second, rest = run_shown(program, kept).split("\n", 3)
+    read, after = json_documents(rest)
+    assert [json.loads(line)["outcome"] for line in (first, second)] == ["accepted", "accepted"]
+    assert read["id"] == id_
+    assert after["status"] == 409 or after["id"] == id_
+
+
+def json_documents(text: str) -> list[Any]:
+    """Documents that follow one another, as answers on a terminal do."""
+    found = []
+    while text := text.strip():
+        document, length = json.JSONDecoder().raw_decode(text)
+        found.append(document)
+        text = text[length:]
+    return found
+
+
+def test_the_curl_sample_follows_events(kept: dict[str, Any]) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    (block,) = (block for block in blocks_of(CALLING) if "/v1/events" in block)
+    with subprocess.Popen(
+        ["bash", "-euc", "exec " + there(block, kept)],
+        env=os.environ | {"KASKAD_KEY": kept["key"]},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("retry: ")
+        process.terminate()
+
+
+FOLLOW_TO_THE_END = """
+for last_id, change in events("0-0.0"):
+    if change["id"] == sent["id"] and change["status"] != "queued":
+        break
+print(change["id"])
+"""
+
+
+def test_the_python_sample_sends_streams_reads_cancels_and_follows(kept: dict[str, Any]) -> None:
+    program = "".join(blocks_of(CALLING, "python")) + FOLLOW_TO_THE_END
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"KASKAD_KEY": kept["key"], "KASKAD_URL": kept["url"]},
+        capture_output=True,
+        text=True,
+        timeout=END_WAIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    sent, first, second, _, _, followed = done.stdout.splitlines()
+    assert sent == f"accepted {followed}"
+    assert [first, second] == [f"order-{order}-ships accepted" for order in (10487, 10488)]
+
+
+def test_the_node_sample_speaks_as_the_python_one_does() -> None:
+    python, node = ("\n".join(blocks_of(CALLING, language)) for language in ("python", "js"))
+    components = openapi.document(ROUTES, DocumentedSettings(1_000, ("viber", "sms")))["components"]
+    keys = set().union(*(schema.get("properties", {}) for schema in components["schemas"].values()))
+
+    def named(program: str) -> set[str]:
+        """The methods, paths, headers and statuses of a program."""
+        methods = re.findall(r'"(GET|POST|DELETE)"', program)
+        paths = [path.rstrip("/") for path in re.findall(r"/v1/[a-z/]+", program)]
+        headers = re.findall(r'"(Authorization|[A-Z][a-z]+(?:-[A-Za-z]+)+)"', program)
+        return {*methods, *paths, *headers, *re.findall(r"\b[1-5][0-9]{2}\b", program)}
+
+    assert {"POST", "/v1/events", "Idempotency-Key", "Retry-After", "408"} <= named(python)
+    assert named(node) == named(python)
+    spoken = keys & set(re.findall(r'"(\w+)"', python))
+    assert {"to", "idempotency_key", "outcome", "final"} <= spoken
+    assert spoken <= set(re.findall(r"\w+", node))
+
+
+def test_the_numbers_of_the_test_mode_are_knobs_of_the_simulator() -> None:
+    (block,) = (block for block in blocks_of(CALLING) if "/_sim/knobs" in block)
+    patch = json.loads(block.partition("-d '")[2].rpartition("'")[0])
+    assert changed(Knobs(), patch).by_phone.keys() == patch["by_phone"].keys()
+    shown = re.findall(r"^\| …(\d+) \|", text_of(CALLING), re.MULTILINE)
+    assert shown == [phone[-3:] for phone in patch["by_phone"]]
+    (others,) = re.findall(r"^Other knobs .*?\n\n", text_of(CALLING), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", others)) <= set(Knobs.__struct_fields__)

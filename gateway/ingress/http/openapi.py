@@ -61,6 +61,7 @@ def document(routes: Sequence[HttpRoute[Any]], configured: DocumentedSettings) -
     return {
         "openapi": "3.1.0",
         "info": {"title": "Kaskad", "version": VERSION, "description": _ABOUT},
+        "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
