@@ -117,7 +117,9 @@ class Spread:
         named = self._named(id_, key.shard)
         if named != shard:
             ttl_ms = found.ttl_ms
-            if ttl_ms <= 0 and message is not None:
+            if ttl_ms > 0:
+                ttl_ms += SPARE_MS  # a late receipt keeps its message for longer
+            elif message is not None:
                 lives_ms = max(message.expires_ms - self._now_ms, 0)
                 ttl_ms = lives_ms + SPARE_MS + self._message_ms
             yield Value(_key(named, key.text), pack_moved(shard), ttl_ms, found.origin)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from gateway.core import events as ev
 from gateway.core.records.entries import index_codec
 from gateway.core.records.message import content_codec, unpack_message
 from gateway.finance.verify import verify_ledger
+from gateway.ingress.api import users
 from gateway.store import api_keys, opt_outs, persons, reads
 from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
@@ -62,6 +64,16 @@ async def everything(world: World) -> dict[str, bytes]:
 
 
 # --- what is kept
+
+
+@with_ingress()
+async def test_only_a_few_persons_are_looked_for_at_once(world: World) -> None:
+    await accepted(world, OTP | {"user": "u1"})
+    answers = await asyncio.gather(
+        *(world.call("GET", USER) for _ in range(users.SEARCHES_MAX + 1))
+    )
+    assert sorted(answer.status for answer in answers) == [200, 200, 503]
+    assert (await world.call("GET", USER)).status == 200
 
 
 @with_ingress(shards=3)

@@ -98,6 +98,14 @@ class Server:
         if scope["path"] == "/early":
             await Request(scope, receive, send, self.ids, self.waiting).respond(202, b"<early>")
             return
+        if scope["path"] == "/answering":
+            request = Request(scope, receive, send, self.ids, self.waiting)
+            await request.begin(200, ())
+            while (event := await receive())["type"] == "http.request" and event["more_body"]:
+                pass
+            await request.write(event["type"].encode())
+            await request.end()
+            return
         body = b""
         while True:
             event = await receive()
@@ -326,6 +334,19 @@ async def test_a_stopping_server_answers_what_is_under_way_and_closes() -> None:
     await server.let_go()
     assert b"connection: close\r\n" in server.wire.written
     assert server.wire.closed
+
+
+@on_a_loop
+async def test_a_stream_under_way_is_not_cut_off_where_too_much_waits() -> None:
+    server = Server()
+    head, body = post(b"x" * 5_000, target=b"/answering").split(b"\r\n\r\n")
+    await server.feed(head + b"\r\n\r\n")
+    server.waiting.add(WAITING_MAX)
+    await server.feed(body)
+    assert b"http.request" in server.wire.written
+    assert server.waiting.held == WAITING_MAX
+    await server.feed(post(b"y" * 5_000))
+    assert b"HTTP/1.1 503" in server.wire.written, "a new request is refused"
 
 
 @on_a_loop

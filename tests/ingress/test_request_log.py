@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.ingress.http.request import Request
+from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import RequestLog
+from gateway.ingress.http.waiting import WaitingBytes
 from gateway.store import api_keys, audit
 from tests.worlds.ingress_world import ENV, OTP, PHONE, T0, World, with_ingress
 
@@ -73,6 +76,17 @@ def test_behind_trusted_proxies_the_peer_is_who_the_last_of_them_names(
     assert RequestLog(["10.0.0.0/8", "::1"]).peer_of(peer, forwarded) == found
 
 
+def test_a_proxys_own_line_counts_beside_the_callers() -> None:
+    hops = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"9.9.9.9")]
+    scope: Any = {"method": "GET", "path": "/", "headers": hops}
+    request = Request(scope, _never, _never, RequestIds(), WaitingBytes(0))
+    assert request.lines(b"x-forwarded-for") == b"6.6.6.6,9.9.9.9"
+
+
+async def _never(*_: Any) -> Any:
+    raise AssertionError("nothing is read or sent")
+
+
 def test_without_trusted_proxies_nobody_is_believed() -> None:
     assert RequestLog([]).peer_of("10.0.0.1", b"198.51.100.7") == "10.0.0.1"
 
@@ -87,7 +101,7 @@ async def test_opt_outs_and_cancels_are_in_the_audit_without_a_number(world: Wor
     deeds = [kept.deed for kept in await audit.read(world.redis, 10)]
     assert sorted((deed.action, deed.target, deed.detail) for deed in deeds) == [
         ("message.cancel", id_, ""),
-        ("optout.drop", "", ""),
+        ("optout.drop", "", "all"),
         ("optout.set", "", "all"),
     ]
     assert {deed.by for deed in deeds} == {"shop"}, "a short key shows nothing of itself"

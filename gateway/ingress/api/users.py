@@ -29,6 +29,7 @@ from gateway.store.persons import Found
 from gateway.store.store import Store
 
 MESSAGES_SHOWN_MAX = 1_000
+SEARCHES_MAX = 2  # at once in a worker: each reads the whole index of messages
 
 
 class ClaimView(msgspec.Struct, frozen=True):
@@ -75,6 +76,7 @@ class UserEndpoints:
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
+        self._searches = 0  # under way
 
     async def get(self, request: Request) -> None:
         user, found = await self._find(request)
@@ -115,7 +117,14 @@ class UserEndpoints:
         """The person, of whom the app has sent something, or may look after. Raises Refusal."""
         user = name_of(request.parameters["user"])
         app = request.principal.app if self._store.policy.own_users else ""
-        found = await persons.find(self._store, f"u:{person_id(user, app)}")
+        if self._searches >= SEARCHES_MAX:
+            detail = f"{SEARCHES_MAX} persons are looked for here already: ask again later."
+            raise refuse("unavailable", detail)
+        self._searches += 1
+        try:
+            found = await persons.find(self._store, f"u:{person_id(user, app)}")
+        finally:
+            self._searches -= 1
         known = found.anything and "manage" in request.principal.scopes
         if not known and not self._own(request, found):
             raise refuse("not-found", "Nothing is kept of this user.")

@@ -113,6 +113,10 @@ class Request:
         """The first header of that (lower case) name."""
         return self._fields.get(name)
 
+    def lines(self, name: bytes) -> bytes | None:
+        """All headers of that (lower case) name as one, where several say one list."""
+        return b",".join(value for each, value in self.headers if each == name) or None
+
     async def body(self, limit: int, each: Callable[[bytes], object] | None = None) -> bytes:
         """The whole body, at most `limit` bytes; `each` is given the pieces as they come. What
         comes in several is counted as held until `release`. Raises Refusal and ClientGone."""

@@ -48,7 +48,7 @@ class RequestLog:
             outcome=outcome.kind,
             app=request.principal.app,
             key=request.principal.key,
-            peer=self.peer_of(request.peer, request.header(b"x-forwarded-for")),
+            peer=self.peer_of(request.peer, request.lines(b"x-forwarded-for")),
             request_id=request.id.decode(),
             ms=round(seconds * 1000, 1),
         )

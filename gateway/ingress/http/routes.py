@@ -6,9 +6,7 @@ it. To add an endpoint, write its handler and its row.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
-
-from msgspec import Meta
+from typing import NamedTuple
 
 from gateway.core import channels
 from gateway.ingress.api.callbacks import CallbackEndpoint, CallbackResult
@@ -27,17 +25,16 @@ from gateway.ingress.api.ops import (
 from gateway.ingress.api.ops_view import OpsView
 from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutView
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
-from gateway.ingress.api.requests import KEY_MAX, SendRequest
+from gateway.ingress.api.requests import KEY_MAX
 from gateway.ingress.api.results import Result
 from gateway.ingress.api.users import ErasedView, UserEndpoints, UserView
-from gateway.ingress.http.route import (
-    Doc,
-    DocumentedSettings,
-    HttpRoute,
-    Parameter,
-    Payload,
-    Schema,
+from gateway.ingress.http.documented import (
+    json_payload,
+    one_or_many,
+    provider_name,
+    text_payload,
 )
+from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
 
 
@@ -56,24 +53,6 @@ class Endpoints(NamedTuple):
     docs: DocsEndpoints
 
 
-def _json(text: str, schema: Schema) -> Payload:
-    return Payload(text=text, media={"application/json": schema})
-
-
-def _text(text: str, media_type: str) -> Payload:
-    return Payload(text=text, media={media_type: {"type": "string"}})
-
-
-def _one_or_many(configured: DocumentedSettings) -> Schema:
-    several = Meta(min_length=1, max_length=configured.batch_items_max)
-    return SendRequest, Annotated[list[SendRequest], several]
-
-
-def _provider_name(configured: DocumentedSettings) -> Doc:
-    names = sorted(configured.providers)
-    return {"type": "string", **({"examples": names} if names else {})}
-
-
 EXAMPLE = {
     "to": "+79161234567",
     "user": "u-1001",
@@ -89,15 +68,15 @@ _REPLAYED = {
         "schema": {"const": "true"},
     }
 }
-_MESSAGE = {200: _json("The message.", MessageView)}
+_MESSAGE = {200: json_payload("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
-_OPT_OUT = {200: _json("The opt-out.", OptOutView)}
+_OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
 _PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
-_PAUSE_STATE = {200: _json("How the provider stands now.", PauseState)}
-_PROVIDER = Parameter("name", "path", "The provider's name in the configuration.", _provider_name)
+_PAUSE_STATE = {200: json_payload("How the provider stands now.", PauseState)}
+_PROVIDER = Parameter("name", "path", "The provider's name in the configuration.", provider_name)
 
 ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
@@ -122,7 +101,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
             )
         ],
         body=Payload(
-            media={"application/json": _one_or_many, "application/x-ndjson": {"type": "string"}},
+            media={"application/json": one_or_many, "application/x-ndjson": {"type": "string"}},
             example=EXAMPLE,
         ),
         answers={
@@ -188,7 +167,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         tag="Opt-outs",
         summary="Somebody opts out",
         parameters=[_ADDRESS],
-        body=_json("", OptOutRequest),
+        body=json_payload("", OptOutRequest),
         answers=_OPT_OUT,
         problems=[422],
     ),
@@ -213,7 +192,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         tag="People",
         summary="What is kept of a person",
         parameters=[_USER],
-        answers={200: _json("The person.", UserView)},
+        answers={200: json_payload("The person.", UserView)},
         problems=[404],
     ),
     HttpRoute(
@@ -226,7 +205,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         summary="A person is forgotten",
         text="For the app, with `manage` for every app. Opt-outs and the ledger's money stay.",
         parameters=[_USER],
-        answers={200: _json("How much there was.", ErasedView)},
+        answers={200: json_payload("How much there was.", ErasedView)},
         problems=[404],
     ),
     HttpRoute(
@@ -286,12 +265,12 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         "Answered once durable; a receipt of an unknown message is parked.",
         parameters=[
             Parameter(
-                "provider", "path", "The provider's name in the configuration.", _provider_name
+                "provider", "path", "The provider's name in the configuration.", provider_name
             ),
             Parameter("token", "query", ""),
         ],
         body=Payload(media={"application/json": {}}, required=False),
-        answers={200: _json("What was done with the receipts.", CallbackResult)},
+        answers={200: json_payload("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
     ),
     HttpRoute(
@@ -304,7 +283,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         tag="Operators",
         summary="How everything is at this moment",
         text="A second old at most.",
-        answers={200: _json("All of it.", OpsView)},
+        answers={200: json_payload("All of it.", OpsView)},
     ),
     HttpRoute(
         method="POST",
@@ -354,7 +333,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
             ),
             Parameter("cursor", "query", "`next` of the page before."),
         ],
-        answers={200: _json("A page.", DeedsPage)},
+        answers={200: json_payload("A page.", DeedsPage)},
         problems=[400],
     ),
     HttpRoute(
@@ -365,7 +344,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.health.health,
         tag="State",
         summary="Alive",
-        answers={200: _json("It answers.", Health)},
+        answers={200: json_payload("It answers.", Health)},
     ),
     HttpRoute(
         method="GET",
@@ -375,7 +354,10 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.health.readiness,
         tag="State",
         summary="Ready: Redis can be reached",
-        answers={200: _json("Ready.", Readiness), 503: _json("Not ready.", Readiness)},
+        answers={
+            200: json_payload("Ready.", Readiness),
+            503: json_payload("Not ready.", Readiness),
+        },
     ),
     HttpRoute(
         method="GET",
@@ -385,7 +367,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.health.metrics,
         tag="State",
         summary="Metrics for Prometheus",
-        answers={200: _text("The metrics.", "text/plain")},
+        answers={200: text_payload("The metrics.", "text/plain")},
     ),
     HttpRoute(
         method="GET",
@@ -400,7 +382,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.docs.openapi,
         tag="State",
         summary="This document",
-        answers={200: _json("OpenAPI 3.1.", {"type": "object"})},
+        answers={200: json_payload("OpenAPI 3.1.", {"type": "object"})},
     ),
     HttpRoute(
         method="GET",
@@ -409,6 +391,6 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.docs.page,
         tag="State",
         summary="This document, for people",
-        answers={200: _text("The page.", "text/html")},
+        answers={200: text_payload("The page.", "text/html")},
     ),
 )

@@ -1,0 +1,32 @@
+"""How bodies and parameters that several endpoints share stand in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from gateway.ingress.api.requests import SendRequest
+from gateway.ingress.http.route import Doc, DocumentedSettings, Payload, Schema
+
+
+def json_payload(text: str, schema: Schema) -> Payload:
+    """A body of JSON, with its schema."""
+    return Payload(text=text, media={"application/json": schema})
+
+
+def text_payload(text: str, media_type: str) -> Payload:
+    """A body of text of that media type."""
+    return Payload(text=text, media={media_type: {"type": "string"}})
+
+
+def one_or_many(configured: DocumentedSettings) -> Schema:
+    """One message, or as many as the configuration takes at once."""
+    several = Meta(min_length=1, max_length=configured.batch_items_max)
+    return SendRequest, Annotated[list[SendRequest], several]
+
+
+def provider_name(configured: DocumentedSettings) -> Doc:
+    """A parameter that names a provider, with those of the configuration as examples."""
+    names = sorted(configured.providers)
+    return {"type": "string", **({"examples": names} if names else {})}
