@@ -28,7 +28,7 @@ from bench.chaos.records import FINAL_FROM, STATUSES, STEP_DELIVERED, Record, St
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
-KINDS |= {"x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
+KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
 FOR_A_TIME = ("p", "u", "c", "i", "x", "t", "limit")  # keys that must have a lifetime
 NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
 _TRACE = re.compile(
@@ -234,7 +234,9 @@ class Audit:
         claims, slots = set(), set()
         for kind in ("p", "u"):
             for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
-                slots |= {(f"{kind}:{who}", slot["m"]) for slot in decode(blob).get("s", [])}
+                person, known = decode(blob), f"{kind}:{who}"
+                slots |= {(known, slot["m"]) for slot in person.get("s", [])}
+                claims |= {(known, name, held["m"]) for name, held in person.get("c", {}).items()}
         for name, blob in records.values(self._stage.redis, kinds.get("c", [])):
             length, _, rest = name.partition(":")
             who, campaign = rest[: int(length)], rest[int(length) + 1 :]

@@ -71,7 +71,7 @@ async def test_probes_and_scrapes_are_no_lines(world: World) -> None:
     with capture_logs() as lines:
         for path in ("/healthz", "/readyz", "/metrics"):
             await world.call("GET", path, key="")
-        await world.call("GET", "/v1/reports/cost")
+        await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": "all"})
     requests = [line for line in lines if line["event"] == "request"]
     shown = [line["endpoint"] for line in requests if line["log_level"] != "debug"]
-    assert shown == ["costReport"]
+    assert shown == ["putOptOut"]

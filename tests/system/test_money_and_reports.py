@@ -40,8 +40,9 @@ COLUMNS = [
     "sms_only_cost",
     "saved",
     "saved_pct",
+    "undelivered_messages",
 ]
-REQUESTS = {"accepted", "duplicates", "suppressed"}
+REQUESTS = {"accepted", "duplicates", "suppressed", "undelivered_messages"}
 KEYS = ("day", "app", "campaign", "category", "channel", "provider", "country")
 
 KNOBS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
-from tests.system.test_commands import HELLO, WAIT_S, Place, place, read_until, until
+from tests.system.test_commands import HELLO, SHOP_KEY, WAIT_S, Place, place, read_until, until
 from tests.system.test_runbook import sent_by, stop
 
 pytestmark = pytest.mark.system
@@ -25,7 +25,7 @@ PEOPLE = [HELLO | {"to": f"+4477009001{n:02}"} for n in range(12)]
 
 def accept(place: Place, n: int) -> str:
     """A message's id: accepted now, or with the same key before."""
-    headers = {"Authorization": "Bearer shop-key", "Idempotency-Key": f"move-{n}"}
+    headers = {"Authorization": f"Bearer {SHOP_KEY}", "Idempotency-Key": f"move-{n}"}
     body = json.dumps(PEOPLE[n]).encode()
     request = urllib.request.Request(  # noqa: S310 - our own address
         f"{place.url}/v1/messages", body, headers | {"Content-Type": "application/json"}
@@ -38,7 +38,7 @@ def accept(place: Place, n: int) -> str:
 def changes_after(place: Place, last: str, wanted: set[tuple[str, str]]) -> str:
     """Reads the status changes behind an event until those that are wanted came, of which message
     to what; the id of the latest."""
-    headers = {"Authorization": "Bearer shop-key", "Last-Event-ID": last}
+    headers = {"Authorization": f"Bearer {SHOP_KEY}", "Last-Event-ID": last}
     request = urllib.request.Request(f"{place.url}/v1/events", headers=headers)  # noqa: S310
     missing, event = set(wanted), ""
     with urllib.request.urlopen(request, timeout=WAIT_S) as stream:  # noqa: S310
