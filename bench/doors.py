@@ -110,7 +110,7 @@ def pipelined(door: Door) -> Told:
         with door.connect() as sock:
             sender = threading.Thread(target=_send, args=(sock, TINY * requests))
             sender.start()
-            time.sleep(UNREAD_S)
+            time.sleep(UNREAD_S)  # the load's shape: a caller who sends and does not read yet
             end = time.monotonic() + WAIT_S
             answered, tail = 0, b""
             while answered < requests and time.monotonic() < end:

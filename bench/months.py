@@ -168,6 +168,7 @@ def report(world: World) -> list[tuple[str, str]]:
             rows = len(wide["rows"])
 
     beside_s = _longest_wait_s(world, make)
+    # The same while nothing is made, for as long: a figure to hold the other against.
     alone_s = _longest_wait_s(world, lambda: time.sleep(sum(took_s)))
     figure = (
         f"{max(took_s):.2f} s at the most; another caller of the same worker waited "
@@ -182,11 +183,10 @@ def _longest_wait_s(world: World, work: Callable[[], None]) -> float:
 
     def ping() -> None:
         caller = Caller(world)
-        while not over.is_set():
+        while not over.wait(PING_S):
             began = time.perf_counter()
             caller.read("/healthz")
             waits_s.append(time.perf_counter() - began)
-            time.sleep(PING_S)
 
     pings = threading.Thread(target=ping)
     pings.start()

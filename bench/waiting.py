@@ -1,4 +1,4 @@
-"""Waiting for what other processes do: polled, with a deadline that is a BenchFailed."""
+"""Waiting for what other processes do. They tell nobody, so it is polled, with a deadline."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def until(what: str, look: Callable[[], object], within_s: float = WITHIN_S) -> 
         if time.monotonic() > deadline:
             raise BenchFailed(f"Not within {within_s:.0f} s: {what}.")
         time.sleep(POLL_S)
+
+
+def left_over(look: Callable[[], str], within_s: float, every_s: float) -> str:
+    """Polls until `look` finds nothing; what it still finds at the deadline."""
+    deadline = time.monotonic() + within_s
+    while (left := look()) and time.monotonic() <= deadline:
+        time.sleep(every_s)
+    return left

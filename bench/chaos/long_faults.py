@@ -31,7 +31,7 @@ from bench.chaos.long_world import COMPANIES, KINDS, LAST, LONG, SHORT, WELL, Lo
 from bench.chaos.reach import Group, Reached
 from bench.chaos.records import STATUSES
 from bench.processes import BenchFailed
-from bench.waiting import POLL_S
+from bench.waiting import POLL_S, left_over
 
 LONG_S, SHORT_S = (120.0, 600.0), (10.0, 25.0)  # how long a fault lasts
 RATE_PER_S = 30.0
@@ -89,7 +89,7 @@ class Course:
                 if now >= progress_s:
                     self._tell(storm.bar((now - began) / load_s))
                     progress_s = now + PROGRESS_S
-                time.sleep(POLL_S)
+                time.sleep(POLL_S)  # until the next moment of the course, while roles are watched
             self._tell(name)
             happen()
         self.spans[WELL] = self.spans[WELL][0], _now_ms()
@@ -158,15 +158,14 @@ def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcom
 
 def _calm(world: LongWorld) -> list[str]:
     """Waits until nothing is left to happen; what still is at the deadline, as faults."""
-    deadline = time.monotonic() + CALM_S
-    while True:
+
+    def look() -> str:
         world.check()
         left, to_come = records.left(world.redis), world.to_come()
-        if not left and not to_come:
-            return []
-        if time.monotonic() > deadline:
-            return [f"It never ended: {left} are left, of the companies {to_come}"]
-        time.sleep(LOOK_S)
+        return f"{left} are left, of the companies {to_come}" if left or to_come else ""
+
+    left = left_over(look, CALM_S, LOOK_S)
+    return [f"It never ended: {left}"] if left else []
 
 
 def _reached(world: LongWorld) -> Iterator[Reached]:

@@ -28,7 +28,7 @@ from bench.chaos.script import Script
 from bench.chaos.stage import Plan, Stage
 from bench.processes import BenchFailed
 from bench.stack import APP_KEY
-from bench.waiting import POLL_S
+from bench.waiting import POLL_S, left_over
 
 BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next
 AT_ONCE_MAX = 3
@@ -251,8 +251,8 @@ def _chosen(order: Order) -> list[Fault]:
 def calm(stage: Stage, within_ms: int | None = None) -> list[str]:
     """Waits until nothing is left to happen (`within_ms`: in so long from now); what still is at
     the deadline, as faults."""
-    deadline = time.monotonic() + 2 * stage.plan.wait_s + CALM_S_EXTRA
-    while True:
+
+    def look() -> str:
         stage.heal()
         stats = stage.stats()
         try:
@@ -267,11 +267,12 @@ def calm(stage: Stage, within_ms: int | None = None) -> list[str]:
         ):
             to_come = 0
         if not left and not to_come and not stats["reports_waiting"]:
-            return []
-        if time.monotonic() > deadline:
-            waiting = {name: stats[name] for name in ("pending", "reports_waiting")}
-            return [f"It never ended: {left} are left, of the provider {waiting}"]
-        time.sleep(LOOK_S)
+            return ""
+        waiting = {name: stats[name] for name in ("pending", "reports_waiting")}
+        return f"{left} are left, of the provider {waiting}"
+
+    still = left_over(look, 2 * stage.plan.wait_s + CALM_S_EXTRA, LOOK_S)
+    return [f"It never ended: {still}"] if still else []
 
 
 def _hours_later(stage: Stage, late: list[str]) -> int:

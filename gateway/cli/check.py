@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
+from gateway.cli.tables import print_json
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
@@ -63,7 +64,7 @@ def check(config: Path | None, environment: Mapping[str, str], *, as_json: bool)
     errors = [fault for fault in faults if fault.level == "error"]
     if as_json:
         shape = {"ok": not errors, "file": where, "faults": faults}
-        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        print_json(shape)
     else:
         _print(where, faults)
     if not errors:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import redis_for_command
+from gateway.cli.tables import print_json
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.address import parse_address
 from gateway.redis.asyncio_driver import run
@@ -111,7 +111,7 @@ def _tell(
             "entries": verdict.entries,
             "bookings": verdict.posts,
         }
-        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        print_json(shape)
         return
     lines = [f"  {count:>12,}  {name}" for name, count in counts.items()]
     books = "agrees with its totals to the last unit" if verdict.agrees else "disagrees with totals"

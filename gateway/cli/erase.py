@@ -16,6 +16,7 @@ import msgspec
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
+from gateway.cli.tables import print_json
 from gateway.core.addresses import person_id, read_one
 from gateway.core.texts import name_of
 from gateway.redis.asyncio_driver import run
@@ -55,7 +56,7 @@ def erase(
     with redis_for_command(settings) as url:
         told = run(url, work)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        print_json(told)
     else:
         sys.stdout.write(
             f"Erased: {told.messages} messages, of which {told.cancelled} were cancelled. Opt-outs "

@@ -17,7 +17,7 @@ import msgspec
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
-from gateway.cli.tables import moment, print_table
+from gateway.cli.tables import moment, print_json, print_list
 from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
 from gateway.store import api_keys
@@ -67,7 +67,7 @@ def new(config: Path | None, environment: Mapping[str, str], wish: Wish, *, as_j
             "name": wish.name,
             "expires_at": moment(expires_ms),
         }
-        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        print_json(shape)
         return DONE
     until = f" until {moment(expires_ms)}" if expires_ms else ""
     sys.stderr.write(
@@ -85,11 +85,8 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     with redis_for_command(settings) as url:
         found = run(url, api_keys.listed)
     shapes = [_shape(each, time.time_ns() // 1_000_000) for each in found]
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode({"keys": shapes}) + b"\n")
-    else:
-        columns = ("id", "prefix", "app", "name", "scopes", "expires_at", "last_used_at", "state")
-        print_table(columns, shapes, "There is no key of `kaskad key new`.")
+    columns = ("id", "prefix", "app", "name", "scopes", "expires_at", "last_used_at", "state")
+    print_list("keys", columns, shapes, "There is no key of `kaskad key new`.", as_json=as_json)
     return DONE
 
 
@@ -107,7 +104,7 @@ def revoke(config: Path | None, environment: Mapping[str, str], id_: str, *, as_
         run(url, lambda redis: api_keys.revoke(redis, named[0], now_ms, who()))
     shape = _shape(named[0], now_ms) | {"state": "revoked"}
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        print_json(shape)
     else:
         ends = f"ends within {REVOKED_WITHIN_S} seconds"
         sys.stdout.write(f"The key {named[0].id} of {named[0].key.app} {ends}.\n")

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-
-import msgspec
 
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
-from gateway.cli.tables import moment, print_table
+from gateway.cli.tables import moment, print_json, print_list
 from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings, load
 from gateway.store import pauses
-from gateway.store.pauses import Pause
+from gateway.store.pauses import Changed, Pause
 from providers.registry import KINDS
+
+Change = Callable[[RedisClient, str, str, str, int], Awaitable[Changed]]
 
 
 def pause(
     config: Path | None, environment: Mapping[str, str], name: str, reason: str, *, as_json: bool
 ) -> int:
     """Lets nothing be sent to a provider until `resume`."""
-    settings = load(config, environment, secrets_required=False)
-    name, now_ms = _present(settings, name), time.time_ns() // 1_000_000
-    with redis_for_command(settings) as url:
-        changed = run(url, lambda redis: pauses.hold(redis, name, reason, who(), now_ms))
+    settings, name = _found(config, environment, name)
+    changed = _change(settings, name, reason, pauses.hold)
     sentence = f"{name} is paused: nothing is sent to it."
     return _tell(settings, name, changed.after, sentence, as_json=as_json)
 
@@ -40,10 +39,8 @@ def resume(
     config: Path | None, environment: Mapping[str, str], name: str, reason: str, *, as_json: bool
 ) -> int:
     """Ends a pause, an operator's or one that began by itself."""
-    settings = load(config, environment, secrets_required=False)
-    name, now_ms = _present(settings, name), time.time_ns() // 1_000_000
-    with redis_for_command(settings) as url:
-        changed = run(url, lambda redis: pauses.resume(redis, name, reason, who(), now_ms))
+    settings, name = _found(config, environment, name)
+    changed = _change(settings, name, reason, pauses.resume)
     said = "was not paused" if changed.before is None else "goes on"
     return _tell(settings, name, changed.after, f"{name} {said}.", as_json=as_json)
 
@@ -54,21 +51,26 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     with redis_for_command(settings) as url:
         found = run(url, pauses.read)
     shapes = [_shape(settings, name, found.get(name)) for name in sorted(settings.providers)]
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode({"providers": shapes}) + b"\n")
-    else:
-        columns = ("name", "channel", "state", "kind", "since", "until", "by", "reason")
-        print_table(columns, shapes, "The configuration has no provider.")
+    columns = ("name", "channel", "state", "kind", "since", "until", "by", "reason")
+    nothing = "The configuration has no provider."
+    print_list("providers", columns, shapes, nothing, as_json=as_json)
     return DONE
 
 
-def _present(settings: Settings, name: str) -> str:
-    """The provider of this present or earlier name. Raises UsageFault."""
+def _found(config: Path | None, environment: Mapping[str, str], name: str) -> tuple[Settings, str]:
+    """The settings, and the provider of this present or earlier name. Raises UsageFault."""
+    settings = load(config, environment, secrets_required=False)
     for present, provider in settings.providers.items():
         if name == present or name in provider.was:
-            return present
+            return settings, present
     known = ", ".join(sorted(settings.providers))
     raise UsageFault(f"{settings.path} has no provider {name!r}: it has {known}.")
+
+
+def _change(settings: Settings, name: str, reason: str, how: Change) -> Changed:
+    now_ms = time.time_ns() // 1_000_000
+    with redis_for_command(settings) as url:
+        return run(url, lambda redis: how(redis, name, reason, who(), now_ms))
 
 
 def _tell(
@@ -76,7 +78,7 @@ def _tell(
 ) -> int:
     if as_json:
         shape = _shape(settings, name, stands)
-        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        print_json(shape)
     else:
         sys.stdout.write(f"{sentence}\n")
     return DONE

@@ -17,7 +17,7 @@ import msgspec
 from gateway import telemetry
 from gateway.cli.failures import DONE
 from gateway.cli.reach import redis_for_command
-from gateway.cli.tables import print_table
+from gateway.cli.tables import print_json, print_table
 from gateway.core.policy import Policy
 from gateway.ingress.api.health import server_shown
 from gateway.ingress.api.ops_view import Fleet, OpsView, read_fleet, view_of
@@ -60,7 +60,7 @@ def status(
             sys.stdout.flush()
             if not watch:
                 return DONE
-            time.sleep(WATCH_EVERY_S)
+            time.sleep(WATCH_EVERY_S)  # a terminal's refresh; ctrl-C ends it
 
 
 async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
@@ -93,7 +93,7 @@ def _tell(found: Found, *, as_json: bool) -> None:
             ],
             "remarks": list(remarks(found)),
         }
-        sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+        print_json(shape)
         return
     rows = [{"process": name, "version": version} for name, version in found.processes.items()]
     print_table(("process", "version"), rows, "Nothing runs.")

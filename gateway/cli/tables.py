@@ -1,9 +1,12 @@
-"""Lists on a terminal: plain lines under a header, whole, so that what they name can be copied."""
+"""What commands print: JSON for programs, and lists as plain lines under a header, whole, so that
+what they name can be copied."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from gateway.ingress.http.asgi import rfc3339
 
@@ -13,6 +16,26 @@ _GAP = "  "
 def moment(at_ms: int | None) -> str | None:
     """Epoch milliseconds as the API writes them; 0 and None are no moment."""
     return rfc3339(at_ms) if at_ms else None
+
+
+def print_json(shape: object) -> None:
+    """One line that a program reads."""
+    sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
+
+
+def print_list(
+    key: str,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, object]],
+    nothing: str,
+    *,
+    as_json: bool,
+) -> None:
+    """A list as JSON under `key`, or as a table."""
+    if as_json:
+        print_json({key: rows})
+    else:
+        print_table(columns, rows, nothing)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]], nothing: str) -> None:

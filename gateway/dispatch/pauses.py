@@ -160,9 +160,8 @@ class Pauses:
             self._note(provider, changed.after)
             return changed
         self._forget(provider)
-        if (ended := changed.before) is not None:
-            lasted_s = (self._deps.clock() - ended.since) // 1000
-            _log.info("provider resumed", provider=provider, kind=ended.kind, after_s=lasted_s)
+        if changed.before is not None:
+            self._tell_ended(provider, changed.before)
         return changed
 
     def _tell_begun(self, provider: str, pause: Pause) -> None:
@@ -185,6 +184,10 @@ class Pauses:
             next_s=(pause.until - now_ms) // 1000,
         )
 
+    def _tell_ended(self, provider: str, pause: Pause) -> None:
+        lasted_s = (self._deps.clock() - pause.since) // 1000
+        _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
+
     def _note(self, provider: str, pause: Pause) -> None:
         before = self._found.get(provider)
         if before is None or before.kind != pause.kind:
@@ -206,8 +209,7 @@ class Pauses:
         """Nobody says any more that it is paused. What ended by itself, another has told."""
         held = self._found.get(provider)
         if held is not None and held.kind == OPERATOR:
-            lasted_s = (self._deps.clock() - held.since) // 1000
-            _log.info("provider resumed", provider=provider, kind=held.kind, after_s=lasted_s)
+            self._tell_ended(provider, held)
         self._forget(provider)
 
     def _forget(self, provider: str) -> None:

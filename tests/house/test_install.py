@@ -37,10 +37,16 @@ def unit(path: Path) -> dict[str, list[tuple[str, str]]]:
     return sections
 
 
+class UnitParser(configparser.ConfigParser):
+    """Keys of a unit are as they are written."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_a_unit_starts_its_role_and_lets_it_stop_in_order(path: Path) -> None:
-    strict = configparser.ConfigParser(strict=True, interpolation=None)
-    strict.optionxform = str  # type: ignore[assignment,method-assign]
+    strict = UnitParser(strict=True, interpolation=None)
     strict.read(path)
     assert strict.sections() == ["Unit", "Service", "Install"] == list(unit(path))
     service = dict(unit(path)["Service"])

@@ -62,18 +62,20 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     assert list(temporary.iterdir()) == []
 
 
-def there(block: str, kept: dict[str, Any]) -> str:
-    """A block with the address and the key of the demo that is up."""
+def shell(block: str, kept: dict[str, Any]) -> list[str]:
+    """The command that does what a block shows, against the demo that is up. The samples need a
+    curl, which a machine with Python and make need not have."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
     block = block.replace("http://127.0.0.1:8080", kept["url"])
-    return re.sub(r"^export KASKAD_KEY=.*$", "", block, flags=re.MULTILINE)
+    block = re.sub(r"^export KASKAD_KEY=.*$", "", block, flags=re.MULTILINE)
+    return ["bash", "-euc", block]
 
 
 def run_shown(block: str, kept: dict[str, Any]) -> str:
     """Runs what a document shows against the demo that is up."""
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl on this machine")
     done = subprocess.run(
-        ["bash", "-euc", there(block, kept)],
+        shell(block, kept),
         cwd=ROOT,
         env=os.environ | {"KASKAD_KEY": kept["key"]},
         capture_output=True,
@@ -147,11 +149,9 @@ def json_documents(text: str) -> list[Any]:
 
 
 def test_the_curl_sample_follows_events(kept: dict[str, Any]) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl on this machine")
     (block,) = (block for block in blocks_of(CALLING) if "/v1/events" in block)
     with subprocess.Popen(
-        ["bash", "-euc", "exec " + there(block, kept)],
+        shell(f"exec {block}", kept),
         env=os.environ | {"KASKAD_KEY": kept["key"]},
         stdout=subprocess.PIPE,
         text=True,
