@@ -156,11 +156,6 @@ def _violations(what: str, faults: list[str]) -> str:
     return f"{what}:\n\n" + "".join(f"- {fault}\n" for fault in faults)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
 def _table_of_runs(outcomes: list[Outcome]) -> str:
     rows = [
         ["requests", *(f"{one.messages:,}" for one in outcomes)],
@@ -170,7 +165,7 @@ def _table_of_runs(outcomes: list[Outcome]) -> str:
         ["assertions that do not hold", *(str(len(one.faults)) for one in outcomes)],
     ]
     rows += [[name, *(f"{one.counts.get(key, 0):,}" for one in outcomes)] for key, name in TOLD]
-    return "## Runs\n\n" + _table(["", *(f"seed {one.seed}" for one in outcomes)], rows)
+    return "## Runs\n\n" + page_long.table(["", *(f"seed {one.seed}" for one in outcomes)], rows)
 
 
 def never(outcomes: Sequence[Outcome]) -> list[str]:
@@ -192,7 +187,7 @@ def _table_of_faults(outcomes: list[Outcome]) -> str:
     said = "Each of them came."
     if missing:
         said = f"**These did not come as often as they must**: {', '.join(missing)}."
-    return f"## Faults, and how often\n\n{said}\n\n" + _table(head, rows)
+    return f"## Faults, and how often\n\n{said}\n\n" + page_long.table(head, rows)
 
 
 def _table_of_crashes(rows: list[Row]) -> str:
@@ -213,7 +208,8 @@ def _table_of_crashes(rows: list[Row]) -> str:
     return (
         "## Killed exactly there\n\n"
         "The process is killed (SIGKILL) at the named moment of a message's life, its successor "
-        "finds the rest in Redis,\nand the same assertions are checked.\n\n" + _table(head, told)
+        "finds the rest in Redis,\nand the same assertions are checked.\n\n"
+        + page_long.table(head, told)
     )
 
 

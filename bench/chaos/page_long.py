@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from bench.chaos.audit import REASON
 from bench.chaos.long_faults import LongOutcome
-from bench.chaos.long_world import KINDS, LONG, WELL
-from bench.chaos.reach import RULES, Group, quantile
+from bench.chaos.long_world import COMPANIES, KINDS, LONG, WELL
+from bench.chaos.reach import RULES, Group
+from bench.load_spec import percentile
 
 WORDS = {
     "paused": "paused: no credit",
@@ -112,7 +113,8 @@ def sections(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) ->
     ]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """In Markdown; the first `left` columns are words, the others figures."""
     rule = ["---"] * left + ["--:"] * (len(head) - left)
     lines = [head, rule, *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -120,13 +122,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) ->
 
 def _lengths(outcomes: Sequence[LongOutcome]) -> str:
     rows = [[WORDS[kind], *(f"{one.lasted_s[kind]:.0f}" for one in outcomes)] for kind in KINDS]
-    return _table(["fault, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
+    return table(["fault, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
 
 
 def _waits(outcomes: Sequence[LongOutcome]) -> str:
     """A row for each kind, way and category, over all seeds; of each the longest bound."""
     rows = []
-    for kind in (*KINDS, WELL):
+    for kind in COMPANIES:
         for last in (False, True):
             for category, shown in SHOWN.items():
                 groups = [
@@ -140,13 +142,13 @@ def _waits(outcomes: Sequence[LongOutcome]) -> str:
                 )
     head = ["provider's fault", "over", "of", "messages", "median, s", "p99, s", "longest, s"]
     head += ["at most, s", "rule", "over SMS", "expired"]
-    return "Of what was accepted while the fault lasted:\n\n" + _table(head, rows, left=3)
+    return "Of what was accepted while the fault lasted:\n\n" + table(head, rows, left=3)
 
 
 def _row(groups: Sequence[Group]) -> list[str]:
     waits_s = sorted(wait for group in groups for wait in group.waits_s)
     count = sum(sum(group.ends.values()) for group in groups)
-    shares = (quantile(waits_s, share) for share in (0.5, 0.99, 1.0))
+    shares = (percentile(waits_s, percent) for percent in (50, 99, 100))
     expired = sum(group.ends.get("expired", 0) for group in groups)
     return [
         f"{count:,}",
@@ -181,7 +183,7 @@ def _expired(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) ->
         for name in reasons
     ]
     head = ["reason", "in the storms, of all accepted", "under long faults", "why"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _share(counts: Counter[str], name: str) -> str:
@@ -194,11 +196,11 @@ def why(reason: str) -> str:
 
 
 def _changes(outcomes: Sequence[LongOutcome]) -> str:
-    kinds = _table(["change", "what holds", "shown by"], CHANGES, left=3)
+    kinds = table(["change", "what holds", "shown by"], CHANGES, left=3)
     rows = [
         [name, *(f"{one.changes[name]:.1f}" for one in outcomes)] for name in outcomes[0].changes
     ]
-    took = _table(["change, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
+    took = table(["change, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
     return (
         f"## Changes while it works\n\n{kinds}\nIn the world of the long faults, under load and "
         "while receipts were held back, until every\nrole had taken the change over, or was "

@@ -8,13 +8,13 @@ as it has lasted, five minutes at the most (`BACK_S_MAX`).
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
 from bench.chaos.long_world import LAST, WELL, Terms
+from bench.load_spec import percentile
 
 BACK_S_MAX = 300.0
 ASKED_S = 15.0  # a provider is asked twice before what it lost is sent again
@@ -142,7 +142,7 @@ def _broken(group: Group, chosen: Sequence[Reached], ended_ms: int, terms: Terms
             f"the longest {late[-1]:.0f} s"
         )
     at_once_s = terms.timeout_s + terms.lease_s
-    if group.category == "otp" and not group.last and quantile(group.waits_s, 0.5) > at_once_s:
+    if group.category == "otp" and not group.last and percentile(group.waits_s, 50) > at_once_s:
         found.append(f"{name}: half of them took longer than {at_once_s} s")
     if group.rule == "return" and not group.last and group.over_sms:
         found.append(f"{name}: {group.over_sms} were not held, but sent as SMS")
@@ -159,8 +159,3 @@ def _broken(group: Group, chosen: Sequence[Reached], ended_ms: int, terms: Terms
     if for_nothing:
         found.append(f"{name}: {len(for_nothing)} never reached a person: {for_nothing[0]}")
     return found
-
-
-def quantile(waits_s: Sequence[float], share: float) -> float:
-    """Of sorted values, the one that this share of them does not exceed; 0 of none."""
-    return waits_s[max(math.ceil(share * len(waits_s)), 1) - 1] if waits_s else 0.0

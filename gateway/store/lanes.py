@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.ids import shard_of_id
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, ErrorReply, RedisClient, Reply
 from gateway.redis.errors import CommandRefused
 from gateway.store import quarantine
 from gateway.store.apply import LaneEntry
@@ -61,11 +61,14 @@ async def ensure_groups(
     """Creates the consumer group in these lines of every (provider, category) lane of a shard; one
     that exists is left as it is."""
     keys = keys_of(shard)
-    for name in [keys.lane(*lane, line) for lane in lanes for line in lines]:
+    names = [keys.lane(*lane, line) for lane in lanes for line in lines]
+    for start in range(0, len(names), LANES_A_CALL):
+        part = names[start : start + LANES_A_CALL]
         try:
-            await redis.call([("XGROUP", "CREATE", name, GROUP, "0", "MKSTREAM")])
+            await redis.call([("XGROUP", "CREATE", name, GROUP, "0", "MKSTREAM") for name in part])
         except CommandRefused as error:
-            if error.code != "BUSYGROUP":
+            refused = [reply for reply in error.replies if isinstance(reply, ErrorReply)]
+            if {error.code, *(reply.code for reply in refused)} != {"BUSYGROUP"}:
                 raise
 
 

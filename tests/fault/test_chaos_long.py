@@ -20,7 +20,8 @@ from bench.chaos.long_world import (
     WELL,
     config_text,
 )
-from bench.chaos.reach import Reached, grouped, quantile
+from bench.chaos.reach import Reached, grouped
+from bench.load_spec import percentile
 
 T0 = 1_700_000_000_000
 LASTED_S = 240.0
@@ -92,8 +93,8 @@ def test_a_route_over_which_nothing_was_sent_is_a_fault() -> None:
 
 
 def test_a_quantile_is_a_value_that_was_there() -> None:
-    assert [quantile([1.0, 2.0, 3.0, 4.0], share) for share in (0.5, 0.99, 1.0)] == [2.0, 4.0, 4.0]
-    assert quantile([], 0.5) == 0.0
+    assert [percentile([1.0, 2.0, 3.0, 4.0], share) for share in (50, 99, 100)] == [2.0, 4.0, 4.0]
+    assert percentile([], 50) == 0.0
 
 
 def test_every_message_names_a_route_of_the_configuration() -> None:

@@ -8,7 +8,6 @@ and its receipts come when the silence ends).
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -206,8 +205,3 @@ class Away:
             terms=Lanes(),
             stopping=self.stopping,
         )
-
-
-def quantile(waits: Sequence[float], share: float) -> float:
-    """Of sorted values, the one that this share of them does not exceed."""
-    return waits[max(math.ceil(share * len(waits)), 1) - 1]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 import trio
 
+from bench.load_spec import percentile
 from gateway.core.policy import (
     LOOK_UP_MAX_MS,
     PASSED_OVER_MAX_MS,
@@ -20,7 +21,7 @@ from gateway.core.policy import (
     RouteStep,
 )
 from gateway.store.pauses import DELAY_MS_MAX
-from tests.simulation.away import Away, quantile
+from tests.simulation.away import Away
 from tests.simulation.test_dispatch_away import BUSY, NO_CREDIT, REFUSED
 from tests.worlds.cascade_world import PRICES, TTL_MS, policy
 
@@ -121,7 +122,7 @@ def test_codes_and_campaigns_reach_people_while_viber_is_away_for_minutes() -> N
         codes, campaign = away.waits(wave.codes), away.waits(wave.campaign)
         assert away.outcomes(wave.codes) == {("delivered", None): len(wave.codes)}
         assert away.outcomes(wave.campaign) == {("delivered", None): len(wave.campaign)}
-        assert quantile(codes, 0.5) < AT_ONCE_S
+        assert percentile(codes, 50) < AT_ONCE_S
         # Only those with which the fault was found, or probed, wait for their step's time.
         assert codes[-1] <= STEP_S + HOP_S
         assert sum(wait > AT_ONCE_S for wait in codes) <= FOUND_WITH
@@ -129,7 +130,7 @@ def test_codes_and_campaigns_reach_people_while_viber_is_away_for_minutes() -> N
         if kind == "silent":
             assert campaign[-1] < AT_ONCE_S
             continue
-        assert quantile(campaign, 0.5) <= wave.lasts_s / 2 + wave.back_s
+        assert percentile(campaign, 50) <= wave.lasts_s / 2 + wave.back_s
         assert campaign[-1] <= wave.lasts_s + wave.back_s + HOP_S
     assert all(waves["silent"].codes[n] in away.twice for n in range(3)), (
         "by policy, after its time"

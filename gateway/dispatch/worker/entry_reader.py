@@ -43,10 +43,6 @@ class _Place(NamedTuple):
     category: Category
     line: int
 
-    @property
-    def where(self) -> tuple[int, int]:
-        return self.line, self.shard
-
 
 def _as_read(entry: Entry) -> Waiting:
     return Waiting(entry.message_id, entry.at)
@@ -137,7 +133,11 @@ class EntryReader:
             # Each shard has what one selection takes; a single one has it twice.
             enough = self._enough_of_a_line(max(soon, 2 * soon // max(len(shards), 1)))
             wanted = [
-                (lane, enough[place.category] - self._buffers[place.category].held(*place.where))
+                (
+                    lane,
+                    enough[place.category]
+                    - self._buffers[place.category].held(place.line, place.shard),
+                )
                 for shard in shards
                 for lane, place in self._lanes[shard].items()
                 if only is None or place.category in only

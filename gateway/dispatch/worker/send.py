@@ -228,7 +228,7 @@ class Sender:
                 if count < len(part):
                     parts.append(part[count:])
                     part = part[:count]
-            if probe:
+            if probe and part:
                 await self._announce(part)
             if not part or not await self._may_go(start, since, probe):
                 parts.append(part)

@@ -41,6 +41,8 @@ class Turns:
     def take(self, count: int, shards: Sequence[int], taken: Mapping[str, Entry]) -> list[Entry]:
         """Takes up to so many, none of a message that is in `taken` already or twice. Of a line,
         what one shard has goes before the next one's."""
+        if count <= 0:
+            return []
         found: dict[str, Entry] = {}
         again: list[Entry] = []
         waiting = self._in_turn(shards)
