@@ -82,9 +82,13 @@ def note_sent(person: Person, messages: Collection[str]) -> None:
 def note_sent_here(people: Iterable[Person], messages: Mapping[str, Message]) -> None:
     """The same of those messages that were sent since their records were read."""
     for person in people:
-        for slot in person.slots:
-            if slot.waits and (message := messages.get(slot.message)) and not still_waits(message):
-                note_sent(person, [slot.message])
+        sent = [
+            slot.message
+            for slot in person.slots
+            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m)
+        ]
+        if sent:
+            note_sent(person, sent)
 
 
 def still_waits(message: Message) -> bool:

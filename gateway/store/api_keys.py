@@ -20,6 +20,7 @@ import msgspec
 from gateway.redis.client import RedisClient
 from gateway.store import audit, keys
 from gateway.store.audit import Deed
+from gateway.store.totals import as_list, pairs
 
 Scope = Literal["send", "read", "report", "report-all", "manage", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -147,12 +148,10 @@ async def listed(redis: RedisClient) -> list[ListedKey]:
     records, uses = await redis.call(
         [("HGETALL", keys.API_KEYS), ("ZRANGE", keys.KEY_USES, 0, -1, "WITHSCORES")]
     )
-    assert isinstance(records, list)
-    assert isinstance(uses, list)
-    used = {field: int(float(ms)) for field, ms in zip(uses[::2], uses[1::2], strict=True)}
+    used = {field: int(float(ms)) for field, ms in pairs(as_list(uses))}
     found = [
         ListedKey(field.decode(), key, used.get(field))
-        for field, record in zip(records[::2], records[1::2], strict=True)
+        for field, record in pairs(as_list(records))
         if (key := _read(record)) is not None
     ]
     return sorted(found, key=lambda each: each.key.created, reverse=True)

@@ -23,7 +23,7 @@ from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
 from gateway.store import keys
-from gateway.store.former_shards import numbers_in
+from gateway.store.former_shards import ever, numbers_in
 
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
@@ -172,9 +172,9 @@ def _check_currency(
     """Whether prices may be in this currency; a start records it."""
     found = client.hget(keys.META, CURRENCY_FIELD)
     stored = found.decode() if isinstance(found, bytes) else found
-    before = client.hget(keys.META, keys.SHARDS_BEFORE_FIELD)
-    ever = max([shards, *(numbers_in(before) if isinstance(before, bytes) else [])])
-    if stored is not None and stored != currency and _has_booked(address, ever):
+    before = numbers_in(client.hget(keys.META, keys.SHARDS_BEFORE_FIELD))
+    booked_in = len(ever(shards, before))
+    if stored is not None and stored != currency and _has_booked(address, booked_in):
         return [_other_currency(stored, currency)]
     if write and stored != currency:
         client.hset(keys.META, CURRENCY_FIELD, currency)

@@ -23,9 +23,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from gateway.redis.client import RedisClient, Reply
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import LINES
+from gateway.store.totals import as_list, pairs
 
 LINES_MAX = 32
 CONFIRM_MS = 60_000
@@ -97,7 +98,7 @@ class Lines:
     async def announce(self, redis: RedisClient) -> int:
         """A dispatcher reads lines: says so, and returns how many are in use."""
         _, found = await redis.call([("HSETNX", LINES, READ_FIELD, 1), ("HGETALL", LINES)])
-        return _count(_pairs(found))
+        return _count(dict(pairs(as_list(found))))
 
 
 def choose(app: str, uses: Mapping[int, Use], now_ms: int) -> int:
@@ -136,12 +137,7 @@ async def _find_line(redis: RedisClient, app: str, now_ms: int) -> int | None:
 
 async def _read(redis: RedisClient) -> dict[bytes, bytes]:
     (found,) = await redis.call([("HGETALL", LINES)])
-    return _pairs(found)
-
-
-def _pairs(reply: Reply) -> dict[bytes, bytes]:
-    assert isinstance(reply, list)
-    return dict(zip(reply[::2], reply[1::2], strict=True))
+    return dict(pairs(as_list(found)))
 
 
 def _uses(found: Mapping[bytes, bytes]) -> dict[int, Use]:

@@ -28,7 +28,7 @@ from gateway.core.policy import OptOut, Policy
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
-from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.client import Command, RedisClient, Reply, Session
 from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
@@ -314,9 +314,13 @@ async def _read(
         for identity, value in zip(members, values_in(reply), strict=True)
     }
     opted_out: dict[str, OptOut] = {}
+    unknown: list[str] = []
+    key: Reply = None  # the same under every shard's mark
     rest = iter(replies[len(records) :])
     for members, reply, mark in zip(scopes.values(), rest, rest, strict=True):
-        unknown = take_opt_outs(members, values_in(reply), opted_out)
+        nothing = take_opt_outs(members, values_in(reply), opted_out)
         if mark is not None:
-            opted_out |= await opt_outs.of_the_erased(redis, shards, unknown, mark)
+            unknown, key = [*unknown, *nothing], mark
+    if key is not None:
+        opted_out |= await opt_outs.of_the_erased(redis, shards, unknown, key)
     return found, opted_out

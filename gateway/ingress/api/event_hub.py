@@ -17,7 +17,7 @@ import structlog
 
 from gateway.redis.errors import RedisError
 from gateway.store import reads
-from gateway.store.former_shards import shards_before
+from gateway.store.former_shards import ever, shards_before
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from gateway.store.store import Store
 
@@ -99,7 +99,7 @@ class EventHub:
         """A queue of all that comes from now on. Raises RedisUnavailable."""
         if app not in self._feeds:
             before = await shards_before(self._store.redis)
-            shards = range(max([self._store.shards, *before]))
+            shards = ever(self._store.shards, before)
             positions = await reads.last_event_entry(self._store.redis, app, shards)
             # Another client of the app may have joined meanwhile: then its feed is the one.
             self._feeds.setdefault(app, _Feed(positions, before))
