@@ -31,7 +31,6 @@ from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
 from gateway.store import reads
-from gateway.store.lines import Lines
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from gateway.store.store import Store
 
@@ -72,12 +71,11 @@ class EventsEndpoint:
         hub: EventHub,
         limits: Server,
         keys: KeyWatch,
-        lines: Lines,
         metrics: QuotaMetrics,
     ) -> None:
         self.clients = 0
         self._of_app: Counter[str] = Counter()
-        self._lines = lines
+        self._lines = store.lines
         self._metrics = metrics
         self._store = store
         self._hub = hub

@@ -112,8 +112,7 @@ class OptOutEndpoints:
         await self._note(request, "optout.set", scope)
 
     async def _note(self, request: Request, action: str, detail: str) -> None:
-        by = f"{request.principal.app} {request.principal.key}".rstrip()
-        deed = Deed(self._now_ms(), by, action, detail=detail)
+        deed = Deed(self._now_ms(), request.principal.named, action, detail=detail)
         await self._store.redis.call([audit.command(deed, of_app=True)])
 
 

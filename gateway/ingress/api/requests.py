@@ -251,19 +251,22 @@ def _meaning(
     stand-in, because what was sent could not be read: they are at fault already."""
     faults: list[RequestFault] = []
     destination = None
+    rule = policy.app(app)
     found = addresses.read(request.to)
     if isinstance(found, Destination):
         destination = found
-        pointer = "/to" if isinstance(request.to, str) else "/to/phone"
-        faults.extend(destination_faults(found, policy.app(app), pointer))
+        if found.tariff or rule.countries is not None:  # almost never
+            pointer = "/to" if isinstance(request.to, str) else "/to/phone"
+            faults.extend(destination_faults(found, rule, pointer))
     else:
         faults.extend(
             RequestFault(f"/to{fault.pointer}", fault.detail)
             for fault in found
             if fault.pointer or "to" not in unread
         )
-    # One search for all names: almost always there is nothing to find.
-    if _control(f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"):
+    # One search for all names, and almost always none: what can be printed is no control character.
+    names = f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"
+    if not names.isprintable() and _control(names):
         faults.extend(_control_faults(request))
     for key, name in (("user", request.user), ("campaign", request.campaign)):
         if name is not None and (is_blank(name) or len(name) > NAME_MAX):
@@ -282,7 +285,7 @@ def _meaning(
         )
     for channel, said in overrides_of(request).items():
         faults.extend(_override_faults(request, channel, said, unread))
-        faults.extend(sender_faults(channel, said, policy.app(app)))
+        faults.extend(sender_faults(channel, said, rule))
     if request.text is None and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,

@@ -79,9 +79,8 @@ class UserEndpoints:
         self._searches = 0  # under way
 
     async def get(self, request: Request) -> None:
-        user, found = await self._find(request)
+        user, found, messages = await self._find(request)
         store, now_ms = self._store, self._now_ms()
-        messages = self._own(request, found)
         people = await persons.holders(store, found, now_ms)
         view = UserView(
             user=user,
@@ -102,19 +101,19 @@ class UserEndpoints:
         await request.respond(200, to_json(view))
 
     async def delete(self, request: Request) -> None:
-        _, found = await self._find(request)
+        _, found, _ = await self._find(request)
         principal = request.principal
         everything = "manage" in principal.scopes
         app = None if everything else principal.app
         told = await persons.erase(self._store, found, self._now_ms(), app)
-        by = f"{principal.app} {principal.key}".rstrip()
         detail = "person" if everything else "own"
-        deed = Deed(self._now_ms(), by, "person.erase", detail=detail)
+        deed = Deed(self._now_ms(), principal.named, "person.erase", detail=detail)
         await self._store.redis.call([audit.command(deed, of_app=True)])
         await request.respond(200, to_json(ErasedView(told.messages, told.cancelled)))
 
-    async def _find(self, request: Request) -> tuple[str, Found]:
-        """The person, of whom the app has sent something, or may look after. Raises Refusal."""
+    async def _find(self, request: Request) -> tuple[str, Found, list[Message]]:
+        """The person, of whom the app has sent something, or may look after, and the app's own
+        messages. Raises Refusal."""
         user = name_of(request.parameters["user"])
         app = request.principal.app if self._store.policy.own_users else ""
         if self._searches >= SEARCHES_MAX:
@@ -126,9 +125,10 @@ class UserEndpoints:
         finally:
             self._searches -= 1
         known = found.anything and "manage" in request.principal.scopes
-        if not known and not self._own(request, found):
+        own = self._own(request, found)
+        if not known and not own:
             raise refuse("not-found", "Nothing is kept of this user.")
-        return user, found
+        return user, found, own
 
     def _own(self, request: Request, found: Found) -> list[Message]:
         """The app's own messages, the newest first."""

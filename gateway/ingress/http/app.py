@@ -112,9 +112,7 @@ class Ingress:
             now_ms,
             limits.body_bytes_max,
         )
-        self.events = EventsEndpoint(
-            store, self.hub, limits, self.keys, store.lines, self.metrics.quotas
-        )
+        self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = Endpoints(

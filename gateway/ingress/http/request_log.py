@@ -68,9 +68,10 @@ class RequestLog:
 
     def _trusts(self, peer: str) -> bool:
         address = _address(peer)
-        return address is not None and any(
-            ipaddress.ip_address(address) in network for network in self._trusted
-        )
+        if address is None:
+            return False
+        found = ipaddress.ip_address(address)
+        return any(found in network for network in self._trusted)
 
 
 def _address(text: str) -> str | None:
