@@ -11,6 +11,9 @@ Books and events stay in the shard in which they were written.
     {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
+    {kN}su:<user>              string  for ever: a stored user           user calls
+    {kN}so:<identity>          hash    for ever: app -> whose address    user calls
+                                       it is ("": of every app)
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
@@ -36,7 +39,8 @@ Books and events stay in the shard in which they were written.
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards,         the first start
-                                       currency, last restore
+                                       currency, last restore, key of
+                                       hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
@@ -132,6 +136,14 @@ class Keys(msgspec.Struct, frozen=True):
     def person(self, identity: str) -> str:
         """The record of a person by one identity, such as p:79161234567."""
         return self.tag + identity
+
+    def user(self, user: str) -> str:
+        """A stored user, by what `person_id` gives."""
+        return self.tag + "su:" + user
+
+    def owners(self, identity: str) -> str:
+        """Which stored users an address belongs to, by identity."""
+        return self.tag + "so:" + identity
 
     def claim(self, identity: str, campaign: str) -> str:
         """`n` in front is the identity's length, so that no two claims can share a key."""

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -30,10 +31,12 @@ from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
-from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.api.stored_users import StoredUserEndpoints
+from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
+from gateway.ingress.batcher import Batcher
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     PRIVATE,
@@ -50,12 +53,13 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
     lacking,
 )
+from gateway.ingress.http.endpoints import Endpoints
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
 from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
-from gateway.ingress.http.routes import ROUTES, Endpoints
+from gateway.ingress.http.routes import ROUTES
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
@@ -102,8 +106,9 @@ class Ingress:
         )
         self.hub = EventHub(store)
         self.keys = KeyWatch(self.authority)
-        self.stream = StreamEndpoint(self.queue, limits, self.keys)
-        self.sends = SendEndpoint(self.queue, self.stream, limits)
+        self.streams = Streams(self.keys)
+        self.sends = SendEndpoint(self.queue, self.streams, limits)
+        self.stored_users = StoredUserEndpoints(store, self.streams, limits, now_ms)
         self.callbacks = CallbackEndpoint(
             store,
             adapters_of(settings),
@@ -121,6 +126,7 @@ class Ingress:
             events=self.events,
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
+            stored_users=self.stored_users,
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
@@ -138,7 +144,7 @@ class Ingress:
             store,
             self.backlog,
             self.servers,
-            lambda: self.queue.batcher.waiting() + self.callbacks.batcher.waiting(),
+            lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
 
@@ -225,13 +231,17 @@ class Ingress:
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
-        self.stream.stop()
+        self.streams.stop()
         self.hub.close()
+
+    def _batchers(self) -> tuple[Batcher[Any, Any], ...]:
+        """What gathers for the store."""
+        return self.queue.batcher, self.stored_users.batcher, self.callbacks.batcher
 
     async def drained(self) -> None:
         """Returns once every message and receipt that was taken is durable."""
-        await self.queue.batcher.drained()
-        await self.callbacks.batcher.drained()
+        for each in self._batchers():
+            await each.drained()
 
 
 @asynccontextmanager

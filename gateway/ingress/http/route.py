@@ -21,7 +21,7 @@ from gateway.store.api_keys import Scope
 EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
-Method = Literal["GET", "PUT", "POST", "DELETE"]
+Method = Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
 Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "Operators", "State"]
 
 QUERY_NAME_MAX = 64  # characters of an unknown one that are repeated to the caller

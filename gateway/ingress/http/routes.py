@@ -6,52 +6,31 @@ it. To add an endpoint, write its handler and its row.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from gateway.core import channels
-from gateway.ingress.api.callbacks import CallbackEndpoint, CallbackResult
-from gateway.ingress.api.docs import DocsEndpoints
-from gateway.ingress.api.events import EventData, EventsEndpoint
-from gateway.ingress.api.health import Health, HealthEndpoints, Readiness
+from gateway.ingress.api.callbacks import CallbackResult
+from gateway.ingress.api.events import EventData
+from gateway.ingress.api.health import Health, Readiness
 from gateway.ingress.api.message_view import MessageView
-from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import (
     DEEDS_MAX,
     DeedsPage,
-    OpsEndpoints,
     PauseRequest,
     PauseState,
 )
 from gateway.ingress.api.ops_view import OpsView
-from gateway.ingress.api.optouts import OptOutEndpoints, OptOutRequest, OptOutView
-from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, ReportEndpoints
+from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT
 from gateway.ingress.api.requests import KEY_MAX
 from gateway.ingress.api.results import Result
-from gateway.ingress.api.users import ErasedView, UserEndpoints, UserView
 from gateway.ingress.http.documented import (
     json_payload,
     one_or_many,
     provider_name,
     text_payload,
 )
+from gateway.ingress.http.endpoints import Endpoints
+from gateway.ingress.http.people_routes import PEOPLE_ROUTES
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
-
-
-class Endpoints(NamedTuple):
-    """What holds the handlers."""
-
-    sends: SendEndpoint
-    messages: MessageEndpoints
-    events: EventsEndpoint
-    optouts: OptOutEndpoints
-    users: UserEndpoints
-    reports: ReportEndpoints
-    callbacks: CallbackEndpoint
-    ops: OpsEndpoints
-    health: HealthEndpoints
-    docs: DocsEndpoints
-
 
 EXAMPLE = {
     "to": "+79161234567",
@@ -70,9 +49,6 @@ _REPLAYED = {
 }
 _MESSAGE = {200: json_payload("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
-_OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
-_ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
-_USER = Parameter("user", "path", "The person's id at the caller.")
 
 _PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
 _PAUSE_STATE = {200: json_payload("How the provider stands now.", PauseState)}
@@ -146,68 +122,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         answers=_MESSAGE,
         problems=[404, 409],
     ),
-    HttpRoute(
-        method="GET",
-        path="/v1/optouts/{address}",
-        name="getOptOut",
-        handler=lambda endpoints: endpoints.optouts.get,
-        scope="send",
-        tag="Opt-outs",
-        summary="Whether somebody opted out",
-        parameters=[_ADDRESS],
-        answers=_OPT_OUT,
-        problems=[404, 422],
-    ),
-    HttpRoute(
-        method="PUT",
-        path="/v1/optouts/{address}",
-        name="putOptOut",
-        handler=lambda endpoints: endpoints.optouts.put,
-        scope="send",
-        tag="Opt-outs",
-        summary="Somebody opts out",
-        parameters=[_ADDRESS],
-        body=json_payload("", OptOutRequest),
-        answers=_OPT_OUT,
-        problems=[422],
-    ),
-    HttpRoute(
-        method="DELETE",
-        path="/v1/optouts/{address}",
-        name="deleteOptOut",
-        handler=lambda endpoints: endpoints.optouts.delete,
-        scope="send",
-        tag="Opt-outs",
-        summary="Somebody may be sent messages again",
-        parameters=[_ADDRESS],
-        answers={204: Payload(text="There is no opt-out now.")},
-        problems=[422],
-    ),
-    HttpRoute(
-        method="GET",
-        path="/v1/users/{user}",
-        name="getUser",
-        handler=lambda endpoints: endpoints.users.get,
-        scope="read",
-        tag="People",
-        summary="What is kept of a person",
-        parameters=[_USER],
-        answers={200: json_payload("The person.", UserView)},
-        problems=[404],
-    ),
-    HttpRoute(
-        method="DELETE",
-        path="/v1/users/{user}",
-        name="deleteUser",
-        handler=lambda endpoints: endpoints.users.delete,
-        scope="send",
-        tag="People",
-        summary="A person is forgotten",
-        text="For the app, with `manage` for every app. Opt-outs and the ledger's money stay.",
-        parameters=[_USER],
-        answers={200: json_payload("How much there was.", ErasedView)},
-        problems=[404],
-    ),
+    *PEOPLE_ROUTES,
     HttpRoute(
         method="GET",
         path="/v1/events",

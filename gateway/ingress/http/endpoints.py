@@ -1,0 +1,32 @@
+"""What holds the handlers that the route table names."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.docs import DocsEndpoints
+from gateway.ingress.api.events import EventsEndpoint
+from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import OpsEndpoints
+from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.api.stored_users import StoredUserEndpoints
+from gateway.ingress.api.users import UserEndpoints
+
+
+class Endpoints(NamedTuple):
+    """What holds the handlers."""
+
+    sends: SendEndpoint
+    messages: MessageEndpoints
+    events: EventsEndpoint
+    optouts: OptOutEndpoints
+    users: UserEndpoints
+    stored_users: StoredUserEndpoints
+    reports: ReportEndpoints
+    callbacks: CallbackEndpoint
+    ops: OpsEndpoints
+    health: HealthEndpoints
+    docs: DocsEndpoints

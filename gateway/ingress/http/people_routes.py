@@ -1,0 +1,130 @@
+"""The rows of the route table that are about people: opt-outs and users."""
+
+from __future__ import annotations
+
+from gateway.ingress.api.optouts import OptOutRequest, OptOutView
+from gateway.ingress.api.stored_users import StoredUserView, UserResult
+from gateway.ingress.api.user_bodies import UserBody, UserLine
+from gateway.ingress.api.users import ErasedView, UserView
+from gateway.ingress.http.documented import json_payload
+from gateway.ingress.http.endpoints import Endpoints
+from gateway.ingress.http.route import HttpRoute, Parameter, Payload
+
+_OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
+_ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
+_STORED_USER = {200: json_payload("What is kept of the user.", StoredUserView)}
+_USER = Parameter("user", "path", "The person's id at the caller.")
+
+PEOPLE_ROUTES: tuple[HttpRoute[Endpoints], ...] = (
+    HttpRoute(
+        method="GET",
+        path="/v1/optouts/{address}",
+        name="getOptOut",
+        handler=lambda endpoints: endpoints.optouts.get,
+        scope="send",
+        tag="Opt-outs",
+        summary="Whether somebody opted out",
+        parameters=[_ADDRESS],
+        answers=_OPT_OUT,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="PUT",
+        path="/v1/optouts/{address}",
+        name="putOptOut",
+        handler=lambda endpoints: endpoints.optouts.put,
+        scope="send",
+        tag="Opt-outs",
+        summary="Somebody opts out",
+        parameters=[_ADDRESS],
+        body=json_payload("", OptOutRequest),
+        answers=_OPT_OUT,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/optouts/{address}",
+        name="deleteOptOut",
+        handler=lambda endpoints: endpoints.optouts.delete,
+        scope="send",
+        tag="Opt-outs",
+        summary="Somebody may be sent messages again",
+        parameters=[_ADDRESS],
+        answers={204: Payload(text="There is no opt-out now.")},
+        problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/users/{user}",
+        name="getUser",
+        handler=lambda endpoints: endpoints.users.get,
+        scope="read",
+        tag="People",
+        summary="What is kept of a person",
+        parameters=[_USER],
+        answers={200: json_payload("The person.", UserView)},
+        problems=[404],
+    ),
+    HttpRoute(
+        method="PUT",
+        path="/v1/users/{user}",
+        name="putUser",
+        handler=lambda endpoints: endpoints.stored_users.put,
+        scope="send",
+        tag="People",
+        summary="Keep a person's addresses",
+        text="A message may then name only `user`. A phone or an e-mail address that was another "
+        "user's is this one's from now on.",
+        parameters=[_USER],
+        body=json_payload("", UserBody),
+        answers=_STORED_USER,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="PATCH",
+        path="/v1/users/{user}",
+        name="patchUser",
+        handler=lambda endpoints: endpoints.stored_users.patch,
+        scope="send",
+        tag="People",
+        summary="Change some of what is kept of a person",
+        text="Keys that are left out stay; `null` takes one away.",
+        parameters=[_USER],
+        body=json_payload("", UserBody),
+        answers=_STORED_USER,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/users",
+        name="importUsers",
+        handler=lambda endpoints: endpoints.stored_users.import_,
+        scope="send",
+        quiet=True,
+        tag="People",
+        summary="Keep many persons' addresses, one a line",
+        text="Each line is what `PUT` takes, with `user`. The answer has a line for each, in "
+        "order, as that of a stream of messages.",
+        body=Payload(media={"application/x-ndjson": {"type": "string"}}),
+        answers={
+            200: Payload(
+                text="The results, line by line, with `line`.",
+                media={"application/x-ndjson": {"type": "string"}},
+                shown=[UserLine, UserResult],
+            )
+        },
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/users/{user}",
+        name="deleteUser",
+        handler=lambda endpoints: endpoints.users.delete,
+        scope="send",
+        tag="People",
+        summary="A person is forgotten",
+        text="For the app, with `manage` for every app. Opt-outs and the ledger's money stay.",
+        parameters=[_USER],
+        answers={200: json_payload("How much there was.", ErasedView)},
+        problems=[404],
+    ),
+)
