@@ -28,6 +28,7 @@ PHONE_RULE = "A phone number in E.164, such as +79161234567."
 MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
 PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
 TO_RULE = "Give at least one address: phone, email or push."
+TO_OR_USER_RULE = f"{PHONE_RULE} Or addresses by kind, or leave it out and name a stored `user`."
 
 # RFC 5322's dot-atom, with letters of any script (RFC 6531); quoted local parts are refused.
 _local = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*").fullmatch
@@ -101,6 +102,11 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def has(self, kind: AddressKind) -> bool:
         return bool(getattr(self, kind))
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is one of each kind."""
+        return bool(self.phone and self.email and self.push)
 
     @property
     def prefix_digits(self) -> str:

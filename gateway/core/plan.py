@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core import persons
-from gateway.core.addresses import Addresses
+from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Leg, Policy
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
@@ -31,6 +31,9 @@ class Rejection(msgspec.Struct, frozen=True):
 
     pointer: str
     detail: str
+
+
+_NO_ADDRESS = Rejection("/to", "No address of this user is stored: store one, or give it in `to`.")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -174,6 +177,8 @@ def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date)
 
 
 def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
+    if request.addresses == NOBODY:
+        return _NO_ADDRESS
     names = dict.fromkeys(name for leg in route for name in leg.step.providers)
     sending = list(dict.fromkeys(name for leg in route for name in leg.sending))
     if not sending:
@@ -191,6 +196,8 @@ def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
 
 
 def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
+    if request.addresses == NOBODY:
+        return _NO_ADDRESS
     lacking = [
         f"{step.channel}: {'no address' if step.fault.code == 'no_address' else 'no content'}"
         for step in steps

@@ -26,6 +26,7 @@ from gateway.ingress.api.requests import (
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Problem, invalid, problem
+from gateway.ingress.known_users import KnownUsers
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
@@ -56,6 +57,7 @@ class AdmissionQueue:
         self.quotas = quotas
         self.metrics = metrics
         self._now_ms = now_ms
+        self._users = KnownUsers(store, now_ms)
         self._reached: set[Reached] = set()  # what is known to be noted; apps times countries
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
@@ -121,11 +123,21 @@ class AdmissionQueue:
         """The store's answer. Raises Busy, RedisUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_home(request.home), request)
 
-    async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
+    async def _admit(self, _shard: int, asked: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
-        answers = await self.store.admit(requests, self._now_ms())
+        whole = await self._users.complete(asked)
+        requests = [each for each in whole if not isinstance(each, Answer)]
+        decided = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
-        self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
+        rest = iter(decided)
+        answers = [each if isinstance(each, Answer) else next(rest) for each in whole]
+        self.metrics.count_admission(list(asked), answers, time.perf_counter() - began)
+        await self._note_reached(requests, decided)
+        return answers
+
+    async def _note_reached(
+        self, requests: Sequence[MessageRequest], answers: Sequence[Answer]
+    ) -> None:
         unseen = {
             reached
             for request, answer in zip(requests, answers, strict=True)
@@ -134,7 +146,6 @@ class AdmissionQueue:
         }
         if unseen:
             await self._note_countries(sorted(unseen))
-        return answers
 
     async def _note_countries(self, reached: list[Reached]) -> None:
         """Tells of the first message of an app to a country. It was accepted: nothing here can

@@ -239,8 +239,8 @@ def test_all_faults_are_told_at_once() -> None:
 def test_missing_keys_are_told_with_their_rule() -> None:
     found = told({})
     assert isinstance(found, Faulty)
-    assert [fault.pointer for fault in found.faults] == ["/to", "/category"]
-    assert "E.164" in found.faults[0].detail
+    assert [fault.pointer for fault in found.faults] == ["/category", "/to"]
+    assert "E.164" in found.faults[1].detail
 
 
 @pytest.mark.parametrize("request_", [[], None, 1, "text", True])

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.addresses import FcmAddress
 from gateway.store import audit, users
+from gateway.store.keys import COUNTRIES
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
@@ -253,6 +254,91 @@ async def test_a_device_that_is_gone_is_dropped(world: World) -> None:
     await users.drop_device(world.store, "u1", FcmAddress("tok-1"))
     assert (await shown(world, "u1"))["push"] == tokens[1:]
     await users.drop_device(world.store, "nobody", FcmAddress("tok-1"))
+
+
+# --- sends that name a user
+
+
+@with_ingress(shards=3)
+async def test_a_message_may_name_only_its_user(world: World) -> None:
+    await stored(world, "u1", phone=PHONE, email=ANNA)
+    code = {"user": "u1", "category": "otp", "text": "1234"}
+    answer = await world.send(code, Idempotency_Key="k")
+    assert (answer.status, answer.json["outcome"]) == (202, "accepted")
+    message = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
+    assert message["to"] == {"phone": PHONE, "email": ANNA}
+    assert [step["status"] for step in message["steps"]] == ["queued"]
+    (reached,) = await world.redis.call([("SMEMBERS", COUNTRIES)])
+    assert reached == [b"shop:RU"]
+    manager = await key_of(world, "shop", "send", "read", "manage")
+    await world.call("DELETE", USER, key=manager)
+    again = await world.send(code, Idempotency_Key="k")
+    assert (again.json["id"], again.headers["idempotent-replayed"]) == (answer.json["id"], "true")
+
+
+@with_ingress(shards=3)
+async def test_kinds_that_are_missing_are_filled_and_those_that_are_given_stay(
+    world: World,
+) -> None:
+    await stored(world, "u1", phone=PHONE, email=ANNA)
+    named: list[Any] = [OTHER, {"email": "new@shop.example"}]
+    messages = [OTP | {"user": "u1", "to": to} for to in named]
+    answer = await world.call("POST", "/v1/messages", messages)
+    told = [
+        (await world.call("GET", f"/v1/messages/{each['id']}")).json["to"] for each in answer.json
+    ]
+    assert told == [
+        {"phone": OTHER, "email": ANNA},
+        {"phone": PHONE, "email": "new@shop.example"},
+    ]
+
+
+@with_ingress()
+@pytest.mark.parametrize("category", ["otp", "marketing"])
+async def test_who_is_not_stored_needs_an_address(world: World, category: str) -> None:
+    await stored(world, "empty", tz="Europe/Moscow")
+    for user in ("nobody", "empty"):
+        body = {"user": user, "category": category, "campaign": "c", "text": "1"}
+        answer = await world.send(body)
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/to")
+        assert "stored" in answer.json["detail"]
+    answer = await world.send({"category": "otp", "text": "1"})
+    assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/to")
+    answer = await world.send({"category": "otp", "text": "1", "to": None, "user": 7})
+    assert {fault["pointer"] for fault in answer.json["errors"]} == {"/user"}
+
+
+@with_ingress(changed={'key_env = "SHOP_KEY"': 'key_env = "SHOP_KEY"\ncountries = ["KZ"]'})
+async def test_an_app_is_kept_to_its_countries_where_the_number_is_stored(world: World) -> None:
+    await stored(world, "u1", phone=PHONE)
+    answer = await world.send({"user": "u1", "category": "otp", "text": "1"})
+    assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/to")
+    assert "KZ" in answer.json["detail"]
+    theirs = await world.call(
+        "POST", "/v1/messages", {"user": "u1", "category": "otp", "text": "1"}, key="bank-key"
+    )
+    assert theirs.status == 202
+
+
+@with_ingress()
+async def test_while_nobody_is_stored_nobody_is_looked_for(world: World) -> None:
+    """That there is nobody is asked once a second, and a send that names only a user reads."""
+    await world.send(OTP | {"user": "u0"})
+    calls = world.redis.calls
+    await world.send(OTP)
+    alone = world.redis.calls - calls
+    calls = world.redis.calls
+    await world.send(OTP | {"user": "u0"})
+    assert world.redis.calls - calls == alone
+    await users.change(world.store, [], T0)  # as another process does, of whose users none is left
+    only_user = {"user": "u1", "category": "otp", "text": "1"}
+    assert (await world.send(only_user)).status == 422
+    await stored(world, "u1", phone=PHONE, email=ANNA)
+    assert (await world.send(only_user)).status == 202
+    world.clock.now_ms += 1_000
+    answer = await world.send(OTP | {"user": "u1"})
+    message = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
+    assert message["to"]["email"] == ANNA
 
 
 # --- erased

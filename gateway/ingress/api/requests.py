@@ -10,26 +10,31 @@ second time, key by key, and the caller learns of all its faults at once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core import addresses
-from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipient
-from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
+from gateway.core.addresses import (
+    NOBODY,
+    PHONE_RULE,
+    TO_OR_USER_RULE,
+    Destination,
+    Recipient,
+)
+from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
-from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.policy import TTL_MAX_MS, AppRule, Policy
 from gateway.core.records.message import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
-from gateway.core.texts import has_control, is_blank, name_of
+from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import destination_faults, sender_faults
+from gateway.ingress.api.content_faults import CONTROL, content_faults, control, text_fault
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
@@ -40,17 +45,6 @@ METADATA_BYTES_MAX = 1024
 NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
 
-_CONTROL = "Control characters cannot stand here: leave them out."
-_BLANK = "Nothing of it can be seen: give a text."
-
-_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
-_bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
-
-# Fields that several channels have, by what they may hold.
-_PLAIN_FIELDS = ("sender", "subject", "title")
-_TEXT_FIELDS = ("text", "html")
-_URL_FIELDS = ("image_url", "url")
-_MAILBOX_FIELDS = (("from", "from_"), ("reply_to", "reply_to"))
 _TEXT_KEYS = ("text", "category", "route", *CHANNELS)
 
 Name = Annotated[
@@ -65,8 +59,9 @@ Name = Annotated[
 ]
 
 
-class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message to one person. `null` is the same as leaving a key out."""
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One message to one person. `null` is the same as leaving a key out. Kinds of address that are
+    missing in `to` are taken from the stored `user`; of one that has some `to` may be left out."""
 
     to: (
         Annotated[
@@ -76,7 +71,8 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ),
         ]
         | Recipient
-    )
+        | None
+    ) = None
     category: Annotated[
         Category,
         msgspec.Meta(
@@ -226,7 +222,7 @@ def body_hash(request: RequestBody) -> bytes:
 
 def key_fault(key: str) -> str | None:
     """Why a text cannot be an idempotency key; None when it can."""
-    if 0 < len(key) <= KEY_MAX and _control(key) is None:
+    if 0 < len(key) <= KEY_MAX and control(key) is None:
         return None
     return f"An idempotency key has 1 to {KEY_MAX} characters without control characters."
 
@@ -249,29 +245,16 @@ def _meaning(
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
     stand-in, because what was sent could not be read: they are at fault already."""
-    faults: list[RequestFault] = []
-    destination = None
     rule = policy.app(app)
-    found = addresses.read(request.to)
-    if isinstance(found, Destination):
-        destination = found
-        if found.tariff or rule.countries is not None:  # almost never
-            pointer = "/to" if isinstance(request.to, str) else "/to/phone"
-            faults.extend(destination_faults(found, rule, pointer))
-    else:
-        faults.extend(
-            RequestFault(f"/to{fault.pointer}", fault.detail)
-            for fault in found
-            if fault.pointer or "to" not in unread
-        )
+    destination, faults = _destination(request, rule, unread)
     # One search for all names, and almost always none: what can be printed is no control character.
     names = f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"
-    if not names.isprintable() and _control(names):
+    if not names.isprintable() and control(names):
         faults.extend(_control_faults(request))
     for key, name in (("user", request.user), ("campaign", request.campaign)):
         if name is not None and (is_blank(name) or len(name) > NAME_MAX):
             faults.append(RequestFault(f"/{key}", f"1 to {NAME_MAX} characters that can be seen."))
-    if request.text is not None and (detail := _text_fault(request.text)):
+    if request.text is not None and (detail := text_fault(request.text)):
         faults.append(RequestFault("/text", detail))
     if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
         faults.append(
@@ -284,7 +267,7 @@ def _meaning(
             )
         )
     for channel, said in overrides_of(request).items():
-        faults.extend(_override_faults(request, channel, said, unread))
+        faults.extend(content_faults(request.text, channel, said, unread))
         faults.extend(sender_faults(channel, said, rule))
     if request.text is None and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
@@ -301,73 +284,35 @@ def _meaning(
     return destination, faults
 
 
+def _destination(
+    request: RequestBody, rule: AppRule, unread: frozenset[str]
+) -> tuple[Destination | None, list[RequestFault]]:
+    """Where it goes as far as it says so itself; None: that is at fault."""
+    if request.to is None:
+        if request.user is None and unread.isdisjoint(("to", "user")):
+            return None, [RequestFault("/to", f"Required: {TO_OR_USER_RULE}")]
+        return None if "to" in unread else Destination(NOBODY), []
+    found = addresses.read(request.to)
+    if isinstance(found, Destination):
+        if not found.tariff and rule.countries is None:  # as almost always
+            return found, []
+        pointer = "/to" if isinstance(request.to, str) else "/to/phone"
+        return found, list(destination_faults(found, rule, pointer))
+    known = [fault for fault in found if fault.pointer or "to" not in unread]
+    return None, [RequestFault(f"/to{fault.pointer}", fault.detail) for fault in known]
+
+
 def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
     for key in ("user", "campaign", "route", "idempotency_key"):
         value = getattr(request, key)
-        if value is not None and _control(value) is not None:
-            yield RequestFault(f"/{key}", _CONTROL)
-
-
-def _text_fault(text: str) -> str | None:
-    """Why a text cannot be sent; None when it can."""
-    return _CONTROL if has_control(text) else _BLANK if is_blank(text) else None
-
-
-def _override_faults(
-    request: RequestBody, channel: str, said: ChannelContent, unread: frozenset[str]
-) -> Iterator[RequestFault]:
-    """What is wrong with one channel's own words; a field means the same on each channel."""
-    yield from _word_faults(channel, said)
-    for name in _URL_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and not _is_url(value):
-            yield RequestFault(f"/{channel}/{name}", URL_RULE)
-    for key, name in _MAILBOX_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and addresses.mailbox_of(value) is None:
-            yield RequestFault(f"/{channel}/{key}", MAILBOX_RULE)
-    html = getattr(said, "html", None)
-    if html is not None and len(html.encode()) > HTML_BYTES_MAX:
-        yield RequestFault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")
-    button = getattr(said, "button", None)
-    if button is None:
-        return
-    if detail := _text_fault(button.caption):
-        yield RequestFault(f"/{channel}/button/caption", detail)
-    if not _is_url(button.url):
-        yield RequestFault(f"/{channel}/button/url", URL_RULE)
-    if said.text is None and request.text is None and unread.isdisjoint(("text", channel)):
-        yield RequestFault(
-            f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
-        )
-
-
-def _word_faults(channel: str, said: ChannelContent) -> Iterator[RequestFault]:
-    """What one channel says that cannot be sent or seen."""
-    for name in _PLAIN_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and (_control(value) is not None or is_blank(value)):
-            yield RequestFault(f"/{channel}/{name}", _BLANK if is_blank(value) else _CONTROL)
-    for name in _TEXT_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and (detail := _text_fault(value)):
-            yield RequestFault(f"/{channel}/{name}", detail)
-
-
-def _is_url(url: str) -> bool:
-    if _bad_in_url(url) is not None:
-        return False
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+        if value is not None and control(value) is not None:
+            yield RequestFault(f"/{key}", CONTROL)
 
 
 # --- a request that msgspec refused, or that has a key twice ---
 
 _EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
-_STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
+_STAND_INS: dict[str, Any] = {"category": "transactional"}
 
 
 def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:

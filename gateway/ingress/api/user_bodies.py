@@ -8,7 +8,6 @@ differs from one that is `null`.
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -20,6 +19,7 @@ from gateway.core.addresses import KINDS, Addresses, Destination, Recipient
 from gateway.core.channels import ChannelName
 from gateway.core.records.user import Consent, StoredUser
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.content_faults import control
 from gateway.ingress.api.decoder import ReadKeys, read_keys
 from gateway.ingress.api.requests import NAME_MAX, Name
 from gateway.ingress.http.asgi import NOT_JSON, rfc3339
@@ -36,8 +36,6 @@ _TIME_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z
 _ZONE_RULE = "A time zone of the IANA database, such as Europe/Moscow."
 _LOCALE_RULE = "A language tag, such as ru or ru-RU."
 _SOURCE_RULE = f"Where the person said so: 1 to {SOURCE_MAX} characters."
-
-_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 
 
 class ConsentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,7 +116,7 @@ def read_line(raw: bytes, now_ms: int) -> UserSettings | Problem:
 
 def name_fault(user: str) -> str | None:
     """Why it cannot be a user's id; None when it can."""
-    bad = is_blank(user) or len(user) > NAME_MAX or _control(user) is not None
+    bad = is_blank(user) or len(user) > NAME_MAX or control(user) is not None
     return _NAME_RULE if bad else None
 
 

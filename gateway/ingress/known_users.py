@@ -1,0 +1,80 @@
+"""What a request leaves out is taken from the stored user that it names.
+
+A batch reads the users that it needs in one command a shard. While no user was ever stored, a
+request that has addresses of its own costs nothing: that there are none is asked anew once a
+second, and a request without addresses always reads. Raises RedisUnavailable, and for a record that
+cannot be read NewerRecordError and UnreadableRecordError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from gateway.core import addresses
+from gateway.core.addresses import NOBODY, Destination, person_id
+from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.records.user import StoredUser
+from gateway.ingress.api.app_bounds import destination_faults
+from gateway.store import users
+from gateway.store.store import Store
+
+LOOK_EVERY_MS = 1_000
+
+
+class KnownUsers:
+    """`now_ms` is the edge's clock."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+        self._any = False  # a user was stored once
+        self._looked_ms = 0
+
+    async def complete(
+        self, requests: Sequence[MessageRequest]
+    ) -> Sequence[MessageRequest | Answer]:
+        """The requests with the addresses they lack; an Answer where the app may send to none of
+        them."""
+        named = [r for r in requests if r.user is not None and not r.addresses.complete]
+        if not named:
+            return requests
+        await self._look()
+        if not self._any:
+            named = [r for r in named if r.addresses == NOBODY]
+            if not named:
+                return requests
+        ids = {id(r): f"{person_id(r.user, r.app if r.own_users else '')}" for r in named}
+        found = await users.read(self._store, ids.values())
+        return [
+            r if (kept := found.get(ids.get(id(r), ""))) is None else self._filled(r, kept)
+            for r in requests
+        ]
+
+    async def _look(self) -> None:
+        if not self._any and self._now_ms() - self._looked_ms >= LOOK_EVERY_MS:
+            self._any = await users.any_stored(self._store.redis)
+            self._looked_ms = self._now_ms()
+
+    def _filled(self, request: MessageRequest, kept: StoredUser) -> MessageRequest | Answer:
+        more, country = kept.addresses, request.country
+        if request.addresses.phone is None and more.phone is not None:
+            read = addresses.read("+" + more.phone)
+            assert isinstance(read, Destination), "it was read when it was stored"
+            rule = self._store.policy.app(request.app)
+            fault = next(destination_faults(read, rule, "/to"), None)
+            if fault is None:
+                country = read.country
+            else:
+                more = replace(more, phone=None)
+                if request.addresses == NOBODY and more == NOBODY:
+                    return Answer("rejected", pointer=fault.pointer, detail=fault.detail)
+        filled = request.addresses.filled(more)
+        if filled == request.addresses:
+            return request
+        whole = replace(request, addresses=filled, country=country)
+        shard = self._store.shard_of_home(whole.home)
+        if shard == self._store.shard_of_message(request.id):
+            return whole
+        return replace(whole, id=self._store.new_id_in(shard, self._now_ms()))
