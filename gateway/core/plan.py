@@ -16,7 +16,7 @@ import msgspec
 from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.policy import Leg, Policy
+from gateway.core.policy import Policy, ResolvedStep
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
@@ -65,7 +65,7 @@ def plan(
         return named
     name, route = named
     day = day_of(now_ms)
-    steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
+    steps = [step for each in route if (step := _step(request, each, policy, day)) is not None]
     if not steps:
         return _no_candidate(request, route)
     first = 0
@@ -93,7 +93,7 @@ def hold_ms(request: MessageRequest, policy: Policy) -> int:
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return 0
-    step_ms = max(leg.step.wait_ms + leg.step.grace_ms for leg in named[1])
+    step_ms = max(each.step.wait_ms + each.step.grace_ms for each in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
     return ttl_ms + after_ms + persons.KEEP_STEP_MS
@@ -113,7 +113,7 @@ def channels_without_text(
     if isinstance(named, Rejection):
         asked = {rule.channel for rule in policy.providers.values()}
     else:
-        asked = {leg.channel.name for leg in named[1]}
+        asked = {each.channel.name for each in named[1]}
     return [
         name
         for name, row in CHANNELS.items()
@@ -125,34 +125,36 @@ def channels_without_text(
 
 def _route(
     category: Category, route: str | None, policy: Policy
-) -> tuple[str, tuple[Leg, ...]] | Rejection:
+) -> tuple[str, tuple[ResolvedStep, ...]] | Rejection:
     rule = policy.categories.get(category)
     if rule is None or not (name := route or rule.route):
         return Rejection(
             "/category",
             f"No route is configured for category '{category}': name one in `route`.",
         )
-    legs = policy.legs.get(name)
-    if legs is None:
+    steps = policy.resolved.get(name)
+    if steps is None:
         return Rejection(
             "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
         )
-    return name, legs
+    return name, steps
 
 
-def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date) -> Step | None:
+def _step(
+    request: MessageRequest, asked: ResolvedStep, policy: Policy, day: datetime.date
+) -> Step | None:
     """One step, skipped where it has no address or content; None where nobody has a price."""
     digits = request.addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
-    for provider in leg.sending:
+    for provider in asked.sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             sell = sell if candidates else price.sell
             candidates.append(Candidate(provider, price.cost))
     if not candidates:
         return None
-    row, timed = leg.channel, leg.step
+    row, timed = asked.channel, asked.step
     step = Step(
         channel=row.name,
         candidates=candidates,
@@ -173,9 +175,9 @@ def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date)
     return step
 
 
-def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
-    names = dict.fromkeys(name for leg in route for name in leg.step.providers)
-    sending = list(dict.fromkeys(name for leg in route for name in leg.sending))
+def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rejection:
+    names = dict.fromkeys(name for each in route for name in each.step.providers)
+    sending = list(dict.fromkeys(name for each in route for name in each.sending))
     if not sending:
         return Rejection(
             "/route",
