@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
-from gateway.core.records.message import Message
+from gateway.core.records.message import Importance, Message
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -51,12 +51,17 @@ class AppRule(msgspec.Struct, frozen=True):
 
 class RouteStep(msgspec.Struct, frozen=True):
     """One step of a route: `providers` are the candidates of one channel, the first in line first.
-    `until` is what the step waits for."""
+
+    `until` is what the step waits for; a reaction for `react_ms` after its delivery. Messages of
+    less than `importance` or of more than `importance_max` skip it."""
 
     providers: tuple[str, ...]
     wait_ms: int
     grace_ms: int
     until: Until = "delivered"
+    react_ms: int = 0
+    importance: int = Importance.LOW
+    importance_max: int = Importance.HIGH
 
 
 class ResolvedStep(msgspec.Struct, frozen=True):
