@@ -2,8 +2,9 @@
 
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
-A step without address or content stays in the message, as skipped, where another can run. When none
-can, the plan is a Rejection with the reason that stops the most useful step.
+A step without address or content, or on a channel that the person opted out of, stays in the
+message, as skipped, where another can run. When none can, the plan is OptedOut where an opt-out
+stops one of them, else a Rejection with the reason that stops the most useful step.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
+from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import Leg, Policy
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
 from gateway.core.records.person import Person
@@ -24,6 +26,8 @@ from gateway.core.timing import day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
+OPTED_OUT = Fault("opted_out", "opted_out", True)
+
 
 class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
@@ -31,6 +35,10 @@ class Rejection(msgspec.Struct, frozen=True):
 
     pointer: str
     detail: str
+
+
+class OptedOut(msgspec.Struct, frozen=True):
+    """The person opted out of every channel on which the request could be sent."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -57,8 +65,12 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    request: MessageRequest, people: Sequence[Person], policy: Policy, now_ms: int
-) -> Plan | Rejection:
+    request: MessageRequest,
+    people: Sequence[Person],
+    policy: Policy,
+    now_ms: int,
+    opt_outs: OptOuts = NONE,
+) -> Plan | Rejection | OptedOut:
     """The way of one message. `people` are the person's records; without them no cap is asked."""
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
@@ -68,6 +80,8 @@ def plan(
     steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
     if not steps:
         return _no_candidate(request, route)
+    if opt_outs:
+        _skip_opted_out(request, steps, opt_outs)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1
@@ -173,6 +187,13 @@ def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date)
     return step
 
 
+def _skip_opted_out(request: MessageRequest, steps: Sequence[Step], opt_outs: OptOuts) -> None:
+    for step in steps:
+        if step.status == StepStatus.PLANNED and refuses(opt_outs, step.channel, request.category):
+            step.status = StepStatus.SKIPPED
+            step.fault = OPTED_OUT
+
+
 def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
     names = dict.fromkeys(name for leg in route for name in leg.step.providers)
     sending = list(dict.fromkeys(name for leg in route for name in leg.sending))
@@ -190,7 +211,9 @@ def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
     )
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
+def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection | OptedOut:
+    if any(step.fault == OPTED_OUT for step in steps):
+        return OptedOut()
     lacking = [
         f"{step.channel}: {'no address' if step.fault.code == 'no_address' else 'no content'}"
         for step in steps
