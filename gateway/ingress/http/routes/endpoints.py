@@ -12,6 +12,7 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.users import UserEndpoints
 
 
@@ -20,6 +21,7 @@ class Endpoints(NamedTuple):
 
     sends: SendEndpoint
     messages: MessageEndpoints
+    search: SearchEndpoints
     events: EventsEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints

@@ -6,7 +6,8 @@ from gateway.core import channels
 from gateway.ingress.api.events import EventData
 from gateway.ingress.api.message_view import MessageView, TimelineView
 from gateway.ingress.api.requests import KEY_MAX
-from gateway.ingress.api.results import Result
+from gateway.ingress.api.results import Result, Status
+from gateway.ingress.api.search import ADDRESSES, LIMIT_MAX, WHO, MessagesPage, SearchRequest
 from gateway.ingress.http.documented import json_payload, one_or_many
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
@@ -27,6 +28,11 @@ _REPLAYED = {
     }
 }
 _MESSAGE = {200: json_payload("The message.", MessageView)}
+_PAGE = {200: json_payload("A page.", MessagesPage)}
+_SEARCH = (
+    f"By at least one of {', '.join(WHO)}; all that is given must hold. A page may be short or "
+    "empty and still have `next`: go on until that is null."
+)
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
 
 MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
@@ -72,6 +78,44 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
             ),
         },
         problems=[422, 429],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/messages",
+        name="findMessages",
+        handler=lambda endpoints: endpoints.search.of_address,
+        scope="read",
+        tag="Messages",
+        summary="The app's messages to somebody or of a campaign, newest first",
+        text=_SEARCH,
+        parameters=[
+            Parameter("user", "query", "The person's id at the caller."),
+            *(Parameter(name, "query", "Its plus sign may come as it is.") for name in ADDRESSES),
+            Parameter("campaign", "query", "The campaign's name."),
+            Parameter("status", "query", "Only messages with this status now.", Status),
+            Parameter(
+                "limit",
+                "query",
+                "How many.",
+                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
+            ),
+            Parameter("cursor", "query", "`next` of the page before."),
+        ],
+        answers=_PAGE,
+        problems=[400],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/messages/search",
+        name="searchMessages",
+        handler=lambda endpoints: endpoints.search.of_body,
+        scope="read",
+        tag="Messages",
+        summary="The same, with what is sought in the body",
+        text=_SEARCH,
+        body=json_payload("", SearchRequest),
+        answers=_PAGE,
+        problems=[422],
     ),
     HttpRoute(
         method="GET",
