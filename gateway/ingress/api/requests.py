@@ -29,7 +29,7 @@ from gateway.core.addresses import (
 from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, AppRule, Policy
-from gateway.core.records.message import Content, content_with
+from gateway.core.records.message import Content, ImportanceName, content_with, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
@@ -44,8 +44,9 @@ TTL_S_MAX = TTL_MAX_MS // 1000
 METADATA_BYTES_MAX = 1024
 NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
+WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
 
-_TEXT_KEYS = ("text", "category", "route", *CHANNELS)
+_TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
 
 Name = Annotated[
     str,
@@ -94,6 +95,7 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     user: Name | None = None
     campaign: Name | None = None
     route: Name | None = None
+    importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
     ttl: (
         Annotated[
             int,
@@ -273,6 +275,7 @@ def _meaning(
         lacking = channels_without_text(
             request.category,
             request.route,
+            importance_named(request.importance),
             content_of(request),
             destination.addresses if destination is not None else None,
             policy,

@@ -22,6 +22,7 @@ from gateway.ingress.api.message_view import view_of as message_view
 from gateway.ingress.api.optouts import OptOutView
 from gateway.ingress.api.optouts import view_of as opt_out_view
 from gateway.ingress.api.results import Time
+from gateway.ingress.api.searches import Searches
 from gateway.ingress.api.stored_users import StoredUserView, view_of
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import refuse
@@ -78,7 +79,7 @@ class UserEndpoints:
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
-        self._searches = 0  # under way
+        self._searches = Searches(SEARCHES_MAX, "persons")
 
     async def get(self, request: Request) -> None:
         user, found, messages = await self._find(request)
@@ -121,14 +122,8 @@ class UserEndpoints:
         own messages. Raises Refusal."""
         user = name_of(request.parameters["user"])
         id_ = self._id_of(request, user)
-        if self._searches >= SEARCHES_MAX:
-            detail = f"{SEARCHES_MAX} persons are looked for here already: ask again later."
-            raise refuse("unavailable", detail)
-        self._searches += 1
-        try:
+        with self._searches.one():
             found = await persons.find(self._store, f"u:{id_}")
-        finally:
-            self._searches -= 1
         known = id_ in found.users or (found.anything and "manage" in request.principal.scopes)
         own = self._own(request, found)
         if not known and not own:
@@ -154,7 +149,7 @@ class UserEndpoints:
         views = []
         for address, one in sorted(asked.items(), key=lambda item: item[0]):
             opted_out = await opt_outs.find(store.redis, store.shards, address)
-            if opted_out is not None:
+            if opted_out:
                 views.append(opt_out_view(one, opted_out, request.principal.app))
         return views
 

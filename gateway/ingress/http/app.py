@@ -31,6 +31,7 @@ from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
+from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.users import UserEndpoints
@@ -53,13 +54,12 @@ from gateway.ingress.http.auth import (
     LoginNeeded,
     lacking,
 )
-from gateway.ingress.http.endpoints import Endpoints
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
 from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
-from gateway.ingress.http.routes import ROUTES
+from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
@@ -123,6 +123,7 @@ class Ingress:
         endpoints = Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
+            search=SearchEndpoints(store),
             events=self.events,
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),

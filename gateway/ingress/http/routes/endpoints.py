@@ -1,4 +1,4 @@
-"""What holds the handlers that the route table names."""
+"""What holds the handlers of all rows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.users import UserEndpoints
 
 
 class Endpoints(NamedTuple):
-    """What holds the handlers."""
+    """One a resource."""
 
     sends: SendEndpoint
     messages: MessageEndpoints
+    search: SearchEndpoints
     events: EventsEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints

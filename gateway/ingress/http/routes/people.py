@@ -1,21 +1,25 @@
-"""The rows of the route table that are about people: opt-outs and users."""
+"""People: their opt-outs, and what is kept of them."""
 
 from __future__ import annotations
 
+from gateway.core import channels
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
 from gateway.ingress.api.stored_users import StoredUserView, UserResult
 from gateway.ingress.api.user_bodies import UserBody, UserLine
 from gateway.ingress.api.users import ErasedView, UserView
 from gateway.ingress.http.documented import json_payload
-from gateway.ingress.http.endpoints import Endpoints
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
+from gateway.ingress.http.routes.endpoints import Endpoints
 
 _OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
+_CHANNEL = Parameter(
+    "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
+)
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
 _STORED_USER = {200: json_payload("What is kept of the user.", StoredUserView)}
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
-PEOPLE_ROUTES: tuple[HttpRoute[Endpoints], ...] = (
+PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
         method="GET",
         path="/v1/optouts/{address}",
@@ -24,7 +28,7 @@ PEOPLE_ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="Opt-outs",
         summary="Whether somebody opted out",
-        parameters=[_ADDRESS],
+        parameters=[_ADDRESS, _CHANNEL],
         answers=_OPT_OUT,
         problems=[404, 422],
     ),
@@ -36,6 +40,7 @@ PEOPLE_ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="Opt-outs",
         summary="Somebody opts out",
+        text="Of every channel, or of one: then a step on it is skipped, and the next one goes on.",
         parameters=[_ADDRESS],
         body=json_payload("", OptOutRequest),
         answers=_OPT_OUT,
@@ -48,8 +53,8 @@ PEOPLE_ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.optouts.delete,
         scope="send",
         tag="Opt-outs",
-        summary="Somebody may be sent messages again",
-        parameters=[_ADDRESS],
+        summary="Somebody may be sent messages again; without `channel` on every one",
+        parameters=[_ADDRESS, _CHANNEL],
         answers={204: Payload(text="There is no opt-out now.")},
         problems=[422],
     ),
