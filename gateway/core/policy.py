@@ -117,6 +117,7 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
+    consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
 
     def __post_init__(self) -> None:

@@ -1,4 +1,5 @@
-"""What a request leaves out is taken from the stored user that it names.
+"""What a request leaves out is taken from the stored user that it names, and where a category needs
+an opt-in it is looked for.
 
 A batch reads the users that it needs in one command a shard. While no user was ever stored, a
 request that has addresses of its own costs nothing: that there are none is asked anew once a
@@ -18,6 +19,7 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import StoredUser
 from gateway.ingress.api.app_bounds import destination_faults
 from gateway.store import users
+from gateway.store.consent import lacking_for
 from gateway.store.store import Store
 
 LOOK_EVERY_MS = 1_000
@@ -35,8 +37,24 @@ class KnownUsers:
     async def complete(
         self, requests: Sequence[MessageRequest]
     ) -> Sequence[MessageRequest | Answer]:
-        """The requests with the addresses they lack; an Answer where the app may send to none of
-        them."""
+        """The requests with the addresses they lack, and with the consent that is lacking; an
+        Answer where the app may send to none of the addresses."""
+        whole = await self._with_addresses(requests)
+        if not self._store.policy.consent:
+            return whole
+        lacking = await lacking_for(
+            self._store, [each for each in whole if not isinstance(each, Answer)]
+        )
+        return [
+            replace(each, lacks_consent=lacking[each.id])
+            if not isinstance(each, Answer) and lacking.get(each.id)
+            else each
+            for each in whole
+        ]
+
+    async def _with_addresses(
+        self, requests: Sequence[MessageRequest]
+    ) -> Sequence[MessageRequest | Answer]:
         named = [r for r in requests if r.user is not None and not r.addresses.complete]
         if not named:
             return requests

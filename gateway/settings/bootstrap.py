@@ -60,6 +60,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
+        consent=frozenset(settings.consent.require),
         former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 

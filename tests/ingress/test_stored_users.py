@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.core.addresses import FcmAddress
+from gateway.core.events import Claimed
 from gateway.store import audit, users
+from gateway.store.apply import Item
 from gateway.store.keys import COUNTRIES
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
@@ -339,6 +341,52 @@ async def test_while_nobody_is_stored_nobody_is_looked_for(world: World) -> None
     answer = await world.send(OTP | {"user": "u1"})
     message = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
     assert message["to"]["email"] == ANNA
+
+
+# --- consent
+
+REQUIRED = {"[prices]": '[consent]\nrequire = ["marketing"]\n[prices]'}
+
+
+def said_yes(**channel: str) -> list[dict[str, str]]:
+    at = "2026-11-01T12:00:00Z"
+    return [{"category": "marketing", "given_at": at, "source": "checkout"} | channel]
+
+
+@with_ingress(shards=3, changed=REQUIRED)
+async def test_who_did_not_say_yes_is_sent_no_marketing(world: World) -> None:
+    await stored(world, "u1", phone=PHONE, consent=said_yes())
+    await stored(world, "u2", phone=OTHER)
+    for to, outcome in ((PHONE, "accepted"), (OTHER, "suppressed"), ("+79160000002", "suppressed")):
+        answer = (await world.send(SALE | {"to": to})).json
+        assert answer["outcome"] == outcome, to
+        assert answer.get("reason") == ("opted_out" if outcome == "suppressed" else None)
+    assert (await world.send(OTP | {"to": OTHER})).json["outcome"] == "accepted"
+    only_user = {key: SALE[key] for key in SALE if key != "to"} | {"campaign": "winter"}
+    for user, outcome in (("u1", "accepted"), ("u2", "suppressed")):
+        assert (await world.send(only_user | {"user": user})).json["outcome"] == outcome
+
+
+@with_ingress(shards=3, changed=REQUIRED)
+async def test_a_yes_for_one_channel_is_for_that_one(world: World) -> None:
+    await stored(world, "u1", phone=PHONE, consent=said_yes(channel="sms"))
+    id_ = (await world.send(SALE)).json["id"]
+    steps = (await world.call("GET", f"/v1/messages/{id_}")).json["steps"]
+    assert [(step["status"], (step["error"] or {}).get("code")) for step in steps] == [
+        ("skipped", "opted_out"),
+        ("queued", None),
+    ]
+
+
+@with_ingress(shards=3, changed=REQUIRED)
+async def test_a_yes_that_was_withdrawn_stops_what_has_not_left(world: World) -> None:
+    await stored(world, "u1", phone=PHONE, consent=said_yes())
+    id_ = (await world.send(SALE)).json["id"]
+    await world.call("PATCH", USER, {"consent": None})
+    await world.store.apply([Item(id_, Claimed(0))], T0)
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert (message["status"], message["final"]) == ("suppressed", True)
+    assert {step["error"]["code"] for step in message["steps"]} == {"opted_out"}
 
 
 # --- erased

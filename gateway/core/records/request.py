@@ -8,6 +8,7 @@ import msgspec
 from msgspec import field
 
 from gateway.core.addresses import Addresses, person_id
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.message import Content, Importance
@@ -34,6 +35,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    lacks_consent: OptOuts = NONE  # where the person has not said yes
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
 
     @property
