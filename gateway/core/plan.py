@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -34,10 +35,11 @@ from ratelimit.caps import Full
 
 class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
-    sentence."""
+    sentence, `gate` what it did not pass."""
 
     pointer: str
     detail: str
+    gate: Literal["route", "address", "price"] = "route"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -208,6 +210,7 @@ def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rej
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
+        "price",
     )
 
 
@@ -226,6 +229,7 @@ def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
     return Rejection(
         "/importance" if codes == {"importance"} else "/to",
         f"No step of route '{request.route or 'default'}' can run ({', '.join(lacking)}).",
+        "address",
     )
 
 
