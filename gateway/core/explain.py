@@ -15,8 +15,9 @@ import msgspec
 from gateway.core import persons
 from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.channels import CHANNELS, Until
-from gateway.core.plan import Rejection
-from gateway.core.policy import OptOut, Policy
+from gateway.core.opt_outs import OptOuts
+from gateway.core.plan import OPTED_OUT, Plan, Rejection
+from gateway.core.policy import Policy
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
@@ -38,7 +39,6 @@ class Gate(msgspec.Struct, frozen=True):
     verdict: Verdict = "pass"
     detail: str | None = None
     price: int | None = None
-    scope: OptOut | None = None
     message: str | None = None
     name: str | None = None
     limit: int | None = None
@@ -73,7 +73,7 @@ def explain(
     request: MessageRequest,
     decision: Decision,
     people: Sequence[Person],
-    opt_out: OptOut | None,
+    opt_outs: OptOuts,
     policy: Policy,
     now_ms: int,
 ) -> Explanation:
@@ -82,12 +82,13 @@ def explain(
         before = [] if decision.gate == "route" else [Gate("route")]
         return Explanation([*before, Gate(decision.gate, "stop", decision.detail)])
     way = decision.way
-    first = way.steps[way.first]
-    numbers: dict[GateName, Gate] = {"opt_out": Gate("opt_out", scope=opt_out)}
+    first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
+    wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
+    numbers: dict[GateName, Gate] = {"opt_out": Gate("opt_out", detail=wishes or None)}
     fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
     if fullest is not None:
         numbers["cap"] = _cap(fullest)
-    stopped = _stopped(decision, opt_out)
+    stopped = _stopped(decision, wishes)
     gates = []
     for gate in _asked(way.route, way.steps, first, request, policy):
         if stopped is not None and gate.gate == stopped.gate:
@@ -133,7 +134,7 @@ def _asked(
     return gates
 
 
-def _stopped(decision: Decision, opt_out: OptOut | None) -> Gate | None:
+def _stopped(decision: Decision, wishes: str) -> Gate | None:
     """The gate that a request did not pass."""
     match decision:
         case Duplicate():
@@ -141,7 +142,7 @@ def _stopped(decision: Decision, opt_out: OptOut | None) -> Gate | None:
                 "duplicate", "stop", "the campaign's to this person", message=decision.message
             )
         case Suppressed(full=None):
-            return Gate("opt_out", "stop", "opted out", scope=opt_out)
+            return Gate("opt_out", "stop", wishes)
         case Suppressed(full=full):
             assert full is not None
             return _cap(full, "stop")
@@ -176,10 +177,13 @@ def _fullest_cap(
 
 def _first(message: Message) -> Step:
     """The step that ran first, or is to."""
-    return next(
-        (step for step in message.steps if step.status != StepStatus.SKIPPED or step.attempts),
-        message.step,
-    )
+    ran = (step for step in message.steps if step.status != StepStatus.SKIPPED or step.attempts)
+    return next(ran, message.step)
+
+
+def _wished(steps: Sequence[Step]) -> Step:
+    """The step that would run first, had nobody opted out."""
+    return next(step for step in steps if step.fault == OPTED_OUT)
 
 
 def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:

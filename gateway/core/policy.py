@@ -19,7 +19,6 @@ from gateway.core.records.message import Importance, Message
 from providers.contract import Category
 from ratelimit.caps import Cap
 
-OptOut = Literal["marketing", "all"]
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
 WhenAway = Literal["skip", "wait", "hold"]

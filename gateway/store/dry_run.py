@@ -46,7 +46,7 @@ class _DryAdmission(Admission):
     def _judge(self, ask: Ask, people: Sequence[Person]) -> Decision:
         decision = super()._judge(ask, people)
         self.explanation = explain(
-            ask.request, decision, people, self._opt_out(ask), self._policy, self._now_ms
+            ask.request, decision, people, self._opt_outs_of(ask), self._policy, self._now_ms
         )
         return decision
 

@@ -7,7 +7,6 @@ import msgspec
 from gateway.core.channels import ChannelName, Until
 from gateway.core.explain import Explanation, Gate, GateName, PlannedStep, Verdict
 from gateway.core.money import format_amount
-from gateway.core.policy import OptOut
 from gateway.core.records.request import Answer
 from gateway.ingress.api.message_view import Amount
 from gateway.ingress.api.results import UNSET, Result, Time, result_of
@@ -18,7 +17,7 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 
 class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A question and its answer, with what decided it: `price` in `currency` is what the app pays
-    for the first step; `scope` is that of an opt-out; `message` has the campaign already; `count`
+    for the first step; `message` has the campaign already; `count`
     of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`."""
 
     gate: GateName
@@ -26,7 +25,6 @@ class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     detail: str | None
     price: Amount | msgspec.UnsetType = UNSET
     currency: str | msgspec.UnsetType = UNSET
-    scope: OptOut | msgspec.UnsetType = UNSET
     message: str | msgspec.UnsetType = UNSET
     name: str | msgspec.UnsetType = UNSET
     limit: int | msgspec.UnsetType = UNSET
@@ -92,7 +90,6 @@ def _gate(gate: Gate, currency: str) -> GateView:
         detail=gate.detail,
         price=format_amount(gate.price or 0) if priced else UNSET,
         currency=currency if priced else UNSET,
-        scope=gate.scope or UNSET,
         message=gate.message or UNSET,
         name=gate.name or UNSET,
         limit=UNSET if gate.limit is None else gate.limit,

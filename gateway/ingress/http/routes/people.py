@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.core import channels
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
 from gateway.ingress.api.users import ErasedView, UserView
 from gateway.ingress.http.documented import json_payload
@@ -9,6 +10,9 @@ from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
 _OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
+_CHANNEL = Parameter(
+    "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
+)
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
@@ -21,7 +25,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="Opt-outs",
         summary="Whether somebody opted out",
-        parameters=[_ADDRESS],
+        parameters=[_ADDRESS, _CHANNEL],
         answers=_OPT_OUT,
         problems=[404, 422],
     ),
@@ -33,6 +37,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="Opt-outs",
         summary="Somebody opts out",
+        text="Of every channel, or of one: then a step on it is skipped, and the next one goes on.",
         parameters=[_ADDRESS],
         body=json_payload("", OptOutRequest),
         answers=_OPT_OUT,
@@ -45,8 +50,8 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.optouts.delete,
         scope="send",
         tag="Opt-outs",
-        summary="Somebody may be sent messages again",
-        parameters=[_ADDRESS],
+        summary="Somebody may be sent messages again; without `channel` on every one",
+        parameters=[_ADDRESS, _CHANNEL],
         answers={204: Payload(text="There is no opt-out now.")},
         problems=[422],
     ),
