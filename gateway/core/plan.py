@@ -17,7 +17,8 @@ from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Leg, Policy
-from gateway.core.records.message import Candidate, Content, Step, StepStatus
+from gateway.core.records.content import Content
+from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.timing import day_of
