@@ -3,7 +3,8 @@
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
 A step without address or content stays in the message, as skipped, where another can run. When none
-can, the plan is a Rejection with the reason that stops the most useful step.
+can, the plan is a Rejection with the reason that stops the most useful step. So does a step on a
+channel where the person is not reached, while a later one can run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core import persons
+from gateway.core import persons, reach
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Leg, Policy
@@ -69,6 +70,7 @@ def plan(
     steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
     if not steps:
         return _no_candidate(request, route)
+    reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1

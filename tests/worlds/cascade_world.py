@@ -100,9 +100,14 @@ def request(*, to: str = "79161234567", **changes: Any) -> MessageRequest:
 class World:
     """One message's life. `now_ms` only moves when told."""
 
-    def __init__(self, rules: Policy | None = None, send: MessageRequest | None = None) -> None:
+    def __init__(
+        self,
+        rules: Policy | None = None,
+        send: MessageRequest | None = None,
+        person: Person | None = None,
+    ) -> None:
         self.policy = rules or policy()
-        self.person = Person()
+        self.person = person or Person()
         self.now_ms = T0
         self.posts: list[Post] = []
         self.status_changes: list[StatusChange] = []

@@ -152,6 +152,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
     clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
+    doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
 
     @property
     def candidate(self) -> Candidate:
