@@ -14,9 +14,10 @@ import msgspec
 
 from gateway.core import timing
 from gateway.core.effects import group_of, status_change_of
+from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
-from gateway.core.plan import Plan, Rejection, plan
-from gateway.core.policy import OptOut, Policy
+from gateway.core.plan import OptedOut, Plan, Rejection, plan
+from gateway.core.policy import Policy
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import Clock, Message, StepStatus
@@ -40,7 +41,7 @@ class Duplicate(msgspec.Struct):
 
 
 class Suppressed(msgspec.Struct):
-    """`full` is the cap that refused; None when the person opted out."""
+    """`full` is the cap that refused; None when the person opted out of all that could be sent."""
 
     full: Full | None
     post: Post
@@ -58,7 +59,7 @@ Decision = Admitted | Duplicate | Suppressed | OverQuota | Rejection
 def admit(
     request: MessageRequest,
     persons: Sequence[Person],
-    opt_out: OptOut | None,
+    opt_outs: OptOuts,
     policy: Policy,
     now_ms: int,
 ) -> Decision:
@@ -68,10 +69,10 @@ def admit(
     On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
     otherwise nothing is changed.
     """
-    way = plan(request, persons, policy, now_ms)
+    way = plan(request, persons, policy, now_ms, opt_outs)
     if isinstance(way, Rejection):
         return way
-    if opt_out == "all" or (opt_out == "marketing" and request.category == "marketing"):
+    if isinstance(way, OptedOut):
         return Suppressed(None, request_post(request, "suppressed"))
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
@@ -114,6 +115,7 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         user=request.user,
         own_users=request.own_users,
         campaign=request.campaign,
+        importance=int(request.importance),
         metadata=request.metadata,
         content=content_codec.encode(request.content),
     )

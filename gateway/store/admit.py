@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.plan import Rejection, hold_ms
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
 from gateway.core.records.person import Person
@@ -41,8 +41,8 @@ from gateway.store.people import (
     look_after_waiting,
     read_opt_outs,
     read_others,
+    scopes_of,
     take_opt_outs,
-    widest,
 )
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -102,7 +102,7 @@ class Admission:
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
         self._unasked: list[str] = []  # that are named, and of other shards
-        self._opt_outs: dict[str, OptOut] = {}  # of those that have one
+        self._opt_outs: dict[str, OptOuts] = {}  # of those that have one
         self._remembered: dict[str, RememberedAnswer] = {}
         self._newer: set[str] = set()  # keys of answers that are left alone
         self._made: set[str] = set()  # ids of opened keys whose message exists already
@@ -295,7 +295,9 @@ class Admission:
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
-        decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
+        decision = admission.admit(
+            request, people, self._opt_outs_of(ask), self._policy, self._now_ms
+        )
         match decision:
             case admission.Admitted():
                 message = decision.message
@@ -320,11 +322,11 @@ class Admission:
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
-    def _opt_out(self, ask: Ask) -> OptOut | None:
-        """The widest scope in which the person opted out under any address."""
+    def _opt_outs_of(self, ask: Ask) -> OptOuts:
+        """All that the person opted out of under any address."""
         if not self._opt_outs or not ask.home:
-            return None
-        return widest(self._addresses(ask), self._opt_outs)
+            return NONE
+        return scopes_of(self._addresses(ask), self._opt_outs)
 
     async def _name_winners(self, answers: Sequence[Answer | Undecided]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was

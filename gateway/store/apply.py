@@ -23,8 +23,8 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
+from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import note_sent_here
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
 from gateway.core.records.moved import MovedError
@@ -163,10 +163,10 @@ class Application:
             return list(self._items)
         return [self._opted_out(item, scopes) for item in self._items]
 
-    def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
+    def _opted_out(self, item: Item, scopes: dict[str, OptOuts]) -> Item:
         if not isinstance(item.event, Claimed) or item.message_id not in scopes:
             return item
-        return replace(item, event=replace(item.event, opt_out=scopes[item.message_id]))
+        return replace(item, event=replace(item.event, opt_outs=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)

@@ -15,7 +15,7 @@ Books and events stay in the shard in which they were written.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
-    {kN}o                      hash    for ever: address -> scope        opt-out calls
+    {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
     {kN}oo                     hash    for ever: address -> who, when    opt-out calls

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
+from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS
 from gateway.core.records.message import OPEN, Step, StepStatus
 from providers.contract import Fault, Receipt
@@ -35,7 +36,7 @@ EVENTS = st.one_of(
     st.builds(
         events.Claimed,
         st.integers(events.CURRENT, 1),
-        st.sampled_from([None, None, None, "all"]),
+        st.sampled_from([{}, {}, {}, {EVERY_CHANNEL: "all"}, {"viber": "all"}, {"sms": "all"}]),
         away=st.sampled_from([False, False, True]),
     ),
     st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
@@ -105,6 +106,8 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
         if effects.submit:
             assert not getattr(event, "away", False), "nothing is sent to one that is away"
             step = world.message.step
+            unwanted = getattr(event, "opt_outs", NONE)
+            assert not refuses(unwanted, step.channel, world.message.category)
             left_ms = timing.deadline_ms(world.message, step) - world.now_ms
             assert 0 < left_ms <= step.wait_ms
             assert not finished

@@ -238,7 +238,7 @@ def test_a_delivery_where_nobody_was_reached_before_ends_it_at_no_other_cost() -
     world.send()
     assert not world.report("delivered").people_changed
     code = request(route="viber-only", category="otp", campaign=None)
-    unheard = World(RULES, code, knowing("viber"))
+    unheard = World(RULES, code, person=knowing("viber"))
     unheard.send()
     effects = unheard.report("delivered")
     assert effects.people_changed

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from gateway.core import events as ev
+from gateway.core.opt_outs import Origin
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
 from gateway.core.records.message import unpack_message
@@ -16,7 +17,6 @@ from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of
-from gateway.store.opt_outs import Origin
 from gateway.store.receipts import take_receipts
 from providers.contract import Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress

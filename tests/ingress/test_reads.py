@@ -49,6 +49,7 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
         "to": PHONE,
         "campaign": "autumn",
         "category": "transactional",
+        "importance": "normal",
         "route": "both",
         "status": "queued",
         "final": False,

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     CategoryRule,
@@ -104,6 +105,7 @@ class World:
         self,
         rules: Policy | None = None,
         send: MessageRequest | None = None,
+        opt_outs: OptOuts = NONE,
         person: Person | None = None,
     ) -> None:
         self.policy = rules or policy()
@@ -114,7 +116,7 @@ class World:
         self.submitted: list[int] = []  # the step of each send
         self.lane: tuple[str, str] | None = None
         self.look_ups = 0
-        decision = admission.admit(send or request(), [self.person], None, self.policy, T0)
+        decision = admission.admit(send or request(), [self.person], opt_outs, self.policy, T0)
         assert isinstance(decision, admission.Admitted), decision
         self.message: Message = decision.message
         self.posts.append(decision.post)

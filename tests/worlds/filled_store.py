@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
+from gateway.core.opt_outs import Origin
 from gateway.core.policy import Policy
 from gateway.core.records.entries import unmatched_codec
 from gateway.core.records.message import pack_message
@@ -27,7 +28,6 @@ from gateway.store.idempotency import open_key
 from gateway.store.identities import find_home
 from gateway.store.keys import campaigns_of, keys_of, shard_of
 from gateway.store.ledger import read_books
-from gateway.store.opt_outs import Origin
 from gateway.store.people import read_others, read_records
 from gateway.store.receipts import told_id
 from gateway.store.store import Store

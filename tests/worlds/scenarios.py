@@ -19,6 +19,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     cancelled                    the app cancels
     gone viber                   nobody sends for the provider any more
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
+    opted-out 0 viber=all        ... on one channel
     wait 16m                     time goes on, and nothing happens
 
 What else holds is said in words with a semicolon between: `message sent`, `reason ttl`, `closed`,
@@ -46,6 +47,7 @@ from gateway.core.effects import MEASURES, Effects
 from gateway.core.reach import learn
 from gateway.core.records.message import MessageStatus
 from gateway.core.records.person import Person
+from gateway.store.opt_outs import scopes_in
 from providers.contract import Fault
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, World, policy, request
@@ -60,7 +62,7 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "claimed": lambda step, said: events.Claimed(
         step, away="away" in said, restored_ms=_restored_ms(said)
     ),
-    "opted-out": lambda step, said: events.Claimed(step, "all" if "all" in said else "marketing"),
+    "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
     "accepted": lambda step, said: events.Accepted(step, again="again" in said),
     "refused": lambda step, said: events.Refused(step, FAULTS[said[0]], said[0] == "nobody"),
     "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
@@ -130,10 +132,11 @@ def play(scenario: Scenario) -> None:
         asked["ttl_ms"] = milliseconds(asked.pop("ttl"))
     if asked.get("category") == "otp":
         asked["campaign"] = None
+    opt_outs = scopes_in(asked.pop("opt_outs").encode()) if "opt_outs" in asked else {}
     person = Person()
     for channel in asked.pop("nobody-at", "").split():
         learn(person, channel, request().addresses, rules, reached=False, at_ms=T0)
-    world = World(rules, request(**asked), person)
+    world = World(rules, request(**asked), opt_outs, person)
     for row in scenario.rows:
         effects = happen(world, row.event)
         place = f"line {row.line}: {' '.join(row.event)}"

@@ -14,6 +14,7 @@ from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
+from gateway.core.opt_outs import refuses
 from gateway.core.policy import (
     LOOK_UP_MIN_MS,
     NOT_FOUND_MIN,
@@ -96,7 +97,7 @@ def needs_people(
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
-            stops = event.opt_out is not None or event.away or over
+            stops = bool(event.opt_outs) or event.away or over
             return stops or _asks_reach(message, event, now_ms)
         case ev.PutBack():
             return message.finished
@@ -136,11 +137,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         return
     if claim.provider not in (None, step.provider):
         return
-    opted_out = claim.opt_out == "all" or (
-        claim.opt_out == "marketing" and message.category == "marketing"
-    )
-    if opted_out:
-        change.end(MessageStatus.SUPPRESSED, "opted_out")
+    if claim.opt_outs and refuses(claim.opt_outs, step.channel, message.category):
+        change.opt_out(index, claim.opt_outs)
         return
     if not change.in_time():
         change.expire(away=claim.away)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.opt_outs import OptOuts, refuses
 from gateway.core.reach import NOT_REACHABLE
 from gateway.core.records.message import (
     ARRIVED,
@@ -21,6 +22,9 @@ from gateway.core.records.message import (
 )
 from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
+
+# What keeps a step from starting that the person could otherwise be reached by.
+_STOPS = frozenset(("frequency_cap", "opted_out"))
 
 
 class Change(Decision):
@@ -163,6 +167,14 @@ class Change(Decision):
         self.skip(step, NOT_REACHABLE.code)
         return True
 
+    def opt_out(self, index: int, opt_outs: OptOuts) -> None:
+        """The person does not want this step: on to the first that is wanted."""
+        message = self.message
+        for step in message.steps[index:]:
+            if step.status in WAITING and refuses(opt_outs, step.channel, message.category):
+                self.skip(step, "opted_out")
+        self.close_step(index)
+
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
         """The step does not start (again); `code` says why."""
         self.effects.changed = True
@@ -183,7 +195,7 @@ class Change(Decision):
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
-        left, capped = message.step, False
+        left = message.step
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status == StepStatus.SKIPPED:
@@ -201,17 +213,23 @@ class Change(Decision):
                 self.enqueue(step)
                 self.effects.fallback = fallback_from(left, step.channel)
                 return
-            capped = True
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
+        self._run_out()
+
+    def _run_out(self) -> None:
+        """No step is left that may start."""
+        message = self.message
         if message.delivered_step >= 0:
             self.finish("delivered")
             return
+        codes = [step.fault.code for step in message.steps if step.fault is not None]
+        if stopped := [code for code in codes if code in _STOPS]:
+            self.end(MessageStatus.SUPPRESSED, stopped[-1])
+            return
         last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
         fault = last.latest_fault
-        if capped:
-            self.end(MessageStatus.SUPPRESSED, "frequency_cap")
-        elif last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
+        if last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
             self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
         else:
             self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")

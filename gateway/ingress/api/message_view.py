@@ -10,7 +10,14 @@ from gateway.core.addresses import Recipient
 from gateway.core.channels import CHANNELS, ChannelName, Until
 from gateway.core.ids import step_ref
 from gateway.core.money import format_amount
-from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
+from gateway.core.records.message import (
+    IMPORTANCE_NAMES,
+    MESSAGE_NAMES,
+    STEP_NAMES,
+    ImportanceName,
+    Message,
+    Step,
+)
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
@@ -81,6 +88,7 @@ class MessageView(msgspec.Struct, frozen=True):
     to: str | Recipient | None
     campaign: str | None
     category: Category
+    importance: ImportanceName
     route: str
     status: Status
     final: bool
@@ -101,6 +109,7 @@ def view_of(message: Message, currency: str) -> MessageView:
         to=message.addresses.shown(),
         campaign=message.campaign,
         category=message.category,
+        importance=IMPORTANCE_NAMES[message.importance],
         route=message.route,
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,

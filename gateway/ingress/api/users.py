@@ -142,7 +142,7 @@ class UserEndpoints:
         views = []
         for address, one in sorted(asked.items(), key=lambda item: item[0]):
             kept = await opt_outs.find(store.redis, store.shards, address)
-            if kept is not None:
+            if kept:
                 views.append(opt_out_view(one, kept, request.principal.app))
         return views
 

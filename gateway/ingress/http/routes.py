@@ -71,6 +71,9 @@ _REPLAYED = {
 _MESSAGE = {200: json_payload("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
 _OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
+_CHANNEL = Parameter(
+    "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
+)
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
@@ -154,7 +157,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="Opt-outs",
         summary="Whether somebody opted out",
-        parameters=[_ADDRESS],
+        parameters=[_ADDRESS, _CHANNEL],
         answers=_OPT_OUT,
         problems=[404, 422],
     ),
@@ -166,6 +169,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         scope="send",
         tag="Opt-outs",
         summary="Somebody opts out",
+        text="Of every channel, or of one: then a step on it is skipped, and the next one goes on.",
         parameters=[_ADDRESS],
         body=json_payload("", OptOutRequest),
         answers=_OPT_OUT,
@@ -178,8 +182,8 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.optouts.delete,
         scope="send",
         tag="Opt-outs",
-        summary="Somebody may be sent messages again",
-        parameters=[_ADDRESS],
+        summary="Somebody may be sent messages again; without `channel` on every one",
+        parameters=[_ADDRESS, _CHANNEL],
         answers={204: Payload(text="There is no opt-out now.")},
         problems=[422],
     ),
