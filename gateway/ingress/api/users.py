@@ -121,7 +121,7 @@ class UserEndpoints:
             raise refuse("unavailable", detail)
         self._searches += 1
         try:
-            found = await persons.find(self._store, f"u:{person_id(user, app)}")
+            found = await persons.find(self._store, f"u:{person_id(user, app)}", self._now_ms())
         finally:
             self._searches -= 1
         known = found.anything and "manage" in request.principal.scopes
