@@ -114,6 +114,7 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         user=request.user,
         own_users=request.own_users,
         campaign=request.campaign,
+        importance=int(request.importance),
         metadata=request.metadata,
         content=content_codec.encode(request.content),
     )

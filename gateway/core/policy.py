@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
-from gateway.core.records.message import Message
+from gateway.core.records.message import Importance, Message
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -50,15 +50,20 @@ class AppRule(msgspec.Struct, frozen=True):
 
 class RouteStep(msgspec.Struct, frozen=True):
     """One step of a route: `providers` are the candidates of one channel, the first in line first.
-    `until` is what the step waits for."""
+
+    `until` is what the step waits for; a reaction for `react_ms` after its delivery. Messages of
+    less than `importance` or of more than `importance_max` skip it."""
 
     providers: tuple[str, ...]
     wait_ms: int
     grace_ms: int
     until: Until = "delivered"
+    react_ms: int = 0
+    importance: int = Importance.LOW
+    importance_max: int = Importance.HIGH
 
 
-class Leg(msgspec.Struct, frozen=True):
+class ResolvedStep(msgspec.Struct, frozen=True):
     """A step of a route as these providers can do it: `sending` are those that are not retired."""
 
     step: RouteStep
@@ -98,7 +103,7 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`legs` are the steps of `routes`, looked up once for all messages."""
+    """`resolved` are the steps of `routes`, looked up once for all messages."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -112,16 +117,16 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
-    legs: dict[str, tuple[Leg, ...]] = {}
+    resolved: dict[str, tuple[ResolvedStep, ...]] = {}
 
     def __post_init__(self) -> None:
-        legs = {name: tuple(map(self._leg, steps)) for name, steps in self.routes.items()}
-        msgspec.structs.force_setattr(self, "legs", legs)
+        resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
+        msgspec.structs.force_setattr(self, "resolved", resolved)
 
-    def _leg(self, step: RouteStep) -> Leg:
+    def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
-        return Leg(step, channel, sending)
+        return ResolvedStep(step, channel, sending)
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from gateway.core.addresses import person_id
+from gateway.core.records.message import importance_named
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
@@ -87,6 +88,7 @@ class AdmissionQueue:
             user=request.user,
             own_users=own_users,
             campaign=request.campaign,
+            importance=importance_named(request.importance),
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
             idempotency_key=key,

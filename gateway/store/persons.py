@@ -21,8 +21,7 @@ from gateway.core.events import Cancelled
 from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import unmatched_codec
-from gateway.core.records.message import Message, unpack_message
-from gateway.core.records.moved import MovedError
+from gateway.core.records.message import Message
 from gateway.core.records.person import (
     DedupeClaim,
     Person,
@@ -31,7 +30,7 @@ from gateway.core.records.person import (
     unpack_person,
 )
 from gateway.redis.client import Command, Session
-from gateway.store import opt_outs, person_index, quarantine, randomness, unindexed
+from gateway.store import opt_outs, person_index, quarantine, randomness, reads, unindexed
 from gateway.store.apply import Item
 from gateway.store.base import read_messages
 from gateway.store.former_shards import shards_ever
@@ -109,24 +108,13 @@ async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
     asked = dict.fromkeys(id_ for id_ in ids if id_ not in found.messages)
     for batch in _batches(asked):
         for id_, record in (await read_messages(store, batch)).items():
-            message = _readable(store, id_, record.value)
+            message = reads.readable(store, id_, record.value)
             if message is None or set(found.identities).isdisjoint(_named(message)):
                 continue
             found.messages[id_], found.places[id_] = message, record.key
             if message.campaign is not None:
                 found.campaigns.add(message.campaign)
             _know(found, _named(message))
-
-
-def _readable(store: Store, id_: str, record: bytes | None) -> Message | None:
-    try:
-        if record is None:
-            return None
-        message = unpack_message(id_, record)
-    except (NewerRecordError, UnreadableRecordError, MovedError):
-        return None
-    store.policy.take_present_names(message)
-    return message
 
 
 def _named(message: Message) -> list[str]:

@@ -1,4 +1,5 @@
-"""Messages: `POST /v1/messages`, and `GET` and `DELETE /v1/messages/{id}`.
+"""Messages: `POST /v1/messages`, and what is asked of one: `GET` and `DELETE /v1/messages/{id}`,
+`GET /v1/messages/{id}/timeline`.
 
 A body is one message, an array of them, or a stream, which `stream` answers. Invalid items never
 fail their neighbours. When all items failed for one passing reason (Redis unavailable, a lane too
@@ -18,7 +19,7 @@ from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.json_array import split_array
-from gateway.ingress.api.message_view import view_of
+from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
 from gateway.ingress.api.stream import StreamEndpoint
@@ -179,6 +180,10 @@ class MessageEndpoints:
 
     async def get(self, request: Request) -> None:
         await self._show(request, await self._own(request))
+
+    async def timeline(self, request: Request) -> None:
+        message = await self._own(request)
+        await request.respond(200, to_json(timeline_of(message)))
 
     async def cancel(self, request: Request) -> None:
         message = await self._own(request)
