@@ -3,9 +3,9 @@
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
 A step without address or content, for messages of another importance, or on a channel that the
-person opted out of, stays in the message, as skipped, where another can run. When none can, the
-plan is OptedOut where an opt-out stops one of them, else a Rejection with the reason that stops the
-most useful step.
+person opted out of or is not reached on, stays in the message, as skipped, where another can run.
+When none can, the plan is OptedOut where an opt-out stops one of them, else a Rejection with the
+reason that stops the most useful step. That nobody is reached never stops the last.
 """
 
 from __future__ import annotations
@@ -16,18 +16,13 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core import persons
+from gateway.core import persons, reach
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import Policy, ResolvedStep, RouteStep
-from gateway.core.records.message import (
-    IMPORTANCE_NAMES,
-    Candidate,
-    Content,
-    Step,
-    StepStatus,
-)
+from gateway.core.records.content import Content
+from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.timing import day_of
@@ -95,6 +90,7 @@ def plan(
         return _no_candidate(request, route)
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
+    reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1

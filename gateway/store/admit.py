@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import admission, persons
+from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
 from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.plan import Rejection, hold_ms
@@ -208,6 +208,8 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
+            if reach.take_over(person, others.values()):
+                self._people.change(home)
         await look_after_waiting(self._store, self._capped(), self._now_ms)
 
     def _capped(self) -> list[Person]:

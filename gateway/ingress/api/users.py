@@ -118,7 +118,7 @@ class UserEndpoints:
         user = name_of(request.parameters["user"])
         app = request.principal.app if self._store.policy.own_users else ""
         with self._searches.one():
-            found = await persons.find(self._store, f"u:{person_id(user, app)}")
+            found = await persons.find(self._store, f"u:{person_id(user, app)}", self._now_ms())
         known = found.anything and "manage" in request.principal.scopes
         own = self._own(request, found)
         if not known and not own:
