@@ -122,6 +122,10 @@ class ConsentSettings(Table, frozen=True, kw_only=True):
     require: tuple[Category, ...] = ()
 
 
+class Reach(Table, frozen=True, kw_only=True):
+    forget_ms: Milliseconds = Duration.parse("30d")
+
+
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
@@ -165,6 +169,7 @@ class Document(Table, frozen=True, kw_only=True):
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
     consent: ConsentSettings = ConsentSettings()
+    reach: Reach = Reach()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

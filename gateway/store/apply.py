@@ -179,9 +179,12 @@ class Application:
             if message is None:
                 continue
             alone = times[message.id] == 1
-            if cascade.needs_people(
+            needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
-            ) and (holder := message.holder):
+            )
+            # Who was read for nothing is there all the same: what is known may be at an end.
+            known = self._people.remembering
+            if (needed or known) and (holder := message.holder) and (needed or holder in known):
                 self._holders[message.id] = holder
                 self._people.ask(holder)
         if wanted := self._people.wanted():
@@ -247,12 +250,10 @@ async def set_item_aside(
     key = keys.message(item.message_id)
     found, ends, later = {key: b""}, list[Command](), list[Command]()
     if isinstance(item.event, Reported):
-        # The message is not at fault where only the receipt is.
-        said = msgspec.json.encode(item.event)
+        # The message is not at fault where only the receipt is. It need not say to whom it went.
+        unnamed = replace(item.event, receipt=replace(item.event.receipt, to=None))
+        said = msgspec.json.encode(unnamed)
         found = {f"{key} receipt {zlib.crc32(said):08x}": said}
-    else:
-        (record,) = await redis.call([("GET", key)])
-        found = {key: record if isinstance(record, bytes) else b""}
     if item.entry is not None:
         ends += [
             ("XACK", item.entry.lane, GROUP, item.entry.entry),

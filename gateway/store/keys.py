@@ -8,7 +8,8 @@ Books and events stay in the shard in which they were written.
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
-    {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
+    {kN}p:<digits>             string  nothing held or remembered, no    admission, cascade
+                                       alias needed
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}su:<user>              string  for ever: a stored user           user calls
@@ -68,6 +69,7 @@ import msgspec
 
 GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
+INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"

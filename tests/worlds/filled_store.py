@@ -182,7 +182,9 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
             "users": await users.read(store, [f"stored{n}" for n in range(9)]),
             "owners": await users.owners(store, [f"p:7918000{n:04}" for n in range(9)]),
             "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
-            "found": {p: sorted((await persons.find(store, f"p:{p}")).messages) for p in PHONES},
+            "found": {
+                p: sorted((await persons.find(store, f"p:{p}", T0)).messages) for p in PHONES
+            },
             "idempotency": await _idempotency(store),
             "provider ids": await _provider_ids(store, filled),
             "lanes": await _lanes(client, shards),

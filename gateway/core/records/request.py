@@ -11,7 +11,8 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
-from gateway.core.records.message import Content, Importance
+from gateway.core.records.content import Content
+from gateway.core.records.message import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]

@@ -29,7 +29,8 @@ from gateway.core.addresses import (
 from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, AppRule, Policy
-from gateway.core.records.message import Content, ImportanceName, content_with, importance_named
+from gateway.core.records.content import Content, content_with
+from gateway.core.records.message import ImportanceName, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys

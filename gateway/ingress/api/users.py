@@ -123,7 +123,7 @@ class UserEndpoints:
         user = name_of(request.parameters["user"])
         id_ = self._id_of(request, user)
         with self._searches.one():
-            found = await persons.find(self._store, f"u:{id_}")
+            found = await persons.find(self._store, f"u:{id_}", self._now_ms())
         known = id_ in found.users or (found.anything and "manage" in request.principal.scopes)
         own = self._own(request, found)
         if not known and not own:
