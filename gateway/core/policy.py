@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
 from gateway.core.records.message import Importance, Message
+from gateway.core.stop_words import SHIPPED
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -126,6 +127,7 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
+    stop_words: frozenset[str] = SHIPPED  # as `stop_words.words_of` gives them
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}

@@ -22,6 +22,7 @@ from gateway.core.policy import (
 )
 from gateway.core.prices import PriceBook
 from gateway.core.records.message import importance_named
+from gateway.core.stop_words import SHIPPED, words_of
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import App, StepSettings, unrouted
@@ -61,6 +62,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
+        stop_words=words_of(settings.optout.words) or SHIPPED,
         consent=frozenset(settings.consent.require),
         reach=ReachRule(forget_ms=int(settings.reach.forget_ms)),
         former={old: name for name, each in settings.providers.items() for old in each.was},

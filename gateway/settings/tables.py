@@ -118,6 +118,10 @@ class Dedupe(Table, frozen=True, kw_only=True):
     window_ms: Milliseconds = Duration.parse("30d")
 
 
+class OptOutSettings(Table, frozen=True, kw_only=True):
+    words: tuple[Text, ...] = ()  # none: the shipped ones
+
+
 class ConsentSettings(Table, frozen=True, kw_only=True):
     require: tuple[Category, ...] = ()
 
@@ -168,6 +172,7 @@ class Document(Table, frozen=True, kw_only=True):
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
+    optout: OptOutSettings = OptOutSettings()
     consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
     prices: Prices = Prices()

@@ -55,6 +55,8 @@ _NAMES = {
     "events": "status changes",
     "parked": "unmatched receipts",
     "keys": "API keys",
+    "replies": "replies",
+    "reply": "replies that were taken",
     "audit": "deeds of operators",
     "audit_apps": "deeds of apps",
     "paused": "pauses",

@@ -48,6 +48,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
+    {kaskad}replies            stream  7 d: what people wrote back       ingress
+    {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
@@ -79,6 +81,7 @@ AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"
 LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
+REPLIES = "{kaskad}replies"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
 
@@ -89,6 +92,10 @@ def campaigns_of(month: str) -> str:
 
 def installation_token(token: str) -> str:
     return "{kaskad}t:" + token
+
+
+def reply_token(provider: str, provider_id: str) -> str:
+    return "{kaskad}reply:" + f"{provider}:{provider_id}"
 
 
 def alive(consumer: str) -> str:

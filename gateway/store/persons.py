@@ -32,7 +32,16 @@ from gateway.core.records.person import (
 )
 from gateway.core.records.user import StoredUser
 from gateway.redis.client import Command, Session
-from gateway.store import opt_outs, person_index, quarantine, randomness, reads, unindexed, users
+from gateway.store import (
+    opt_outs,
+    person_index,
+    quarantine,
+    randomness,
+    reads,
+    replies,
+    unindexed,
+    users,
+)
 from gateway.store.apply import Item
 from gateway.store.base import read_messages
 from gateway.store.former_shards import shards_ever
@@ -185,6 +194,7 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     if alone:
         await _drop_receipts(store, found.identities)
         await quarantine.drop(store.redis, store.shards, partial(_speaks_of, found.identities))
+    await replies.forget(store, found.identities, app)
     await _drop_claims(store, found, whose)
     # The record that was asked for comes last: it leads to the others.
     for identity in reversed(found.identities):

@@ -63,7 +63,8 @@ class LedgerEntry(msgspec.Struct, omit_defaults=True):
 class StatusChange(msgspec.Struct, omit_defaults=True):
     """What an app is told of a message. `noted`: the message has metadata, which is told too and
     stands with the message alone, so that it goes where a person is erased. Entries from before
-    hold it themselves."""
+    hold it themselves. `reply`: no status changed, the person wrote back; the reply has this
+    id."""
 
     app: str = field(name="a")
     id: str = field(name="i")
@@ -74,6 +75,7 @@ class StatusChange(msgspec.Struct, omit_defaults=True):
     at_ms: int = field(name="t")
     metadata: dict[str, str] | None = field(name="k", default=None)
     noted: bool = field(name="n", default=False)
+    reply: str = field(name="y", default="")
 
 
 class StatusChanges(msgspec.Struct):

@@ -26,6 +26,7 @@ from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -109,10 +110,12 @@ class Ingress:
         self.streams = Streams(self.keys)
         self.sends = SendEndpoint(self.queue, self.streams, limits)
         self.stored_users = StoredUserEndpoints(store, self.streams, limits, now_ms)
+        self.inbound = InboundEndpoints(store, now_ms)
         self.callbacks = CallbackEndpoint(
             store,
             adapters_of(settings),
             callback_auths_of(settings),
+            self.inbound,
             self.metrics,
             now_ms,
             limits.body_bytes_max,
@@ -120,20 +123,7 @@ class Ingress:
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
-        endpoints = Endpoints(
-            sends=self.sends,
-            messages=MessageEndpoints(store, now_ms),
-            search=SearchEndpoints(store),
-            events=self.events,
-            optouts=OptOutEndpoints(store, now_ms),
-            users=UserEndpoints(store, now_ms),
-            stored_users=self.stored_users,
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
-            callbacks=self.callbacks,
-            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
-            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
-            docs=DocsEndpoints(self.document, limits.public_url),
-        )
+        endpoints = self._endpoints(settings)
         self._router, self._admin_router = Router(ROUTES), None
         self._admin_port = limits.admin_port
         self._requests = RequestLog(limits.trusted_proxies)
@@ -147,6 +137,25 @@ class Ingress:
             self.servers,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
+        )
+
+    def _endpoints(self, settings: Settings) -> Endpoints:
+        """What holds the handlers."""
+        store, now_ms = self._store, self._now_ms
+        return Endpoints(
+            sends=self.sends,
+            messages=MessageEndpoints(store, now_ms),
+            search=SearchEndpoints(store),
+            events=self.events,
+            optouts=OptOutEndpoints(store, now_ms),
+            users=UserEndpoints(store, now_ms),
+            stored_users=self.stored_users,
+            inbound=self.inbound,
+            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            callbacks=self.callbacks,
+            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
+            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
+            docs=DocsEndpoints(self.document, settings.server.public_url),
         )
 
     # --- requests ---

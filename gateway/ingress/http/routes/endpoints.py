@@ -8,6 +8,7 @@ from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -27,6 +28,7 @@ class Endpoints(NamedTuple):
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
+    inbound: InboundEndpoints
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
     ops: OpsEndpoints

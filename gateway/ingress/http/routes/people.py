@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core import channels
+from gateway.ingress.api.inbound import LIMIT_MAX, RepliesPage
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
 from gateway.ingress.api.stored_users import StoredUserView, UserResult
 from gateway.ingress.api.user_bodies import UserBody, UserLine
@@ -131,5 +132,27 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         parameters=[_USER],
         answers={200: json_payload("How much there was.", ErasedView)},
         problems=[404],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/inbound",
+        name="listReplies",
+        handler=lambda endpoints: endpoints.inbound.get,
+        scope="read",
+        tag="People",
+        summary="What people wrote back in the last 7 days",
+        text="To the app's messages: a reply answers the newest message to its person by the "
+        "provider it came through. Those that answer none are shown with the scope `manage`.",
+        parameters=[
+            Parameter(
+                "limit",
+                "query",
+                "How many.",
+                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
+            ),
+            Parameter("cursor", "query", "`next` of the page before."),
+        ],
+        answers={200: json_payload("A page.", RepliesPage)},
+        problems=[400],
     ),
 )
