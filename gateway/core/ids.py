@@ -42,7 +42,7 @@ SHARDS_MAX = 1024
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]  # a third of the time of single letters
-_VALUE = {c: i for i, c in enumerate(_ALPHABET)}
+_SHARDS = {pair: shard for shard, pair in enumerate(_PAIRS)}
 
 
 def new_id(now_ms: int, shard: int, noise: int) -> str:
@@ -58,7 +58,4 @@ def new_id(now_ms: int, shard: int, noise: int) -> str:
 
 def shard_of_id(message_id: str) -> int | None:
     """The shard named in an id; None when it is no id of ours."""
-    if len(message_id) != ID_LENGTH:
-        return None
-    high, low = _VALUE.get(message_id[9]), _VALUE.get(message_id[10])
-    return None if high is None or low is None else high << 5 | low
+    return _SHARDS.get(message_id[9:11]) if len(message_id) == ID_LENGTH else None

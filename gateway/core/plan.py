@@ -64,8 +64,12 @@ def plan(
     if isinstance(named, Rejection):
         return named
     name, route = named
-    day = day_of(now_ms)
-    steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
+    day, digits = day_of(now_ms), request.addresses.prefix_digits
+    steps = []
+    for leg in route:
+        step = _step(request, leg, policy, digits, day)
+        if step is not None:
+            steps.append(step)
     if not steps:
         return _no_candidate(request, route)
     first = 0
@@ -140,9 +144,10 @@ def _route(
     return name, legs
 
 
-def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date) -> Step | None:
+def _step(
+    request: MessageRequest, leg: Leg, policy: Policy, digits: str, day: datetime.date
+) -> Step | None:
     """One step, skipped where it has no address or content; None where nobody has a price."""
-    digits = request.addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
     for provider in leg.sending:

@@ -42,7 +42,7 @@ import msgspec
 from gateway.core import events
 from gateway.core.channels import CHANNELS
 from gateway.core.effects import MEASURES, Effects
-from gateway.core.records.message import MessageStatus
+from gateway.core.records.message import MESSAGE_NAMES
 from providers.contract import Fault
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, World, policy, request
@@ -187,7 +187,7 @@ def _attempt(world: World, index: int, said: list[str]) -> bool:
 
 
 HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
-    "message": lambda w, _, said: MessageStatus(w.message.status).name.lower() == said[0],
+    "message": lambda w, _, said: MESSAGE_NAMES[w.message.status] == said[0],
     "reason": lambda w, _, said: w.message.reason == " ".join(said),
     "closed": lambda w, _, __: w.message.closed,
     "open": lambda w, _, __: not w.message.closed,

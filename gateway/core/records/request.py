@@ -46,7 +46,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
 
     @property
     def _person_id(self) -> str | None:
-        return person_id(self.user, self.app if self.own_users else "")
+        return person_id(self.user, self.app) if self.own_users else self.user
 
 
 class CapHit(msgspec.Struct, frozen=True):
