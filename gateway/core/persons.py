@@ -201,8 +201,10 @@ def _keep_slot(
     """The slot of a message that was delivered, on the channel it was moved to unless that came
     too late."""
     step = message.steps[message.delivered_step]
-    held = next((slot for slot in person.slots if slot.message == message.id), None)
-    channel = step.channel if came_first or held is None else held.channel
+    channel = step.channel
+    if not came_first:
+        held = [slot.channel for slot in person.slots if slot.message == message.id]
+        channel = held[0] if held else channel
     # The provider's clock says when, within what can be.
     at_ms = max(min(step.delivered_ms, now_ms), message.created_ms)
     _put_slot(person, Slot(message.id, at_ms, message.category, channel))

@@ -137,7 +137,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     def provider(self, name: str) -> ProviderRule:
         """By its present or an earlier name; UNKNOWN_PROVIDER where there is none."""
-        return self.providers.get(self.present(name), UNKNOWN_PROVIDER)
+        return self.providers.get(self.former.get(name, name), UNKNOWN_PROVIDER)
 
     def names_of(self, provider: str) -> tuple[str, ...]:
         """Its present name, then the earlier ones."""

@@ -40,8 +40,8 @@ def advance(
     policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms)
     _happen(change, event)
-    if change.effects.changed:
-        message.updated_ms = max(message.updated_ms, now_ms)
+    if change.effects.changed and now_ms > message.updated_ms:
+        message.updated_ms = now_ms
     return change.effects
 
 
