@@ -42,6 +42,7 @@ SHARDS_MAX = 1024
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
+_VALUE = {c: i for i, c in enumerate(_ALPHABET)}
 _SHARDS = {pair: shard for shard, pair in enumerate(_PAIRS)}
 
 
@@ -56,6 +57,17 @@ def new_id(now_ms: int, shard: int, noise: int) -> str:
         f"{two[noise >> 35 & 1023]}{two[noise >> 25 & 1023]}{two[noise >> 15 & 1023]}"
         f"{two[noise >> 5 & 1023]}{_ALPHABET[noise & 31]}"
     )
+
+
+def moment_of(message_id: str) -> int | None:
+    """When a message was accepted, in ms, by its id; None when it is no id of ours."""
+    letters = [_VALUE.get(letter) for letter in message_id[:9]]
+    if len(message_id) != ID_LENGTH or None in letters:
+        return None
+    moment = 0
+    for value in letters:
+        moment = moment << 5 | (value or 0)
+    return moment
 
 
 def shard_of_id(message_id: str) -> int | None:

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
+from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
 from gateway.core.policy import WhenAway
+from gateway.core.records.message import ImportanceName
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
 from providers.contract import Category
@@ -80,6 +81,10 @@ class StepSettings(Table, frozen=True, kw_only=True):
     provider: str
     wait_ms: Wait = Duration.parse("24h")
     grace_ms: Duration | None = None
+    until: Until = "delivered"
+    react_ms: Wait | None = None
+    importance: ImportanceName = "low"
+    importance_max: ImportanceName = "high"
 
     @property
     def last_receipt_ms(self) -> int:
@@ -111,6 +116,10 @@ class CapSettings(Table, frozen=True, kw_only=True):
 class Dedupe(Table, frozen=True, kw_only=True):
     users: Literal["shared", "app"] = "shared"
     window_ms: Milliseconds = Duration.parse("30d")
+
+
+class Reach(Table, frozen=True, kw_only=True):
+    forget_ms: Milliseconds = Duration.parse("30d")
 
 
 class Prices(Table, frozen=True, kw_only=True):
@@ -155,6 +164,7 @@ class Document(Table, frozen=True, kw_only=True):
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
+    reach: Reach = Reach()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
+from gateway.core import reach
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
@@ -132,6 +133,8 @@ class Writes:
         that changes hands goes into the person's record, which is what others watch."""
         if before is not None:
             prune(person, self._policy, self._now_ms)
+        if person.channels:
+            reach.prune(person, self._now_ms)
         for campaign, known in apart.items():
             claim = person.claims.get(campaign)
             if claim is None or claim.message != known.message:

@@ -10,7 +10,8 @@ from msgspec import field
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
-from gateway.core.records.message import Content
+from gateway.core.records.content import Content
+from gateway.core.records.message import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
@@ -29,6 +30,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
     user: str | None = None
     own_users: bool = False  # `user` is its app's own numbering
     campaign: str | None = None
+    importance: int = Importance.NORMAL
     ttl_ms: int | None = None
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None

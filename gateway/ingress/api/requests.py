@@ -24,7 +24,8 @@ from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipi
 from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, Policy
-from gateway.core.records.message import Content, content_with
+from gateway.core.records.content import Content, content_with
+from gateway.core.records.message import ImportanceName, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api import repeated_keys
@@ -38,6 +39,7 @@ TTL_S_MAX = TTL_MAX_MS // 1000
 METADATA_BYTES_MAX = 1024
 NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
+WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
 
 _CONTROL = "Control characters cannot stand here: leave them out."
 _BLANK = "Nothing of it can be seen: give a text."
@@ -52,7 +54,7 @@ _PLAIN_FIELDS = ("sender", "subject", "title")
 _TEXT_FIELDS = ("text", "html")
 _URL_FIELDS = ("image_url", "url")
 _MAILBOX_FIELDS = (("from", "from_"), ("reply_to", "reply_to"))
-_TEXT_KEYS = ("text", "category", "route", *CHANNELS)
+_TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
 
 Name = Annotated[
     str,
@@ -99,6 +101,7 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: Name | None = None
     campaign: Name | None = None
     route: Name | None = None
+    importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
     ttl: (
         Annotated[
             int,
@@ -294,6 +297,7 @@ def _meaning(
         lacking = channels_without_text(
             request.category,
             request.route,
+            importance_named(request.importance),
             content_of(request),
             destination.addresses if destination is not None else None,
             policy,
