@@ -104,7 +104,7 @@ def skip_unreachable(
 ) -> None:
     """Skips, of the steps that could run, those on channels where the person is not reached, while
     a later one could run: the last is tried all the same."""
-    if not any([person.channels for person in people]):  # as almost always
+    if not any(person.channels for person in people):
         return
     for index, step in enumerate(steps):
         if step.status != StepStatus.PLANNED:
