@@ -190,7 +190,7 @@ def _step(
         sell=sell,
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
-        until=row.can_show(timed.until),
+        until=asked.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
     if step.until != "delivered":

@@ -104,12 +104,13 @@ def skip_unreachable(
 ) -> None:
     """Skips, of the steps that could run, those on channels where the person is not reached, while
     a later one could run: the last is tried all the same."""
-    if not any(person.channels for person in people):
+    known = [person for person in people if person.channels]
+    if not known:  # as almost always
         return
     for index, step in enumerate(steps):
         if step.status != StepStatus.PLANNED:
             continue
-        if not is_unreachable(people, step.channel, request.addresses, policy, now_ms):
+        if not is_unreachable(known, step.channel, request.addresses, policy, now_ms):
             continue
         if any(
             later.status == StepStatus.PLANNED
