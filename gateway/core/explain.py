@@ -212,6 +212,6 @@ def _asked_until(step: Step, route: str, policy: Policy) -> Until:
     asked = [
         each.step.until
         for each in policy.resolved.get(route, ())
-        if each.channel is row and row.can_show(each.step.until) == step.until
+        if each.channel is row and each.until == step.until
     ]
     return asked[0] if asked else step.until

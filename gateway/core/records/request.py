@@ -40,15 +40,14 @@ class MessageRequest(msgspec.Struct, frozen=True):
     @property
     def home(self) -> str:
         """The identity whose shard it is decided in."""
-        return self.addresses.home(self._person_id)
+        return self.addresses.home(self._person_id())
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self._person_id)
+        return self.addresses.identities(self._person_id())
 
-    @property
     def _person_id(self) -> str | None:
-        return person_id(self.user, self.app if self.own_users else "")
+        return person_id(self.user, self.app) if self.own_users else self.user
 
 
 class CapHit(msgspec.Struct, frozen=True):
