@@ -42,10 +42,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 class Refused(msgspec.Struct, frozen=True):
     """The provider refused the step in its answer; `fault.permanent` says whether trying again
-    could help."""
+    could help. `unreachable`: its address reaches nobody on this channel."""
 
     step: int
     fault: Fault
+    unreachable: bool = False
 
 
 class NotSent(msgspec.Struct, frozen=True):

@@ -3,30 +3,26 @@
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
 A step without address or content, for messages of another importance, or on a channel that the
-person opted out of, stays in the message, as skipped, where another can run. When none can, the
-plan is OptedOut where an opt-out stops one of them, else a Rejection with the reason that stops the
-most useful step.
+person opted out of or is not reached on, stays in the message, as skipped, where another can run.
+When none can, the plan is OptedOut where an opt-out stops one of them, else a Rejection with the
+reason that stops the most useful step. That nobody is reached never stops the last.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
-from gateway.core import persons
+from gateway.core import persons, reach
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import Policy, ResolvedStep, RouteStep
-from gateway.core.records.message import (
-    IMPORTANCE_NAMES,
-    Candidate,
-    Content,
-    Step,
-    StepStatus,
-)
+from gateway.core.records.content import Content
+from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.timing import day_of
@@ -38,14 +34,19 @@ OPTED_OUT = Fault("opted_out", "opted_out", True)
 
 class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
-    sentence."""
+    sentence, `gate` what it did not pass."""
 
     pointer: str
     detail: str
+    gate: Literal["route", "address", "price"] = "route"
 
 
 class OptedOut(msgspec.Struct, frozen=True):
-    """The person opted out of every channel on which the request could be sent."""
+    """The person opted out of every channel on which the request could be sent: `steps` are
+    skipped, each for its reason."""
+
+    route: str
+    steps: list[Step]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -89,11 +90,12 @@ def plan(
         return _no_candidate(request, route)
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
+    reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1
         if first == len(steps):
-            return _nothing_runs(request, steps)
+            return _nothing_runs(request, name, steps)
     rule = policy.categories[request.category]
     full = persons.full_cap(
         people, policy, request.category, steps[first].channel, now_ms, but=request.id
@@ -229,6 +231,7 @@ def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rej
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
+        "price",
     )
 
 
@@ -239,9 +242,9 @@ _WHY_NOT = {
 }
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection | OptedOut:
+def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rejection | OptedOut:
     if any(step.fault == OPTED_OUT for step in steps):
-        return OptedOut()
+        return OptedOut(route, steps)
     codes = {step.fault.code for step in steps if step.fault is not None}
     lacking = [
         f"{step.channel}: {_WHY_NOT[step.fault.code]}" for step in steps if step.fault is not None
@@ -249,6 +252,7 @@ def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection |
     return Rejection(
         "/importance" if codes == {"importance"} else "/to",
         f"No step of route '{request.route or 'default'}' can run ({', '.join(lacking)}).",
+        "address",
     )
 
 

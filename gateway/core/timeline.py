@@ -22,7 +22,7 @@ from gateway.core.records.message import (
 )
 
 # Why a step is skipped at acceptance, where it does not say when.
-_AT_ACCEPTANCE = frozenset(("no_address", "no_content"))
+_AT_ACCEPTANCE = frozenset(("no_address", "no_content", "importance"))
 _ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
 
 

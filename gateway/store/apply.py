@@ -175,9 +175,12 @@ class Application:
             if message is None:
                 continue
             alone = times[message.id] == 1
-            if cascade.needs_people(
+            needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
-            ) and (holder := message.holder):
+            )
+            # Who was read for nothing is there all the same: what is known may be at an end.
+            known = self._people.remembering
+            if (needed or known) and (holder := message.holder) and (needed or holder in known):
                 self._holders[message.id] = holder
                 self._people.ask(holder)
         if wanted := self._people.wanted():

@@ -8,7 +8,8 @@ Books and events stay in the shard in which they were written.
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
-    {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
+    {kN}p:<digits>             string  nothing held or remembered, no    admission, cascade
+                                       alias needed
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade

@@ -51,6 +51,7 @@ class People:
         # By identity, the claims that stand in records of their own.
         self._apart: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
         self._changed: set[str] = set()
+        self.remembering: set[str] = set()  # of those read, who is known to be reached or not
         # Identities whose records are left alone, and why.
         self.unread: dict[str, NewerRecordError | UnreadableRecordError] = {}
 
@@ -75,6 +76,8 @@ class People:
             except UnreadableRecordError as error:
                 self.unread[identity] = error.at(key)
             else:
+                if person.channels:
+                    self.remembering.add(identity)
                 if person.apart_ms is None:
                     person.apart_ms = person.keep_ms
                 if is_old(person):

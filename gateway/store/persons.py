@@ -276,7 +276,8 @@ async def _drop_record(
         slots = [slot for slot in person.slots if slot.message not in whose]
         if alone and not held and not slots:
             return [("UNLINK", key)], None
-        rest = pack_person(replace(person, claims=held, slots=slots))
+        channels = {} if alone else person.channels
+        rest = pack_person(replace(person, claims=held, slots=slots, channels=channels))
         return [("SET", key, rest, "KEEPTTL")], None
 
     await commit(store.redis, token, attempt, store.counts)

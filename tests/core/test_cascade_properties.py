@@ -54,8 +54,24 @@ EVENTS = st.one_of(
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
+# ... and what providers say of the person, which the store's model knows nothing of.
+NOBODY = Fault("7002", "NOBODY", True)
+HAPPENED = st.one_of(
+    EVENTS,
+    st.builds(events.Refused, STEPS, st.just(NOBODY), st.just(True)),
+    st.builds(
+        lambda step, receipt: events.Reported(step, receipt, ("viber", "sms")[step]),
+        STEPS,
+        st.builds(
+            Receipt,
+            status=st.sampled_from(["undelivered", "rejected"]),
+            fault=st.just(NOBODY),
+            unreachable=st.just(True),
+        ),
+    ),
+)
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
-LIVES = st.lists(st.tuples(EVENTS, WAITS), max_size=25)
+LIVES = st.lists(st.tuples(HAPPENED, WAITS), max_size=25)
 WORLDS = st.builds(
     lambda charged_on, resend, when_away, category, route, ttl: World(
         policy(caps=CAPS, charged_on=charged_on, resend_unknown=resend, when_away=when_away),

@@ -12,8 +12,9 @@ from gateway.core import cascade
 from gateway.core import events as ev
 from gateway.core.opt_outs import Origin
 from gateway.core.policy import TTL_MAX_MS
+from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
-from gateway.core.records.message import content_codec, unpack_message
+from gateway.core.records.message import unpack_message
 from gateway.finance.verify import verify_ledger
 from gateway.ingress.api import users
 from gateway.store import api_keys, opt_outs, persons, quarantine, reads, unindexed

@@ -9,7 +9,7 @@ import trio
 
 from gateway.core.events import Cancelled
 from gateway.core.opt_outs import Origin
-from gateway.core.records.message import Content
+from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import opt_outs

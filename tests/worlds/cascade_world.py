@@ -19,8 +19,9 @@ from gateway.core.policy import (
     WhenAway,
 )
 from gateway.core.prices import Price
+from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
-from gateway.core.records.message import Content, Message, StepStatus
+from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from providers.contract import Category, Receipt
@@ -105,9 +106,10 @@ class World:
         rules: Policy | None = None,
         send: MessageRequest | None = None,
         opt_outs: OptOuts = NONE,
+        person: Person | None = None,
     ) -> None:
         self.policy = rules or policy()
-        self.person = Person()
+        self.person = person or Person()
         self.now_ms = T0
         self.posts: list[Post] = []
         self.status_changes: list[StatusChange] = []

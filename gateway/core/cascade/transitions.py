@@ -10,6 +10,7 @@ from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.opt_outs import OptOuts, refuses
+from gateway.core.reach import NOT_REACHABLE
 from gateway.core.records.message import (
     ARRIVED,
     WAITING,
@@ -98,6 +99,7 @@ class Change(Decision):
             message.delivered_step = work.index
             self.book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
+        self.learn(step, moment, reached=True)
         self.book(work.attempt, booking)
 
     def fail(
@@ -139,16 +141,31 @@ class Change(Decision):
     def pass_over(self, index: int, step: Step) -> None:
         """The provider is away: on to a later step at once, where the category wants that and one
         can run. Else the step waits outside the lane, which nobody reads for long."""
-        if self.when_away == "skip" and any(
-            later.status == StepStatus.PLANNED and self.full(later) is None
-            for later in self.message.steps[index + 1 :]
-        ):
+        if self.when_away == "skip" and self.another_can_run(index):
             self.skip(step, "away")
             self.close_step(index)
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
+
+    def another_can_run(self, index: int) -> bool:
+        """Whether a step after this one could start."""
+        return any(
+            later.status == StepStatus.PLANNED and self.full(later) is None
+            for later in self.message.steps[index + 1 :]
+        )
+
+    def passes_unreachable(self, index: int, step: Step) -> bool:
+        """Skips a step that is about to start where its person is not reached, while a later one
+        could run; the last is tried all the same."""
+        if not self.is_unreachable(step):
+            return False
+        if not self.another_can_run(index):
+            step.doubted = True
+            return False
+        self.skip(step, NOT_REACHABLE.code)
+        return True
 
     def opt_out(self, index: int, opt_outs: OptOuts) -> None:
         """The person does not want this step: on to the first that is wanted."""
@@ -188,6 +205,8 @@ class Change(Decision):
                 return
             full = self.full(step)
             message.current = index
+            if full is None and self.passes_unreachable(index, step):
+                continue
             if full is None:
                 self.take_people()
                 step.clock = Clock(self.now_ms)

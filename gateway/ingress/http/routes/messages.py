@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.core import channels
 from gateway.ingress.api.events import EventData
+from gateway.ingress.api.explain_view import DryResult, ExplainView
 from gateway.ingress.api.message_view import MessageView, TimelineView
 from gateway.ingress.api.requests import KEY_MAX
 from gateway.ingress.api.results import Result, Status
@@ -63,7 +64,14 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
                 "The same key and body within 24 hours give the first answer "
                 "again. Items of an array have `key#index`, lines of a stream `key#line`.",
                 {"type": "string", "minLength": 1, "maxLength": KEY_MAX},
-            )
+            ),
+            Parameter(
+                "dry_run",
+                "query",
+                "`true`: one message is decided as if it were sent now, and told why; nothing is "
+                "sent, changed or remembered.",
+                {"enum": ["true", "false"]},
+            ),
         ],
         body=Payload(
             media={"application/json": one_or_many, "application/x-ndjson": {"type": "string"}},
@@ -72,9 +80,10 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
         answers={
             200: Payload(
                 text="One message that was a duplicate or suppressed; or the results of an "
-                "array, in order, with `index`; or of a stream, line by line, with `line`.",
+                "array, in order, with `index`; or of a stream, line by line, with `line`; or of "
+                "a dry run.",
                 media={
-                    "application/json": (Result, list[Result]),
+                    "application/json": (Result, list[Result], DryResult),
                     "application/x-ndjson": {"type": "string"},
                 },
                 examples={
@@ -91,7 +100,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
                 headers=_REPLAYED,
             ),
         },
-        problems=[422, 429],
+        problems=[400, 422, 429],
     ),
     HttpRoute(
         method="GET",
@@ -153,6 +162,18 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
         summary="What happened to a message, the oldest first",
         parameters=[_MESSAGE_ID],
         answers={200: json_payload("What happened.", TimelineView)},
+        problems=[404],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/messages/{id}/explain",
+        name="explainMessage",
+        handler=lambda endpoints: endpoints.messages.explain,
+        scope="read",
+        tag="Messages",
+        summary="Why a message is sent as it is",
+        parameters=[_MESSAGE_ID],
+        answers={200: json_payload("The gates and the steps.", ExplainView)},
         problems=[404],
     ),
     HttpRoute(
