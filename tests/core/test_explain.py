@@ -9,7 +9,7 @@ from gateway.core.admission import admit
 from gateway.core.explain import Explanation, Gate, explain, explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
 from gateway.core.policy import Policy, RouteStep
-from gateway.core.records.message import Content
+from gateway.core.records.content import Content
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Cap, Slot

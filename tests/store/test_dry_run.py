@@ -14,7 +14,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
 from gateway.core.policy import Policy
 from gateway.core.prices import Price
-from gateway.core.records.message import Content
+from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.trio_driver import open_client
 from gateway.store import opt_outs
