@@ -19,7 +19,7 @@ MESSAGE_ID = "1M7Q5CQG0000000000AB"
 
 
 class Field(NamedTuple):
-    """Without an `example` one is made from the field's type."""
+    """Without an `example`, or with None where it cannot be null, one is made from its type."""
 
     meaning: str
     example: Any = msgspec.UNSET
@@ -152,6 +152,11 @@ FIELDS: Mapping[str, Field] = {
     "DeedView.target": Field("What it was done to.", "main"),
     "ErasedView.messages": Field("How many messages were erased.", 3),
     "Health.status": Field("It answers.", "ok"),
+    "ExplainView.gates": Field("What was asked, in order, up to what stopped it."),
+    "ExplainView.plan": Field("The steps that it would take."),
+    "GateView.gate": Field("What was asked."),
+    "GateView.price": Field("What the app pays for the first step."),
+    "GateView.verdict": Field("What came of it."),
     "HappeningView.detail": Field("More of it; null: nothing.", None),
     "HappeningView.event": Field("What happened.", "delivered"),
     "HappeningView.provider": Field("The provider that had it; null: none.", "main"),
@@ -162,6 +167,9 @@ FIELDS: Mapping[str, Field] = {
     "PauseView.detail": Field("More about it, for people.", "maintenance until six"),
     "PauseView.kind": Field("What paused it: account, rejections, outage or operator.", "operator"),
     "PauseView.until": Field("When it is tried again; null: when somebody resumes it.", None),
+    "PlannedStepView.price": Field("What the app would pay for it."),
+    "PlannedStepView.verdict": Field("Whether it would start, or is skipped."),
+    "PlannedStepView.wait": Field("How long it may take until the next one starts.", "15m"),
     "Problem.detail": Field("What is wrong, for people.", "This message is final already."),
     "Problem.status": Field("The HTTP status.", 409),
     "Problem.title": Field("The kind of problem, in words.", "The message is final"),
