@@ -93,7 +93,7 @@ class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     ) = None
 
 
-class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
+class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Addresses in their one spelling; `phone` is E.164 digits without the plus."""
 
     phone: str | None = field(name="p", default=None)
@@ -191,8 +191,10 @@ KINDS: tuple[AddressKind, ...] = get_args(AddressKind)
 class OneAddress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The address of an answer that is about one: under the name of its kind."""
 
-    phone: str | msgspec.UnsetType = msgspec.UNSET
-    email: str | msgspec.UnsetType = msgspec.UNSET
+    phone: Annotated[str, msgspec.Meta(description="E.164.")] | msgspec.UnsetType = msgspec.UNSET
+    email: Annotated[str, msgspec.Meta(description="In its one spelling.")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
 
 
 class SoughtAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -216,7 +218,7 @@ class AddressFault(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Destination(msgspec.Struct, frozen=True):
+class Destination(msgspec.Struct, frozen=True, gc=False):
     """The addresses of a request, and the country and tariff of its phone."""
 
     addresses: Addresses
@@ -228,6 +230,11 @@ def person_id(user: str | None, app: str) -> str | None:
     """A caller's id of a person as an identity; `app` is whose numbering it is, empty where all
     apps have one. No name holds a control character, so that the two never meet."""
     return user if user is None or not app else f"{app}\x1f{user}"
+
+
+def one_identity(kind: AddressKind, address: str) -> str:
+    """The identity that an address in its one spelling is."""
+    return f"{kind[0]}:{address}"
 
 
 def read(to: str | Recipient) -> Destination | list[AddressFault]:

@@ -77,13 +77,14 @@ class AdmissionQueue:
             self.metrics.refused.labels("invalid").inc()
             return invalid(found.faults, found.total)
         request, destination = found.request, found.destination
+        addresses = destination.addresses
         own_users = self.store.policy.own_users
-        home = destination.addresses.home(person_id(request.user, app if own_users else ""))
+        home = addresses.phone or addresses.home(person_id(request.user, app if own_users else ""))
         key = request.idempotency_key or key
         return MessageRequest(
             id=self.store.new_message_id(home, self._now_ms()),
             app=app,
-            addresses=destination.addresses,
+            addresses=addresses,
             country=destination.country,
             category=request.category,
             content=content_of(request),
@@ -120,42 +121,37 @@ class AdmissionQueue:
 
     def submit(self, request: MessageRequest, done: Done[Answer]) -> None:
         """Hands a message to its shard's batch. Raises Busy."""
-        self.batcher.submit(self.store.shard_of_home(request.home), request, done)
+        self.batcher.submit(self.store.shard_of_message(request.id), request, done)
 
     async def ask(self, request: MessageRequest) -> Answer:
         """The store's answer. Raises Busy, RedisUnavailable and bugs."""
-        return await self.batcher.ask(self.store.shard_of_home(request.home), request)
+        return await self.batcher.ask(self.store.shard_of_message(request.id), request)
 
     async def dry_run(self, request: MessageRequest) -> DryAnswer:
         """The store's answer, of which nothing comes. Raises RedisUnavailable and bugs."""
-        (whole,) = await self._users.complete([request])
-        if isinstance(whole, Answer):
-            return DryAnswer(whole)
-        return await self.store.dry_run(whole, self._now_ms())
+        requests, refused = await self._users.complete([request])
+        if refused:
+            return DryAnswer(refused[0].answer)
+        return await self.store.dry_run(requests[0], self._now_ms())
 
     async def _admit(self, _shard: int, asked: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
-        whole = await self._users.complete(asked)
-        requests = [each for each in whole if not isinstance(each, Answer)]
-        decided = await self.store.admit(requests, self._now_ms())
+        requests, refused = await self._users.complete(asked)
+        answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
-        rest = iter(decided)
-        answers = [each if isinstance(each, Answer) else next(rest) for each in whole]
-        self.metrics.count_admission(list(asked), answers, time.perf_counter() - began)
-        await self._note_reached(requests, decided)
-        return answers
-
-    async def _note_reached(
-        self, requests: Sequence[MessageRequest], answers: Sequence[Answer]
-    ) -> None:
-        unseen = {
-            reached
-            for request, answer in zip(requests, answers, strict=True)
-            if (reached := (request.app, request.country)) not in self._reached
-            and answer.outcome == "accepted"
-        }
+        unseen = {(request.app, request.country) for request in requests} - self._reached
         if unseen:
-            await self._note_countries(sorted(unseen))
+            accepted = {
+                (request.app, request.country)
+                for request, answer in zip(requests, answers, strict=True)
+                if answer.outcome == "accepted"
+            }
+            if first := sorted(unseen & accepted):
+                await self._note_countries(first)
+        for place, answer in refused:
+            answers.insert(place, answer)
+        self.metrics.count_admission(list(asked), answers, time.perf_counter() - began)
+        return answers
 
     async def _note_countries(self, reached: list[Reached]) -> None:
         """Tells of the first message of an app to a country. It was accepted: nothing here can

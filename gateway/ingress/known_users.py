@@ -10,6 +10,7 @@ cannot be read NewerRecordError and UnreadableRecordError.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -25,6 +26,13 @@ from gateway.store.store import Store
 LOOK_EVERY_MS = 1_000
 
 
+class Refused(NamedTuple):
+    """A request that may go nowhere: its place among those that were given, and its answer."""
+
+    place: int
+    answer: Answer
+
+
 class KnownUsers:
     """`now_ms` is the edge's clock."""
 
@@ -36,39 +44,41 @@ class KnownUsers:
 
     async def complete(
         self, requests: Sequence[MessageRequest]
-    ) -> Sequence[MessageRequest | Answer]:
-        """The requests with the addresses they lack, and with the consent that is lacking; an
-        Answer where the app may send to none of the addresses."""
-        whole = await self._with_addresses(requests)
+    ) -> tuple[Sequence[MessageRequest], Sequence[Refused]]:
+        """The requests with the addresses they lack, and with the consent that is lacking; and
+        those that are left out, because the app may send to none of the addresses."""
+        named = [r for r in requests if r.user is not None and not r.addresses.complete]
+        refused: list[Refused] = []
+        if named:
+            requests, refused = await self._with_addresses(requests, named)
         if not self._store.policy.consent:
-            return whole
-        lacking = await lacking_for(
-            self._store, [each for each in whole if not isinstance(each, Answer)]
-        )
+            return requests, refused
+        lacking = await lacking_for(self._store, requests)
         return [
-            replace(each, lacks_consent=lacking[each.id])
-            if not isinstance(each, Answer) and lacking.get(each.id)
-            else each
-            for each in whole
-        ]
+            replace(each, lacks_consent=lacking[each.id]) if lacking.get(each.id) else each
+            for each in requests
+        ], refused
 
     async def _with_addresses(
-        self, requests: Sequence[MessageRequest]
-    ) -> Sequence[MessageRequest | Answer]:
-        named = [r for r in requests if r.user is not None and not r.addresses.complete]
-        if not named:
-            return requests
+        self, requests: Sequence[MessageRequest], named: Sequence[MessageRequest]
+    ) -> tuple[Sequence[MessageRequest], list[Refused]]:
         await self._look()
         if not self._any:
             named = [r for r in named if r.addresses == NOBODY]
             if not named:
-                return requests
-        ids = {id(r): f"{person_id(r.user, r.app if r.own_users else '')}" for r in named}
+                return requests, []
+        ids = {r.id: f"{person_id(r.user, r.app if r.own_users else '')}" for r in named}
         found = await users.read(self._store, ids.values())
-        return [
-            r if (kept := found.get(ids.get(id(r), ""))) is None else self._filled(r, kept)
-            for r in requests
-        ]
+        whole: list[MessageRequest] = []
+        refused: list[Refused] = []
+        for place, request in enumerate(requests):
+            kept = found.get(ids.get(request.id, ""))
+            filled = request if kept is None else self._filled(request, kept)
+            if isinstance(filled, Answer):
+                refused.append(Refused(place, filled))
+            else:
+                whole.append(filled)
+        return whole, refused
 
     async def _look(self) -> None:
         if not self._any and self._now_ms() - self._looked_ms >= LOOK_EVERY_MS:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from gateway.core.addresses import Addresses
+from gateway.core.addresses import one_identity
 from gateway.core.channels import CHANNELS, ChannelName
 from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
@@ -122,8 +122,8 @@ class InboundEndpoints:
 
 def identity_of(channel: Channel, reply: PersonReply) -> str:
     """Who wrote."""
-    (identity,) = Addresses(**{CHANNELS[channel].address: reply.sender}).identities(None)
-    return identity
+    kind = CHANNELS[channel].address
+    return one_identity(kind, reply.sender)
 
 
 def view_of(id_: str, reply: KeptReply) -> ReplyView:

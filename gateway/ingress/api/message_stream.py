@@ -41,12 +41,14 @@ class MessageStream(LineStream):
         if isinstance(message, Problem):
             self.answer_at_once(message)
             return
-        crowded = await self._when_lane_has_room(message)
-        if self.over():
-            return
+        crowded = self._queue.crowded(message)
         if crowded is not None:
-            self.answer_at_once(crowded, ends=True)
-            return
+            crowded = await self._when_lane_has_room(message, crowded)
+            if self.over():
+                return
+            if crowded is not None:
+                self.answer_at_once(crowded, ends=True)
+                return
         if self._quota is None:
             await self._submit(message, len(line), self._answer)
         else:
@@ -78,11 +80,10 @@ class MessageStream(LineStream):
             return
         await self._submit(message, size, answered)
 
-    async def _when_lane_has_room(self, message: MessageRequest) -> Problem | None:
+    async def _when_lane_has_room(
+        self, message: MessageRequest, crowded: Problem | None
+    ) -> Problem | None:
         """Waits while the message's lane is full; the problem when it stays so."""
-        crowded = self._queue.crowded(message)
-        if crowded is None:
-            return None
         try:
             async with asyncio.timeout(self.timeout_s):
                 while crowded is not None:
