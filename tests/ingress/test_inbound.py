@@ -9,6 +9,11 @@ import pytest
 from gateway.core import events as ev
 from gateway.store import replies
 from gateway.store.apply import Item
+from providers.contract import Submission
+from providers.simulator import Knobs
+from providers.simulator.exchange import Exchange
+from providers.simulator.knobs import changed
+from providers.simulator.twins import TWINS
 from tests.ingress.test_callbacks import BASIC, VIBER
 from tests.ingress.test_people import accepted, everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
@@ -86,6 +91,34 @@ async def sent(world: World, message: dict[str, Any], key: str = "shop-key") -> 
 
 async def shown(world: World, key: str = "shop-key") -> Any:
     return (await world.call("GET", "/v1/inbound", key=key)).json["items"]
+
+
+# --- from the provider's bytes
+
+
+@with_ingress(shards=3)
+@pytest.mark.parametrize(("channel", "path"), [("sms", SMS), ("viber", VIBER)])
+async def test_a_person_of_the_simulator_writes_stop_and_is_opted_out(
+    world: World, channel: str, path: str
+) -> None:
+    end = {"ending": "delivered", "reply": "Stop."}
+    knobs = changed(Knobs(), {"by_phone": {PHONE: {channel: end}}})
+    exchange, twin = Exchange(knobs), TWINS["infobip"]
+    route = {"route": "sms-only"} if channel == "sms" else {}
+    id_ = await accepted(world, SALE | route)
+    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    submission = Submission(f"{id_}.0", PHONE, "Shop", "marketing", "Sale!", 900_000)
+    request = world.app.callbacks.adapters[channel].submit([submission])
+    exchange.send(twin, twin.read_send(channel, request.body), T0)
+    pushes = exchange.tick(T0 + 900_000)
+    assert [push.kind for push in pushes if push.kind == "reply"] == ["reply"]
+    for push in pushes:
+        headers = BASIC if path == SMS else {}
+        answer = await world.call("POST", path, push.twin.post([push.report]), headers, key="")
+        assert answer.status == 200
+    assert (await opt_out(world))["scope"] == "marketing"
+    (item,) = await shown(world)
+    assert (item["message"], item["text"], item["channel"]) == (id_, "Stop.", channel)
 
 
 # --- wishes

@@ -72,7 +72,7 @@ class CallbackEndpoint:
         body_bytes_max: int,
     ) -> None:
         self._store = store
-        self._adapters = adapters
+        self.adapters = adapters
         self._inbound = inbound
         self._metrics = metrics
         self._now_ms = now_ms
@@ -97,7 +97,7 @@ class CallbackEndpoint:
 
     async def take(self, request: Request) -> None:
         name = self._store.policy.present(request.parameters["provider"])
-        adapter, auth = self._adapters.get(name), self._auths.get(name)
+        adapter, auth = self.adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
         limit = min(self._body_bytes_max, adapter.callback_bytes_max)
