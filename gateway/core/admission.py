@@ -25,8 +25,10 @@ from ratelimit.caps import Full
 
 
 class Admitted(msgspec.Struct):
+    """`lane` is where it waits; None: it is held."""
+
     message: Message
-    lane: tuple[str, str]
+    lane: tuple[str, str] | None
     post: Post
     status_change: StatusChange
 
@@ -84,18 +86,18 @@ def admit(
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(
         message=message,
-        lane=way.lane(request.category),
+        lane=None if message.held is not None else way.lane(request.category),
         post=Post(group_of(message), {"accepted": 1}),
         status_change=status_change_of(message, None, now_ms),
     )
 
 
 def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) -> Message:
-    """The record of a request that is accepted, its first step queued."""
+    """The record of a request that is accepted, its first step queued or held."""
     first = way.steps[way.first]
-    first.status = StepStatus.QUEUED
+    first.status = StepStatus.QUEUED if way.held is None else StepStatus.RETRYING
     first.chosen = max(first.chosen, 0)
-    if way.first:
+    if way.first or way.held is not None:
         first.clock = Clock(now_ms)
     message = Message(
         id=request.id,
@@ -115,8 +117,13 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         campaign=request.campaign,
         metadata=request.metadata,
         content=content_codec.encode(request.content),
+        not_before_ms=request.not_before_ms,
+        tz=request.tz,
+        held=way.held,
     )
-    message.due_ms = timing.queued_due_ms(message, first, policy)
+    message.due_ms = way.expires_ms
+    if way.held is None:
+        message.due_ms = timing.queued_due_ms(message, first, policy)
     return message
 
 

@@ -16,11 +16,13 @@ import msgspec
 from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.policy import Leg, Policy
+from gateway.core.holding import held_of
+from gateway.core.policy import AHEAD_MAX_MS, Leg, Policy
+from gateway.core.records.held import Held
 from gateway.core.records.message import Candidate, Content, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from gateway.core.timing import day_of
+from gateway.core.timing import DAY_MS, day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
@@ -34,15 +36,15 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`steps` in their order, made for this message alone; `first` is the one that runs first, not
-    before `not_before_ms` (0: at once). `full` is a cap that stops it. `baseline_cost` is what the
+    """`steps` in their order, made for this message alone; `first` is the one that runs first;
+    `held` is why it may not start now. `full` is a cap that stops it. `baseline_cost` is what the
     reports compare with; None: nothing."""
 
     route: str
     steps: list[Step]
     first: int
     expires_ms: int
-    not_before_ms: int = 0
+    held: Held | None = None
     full: Full | None = None
     baseline_cost: int | None = None
 
@@ -63,6 +65,8 @@ def plan(
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return named
+    if request.not_before_ms > now_ms + AHEAD_MAX_MS:
+        return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
     name, route = named
     day = day_of(now_ms)
     steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
@@ -74,20 +78,23 @@ def plan(
         if first == len(steps):
             return _nothing_runs(request, steps)
     rule = policy.categories[request.category]
+    held = held_of(request, policy, now_ms)
+    starts_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(
-        people, policy, request.category, steps[first].channel, now_ms, but=request.id
+        people, policy, request.category, steps[first].channel, starts_ms, but=request.id
     )
     return Plan(
         route=name,
         steps=steps,
         first=first,
-        expires_ms=now_ms + (request.ttl_ms or rule.ttl_ms),
+        expires_ms=max(now_ms, request.not_before_ms) + (request.ttl_ms or rule.ttl_ms),
+        held=held,
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
 
 
-def hold_ms(request: MessageRequest, policy: Policy) -> int:
+def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     """How long from now a message of this request can hold a claim or a slot at most, if it is
     delivered in its time; 0 where it has no route."""
     named = _route(request.category, request.route, policy)
@@ -96,7 +103,8 @@ def hold_ms(request: MessageRequest, policy: Policy) -> int:
     step_ms = max(leg.step.wait_ms + leg.step.grace_ms for leg in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    return ttl_ms + after_ms + persons.KEEP_STEP_MS
+    ahead_ms = max(request.not_before_ms - now_ms, 0)
+    return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 
 def channels_without_text(

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
+from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -34,6 +35,7 @@ LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 TTL_MAX_MS = 30 * 86_400_000  # the longest that a message may be worth sending
+AHEAD_MAX_MS = 30 * 86_400_000  # the furthest ahead that a message may be sent for
 RETRY_DELAY_MAX_MS = 300_000
 AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting step is away
 # Of the last step of a route, whose provider is away: as long as it waits already.
@@ -71,12 +73,13 @@ class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
     the same id instead of being waited for. `when_away`: what a step does whose provider is away:
     it is passed over at once while a later one can run, it waits as long as it may, or it is held
-    until the provider is back."""
+    until the provider is back. `send_window`: the hours in which its steps may start; None: any."""
 
     route: str
     ttl_ms: int
     resend_unknown: bool = False
     when_away: WhenAway = "wait"
+    send_window: SendWindow | None = None
 
 
 class ProviderRule(msgspec.Struct, frozen=True):

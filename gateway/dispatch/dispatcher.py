@@ -23,6 +23,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat, keep_beating
 from gateway.dispatch.jobs import (
     events,
+    feeder,
     lines,
     measuring,
     receipts,
@@ -239,6 +240,7 @@ def _start_background(
     nursery.start_soon(removed_providers.run, deps)
     nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
+    nursery.start_soon(feeder.look, deps)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
     for provider in deps.providers.values():
@@ -249,6 +251,7 @@ def _start_background(
         nursery.start_soon(timers.run, deps, shard, ask, pauses)
         nursery.start_soon(unmatched_receipts.run, deps, shard)
         nursery.start_soon(events.run, deps, shard)
+        nursery.start_soon(feeder.run, deps, shard)
         for worker in working:
             nursery.start_soon(recovery.run, deps, worker, shard)
 

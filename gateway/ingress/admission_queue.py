@@ -21,6 +21,7 @@ from gateway.ingress.api.requests import (
     Malformed,
     body_hash,
     content_of,
+    moment_ms,
     read,
 )
 from gateway.ingress.backlog import Backlog
@@ -87,6 +88,8 @@ class AdmissionQueue:
             user=request.user,
             own_users=own_users,
             campaign=request.campaign,
+            not_before_ms=moment_ms(request.send_at),
+            tz=request.tz,
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
             idempotency_key=key,

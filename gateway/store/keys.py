@@ -21,6 +21,8 @@ Books and events stay in the shard in which they were written.
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
                                        (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
+    {kN}held:<queue>           zset    released: id -> from when         admission, cascade
+    {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
     {kN}ledger                 stream  for ever (append-only)            every commit that books
@@ -46,6 +48,7 @@ Books and events stay in the shard in which they were written.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
+    {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
     {kaskad}t:<token>          string  60 s: a pause was changed          every such change
@@ -75,6 +78,7 @@ LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
+QUEUES = "{kaskad}queues"
 
 
 def campaigns_of(month: str) -> str:
@@ -180,6 +184,13 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def opt_out_origins(self) -> str:
         return self.tag + "oo"
+
+    def held(self, queue: str) -> str:
+        return self.tag + "held:" + queue
+
+    @property
+    def feeder(self) -> str:
+        return self.tag + "feeder"
 
     @property
     def timers(self) -> str:

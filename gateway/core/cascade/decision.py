@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from gateway.core import timing
 from gateway.core.effects import Effects, group_of, status_change_of
+from gateway.core.holding import held_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.entries import Post
+from gateway.core.records.held import Held
 from gateway.core.records.message import (
     OPEN,
     REACHED,
@@ -73,15 +75,20 @@ class Decision:
         """Whether the step has what it waits for."""
         return step.status >= REACHED[step.until]
 
-    def full(self, step: Step) -> Full | None:
-        """The cap of the step's channel that one more would break."""
+    def held(self) -> Held | None:
+        """Why the current step may not start now."""
+        return held_of(self.message, self.policy, self.now_ms)
+
+    def full(self, step: Step, held: Held | None = None) -> Full | None:
+        """The cap of the step's channel that one more would break, now or when it is held no
+        more."""
         message = self.message
         return full_cap(
             self.persons,
             self.policy,
             message.category,
             step.channel,
-            self.now_ms,
+            self.now_ms if held is None else max(held.until_ms, self.now_ms),
             but=message.id,
         )
 

@@ -14,6 +14,7 @@ from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
+from gateway.core.holding import held_of
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
@@ -65,8 +66,8 @@ def _happen(change: Change, event: ev.Event) -> None:
             _not_known(change, event.step)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
-        case ev.TimerDue():
-            _timer_due(change, event)
+        case ev.TimerDue() | ev.Released():
+            _moment_came(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
@@ -90,7 +91,9 @@ def needs_people(
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
-            return event.opt_out is not None or event.away or over
+            if event.opt_out is not None or event.away or over:
+                return True
+            return held_of(message, policy, now_ms) is not None
         case ev.PutBack():
             return message.finished
         case ev.Reported():
@@ -121,6 +124,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         attempt = change.claim(step, StepStatus.UNKNOWN)
         attempt.look_ups = attempt.not_known = 0
         change.wait_unknown(index, step, attempt)
+    elif not over and (held := change.held()) is not None:
+        change.hold_back(step, held)
     elif claim.away:
         change.pass_over(index, step)
     elif over:
@@ -282,6 +287,13 @@ def _provider_gone(change: Change, provider: str) -> None:
     change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
 
 
+def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
+    if isinstance(moment, ev.Released):
+        _released(change)
+    else:
+        _timer_due(change, moment)
+
+
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     message = change.message
     if message.due_ms == 0 or change.now_ms < message.due_ms:
@@ -319,6 +331,8 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
     away = away_ms is not None
     if not change.in_time():
         change.expire(away=away)
+    elif message.held is not None and message.held.stops_clock:
+        message.due_ms = message.expires_ms  # until then, what ends the hold releases it
     elif timing.is_stopped(message, step):
         due_ms = timing.stopped_due_ms(message, step, change.policy, now_ms, away_ms)
         if now_ms >= due_ms:
@@ -331,6 +345,16 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
         change.hold(step, away_ms)
     else:
         change.give_up(index, step, away=away)
+
+
+def _released(change: Change) -> None:
+    message = change.message
+    if message.held is None or message.step.status != StepStatus.RETRYING or message.finished:
+        return
+    if change.in_time():
+        change.enqueue(message.step)
+    else:
+        change.expire(away=False)
 
 
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:

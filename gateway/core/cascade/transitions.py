@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
     WAITING,
@@ -40,6 +41,7 @@ class Change(Decision):
         """The step leaves its lane, and its clock runs."""
         self.start_clock(step)
         self.effects.changed = True
+        self.message.held = None
         step.status = status
         attempt = self.attempt_for(step)
         attempt.claims += 1
@@ -144,6 +146,7 @@ class Change(Decision):
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
+        self.message.held = AWAY
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
 
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
@@ -174,7 +177,8 @@ class Change(Decision):
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = self.full(step)
+            held = self.held()
+            full = self.full(step, held)
             message.current = index
             if full is None:
                 self.take_people()
@@ -200,6 +204,10 @@ class Change(Decision):
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
+        held = self.message.held
+        if held is not None and held.stops_clock:
+            self.end(MessageStatus.EXPIRED, held.reason, skipped=held.skipped)
+            return
         fault = self.message.step.latest_fault
         kept = "away" if away else "ttl"
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
@@ -223,6 +231,7 @@ class Change(Decision):
         message = self.message
         message.finished = True
         message.content = b""
+        message.held = None
         for step in message.steps:
             if step.status in WAITING:
                 self.skip(step, reason)
@@ -241,14 +250,33 @@ class Change(Decision):
         self.tell(step)
 
     def enqueue(self, step: Step) -> None:
+        """The step goes into its lane, or is held where it may not start yet."""
         message = self.message
+        if (held := self.held()) is not None:
+            self.hold_back(step, held)
+            return
         self.effects.changed = True
+        self.start_clock(step)
+        message.held = None
         if message.category == "marketing":
             self.stop_clock(step, self.now_ms)
         step.status = StepStatus.QUEUED
         step.chosen = max(step.chosen, 0)
         self.effects.lane = (step.candidate.provider, message.category)
         message.due_ms = timing.queued_due_ms(message, step, self.policy)
+
+    def hold_back(self, step: Step, held: Held) -> None:
+        """The step may not start yet: it waits outside the lane, its clock stopped, for whoever
+        releases it or the message's end. Its slot counts from when it may."""
+        self.effects.changed = True
+        if not timing.is_stopped(self.message, step):
+            self.stop_clock(step, self.now_ms)
+        step.status = StepStatus.RETRYING
+        step.chosen = max(step.chosen, 0)
+        self.message.held = held
+        self.message.due_ms = self.message.expires_ms
+        if self.persons:
+            self.take_people()
 
     def hold(self, step: Step, away_ms: int) -> None:
         """The time of a step is over whose provider is away since that moment: the step waits in
@@ -259,6 +287,8 @@ class Change(Decision):
             self.enqueue(step)
         else:
             self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
+        if self.message.held is None:
+            self.message.held = AWAY
 
     def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
         """`failures`: how often it failed like this."""

@@ -21,6 +21,7 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import CHANNELS, ChannelContent, Until
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec, NewerRecordError
+from gateway.core.records.held import Held
 from gateway.core.records.moved import MovedError, is_moved, moved_to
 from providers.contract import Category, Fault
 
@@ -239,6 +240,9 @@ class Message(msgspec.Struct, omit_defaults=True):
     person: str = field(name="p", default="")
     undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
+    not_before_ms: int = field(name="B", default=0)  # as its `send_at` asked; 0: at once
+    tz: str | None = field(name="T", default=None)  # the recipient's, as given
+    held: Held | None = field(name="H", default=None)  # why its current step may not start
 
     @property
     def closed(self) -> bool:

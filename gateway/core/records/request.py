@@ -10,6 +10,7 @@ from msgspec import field
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
+from gateway.core.records.held import Held
 from gateway.core.records.message import Content
 from providers.contract import Category
 
@@ -30,6 +31,8 @@ class MessageRequest(msgspec.Struct, frozen=True):
     own_users: bool = False  # `user` is its app's own numbering
     campaign: str | None = None
     ttl_ms: int | None = None
+    not_before_ms: int = 0  # 0: at once
+    tz: str | None = None
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
@@ -73,6 +76,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     pointer: str = field(name="p", default="")
     detail: str = field(name="d", default="")
     replayed: bool = field(name="y", default=False)
+    held: Held | None = field(name="h", default=None)
 
 
 class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
