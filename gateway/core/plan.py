@@ -18,8 +18,9 @@ from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.holding import held_of
 from gateway.core.policy import AHEAD_MAX_MS, Leg, Policy
+from gateway.core.records.content import Content
 from gateway.core.records.held import Held
-from gateway.core.records.message import Candidate, Content, Step, StepStatus
+from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.timing import DAY_MS, day_of

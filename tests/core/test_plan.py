@@ -13,7 +13,7 @@ from gateway.core.effects import NOT_COMPARED
 from gateway.core.plan import Plan, Rejection, plan
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price, PriceBook
-from gateway.core.records.message import Content, content_with
+from gateway.core.records.content import Content, content_with
 from gateway.core.records.person import Person
 from gateway.settings.price_file import parse_prices
 from ratelimit.caps import Cap, Slot

@@ -17,6 +17,7 @@ from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
+from gateway.core.records.content import Content
 from gateway.core.records.entries import (
     Group,
     LedgerEntry,
@@ -25,7 +26,6 @@ from gateway.core.records.entries import (
     ledger_codec,
     total_codec,
 )
-from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
 from gateway.finance.report import Query, Report, build

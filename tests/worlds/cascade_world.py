@@ -18,8 +18,9 @@ from gateway.core.policy import (
     WhenAway,
 )
 from gateway.core.prices import Price
+from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
-from gateway.core.records.message import Content, Message, StepStatus
+from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.send_windows import Hours, SendWindow

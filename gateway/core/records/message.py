@@ -1,10 +1,9 @@
-"""A message, its steps, the attempts made at each, and what is said.
+"""A message, its steps and the attempts made at each.
 
     message    one send request that was accepted: one person, one content, one route
     step       one attempt to reach the person on one channel
     candidate  a provider that may do the step, and what one unit of price costs there
     attempt    one provider's work on a step: its reference, claims, answer and charge
-    content    what is said, by channel; freed as soon as no further step can need it
 
 Records hold no behaviour beyond reading themselves: only `gateway.core.cascade` changes a message.
 Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
@@ -18,7 +17,7 @@ import msgspec
 from msgspec import field
 
 from gateway.core.addresses import Addresses, person_id
-from gateway.core.channels import CHANNELS, ChannelContent, Until
+from gateway.core.channels import Until
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec, NewerRecordError
 from gateway.core.records.held import Held
@@ -269,45 +268,6 @@ class Message(msgspec.Struct, omit_defaults=True):
         return self.addresses.identities(person_id(self.user, app))
 
 
-class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`text` is the default of every channel; `overrides` are each channel's own, as msgpack, so
-    that a channel this process does not know is kept as it is."""
-
-    text: str = field(name="t", default="")
-    overrides: dict[str, msgspec.Raw] = field(name="o", default_factory=dict)
-
-    def of(self, channel: str) -> ChannelContent:
-        """What is said on a channel, with the message's own text where it has none."""
-        row, raw = CHANNELS[channel], self.overrides.get(channel)
-        if raw is None:
-            return row.content(text=self.text)
-        said = msgspec.msgpack.decode(raw, type=row.content)
-        return said if said.text is not None else msgspec.structs.replace(said, text=self.text)
-
-    def text_for(self, channel: str) -> str:
-        return (self.of(channel).text or "") if channel in self.overrides else self.text
-
-    def lacks(self, channel: str) -> tuple[str, ...]:
-        """The fields of which one is missing for anything to be sent; empty: nothing is."""
-        row = CHANNELS[channel]
-        if self.text and row.says_text:
-            return ()
-        said = self.of(channel)
-        for group in row.needs:
-            if not any(getattr(said, name) for name in group):
-                return group
-        return ()
-
-
-def content_with(text: str, overrides: dict[str, ChannelContent]) -> Content:
-    """The content of a text and each channel's own words."""
-    raw = {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()}
-    return Content(text, raw)
-
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
 def _message_of_2(record: bytes) -> Message:
     old = schema2.decode_message(record)
     return Message(
@@ -374,13 +334,7 @@ def _step_of_2(old: schema2.Step) -> Step:
     )
 
 
-def _content_of_2(record: bytes) -> Content:
-    text, overrides = schema2.content_parts(record)
-    return Content(text, {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()})
-
-
 message_codec = Codec(Message, "message", _message_of_2)
-content_codec = Codec(Content, "content", _content_of_2)
 
 
 def pack_message(message: Message) -> bytes:
