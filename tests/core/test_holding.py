@@ -94,8 +94,7 @@ def test_a_fallback_that_falls_due_at_night_waits_for_the_morning() -> None:
     assert held_now(world) == Held("send_window", MORNING + DAY)
     assert [(s.channel, s.at_ms) for s in world.person.slots] == [("sms", MORNING + DAY)]
     world.now_ms = MORNING + DAY
-    world.happen(events.Released())
-    assert world.lane == ("sms", "marketing")
+    assert world.happen(events.Released()).lane == ("sms", "marketing")
     world.send()
     assert held_now(world) is None
 
