@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core import timing
+from gateway.core import campaigns, timing
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.persons import claimed_by, take
 from gateway.core.plan import Plan, Rejection, plan
@@ -42,10 +42,11 @@ class Duplicate(msgspec.Struct):
 
 
 class Suppressed(msgspec.Struct):
-    """`full` is the cap that refused; None when the person opted out."""
+    """`full` is the cap that refused, where it was one."""
 
-    full: Full | None
+    reason: str
     post: Post
+    full: Full | None = None
 
 
 class OverQuota(msgspec.Struct):
@@ -63,9 +64,10 @@ def admit(
     opt_out: OptOut | None,
     policy: Policy,
     now_ms: int,
+    home: str = "",
 ) -> Decision:
     """Decides one request. `persons` are the person's record and what else it may hold something
-    under.
+    under, `home` the first identity that is known of the person; empty: the request's first.
 
     On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
     otherwise nothing is changed.
@@ -74,13 +76,18 @@ def admit(
     if isinstance(way, Rejection):
         return way
     if opt_out == "all" or (opt_out == "marketing" and request.category == "marketing"):
-        return Suppressed(None, request_post(request, "suppressed"))
+        return Suppressed("opted_out", request_post(request, "suppressed"))
+    no_way = _campaign_refuses(request, home, policy, now_ms)
+    if no_way is not None:
+        return Suppressed(no_way, request_post(request, "suppressed"))
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
             return Duplicate(winner, request_post(request, "duplicates"))
     if way.full is not None:
-        return Suppressed(way.full, request_post(request, "suppressed"))
+        return Suppressed("frequency_cap", request_post(request, "suppressed"), way.full)
+    if request.no_room:
+        return Suppressed("recipients_max", request_post(request, "suppressed"))
     if request.over_quota:
         return OverQuota(request.over_quota)
     message = _message(request, way, policy, now_ms)
@@ -91,6 +98,15 @@ def admit(
         post=Post(group_of(message), {"accepted": 1}),
         status_change=status_change_of(message, None, now_ms),
     )
+
+
+def _campaign_refuses(
+    request: MessageRequest, home: str, policy: Policy, now_ms: int
+) -> campaigns.WhyNot | None:
+    if not policy.declared.campaigns:
+        return None
+    first = home or request.home
+    return campaigns.why_not(policy.declared, request.campaign, request.category, first, now_ms)
 
 
 def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) -> Message:
@@ -121,6 +137,7 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         not_before_ms=request.not_before_ms,
         tz=request.tz,
         held=way.held,
+        counted=policy.declared.of(request.campaign) is not None,
     )
     message.due_ms = way.expires_ms
     if way.held is None:

@@ -99,7 +99,10 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 
 class Released(msgspec.Struct, frozen=True):
-    """The moment came until which its step was held: whether it may start is asked again."""
+    """The moment came until which its step was held: whether it may start is asked again.
+    `in_pace`: it has its place in its campaign's pace."""
+
+    in_pace: bool = False
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -107,6 +110,7 @@ class Cancelled(msgspec.Struct, frozen=True):
     not; what it cost and billed stays, and so does what is yet to be booked."""
 
     erase: bool = False
+    reason: str = "cancelled"
 
 
 Event = (

@@ -16,7 +16,7 @@ import msgspec
 from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.holding import held_of
+from gateway.core.holding import PACE, held_of, paced
 from gateway.core.policy import AHEAD_MAX_MS, Leg, Policy
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
@@ -78,8 +78,9 @@ def plan(
         first += 1
         if first == len(steps):
             return _nothing_runs(request, steps)
-    rule = policy.categories[request.category]
     held = held_of(request, policy, now_ms)
+    if held is None and paced(request, policy):
+        held = PACE
     starts_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(
         people, policy, request.category, steps[first].channel, starts_ms, but=request.id
@@ -88,11 +89,22 @@ def plan(
         route=name,
         steps=steps,
         first=first,
-        expires_ms=max(now_ms, request.not_before_ms) + (request.ttl_ms or rule.ttl_ms),
+        expires_ms=_expires_ms(request, policy, now_ms),
         held=held,
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
+
+
+def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
+    """From when it may be sent on for its ttl, and no longer than its campaign lasts."""
+    ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
+    expires_ms = max(now_ms, request.not_before_ms) + ttl_ms
+    campaign = policy.declared.of(request.campaign)
+    if campaign is None:
+        return expires_ms
+    expires_ms = max(expires_ms, campaign.start_ms + ttl_ms)
+    return min(expires_ms, campaign.end_ms) if campaign.end_ms else expires_ms
 
 
 def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
@@ -104,7 +116,9 @@ def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     step_ms = max(leg.step.wait_ms + leg.step.grace_ms for leg in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    ahead_ms = max(request.not_before_ms - now_ms, 0)
+    campaign = policy.declared.of(request.campaign)
+    starts_ms = max(request.not_before_ms, campaign.start_ms if campaign is not None else 0)
+    ahead_ms = max(starts_ms - now_ms, 0)
     return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
@@ -102,7 +103,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`legs` are the steps of `routes`, looked up once for all messages."""
+    """`legs` are the steps of `routes`, looked up once for all messages. `declared` is what was
+    read last of campaigns; all else is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -117,6 +119,8 @@ class Policy(msgspec.Struct, frozen=True):
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
     legs: dict[str, tuple[Leg, ...]] = {}
+    send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
         legs = {name: tuple(map(self._leg, steps)) for name, steps in self.routes.items()}

@@ -73,7 +73,7 @@ class AdmissionQueue:
         if isinstance(found, Faulty):
             self.metrics.refused.labels("invalid").inc()
             return invalid(found.faults, found.total)
-        request, destination = found.request, found.destination
+        request, destination = found.filled, found.destination
         own_users = self.store.policy.own_users
         home = destination.addresses.home(person_id(request.user, app if own_users else ""))
         key = request.idempotency_key or key
@@ -82,7 +82,7 @@ class AdmissionQueue:
             app=app,
             addresses=destination.addresses,
             country=destination.country,
-            category=request.category,
+            category=found.category,
             content=content_of(request),
             route=request.route,
             user=request.user,
@@ -93,7 +93,7 @@ class AdmissionQueue:
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
             idempotency_key=key,
-            body_hash=body_hash(request) if key is not None else b"",
+            body_hash=body_hash(found.request) if key is not None else b"",
         )
 
     def crowded(self, request: MessageRequest) -> Problem | None:

@@ -63,6 +63,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
+        send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 

@@ -299,7 +299,9 @@ class Admission:
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
-        decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
+        decision = admission.admit(
+            request, people, self._opt_out(ask), self._policy, self._now_ms, ask.home
+        )
         match decision:
             case admission.Admitted():
                 message = decision.message
@@ -316,9 +318,11 @@ class Admission:
                 return Answer("accepted", id=message.id, status="queued", held=message.held)
             case admission.Duplicate():
                 self._writes.post(decision.post)
+                self._writes.count_request(request, "duplicates")
                 return Answer("duplicate", id=decision.message)
             case admission.Suppressed():
                 self._writes.post(decision.post)
+                self._writes.count_request(request, "suppressed")
                 return suppressed_answer(decision)
             case admission.OverQuota():
                 return Answer("over_quota", detail=decision.detail)
@@ -376,9 +380,10 @@ def _is_more(ask: Ask, person: Person) -> bool:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    if decision.full is None:
-        return Answer("suppressed", reason="opted_out")
-    return Answer("suppressed", reason="frequency_cap", cap=cap_hit(decision.full))
+    full = decision.full
+    return Answer(
+        "suppressed", reason=decision.reason, cap=cap_hit(full) if full is not None else None
+    )
 
 
 def cap_hit(full: Full) -> CapHit:

@@ -22,6 +22,7 @@ Books and events stay in the shard in which they were written.
                                        (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
+    {kN}counts:<campaign>      hash    for ever: state -> messages       admission, cascade
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -48,6 +49,13 @@ Books and events stay in the shard in which they were written.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
+    {kaskad}declared           hash    for ever: campaign -> what is     campaign calls
+                                       declared of it
+    {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
+    {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
+                                       campaign that is through there
+    {kaskad}recipients         hash    for ever: campaign -> places      ingress
+                                       that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
@@ -56,6 +64,7 @@ Books and events stay in the shard in which they were written.
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
     {quota:<app>}              hash    2 d: what an app has spent        ingress
+    {pace:<campaign>}          hash    some seconds                      ratelimit
 """
 
 from __future__ import annotations
@@ -79,6 +88,10 @@ PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
 QUEUES = "{kaskad}queues"
+CAMPAIGNS = "{kaskad}declared"
+CAMPAIGNS_META = "{kaskad}declared_meta"
+CANCELLING = "{kaskad}cancelling"
+RECIPIENTS = "{kaskad}recipients"
 
 
 def campaigns_of(month: str) -> str:
@@ -99,6 +112,10 @@ def limit(provider: str) -> str:
 
 def quota(app: str) -> str:
     return "{quota:" + app + "}"
+
+
+def pace(campaign: str) -> str:
+    return "{pace:" + campaign + "}"
 
 
 def stats(process: str) -> str:
@@ -187,6 +204,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def held(self, queue: str) -> str:
         return self.tag + "held:" + queue
+
+    def campaign_counts(self, campaign: str) -> str:
+        return self.tag + "counts:" + campaign
 
     @property
     def feeder(self) -> str:

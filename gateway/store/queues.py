@@ -32,6 +32,14 @@ class Place(NamedTuple):
     moment_ms: int
 
 
+ANY_TIME = 1  # a moment long ago: a campaign's queue is released in the order of ids
+CAMPAIGN = "campaign:"
+
+
+def campaign_queue(campaign: str) -> str:
+    return CAMPAIGN + campaign
+
+
 def lane_queue(provider: str, category: str) -> str:
     return f"lane:{provider}:{category}"
 
@@ -39,7 +47,12 @@ def lane_queue(provider: str, category: str) -> str:
 def place_of(message: Message) -> Place | None:
     """None where it waits in no queue: it is not held, or its timer alone brings it back."""
     held = message.held
-    if held is None or not held.stops_clock or not held.until_ms:
+    if held is None or not held.stops_clock:
+        return None
+    if held.reason in ("paused", "pace"):
+        assert message.campaign is not None
+        return Place(campaign_queue(message.campaign), ANY_TIME)
+    if not held.until_ms:
         return None
     provider = message.step.candidate.provider
     return Place(lane_queue(provider, message.category), held.until_ms)

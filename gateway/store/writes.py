@@ -7,7 +7,7 @@ the rules already did.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,9 +31,9 @@ from gateway.core.records.entries import (
     ledger_codec,
     total_codec,
 )
-from gateway.core.records.message import Message, pack_message
+from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
-from gateway.core.records.request import RememberedAnswer, remembered_codec
+from gateway.core.records.request import MessageRequest, RememberedAnswer, remembered_codec
 from gateway.core.timing import day_of
 from gateway.redis.client import Command, RedisClient
 from gateway.store.campaigns import Campaigns
@@ -62,17 +62,29 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Before(NamedTuple):
-    """Of a message before it changed: when its timer was due, and where it was held."""
+    """Of a message before it changed: when its timer was due, where it was held, and as what its
+    campaign counted it."""
 
     due_ms: int = 0
     place: Place | None = None
+    state: str = ""  # in which it is counted, where it is
 
     @classmethod
     def of(cls, message: Message) -> Before:
-        return cls(message.due_ms, place_of(message))
+        return cls(message.due_ms, place_of(message), _counted_as(message))
 
 
 NEW = Before()
+ACCEPTED = "accepted"
+
+
+def _counted_as(message: Message) -> str:
+    """The state in which its campaign counts it; empty where it does not."""
+    if not message.counted:
+        return ""
+    if message.held is not None and message.status == MessageStatus.QUEUED:
+        return "held"
+    return MESSAGE_NAMES[message.status]
 
 
 class Writes:
@@ -104,6 +116,7 @@ class Writes:
         # By lane and app.
         self._lanes: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
@@ -124,6 +137,17 @@ class Writes:
                 self._held[before.place.queue][message.id] = 0
             if place is not None:
                 self._held[place.queue][message.id] = place.moment_ms
+        if message.counted and (state := _counted_as(message)) != before.state:
+            assert message.campaign is not None
+            counts = self._counts[message.campaign]
+            counts[state] += 1
+            counts[before.state or ACCEPTED] += -1 if before.state else 1
+
+    def count_request(self, request: MessageRequest, what: str) -> None:
+        """One that became no message, where its campaign is declared."""
+        if self._policy.declared.of(request.campaign) is not None:
+            assert request.campaign is not None
+            self._counts[request.campaign][what] += 1
 
     def timer(self, message_id: str, due_ms: int) -> None:
         """When the message's timer is due; 0: it has none."""
@@ -217,6 +241,9 @@ class Writes:
         if self._indexed:
             entry = pack(index_codec.encode(IndexEntry(self._indexed)))
             out.append(("XADD", self._keys.index, "*", BLOB_FIELD, entry))
+        for campaign, counts in self._counts.items():
+            key = self._keys.campaign_counts(campaign)
+            out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
         out.extend(self._ledger_commands())
         out.extend(self._change_commands())
         return out

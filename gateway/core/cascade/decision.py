@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import timing
+from gateway.core import holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
-from gateway.core.holding import held_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.records.entries import Post
@@ -77,7 +76,16 @@ class Decision:
 
     def held(self) -> Held | None:
         """Why the current step may not start now."""
-        return held_of(self.message, self.policy, self.now_ms)
+        return holding.held_of(self.message, self.policy, self.now_ms)
+
+    @property
+    def campaign_cancelled(self) -> bool:
+        campaign = self.policy.declared.of(self.message.campaign)
+        return campaign is not None and campaign.state == "cancelled"
+
+    def is_first(self) -> bool:
+        """Whether nothing of the message was ever tried."""
+        return not any(step.attempts for step in self.message.steps)
 
     def full(self, step: Step, held: Held | None = None) -> Full | None:
         """The cap of the step's channel that one more would break, now or when it is held no

@@ -12,9 +12,9 @@ from typing import assert_never
 from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
-from gateway.core.cascade.transitions import Change
+from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED, Change
 from gateway.core.effects import Effects
-from gateway.core.holding import held_of
+from gateway.core.holding import PACE, PAUSED, held_of, paced
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
@@ -93,7 +93,9 @@ def needs_people(
             over = timing.is_over(message, message.step, now_ms)
             if event.opt_out is not None or event.away or over:
                 return True
-            return held_of(message, policy, now_ms) is not None
+            campaign = policy.declared.of(message.campaign)
+            cancelled = campaign is not None and campaign.state == "cancelled"
+            return cancelled or held_of(message, policy, now_ms) is not None
         case ev.PutBack():
             return message.finished
         case ev.Reported():
@@ -115,6 +117,9 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     )
     if opted_out:
         change.end(MessageStatus.SUPPRESSED, "opted_out")
+        return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
         return
     if not change.in_time():
         change.expire(away=claim.away)
@@ -289,7 +294,7 @@ def _provider_gone(change: Change, provider: str) -> None:
 
 def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
     if isinstance(moment, ev.Released):
-        _released(change)
+        _released(change, moment)
     else:
         _timer_due(change, moment)
 
@@ -347,14 +352,22 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
         change.give_up(index, step, away=away)
 
 
-def _released(change: Change) -> None:
-    message = change.message
-    if message.held is None or message.step.status != StepStatus.RETRYING or message.finished:
+def _released(change: Change, released: ev.Released) -> None:
+    message, held = change.message, change.message.held
+    if held is None or message.step.status != StepStatus.RETRYING or message.finished:
         return
-    if change.in_time():
-        change.enqueue(message.step)
-    else:
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+    elif not change.in_time():
         change.expire(away=False)
+    elif held == PAUSED and (full := change.full(message.step)) is not None:
+        # It waited for long, and others were sent meanwhile.
+        change.skip(message.step, "frequency_cap", full.cap.name)
+        change.end(MessageStatus.SUPPRESSED, "frequency_cap")
+    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+        change.hold_back(message.step, change.held() or PACE)
+    else:
+        change.enqueue(message.step)
 
 
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
@@ -363,7 +376,7 @@ def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
     elif change.message.finished:
         change.effects.refused = "final"
     else:
-        change.end(MessageStatus.CANCELLED, "cancelled")
+        change.end(MessageStatus.CANCELLED, cancelled.reason)
 
 
 def _erase(change: Change) -> None:

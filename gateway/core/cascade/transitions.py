@@ -22,6 +22,8 @@ from gateway.core.records.message import (
 from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
 
+CAMPAIGN_CANCELLED = "campaign_cancelled"
+
 
 class Change(Decision):
     """One decision's transitions."""
@@ -169,6 +171,9 @@ class Change(Decision):
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
+        if self.campaign_cancelled:
+            self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+            return
         left, capped = message.step, False
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]

@@ -242,6 +242,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     not_before_ms: int = field(name="B", default=0)  # as its `send_at` asked; 0: at once
     tz: str | None = field(name="T", default=None)  # the recipient's, as given
     held: Held | None = field(name="H", default=None)  # why its current step may not start
+    counted: bool = field(name="D", default=False)  # among those of its declared campaign
 
     @property
     def closed(self) -> bool:

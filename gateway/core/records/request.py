@@ -36,6 +36,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    no_room: bool = False  # its campaign has as many recipients as it may have
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
 
     @property

@@ -41,6 +41,7 @@ METADATA_BYTES_MAX = 1024
 NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
 
+CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
 _TEXT_KEYS = ("text", "category", "route", *CHANNELS)
 
@@ -68,12 +69,16 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | Recipient
     )
-    category: Annotated[
-        Category,
-        msgspec.Meta(
-            description="otp, transactional or marketing; decides lane, caps and default route."
-        ),
-    ]
+    category: (
+        Annotated[
+            Category,
+            msgspec.Meta(
+                description="otp, transactional or marketing; decides lane, caps and default "
+                "route. Required, unless the campaign names it."
+            ),
+        ]
+        | None
+    ) = None
     text: (
         Annotated[
             str,
@@ -164,10 +169,13 @@ else:
 
 
 class ValidRequest(msgspec.Struct, frozen=True):
-    """A request that passed, and where it goes."""
+    """A request that passed, where it goes, and its category. `filled` has what its campaign says
+    where the request does not."""
 
     request: RequestBody
+    filled: RequestBody
     destination: Destination
+    category: Category
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -205,10 +213,11 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     request = _with_one_spelling(request)
-    destination, faults = _meaning(request, policy, app, frozenset())
-    if faults or destination is None:
+    filled = _filled(request, policy)
+    destination, faults = _meaning(filled, policy, app, frozenset())
+    if faults or destination is None or filled.category is None:
         return Faulty(faults, len(faults))
-    return ValidRequest(request, destination)
+    return ValidRequest(request, filled, destination, filled.category)
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
@@ -264,6 +273,21 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
     return replace(request, user=kept_user, campaign=kept_campaign)
 
 
+def _filled(request: RequestBody, policy: Policy) -> RequestBody:
+    """The request with what its campaign says where it says nothing itself. A route that is gone
+    from the configuration counts as none."""
+    campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
+    if campaign is None:  # as almost always
+        return request
+    ttl_ms = campaign.ttl_ms
+    return replace(
+        request,
+        category=request.category or campaign.category,
+        route=request.route or (campaign.route if campaign.route in policy.routes else None),
+        ttl=request.ttl or (ttl_ms // 1000 if ttl_ms is not None else None),
+    )
+
+
 def _meaning(
     request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
@@ -291,10 +315,7 @@ def _meaning(
     faults.extend(_name_faults(request))
     if request.text is not None and (detail := text_fault(request.text)):
         faults.append(RequestFault("/text", detail))
-    if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
-        faults.append(
-            RequestFault("/campaign", "A marketing message needs the name of its campaign.")
-        )
+    faults.extend(_category_faults(request, unread))
     if request.metadata and len(_metadata_json(request.metadata)) > METADATA_BYTES_MAX:
         faults.append(
             RequestFault(
@@ -306,7 +327,7 @@ def _meaning(
         alone = lacks_text and channel not in unread
         faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
-    if request.text is None and unread.isdisjoint(_TEXT_KEYS):
+    if request.text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
             request.route,
@@ -328,6 +349,13 @@ def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
             yield RequestFault(f"/{key}", CONTROL)
 
 
+def _category_faults(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFault]:
+    if request.category is None and unread.isdisjoint(("category", "campaign")):
+        yield RequestFault("/category", CATEGORY_RULE)
+    if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
+        yield RequestFault("/campaign", "A marketing message needs the name of its campaign.")
+
+
 def _name_faults(request: RequestBody) -> Iterator[RequestFault]:
     for key, name in (("user", request.user), ("campaign", request.campaign)):
         if name is not None and (is_blank(name) or len(name) > NAME_MAX):
@@ -339,7 +367,7 @@ def _name_faults(request: RequestBody) -> Iterator[RequestFault]:
 # --- a request that msgspec refused, or that has a key twice ---
 
 _EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
-_STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
+_STAND_INS: dict[str, Any] = {"to": ""}
 
 
 def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
@@ -350,9 +378,10 @@ def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malforme
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
     request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
-    destination, more = _meaning(request, policy, app, found.unread)
-    if destination is not None and not found.faults and not more:
-        return ValidRequest(request, destination)
+    filled = _filled(request, policy)
+    destination, more = _meaning(filled, policy, app, found.unread)
+    if destination is not None and filled.category and not found.faults and not more:
+        return ValidRequest(request, filled, destination, filled.category)
     return Faulty(found.faults + more, found.total + len(more))
 
 

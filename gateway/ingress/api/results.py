@@ -44,6 +44,16 @@ Status = Literal[
 ]
 
 
+WhySuppressed = Literal[
+    "frequency_cap",
+    "opted_out",
+    "campaign_cancelled",
+    "campaign_ended",
+    "recipients_max",
+    "holdout",
+]
+
+
 class CapHit(msgspec.Struct, frozen=True):
     """The cap that refused: `count` messages of at most `limit` in `window`, free at `retry_at`."""
 
@@ -76,7 +86,7 @@ class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     outcome: Literal["accepted", "duplicate", "suppressed", "rejected", "error"]
     status: Status | msgspec.UnsetType = UNSET
     held: HeldView | msgspec.UnsetType = UNSET
-    reason: Literal["frequency_cap", "opted_out"] | msgspec.UnsetType = UNSET
+    reason: WhySuppressed | msgspec.UnsetType = UNSET
     cap: CapHit | msgspec.UnsetType = UNSET
     error: Problem | msgspec.UnsetType = UNSET
 
@@ -159,7 +169,9 @@ def incident_of(reason: str, error: Exception | None = None) -> Problem:
 
 def _suppressed(answer: Answer) -> Result:
     if answer.cap is None:
-        return Result(outcome="suppressed", reason="opted_out")
+        # What was remembered before there were other reasons has none.
+        reason = cast("WhySuppressed", answer.reason or "opted_out")
+        return Result(outcome="suppressed", reason=reason)
     hit = answer.cap
     cap = CapHit(hit.name, hit.limit, hit.window, hit.count, rfc3339(hit.retry_at_ms))
     return Result(outcome="suppressed", reason="frequency_cap", cap=cap)

@@ -34,6 +34,7 @@ from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
+from gateway.ingress.campaign_watch import keep_looking
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     PRIVATE,
@@ -118,6 +119,7 @@ class Ingress:
         endpoints = Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
+            campaigns=CampaignEndpoints(store, now_ms),
             events=self.events,
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
@@ -252,6 +254,7 @@ async def open_ingress(
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("keys", app.keys.keep_looking()),
+            ("campaigns", keep_looking(store)),
             ("metrics", app.keep_publishing()),
         )
     ]

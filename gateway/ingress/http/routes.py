@@ -10,6 +10,12 @@ from typing import NamedTuple
 
 from gateway.core import channels
 from gateway.ingress.api.callbacks import CallbackEndpoint, CallbackResult
+from gateway.ingress.api.campaigns import (
+    CampaignEndpoints,
+    CampaignList,
+    CampaignRequest,
+    CampaignView,
+)
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventData, EventsEndpoint
 from gateway.ingress.api.health import Health, HealthEndpoints, Readiness
@@ -43,6 +49,7 @@ class Endpoints(NamedTuple):
 
     sends: SendEndpoint
     messages: MessageEndpoints
+    campaigns: CampaignEndpoints
     events: EventsEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
@@ -72,6 +79,8 @@ _MESSAGE = {200: json_payload("The message.", MessageView)}
 _MESSAGE_ID = Parameter("id", "path", "The message's id.")
 _OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
+_CAMPAIGN = {200: json_payload("The campaign.", CampaignView)}
+_CAMPAIGN_NAME = Parameter("name", "path", "The campaign's name, as messages name it.")
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
 _PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
@@ -207,6 +216,43 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
         parameters=[_USER],
         answers={200: json_payload("How much there was.", ErasedView)},
         problems=[404],
+    ),
+    HttpRoute(
+        method="PUT",
+        path="/v1/campaigns/{name}",
+        name="putCampaign",
+        handler=lambda endpoints: endpoints.campaigns.put,
+        scope="manage",
+        tag="Campaigns",
+        summary="Declare a campaign, pause, resume or cancel it",
+        text="Keys left out stay, `null` resets one. It holds within 2 seconds everywhere; "
+        "`cancelled` is for good.",
+        parameters=[_CAMPAIGN_NAME],
+        body=json_payload("", CampaignRequest),
+        answers=_CAMPAIGN,
+        problems=[409, 422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/campaigns/{name}",
+        name="getCampaign",
+        handler=lambda endpoints: endpoints.campaigns.get,
+        scope="read",
+        tag="Campaigns",
+        summary="What is declared of a campaign, and how many of its messages are in which state",
+        parameters=[_CAMPAIGN_NAME],
+        answers=_CAMPAIGN,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/campaigns",
+        name="listCampaigns",
+        handler=lambda endpoints: endpoints.campaigns.every,
+        scope="read",
+        tag="Campaigns",
+        summary="All campaigns that are declared",
+        answers={200: json_payload("They, by name.", CampaignList)},
     ),
     HttpRoute(
         method="GET",
