@@ -18,6 +18,8 @@ from providers import contract
 AddressKind = Literal["phone", "email", "push"]
 Until = Literal["delivered", "seen", "clicked"]
 
+_UNTIL_DOWNWARDS: tuple[Until, ...] = ("clicked", "seen", "delivered")
+
 URL_MAX = 1000
 HTML_BYTES_MAX = 32 * 1024
 TEXT_RULE = "1 to 1000 characters."
@@ -156,6 +158,12 @@ class Channel(msgspec.Struct, frozen=True):
     def says_text(self) -> bool:
         """Whether a text is all that is needed."""
         return self.needs == (("text",),)
+
+    def can_show(self, until: Until) -> Until:
+        """What counts here where `until` is asked: that, or the next lower that its receipts can
+        tell."""
+        lower = _UNTIL_DOWNWARDS[_UNTIL_DOWNWARDS.index(until) :]
+        return next(each for each in lower if each in self.shows)
 
     def count(self, text: str) -> int:
         """How many units of price a text is."""

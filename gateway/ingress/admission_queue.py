@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from gateway.core.addresses import person_id
+from gateway.core.records.message import importance_named
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
@@ -34,6 +35,7 @@ from gateway.redis.errors import RedisError
 from gateway.store import countries
 from gateway.store.base import BATCH_MAX
 from gateway.store.countries import Reached
+from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 
 _log = structlog.get_logger("ingress")
@@ -90,6 +92,7 @@ class AdmissionQueue:
             campaign=request.campaign,
             not_before_ms=moment_ms(request.send_at),
             tz=request.tz,
+            importance=importance_named(request.importance),
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
             idempotency_key=key,
@@ -123,6 +126,10 @@ class AdmissionQueue:
     async def ask(self, request: MessageRequest) -> Answer:
         """The store's answer. Raises Busy, RedisUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_home(request.home), request)
+
+    async def dry_run(self, request: MessageRequest) -> DryAnswer:
+        """The store's answer, of which nothing comes. Raises RedisUnavailable and bugs."""
+        return await self.store.dry_run(request, self._now_ms())
 
     async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()

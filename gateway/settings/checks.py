@@ -14,9 +14,11 @@ from typing import Any
 
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
+from gateway.core.records.message import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.decoding import KeyFault
-from gateway.settings.tables import Document
+from gateway.settings.tables import Document, Route
+from providers.registry import KINDS
 from providers.settings import address_faults
 
 STEPS_MAX = 8
@@ -58,6 +60,7 @@ def warnings(document: Document) -> list[str]:
         asked = [
             document.providers[s.provider] for s in route.steps if s.provider in document.providers
         ]
+        found += _lowered(name, route, document)
         if asked and all(provider.retired for provider in asked):
             found.append(
                 f"routes.{name} sends nothing: all its providers are retired, so messages that "
@@ -74,7 +77,31 @@ def warnings(document: Document) -> list[str]:
                 f"start after {start_ms // 1000} s, but a message lives for "
                 f"{category.ttl_ms // 1000} s: shorten the waits or set a longer ttl."
             )
+        found += (
+            f"categories.{name}: the react of {step.provider} in {category.route} is over after a "
+            "message's ttl, so no step follows for want of a reaction: shorten it or set a longer "
+            "ttl."
+            for step in route.steps[:-1]
+            if step.react_ms is not None and step.react_ms >= category.ttl_ms
+        )
     return found
+
+
+def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
+    """Where a channel cannot show what `until` asks, and where `react` says nothing."""
+    for i, step in enumerate(route.steps):
+        if step.provider not in document.providers:
+            continue
+        path = f"routes.{name}.steps[{i}]"
+        channel = CHANNELS[KINDS[document.providers[step.provider].kind].channel]
+        shown = channel.can_show(step.until)
+        if shown != step.until:
+            yield (
+                f"{path}.until asks for {step.until}, which {channel.label} cannot show: {shown} "
+                "counts there."
+            )
+        if shown == "delivered" and step.react_ms is not None:
+            yield f"{path}.react is not used: nothing is waited for once it is delivered."
 
 
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
@@ -164,6 +191,21 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
             if times > 1:
                 yield KeyFault(
                     path, f"names the provider {provider!r} {times} times: once is enough."
+                )
+        written = [step.get("provider") for step in _table_of(table, "routes")[name]["steps"]]
+        for step in route.steps:
+            at = f"{path}[{written.index(step.provider)}]"
+            if step.until != "delivered" and step.react_ms is None:
+                yield KeyFault(
+                    f"{at}.react",
+                    f'is needed with until = "{step.until}": how long after delivery the person '
+                    'may take, such as "4h".',
+                )
+            if importance_named(step.importance) > importance_named(step.importance_max):
+                yield KeyFault(
+                    f"{at}.importance",
+                    f'is "{step.importance}", above importance_max = "{step.importance_max}": no '
+                    "message is both.",
                 )
 
 

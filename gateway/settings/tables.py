@@ -12,8 +12,9 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny
+from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
 from gateway.core.policy import WhenAway
+from gateway.core.records.message import ImportanceName
 from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
@@ -84,6 +85,10 @@ class StepSettings(Table, frozen=True, kw_only=True):
     provider: str
     wait_ms: Wait = Duration.parse("24h")
     grace_ms: Duration | None = None
+    until: Until = "delivered"
+    react_ms: Wait | None = None
+    importance: ImportanceName = "low"
+    importance_max: ImportanceName = "high"
 
     @property
     def last_receipt_ms(self) -> int:
@@ -130,6 +135,10 @@ class Dedupe(Table, frozen=True, kw_only=True):
     window_ms: Milliseconds = Duration.parse("30d")
 
 
+class Reach(Table, frozen=True, kw_only=True):
+    forget_ms: Milliseconds = Duration.parse("30d")
+
+
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
@@ -173,6 +182,7 @@ class Document(Table, frozen=True, kw_only=True):
     send_windows: dict[str, SendWindowSettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
+    reach: Reach = Reach()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core import admission, events
+from gateway.core.opt_outs import NONE
 from gateway.core.plan import Rejection
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Clock, MessageStatus
@@ -127,8 +128,8 @@ def test_a_cap_is_asked_for_the_moment_at_which_the_message_may_go() -> None:
     person = Person(slots=[Slot("another", T0 - 20 * HOUR, "marketing", "viber")])
     rules = policy(caps=(CAP,))
     later = request(not_before_ms=T0 + 5 * HOUR)
-    assert isinstance(admission.admit(request(), [person], None, rules, T0), admission.Suppressed)
-    assert isinstance(admission.admit(later, [person], None, rules, T0), admission.Admitted)
+    assert isinstance(admission.admit(request(), [person], NONE, rules, T0), admission.Suppressed)
+    assert isinstance(admission.admit(later, [person], NONE, rules, T0), admission.Admitted)
 
 
 def test_a_scheduled_message_waits_for_its_moment_and_its_ttl_counts_from_there() -> None:
@@ -149,7 +150,7 @@ def test_the_past_is_at_once_and_the_far_future_is_refused() -> None:
     assert World(send=request(not_before_ms=T0 - DAY)).lane == ("viber", "marketing")
     assert World(send=request(not_before_ms=T0 + 30 * DAY)).message.held
     far = request(not_before_ms=T0 + 30 * DAY + 1)
-    refused = admission.admit(far, [Person()], None, policy(), T0)
+    refused = admission.admit(far, [Person()], NONE, policy(), T0)
     assert isinstance(refused, Rejection)
     assert refused.pointer == "/send_at"
 

@@ -15,7 +15,14 @@ from gateway.core.addresses import Addresses
 from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED, Change
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, PAUSED, held_of, paced
-from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
+from gateway.core.opt_outs import refuses
+from gateway.core.policy import (
+    LOOK_UP_MIN_MS,
+    NOT_FOUND_MIN,
+    PLANNED_LATELY_MS,
+    SENDING_LIMIT_MS,
+    Policy,
+)
 from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
@@ -83,7 +90,7 @@ def needs_people(
     `alone` False: other events of this message are decided first, so its status now says
     nothing."""
     if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
-        return False
+        return _asks_reach(message, event, now_ms)
     if not alone:
         return True
     match event:
@@ -91,17 +98,45 @@ def needs_people(
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
-            if event.opt_out is not None or event.away or over:
-                return True
-            campaign = policy.declared.of(message.campaign)
-            cancelled = campaign is not None and campaign.state == "cancelled"
-            return cancelled or held_of(message, policy, now_ms) is not None
+            stops = bool(event.opt_outs) or event.away or over
+            kept = _is_kept(message, policy, now_ms)
+            return stops or kept or _asks_reach(message, event, now_ms)
         case ev.PutBack():
             return message.finished
         case ev.Reported():
             return event.receipt.status != "sent"
         case _:
             return True
+
+
+def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
+    """Whether it may be learned, or asked, where the person is reached. Asked while at least two
+    steps could run; of what was planned lately it is known."""
+    left = len(message.steps) - message.current
+    match event:
+        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
+            return False
+        case ev.Claimed():
+            waited_ms = now_ms - timing.began_ms(message, message.step)
+            return left > 1 and waited_ms >= PLANNED_LATELY_MS
+        case ev.Refused() if event.unreachable:
+            return True
+        case ev.Reported() if event.receipt.unreachable:
+            return True
+        case ev.Reported() if event.receipt.status in ("delivered", "seen"):
+            return event.step < len(message.steps) and message.steps[event.step].doubted
+        case ev.Reported() if event.receipt.status == "sent":
+            return False
+        case _:
+            return left > 2
+
+
+def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
+    """Whether a claim of it ends or holds the message."""
+    campaign = policy.declared.of(message.campaign)
+    if campaign is not None and campaign.state == "cancelled":
+        return True
+    return held_of(message, policy, now_ms) is not None
 
 
 def _claimed(change: Change, claim: ev.Claimed) -> None:
@@ -112,11 +147,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         return
     if claim.provider not in (None, step.provider):
         return
-    opted_out = claim.opt_out == "all" or (
-        claim.opt_out == "marketing" and message.category == "marketing"
-    )
-    if opted_out:
-        change.end(MessageStatus.SUPPRESSED, "opted_out")
+    if claim.opt_outs and refuses(claim.opt_outs, step.channel, message.category):
+        change.opt_out(index, claim.opt_outs)
         return
     if change.campaign_cancelled:
         change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
@@ -135,6 +167,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.pass_over(index, step)
     elif over:
         change.give_up(index, step, away=False)
+    elif change.passes_unreachable(index, step):
+        change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)
         change.effects.submit = True
@@ -176,6 +210,8 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         return
     if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
         return
+    if refused.unreachable:
+        change.learn(step, None, reached=False)
     attempt.fault = refused.fault
     attempt.refusals += not refused.fault.permanent
     if step.status == StepStatus.UNKNOWN:
@@ -277,6 +313,8 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         if status >= StepStatus.DELIVERED:
             change.deliver(work, status, receipt.at_ms, named.price)
         else:
+            if receipt.unreachable:
+                change.learn(step, receipt.at_ms, reached=False)
             change.fail(index, step, attempt, status, receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:

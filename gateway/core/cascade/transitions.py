@@ -9,6 +9,8 @@ from __future__ import annotations
 from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.opt_outs import OptOuts, refuses
+from gateway.core.reach import NOT_REACHABLE
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
@@ -23,6 +25,8 @@ from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
 
 CAMPAIGN_CANCELLED = "campaign_cancelled"
+# What keeps a step from starting that the person could otherwise be reached by.
+_STOPS = frozenset(("frequency_cap", "opted_out"))
 
 
 class Change(Decision):
@@ -98,6 +102,7 @@ class Change(Decision):
             message.delivered_step = work.index
             self.book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
+        self.learn(step, moment, reached=True)
         self.book(work.attempt, booking)
 
     def fail(
@@ -139,10 +144,7 @@ class Change(Decision):
     def pass_over(self, index: int, step: Step) -> None:
         """The provider is away: on to a later step at once, where the category wants that and one
         can run. Else the step waits outside the lane, which nobody reads for long."""
-        if self.when_away == "skip" and any(
-            later.status == StepStatus.PLANNED and self.full(later) is None
-            for later in self.message.steps[index + 1 :]
-        ):
+        if self.when_away == "skip" and self.another_can_run(index):
             self.skip(step, "away")
             self.close_step(index)
             return
@@ -150,6 +152,32 @@ class Change(Decision):
         step.status = StepStatus.RETRYING
         self.message.held = AWAY
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
+
+    def another_can_run(self, index: int) -> bool:
+        """Whether a step after this one could start."""
+        return any(
+            later.status == StepStatus.PLANNED and self.full(later) is None
+            for later in self.message.steps[index + 1 :]
+        )
+
+    def passes_unreachable(self, index: int, step: Step) -> bool:
+        """Skips a step that is about to start where its person is not reached, while a later one
+        could run; the last is tried all the same."""
+        if not self.is_unreachable(step):
+            return False
+        if not self.another_can_run(index):
+            step.doubted = True
+            return False
+        self.skip(step, NOT_REACHABLE.code)
+        return True
+
+    def opt_out(self, index: int, opt_outs: OptOuts) -> None:
+        """The person does not want this step: on to the first that is wanted."""
+        message = self.message
+        for step in message.steps[index:]:
+            if step.status in WAITING and refuses(opt_outs, step.channel, message.category):
+                self.skip(step, "opted_out")
+        self.close_step(index)
 
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
         """The step does not start (again); `code` says why."""
@@ -174,7 +202,7 @@ class Change(Decision):
         if self.campaign_cancelled:
             self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
             return
-        left, capped = message.step, False
+        left = message.step
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status == StepStatus.SKIPPED:
@@ -185,23 +213,31 @@ class Change(Decision):
             held = self.held()
             full = self.full(step, held)
             message.current = index
+            if full is None and self.passes_unreachable(index, step):
+                continue
             if full is None:
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
                 self.effects.fallback = fallback_from(left, step.channel)
                 return
-            capped = True
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
+        self._run_out()
+
+    def _run_out(self) -> None:
+        """No step is left that may start."""
+        message = self.message
         if message.delivered_step >= 0:
             self.finish("delivered")
             return
+        codes = [step.fault.code for step in message.steps if step.fault is not None]
+        if stopped := [code for code in codes if code in _STOPS]:
+            self.end(MessageStatus.SUPPRESSED, stopped[-1])
+            return
         last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
         fault = last.latest_fault
-        if capped:
-            self.end(MessageStatus.SUPPRESSED, "frequency_cap")
-        elif last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
+        if last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
             self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
         else:
             self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
@@ -225,6 +261,7 @@ class Change(Decision):
         self.finish(skipped or reason)
         message.status = status
         message.reason = reason
+        message.ended_ms = self.now_ms
         self.book_undelivered(True)
         if not self.current_is_open():
             message.due_ms = 0

@@ -12,6 +12,7 @@ Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 import msgspec
 from msgspec import field
@@ -26,8 +27,7 @@ from providers.contract import Category, Fault
 
 
 class StepStatus(enum.IntEnum):
-    """A step's status; the value is its rank in the lattice, and a step never moves to a lower
-    rank."""
+    """A step's status; its value is its rank in the lattice: a step never moves to a lower one."""
 
     PLANNED = 0  # a later step of the route, not reached yet
     QUEUED = 1  # in its provider's lane
@@ -54,6 +54,23 @@ class MessageStatus(enum.IntEnum):
     SUPPRESSED = 5
     EXPIRED = 6
     CANCELLED = 7
+
+
+ImportanceName = Literal["low", "normal", "high"]
+IMPORTANCE_NAMES: tuple[ImportanceName, ...] = ("low", "normal", "high")
+
+
+class Importance(enum.IntEnum):
+    """How much a message is worth."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+def importance_named(name: ImportanceName | None) -> Importance:
+    """By its name in the API and the configuration; None: as nothing was said."""
+    return Importance(IMPORTANCE_NAMES.index(name)) if name is not None else Importance.NORMAL
 
 
 STEP_NAMES: dict[int, str] = {
@@ -150,9 +167,11 @@ class Step(msgspec.Struct, omit_defaults=True):
     done_ms: int = field(name="d", default=0)  # set once the step ended, delivered or not
     delivered_ms: int = field(name="v", default=0)
     seen_ms: int = field(name="y", default=0)
+    react_ms: int = field(name="j", default=0)  # for how long after delivery a reaction is awaited
     fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
     clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
+    doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
 
     @property
     def candidate(self) -> Candidate:
@@ -233,11 +252,13 @@ class Message(msgspec.Struct, omit_defaults=True):
     campaign: str | None = field(name="g", default=None)
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
+    importance: int = field(name="I", default=int(Importance.NORMAL))
     own_users: bool = field(name="w", default=False)  # `user` is its app's own numbering
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
     person: str = field(name="p", default="")
     undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
+    ended_ms: int = field(name="E", default=0)  # when it ended without a delivery
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
     not_before_ms: int = field(name="B", default=0)  # as its `send_at` asked; 0: at once
     tz: str | None = field(name="T", default=None)  # the recipient's, as given

@@ -12,6 +12,7 @@ from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
+from gateway.core.records.message import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
@@ -30,6 +31,7 @@ class MessageRequest(msgspec.Struct, frozen=True):
     user: str | None = None
     own_users: bool = False  # `user` is its app's own numbering
     campaign: str | None = None
+    importance: int = Importance.NORMAL
     ttl_ms: int | None = None
     not_before_ms: int = 0  # 0: at once
     tz: str | None = None

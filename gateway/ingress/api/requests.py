@@ -25,6 +25,7 @@ from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.content import Content, content_with
+from gateway.core.records.message import ImportanceName, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import is_blank, name_of
@@ -40,10 +41,11 @@ TTL_S_MAX = TTL_MAX_MS // 1000
 METADATA_BYTES_MAX = 1024
 NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
+WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
 
 CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
-_TEXT_KEYS = ("text", "category", "route", *CHANNELS)
+_TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
 
 Name = Annotated[
     str,
@@ -117,6 +119,7 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
     ttl: (
         Annotated[
             int,
@@ -331,6 +334,7 @@ def _meaning(
         lacking = channels_without_text(
             request.category,
             request.route,
+            importance_named(request.importance),
             content_of(request),
             destination.addresses if destination is not None else None,
             policy,

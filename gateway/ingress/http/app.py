@@ -21,6 +21,7 @@ from gateway import telemetry
 from gateway.core.policy import Policy
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
@@ -30,6 +31,7 @@ from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
+from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
@@ -120,6 +122,7 @@ class Ingress:
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
             campaigns=CampaignEndpoints(store, now_ms),
+            search=SearchEndpoints(store),
             events=self.events,
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
