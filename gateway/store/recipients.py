@@ -1,8 +1,9 @@
 """Requests of campaigns that may have so many recipients, and the places there are for them.
 
-A request gets its place before it is decided and gives it back where it was not accepted, so that
-no number of processes accepts more than the campaign may have. Who found none, while a neighbour
-gave one back, is decided again. A process that dies in between leaves a few places unused.
+A person gets a place before the requests are decided and gives it back where none was accepted, so
+that no number of processes accepts more than the campaign may have. Who found none, while a
+neighbour gave one back, is decided again. A process that dies in between leaves a few places
+unused.
 """
 
 from __future__ import annotations
@@ -38,46 +39,52 @@ async def decide(
     answers: dict[int, Answer] = {}
     waiting = dict(enumerate(requests))
     for _ in range(TURNS_MAX):
-        placed = await _placed(redis, campaigns, list(waiting.values()))
+        places = await _reserve(redis, campaigns, list(waiting.values()))
+        placed = [_with_place(request, places) for request in waiting.values()]
         told = dict(zip(waiting, await decide_all(placed), strict=True))
         answers |= told
-        free = Counter(
-            request.campaign
+        used = {
+            (request.campaign, request.home)
             for request, answer in zip(placed, told.values(), strict=True)
-            if _most(campaigns, request) is not None and not request.no_room
-            if answer.outcome != "accepted" or answer.replayed
-        )
-        for campaign, unused in free.items():
-            assert campaign is not None
-            await declarations.give_back(redis, campaign, unused)
+            if answer.outcome == "accepted" and not answer.replayed
+        }
+        free: Counter[str] = Counter()
+        for campaign, people in places.items():
+            free[campaign] = sum((campaign, home) not in used for home in people)
+            await declarations.give_back(redis, campaign, free[campaign])
         waiting = {
             index: request
             for index, request in waiting.items()
-            if told[index].reason == "recipients_max" and free[request.campaign]
+            if told[index].reason == "recipients_max" and free[request.campaign or ""]
         }
         if not waiting:
             break
     return [answers[index] for index in range(len(requests))]
 
 
-async def _placed(
+async def _reserve(
     redis: RedisClient, campaigns: Mapping[str, Campaign], requests: Sequence[MessageRequest]
-) -> list[MessageRequest]:
-    """The requests, the first of each campaign with a place as long as there are any."""
-    wanted = Counter(r.campaign for r in requests if _most(campaigns, r) is not None)
-    room: Counter[str | None] = Counter()
-    for campaign, count in wanted.items():
-        assert campaign is not None
+) -> dict[str, set[str]]:
+    """For whom there is a place in each bounded campaign: one each, however often they stand in
+    the batch, the first come first."""
+    people: dict[str, dict[str, None]] = {}
+    for request in requests:
+        if request.campaign is not None and _most(campaigns, request) is not None:
+            people.setdefault(request.campaign, {})[request.home] = None
+    places: dict[str, set[str]] = {}
+    for campaign, homes in people.items():
         most = campaigns[campaign].recipients_max
         assert most is not None
-        room[campaign] = await declarations.reserve(redis, campaign, count, most)
-    placed = []
-    for request in requests:
-        if request.campaign in wanted:
-            room[request.campaign] -= 1
-            request = replace(request, no_room=room[request.campaign] < 0)
-        placed.append(request)
-    return placed
+        room = await declarations.reserve(redis, campaign, len(homes), most)
+        places[campaign] = set(list(homes)[:room])
+    return places
+
+
+def _with_place(request: MessageRequest, places: Mapping[str, set[str]]) -> MessageRequest:
+    people = places.get(request.campaign or "")
+    if people is None or request.home in people:
+        return request
+    return replace(request, no_room=True)
 
 
 def _most(campaigns: Mapping[str, Campaign], request: MessageRequest) -> int | None:

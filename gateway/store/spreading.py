@@ -37,7 +37,7 @@ from gateway.store.sides import PAGE, CopyFault, Page, Part, Side, Value, call
 from gateway.store.writes import LANE_FIELD
 
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
-_COUNTED_ANEW = ("changed", "marks")
+_MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = ("ledger", "totals", "days", "events", "index", "quarantine", "counts")
 
@@ -73,7 +73,7 @@ class Spread:
         self._lanes: set[str] = set()
 
     def takes(self, name: bytes) -> bool:
-        return _read(name).kind not in _COUNTED_ANEW
+        return _read(name).kind not in _MADE_ANEW
 
     def strings(self, found: Sequence[Value]) -> list[Value]:
         return [placed for value in found for placed in self._string(value)]
