@@ -26,7 +26,7 @@ from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
 
 
-class Admitted(msgspec.Struct):
+class Admitted(msgspec.Struct, gc=False):
     """`lane` is where it waits; None: it is held."""
 
     message: Message
@@ -119,7 +119,8 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
     """The record of a request that is accepted, its first step queued or held."""
     first = way.steps[way.first]
     first.status = StepStatus.QUEUED if way.held is None else StepStatus.RETRYING
-    first.chosen = max(first.chosen, 0)
+    if first.chosen < 0:
+        first.chosen = 0
     if way.first or way.held is not None:
         first.clock = Clock(now_ms)
     message = Message(

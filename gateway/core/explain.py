@@ -231,6 +231,8 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     told = (
         [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
     )
+    if step.doubted:
+        told.append("not_reachable, but the last that can run")
     asked = _asked_until(step, route, policy)
     if asked != step.until:
         told.append(f"{asked} cannot be shown here: {step.until} counts")
@@ -252,6 +254,6 @@ def _asked_until(step: Step, route: str, policy: Policy) -> Until:
     asked = [
         each.step.until
         for each in policy.resolved.get(route, ())
-        if each.channel is row and row.can_show(each.step.until) == step.until
+        if each.channel is row and each.until == step.until
     ]
     return asked[0] if asked else step.until

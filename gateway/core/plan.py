@@ -51,7 +51,7 @@ class OptedOut(msgspec.Struct, frozen=True):
     steps: list[Step]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """`steps` in their order, made for this message alone; `first` is the one that runs first;
     `held` is why it may not start now. `full` is a cap that stops it. `baseline_cost` is what the
     reports compare with; None: nothing."""
@@ -88,8 +88,12 @@ def plan(
     if request.not_before_ms > now_ms + AHEAD_MAX_MS:
         return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
     name, route = named
-    day = day_of(now_ms)
-    steps = [step for each in route if (step := _step(request, each, policy, day)) is not None]
+    day, digits = day_of(now_ms), request.addresses.prefix_digits
+    steps = []
+    for each in route:
+        step = _step(request, each, policy, digits, day)
+        if step is not None:
+            steps.append(step)
     if not steps:
         return _no_candidate(request, route)
     if opt_outs:
@@ -188,11 +192,10 @@ def _route(
 
 
 def _step(
-    request: MessageRequest, asked: ResolvedStep, policy: Policy, day: datetime.date
+    request: MessageRequest, asked: ResolvedStep, policy: Policy, digits: str, day: datetime.date
 ) -> Step | None:
     """One step, skipped where it has no address or content or is not for messages of such an
     importance; None where nobody has a price."""
-    digits = request.addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
     for provider in asked.sending:
@@ -209,7 +212,7 @@ def _step(
         sell=sell,
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
-        until=row.can_show(timed.until),
+        until=asked.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
     if step.until != "delivered":

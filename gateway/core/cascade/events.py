@@ -47,8 +47,8 @@ def advance(
     policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms)
     _happen(change, event)
-    if change.effects.changed:
-        message.updated_ms = max(message.updated_ms, now_ms)
+    if change.effects.changed and now_ms > message.updated_ms:
+        message.updated_ms = now_ms
     return change.effects
 
 
@@ -108,7 +108,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.pass_over(index, step)
     elif over:
         change.give_up(index, step, away=False)
-    elif change.passes_unreachable(index, step):
+    elif change.persons and change.passes_unreachable(index, step):
         change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from hashlib import blake2b
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -45,6 +44,8 @@ WORTH = "low, normal (the default) or high: what the message is worth. Steps can
 
 CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
+_UNSEEN = f"1 to {NAME_MAX} characters that can be seen."
+_ALL_READ: frozenset[str] = frozenset()
 _TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
 
 Name = Annotated[
@@ -199,7 +200,6 @@ _decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _metadata_json = msgspec.json.Encoder().encode
-_said = attrgetter(*CHANNELS)
 
 
 def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
@@ -215,9 +215,10 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
         return _key_by_key(raw, policy, app)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    request = _with_one_spelling(request)
-    filled = _filled(request, policy)
-    destination, faults = _meaning(filled, policy, app, frozenset())
+    if request.user is not None or request.campaign is not None:
+        request = _with_one_spelling(request)
+    filled = _filled(request, policy) if policy.declared.campaigns else request
+    destination, faults = _meaning(filled, policy, app, _ALL_READ)
     if faults or destination is None or filled.category is None:
         return Faulty(faults, len(faults))
     return ValidRequest(request, filled, destination, filled.category)
@@ -225,7 +226,7 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
     """What the request says differently, by channel."""
-    said = _said(request)
+    said = msgspec.structs.astuple(request)[-len(CHANNELS) :]  # its last fields
     if not any(said):  # as almost always
         return {}
     return {name: own for name, own in zip(CHANNELS, said, strict=True) if own is not None}
@@ -233,7 +234,8 @@ def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
 
 def content_of(request: RequestBody) -> Content:
     """The content as the core keeps it; without `text`, each of its channels has its own."""
-    return content_with(request.text or "", overrides_of(request))
+    overrides = overrides_of(request)
+    return content_with(request.text or "", overrides) if overrides else Content(request.text or "")
 
 
 def moment_ms(at: datetime.datetime | None) -> int:
@@ -269,9 +271,9 @@ def key_fault(key: str) -> str | None:
 def _with_one_spelling(request: RequestBody) -> RequestBody:
     """The request with the names as they are kept."""
     user, campaign = request.user, request.campaign
-    kept_user = name_of(user) if user is not None else None
-    kept_campaign = name_of(campaign) if campaign is not None else None
-    if (kept_user, kept_campaign) == (user, campaign):  # as almost always
+    kept_user = None if user is None else name_of(user)
+    kept_campaign = None if campaign is None else name_of(campaign)
+    if kept_user == user and kept_campaign == campaign:  # as almost always
         return request
     return replace(request, user=kept_user, campaign=kept_campaign)
 
@@ -311,14 +313,19 @@ def _meaning(
             for fault in found
             if fault.pointer or "to" not in unread
         )
+    user, campaign, text = request.user, request.campaign, request.text
     # One search for all names, and almost always none: what can be printed is no control character.
-    names = f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"
+    names = f"{user}{campaign}{request.route}{request.idempotency_key}"
     if not names.isprintable() and control(names):
         faults.extend(_control_faults(request))
-    faults.extend(_name_faults(request))
-    if request.text is not None and (detail := text_fault(request.text)):
+    if user is not None and (is_blank(user) or len(user) > NAME_MAX):
+        faults.append(RequestFault("/user", _UNSEEN))
+    if campaign is not None and (is_blank(campaign) or len(campaign) > NAME_MAX):
+        faults.append(RequestFault("/campaign", _UNSEEN))
+    if text is not None and (detail := text_fault(text)):
         faults.append(RequestFault("/text", detail))
-    faults.extend(_category_faults(request, unread))
+    if campaign is None or request.category is None or request.tz is not None:
+        faults.extend(_lacking(request, unread))
     if request.metadata and len(_metadata_json(request.metadata)) > METADATA_BYTES_MAX:
         faults.append(
             RequestFault(
@@ -330,7 +337,7 @@ def _meaning(
         alone = lacks_text and channel not in unread
         faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
-    if request.text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
+    if text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
             request.route,
@@ -353,17 +360,12 @@ def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
             yield RequestFault(f"/{key}", CONTROL)
 
 
-def _category_faults(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFault]:
+def _lacking(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFault]:
+    """A category that nobody names, marketing without a campaign, and a zone that is none."""
     if request.category is None and unread.isdisjoint(("category", "campaign")):
         yield RequestFault("/category", CATEGORY_RULE)
     if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
         yield RequestFault("/campaign", "A marketing message needs the name of its campaign.")
-
-
-def _name_faults(request: RequestBody) -> Iterator[RequestFault]:
-    for key, name in (("user", request.user), ("campaign", request.campaign)):
-        if name is not None and (is_blank(name) or len(name) > NAME_MAX):
-            yield RequestFault(f"/{key}", f"1 to {NAME_MAX} characters that can be seen.")
     if request.tz is not None and zone_named(request.tz) is None:
         yield RequestFault("/tz", TZ_RULE)
 
