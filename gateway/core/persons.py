@@ -111,8 +111,8 @@ def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
 
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
-    """Takes the claim and slot the message needs for its current step, or moves its slot; returns
-    whether it has any."""
+    """Takes the claim and slot the message needs for its current step, or moves its slot, which
+    counts from when the step is held no more; returns whether it has any."""
     takes_slot = message.category in policy.slot_ms
     if message.campaign is None and not takes_slot:
         return False
@@ -122,7 +122,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        slot = Slot(message.id, now_ms, message.category, message.step.channel, waits=True)
+        at_ms = max(now_ms, message.held.until_ms) if message.held is not None else now_ms
+        slot = Slot(message.id, at_ms, message.category, message.step.channel, waits=True)
         _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))

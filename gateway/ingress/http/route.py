@@ -22,7 +22,16 @@ EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
-Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "Operators", "State"]
+Tag = Literal[
+    "Messages",
+    "Campaigns",
+    "Opt-outs",
+    "People",
+    "Reports",
+    "Providers",
+    "Operators",
+    "State",
+]
 
 QUERY_NAME_MAX = 64  # characters of an unknown one that are repeated to the caller
 
