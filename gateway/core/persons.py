@@ -42,10 +42,7 @@ def full_cap(
     """The strictest cap that one more message on this channel would break."""
     if category not in policy.slot_ms:
         return None
-    slots = people[0].slots if people else []
-    if len(people) > 1:
-        slots = [slot for person in people for slot in person.slots]
-        slots = list({slot.message: slot for slot in reversed(slots)}.values())
+    slots = _slots_of(people)
     if not slots:
         return None
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
@@ -56,9 +53,16 @@ def cap_states(
 ) -> list[Full]:
     """How much of each cap is used, and when one more fits. `but`: a message whose own slot does
     not count."""
-    slots = {slot.message: slot for person in people for slot in person.slots}
-    slots.pop(but or "", None)
-    return [caps.used(cap, slots.values(), now_ms) for cap in policy.caps]
+    slots = [slot for slot in _slots_of(people) if slot.message != but]
+    return [caps.used(cap, slots, now_ms) for cap in policy.caps]
+
+
+def _slots_of(people: Sequence[Person]) -> list[Slot]:
+    """One slot a message: that of the first record that has one, under which it was moved last."""
+    if len(people) <= 1:
+        return people[0].slots if people else []
+    slots = [slot for person in people for slot in person.slots]
+    return list({slot.message: slot for slot in reversed(slots)}.values())
 
 
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:

@@ -40,7 +40,8 @@ Books and events stay in the shard in which they were written.
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards,         the first start
-                                       currency, last restore
+                                       currency, last restore, since
+                                       when messages are indexed
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`

@@ -52,10 +52,10 @@ Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=NAME_MAX,
         description=f"1 to {NAME_MAX} characters without control characters; kept as NFC, without "
         "spaces at its ends.",
-        extra_json_schema=NO_CONTROL,
+        # How long it is counts as it is kept.
+        extra_json_schema={**NO_CONTROL, "maxLength": NAME_MAX},
     ),
 ]
 

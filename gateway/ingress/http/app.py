@@ -180,6 +180,8 @@ class Ingress:
         if not endless:
             self.metrics.durations.note((name,), seconds)
         if quiet and outcome is DONE:
+            if request.changed_something:
+                self._requests.tell(request, name, outcome, seconds)
             return
         self.metrics.requests.labels(name, str(outcome.status or request.status)).inc()
         if name not in WATCHED:
