@@ -156,8 +156,10 @@ _NOBODY = Addresses()
 class OneAddress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The address of an answer that is about one: under the name of its kind."""
 
-    phone: str | msgspec.UnsetType = msgspec.UNSET
-    email: str | msgspec.UnsetType = msgspec.UNSET
+    phone: Annotated[str, msgspec.Meta(description="E.164.")] | msgspec.UnsetType = msgspec.UNSET
+    email: Annotated[str, msgspec.Meta(description="In its one spelling.")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
 
 
 class SoughtAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -191,6 +191,8 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     told = (
         [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
     )
+    if step.doubted:
+        told.append("not_reachable, but the last that can run")
     asked = _asked_until(step, route, policy)
     if asked != step.until:
         told.append(f"{asked} cannot be shown here: {step.until} counts")
