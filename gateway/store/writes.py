@@ -180,7 +180,7 @@ class Writes:
         """The person's record, where it differs from the record `before`, and its claims that stand
         in records of their own: those that are `apart`, and the oldest of too many. One of these
         that changes hands goes into the person's record, which is what others watch."""
-        if before is not None:
+        if before is not None:  # of a new person nothing is over
             prune(person, self._policy, self._now_ms)
         if person.channels:
             reach.prune(person, self._now_ms)
