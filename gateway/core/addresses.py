@@ -104,11 +104,6 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return bool(getattr(self, kind))
 
     @property
-    def complete(self) -> bool:
-        """Whether there is one of each kind."""
-        return bool(self.phone and self.email and self.push)
-
-    @property
     def prefix_digits(self) -> str:
         """What price prefixes are compared with."""
         return self.phone or ""

@@ -47,7 +47,7 @@ class KnownUsers:
     ) -> tuple[Sequence[MessageRequest], Sequence[Refused]]:
         """The requests with the addresses they lack, and with the consent that is lacking; and
         those that are left out, because the app may send to none of the addresses."""
-        named = [r for r in requests if r.user is not None and not r.addresses.complete]
+        named = [r for r in requests if r.user is not None]
         refused: list[Refused] = []
         if named:
             requests, refused = await self._with_addresses(requests, named)
@@ -98,10 +98,10 @@ class KnownUsers:
                 more = replace(more, phone=None)
                 if request.addresses == NOBODY and more == NOBODY:
                     return Answer("rejected", pointer=fault.pointer, detail=fault.detail)
-        filled = request.addresses.filled(more)
-        if filled == request.addresses:
+        filled, tz = request.addresses.filled(more), request.tz or kept.tz
+        if filled == request.addresses and tz == request.tz:
             return request
-        whole = replace(request, addresses=filled, country=country)
+        whole = replace(request, addresses=filled, country=country, tz=tz)
         shard = self._store.shard_of_home(whole.home)
         if shard == self._store.shard_of_message(request.id):
             return whole

@@ -22,10 +22,11 @@ from gateway.core.policy import (
 )
 from gateway.core.prices import PriceBook
 from gateway.core.records.message import importance_named
+from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
 from gateway.settings import price_file
 from gateway.settings.file import Settings
-from gateway.settings.tables import App, StepSettings, unrouted
+from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
 from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import Adapter
@@ -64,6 +65,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         own_users=settings.dedupe.users == "app",
         stop_words=words_of(settings.optout.words) or SHIPPED,
         consent=frozenset(settings.consent.require),
+        send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=ReachRule(forget_ms=int(settings.reach.forget_ms)),
         former={old: name for name, each in settings.providers.items() for old in each.was},
     )
@@ -91,8 +93,31 @@ def _app_rule(app: App) -> AppRule:
 
 def _category_rule(settings: Settings, category: Category) -> CategoryRule:
     rule = settings.categories.get(category) or unrouted(category)
-    when_away = rule.when_away or WHEN_AWAY_DEFAULT[category]
-    return CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown, when_away)
+    return CategoryRule(
+        rule.route,
+        int(rule.ttl_ms),
+        rule.resend_unknown,
+        rule.when_away or WHEN_AWAY_DEFAULT[category],
+        send_window_of(settings.send_windows[rule.send_window]) if rule.send_window else None,
+    )
+
+
+def send_window_of(table: SendWindowSettings) -> SendWindow:
+    """A send window as the pure rules read it."""
+    from_ms, to_ms = _ms_of_day(table.from_), _ms_of_day(table.to)
+    days = frozenset(DAYS.index(day) for day in table.days)
+    return SendWindow(
+        Hours(from_ms, to_ms if to_ms > from_ms else to_ms + DAY_MS, days),
+        table.zone,
+        table.unknown_zone,
+        table.default_zone,
+        table.country_zones,
+    )
+
+
+def _ms_of_day(text: str) -> int:
+    hours, minutes = text.split(":")
+    return (int(hours) * 60 + int(minutes)) * MINUTE_MS
 
 
 def caps_of(settings: Settings) -> tuple[Cap, ...]:

@@ -23,7 +23,7 @@ from gateway.redis.client import Command, Session
 from gateway.store import randomness
 from gateway.store.admit import Ask
 from gateway.store.base import StoreBase, read_messages
-from gateway.store.keys import keys_of, shard_of_identity
+from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.people import read_records
 from gateway.store.transaction import ConflictError, commit
 from gateway.store.writes import Writes
@@ -56,7 +56,7 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
     """Joins what each request names, and returns the requests with the homes found.
 
     Raises ConflictError when others join the same identities without end."""
-    groups = [_Group(ask.identities, hold_ms(ask.request, store.policy)) for ask in asks]
+    groups = [_Group(ask.identities, hold_ms(ask.request, store.policy, now_ms)) for ask in asks]
     return [
         replace(moved(store, ask, found.home, now_ms), found=found.found, apart=found.apart)
         for ask, found in zip(asks, await _joined(store, groups, now_ms), strict=True)
@@ -133,7 +133,7 @@ async def _enlist(store: StoreBase, found: Join, now_ms: int) -> bool:
             return [], False
         if persons.is_old(person):
             persons.bound_old(person, store.policy, now_ms)
-        writes = Writes(keys, store.policy, store.retention, store.campaigns, store.lines, now_ms)
+        writes = _writes(store, keys, now_ms)
         if enlist(person, found.home, found.found, now_ms):
             writes.person(found.home, person, value, {})
         return writes.commands(), True
@@ -148,7 +148,7 @@ async def foresee(store: StoreBase, ask: Ask, now_ms: int) -> Ask:
         for identity, value in (await _read_all(store, ask.identities)).items()
     }
     for _ in range(TRIES_MAX):
-        found = join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy))
+        found = join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy, now_ms))
         if found.final:
             moved_to = moved(store, ask, found.home, now_ms)
             return replace(moved_to, found=found.found, apart=found.apart)
@@ -219,11 +219,23 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
             await _upgrade(store, write.after, now_ms)
         # Writing takes claims out that are too many for a record: of a copy, for the next try.
         after = replace(write.after, claims=dict(write.after.claims))
-        writes = Writes(keys, store.policy, store.retention, store.campaigns, store.lines, now_ms)
+        writes = _writes(store, keys, now_ms)
         writes.person(write.identity, after, before, {})
         return writes.commands(), True
 
     return await commit(store.redis, token, attempt, store.counts)
+
+
+def _writes(store: StoreBase, keys: Keys, now_ms: int) -> Writes:
+    return Writes(
+        keys,
+        store.policy,
+        store.retention,
+        store.campaigns,
+        store.lines,
+        store.queues,
+        now_ms,
+    )
 
 
 async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:

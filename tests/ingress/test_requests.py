@@ -59,6 +59,7 @@ def pointers(request: Any) -> list[str]:
         {"text": "x" * 1000},
         {"text": "\N{GRINNING FACE}" * 1000},
         {"user": "u" * 128, "campaign": "c" * 128, "route": "sms", "ttl": 1},
+        {"user": "e\u0301" * 128, "campaign": f"\u00a0{'c' * 128} "},  # 128 each as they are kept
         {"ttl": 2_592_000},
         {"campaign": None, "user": None, "viber": None, "metadata": None},
         {"viber": {"image_url": "http://shop.example/a b.png".replace(" ", "%20")}},
@@ -239,8 +240,8 @@ def test_all_faults_are_told_at_once() -> None:
 def test_missing_keys_are_told_with_their_rule() -> None:
     found = told({})
     assert isinstance(found, Faulty)
-    assert [fault.pointer for fault in found.faults] == ["/category", "/to"]
-    assert "E.164" in found.faults[1].detail
+    assert [fault.pointer for fault in found.faults] == ["/to", "/category"]
+    assert "E.164" in found.faults[0].detail
 
 
 @pytest.mark.parametrize("request_", [[], None, 1, "text", True])

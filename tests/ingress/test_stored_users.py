@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.addresses import FcmAddress
 from gateway.core.events import Claimed
-from gateway.store import audit, users
+from gateway.store import audit, reads, users
 from gateway.store.apply import Item
 from gateway.store.keys import COUNTRIES
 from tests.ingress.test_people import everything, key_of
@@ -136,7 +136,7 @@ async def test_lines_are_stored_and_answered_in_order(world: World) -> None:
         "/user",
     ]
     assert (await shown(world, "u1"))["phone"] == OTHER
-    deeds = await audit.read(world.redis, 10)
+    deeds = (await audit.read(world.redis, 10)).deeds
     assert [(deed.deed.action, deed.deed.detail) for deed in deeds] == [("user.store", "3 users")]
     assert (await world.call("POST", "/v1/users", {"user": "u1"})).status == 415
 
@@ -293,6 +293,17 @@ async def test_kinds_that_are_missing_are_filled_and_those_that_are_given_stay(
         {"phone": OTHER, "email": ANNA},
         {"phone": PHONE, "email": "new@shop.example"},
     ]
+
+
+@with_ingress()
+async def test_the_zone_of_a_message_is_its_own_or_its_users(world: World) -> None:
+    await stored(world, "u1", phone=PHONE, tz="Asia/Omsk")
+    own = OTP | {"user": "u1"}
+    for body, zone in ((own, "Asia/Omsk"), (own | {"tz": "Europe/Paris"}, "Europe/Paris")):
+        id_ = (await world.send(body)).json["id"]
+        message = await reads.message(world.store, id_)
+        assert message is not None
+        assert message.tz == zone
 
 
 @with_ingress()

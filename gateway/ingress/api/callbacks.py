@@ -115,6 +115,7 @@ class CallbackEndpoint:
             taken = await self._inbound.take(name, adapter.channel, read.replies)
             self._metrics.count_receipts(name, "reply", taken)
             result = replace(result, replies=taken)
+        request.changed_something = result.applied + result.parked + result.replies > 0
         await request.respond(200, to_json(result))
 
     async def _proven_body(

@@ -1,5 +1,4 @@
-"""What is wrong with what a message says: texts that cannot be sent or seen, URLs that are none,
-what needs what. Pure."""
+"""What is wrong with words, addresses and URLs that are to be sent. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +13,7 @@ from gateway.core.texts import has_control, is_blank
 from gateway.ingress.http.problems import RequestFault
 
 CONTROL = "Control characters cannot stand here: leave them out."
-_BLANK = "Nothing of it can be seen: give a text."
-
-control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
-_bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
+BLANK = "Nothing of it can be seen: give a text."
 
 # Fields that several channels have, by what they may hold.
 _PLAIN_FIELDS = ("sender", "subject", "title")
@@ -25,17 +21,18 @@ _TEXT_FIELDS = ("text", "html")
 _URL_FIELDS = ("image_url", "url")
 _MAILBOX_FIELDS = (("from", "from_"), ("reply_to", "reply_to"))
 
+control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
+
 
 def text_fault(text: str) -> str | None:
     """Why a text cannot be sent; None when it can."""
-    return CONTROL if has_control(text) else _BLANK if is_blank(text) else None
+    return CONTROL if has_control(text) else BLANK if is_blank(text) else None
 
 
-def content_faults(
-    text: str | None, channel: str, said: ChannelContent, unread: frozenset[str]
-) -> Iterator[RequestFault]:
-    """What is wrong with one channel's own words; a field means the same on each channel. `text` is
-    that of every channel; what is `unread` is at fault already."""
+def override_faults(channel: str, said: ChannelContent, *, alone: bool) -> Iterator[RequestFault]:
+    """What is wrong with one channel's own words; a field means the same on each channel. `alone`:
+    there is no text for every channel."""
     yield from _word_faults(channel, said)
     for name in _URL_FIELDS:
         value = getattr(said, name, None)
@@ -55,7 +52,7 @@ def content_faults(
         yield RequestFault(f"/{channel}/button/caption", detail)
     if not _is_url(button.url):
         yield RequestFault(f"/{channel}/button/url", URL_RULE)
-    if said.text is None and text is None and unread.isdisjoint(("text", channel)):
+    if said.text is None and alone:
         yield RequestFault(
             f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
         )
@@ -66,7 +63,7 @@ def _word_faults(channel: str, said: ChannelContent) -> Iterator[RequestFault]:
     for name in _PLAIN_FIELDS:
         value = getattr(said, name, None)
         if value is not None and (control(value) is not None or is_blank(value)):
-            yield RequestFault(f"/{channel}/{name}", _BLANK if is_blank(value) else CONTROL)
+            yield RequestFault(f"/{channel}/{name}", BLANK if is_blank(value) else CONTROL)
     for name in _TEXT_FIELDS:
         value = getattr(said, name, None)
         if value is not None and (detail := text_fault(value)):

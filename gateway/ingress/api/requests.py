@@ -10,31 +10,26 @@ second time, key by key, and the caller learns of all its faults at once.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import addresses
-from gateway.core.addresses import (
-    NOBODY,
-    PHONE_RULE,
-    TO_OR_USER_RULE,
-    Destination,
-    Recipient,
-)
+from gateway.core.addresses import PHONE_RULE, Destination, Recipient
 from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
-from gateway.core.policy import TTL_MAX_MS, AppRule, Policy
+from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.content import Content, content_with
 from gateway.core.records.message import ImportanceName, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
+from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
-from gateway.ingress.api.app_bounds import destination_faults, sender_faults
-from gateway.ingress.api.content_faults import CONTROL, content_faults, control, text_fault
+from gateway.ingress.api.app_bounds import read_destination, sender_faults
+from gateway.ingress.api.content_faults import CONTROL, control, override_faults, text_fault
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
@@ -46,6 +41,8 @@ NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
 WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
 
+CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
+TZ_RULE = "An IANA time zone, such as Europe/Moscow."
 _UNSEEN = f"1 to {NAME_MAX} characters that can be seen."
 _ALL_READ: frozenset[str] = frozenset()
 _TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
@@ -54,15 +51,15 @@ Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=NAME_MAX,
         description=f"1 to {NAME_MAX} characters without control characters; kept as NFC, without "
         "spaces at its ends.",
-        extra_json_schema=NO_CONTROL,
+        # How long it is counts as it is kept.
+        extra_json_schema={**NO_CONTROL, "maxLength": NAME_MAX},
     ),
 ]
 
 
-class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message to one person. `null` is the same as leaving a key out. Kinds of address that are
     missing in `to` are taken from the stored `user`; of one that has some `to` may be left out."""
 
@@ -76,12 +73,16 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         | Recipient
         | None
     ) = None
-    category: Annotated[
-        Category,
-        msgspec.Meta(
-            description="otp, transactional or marketing; decides lane, caps and default route."
-        ),
-    ]
+    category: (
+        Annotated[
+            Category,
+            msgspec.Meta(
+                description="otp, transactional or marketing; decides lane, caps and default "
+                "route. Required, unless the campaign names it."
+            ),
+        ]
+        | None
+    ) = None
     text: (
         Annotated[
             str,
@@ -97,6 +98,29 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     user: Name | None = None
     campaign: Name | None = None
     route: Name | None = None
+    send_at: (
+        Annotated[
+            datetime.datetime,
+            msgspec.Meta(
+                tz=True,
+                description="RFC 3339, at most 30 days ahead: not before that moment. Past: at "
+                "once.",
+            ),
+        ]
+        | None
+    ) = None
+    tz: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                min_length=1,
+                max_length=ZONE_CHARS_MAX,
+                description="The recipient's IANA time zone, such as Europe/Moscow, for send "
+                "windows.",
+            ),
+        ]
+        | None
+    ) = None
     importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
     ttl: (
         Annotated[
@@ -104,7 +128,8 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             msgspec.Meta(
                 ge=1,
                 le=TTL_S_MAX,
-                description=f"Seconds from 1 to {TTL_S_MAX}, after which no further step starts.",
+                description=f"Seconds from 1 to {TTL_S_MAX}, after which no further step starts; "
+                "counted from send_at, or from acceptance.",
             ),
         ]
         | None
@@ -145,15 +170,17 @@ else:
         frozen=True,
         forbid_unknown_fields=True,
         omit_defaults=True,
-        kw_only=True,
     )
 
 
 class ValidRequest(msgspec.Struct, frozen=True):
-    """A request that passed, and where it goes."""
+    """A request that passed, where it goes, and its category. `filled` has what its campaign says
+    where the request does not."""
 
     request: RequestBody
+    filled: RequestBody
     destination: Destination
+    category: Category
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -191,10 +218,11 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
         return Malformed(_sentence(error))
     if request.user is not None or request.campaign is not None:
         request = _with_one_spelling(request)
-    destination, faults = _meaning(request, policy, app, _ALL_READ)
-    if faults or destination is None:
+    filled = _filled(request, policy) if policy.declared.campaigns else request
+    destination, faults = _meaning(filled, policy, app, _ALL_READ)
+    if faults or destination is None or filled.category is None:
         return Faulty(faults, len(faults))
-    return ValidRequest(request, destination)
+    return ValidRequest(request, filled, destination, filled.category)
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
@@ -209,6 +237,11 @@ def content_of(request: RequestBody) -> Content:
     """The content as the core keeps it; without `text`, each of its channels has its own."""
     overrides = overrides_of(request)
     return content_with(request.text or "", overrides) if overrides else Content(request.text or "")
+
+
+def moment_ms(at: datetime.datetime | None) -> int:
+    """A moment as the core keeps it; 0: none was named, or one before 1970."""
+    return max(int(at.timestamp() * 1000), 0) if at is not None else 0
 
 
 def body_hash(request: RequestBody) -> bytes:
@@ -246,13 +279,28 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
     return replace(request, user=kept_user, campaign=kept_campaign)
 
 
+def _filled(request: RequestBody, policy: Policy) -> RequestBody:
+    """The request with what its campaign says where it says nothing itself. A route that is gone
+    from the configuration counts as none."""
+    campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
+    if campaign is None:  # as almost always
+        return request
+    ttl_ms = campaign.ttl_ms
+    return replace(
+        request,
+        category=request.category or campaign.category,
+        route=request.route or (campaign.route if campaign.route in policy.routes else None),
+        ttl=request.ttl or (ttl_ms // 1000 if ttl_ms is not None else None),
+    )
+
+
 def _meaning(
     request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
     stand-in, because what was sent could not be read: they are at fault already."""
     rule = policy.app(app)
-    destination, faults = _destination(request, rule, unread)
+    destination, faults = read_destination(request.to, request.user, rule, unread)
     user, campaign, text = request.user, request.campaign, request.text
     # One search for all names, and almost always none: what can be printed is no control character.
     names = f"{user}{campaign}{request.route}{request.idempotency_key}"
@@ -264,20 +312,20 @@ def _meaning(
         faults.append(RequestFault("/campaign", _UNSEEN))
     if text is not None and (detail := text_fault(text)):
         faults.append(RequestFault("/text", detail))
-    if campaign is None and request.category == "marketing" and "campaign" not in unread:
-        faults.append(
-            RequestFault("/campaign", "A marketing message needs the name of its campaign.")
-        )
+    if campaign is None or request.category is None or request.tz is not None:
+        faults.extend(_lacking(request, unread))
     if request.metadata and len(_metadata_json(request.metadata)) > METADATA_BYTES_MAX:
         faults.append(
             RequestFault(
                 "/metadata", f"As JSON it may have {METADATA_BYTES_MAX} bytes: shorten it."
             )
         )
+    lacks_text = request.text is None and "text" not in unread
     for channel, said in overrides_of(request).items():
-        faults.extend(content_faults(request.text, channel, said, unread))
+        alone = lacks_text and channel not in unread
+        faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
-    if text is None and unread.isdisjoint(_TEXT_KEYS):
+    if text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
             request.route,
@@ -293,24 +341,6 @@ def _meaning(
     return destination, faults
 
 
-def _destination(
-    request: RequestBody, rule: AppRule, unread: frozenset[str]
-) -> tuple[Destination | None, list[RequestFault]]:
-    """Where it goes as far as it says so itself; None: that is at fault."""
-    if request.to is None:
-        if request.user is None and unread.isdisjoint(("to", "user")):
-            return None, [RequestFault("/to", f"Required: {TO_OR_USER_RULE}")]
-        return None if "to" in unread else Destination(NOBODY), []
-    found = addresses.read(request.to)
-    if isinstance(found, Destination):
-        if not found.tariff and rule.countries is None:  # as almost always
-            return found, []
-        pointer = "/to" if isinstance(request.to, str) else "/to/phone"
-        return found, list(destination_faults(found, rule, pointer))
-    known = [fault for fault in found if fault.pointer or "to" not in unread]
-    return None, [RequestFault(f"/to{fault.pointer}", fault.detail) for fault in known]
-
-
 def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
     for key in ("user", "campaign", "route", "idempotency_key"):
         value = getattr(request, key)
@@ -318,10 +348,19 @@ def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
             yield RequestFault(f"/{key}", CONTROL)
 
 
+def _lacking(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFault]:
+    """A category that nobody names, marketing without a campaign, and a zone that is none."""
+    if request.category is None and unread.isdisjoint(("category", "campaign")):
+        yield RequestFault("/category", CATEGORY_RULE)
+    if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
+        yield RequestFault("/campaign", "A marketing message needs the name of its campaign.")
+    if request.tz is not None and zone_named(request.tz) is None:
+        yield RequestFault("/tz", TZ_RULE)
+
+
 # --- a request that msgspec refused, or that has a key twice ---
 
 _EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
-_STAND_INS: dict[str, Any] = {"category": "transactional"}
 
 
 def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
@@ -331,10 +370,11 @@ def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malforme
         return Malformed(_sentence(error))
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
-    request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
-    destination, more = _meaning(request, policy, app, found.unread)
-    if destination is not None and not found.faults and not more:
-        return ValidRequest(request, destination)
+    request = _with_one_spelling(SendRequest(**found.values))
+    filled = _filled(request, policy)
+    destination, more = _meaning(filled, policy, app, found.unread)
+    if destination is not None and filled.category and not found.faults and not more:
+        return ValidRequest(request, filled, destination, filled.category)
     return Faulty(found.faults + more, found.total + len(more))
 
 

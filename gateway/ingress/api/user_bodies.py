@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -18,6 +17,7 @@ from gateway.core import addresses
 from gateway.core.addresses import KINDS, Addresses, Destination, Recipient
 from gateway.core.channels import ChannelName
 from gateway.core.records.user import Consent, StoredUser
+from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api.content_faults import control
 from gateway.ingress.api.decoder import ReadKeys, read_keys
@@ -58,7 +58,9 @@ class UserBody(Recipient, frozen=True, forbid_unknown_fields=True, omit_defaults
     """What is kept of a user. PUT keeps this alone; PATCH changes the keys that are given, and
     `null` takes one away."""
 
-    tz: Annotated[str, msgspec.Meta(max_length=64, description=_ZONE_RULE)] | None = None
+    tz: Annotated[str, msgspec.Meta(max_length=ZONE_CHARS_MAX, description=_ZONE_RULE)] | None = (
+        None
+    )
     locale: (
         Annotated[
             str,
@@ -134,7 +136,7 @@ def _read(
     if "user" not in found.unread and (detail := name_fault(user)):
         faults.append(RequestFault("/user", detail))
     named = _addresses(values, faults)
-    if (zone := values.get("tz")) is not None and not _is_zone(zone):
+    if (zone := values.get("tz")) is not None and zone_named(zone) is None:
         faults.append(RequestFault("/tz", _ZONE_RULE))
     consent = list(_consents(values.get("consent") or [], now_ms, faults))
     if found.faults or faults:
@@ -174,14 +176,6 @@ def _moment_ms(text: str) -> int | None:
         return None if moment.tzinfo is None else int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return False
-    return True
 
 
 def shown_consents(kept: StoredUser) -> list[ConsentBody]:
