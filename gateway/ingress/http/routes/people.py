@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core import channels
+from gateway.core.addresses import Recipient
 from gateway.ingress.api.inbound import LIMIT_MAX, RepliesPage
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
 from gateway.ingress.api.stored_users import StoredUserView, UserResult
@@ -30,7 +31,13 @@ _CHANNEL = Parameter(
     "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
 )
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
-_STORED_USER = {200: json_payload("What is kept of the user.", StoredUserView)}
+_KEPT = {"phone": "+79161234567", "tz": "Europe/Moscow", "locale": "ru-RU", "consent": []}
+_NOT_KEPT = dict.fromkeys(name for name in Recipient.__struct_fields__ if name not in _KEPT)
+_STORED_USER = {
+    200: json_payload(
+        "What is kept of the user.", StoredUserView, {"user": "u-1001", **_KEPT, **_NOT_KEPT}
+    )
+}
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
 PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
@@ -95,7 +102,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         text="A message may then name only `user`. A phone or an e-mail address that was another "
         "user's is this one's from now on.",
         parameters=[_USER],
-        body=json_payload("", UserBody),
+        body=json_payload("", UserBody, _KEPT),
         answers=_STORED_USER,
         problems=[422],
     ),
@@ -109,7 +116,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         summary="Change some of what is kept of a person",
         text="Keys that are left out stay; `null` takes one away.",
         parameters=[_USER],
-        body=json_payload("", UserBody),
+        body=json_payload("", UserBody, _KEPT),
         answers=_STORED_USER,
         problems=[422],
     ),
@@ -124,11 +131,17 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         summary="Keep many persons' addresses, one a line",
         text="Each line is what `PUT` takes, with `user`. The answer has a line for each, in "
         "order, as that of a stream of messages.",
-        body=Payload(media={"application/x-ndjson": {"type": "string"}}),
+        body=Payload(
+            media={"application/x-ndjson": {"type": "string"}},
+            examples={"application/x-ndjson": '{"user": "u-1001", "phone": "+79161234567"}\n'},
+        ),
         answers={
             200: Payload(
                 text="The results, line by line, with `line`.",
                 media={"application/x-ndjson": {"type": "string"}},
+                examples={
+                    "application/x-ndjson": '{"user": "u-1001", "outcome": "stored", "line": 1}\n'
+                },
                 shown=[UserLine, UserResult],
             )
         },
