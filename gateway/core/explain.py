@@ -15,7 +15,7 @@ import msgspec
 from gateway.core import persons
 from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.channels import CHANNELS, Until
-from gateway.core.opt_outs import OptOuts
+from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection
 from gateway.core.policy import Policy
 from gateway.core.records.held import Held, HeldReason
@@ -29,6 +29,7 @@ GateName = Literal[
     "address",
     "price",
     "opt_out",
+    "consent",
     "campaign",
     "holdout",
     "duplicate",
@@ -105,12 +106,20 @@ def explain(
         return Explanation([*before, Gate(decision.gate, "stop", decision.detail)])
     way = decision.way
     first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
-    wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
+    wishes = ", ".join(
+        f"{scope} on {name or 'every channel'}"
+        for name, scope in opt_outs.items()
+        if name not in request.lacks_consent
+    )
     numbers: dict[GateName, Gate] = {"opt_out": Gate("opt_out", detail=wishes or None)}
     fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
     if fullest is not None:
         numbers["cap"] = _cap(fullest)
+    lacking = ", ".join(name or "every channel" for name in request.lacks_consent)
+    numbers["consent"] = Gate("consent", detail=f"none for {lacking}" if lacking else None)
     stopped = _stopped(decision, wishes)
+    if stopped is not None and stopped.gate == "opt_out" and EVERY_CHANNEL in request.lacks_consent:
+        stopped = Gate("consent", "stop", "The person has not opted in.")
     gates = []
     for gate in _asked(way.route, way.steps, first, request, policy):
         if stopped is not None and gate.gate == stopped.gate:
@@ -150,6 +159,7 @@ def _asked(
         Gate("address", detail=", ".join(lacking) or None),
         Gate("price", price=first.sell * first.parts),
         Gate("opt_out"),
+        *([Gate("consent")] if about.category in policy.consent else []),
     ]
     if (campaign := policy.declared.of(about.campaign)) is not None:
         gates.append(Gate("campaign"))
