@@ -18,6 +18,8 @@ from providers import contract
 AddressKind = Literal["phone", "email", "push"]
 Until = Literal["delivered", "seen", "clicked"]
 
+_UNTIL_DOWNWARDS: tuple[Until, ...] = ("clicked", "seen", "delivered")
+
 URL_MAX = 1000
 HTML_BYTES_MAX = 32 * 1024
 TEXT_RULE = "1 to 1000 characters."
@@ -145,16 +147,22 @@ class Channel(msgspec.Struct, frozen=True):
     shows: frozenset[Until]
     parts: Callable[[str], int] | None = None
     needs: tuple[tuple[str, ...], ...] = (("text",),)
+    retail: tuple[int, str] | None = None  # marketing a person and window, by the preset "retail"
+    says_text: bool = False  # a text is all that is needed
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "says_text", self.needs == (("text",),))
 
     @property
     def price_unit(self) -> Literal["part", "message"]:
         """What one price is for: a part where texts are cut into parts, else a message."""
         return "part" if self.parts is not None else "message"
 
-    @property
-    def says_text(self) -> bool:
-        """Whether a text is all that is needed."""
-        return self.needs == (("text",),)
+    def can_show(self, until: Until) -> Until:
+        """What counts here where `until` is asked: that, or the next lower that its receipts can
+        tell."""
+        lower = _UNTIL_DOWNWARDS[_UNTIL_DOWNWARDS.index(until) :]
+        return next(each for each in lower if each in self.shows)
 
     def count(self, text: str) -> int:
         """How many units of price a text is."""
@@ -164,8 +172,23 @@ class Channel(msgspec.Struct, frozen=True):
 CHANNELS: Mapping[str, Channel] = {
     row.name: row
     for row in (
-        Channel("viber", "Viber", "phone", ViberContent, frozenset(("delivered", "seen"))),
-        Channel("sms", "SMS", "phone", SmsContent, frozenset(("delivered",)), segments.parts),
+        Channel(
+            "viber",
+            "Viber",
+            "phone",
+            ViberContent,
+            frozenset(("delivered", "seen")),
+            retail=(1, "1d"),
+        ),
+        Channel(
+            "sms",
+            "SMS",
+            "phone",
+            SmsContent,
+            frozenset(("delivered",)),
+            segments.parts,
+            retail=(2, "30d"),
+        ),
         Channel(
             "email",
             "E-mail",
@@ -173,6 +196,7 @@ CHANNELS: Mapping[str, Channel] = {
             EmailContent,
             frozenset(("delivered", "seen", "clicked")),
             needs=(("subject",), ("text", "html")),
+            retail=(3, "7d"),
         ),
         Channel("push", "Push", "push", PushContent, frozenset(("delivered", "seen", "clicked"))),
     )

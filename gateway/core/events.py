@@ -6,28 +6,29 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.core.policy import OptOut
+from gateway.core.opt_outs import NONE, OptOuts
 from providers.contract import Fault, Receipt
 
 CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry does not name
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A dispatcher took the step from its lane and is about to send it.
 
-    `provider` is whose lane it was: an entry that an earlier step left there claims nothing.
+    `opt_outs` are the person's by now. `provider` is whose lane it was: an entry that an earlier
+    step left there claims nothing.
     `away`: that provider is, so nothing is sent; the step is passed over, or waits outside the
     lane. `restored_ms`: when the data was restored from a backup; what is older may have been sent
     by those whose records were lost, so its provider is asked first."""
 
     step: int
-    opt_out: OptOut | None = None
+    opt_outs: OptOuts = NONE
     provider: str | None = None
     away: bool = False
     restored_ms: int = 0
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
     the reference already, and what it said of it then was lost, so it may have refused it.
     `sent_ms` is when its request began: what the provider says happened later by its clock too."""
@@ -41,10 +42,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 class Refused(msgspec.Struct, frozen=True):
     """The provider refused the step in its answer; `fault.permanent` says whether trying again
-    could help."""
+    could help. `unreachable`: its address reaches nobody on this channel."""
 
     step: int
     fault: Fault
+    unreachable: bool = False
 
 
 class NotSent(msgspec.Struct, frozen=True):
@@ -75,7 +77,7 @@ class NotKnown(msgspec.Struct, frozen=True):
     step: int
 
 
-class Reported(msgspec.Struct, frozen=True):
+class Reported(msgspec.Struct, frozen=True, gc=False):
     """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a
     step."""
 
@@ -98,11 +100,19 @@ class TimerDue(msgspec.Struct, frozen=True):
     away: Mapping[str, int] = {}
 
 
+class Released(msgspec.Struct, frozen=True):
+    """The moment came until which its step was held: whether it may start is asked again.
+    `in_pace`: it has its place in its campaign's pace."""
+
+    in_pace: bool = False
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """`erase`: its person is to be forgotten. It says no more to whom it went, nor what, final or
     not; what it cost and billed stays, and so does what is yet to be booked."""
 
     erase: bool = False
+    reason: str = "cancelled"
 
 
 Event = (
@@ -116,5 +126,6 @@ Event = (
     | Reported
     | ProviderGone
     | TimerDue
+    | Released
     | Cancelled
 )

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from msgspec.structs import replace
-
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import DedupeClaim, Person
@@ -44,19 +42,27 @@ def full_cap(
     """The strictest cap that one more message on this channel would break."""
     if category not in policy.slot_ms:
         return None
-    slots = people[0].slots if people else []
-    if len(people) > 1:
-        slots = [slot for person in people for slot in person.slots]
-        slots = list({slot.message: slot for slot in reversed(slots)}.values())
+    slots = _slots_of(people)
     if not slots:
         return None
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 
-def cap_states(people: Sequence[Person], policy: Policy, now_ms: int) -> list[Full]:
-    """How much of each cap is used, and when one more fits."""
-    slots = list({slot.message: slot for person in people for slot in person.slots}.values())
+def cap_states(
+    people: Sequence[Person], policy: Policy, now_ms: int, *, but: str | None = None
+) -> list[Full]:
+    """How much of each cap is used, and when one more fits. `but`: a message whose own slot does
+    not count."""
+    slots = [slot for slot in _slots_of(people) if slot.message != but]
     return [caps.used(cap, slots, now_ms) for cap in policy.caps]
+
+
+def _slots_of(people: Sequence[Person]) -> list[Slot]:
+    """One slot a message: that of the first record that has one, under which it was moved last."""
+    if len(people) <= 1:
+        return people[0].slots if people else []
+    slots = [slot for person in people for slot in person.slots]
+    return list({slot.message: slot for slot in reversed(slots)}.values())
 
 
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
@@ -74,21 +80,17 @@ def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
 
 def note_sent(person: Person, messages: Collection[str]) -> None:
     """The slots of these messages do not wait any more: they count from when they were taken."""
-    person.slots = [
-        replace(slot, waits=False) if slot.message in messages else slot for slot in person.slots
-    ]
+    for slot in person.slots:
+        if slot.message in messages:
+            slot.waits = False
 
 
 def note_sent_here(people: Iterable[Person], messages: Mapping[str, Message]) -> None:
     """The same of those messages that were sent since their records were read."""
     for person in people:
-        sent = [
-            slot.message
-            for slot in person.slots
-            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m)
-        ]
-        if sent:
-            note_sent(person, sent)
+        for slot in person.slots:
+            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m):
+                slot.waits = False
 
 
 def still_waits(message: Message) -> bool:
@@ -113,8 +115,8 @@ def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
 
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
-    """Takes the claim and slot the message needs for its current step, or moves its slot; returns
-    whether it has any."""
+    """Takes the claim and slot the message needs for its current step, or moves its slot, which
+    counts from when the step is held no more; returns whether it has any."""
     takes_slot = message.category in policy.slot_ms
     if message.campaign is None and not takes_slot:
         return False
@@ -124,7 +126,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        slot = Slot(message.id, now_ms, message.category, message.step.channel, waits=True)
+        at_ms = max(now_ms, message.held.until_ms) if message.held is not None else now_ms
+        slot = Slot(message.id, at_ms, message.category, message.step.channel, waits=True)
         _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
@@ -197,7 +200,8 @@ def held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
 
 
 def _keep_until(person: Person, until_ms: int) -> None:
-    person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
+    if until_ms > person.keep_ms:
+        person.keep_ms = -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS
 
 
 def _keep_slot(
@@ -206,8 +210,10 @@ def _keep_slot(
     """The slot of a message that was delivered, on the channel it was moved to unless that came
     too late."""
     step = message.steps[message.delivered_step]
-    held = next((slot for slot in person.slots if slot.message == message.id), None)
-    channel = step.channel if came_first or held is None else held.channel
+    channel = step.channel
+    if not came_first:
+        held = [slot.channel for slot in person.slots if slot.message == message.id]
+        channel = held[0] if held else channel
     # The provider's clock says when, within what can be.
     at_ms = max(min(step.delivered_ms, now_ms), message.created_ms)
     _put_slot(person, Slot(message.id, at_ms, message.category, channel))
@@ -215,7 +221,8 @@ def _keep_slot(
 
 
 def _put_slot(person: Person, slot: Slot) -> None:
-    person.slots = [s for s in person.slots if s.message != slot.message]
+    if person.slots:
+        person.slots = [s for s in person.slots if s.message != slot.message]
     person.slots.append(slot)
 
 

@@ -2,47 +2,65 @@
 
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
-A step without address or content stays in the message, as skipped, where another can run. When none
-can, the plan is a Rejection with the reason that stops the most useful step.
+A step without address or content, for messages of another importance, or on a channel that the
+person opted out of or is not reached on, stays in the message, as skipped, where another can run.
+When none can, the plan is OptedOut where an opt-out stops one of them, else a Rejection with the
+reason that stops the most useful step. That nobody is reached never stops the last.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
-from gateway.core import persons
+from gateway.core import persons, reach
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.policy import Leg, Policy
-from gateway.core.records.message import Candidate, Content, Step, StepStatus
+from gateway.core.holding import PACE, held_of, paced
+from gateway.core.opt_outs import NONE, OptOuts, refuses
+from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
+from gateway.core.records.content import Content
+from gateway.core.records.held import Held
+from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from gateway.core.timing import day_of
+from gateway.core.timing import DAY_MS, day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
+
+OPTED_OUT = Fault("opted_out", "opted_out", True)
 
 
 class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
-    sentence."""
+    sentence, `gate` what it did not pass."""
 
     pointer: str
     detail: str
+    gate: Literal["route", "address", "price"] = "route"
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """`steps` in their order, made for this message alone; `first` is the one that runs first, not
-    before `not_before_ms` (0: at once). `full` is a cap that stops it. `baseline_cost` is what the
+class OptedOut(msgspec.Struct, frozen=True):
+    """The person opted out of every channel on which the request could be sent: `steps` are
+    skipped, each for its reason."""
+
+    route: str
+    steps: list[Step]
+
+
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """`steps` in their order, made for this message alone; `first` is the one that runs first;
+    `held` is why it may not start now. `full` is a cap that stops it. `baseline_cost` is what the
     reports compare with; None: nothing."""
 
     route: str
     steps: list[Step]
     first: int
     expires_ms: int
-    not_before_ms: int = 0
+    held: Held | None = None
     full: Full | None = None
     baseline_cost: int | None = None
 
@@ -57,63 +75,96 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    request: MessageRequest, people: Sequence[Person], policy: Policy, now_ms: int
-) -> Plan | Rejection:
+    request: MessageRequest,
+    people: Sequence[Person],
+    policy: Policy,
+    now_ms: int,
+    opt_outs: OptOuts = NONE,
+) -> Plan | Rejection | OptedOut:
     """The way of one message. `people` are the person's records; without them no cap is asked."""
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return named
+    if request.not_before_ms > now_ms + AHEAD_MAX_MS:
+        return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
     name, route = named
-    day = day_of(now_ms)
-    steps = [step for leg in route if (step := _step(request, leg, policy, day)) is not None]
+    day, digits = day_of(now_ms), request.addresses.prefix_digits
+    steps = []
+    for each in route:
+        step = _step(request, each, policy, digits, day)
+        if step is not None:
+            steps.append(step)
     if not steps:
         return _no_candidate(request, route)
+    if opt_outs:
+        _skip_opted_out(request, steps, opt_outs)
+    reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1
         if first == len(steps):
-            return _nothing_runs(request, steps)
-    rule = policy.categories[request.category]
+            return _nothing_runs(request, name, steps)
+    held = held_of(request, policy, now_ms)
+    if held is None and paced(request, policy):
+        held = PACE
+    starts_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(
-        people, policy, request.category, steps[first].channel, now_ms, but=request.id
+        people, policy, request.category, steps[first].channel, starts_ms, but=request.id
     )
     return Plan(
         route=name,
         steps=steps,
         first=first,
-        expires_ms=now_ms + (request.ttl_ms or rule.ttl_ms),
+        expires_ms=_expires_ms(request, policy, now_ms),
+        held=held,
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
 
 
-def hold_ms(request: MessageRequest, policy: Policy) -> int:
+def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
+    """From when it may be sent on for its ttl, and no longer than its campaign lasts."""
+    ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
+    expires_ms = max(now_ms, request.not_before_ms) + ttl_ms
+    campaign = policy.declared.of(request.campaign)
+    if campaign is None:
+        return expires_ms
+    expires_ms = max(expires_ms, campaign.start_ms + ttl_ms)
+    return min(expires_ms, campaign.end_ms) if campaign.end_ms else expires_ms
+
+
+def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     """How long from now a message of this request can hold a claim or a slot at most, if it is
     delivered in its time; 0 where it has no route."""
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return 0
-    step_ms = max(leg.step.wait_ms + leg.step.grace_ms for leg in named[1])
+    step_ms = max(each.step.wait_ms + each.step.grace_ms for each in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    return ttl_ms + after_ms + persons.KEEP_STEP_MS
+    campaign = policy.declared.of(request.campaign)
+    starts_ms = max(request.not_before_ms, campaign.start_ms if campaign is not None else 0)
+    ahead_ms = max(starts_ms - now_ms, 0)
+    return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 
 def channels_without_text(
     category: Category,
     route: str | None,
+    importance: int,
     content: Content,
     addresses: Addresses | None,
     policy: Policy,
 ) -> list[str]:
-    """Channels of a route for which there is an address and no text; of all channels with a
+    """Channels of a route that a message of this importance takes, for which there is an address
+    and no text; of all channels with a
     provider where there is no such route, which is admission's to refuse. `addresses` None: they
     are not known."""
     named = _route(category, route, policy)
     if isinstance(named, Rejection):
         asked = {rule.channel for rule in policy.providers.values()}
     else:
-        asked = {leg.channel.name for leg in named[1]}
+        asked = {each.channel.name for each in named[1] if _is_for(each.step, importance)}
     return [
         name
         for name, row in CHANNELS.items()
@@ -125,44 +176,51 @@ def channels_without_text(
 
 def _route(
     category: Category, route: str | None, policy: Policy
-) -> tuple[str, tuple[Leg, ...]] | Rejection:
+) -> tuple[str, tuple[ResolvedStep, ...]] | Rejection:
     rule = policy.categories.get(category)
     if rule is None or not (name := route or rule.route):
         return Rejection(
             "/category",
             f"No route is configured for category '{category}': name one in `route`.",
         )
-    legs = policy.legs.get(name)
-    if legs is None:
+    steps = policy.resolved.get(name)
+    if steps is None:
         return Rejection(
             "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
         )
-    return name, legs
+    return name, steps
 
 
-def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date) -> Step | None:
-    """One step, skipped where it has no address or content; None where nobody has a price."""
-    digits = request.addresses.prefix_digits
+def _step(
+    request: MessageRequest, asked: ResolvedStep, policy: Policy, digits: str, day: datetime.date
+) -> Step | None:
+    """One step, skipped where it has no address or content or is not for messages of such an
+    importance; None where nobody has a price."""
     candidates: list[Candidate] = []
     sell = 0
-    for provider in leg.sending:
+    for provider in asked.sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             sell = sell if candidates else price.sell
             candidates.append(Candidate(provider, price.cost))
     if not candidates:
         return None
-    row, timed = leg.channel, leg.step
+    row, timed = asked.channel, asked.step
     step = Step(
         channel=row.name,
         candidates=candidates,
         sell=sell,
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
-        until=timed.until,
+        until=asked.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
-    if not request.addresses.has(row.address):
+    if step.until != "delivered":
+        step.react_ms = timed.react_ms
+    if not _is_for(timed, request.importance):
+        step.status = StepStatus.SKIPPED
+        step.fault = Fault("importance", IMPORTANCE_NAMES[request.importance], True)
+    elif not request.addresses.has(row.address):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_address", row.address, True)
     elif lacking := request.content.lacks(row.name):
@@ -173,9 +231,20 @@ def _step(request: MessageRequest, leg: Leg, policy: Policy, day: datetime.date)
     return step
 
 
-def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
-    names = dict.fromkeys(name for leg in route for name in leg.step.providers)
-    sending = list(dict.fromkeys(name for leg in route for name in leg.sending))
+def _is_for(step: RouteStep, importance: int) -> bool:
+    return step.importance <= importance <= step.importance_max
+
+
+def _skip_opted_out(request: MessageRequest, steps: Sequence[Step], opt_outs: OptOuts) -> None:
+    for step in steps:
+        if step.status == StepStatus.PLANNED and refuses(opt_outs, step.channel, request.category):
+            step.status = StepStatus.SKIPPED
+            step.fault = OPTED_OUT
+
+
+def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rejection:
+    names = dict.fromkeys(name for each in route for name in each.step.providers)
+    sending = list(dict.fromkeys(name for each in route for name in each.sending))
     if not sending:
         return Rejection(
             "/route",
@@ -187,19 +256,28 @@ def _no_candidate(request: MessageRequest, route: Sequence[Leg]) -> Rejection:
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
+        "price",
     )
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
+_WHY_NOT = {
+    "no_address": "no address",
+    "no_content": "no content",
+    "importance": "not for this importance",
+}
+
+
+def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rejection | OptedOut:
+    if any(step.fault == OPTED_OUT for step in steps):
+        return OptedOut(route, steps)
+    codes = {step.fault.code for step in steps if step.fault is not None}
     lacking = [
-        f"{step.channel}: {'no address' if step.fault.code == 'no_address' else 'no content'}"
-        for step in steps
-        if step.fault is not None
+        f"{step.channel}: {_WHY_NOT[step.fault.code]}" for step in steps if step.fault is not None
     ]
     return Rejection(
-        "/to",
-        f"No step of route '{request.route or 'default'}' has an address and content "
-        f"({', '.join(lacking)}).",
+        "/importance" if codes == {"importance"} else "/to",
+        f"No step of route '{request.route or 'default'}' can run ({', '.join(lacking)}).",
+        "address",
     )
 
 

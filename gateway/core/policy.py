@@ -13,13 +13,14 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
-from gateway.core.records.message import Message
+from gateway.core.records.message import Importance, Message
+from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 from ratelimit.caps import Cap
 
-OptOut = Literal["marketing", "all"]
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
 WhenAway = Literal["skip", "wait", "hold"]
@@ -34,7 +35,11 @@ LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 TTL_MAX_MS = 30 * 86_400_000  # the longest that a message may be worth sending
+AHEAD_MAX_MS = 30 * 86_400_000  # the furthest ahead that a message may be sent for
 RETRY_DELAY_MAX_MS = 300_000
+# A step that is claimed sooner after it was queued is not asked again whether it reaches anybody: a
+# backlog would pay for it with a read a message.
+PLANNED_LATELY_MS = 600_000
 AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting step is away
 # Of the last step of a route, whose provider is away: as long as it waits already.
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
@@ -51,32 +56,40 @@ class AppRule(msgspec.Struct, frozen=True):
 
 class RouteStep(msgspec.Struct, frozen=True):
     """One step of a route: `providers` are the candidates of one channel, the first in line first.
-    `until` is what the step waits for."""
+
+    `until` is what the step waits for; a reaction for `react_ms` after its delivery. Messages of
+    less than `importance` or of more than `importance_max` skip it."""
 
     providers: tuple[str, ...]
     wait_ms: int
     grace_ms: int
     until: Until = "delivered"
+    react_ms: int = 0
+    importance: int = Importance.LOW
+    importance_max: int = Importance.HIGH
 
 
-class Leg(msgspec.Struct, frozen=True):
-    """A step of a route as these providers can do it: `sending` are those that are not retired."""
+class ResolvedStep(msgspec.Struct, frozen=True):
+    """A step of a route as these providers can do it: `sending` are those that are not retired,
+    `until` is what counts where the channel cannot show what is asked for."""
 
     step: RouteStep
     channel: Channel
     sending: tuple[str, ...]
+    until: Until
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
     the same id instead of being waited for. `when_away`: what a step does whose provider is away:
     it is passed over at once while a later one can run, it waits as long as it may, or it is held
-    until the provider is back."""
+    until the provider is back. `send_window`: the hours in which its steps may start; None: any."""
 
     route: str
     ttl_ms: int
     resend_unknown: bool = False
     when_away: WhenAway = "wait"
+    send_window: SendWindow | None = None
 
 
 class ProviderRule(msgspec.Struct, frozen=True):
@@ -91,6 +104,12 @@ class ProviderRule(msgspec.Struct, frozen=True):
     retired: bool = False
 
 
+class ReachRule(msgspec.Struct, frozen=True):
+    """`forget_ms`: how long a person counts as not reachable on a channel."""
+
+    forget_ms: int = 30 * 86_400_000
+
+
 # Of a provider that this configuration does not have: it was removed, or another process has it.
 UNKNOWN_PROVIDER = ProviderRule(channel="")
 
@@ -99,7 +118,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`legs` are the steps of `routes`, looked up once for all messages."""
+    """`resolved` are the steps of `routes`, looked up once for all messages. `declared` is what was
+    read last of campaigns; all else is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -113,16 +133,19 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
-    legs: dict[str, tuple[Leg, ...]] = {}
+    reach: ReachRule = ReachRule()
+    resolved: dict[str, tuple[ResolvedStep, ...]] = {}
+    send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
-        legs = {name: tuple(map(self._leg, steps)) for name, steps in self.routes.items()}
-        msgspec.structs.force_setattr(self, "legs", legs)
+        resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
+        msgspec.structs.force_setattr(self, "resolved", resolved)
 
-    def _leg(self, step: RouteStep) -> Leg:
+    def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
-        return Leg(step, channel, sending)
+        return ResolvedStep(step, channel, sending, channel.can_show(step.until))
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
@@ -137,7 +160,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     def provider(self, name: str) -> ProviderRule:
         """By its present or an earlier name; UNKNOWN_PROVIDER where there is none."""
-        return self.providers.get(self.present(name), UNKNOWN_PROVIDER)
+        return self.providers.get(self.former.get(name, name), UNKNOWN_PROVIDER)
 
     def names_of(self, provider: str) -> tuple[str, ...]:
         """Its present name, then the earlier ones."""

@@ -14,11 +14,15 @@ from typing import Any
 
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
+from gateway.core.records.message import importance_named
+from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.decoding import KeyFault
-from gateway.settings.tables import Document
+from gateway.settings.tables import Document, Route
+from providers.registry import KINDS
 from providers.settings import address_faults
 
 STEPS_MAX = 8
+ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
 # Names stand in URLs, Redis keys, metrics and report columns.
@@ -39,6 +43,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_former_names(document, table),
         *_routes(document, table),
         *_categories(document, table),
+        *_send_windows(document),
         *_prices(document),
         *_lanes(document),
     ]
@@ -55,6 +60,7 @@ def warnings(document: Document) -> list[str]:
         asked = [
             document.providers[s.provider] for s in route.steps if s.provider in document.providers
         ]
+        found += _lowered(name, route, document)
         if asked and all(provider.retired for provider in asked):
             found.append(
                 f"routes.{name} sends nothing: all its providers are retired, so messages that "
@@ -71,11 +77,35 @@ def warnings(document: Document) -> list[str]:
                 f"start after {start_ms // 1000} s, but a message lives for "
                 f"{category.ttl_ms // 1000} s: shorten the waits or set a longer ttl."
             )
+        found += (
+            f"categories.{name}: the react of {step.provider} in {category.route} is over after a "
+            "message's ttl, so no step follows for want of a reaction: shorten it or set a longer "
+            "ttl."
+            for step in route.steps[:-1]
+            if step.react_ms is not None and step.react_ms >= category.ttl_ms
+        )
     return found
 
 
+def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
+    """Where a channel cannot show what `until` asks, and where `react` says nothing."""
+    for i, step in enumerate(route.steps):
+        if step.provider not in document.providers:
+            continue
+        path = f"routes.{name}.steps[{i}]"
+        channel = CHANNELS[KINDS[document.providers[step.provider].kind].channel]
+        shown = channel.can_show(step.until)
+        if shown != step.until:
+            yield (
+                f"{path}.until asks for {step.until}, which {channel.label} cannot show: {shown} "
+                "counts there."
+            )
+        if shown == "delivered" and step.react_ms is not None:
+            yield f"{path}.react is not used: nothing is waited for once it is delivered."
+
+
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
-    for group in ("providers", "routes"):
+    for group in ("providers", "routes", "send_windows"):
         for name in _table_of(table, group):
             if _name(name) is None:
                 yield KeyFault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
@@ -162,6 +192,21 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                 yield KeyFault(
                     path, f"names the provider {provider!r} {times} times: once is enough."
                 )
+        written = [step.get("provider") for step in _table_of(table, "routes")[name]["steps"]]
+        for step in route.steps:
+            at = f"{path}[{written.index(step.provider)}]"
+            if step.until != "delivered" and step.react_ms is None:
+                yield KeyFault(
+                    f"{at}.react",
+                    f'is needed with until = "{step.until}": how long after delivery the person '
+                    'may take, such as "4h".',
+                )
+            if importance_named(step.importance) > importance_named(step.importance_max):
+                yield KeyFault(
+                    f"{at}.importance",
+                    f'is "{step.importance}", above importance_max = "{step.importance_max}": no '
+                    "message is both.",
+                )
 
 
 def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
@@ -172,6 +217,33 @@ def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFau
                 f"categories.{name}.route",
                 f"names the route {category.route!r}, {_none_such(routes)}",
             )
+        window = category.send_window
+        if window is not None and window not in (known := _table_of(table, "send_windows")):
+            yield KeyFault(
+                f"categories.{name}.send_window",
+                f"names the send window {window!r}, {_none_such(known)}",
+            )
+
+
+def _send_windows(document: Document) -> Iterator[KeyFault]:
+    for name, window in document.send_windows.items():
+        path = f"send_windows.{name}"
+        if window.from_ == window.to or window.from_ == "24:00":
+            yield KeyFault(f"{path}.from", 'leaves no hour: write a time before "to" or after it.')
+        if not window.days:
+            yield KeyFault(f"{path}.days", "is empty: name a day at least.")
+        zones = {"default_zone": window.default_zone}
+        zones |= {f"country_zones.{country}": z for country, z in window.country_zones.items()}
+        zones |= {"zone": window.zone} if window.zone != RECIPIENT else {}
+        for key, zone in zones.items():
+            if zone_named(zone) is None:
+                yield KeyFault(f"{path}.{key}", f"is {zone!r}: {ZONE_RULE}")
+        for country in window.country_zones:
+            if country not in COUNTRIES:
+                yield KeyFault(
+                    f"{path}.country_zones",
+                    f'holds {country!r}: write countries in two letters, such as "KZ".',
+                )
 
 
 def _lanes(document: Document) -> Iterator[KeyFault]:

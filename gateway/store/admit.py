@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import admission, persons
+from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.plan import Rejection, hold_ms
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
 from gateway.core.records.person import Person
@@ -41,17 +41,17 @@ from gateway.store.people import (
     look_after_waiting,
     read_opt_outs,
     read_others,
+    scopes_of,
     take_opt_outs,
-    widest,
 )
 from gateway.store.transaction import values_in
-from gateway.store.writes import Writes
+from gateway.store.writes import NEW, Writes
 from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A request, the identities it names, and the one under which it is to be decided.
 
     `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
@@ -96,18 +96,34 @@ class Admission:
         self._now_ms = now_ms
         self._token = token
         self._writes = Writes(
-            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+            keys,
+            store.policy,
+            store.retention,
+            store.campaigns,
+            store.lines,
+            store.queues,
+            now_ms,
         )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
         self._unasked: list[str] = []  # that are named, and of other shards
-        self._opt_outs: dict[str, OptOut] = {}  # of those that have one
+        self._opt_outs: dict[str, OptOuts] = {}  # of those that have one
         self._remembered: dict[str, RememberedAnswer] = {}
         self._newer: set[str] = set()  # keys of answers that are left alone
         self._made: set[str] = set()  # ids of opened keys whose message exists already
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
+        answers = await self._decided(session)
+        self._people.write(self._writes)
+        for ask, answer in zip(self._asks, answers, strict=True):
+            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
+                self._remember(ask, answer)
+        await self._writes.learn(self._redis)
+        return self._writes.commands(), answers
+
+    async def _decided(self, session: Session) -> list[Answer | Undecided]:
+        """Reads what the requests need, and decides them."""
         await self._load(session)
         for ask in self._asks:
             if ask.found and self._is_read(ask):
@@ -115,12 +131,7 @@ class Admission:
         await self._load_elsewhere()
         answers = [self._decide(ask) for ask in self._asks]
         await self._name_winners(answers)
-        self._people.write(self._writes)
-        for ask, answer in zip(self._asks, answers, strict=True):
-            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
-                self._remember(ask, answer)
-        await self._writes.learn_campaigns(self._redis)
-        return self._writes.commands(), answers
+        return answers
 
     async def _load(self, session: Session) -> None:
         for ask in self._asks:
@@ -132,7 +143,7 @@ class Admission:
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
         commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
-        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
+        named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
@@ -203,16 +214,11 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
-        await look_after_waiting(self._store, self._capped(), self._now_ms)
-
-    def _capped(self) -> list[Person]:
-        """The persons whose caps will be asked."""
-        return [
-            person
-            for ask in self._asks
-            if ask.request.category in self._policy.slot_ms and self._is_read(ask)
-            for person in (self._people[ask.home], *self._others.get(ask.home, ()))
-        ]
+            if reach.take_over(person, others.values()):
+                self._people.change(home)
+        elsewhere = [person for found in self._others.values() for person in found]
+        capped = self._people.with_slots() + elsewhere
+        await look_after_waiting(self._store, capped, self._now_ms)
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
@@ -289,40 +295,46 @@ class Admission:
                 return False
         if not aliases:
             return True
-        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
+        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy, self._now_ms)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
-        request = ask.request
-        decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
+        decision = self._judge(ask, people)
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if people and _is_more(ask, people[0]):
+                if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
-                self._writes.message(message, 0)
-                self._writes.index(message)
-                self._writes.enqueue(message, decision.lane)
+                self._writes.message(message, NEW)
+                self._writes.index(message, ask.identities)
+                if decision.lane is not None:
+                    self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
                     self._people.change(ask.home)
-                return Answer("accepted", id=message.id, status="queued")
+                return Answer("accepted", id=message.id, status="queued", held=message.held)
             case admission.Duplicate():
                 self._writes.post(decision.post)
+                self._writes.count_request(ask.request, "duplicates")
                 return Answer("duplicate", id=decision.message)
             case admission.Suppressed():
                 self._writes.post(decision.post)
+                self._writes.count_request(ask.request, "suppressed")
                 return suppressed_answer(decision)
             case admission.OverQuota():
                 return Answer("over_quota", detail=decision.detail)
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
-    def _opt_out(self, ask: Ask) -> OptOut | None:
-        """The widest scope in which the person opted out under any address."""
+    def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
+        opt_outs = self._opt_outs_of(ask)
+        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms, ask.home)
+
+    def _opt_outs_of(self, ask: Ask) -> OptOuts:
+        """All that the person opted out of under any address."""
         if not self._opt_outs or not ask.home:
-            return None
-        return widest(self._addresses(ask), self._opt_outs)
+            return NONE
+        return scopes_of(self._addresses(ask), self._opt_outs)
 
     async def _name_winners(self, answers: Sequence[Answer | Undecided]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
@@ -360,18 +372,19 @@ class Admission:
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
 
 
-def _is_more(ask: Ask, person: Person) -> bool:
+def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
     """Whether its person is known by more than the request names, or not under its first
     identity."""
     if ask.home != ask.identities[0]:
         return True
-    return bool(person.aliases) and not set(ask.identities).issuperset(person.aliases)
+    return bool(aliases) and not set(ask.identities).issuperset(aliases)
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    if decision.full is None:
-        return Answer("suppressed", reason="opted_out")
-    return Answer("suppressed", reason="frequency_cap", cap=cap_hit(decision.full))
+    full = decision.full
+    return Answer(
+        "suppressed", reason=decision.reason, cap=cap_hit(full) if full is not None else None
+    )
 
 
 def cap_hit(full: Full) -> CapHit:

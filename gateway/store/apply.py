@@ -23,8 +23,8 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
+from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import note_sent_here
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
 from gateway.core.records.moved import MovedError
@@ -35,10 +35,10 @@ from gateway.store.base import StoreBase
 from gateway.store.keys import GROUP, Keys
 from gateway.store.people import People, look_after_waiting, read_others, read_scopes
 from gateway.store.transaction import values_in
-from gateway.store.writes import Writes
+from gateway.store.writes import Before, Writes
 
 
-class LaneEntry(msgspec.Struct, frozen=True):
+class LaneEntry(msgspec.Struct, frozen=True, gc=False):
     """Where a claimed message stands in its lane: the stream's key, the entry's id and the shard,
     which is the message's as well."""
 
@@ -47,7 +47,7 @@ class LaneEntry(msgspec.Struct, frozen=True):
     shard: int
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One event of one message.
 
     `entry` is acknowledged, unless the claim holds and it is sent now, or the step is being sent by
@@ -67,7 +67,7 @@ class Item(msgspec.Struct, frozen=True):
         return self.shard if self.entry is None else self.entry.shard
 
 
-class Applied(msgspec.Struct):
+class Applied(msgspec.Struct, gc=False):
     """`message` None: there is no such message (any more), with `newer` it is not for this process
     to read, with `set_aside` it could not be decided, with `postponed` nor be set aside. `moved`:
     nothing was decided, it is in that shard."""
@@ -96,7 +96,13 @@ class Application:
         self._now_ms = now_ms
         self._token = token
         self._writes = Writes(
-            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+            keys,
+            store.policy,
+            store.retention,
+            store.campaigns,
+            store.lines,
+            store.queues,
+            now_ms,
         )
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
@@ -110,14 +116,14 @@ class Application:
         await self._load_messages(session)
         items = await self._with_opt_outs()
         await self._load_persons(session, items)
-        due_before = {id_: message.due_ms for id_, message in self._messages.items()}
+        before = {id_: Before.of(message) for id_, message in self._messages.items()}
         applied = [self._decide(item) for item in items]
         for id_ in dict.fromkeys(
             a.message.id for a in applied if a.message is not None and a.effects.changed
         ):
-            self._writes.message(self._messages[id_], due_before[id_])
+            self._writes.message(self._messages[id_], before[id_])
         self._people.write(self._writes)
-        await self._writes.learn_campaigns(self._redis)
+        await self._writes.learn(self._redis)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
@@ -163,10 +169,10 @@ class Application:
             return list(self._items)
         return [self._opted_out(item, scopes) for item in self._items]
 
-    def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
+    def _opted_out(self, item: Item, scopes: dict[str, OptOuts]) -> Item:
         if not isinstance(item.event, Claimed) or item.message_id not in scopes:
             return item
-        return replace(item, event=replace(item.event, opt_out=scopes[item.message_id]))
+        return replace(item, event=replace(item.event, opt_outs=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
@@ -175,9 +181,12 @@ class Application:
             if message is None:
                 continue
             alone = times[message.id] == 1
-            if cascade.needs_people(
+            needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
-            ) and (holder := message.holder):
+            )
+            # Who was read for nothing is there all the same: what is known may be at an end.
+            known = self._people.remembering
+            if (needed or known) and (holder := message.holder) and (needed or holder in known):
                 self._holders[message.id] = holder
                 self._people.ask(holder)
         if wanted := self._people.wanted():
@@ -243,12 +252,10 @@ async def set_item_aside(
     key = keys.message(item.message_id)
     found, ends, later = {key: b""}, list[Command](), list[Command]()
     if isinstance(item.event, Reported):
-        # The message is not at fault where only the receipt is.
-        said = msgspec.json.encode(item.event)
+        # The message is not at fault where only the receipt is. It need not say to whom it went.
+        unnamed = replace(item.event, receipt=replace(item.event.receipt, to=None))
+        said = msgspec.json.encode(unnamed)
         found = {f"{key} receipt {zlib.crc32(said):08x}": said}
-    else:
-        (record,) = await redis.call([("GET", key)])
-        found = {key: record if isinstance(record, bytes) else b""}
     if item.entry is not None:
         ends += [
             ("XACK", item.entry.lane, GROUP, item.entry.entry),

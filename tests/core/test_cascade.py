@@ -11,7 +11,8 @@ import pytest
 from gateway.core import events, timing
 from gateway.core.ids import read_ref, step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
-from gateway.core.records.message import ACCEPTED, Content, MessageStatus, StepStatus
+from gateway.core.records.content import Content
+from gateway.core.records.message import ACCEPTED, MessageStatus, StepStatus
 from gateway.core.records.person import DedupeClaim
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
+from gateway.core.explain import explain_message
+from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS
-from gateway.core.records.message import OPEN, Step, StepStatus
+from gateway.core.records.message import MESSAGE_NAMES, OPEN, STEP_NAMES, Step, StepStatus
+from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
@@ -35,7 +38,7 @@ EVENTS = st.one_of(
     st.builds(
         events.Claimed,
         st.integers(events.CURRENT, 1),
-        st.sampled_from([None, None, None, "all"]),
+        st.sampled_from([{}, {}, {}, {EVERY_CHANNEL: "all"}, {"viber": "all"}, {"sms": "all"}]),
         away=st.sampled_from([False, False, True]),
     ),
     st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
@@ -53,8 +56,24 @@ EVENTS = st.one_of(
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
+# ... and what providers say of the person, which the store's model knows nothing of.
+NOBODY = Fault("7002", "NOBODY", True)
+HAPPENED = st.one_of(
+    EVENTS,
+    st.builds(events.Refused, STEPS, st.just(NOBODY), st.just(True)),
+    st.builds(
+        lambda step, receipt: events.Reported(step, receipt, ("viber", "sms")[step]),
+        STEPS,
+        st.builds(
+            Receipt,
+            status=st.sampled_from(["undelivered", "rejected"]),
+            fault=st.just(NOBODY),
+            unreachable=st.just(True),
+        ),
+    ),
+)
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
-LIVES = st.lists(st.tuples(EVENTS, WAITS), max_size=25)
+LIVES = st.lists(st.tuples(HAPPENED, WAITS), max_size=25)
 WORLDS = st.builds(
     lambda charged_on, resend, when_away, category, route, ttl: World(
         policy(caps=CAPS, charged_on=charged_on, resend_unknown=resend, when_away=when_away),
@@ -89,6 +108,8 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
         if effects.submit:
             assert not getattr(event, "away", False), "nothing is sent to one that is away"
             step = world.message.step
+            unwanted = getattr(event, "opt_outs", NONE)
+            assert not refuses(unwanted, step.channel, world.message.category)
             left_ms = timing.deadline_ms(world.message, step) - world.now_ms
             assert 0 < left_ms <= step.wait_ms
             assert not finished
@@ -123,6 +144,26 @@ def check(world: World) -> None:
     out = current.status in OPEN and not current.done_ms
     assert world.held() == (not message.finished or message.delivered_step >= 0 or out)
     assert message.holds == world.held()
+    check_told(world)
+
+
+def check_told(world: World) -> None:
+    """The timeline names each status that was reached, within the message's life and in order."""
+    message, told = world.message, timeline(world.message)
+    moments = [each.at_ms for each in told]
+    assert told[0].event == "accepted"
+    assert moments == sorted(moments)
+    assert message.created_ms <= moments[-1] <= world.now_ms
+    for index, step in enumerate(message.steps):
+        events_of = {each.event for each in told if each.step == index}
+        status = STEP_NAMES[step.status]
+        assert status == "queued" or status in events_of
+    ended = {each.event for each in told if each.step is None} - {"accepted"}
+    assert ended == {"ended"} or ended <= {MESSAGE_NAMES[message.status]}
+    planned = explain_message(message, world.policy).plan
+    assert [each.verdict == "skip" for each in planned] == [
+        step.status == StepStatus.SKIPPED for step in message.steps
+    ]
 
 
 @given(WORLDS, LIVES)

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from gateway.core.addresses import Addresses, FcmAddress
-from gateway.core.channels import EmailContent, ViberContent
+from gateway.core.channels import EmailContent, Until, ViberContent
 from gateway.core.effects import NOT_COMPARED
-from gateway.core.plan import Plan, Rejection, plan
+from gateway.core.plan import Plan, Rejection, channels_without_text, plan
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price, PriceBook
-from gateway.core.records.message import Content, content_with
+from gateway.core.records.content import Content, content_with
+from gateway.core.records.message import Importance
 from gateway.core.records.person import Person
 from gateway.settings.price_file import parse_prices
 from ratelimit.caps import Cap, Slot
@@ -182,6 +183,54 @@ def test_a_retired_provider_is_no_candidate_and_its_step_is_left_out() -> None:
     viber_retired = retire(rules(step("viber"), step("sms", "sms-2")), "viber", "sms")
     way = planned(viber_retired)
     assert [[c.provider for c in s.candidates] for s in way.steps] == [["sms-2"]]
+
+
+@pytest.mark.parametrize(
+    ("importance", "codes"),
+    [
+        (Importance.LOW, [None, "importance"]),
+        (Importance.NORMAL, [None, "importance"]),
+        (Importance.HIGH, ["importance", None]),
+    ],
+)
+def test_a_step_is_for_messages_of_the_importance_it_asks_for(
+    importance: Importance, codes: list[str | None]
+) -> None:
+    worthless = msgspec.structs.replace(step("viber"), importance_max=Importance.NORMAL)
+    dear = msgspec.structs.replace(step("sms"), importance=Importance.HIGH)
+    way = planned(rules(worthless, dear), importance=importance)
+    assert told(way) == list(zip(("viber", "sms"), codes, strict=True))
+    refused = plan(request(route="reach", importance=Importance.LOW), (), rules(dear), T0)
+    assert isinstance(refused, Rejection)
+    assert refused.pointer == "/importance"
+
+
+def test_a_text_is_asked_for_only_by_steps_that_the_importance_takes() -> None:
+    dear = msgspec.structs.replace(step("sms"), importance=Importance.HIGH)
+    content = content_with("", {"viber": ViberContent("Hello")})
+    for importance, lacking in ((Importance.NORMAL, []), (Importance.HIGH, ["sms"])):
+        both = rules(step("viber"), dear)
+        assert lacking == channels_without_text(
+            "marketing", "reach", importance, content, BOTH, both
+        )
+
+
+@pytest.mark.parametrize(
+    ("provider", "asked", "shown", "react_ms"),
+    [
+        ("viber", "clicked", "seen", MINUTE),
+        ("viber", "seen", "seen", MINUTE),
+        ("sms", "seen", "delivered", 0),
+        ("mail", "clicked", "clicked", MINUTE),
+        ("viber", "delivered", "delivered", 0),
+    ],
+)
+def test_where_a_channel_cannot_show_what_is_asked_the_next_lower_counts(
+    provider: str, asked: Until, shown: Until, react_ms: int
+) -> None:
+    patient = msgspec.structs.replace(step(provider), until=asked, react_ms=MINUTE)
+    (only,) = planned(rules(patient), addresses=BOTH, content=SUBJECT).steps
+    assert (only.until, only.react_ms) == (shown, react_ms)
 
 
 def test_a_route_whose_providers_are_all_retired_is_refused_and_says_so() -> None:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.records.message import Importance
 from gateway.errors import ConfigurationError
 from gateway.settings import file as settings
 from gateway.settings import tables
+from gateway.settings.bootstrap import policy_of
 from gateway.settings.file import Settings, SettingsError
 from gateway.settings.price_file import load_prices
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
@@ -71,6 +73,10 @@ def faults(text: str, env: Mapping[str, str] = ENV) -> dict[str, str]:
 
 def with_provider(lines: str) -> str:
     return SMALL.replace('callback_token_env = "INFOBIP_CALLBACK_TOKEN"', lines)
+
+
+def with_step(words: str) -> str:
+    return SMALL.replace('{ provider = "v" }', f'{{ provider = "v", {words} }}')
 
 
 def proofs(read_file: Settings) -> CallbackAuth:
@@ -417,6 +423,51 @@ def test_a_ttl_that_ends_before_the_last_step_could_start_is_a_warning() -> None
     assert warning.startswith("categories.otp")
 
 
+def test_a_step_may_wait_for_a_reaction_and_ask_for_an_importance() -> None:
+    words = 'until = "seen", react = "4h", importance_max = "normal"'
+    read_file = read(with_step(words))
+    assert read_file.warnings == ()
+    (step,) = policy_of(read_file, lambda *_: None).routes["r"]
+    assert (step.until, step.react_ms) == ("seen", 4 * 3_600_000)
+    assert (step.importance, step.importance_max) == (Importance.LOW, Importance.NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ('until = "seen"', "routes.r.steps[0].react"),
+        ('until = "read"', "routes.r.steps[0].until"),
+        ('importance = "high", importance_max = "low"', "routes.r.steps[0].importance"),
+    ],
+)
+def test_a_step_that_waits_for_what_there_cannot_be_is_a_fault(words: str, key: str) -> None:
+    assert set(faults(with_step(words))) == {key}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ('until = "clicked", react = "4h"', ["routes.r.steps[0].until asks for clicked"]),
+        ('react = "4h"', ["routes.r.steps[0].react is not used"]),
+        ('until = "seen", react = "80h"', []),
+    ],
+)
+def test_what_a_channel_cannot_show_is_a_warning(words: str, told: list[str]) -> None:
+    text = with_step(words)
+    warnings = read(text).warnings
+    assert len(warnings) == len(told)
+    assert all(map(str.startswith, warnings, told))
+
+
+def test_a_reaction_that_is_awaited_beyond_the_ttl_is_a_warning() -> None:
+    steps = '{ provider = "v", wait = "1s", until = "seen", react = "80h" }, { provider = "s" }'
+    text = SMALL.replace('{ provider = "v" }', steps)
+    text += SMALL[SMALL.index("[providers.v]") : SMALL.index("[routes")].replace(".v]", ".s]")
+    told = read(text).warnings
+    assert [each.split(":")[0] for each in told] == ["categories.marketing", "categories.otp"]
+    assert all("want of a reaction" in each for each in told)
+
+
 def test_a_route_whose_only_provider_is_retired_is_a_warning() -> None:
     text = SMALL.replace('sender = "Shop"', 'sender = "Shop"\nretired = true')
     (warning,) = read(text).warnings
@@ -459,8 +510,10 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "providers": HttpSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
+    "send_windows": tables.SendWindowSettings,
     "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
+    "reach": tables.Reach,
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,
@@ -480,6 +533,8 @@ def written(field: msgspec.structs.FieldInfo) -> str:
     match field.default:
         case _ if field.required:
             return "required"
+        case _ if field.default_factory is dict:
+            return "`{}`"
         case None:
             return "none"
         case Duration() | Memory() as written:

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     CategoryRule,
@@ -18,10 +19,12 @@ from gateway.core.policy import (
     WhenAway,
 )
 from gateway.core.prices import Price
+from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
-from gateway.core.records.message import Content, Message, StepStatus
+from gateway.core.records.message import Message, StepStatus, names_of
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.send_windows import Hours, SendWindow
 from providers.contract import Category, Receipt
 from ratelimit.caps import Cap, window_max_ms
 
@@ -35,6 +38,9 @@ TTL_MS: dict[Category, int] = {
     "marketing": 3 * DAY,
 }
 NOBODY: Mapping[str, int] = {}
+HOUR = 60 * MINUTE
+# By the recipient's clock, which is UTC unless a test says so; T0 is a midnight.
+DAYTIME = SendWindow(Hours(9 * HOUR, 21 * HOUR, frozenset(range(7))), country_zones={"RU": "UTC"})
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
@@ -47,6 +53,7 @@ def policy(
     steps: tuple[RouteStep, ...] | None = None,
     resend_unknown: bool = False,
     when_away: WhenAway | None = None,
+    send_window: SendWindow | None = None,
     **provider: Any,
 ) -> Policy:
     steps = steps or (
@@ -66,7 +73,11 @@ def policy(
         },
         categories={
             category: CategoryRule(
-                "viber-then-sms", ttl, resend_unknown, when_away or WHEN_AWAY_DEFAULT[category]
+                "viber-then-sms",
+                ttl,
+                resend_unknown,
+                when_away or WHEN_AWAY_DEFAULT[category],
+                send_window,
             )
             for category, ttl in TTL_MS.items()
         },
@@ -99,16 +110,22 @@ def request(*, to: str = "79161234567", **changes: Any) -> MessageRequest:
 class World:
     """One message's life. `now_ms` only moves when told."""
 
-    def __init__(self, rules: Policy | None = None, send: MessageRequest | None = None) -> None:
+    def __init__(
+        self,
+        rules: Policy | None = None,
+        send: MessageRequest | None = None,
+        opt_outs: OptOuts = NONE,
+        person: Person | None = None,
+    ) -> None:
         self.policy = rules or policy()
-        self.person = Person()
+        self.person = person or Person()
         self.now_ms = T0
         self.posts: list[Post] = []
         self.status_changes: list[StatusChange] = []
         self.submitted: list[int] = []  # the step of each send
         self.lane: tuple[str, str] | None = None
         self.look_ups = 0
-        decision = admission.admit(send or request(), [self.person], None, self.policy, T0)
+        decision = admission.admit(send or request(), [self.person], opt_outs, self.policy, T0)
         assert isinstance(decision, admission.Admitted), decision
         self.message: Message = decision.message
         self.posts.append(decision.post)
@@ -160,7 +177,7 @@ class World:
         return sums
 
     def statuses(self) -> list[str]:
-        return [StepStatus(s.status).name.lower() for s in self.message.steps]
+        return [names_of(StepStatus)[s.status] for s in self.message.steps]
 
     def held(self) -> bool:
         """Whether the person's record holds anything for this message."""

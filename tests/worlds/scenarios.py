@@ -8,25 +8,27 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     claimed 0 away               ... whose provider is away
     claimed 0 restored=1s        ... and the data was restored from a backup at that moment
     accepted 0 again             the provider takes it; `again`: it had the reference before
-    refused 0 for-good           or `for-now`
+    refused 0 for-good           or `for-now`; `nobody`: the address reaches nobody on its channel
     not-sent 0                   the connection failed
     put-back 0 refused           put back unsent; `refused`: the provider saw the reference
     lost 0                       the answer was lost
     not-known 0                  asked, the provider does not know it
-    report 0 delivered cost=0.5  a receipt; of step 1: `report 1`
+    report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
     cancelled                    the app cancels
     gone viber                   nobody sends for the provider any more
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
+    opted-out 0 viber=all        ... on one channel
     wait 16m                     time goes on, and nothing happens
 
 What else holds is said in words with a semicolon between: `message sent`, `reason ttl`, `closed`,
 `open`, `held`, `free`, `lane sms`, `due 15m10s` (from the first moment), `due-within 1s 2s`,
 `look-up`, `submitted 1` (sends so far), `first-delivery 0` (the step), `fault 0 7002` (also why it
 was skipped), `attempt 0 lost=1`, `slot viber 0s` (the person's only one: its channel and when it
-was taken), and any measure with the sum that is booked, over all channels (`billed 9000`) or of one
-(`viber undelivered 1`).
+was taken), `nobody-at viber` and `reached-at viber` (what is remembered of the person), and any
+measure with the sum that is booked, over all channels (`billed 9000`) or of one (`viber undelivered
+1`). In the term `nobody-at: viber` it is known of the person before the message is sent.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ import msgspec
 from gateway.core import events
 from gateway.core.channels import CHANNELS
 from gateway.core.effects import MEASURES, Effects
-from gateway.core.records.message import MessageStatus
+from gateway.core.reach import learn
+from gateway.core.records.message import MESSAGE_NAMES
+from gateway.core.records.person import Person
+from gateway.store.opt_outs import scopes_in
 from providers.contract import Fault
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, World, policy, request
@@ -50,15 +55,16 @@ from tests.worlds.cascade_world import DAY, T0, World, policy, request
 FAULTS = {
     "for-now": Fault("20", "REJECTED_FLOODING_FILTER", False),
     "for-good": Fault("7002", "EC_UNKNOWN_USER", True),
+    "nobody": Fault("7002", "EC_UNKNOWN_USER", True),
 }
 NO_CONNECTION = Fault("connect", "connection refused", False)
 EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "claimed": lambda step, said: events.Claimed(
         step, away="away" in said, restored_ms=_restored_ms(said)
     ),
-    "opted-out": lambda step, said: events.Claimed(step, "all" if "all" in said else "marketing"),
+    "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
     "accepted": lambda step, said: events.Accepted(step, again="again" in said),
-    "refused": lambda step, said: events.Refused(step, FAULTS[said[0]]),
+    "refused": lambda step, said: events.Refused(step, FAULTS[said[0]], said[0] == "nobody"),
     "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
     "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),
     "lost": lambda step, _: events.LostAnswer(step),
@@ -126,7 +132,11 @@ def play(scenario: Scenario) -> None:
         asked["ttl_ms"] = milliseconds(asked.pop("ttl"))
     if asked.get("category") == "otp":
         asked["campaign"] = None
-    world = World(rules, request(**asked))
+    opt_outs = scopes_in(asked.pop("opt_outs").encode()) if "opt_outs" in asked else {}
+    person = Person()
+    for channel in asked.pop("nobody-at", "").split():
+        learn(person, channel, request().addresses, rules, reached=False, at_ms=T0)
+    world = World(rules, request(**asked), opt_outs, person)
     for row in scenario.rows:
         effects = happen(world, row.event)
         place = f"line {row.line}: {' '.join(row.event)}"
@@ -160,7 +170,8 @@ def _report(world: World, step: int, words: list[str]) -> Effects:
     if "cost" in fields:
         fields |= {"cost": Decimal(fields["cost"]), "currency": "EUR"}
     if "fault" in fields:
-        fields["fault"] = FAULTS[fields["fault"]]
+        why = fields["fault"]
+        fields |= {"fault": FAULTS[why], "unreachable": why == "nobody"}
     return world.report(status, step, **fields)
 
 
@@ -187,7 +198,7 @@ def _attempt(world: World, index: int, said: list[str]) -> bool:
 
 
 HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
-    "message": lambda w, _, said: MessageStatus(w.message.status).name.lower() == said[0],
+    "message": lambda w, _, said: MESSAGE_NAMES[w.message.status] == said[0],
     "reason": lambda w, _, said: w.message.reason == " ".join(said),
     "closed": lambda w, _, __: w.message.closed,
     "open": lambda w, _, __: not w.message.closed,
@@ -207,5 +218,7 @@ HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
         [(slot.channel, slot.at_ms) for slot in w.person.slots]
         == [(said[0], T0 + milliseconds(said[1]))]
     ),
+    "nobody-at": lambda w, _, said: not w.person.channels[said[0]].reached,
+    "reached-at": lambda w, _, said: w.person.channels[said[0]].reached,
     "attempt": lambda w, _, said: _attempt(w, int(said[0]), said[1:]),
 }

@@ -9,6 +9,9 @@ from __future__ import annotations
 from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.opt_outs import OptOuts, refuses
+from gateway.core.reach import NOT_REACHABLE
+from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
     WAITING,
@@ -20,6 +23,10 @@ from gateway.core.records.message import (
 )
 from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
+
+CAMPAIGN_CANCELLED = "campaign_cancelled"
+# What keeps a step from starting that the person could otherwise be reached by.
+_STOPS = frozenset(("frequency_cap", "opted_out"))
 
 
 class Change(Decision):
@@ -36,10 +43,11 @@ class Change(Decision):
             step.attempts.append(attempt)
         return attempt
 
-    def claim(self, step: Step, status: StepStatus) -> Attempt:
+    def claim(self, step: Step, status: int) -> Attempt:
         """The step leaves its lane, and its clock runs."""
         self.start_clock(step)
         self.effects.changed = True
+        self.message.held = None
         step.status = status
         attempt = self.attempt_for(step)
         attempt.claims += 1
@@ -64,7 +72,7 @@ class Change(Decision):
         if not any(later.status in WAITING for later in message.steps[index + 1 :]):
             message.content = b""
 
-    def deliver(self, work: Work, status: StepStatus, at_ms: int | None, price: int | None) -> None:
+    def deliver(self, work: Work, status: int, at_ms: int | None, price: int | None) -> None:
         message, step = self.message, work.step
         if step.status >= status:
             return
@@ -94,6 +102,7 @@ class Change(Decision):
             message.delivered_step = work.index
             self.book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
+        self.learn(step, moment, reached=True)
         self.book(work.attempt, booking)
 
     def fail(
@@ -101,7 +110,7 @@ class Change(Decision):
         index: int,
         step: Step,
         attempt: Attempt,
-        status: StepStatus,
+        status: int,
         receipt: Receipt | None = None,
     ) -> None:
         """The step ends without delivery; the cascade goes on when it was the current one.
@@ -135,16 +144,40 @@ class Change(Decision):
     def pass_over(self, index: int, step: Step) -> None:
         """The provider is away: on to a later step at once, where the category wants that and one
         can run. Else the step waits outside the lane, which nobody reads for long."""
-        if self.when_away == "skip" and any(
-            later.status == StepStatus.PLANNED and self.full(later) is None
-            for later in self.message.steps[index + 1 :]
-        ):
+        if self.when_away == "skip" and self.another_can_run(index):
             self.skip(step, "away")
             self.close_step(index)
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
+        self.message.held = AWAY
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
+
+    def another_can_run(self, index: int) -> bool:
+        """Whether a step after this one could start."""
+        return any(
+            later.status == StepStatus.PLANNED and self.full(later) is None
+            for later in self.message.steps[index + 1 :]
+        )
+
+    def passes_unreachable(self, index: int, step: Step) -> bool:
+        """Skips a step that is about to start where its person is not reached, while a later one
+        could run; the last is tried all the same."""
+        if not self.is_unreachable(step):
+            return False
+        if not self.another_can_run(index):
+            step.doubted = True
+            return False
+        self.skip(step, NOT_REACHABLE.code)
+        return True
+
+    def opt_out(self, index: int, opt_outs: OptOuts) -> None:
+        """The person does not want this step: on to the first that is wanted."""
+        message = self.message
+        for step in message.steps[index:]:
+            if step.status in WAITING and refuses(opt_outs, step.channel, message.category):
+                self.skip(step, "opted_out")
+        self.close_step(index)
 
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
         """The step does not start (again); `code` says why."""
@@ -166,7 +199,10 @@ class Change(Decision):
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
-        left, capped = message.step, False
+        if self.campaign_cancelled:
+            self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+            return
+        left = message.step
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status == StepStatus.SKIPPED:
@@ -174,25 +210,34 @@ class Change(Decision):
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = self.full(step)
+            held = self.held()
+            full = self.full(step, held)
             message.current = index
+            if full is None and self.passes_unreachable(index, step):
+                continue
             if full is None:
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
                 self.effects.fallback = fallback_from(left, step.channel)
                 return
-            capped = True
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
+        self._run_out()
+
+    def _run_out(self) -> None:
+        """No step is left that may start."""
+        message = self.message
         if message.delivered_step >= 0:
             self.finish("delivered")
             return
+        codes = [step.fault.code for step in message.steps if step.fault is not None]
+        if stopped := [code for code in codes if code in _STOPS]:
+            self.end(MessageStatus.SUPPRESSED, stopped[-1])
+            return
         last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
         fault = last.latest_fault
-        if capped:
-            self.end(MessageStatus.SUPPRESSED, "frequency_cap")
-        elif last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
+        if last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
             self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
         else:
             self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
@@ -200,11 +245,15 @@ class Change(Decision):
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
+        held = self.message.held
+        if held is not None and held.stops_clock:
+            self.end(MessageStatus.EXPIRED, held.reason, skipped=held.skipped)
+            return
         fault = self.message.step.latest_fault
         kept = "away" if away else "ttl"
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
 
-    def end(self, status: MessageStatus, reason: str, *, skipped: str = "") -> None:
+    def end(self, status: int, reason: str, *, skipped: str = "") -> None:
         """The message ends without a delivery. A step that is out may still be heard of: its timer
         stays. `skipped` is why those that wait are, where it is not the reason."""
         message = self.message
@@ -212,6 +261,7 @@ class Change(Decision):
         self.finish(skipped or reason)
         message.status = status
         message.reason = reason
+        message.ended_ms = self.now_ms
         self.book_undelivered(True)
         if not self.current_is_open():
             message.due_ms = 0
@@ -223,11 +273,12 @@ class Change(Decision):
         message = self.message
         message.finished = True
         message.content = b""
+        message.held = None
         for step in message.steps:
             if step.status in WAITING:
                 self.skip(step, reason)
 
-    def show(self, index: int, step: Step, status: MessageStatus) -> None:
+    def show(self, index: int, step: Step, status: int) -> None:
         """Moves the message's own status up, where CONTRACT.md section 4 allows it."""
         message = self.message
         if message.status in (MessageStatus.CANCELLED, MessageStatus.SUPPRESSED):
@@ -241,14 +292,33 @@ class Change(Decision):
         self.tell(step)
 
     def enqueue(self, step: Step) -> None:
+        """The step goes into its lane, or is held where it may not start yet."""
         message = self.message
+        if (held := self.held()) is not None:
+            self.hold_back(step, held)
+            return
         self.effects.changed = True
+        self.start_clock(step)
+        message.held = None
         if message.category == "marketing":
             self.stop_clock(step, self.now_ms)
         step.status = StepStatus.QUEUED
         step.chosen = max(step.chosen, 0)
         self.effects.lane = (step.candidate.provider, message.category)
         message.due_ms = timing.queued_due_ms(message, step, self.policy)
+
+    def hold_back(self, step: Step, held: Held) -> None:
+        """The step may not start yet: it waits outside the lane, its clock stopped, for whoever
+        releases it or the message's end. Its slot counts from when it may."""
+        self.effects.changed = True
+        if not timing.is_stopped(self.message, step):
+            self.stop_clock(step, self.now_ms)
+        step.status = StepStatus.RETRYING
+        step.chosen = max(step.chosen, 0)
+        self.message.held = held
+        self.message.due_ms = self.message.expires_ms
+        if self.persons:
+            self.take_people()
 
     def hold(self, step: Step, away_ms: int) -> None:
         """The time of a step is over whose provider is away since that moment: the step waits in
@@ -259,6 +329,8 @@ class Change(Decision):
             self.enqueue(step)
         else:
             self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
+        if self.message.held is None:
+            self.message.held = AWAY
 
     def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
         """`failures`: how often it failed like this."""

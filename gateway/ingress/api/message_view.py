@@ -10,8 +10,16 @@ from gateway.core.addresses import Recipient
 from gateway.core.channels import CHANNELS, ChannelName, Until
 from gateway.core.ids import step_ref
 from gateway.core.money import format_amount
-from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
-from gateway.ingress.api.results import Status, Time
+from gateway.core.records.message import (
+    IMPORTANCE_NAMES,
+    MESSAGE_NAMES,
+    STEP_NAMES,
+    ImportanceName,
+    Message,
+    Step,
+)
+from gateway.core.timeline import timeline
+from gateway.ingress.api.results import HeldView, Status, Time, held_view
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
 
@@ -63,6 +71,30 @@ class StepView(msgspec.Struct, frozen=True):
     error: StepError | None
 
 
+class HappeningView(msgspec.Struct, frozen=True):
+    """Something that happened to the step of that index in `steps`, or to the whole message."""
+
+    at: Time
+    event: Annotated[
+        str,
+        msgspec.Meta(
+            description="accepted, started, tried, sent, not_known, unknown, delivered, seen, "
+            "undelivered, expired, rejected, skipped, suppressed, cancelled or ended; there may be "
+            "more."
+        ),
+    ]
+    step: int | None
+    channel: ChannelName | None
+    provider: str | None
+    detail: str | None
+
+
+class TimelineView(msgspec.Struct, frozen=True):
+    """All that is known to have happened to a message, the oldest first."""
+
+    items: list[HappeningView]
+
+
 class Billing(msgspec.Struct, frozen=True):
     """What the app pays, and what the providers charged."""
 
@@ -81,9 +113,11 @@ class MessageView(msgspec.Struct, frozen=True):
     to: str | Recipient | None
     campaign: str | None
     category: Category
+    importance: ImportanceName
     route: str
     status: Status
     final: bool
+    held: HeldView | None
     reason: str | None
     created_at: Time
     updated_at: Time
@@ -101,15 +135,29 @@ def view_of(message: Message, currency: str) -> MessageView:
         to=message.addresses.shown(),
         campaign=message.campaign,
         category=message.category,
+        importance=IMPORTANCE_NAMES[message.importance],
         route=message.route,
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,
+        held=held_view(message.held),
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),
         metadata=message.metadata,
         steps=[_step_view(message, index) for index in range(len(message.steps))],
         billing=_billing(message, currency),
+    )
+
+
+def timeline_of(message: Message) -> TimelineView:
+    """What happened to the message."""
+    return TimelineView(
+        [
+            HappeningView(
+                rfc3339(each.at_ms), each.event, each.step, each.channel, each.provider, each.detail
+            )
+            for each in timeline(message)
+        ]
     )
 
 
