@@ -17,8 +17,9 @@ from gateway.core.effects import group_of, status_change_of
 from gateway.core.persons import claimed_by, take
 from gateway.core.plan import Plan, Rejection, plan
 from gateway.core.policy import OptOut, Policy
+from gateway.core.records.content import content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
-from gateway.core.records.message import Clock, Message, StepStatus, content_codec
+from gateway.core.records.message import Clock, Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full

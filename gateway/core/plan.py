@@ -18,15 +18,11 @@ from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Policy, ResolvedStep, RouteStep
-from gateway.core.records.message import (
-    IMPORTANCE_NAMES,
-    Candidate,
-    Content,
-    Step,
-    StepStatus,
-)
+from gateway.core.records.content import Content
+from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.records.words import IMPORTANCE_NAMES
 from gateway.core.timing import day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full

@@ -10,7 +10,8 @@ from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed, ad
 from gateway.core.channels import SmsContent
 from gateway.core.plan import Rejection
 from gateway.core.policy import CategoryRule, Policy
-from gateway.core.records.message import Content, StepStatus, content_with
+from gateway.core.records.content import Content, content_with
+from gateway.core.records.message import StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Cap

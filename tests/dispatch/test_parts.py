@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from gateway.backoff import Backoff
 from gateway.core import events as ev
 from gateway.core.channels import Button, ViberContent
-from gateway.core.records.message import Content, content_with
+from gateway.core.records.content import Content, content_with
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
 from gateway.dispatch.worker.breaker import FAILURES_IN_A_ROW, WINDOW_S, Breaker, OutageRule

@@ -10,7 +10,7 @@ import trio
 
 from gateway.core.channels import SmsContent, ViberContent
 from gateway.core.events import Claimed
-from gateway.core.records.message import content_with
+from gateway.core.records.content import content_with
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.worker import wake_ups

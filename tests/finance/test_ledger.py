@@ -17,6 +17,7 @@ from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
+from gateway.core.records.content import Content
 from gateway.core.records.entries import (
     Group,
     LedgerEntry,
@@ -25,7 +26,6 @@ from gateway.core.records.entries import (
     ledger_codec,
     total_codec,
 )
-from gateway.core.records.message import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
 from gateway.finance.report import Query, Report, build
@@ -254,6 +254,10 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "saved": "0.0300",
             "saved_pct": "37.50",
             "undelivered_messages": 1,
+            "seen": 0,
+            "clicked": 0,
+            "bot_clicks": 0,
+            "cost_per_click": None,
         }
     ]
     assert verdict.agrees

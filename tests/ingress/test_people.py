@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from gateway.core import events as ev
+from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
-from gateway.core.records.message import content_codec, unpack_message
+from gateway.core.records.message import unpack_message
 from gateway.finance.verify import verify_ledger
 from gateway.ingress.api import users
 from gateway.store import api_keys, opt_outs, persons, reads

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from gateway.core.events import Cancelled
-from gateway.core.records.message import Content
+from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import opt_outs

@@ -18,8 +18,9 @@ from gateway.core.policy import (
     WhenAway,
 )
 from gateway.core.prices import Price
+from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
-from gateway.core.records.message import Content, Message, StepStatus
+from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from providers.contract import Category, Receipt
@@ -38,6 +39,7 @@ NOBODY: Mapping[str, int] = {}
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
+    "viber-2": Price(6_000, 11_000, "EUR"),  # where a route names it
 }
 
 
@@ -71,8 +73,8 @@ def policy(
             for category, ttl in TTL_MS.items()
         },
         providers={
-            "viber": ProviderRule("viber", **({"can_look_up": True} | provider)),
-            "sms": ProviderRule("sms", **({"can_look_up": True} | provider)),
+            name: ProviderRule(name.partition("-")[0], **({"can_look_up": True} | provider))
+            for name in ("viber", "sms", *(name for step in steps for name in step.providers))
         },
         caps=caps,
         dedupe_ms=30 * DAY,

@@ -16,7 +16,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
-from gateway.core.records.message import Content
+from gateway.core.records.content import Content
 from gateway.core.records.request import MessageRequest
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_client

@@ -15,7 +15,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.cascade.transitions import Change
 from gateway.core.effects import Effects
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
-from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
+from gateway.core.records.message import OPEN, Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
 
@@ -24,8 +24,6 @@ _RECEIPT_STATUS = {
     "expired": StepStatus.EXPIRED,
     "undelivered": StepStatus.UNDELIVERED,
     "rejected": StepStatus.REJECTED,
-    "delivered": StepStatus.DELIVERED,
-    "seen": StepStatus.SEEN,
 }
 
 
@@ -41,6 +39,8 @@ def advance(
     change = Change(message, persons, policy, now_ms)
     _happen(change, event)
     if change.effects.changed:
+        if message.delivered_step >= 0 and not message.finished:
+            change.await_reaction()
         message.updated_ms = max(message.updated_ms, now_ms)
     return change.effects
 
@@ -61,8 +61,19 @@ def _happen(change: Change, event: ev.Event) -> None:
             _put_back(change, event)
         case ev.LostAnswer():
             _lost_answer(change, event.step)
+        case _:
+            _happen_seldom(change, event)
+
+
+def _happen_seldom(
+    change: Change,
+    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Cancelled,
+) -> None:
+    match event:
         case ev.NotKnown():
             _not_known(change, event.step)
+        case ev.Reacted():
+            _reacted(change, event)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
         case ev.TimerDue():
@@ -83,7 +94,8 @@ def needs_people(
     nothing."""
     if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
         return False
-    if not alone:
+    goes_on = message.delivered_step >= 0 and not message.finished
+    if not alone or goes_on:
         return True
     match event:
         case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
@@ -197,7 +209,8 @@ def _put_back(change: Change, put_back: ev.PutBack) -> None:
     attempt.put_backs += 1
     attempt.series += put_back.refused
     if change.stopped(put_back.step):
-        change.skip(step, change.message.reason or "delivered")
+        arrived = "reacted" if change.message.reaction else "delivered"
+        change.skip(step, change.message.reason or arrived)
         change.close_step(put_back.step)
     else:
         change.enqueue(step)
@@ -262,15 +275,26 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
-    if receipt.status != "sent":
-        status = _RECEIPT_STATUS[receipt.status]
-        if status >= StepStatus.DELIVERED:
-            change.deliver(work, status, receipt.at_ms, named.price)
-        else:
-            change.fail(index, step, attempt, status, receipt)
+    if receipt.status in ("delivered", "seen"):
+        change.deliver(work, receipt.at_ms, named.price)
+        if receipt.status == "seen":
+            change.react(work, "seen", receipt.at_ms)
+    elif receipt.status != "sent":
+        change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
+
+
+def _reacted(change: Change, reacted: ev.Reacted) -> None:
+    step, attempt = change.attempted(reacted.step)
+    if step is None or attempt is None or not (attempt.sent_ms or step.status in OPEN):
+        change.effects.refused = "not_sent"
+        return
+    change.take_as_sent(reacted.step, step, attempt, attempt.claimed_ms)
+    work = change.work(reacted.step, step, attempt)
+    change.deliver(work, reacted.at_ms, None)
+    change.react(work, reacted.kind, reacted.at_ms)
 
 
 def _provider_gone(change: Change, provider: str) -> None:
@@ -294,6 +318,9 @@ def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     if step.status == StepStatus.QUEUED or step.status == StepStatus.RETRYING:
         _time_passed(change, index, step, timer.away.get(step.candidate.provider))
         return
+    if not message.finished and not change.current_is_open():
+        change.next_step()  # it ended, and nobody reacted to what arrived
+        return
     if attempt is None:
         return
     match step.status:
@@ -307,8 +334,6 @@ def _timer_due(change: Change, timer: ev.TimerDue) -> None:
             change.fail(index, step, attempt, StepStatus.EXPIRED)
         case StepStatus.UNKNOWN:
             change.unknown_timer(index, step, attempt)
-        case StepStatus.DELIVERED | StepStatus.SEEN if not message.finished:
-            change.next_step()  # it arrived, and what it waits for did not come
         case _:
             pass  # the step ended while its timer was on the way
 
@@ -346,10 +371,7 @@ def _erase(change: Change) -> None:
     message = change.message
     if message.user is None and message.addresses == Addresses():
         return
-    if message.delivered_step >= 0 and not message.finished:
-        change.finish("erased")
-        message.due_ms = message.due_ms if change.current_is_open() else 0
-    elif not message.finished:
+    if not message.finished:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
     message.addresses, message.user, message.person = Addresses(), None, ""

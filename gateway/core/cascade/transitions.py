@@ -10,7 +10,9 @@ from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.records.message import (
+    ACCEPTED,
     ARRIVED,
+    UNSENT,
     WAITING,
     Attempt,
     Clock,
@@ -18,8 +20,14 @@ from gateway.core.records.message import (
     Step,
     StepStatus,
 )
+from gateway.core.records.words import REACTION_NAMES, ReactionName
 from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
+
+_STATUS_OF: dict[ReactionName, tuple[StepStatus, MessageStatus]] = {
+    "seen": (StepStatus.SEEN, MessageStatus.SEEN),
+    "clicked": (StepStatus.CLICKED, MessageStatus.CLICKED),
+}
 
 
 class Change(Decision):
@@ -61,40 +69,93 @@ class Change(Decision):
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
             message.status = MessageStatus.SENT
             self.tell(step)
-        if not any(later.status in WAITING for later in message.steps[index + 1 :]):
+        if not any(later.status in UNSENT for later in message.steps[index + 1 :]):
             message.content = b""
 
-    def deliver(self, work: Work, status: StepStatus, at_ms: int | None, price: int | None) -> None:
+    def deliver(self, work: Work, at_ms: int | None, price: int | None) -> None:
+        """The first sign that the step arrived: a receipt, or a reaction, which proves it."""
         message, step = self.message, work.step
-        if step.status >= status:
+        if step.arrived:
             return
         self.effects.changed = True
-        before, step.status = step.status, status
-        moment = at_ms or self.now_ms
-        if status == StepStatus.SEEN:
-            step.seen_ms = moment
-        if before != StepStatus.DELIVERED:
-            self._arrive(work, moment, price)
-        if self.is_reached(step) and not message.finished:
-            self.finish("delivered")
-        if message.finished and not self.current_is_open():
-            message.due_ms = 0
-        if before != StepStatus.DELIVERED:
-            self.show(work.index, step, MessageStatus.DELIVERED)
-        if status == StepStatus.SEEN:
-            self.show(work.index, step, MessageStatus.SEEN)
-
-    def _arrive(self, work: Work, moment: int, price: int | None) -> None:
-        """Books the step's first sign of having arrived."""
-        message, step = self.message, work.step
+        again = message.delivered_step >= 0 and message.has_arrived(step.leg)
         given_up = step.done_ms != 0
-        step.done_ms = step.delivered_ms = moment
-        booking = settlement.delivered(work, price, given_up=given_up)
+        step.status = StepStatus.DELIVERED
+        step.done_ms = step.delivered_ms = at_ms or self.now_ms
+        booking = settlement.delivered(work, price, given_up=given_up, again=again)
         if message.delivered_step < 0:
             message.delivered_step = work.index
             self.book_undelivered(False)
-            self.keep_people(came_first=not message.finished and self.is_reached(step))
+        if booking.billed is not None:
+            step.billed = booking.billed
+            message.billed = (message.billed or 0) + booking.billed
+            waits = not message.finished and message.step.status in WAITING
+            self.keep_people(step, came_first=waits)
         self.book(work.attempt, booking)
+        if step.until == "delivered" and not message.finished:
+            self.finish("delivered")
+        if message.finished:
+            self.close()
+        self.show(step, MessageStatus.DELIVERED)
+
+    def react(self, work: Work, kind: ReactionName, at_ms: int | None) -> None:
+        """The person reacted to a step that arrived: counted once a kind, and the cascade ends."""
+        message, step = self.message, work.step
+        rank = REACTION_NAMES.index(kind)
+        moment = at_ms or self.now_ms
+        if kind == "seen":
+            if step.seen_ms or step.status == StepStatus.SEEN:
+                return
+            step.seen_ms = moment
+        elif kind == "clicked":
+            if step.clicked_ms:
+                return
+            step.clicked_ms = moment
+        elif message.reaction >= rank:
+            return
+        self.effects.changed = True
+        self.effects.reaction = step.channel, kind
+        before, message.reaction = message.reaction, max(message.reaction, rank)
+        if not message.finished:
+            self.finish("reacted")
+            self.close()
+        shown = False
+        if kind != "replied":
+            step_status, status = _STATUS_OF[kind]
+            step.status = max(step.status, int(step_status))
+            self.effects.posts.append(settlement.reacted(work, kind))
+            shown = self.show(step, status)
+        if not shown and message.reaction > before:
+            self.tell_more(step)
+
+    def await_reaction(self) -> None:
+        """Something arrived, and a further step may follow: not before everybody had the time to
+        react. A step that has not left waits for that, one that is out goes on."""
+        message, step = self.message, self.message.step
+        if self.current_is_open():
+            return
+        due_ms = timing.react_end_ms(message, self.now_ms)
+        if step.status in WAITING:
+            if self.now_ms >= due_ms:
+                return
+            self._wait_again(step)
+        elif all(s.status != StepStatus.PLANNED for s in message.steps[message.current + 1 :]):
+            self.finish("delivered")
+            self.close()
+            self.tell_more(step)
+            return
+        message.due_ms = due_ms
+
+    def _wait_again(self, step: Step) -> None:
+        """The current step, which has not left, is as if it was not reached yet."""
+        message = self.message
+        step.status = StepStatus.PLANNED
+        step.clock = ACCEPTED
+        self.effects.lane = self.effects.fallback = None
+        arrived = [i for i, s in enumerate(message.steps[: message.current]) if s.arrived]
+        message.current = arrived[-1]
+        self.keep_people(message.step, came_first=True)
+        self.give_back_leg()
 
     def fail(
         self,
@@ -160,16 +221,20 @@ class Change(Decision):
         message.due_ms = 0
         if not message.finished:
             self.next_step()
-        elif message.delivered_step < 0:
-            self.give_back()
+        else:
+            self.release()
 
     def next_step(self) -> None:
-        """Queues the next step that may start; without one the message ends."""
+        """Queues the next step that may start; without one the message ends. While somebody may
+        still react nothing starts."""
         message = self.message
+        arrived = message.delivered_step >= 0
+        if arrived and self.now_ms < timing.react_end_ms(message, self.now_ms):
+            return  # `await_reaction` sets the timer
         left, capped = message.step, False
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
-            if step.status == StepStatus.SKIPPED:
+            if step.status != StepStatus.PLANNED:
                 continue
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
@@ -177,6 +242,7 @@ class Change(Decision):
             full = self.full(step)
             message.current = index
             if full is None:
+                step.leg = self.next_leg()
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
@@ -185,8 +251,10 @@ class Change(Decision):
             capped = True
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
-        if message.delivered_step >= 0:
+        if arrived:
             self.finish("delivered")
+            self.close()
+            self.tell_more(message.step)
             return
         last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
         fault = last.latest_fault
@@ -205,18 +273,26 @@ class Change(Decision):
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
 
     def end(self, status: MessageStatus, reason: str, *, skipped: str = "") -> None:
-        """The message ends without a delivery. A step that is out may still be heard of: its timer
-        stays. `skipped` is why those that wait are, where it is not the reason."""
+        """The message ends: without a delivery as `status`, else as what it is. `skipped` is why
+        those that wait are, where it is not the reason."""
         message = self.message
         self.effects.changed = True
         self.finish(skipped or reason)
+        if message.delivered_step >= 0:
+            self.close()
+            self.tell_more(message.step)
+            return
         message.status = status
         message.reason = reason
         self.book_undelivered(True)
-        if not self.current_is_open():
-            message.due_ms = 0
-            self.give_back()
+        self.close()
         self.tell(message.step)
+
+    def close(self) -> None:
+        """No further step can start. A step that is out may still be heard of: its timer stays."""
+        if not self.current_is_open():
+            self.message.due_ms = 0
+            self.release()
 
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""
@@ -227,18 +303,18 @@ class Change(Decision):
             if step.status in WAITING:
                 self.skip(step, reason)
 
-    def show(self, index: int, step: Step, status: MessageStatus) -> None:
-        """Moves the message's own status up, where CONTRACT.md section 4 allows it."""
+    def show(self, step: Step, status: MessageStatus) -> bool:
+        """Moves the message's own status up, where CONTRACT.md section 4 allows it; whether it
+        did."""
         message = self.message
         if message.status in (MessageStatus.CANCELLED, MessageStatus.SUPPRESSED):
-            return
-        if message.status in ARRIVED and (
-            index != message.delivered_step or message.status >= status
-        ):
-            return
+            return False
+        if message.status in ARRIVED and message.status >= status:
+            return False
         message.status = status
         message.reason = None
         self.tell(step)
+        return True
 
     def enqueue(self, step: Step) -> None:
         message = self.message

@@ -1,10 +1,9 @@
-"""A message, its steps, the attempts made at each, and what is said.
+"""A message, its steps, and the attempts made at each.
 
     message    one send request that was accepted: one person, one content, one route
     step       one attempt to reach the person on one channel
     candidate  a provider that may do the step, and what one unit of price costs there
     attempt    one provider's work on a step: its reference, claims, answer and charge
-    content    what is said, by channel; freed as soon as no further step can need it
 
 Records hold no behaviour beyond reading themselves: only `gateway.core.cascade` changes a message.
 Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
@@ -13,16 +12,16 @@ Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
 from __future__ import annotations
 
 import enum
-from typing import Literal
 
 import msgspec
 from msgspec import field
 
 from gateway.core.addresses import Addresses, person_id
-from gateway.core.channels import CHANNELS, ChannelContent, Until
+from gateway.core.channels import Until
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec, NewerRecordError
 from gateway.core.records.moved import MovedError, is_moved, moved_to
+from gateway.core.records.words import Importance
 from providers.contract import Category, Fault
 
 
@@ -42,10 +41,11 @@ class StepStatus(enum.IntEnum):
     REJECTED = 42
     DELIVERED = 50
     SEEN = 60
+    CLICKED = 70
 
 
 class MessageStatus(enum.IntEnum):
-    """What a caller sees of a message."""
+    """What a caller sees of a message. Of those in ARRIVED the higher value is the higher one."""
 
     QUEUED = 0
     SENT = 1
@@ -55,23 +55,7 @@ class MessageStatus(enum.IntEnum):
     SUPPRESSED = 5
     EXPIRED = 6
     CANCELLED = 7
-
-
-ImportanceName = Literal["low", "normal", "high"]
-IMPORTANCE_NAMES: tuple[ImportanceName, ...] = ("low", "normal", "high")
-
-
-class Importance(enum.IntEnum):
-    """How much a message is worth."""
-
-    LOW = 0
-    NORMAL = 1
-    HIGH = 2
-
-
-def importance_named(name: ImportanceName | None) -> Importance:
-    """By its name in the API and the configuration; None: as nothing was said."""
-    return Importance(IMPORTANCE_NAMES.index(name)) if name is not None else Importance.NORMAL
+    CLICKED = 8
 
 
 STEP_NAMES: dict[int, str] = {
@@ -87,18 +71,17 @@ STEP_NAMES: dict[int, str] = {
     StepStatus.REJECTED: "rejected",
     StepStatus.DELIVERED: "delivered",
     StepStatus.SEEN: "seen",
+    StepStatus.CLICKED: "clicked",
 }
 MESSAGE_NAMES: dict[int, str] = {status: status.name.lower() for status in MessageStatus}
 # Plain ints from here on: enum members cost a lookup each time a record is read.
-ARRIVED = frozenset((int(MessageStatus.DELIVERED), int(MessageStatus.SEEN)))
+ARRIVED = frozenset(
+    (int(MessageStatus.DELIVERED), int(MessageStatus.SEEN), int(MessageStatus.CLICKED))
+)
 WAITING = frozenset((int(StepStatus.QUEUED), int(StepStatus.RETRYING), int(StepStatus.PLANNED)))
+# Such a step may yet need the content.
+UNSENT = WAITING | {int(StepStatus.SENDING), int(StepStatus.UNKNOWN)}
 OPEN = frozenset((int(StepStatus.SENDING), int(StepStatus.SENT), int(StepStatus.UNKNOWN)))
-# The status from which a step has what it waits for.
-REACHED: dict[Until, int] = {
-    "delivered": int(StepStatus.DELIVERED),
-    "seen": int(StepStatus.SEEN),
-    "clicked": int(StepStatus.SEEN) + 1,
-}
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -168,10 +151,17 @@ class Step(msgspec.Struct, omit_defaults=True):
     done_ms: int = field(name="d", default=0)  # set once the step ended, delivered or not
     delivered_ms: int = field(name="v", default=0)
     seen_ms: int = field(name="y", default=0)
-    react_ms: int = field(name="j", default=0)  # for how long after delivery a reaction is awaited
+    react_ms: int = field(name="j", default=0)  # how long after delivery the person may take
+    clicked_ms: int = field(name="k", default=0)
+    leg: int = field(name="l", default=0)  # set when it starts
+    billed: int | None = field(name="b", default=None)  # what its delivery billed, if anything
     fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
     clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
+
+    @property
+    def arrived(self) -> bool:
+        return self.status >= StepStatus.DELIVERED
 
     @property
     def candidate(self) -> Candidate:
@@ -253,6 +243,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
     importance: int = field(name="I", default=int(Importance.NORMAL))
+    reaction: int = field(name="R", default=0)  # the highest known, a place in REACTION_NAMES
     own_users: bool = field(name="w", default=False)  # `user` is its app's own numbering
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
@@ -271,6 +262,20 @@ class Message(msgspec.Struct, omit_defaults=True):
         return self.steps[self.current]
 
     @property
+    def awaits(self) -> bool:
+        """Whether a step of it waits for a reaction."""
+        return any(step.react_ms for step in self.steps)
+
+    @property
+    def leg(self) -> int:
+        """The latest that began."""
+        return max([step.leg for step in self.steps])
+
+    def has_arrived(self, leg: int) -> bool:
+        """Whether a step of the leg was delivered."""
+        return any(step.arrived for step in self.steps if step.leg == leg)
+
+    @property
     def holder(self) -> str:
         """The identity under which its claim and slot are kept, in its own shard; empty when its
         person is not recognised."""
@@ -283,45 +288,6 @@ class Message(msgspec.Struct, omit_defaults=True):
     def identities(self) -> list[str]:
         app = self.app if self.own_users else ""
         return self.addresses.identities(person_id(self.user, app))
-
-
-class Content(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`text` is the default of every channel; `overrides` are each channel's own, as msgpack, so
-    that a channel this process does not know is kept as it is."""
-
-    text: str = field(name="t", default="")
-    overrides: dict[str, msgspec.Raw] = field(name="o", default_factory=dict)
-
-    def of(self, channel: str) -> ChannelContent:
-        """What is said on a channel, with the message's own text where it has none."""
-        row, raw = CHANNELS[channel], self.overrides.get(channel)
-        if raw is None:
-            return row.content(text=self.text)
-        said = msgspec.msgpack.decode(raw, type=row.content)
-        return said if said.text is not None else msgspec.structs.replace(said, text=self.text)
-
-    def text_for(self, channel: str) -> str:
-        return (self.of(channel).text or "") if channel in self.overrides else self.text
-
-    def lacks(self, channel: str) -> tuple[str, ...]:
-        """The fields of which one is missing for anything to be sent; empty: nothing is."""
-        row = CHANNELS[channel]
-        if self.text and row.says_text:
-            return ()
-        said = self.of(channel)
-        for group in row.needs:
-            if not any(getattr(said, name) for name in group):
-                return group
-        return ()
-
-
-def content_with(text: str, overrides: dict[str, ChannelContent]) -> Content:
-    """The content of a text and each channel's own words."""
-    raw = {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()}
-    return Content(text, raw)
-
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 def _message_of_2(record: bytes) -> Message:
@@ -390,13 +356,7 @@ def _step_of_2(old: schema2.Step) -> Step:
     )
 
 
-def _content_of_2(record: bytes) -> Content:
-    text, overrides = schema2.content_parts(record)
-    return Content(text, {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()})
-
-
 message_codec = Codec(Message, "message", _message_of_2)
-content_codec = Codec(Content, "content", _content_of_2)
 
 
 def pack_message(message: Message) -> bytes:

@@ -10,7 +10,8 @@ from msgspec import field
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
-from gateway.core.records.message import Content, Importance
+from gateway.core.records.content import Content
+from gateway.core.records.words import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]

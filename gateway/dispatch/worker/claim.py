@@ -19,7 +19,8 @@ from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
-from gateway.core.records.message import Content, Message, StepStatus, content_codec
+from gateway.core.records.content import Content, content_codec
+from gateway.core.records.message import Message, StepStatus
 from gateway.core.timing import patience_ms
 from gateway.failpoints import failpoint
 from gateway.store import reads

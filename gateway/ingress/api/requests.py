@@ -25,8 +25,9 @@ from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipi
 from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, Policy
-from gateway.core.records.message import Content, ImportanceName, content_with, importance_named
+from gateway.core.records.content import Content, content_with
 from gateway.core.records.schema2 import HASHED_KEYS
+from gateway.core.records.words import ImportanceName, importance_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import destination_faults, sender_faults

@@ -39,7 +39,15 @@ Time = Annotated[
     ),
 ]
 Status = Literal[
-    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
+    "queued",
+    "sent",
+    "delivered",
+    "seen",
+    "clicked",
+    "undelivered",
+    "suppressed",
+    "expired",
+    "cancelled",
 ]
 
 
