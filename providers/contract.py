@@ -84,13 +84,16 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     message must go back to its lane under a new ref, and the lane must pause as for AccountFault.
     An answer that refuses all its messages that way raises AccountFault instead. `about` is whom
     any other reason speaks of: what nearly all messages in a row are refused for, and is about the
-    account, pauses the lane too, and the messages go back.
+    account, pauses the lane too, and the messages go back. `unreachable`: the address reaches
+    nobody on this channel (no Viber, an unknown number, a token that is gone), so that it is not
+    tried again for a while.
     """
 
     ref: str
     fault: Fault
     account: bool = False
     about: About = "person"
+    unreachable: bool = False
 
 
 Outcome = Submitted | Refused
@@ -106,7 +109,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     part times its parts), exact; `part_cost` is the price of one part from a provider that does not
     say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
     number (digits) where the provider repeats it: a hint which records will be needed, no proof.
-    `about` is whom the reason of a failure speaks of.
+    `about` is whom the reason of a failure speaks of; `unreachable` as of `Refused`.
     """
 
     status: ReceiptStatus
@@ -120,6 +123,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     part_cost: Decimal | None = None
     to: str | None = None
     about: About = "person"
+    unreachable: bool = False
 
 
 class SendFault(Exception):

@@ -35,7 +35,11 @@ _TRACE = re.compile(
     r"Traceback|Something unexpected|\"level\":\s*\"critical\"|\"event\":\s*\"incident\""
 )
 
-REASON = "expired: "  # and why, in counts
+# Expired messages in counts, by reason; those whose last provider never had them, and those that
+# are delivered by the providers' own books.
+REASON = "expired: "
+NEVER_SENT = "expired, never at the last provider: "
+ARRIVED = "expired, and delivered: "
 
 Bill = dict[tuple[str, int], list[dict[str, Any]]]
 
@@ -73,6 +77,7 @@ class Audit:
         booked = records.ledger(redis)
         self._promises(messages)
         self._twice(messages, bill)
+        self._expired(messages, bill)
         self._campaigns(messages, booked)
         self._charges(messages, bill, booked)
         self._books(messages, booked)
@@ -111,10 +116,7 @@ class Audit:
         for name in ("sent again", "answers lost"):
             self.counts[f"client: {name}"] = told.get(name, 0)
         for message in messages.values():
-            status = STATUSES[message.status]
-            self.counts[f"final: {status}"] += 1
-            if status == "expired":
-                self.counts[f"{REASON}{message.reason}"] += 1
+            self.counts[f"final: {STATUSES[message.status]}"] += 1
 
     # --- 2: nothing twice ---
 
@@ -156,6 +158,18 @@ class Audit:
             else:
                 self.counts["sent again by policy (provider did not know it)"] += again
         self._say("steps were sent twice outside policy", twice)
+
+    def _expired(self, messages: dict[str, Record], bill: Bill) -> None:
+        """Why messages expired, and what the providers know of them."""
+        for message in messages.values():
+            if STATUSES[message.status] != "expired":
+                continue
+            steps = [bill.get((message.id, n), []) for n in range(len(message.steps))]
+            self.counts[f"{REASON}{message.reason}"] += 1
+            if not steps[-1]:
+                self.counts[f"{NEVER_SENT}{message.reason}"] += 1
+            if any(line["delivered"] for lines in steps for line in lines):
+                self.counts[f"{ARRIVED}{message.reason}"] += 1
 
     def _campaigns(self, messages: dict[str, Record], booked: records.Booked) -> None:
         """One delivery a person and campaign. A delivery that was reported after the message had

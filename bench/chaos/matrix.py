@@ -25,7 +25,7 @@ from bench.waiting import until
 
 VARIABLE = "KASKAD_FAULT_POINT"
 WAIT_S = 6
-DIES_S = 30.0
+DIES_S = 120.0  # a process that has not come to its moment then never does
 LOAD_S = 1.0
 CONNECTIONS = 4
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.chaos.audit import REASON
+from bench.chaos.audit import ARRIVED, NEVER_SENT, REASON
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.long_world import COMPANIES, KINDS, LONG, WELL
 from bench.chaos.reach import RULES, Group
@@ -38,14 +38,17 @@ comes: codes skip a provider that is away, campaigns are held. The audit is that
 EXPIRED = """## What `expired` is made of
 
 A message is `expired` when its time was over before anything said that it had arrived; its `reason`
-says what kept it. In the storms most of these people have it: the provider's word came too late, or
-never. What came hours late counts as delivered above.
+says what kept it. What comes later, be it by hours, makes it delivered and counts so above. What
+the providers' own books say of the expired stands beside: a person has it where its receipts are
+lost for good, and only there. In the storms a step's time is seconds: a code or a payment that
+waits for longer, because Redis, the dispatchers or the provider stand still, is not sent late.
 
 """
 WHY = {
     "no_receipt": "its last provider took it, or may have, and said nothing in the step's time",
     "away": "its last provider was away until its ttl was over: nobody could send it",
     "ttl": "it waited for its turn or its next try until its ttl was over",
+    "not_sent": "its turn at its last provider did not come in the step's time",
 }
 FAILED = "its last request failed so, and its time was over before the next try or look-up"
 SAID = "the provider gave it up, and said so by its receipt"
@@ -53,6 +56,11 @@ CHANGES = (
     (
         "a provider, route or price is removed",
         "nobody ends by it; what waits goes on to its next step, with `provider_removed`",
+        "`tests/dispatch/test_changed_providers.py`",
+    ),
+    (
+        "a provider is retired (`retired`)",
+        "nothing new goes to it; receipts and look-ups go on",
         "`tests/dispatch/test_changed_providers.py`",
     ),
     (
@@ -73,12 +81,12 @@ CHANGES = (
     (
         "`kaskad copy` to another Redis",
         "all is there, counts and money agree; interrupted, it starts anew",
-        "`tests/store/test_copying.py`",
+        "`tests/store/test_copying.py`, `tests/system/test_moving.py`",
     ),
     (
         "restored from a backup",
         "what was out then is looked up before anything is sent",
-        "`tests/dispatch/test_restored.py`",
+        "`tests/dispatch/test_restored.py`, `tests/system/test_runbook.py`",
     ),
     (
         "another currency over existing money",
@@ -167,27 +175,25 @@ def _rules() -> str:
 
 
 def _expired(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) -> str:
-    calm = Counter[str]()
-    for one in outcomes:
-        calm.update(one.counts)
-    storm = Counter[str]()
-    for counts in storms:
-        storm.update(counts)
-    reasons = sorted({name for each in (calm, storm) for name in each if name.startswith(REASON)})
+    long = sum((Counter(one.counts) for one in outcomes), Counter[str]())
+    counts = {"storms": sum(storms, Counter[str]()), "long faults": long}
+    shares = {under: each["final: expired"] / each["accepted"] for under, each in counts.items()}
+    told = ", ".join(f"{share:.1%} under {under}" for under, share in shares.items())
     rows = [
         [
-            f"`{name.removeprefix(REASON)}`",
-            *(f"{each[name]:,} ({_share(each, name)})" for each in (storm, calm)),
-            why(name.removeprefix(REASON)),
+            f"`{reason}`",
+            under,
+            why(reason),
+            f"{each[REASON + reason]:,}",
+            f"{each[REASON + reason] / each['accepted']:.1%}",
+            f"{each[NEVER_SENT + reason]:,}",
+            f"{each[ARRIVED + reason]:,}",
         ]
-        for name in reasons
+        for under, each in counts.items()
+        for reason in sorted(name.removeprefix(REASON) for name in each if name.startswith(REASON))
     ]
-    head = ["reason", "in the storms, of all accepted", "under long faults", "why"]
-    return table(head, rows)
-
-
-def _share(counts: Counter[str], name: str) -> str:
-    return f"{counts[name] / max(counts['accepted'], 1):.1%}"
+    head = ["reason", "under", "why", "messages", "of all accepted", "its last provider never had"]
+    return f"Of all accepted: {told}.\n\n" + table([*head, "a person has"], rows, left=3)
 
 
 def why(reason: str) -> str:

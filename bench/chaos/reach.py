@@ -13,18 +13,21 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.chaos.long_world import LAST, WELL, Terms
+from bench.chaos.long_world import ARRIVALS_PER_S, COMPANIES, LAST, NEW_RATE, WELL, Terms
 from bench.load_spec import percentile
 
 BACK_S_MAX = 300.0
 ASKED_S = 15.0  # a provider is asked twice before what it lost is sent again
 AGAIN_S = 10.0  # a code whose only provider is away is tried again so often at least
+# Of the time that a company was away: until all that waited for it has had its turn.
+TURN = ARRIVALS_PER_S / len(COMPANIES) / NEW_RATE
 RULES = {
     "at once": "the provider takes and delivers it: `timeout + lease`",
     "step": "the next provider has it when its step's time is over: `wait + grace + timeout + "
     "lease`; half of the codes go there at once: `timeout + lease`",
     "return": "it is held until the provider is back: the fault, as long again but 5 minutes at "
-    "the most, 15 s for two look-ups, `timeout + lease`",
+    "the most, 15 s for two look-ups, the turns of all that waited at the provider's rate, "
+    "`timeout + lease`",
     "worth": "it is sent while it is worth it: `ttl + timeout + lease`; it expires only where its "
     "ttl ends before the provider is found again",
 }
@@ -79,7 +82,7 @@ def bound_s(rule: str, category: str, lasts_s: float, terms: Terms) -> float:
     more_s = {
         "at once": 0.0,
         "step": float(terms.wait_s.get(category, 0) + terms.grace_s),
-        "return": lasts_s + min(lasts_s, BACK_S_MAX) + ASKED_S,
+        "return": lasts_s + min(lasts_s, BACK_S_MAX) + ASKED_S + TURN * lasts_s,
         "worth": float(terms.ttl_s[category]),
     }
     return more_s[rule] + terms.timeout_s + terms.lease_s
@@ -144,8 +147,8 @@ def _broken(group: Group, chosen: Sequence[Reached], ended_ms: int, terms: Terms
     at_once_s = terms.timeout_s + terms.lease_s
     if group.category == "otp" and not group.last and percentile(group.waits_s, 50) > at_once_s:
         found.append(f"{name}: half of them took longer than {at_once_s} s")
-    if group.rule == "return" and not group.last and group.over_sms:
-        found.append(f"{name}: {group.over_sms} were not held, but sent as SMS")
+    if group.rule in ("at once", "return") and not group.last and group.over_sms:
+        found.append(f"{name}: {group.over_sms} came as SMS and not over Viber")
     back_s = min(group.lasts_s, BACK_S_MAX) + AGAIN_S + at_once_s
     for_nothing = [
         message

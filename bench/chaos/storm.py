@@ -33,11 +33,12 @@ from bench.waiting import POLL_S, left_over
 BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next
 AT_ONCE_MAX = 3
 QUIET_S = 3.0  # at the end of the load, without new faults
-PATIENCE_S = 60.0  # of the client, after the load
 SHOWN_S = 3.0  # how long after its end a fault may show in a count
 PROGRESS_S = 10.0
 BAR = 20  # characters
-CALM_S_EXTRA = 60.0  # beyond twice the waits: until everything must be over
+# No rule says how quick a busy machine is: what is not over after so long never ends.
+PATIENCE_S = 600.0  # of the client, after the load
+CALM_S_EXTRA = 600.0  # beyond twice the waits
 LOOK_S = 0.2
 TEND_S = 0.5
 

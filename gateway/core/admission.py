@@ -14,9 +14,10 @@ import msgspec
 
 from gateway.core import timing
 from gateway.core.effects import group_of, status_change_of
+from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
-from gateway.core.plan import Plan, Rejection, plan
-from gateway.core.policy import OptOut, Policy
+from gateway.core.plan import OptedOut, Plan, Rejection, plan
+from gateway.core.policy import Policy
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import Clock, Message, StepStatus
@@ -30,6 +31,7 @@ class Admitted(msgspec.Struct):
     lane: tuple[str, str]
     post: Post
     status_change: StatusChange
+    way: Plan
 
 
 class Duplicate(msgspec.Struct):
@@ -37,19 +39,22 @@ class Duplicate(msgspec.Struct):
 
     message: str
     post: Post
+    way: Plan
 
 
 class Suppressed(msgspec.Struct):
-    """`full` is the cap that refused; None when the person opted out."""
+    """`full` is the cap that refused; None when the person opted out of all that could be sent."""
 
     full: Full | None
     post: Post
+    way: Plan | OptedOut
 
 
 class OverQuota(msgspec.Struct):
     """It would be accepted, and the app's quota is used up: `detail` says so."""
 
     detail: str
+    way: Plan
 
 
 Decision = Admitted | Duplicate | Suppressed | OverQuota | Rejection
@@ -58,29 +63,29 @@ Decision = Admitted | Duplicate | Suppressed | OverQuota | Rejection
 def admit(
     request: MessageRequest,
     persons: Sequence[Person],
-    opt_out: OptOut | None,
+    opt_outs: OptOuts,
     policy: Policy,
     now_ms: int,
 ) -> Decision:
     """Decides one request. `persons` are the person's record and what else it may hold something
     under.
 
-    On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
-    otherwise nothing is changed.
+    A decision has the plan by which it was made. On acceptance the claim and the cap slot are taken
+    in the first of `persons` (in place); otherwise nothing is changed.
     """
-    way = plan(request, persons, policy, now_ms)
+    way = plan(request, persons, policy, now_ms, opt_outs)
     if isinstance(way, Rejection):
         return way
-    if opt_out == "all" or (opt_out == "marketing" and request.category == "marketing"):
-        return Suppressed(None, request_post(request, "suppressed"))
+    if isinstance(way, OptedOut):
+        return Suppressed(None, request_post(request, "suppressed"), way)
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
-            return Duplicate(winner, request_post(request, "duplicates"))
+            return Duplicate(winner, request_post(request, "duplicates"), way)
     if way.full is not None:
-        return Suppressed(way.full, request_post(request, "suppressed"))
+        return Suppressed(way.full, request_post(request, "suppressed"), way)
     if request.over_quota:
-        return OverQuota(request.over_quota)
+        return OverQuota(request.over_quota, way)
     message = _message(request, way, policy, now_ms)
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(
@@ -88,6 +93,7 @@ def admit(
         lane=way.lane(request.category),
         post=Post(group_of(message), {"accepted": 1}),
         status_change=status_change_of(message, None, now_ms),
+        way=way,
     )
 
 

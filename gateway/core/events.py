@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.core.policy import OptOut
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.records.words import ReactionName
 from providers.contract import Fault, Receipt
 
@@ -16,13 +16,14 @@ CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry
 class Claimed(msgspec.Struct, frozen=True):
     """A dispatcher took the step from its lane and is about to send it.
 
-    `provider` is whose lane it was: an entry that an earlier step left there claims nothing.
+    `opt_outs` are the person's by now. `provider` is whose lane it was: an entry that an earlier
+    step left there claims nothing.
     `away`: that provider is, so nothing is sent; the step is passed over, or waits outside the
     lane. `restored_ms`: when the data was restored from a backup; what is older may have been sent
     by those whose records were lost, so its provider is asked first."""
 
     step: int
-    opt_out: OptOut | None = None
+    opt_outs: OptOuts = NONE
     provider: str | None = None
     away: bool = False
     restored_ms: int = 0
@@ -42,10 +43,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 class Refused(msgspec.Struct, frozen=True):
     """The provider refused the step in its answer; `fault.permanent` says whether trying again
-    could help."""
+    could help. `unreachable`: its address reaches nobody on this channel."""
 
     step: int
     fault: Fault
+    unreachable: bool = False
 
 
 class NotSent(msgspec.Struct, frozen=True):

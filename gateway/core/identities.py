@@ -22,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.reach import take_over
 from gateway.core.records.person import Person
 
 IDENTITIES_MAX = 16
@@ -116,6 +117,7 @@ def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) 
     holding = [i for i, alias in found.items() if alias.keep_ms > now_ms]
     person.former = [*person.former, *(i for i in holding if i not in person.former)]
     person.keep_ms = max(person.keep_ms, *(alias.keep_ms for alias in found.values()))
+    take_over(person, found.values())
     assert home not in person.aliases
     return person != before
 

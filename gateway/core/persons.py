@@ -55,9 +55,12 @@ def full_cap(
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but, leg=leg)
 
 
-def cap_states(people: Sequence[Person], policy: Policy, now_ms: int) -> list[Full]:
-    """How much of each cap is used, and when one more fits."""
-    slots = _each_once(slot for person in people for slot in person.slots)
+def cap_states(
+    people: Sequence[Person], policy: Policy, now_ms: int, *, but: str | None = None
+) -> list[Full]:
+    """How much of each cap is used, and when one more fits. `but`: a message whose own slots do
+    not count."""
+    slots = _each_once(s for person in people for s in person.slots if s.message != but)
     return [caps.used(cap, slots, now_ms) for cap in policy.caps]
 
 

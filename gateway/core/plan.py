@@ -2,21 +2,24 @@
 
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
-A step without address or content, or for messages of another importance, stays in the message, as
-skipped, where another can run. When none can, the plan is a Rejection with the reason that stops
-the most useful step.
+A step without address or content, for messages of another importance, or on a channel that the
+person opted out of or is not reached on, stays in the message, as skipped, where another can run.
+When none can, the plan is OptedOut where an opt-out stops one of them, else a Rejection with the
+reason that stops the most useful step. That nobody is reached never stops the last.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
-from gateway.core import persons
+from gateway.core import persons, reach
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
+from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import Policy, ResolvedStep, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.message import Candidate, Step, StepStatus
@@ -27,13 +30,24 @@ from gateway.core.timing import day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
+OPTED_OUT = Fault("opted_out", "opted_out", True)
+
 
 class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
-    sentence."""
+    sentence, `gate` what it did not pass."""
 
     pointer: str
     detail: str
+    gate: Literal["route", "address", "price"] = "route"
+
+
+class OptedOut(msgspec.Struct, frozen=True):
+    """The person opted out of every channel on which the request could be sent: `steps` are
+    skipped, each for its reason."""
+
+    route: str
+    steps: list[Step]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -60,8 +74,12 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(
-    request: MessageRequest, people: Sequence[Person], policy: Policy, now_ms: int
-) -> Plan | Rejection:
+    request: MessageRequest,
+    people: Sequence[Person],
+    policy: Policy,
+    now_ms: int,
+    opt_outs: OptOuts = NONE,
+) -> Plan | Rejection | OptedOut:
     """The way of one message. `people` are the person's records; without them no cap is asked."""
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
@@ -71,11 +89,14 @@ def plan(
     steps = [step for each in route if (step := _step(request, each, policy, day)) is not None]
     if not steps:
         return _no_candidate(request, route)
+    if opt_outs:
+        _skip_opted_out(request, steps, opt_outs)
+    reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1
         if first == len(steps):
-            return _nothing_runs(request, steps)
+            return _nothing_runs(request, name, steps)
     rule = policy.categories[request.category]
     full = persons.full_cap(
         people, policy, request.category, steps[first].channel, now_ms, but=request.id
@@ -190,6 +211,13 @@ def _is_for(step: RouteStep, importance: int) -> bool:
     return step.importance <= importance <= step.importance_max
 
 
+def _skip_opted_out(request: MessageRequest, steps: Sequence[Step], opt_outs: OptOuts) -> None:
+    for step in steps:
+        if step.status == StepStatus.PLANNED and refuses(opt_outs, step.channel, request.category):
+            step.status = StepStatus.SKIPPED
+            step.fault = OPTED_OUT
+
+
 def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rejection:
     names = dict.fromkeys(name for each in route for name in each.step.providers)
     sending = list(dict.fromkeys(name for each in route for name in each.sending))
@@ -204,6 +232,7 @@ def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rej
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
+        "price",
     )
 
 
@@ -214,7 +243,9 @@ _WHY_NOT = {
 }
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
+def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rejection | OptedOut:
+    if any(step.fault == OPTED_OUT for step in steps):
+        return OptedOut(route, steps)
     codes = {step.fault.code for step in steps if step.fault is not None}
     lacking = [
         f"{step.channel}: {_WHY_NOT[step.fault.code]}" for step in steps if step.fault is not None
@@ -222,6 +253,7 @@ def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection:
     return Rejection(
         "/importance" if codes == {"importance"} else "/to",
         f"No step of route '{request.route or 'default'}' can run ({', '.join(lacking)}).",
+        "address",
     )
 
 

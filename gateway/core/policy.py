@@ -20,7 +20,6 @@ from gateway.core.records.words import Importance
 from providers.contract import Category
 from ratelimit.caps import Cap
 
-OptOut = Literal["marketing", "all"]
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
 WhenAway = Literal["skip", "wait", "hold"]
@@ -36,6 +35,9 @@ NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 TTL_MAX_MS = 30 * 86_400_000  # the longest that a message may be worth sending
 RETRY_DELAY_MAX_MS = 300_000
+# A step that is claimed sooner after it was queued is not asked again whether it reaches anybody: a
+# backlog would pay for it with a read a message.
+PLANNED_LATELY_MS = 600_000
 AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting step is away
 # Of the last step of a route, whose provider is away: as long as it waits already.
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
@@ -97,6 +99,12 @@ class ProviderRule(msgspec.Struct, frozen=True):
     retired: bool = False
 
 
+class ReachRule(msgspec.Struct, frozen=True):
+    """`forget_ms`: how long a person counts as not reachable on a channel."""
+
+    forget_ms: int = 30 * 86_400_000
+
+
 # Of a provider that this configuration does not have: it was removed, or another process has it.
 UNKNOWN_PROVIDER = ProviderRule(channel="")
 
@@ -119,6 +127,7 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
+    reach: ReachRule = ReachRule()
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
 
     def __post_init__(self) -> None:

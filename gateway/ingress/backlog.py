@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from gateway.core.plan import Rejection, plan
+from gateway.core.plan import Plan, plan
 from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import lanes_of
@@ -131,4 +131,4 @@ class Backlog:
 
     def _first_lane(self, request: MessageRequest) -> tuple[str, str] | None:
         way = plan(request, (), self._store.policy, self._now_ms())
-        return None if isinstance(way, Rejection) else way.lane(request.category)
+        return way.lane(request.category) if isinstance(way, Plan) else None

@@ -17,6 +17,7 @@ from gateway.core.policy import (
     Policy,
     ProviderRule,
     Quote,
+    ReachRule,
     RouteStep,
 )
 from gateway.core.prices import PriceBook
@@ -60,6 +61,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
+        reach=ReachRule(forget_ms=int(settings.reach.forget_ms)),
         former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 

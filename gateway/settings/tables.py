@@ -118,6 +118,10 @@ class Dedupe(Table, frozen=True, kw_only=True):
     window_ms: Milliseconds = Duration.parse("30d")
 
 
+class Reach(Table, frozen=True, kw_only=True):
+    forget_ms: Milliseconds = Duration.parse("30d")
+
+
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
@@ -160,6 +164,7 @@ class Document(Table, frozen=True, kw_only=True):
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
+    reach: Reach = Reach()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

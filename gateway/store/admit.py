@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import admission, persons
+from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.plan import Rejection, hold_ms
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
 from gateway.core.records.person import Person
@@ -41,8 +41,8 @@ from gateway.store.people import (
     look_after_waiting,
     read_opt_outs,
     read_others,
+    scopes_of,
     take_opt_outs,
-    widest,
 )
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
@@ -102,12 +102,22 @@ class Admission:
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
         self._unasked: list[str] = []  # that are named, and of other shards
-        self._opt_outs: dict[str, OptOut] = {}  # of those that have one
+        self._opt_outs: dict[str, OptOuts] = {}  # of those that have one
         self._remembered: dict[str, RememberedAnswer] = {}
         self._newer: set[str] = set()  # keys of answers that are left alone
         self._made: set[str] = set()  # ids of opened keys whose message exists already
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
+        answers = await self._decided(session)
+        self._people.write(self._writes)
+        for ask, answer in zip(self._asks, answers, strict=True):
+            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
+                self._remember(ask, answer)
+        await self._writes.learn_campaigns(self._redis)
+        return self._writes.commands(), answers
+
+    async def _decided(self, session: Session) -> list[Answer | Undecided]:
+        """Reads what the requests need, and decides them."""
         await self._load(session)
         for ask in self._asks:
             if ask.found and self._is_read(ask):
@@ -115,12 +125,7 @@ class Admission:
         await self._load_elsewhere()
         answers = [self._decide(ask) for ask in self._asks]
         await self._name_winners(answers)
-        self._people.write(self._writes)
-        for ask, answer in zip(self._asks, answers, strict=True):
-            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
-                self._remember(ask, answer)
-        await self._writes.learn_campaigns(self._redis)
-        return self._writes.commands(), answers
+        return answers
 
     async def _load(self, session: Session) -> None:
         for ask in self._asks:
@@ -203,6 +208,8 @@ class Admission:
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]
             self._others[home] = list(others.values())
+            if reach.take_over(person, others.values()):
+                self._people.change(home)
         await look_after_waiting(self._store, self._capped(), self._now_ms)
 
     def _capped(self) -> list[Person]:
@@ -292,8 +299,7 @@ class Admission:
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
-        request = ask.request
-        decision = admission.admit(request, people, self._opt_out(ask), self._policy, self._now_ms)
+        decision = self._judge(ask, people)
         match decision:
             case admission.Admitted():
                 message = decision.message
@@ -318,11 +324,15 @@ class Admission:
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
-    def _opt_out(self, ask: Ask) -> OptOut | None:
-        """The widest scope in which the person opted out under any address."""
+    def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
+        opt_outs = self._opt_outs_of(ask)
+        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms)
+
+    def _opt_outs_of(self, ask: Ask) -> OptOuts:
+        """All that the person opted out of under any address."""
         if not self._opt_outs or not ask.home:
-            return None
-        return widest(self._addresses(ask), self._opt_outs)
+            return NONE
+        return scopes_of(self._addresses(ask), self._opt_outs)
 
     async def _name_winners(self, answers: Sequence[Answer | Undecided]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was

@@ -23,8 +23,8 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
+from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import note_sent_here
-from gateway.core.policy import OptOut
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
 from gateway.core.records.moved import MovedError
@@ -163,10 +163,10 @@ class Application:
             return list(self._items)
         return [self._opted_out(item, scopes) for item in self._items]
 
-    def _opted_out(self, item: Item, scopes: dict[str, OptOut]) -> Item:
+    def _opted_out(self, item: Item, scopes: dict[str, OptOuts]) -> Item:
         if not isinstance(item.event, Claimed) or item.message_id not in scopes:
             return item
-        return replace(item, event=replace(item.event, opt_out=scopes[item.message_id]))
+        return replace(item, event=replace(item.event, opt_outs=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter(item.message_id for item in items)
@@ -175,9 +175,12 @@ class Application:
             if message is None:
                 continue
             alone = times[message.id] == 1
-            if cascade.needs_people(
+            needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
-            ) and (holder := message.holder):
+            )
+            # Who was read for nothing is there all the same: what is known may be at an end.
+            known = self._people.remembering
+            if (needed or known) and (holder := message.holder) and (needed or holder in known):
                 self._holders[message.id] = holder
                 self._people.ask(holder)
         if wanted := self._people.wanted():
@@ -243,12 +246,10 @@ async def set_item_aside(
     key = keys.message(item.message_id)
     found, ends, later = {key: b""}, list[Command](), list[Command]()
     if isinstance(item.event, Reported):
-        # The message is not at fault where only the receipt is.
-        said = msgspec.json.encode(item.event)
+        # The message is not at fault where only the receipt is. It need not say to whom it went.
+        unnamed = replace(item.event, receipt=replace(item.event.receipt, to=None))
+        said = msgspec.json.encode(unnamed)
         found = {f"{key} receipt {zlib.crc32(said):08x}": said}
-    else:
-        (record,) = await redis.call([("GET", key)])
-        found = {key: record if isinstance(record, bytes) else b""}
     if item.entry is not None:
         ends += [
             ("XACK", item.entry.lane, GROUP, item.entry.entry),

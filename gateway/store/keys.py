@@ -8,13 +8,14 @@ Books and events stay in the shard in which they were written.
 
     key                        type    lives until                       written by
     {kN}m:<id>                 string  retention, once it is closed      admission, cascade
-    {kN}p:<digits>             string  nothing held, no alias needed     admission, cascade
+    {kN}p:<digits>             string  nothing held or remembered, no    admission, cascade
+                                       alias needed
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
-    {kN}o                      hash    for ever: address -> scope        opt-out calls
+    {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
     {kN}oo                     hash    for ever: address -> who, when    opt-out calls
@@ -64,6 +65,7 @@ import msgspec
 
 GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
+INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from gateway.core.opt_outs import OptOuts, widest
 from gateway.core.persons import (
     bound_old,
     is_old,
@@ -24,7 +25,7 @@ from gateway.core.persons import (
     still_waits,
     surely_holds_claim,
 )
-from gateway.core.policy import OptOut, Policy
+from gateway.core.policy import Policy
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
@@ -50,6 +51,7 @@ class People:
         # By identity, the claims that stand in records of their own.
         self._apart: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
         self._changed: set[str] = set()
+        self.remembering: set[str] = set()  # of those read, who is known to be reached or not
         # Identities whose records are left alone, and why.
         self.unread: dict[str, NewerRecordError | UnreadableRecordError] = {}
 
@@ -74,6 +76,8 @@ class People:
             except UnreadableRecordError as error:
                 self.unread[identity] = error.at(key)
             else:
+                if person.channels:
+                    self.remembering.add(identity)
                 if person.apart_ms is None:
                     person.apart_ms = person.keep_ms
                 if is_old(person):
@@ -212,21 +216,21 @@ async def read_records(
 
 async def read_opt_outs(
     redis: RedisClient, shards: int, addresses: Iterable[str]
-) -> dict[str, OptOut]:
+) -> dict[str, OptOuts]:
     """The scopes of those among the addresses that opted out, in whatever shards."""
     return (await _read(redis, shards, (), addresses))[1]
 
 
 async def read_scopes(
     redis: RedisClient, shards: int, messages: Collection[Message]
-) -> dict[str, OptOut]:
-    """By message, the widest scope in which its person opted out under any identity.
+) -> dict[str, OptOuts]:
+    """By message, all that its person opted out of under any identity.
 
     Where the person was known by more than the message names when it was accepted, the record is
     read for it; else one round trip does. A record of a newer Kaskad, or one that cannot be read,
     is passed over: what the message itself names is asked all the same."""
     people: dict[str, Person] = {}
-    opted_out: dict[str, OptOut] = {}
+    opted_out: dict[str, OptOuts] = {}
     asked: set[str] = set()
     unread = dict.fromkeys([m.person for m in messages if m.person])
     named = [*unread, *(i for m in messages for i in m.identities)]
@@ -242,8 +246,8 @@ async def read_scopes(
         named = [i for p in linked for i in (*p.aliases, p.home) if i and i[2:] not in asked]
     if not opted_out:
         return {}
-    told = {m.id: widest(_everybody(m, people), opted_out) for m in messages}
-    return {id_: scope for id_, scope in told.items() if scope is not None}
+    told = {m.id: scopes_of(_everybody(m, people), opted_out) for m in messages}
+    return {id_: scopes for id_, scopes in told.items() if scopes}
 
 
 def _readable(record: bytes | None) -> Person:
@@ -266,7 +270,7 @@ def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
 
 
 def take_opt_outs(
-    addresses: Iterable[str], values: Iterable[bytes | None], found: dict[str, OptOut]
+    addresses: Iterable[str], values: Iterable[bytes | None], found: dict[str, OptOuts]
 ) -> list[str]:
     """Takes in what stands under addresses; returns those under which nothing does."""
     unknown = []
@@ -274,7 +278,7 @@ def take_opt_outs(
         if value is None:
             unknown.append(address)
         else:
-            found[address] = opt_outs.scope_of(value)
+            found[address] = opt_outs.scopes_in(value)
     return unknown
 
 
@@ -283,15 +287,14 @@ def addresses_in(identities: Iterable[str]) -> list[str]:
     return [identity[2:] for identity in identities if not identity.startswith("u:")]
 
 
-def widest(addresses: Iterable[str], opted_out: Mapping[str, OptOut]) -> OptOut | None:
-    """The widest scope in which the person of all these addresses opted out."""
-    scopes = {opted_out[address] for address in addresses if address in opted_out}
-    return "all" if "all" in scopes else next(iter(scopes), None)
+def scopes_of(addresses: Iterable[str], opted_out: Mapping[str, OptOuts]) -> OptOuts:
+    """All that the person of these addresses opted out of."""
+    return widest(opted_out[address] for address in addresses if address in opted_out)
 
 
 async def _read(
     redis: RedisClient, shards: int, identities: Iterable[str], addresses: Iterable[str]
-) -> tuple[dict[str, bytes | None], dict[str, OptOut]]:
+) -> tuple[dict[str, bytes | None], dict[str, OptOuts]]:
     """Records, packed, and the opt-outs there are, of whatever shards in one round trip."""
     records: defaultdict[int, list[str]] = defaultdict(list)
     for identity in identities:
@@ -313,7 +316,7 @@ async def _read(
         for members, reply in zip(records.values(), replies, strict=False)
         for identity, value in zip(members, values_in(reply), strict=True)
     }
-    opted_out: dict[str, OptOut] = {}
+    opted_out: dict[str, OptOuts] = {}
     unknown: list[str] = []
     key: Reply = None  # the same under every shard's mark
     rest = iter(replies[len(records) :])

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
+from gateway.core import reach
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
@@ -133,6 +134,8 @@ class Writes:
         in records of their own: those that are `apart`, and the oldest of too many. One of these
         that changes hands goes into the person's record, which is what others watch."""
         prune(person, self._policy, self._now_ms)
+        if person.channels:
+            reach.prune(person, self._now_ms)
         for campaign, known in apart.items():
             claim = person.claims.get(campaign)
             if claim is None or claim.message != known.message:

@@ -33,7 +33,7 @@ from providers.contract import (
 from providers.http import json_text
 from providers.http.adapter import HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
-from providers.infobip.reasons import about
+from providers.infobip.reasons import about, is_unreachable
 from providers.infobip.reports import read_envelope, read_good, read_reports
 from providers.infobip.wire import (
     ACCOUNT_STATUSES,
@@ -250,4 +250,5 @@ def _outcome(ref: str, entry: Entry) -> Outcome | None:
         name=status.name or f"STATUS_{status.group}_{status.id}",
         permanent=status.key not in TEMPORARY_STATUSES,
     )
-    return Refused(ref, fault, status.key in ACCOUNT_STATUSES, about(status))
+    account = status.key in ACCOUNT_STATUSES
+    return Refused(ref, fault, account, about(status), is_unreachable(status))

@@ -48,6 +48,16 @@ MESSAGE_ERRORS = frozenset(
         *(7006, 7008, 7013, 7014, 7015, 7022, 7027),  # arguments, media, content
     }
 )
+# Of those that speak of the person: the address reaches nobody on this channel, for longer than a
+# phone is off. Who is barred, blocklisted or flooded is reached another time.
+UNREACHABLE_STATUSES: frozenset[StatusKey] = frozenset({(REJECTED, 52)})  # REJECTED_DESTINATION
+UNREACHABLE_ERRORS = frozenset(
+    {
+        *(1, 9, 11, 12),  # no such subscriber, or none who can get one
+        *(565, 568, 573, 629),  # ... by SMS
+        *(7002, 7003, 7201),  # no Viber, blocked, no device for it
+    }
+)
 ACCOUNT_ERRORS = frozenset(
     {
         *(368, 375, 2053),  # the sender
@@ -67,3 +77,9 @@ def about(status: Status, error: Error | None = None) -> About:
     if number in ACCOUNT_ERRORS or status.group == REJECTED:
         return "account"
     return "person"
+
+
+def is_unreachable(status: Status, error: Error | None = None) -> bool:
+    """Whether the reason of a failed message says that its address reaches nobody."""
+    number = error.id if error is not None else None
+    return number in UNREACHABLE_ERRORS or status.key in UNREACHABLE_STATUSES

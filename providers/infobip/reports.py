@@ -18,7 +18,7 @@ import msgspec
 from providers.contract import Fault, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.infobip.reasons import about
+from providers.infobip.reasons import about, is_unreachable
 from providers.infobip.wire import (
     DUPLICATE_ID,
     PARTS_MAX,
@@ -114,6 +114,7 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
     status = _receipt_status(report.status, ref)
     cost, part_cost = _costs(report, status, ref, faults)
     priced = cost is not None or part_cost is not None
+    failed = status in FAILED
     return Receipt(
         status,
         ref,
@@ -125,7 +126,8 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         fault=_fault(report.error) or _refusal(report.status, status),
         part_cost=part_cost,
         to=_digits(report.to),
-        about=about(report.status, report.error) if status in FAILED else "person",
+        about=about(report.status, report.error) if failed else "person",
+        unreachable=failed and is_unreachable(report.status, report.error),
     )
 
 

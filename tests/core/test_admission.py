@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from gateway.core.addresses import Addresses
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed, admit
 from gateway.core.channels import SmsContent
+from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
 from gateway.core.plan import Rejection
 from gateway.core.policy import CategoryRule, Policy
 from gateway.core.records.content import Content, content_with
@@ -22,10 +22,10 @@ def decide(
     send: MessageRequest,
     *persons: Person,
     rules: Policy | None = None,
-    opt_out: Any = None,
+    opt_outs: OptOuts = NONE,
     now_ms: int = T0,
 ) -> Decision:
-    return admit(send, persons or [Person()], opt_out, rules or policy(), now_ms)
+    return admit(send, persons or [Person()], opt_outs, rules or policy(), now_ms)
 
 
 def test_an_accepted_message_stands_in_its_first_steps_lane_with_prices_and_parts_fixed() -> None:
@@ -94,9 +94,27 @@ def test_a_category_without_a_route_takes_messages_that_name_one() -> None:
 
 
 def test_an_opted_out_person_gets_nothing_in_that_scope() -> None:
-    assert isinstance(decide(request(), opt_out="marketing"), Suppressed)
-    assert isinstance(decide(request(category="otp"), opt_out="marketing"), Admitted)
-    assert isinstance(decide(request(category="otp"), opt_out="all"), Suppressed)
+    marketing: OptOuts = {EVERY_CHANNEL: "marketing"}
+    assert isinstance(decide(request(), opt_outs=marketing), Suppressed)
+    assert isinstance(decide(request(category="otp"), opt_outs=marketing), Admitted)
+    assert isinstance(decide(request(category="otp"), opt_outs={EVERY_CHANNEL: "all"}), Suppressed)
+
+
+def test_an_opt_out_of_one_channel_leaves_the_others() -> None:
+    other = decide(request(), opt_outs={"viber": "all"})
+    assert isinstance(other, Admitted)
+    assert other.lane == ("sms", "marketing")
+    first, second = other.message.steps
+    assert (first.status, first.fault and first.fault.code) == (StepStatus.SKIPPED, "opted_out")
+    assert second.status == StepStatus.QUEUED
+    assert isinstance(decide(request(route="viber-only"), opt_outs={"viber": "all"}), Suppressed)
+    both: OptOuts = {"viber": "marketing", "sms": "all"}
+    assert isinstance(decide(request(), opt_outs=both), Suppressed)
+
+
+def test_whom_no_step_could_reach_is_told_so_and_not_that_they_opted_out() -> None:
+    by_mail = request(addresses=Addresses(email="anna@shop.example"))
+    assert isinstance(decide(by_mail, opt_outs={"viber": "all"}), Rejection)
 
 
 def test_a_claim_under_either_identity_makes_a_duplicate_that_names_the_winner() -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.core import events, timing
 from gateway.core.channels import Until
+from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, RouteStep
 from gateway.core.records.message import OPEN, Step, StepStatus
 from providers.contract import Fault, Receipt
@@ -39,7 +40,7 @@ EVENTS = st.one_of(
     st.builds(
         events.Claimed,
         st.integers(events.CURRENT, 2),
-        st.sampled_from([None, None, None, "all"]),
+        st.sampled_from([{}, {}, {}, {EVERY_CHANNEL: "all"}, {"viber": "all"}, {"sms": "all"}]),
         away=st.sampled_from([False, False, True]),
     ),
     st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
@@ -58,8 +59,24 @@ EVENTS = st.one_of(
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
+# ... and what providers say of the person, which the store's model knows nothing of.
+NOBODY = Fault("7002", "NOBODY", True)
+HAPPENED = st.one_of(
+    EVENTS,
+    st.builds(events.Refused, STEPS, st.just(NOBODY), st.just(True)),
+    st.builds(
+        lambda step, receipt: events.Reported(step, receipt, PROVIDERS[step]),
+        STEPS,
+        st.builds(
+            Receipt,
+            status=st.sampled_from(["undelivered", "rejected"]),
+            fault=st.just(NOBODY),
+            unreachable=st.just(True),
+        ),
+    ),
+)
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
-LIVES = st.lists(st.tuples(EVENTS, WAITS), max_size=25)
+LIVES = st.lists(st.tuples(HAPPENED, WAITS), max_size=25)
 ROUTES = st.lists(
     st.tuples(st.sampled_from(UNTIL), st.sampled_from([1_000, 20_000, 4 * 3_600_000])),
     min_size=2,
@@ -116,6 +133,8 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
         if effects.submit:
             assert not getattr(event, "away", False), "nothing is sent to one that is away"
             step = world.message.step
+            unwanted = getattr(event, "opt_outs", NONE)
+            assert not refuses(unwanted, step.channel, world.message.category)
             left_ms = timing.deadline_ms(world.message, step) - world.now_ms
             assert 0 < left_ms <= step.wait_ms
             assert not finished

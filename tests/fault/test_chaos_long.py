@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 
 import pytest
 
-from bench.chaos import page_long
+from bench.chaos import page, page_long
 from bench.chaos.audience import CATEGORIES, bodies
+from bench.chaos.audit import ARRIVED, NEVER_SENT, REASON
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.long_world import (
     COMPANIES,
@@ -69,9 +71,10 @@ def test_nothing_is_wrong_with_messages_that_keep_to_their_rules() -> None:
         (sent("well", "otp", 21.0), "took longer than 20 s (at once)"),
         (sent("silent", "marketing", 21.0), "took longer than 20 s (at once)"),
         (sent("5xx", "otp", 86.0, channel="sms"), "took longer than 85 s (step)"),
-        (sent("paused", "marketing", 520.0), "took longer than 515 s (return)"),
+        (sent("paused", "marketing", 522.0), "took longer than 521 s (return)"),
         (sent("slow-last", "otp", 321.0), "took longer than 320 s (worth)"),
-        (sent("refused", "marketing", 9.0, channel="sms"), "1 were not held, but sent as SMS"),
+        (sent("refused", "marketing", 9.0, channel="sms"), "1 came as SMS and not over Viber"),
+        (sent("silent", "otp", 9.0, channel="sms"), "1 came as SMS and not over Viber"),
         (sent("refused", "otp", None), "1 never reached a person"),
         (sent("refused-last", "marketing", None), "1 never reached a person"),
         # It had lived to see its provider come back.
@@ -90,6 +93,12 @@ def test_codes_that_do_not_go_on_at_once_are_a_fault_though_each_keeps_to_its_st
 
 def test_a_route_over_which_nothing_was_sent_is_a_fault() -> None:
     assert "well, otp: nothing was sent" in grouped([], SPANS, LONG)[1]
+
+
+def test_the_page_names_tests_that_are_there() -> None:
+    named = {word for *_, shown in page_long.CHANGES for word in re.findall(r"`(.+?)`", shown)}
+    assert named
+    assert [name for name in named if not (page.ROOT / name).is_file()] == []
 
 
 def test_a_quantile_is_a_value_that_was_there() -> None:
@@ -117,17 +126,27 @@ def test_the_page_says_how_long_messages_took_and_why_they_expired() -> None:
         lasted_s=dict.fromkeys((*KINDS, WELL), LASTED_S),
         groups=groups,
         changes={"a rate, by SIGHUP": 0.4},
-        counts={"accepted": 40, "expired: away": 1},
+        counts={"accepted": 40, "final: expired": 1, f"{REASON}away": 1, f"{NEVER_SENT}away": 1},
         faults=[],
     )
-    storm = Counter({"accepted": 1_000, "expired: EXPIRED_EXPIRED": 20, "expired: http_503": 1})
+    storm = Counter(
+        {
+            "accepted": 1_000,
+            "final: expired": 21,
+            f"{REASON}EXPIRED_EXPIRED": 20,
+            f"{ARRIVED}EXPIRED_EXPIRED": 2,
+            f"{REASON}http_503": 1,
+            f"{NEVER_SENT}http_503": 1,
+        }
+    )
     written = "\n".join(page_long.sections([played], [storm]))
     assert (
         "| 503 to everything | SMS alone | codes | 2 | 1.0 | 1.0 | 1.0 | 320 | worth | 0 | 50% |"
         in written
     )
-    assert f"| `away` | 0 (0.0%) | 1 (2.5%) | {page_long.WHY['away']} |" in written
-    assert f"| `EXPIRED_EXPIRED` | 20 (2.0%) | 0 (0.0%) | {page_long.SAID} |" in written
-    assert f"| `http_503` | 1 (0.1%) | 0 (0.0%) | {page_long.FAILED} |" in written
+    assert f"| `away` | long faults | {page_long.WHY['away']} | 1 | 2.5% | 1 | 0 |\n" in written
+    assert f"| `EXPIRED_EXPIRED` | storms | {page_long.SAID} | 20 | 2.0% | 0 | 2 |\n" in written
+    assert f"| `http_503` | storms | {page_long.FAILED} | 1 | 0.1% | 1 | 0 |\n" in written
+    assert "Of all accepted: 2.1% under storms, 2.5% under long faults.\n" in written
     assert "| a rate, by SIGHUP | 0.4 |" in written
     assert page_long.sections([], [storm]) == []

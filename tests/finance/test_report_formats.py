@@ -136,6 +136,7 @@ def test_the_table_shows_every_row_and_the_total() -> None:
             "0.1600",
             "0.0700",
             "43.75",
+            "2",
         ]
     )
 

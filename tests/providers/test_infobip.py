@@ -167,34 +167,40 @@ def test_statuses_that_mean_refused(
     group: int, status_id: int, permanent: bool, account: bool, about: About
 ) -> None:
     """One that nobody knows speaks of the account: nearly all cannot get it for the persons."""
-    assert outcome(group, status_id) == Refused(
-        "m", Fault(str(status_id), "SOME_NAME", permanent), account, about
-    )
+    fault = Fault(str(status_id), "SOME_NAME", permanent)
+    unreachable = status_id == 52
+    assert outcome(group, status_id) == Refused("m", fault, account, about, unreachable)
 
 
 @pytest.mark.parametrize(
-    ("group", "status_id", "error", "about"),
+    ("group", "status_id", "error", "about", "unreachable"),
     [
-        (2, 9, None, "person"),
-        (2, 9, 7002, "person"),
-        (2, 9, 99_999, "person"),
-        (2, 9, 7011, "account"),
-        (2, 9, 355, "message"),
-        (5, 13, None, "account"),
-        (5, 13, 7003, "person"),
-        (5, 6, 99_999, "account"),
-        (5, 14, 368, "person"),
-        (4, 15, None, "person"),
+        (2, 9, None, "person", False),
+        (2, 9, 7002, "person", True),
+        (2, 9, 7201, "person", True),
+        (2, 9, 1, "person", True),
+        (2, 9, 27, "person", False),
+        (2, 9, 603, "person", False),
+        (2, 9, 99_999, "person", False),
+        (2, 9, 7011, "account", False),
+        (2, 9, 355, "message", False),
+        (5, 13, None, "account", False),
+        (5, 13, 7003, "person", True),
+        (5, 52, None, "person", True),
+        (5, 6, 99_999, "account", False),
+        (5, 14, 368, "person", False),
+        (4, 15, None, "person", False),
+        (3, 5, 7002, "person", False),
     ],
 )
-def test_whom_a_failure_speaks_of(
-    group: int, status_id: int, error: int | None, about: About
+def test_whom_a_failure_speaks_of_and_whether_anybody_is_there(
+    group: int, status_id: int, error: int | None, about: About, unreachable: bool
 ) -> None:
     item: dict[str, object] = {"messageId": "m", "status": status(group, status_id)}
     if error is not None:
         item["error"] = {"id": error, "name": "EC", "permanent": True}
     (receipt,) = SMS.receipts(json.dumps({"results": [item]}).encode(), "").receipts
-    assert receipt.about == about
+    assert (receipt.about, receipt.unreachable) == (about, unreachable)
 
 
 @pytest.mark.parametrize(

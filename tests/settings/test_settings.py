@@ -512,6 +512,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "categories": tables.CategorySettings,
     "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
+    "reach": tables.Reach,
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,

@@ -76,7 +76,7 @@ class Day:
         id_ = new_id(self.now_ms, 0, self.random.getrandbits(45))
         send = request(id=id_, to=phone, category=category, campaign=campaign)
         person = self.persons.setdefault(phone, Person())
-        decision = admission.admit(send, [person], None, self.policy, self.now_ms)
+        decision = admission.admit(send, [person], {}, self.policy, self.now_ms)
         if not isinstance(decision, admission.Admitted):
             self.refused[type(decision).__name__] += 1
             return

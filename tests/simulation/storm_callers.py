@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from gateway.core.events import Cancelled
+from gateway.core.opt_outs import Origin
 from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import opt_outs
 from gateway.store.apply import Item
-from gateway.store.opt_outs import Origin
 from gateway.store.transaction import ConflictError
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_provider import POISON

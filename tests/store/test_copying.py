@@ -12,6 +12,7 @@ import trio
 
 from bench.redis_cluster import RedisCluster
 from gateway.core import events as ev
+from gateway.core.opt_outs import Origin
 from gateway.redis.address import parse_address
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
@@ -20,7 +21,6 @@ from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.copying import Unchanged
 from gateway.store.installation import StoreUnfitError
-from gateway.store.opt_outs import Origin
 from gateway.store.sides import CopyFault, Side, call
 from gateway.store.store import Store
 from providers.contract import Receipt

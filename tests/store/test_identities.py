@@ -14,6 +14,7 @@ from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.ids import shard_of_id
+from gateway.core.opt_outs import Origin
 from gateway.core.policy import Policy
 from gateway.core.records import schema2
 from gateway.core.records.message import StepStatus
@@ -23,7 +24,6 @@ from gateway.redis.trio_driver import open_client
 from gateway.store import opt_outs
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
-from gateway.store.opt_outs import Origin
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt

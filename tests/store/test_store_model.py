@@ -101,7 +101,7 @@ class Model:
     def admit(self, send: MessageRequest, holder: str | None, now_ms: int) -> str:
         self.join(send.identities)
         people = self.people(holder or send.identities[0])
-        decision = admission.admit(send, people, None, RULES, now_ms)
+        decision = admission.admit(send, people, {}, RULES, now_ms)
         assert not isinstance(decision, Rejection | admission.OverQuota)
         self.posts.append(decision.post)
         if isinstance(decision, admission.Admitted):
@@ -240,7 +240,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         items = [
             Item(ids[i % len(ids)], h)
             for i, h in events
-            if not (isinstance(h, ev.Claimed) and h.opt_out)
+            if not (isinstance(h, ev.Claimed) and h.opt_outs)
         ]
 
         async def work(store: Store) -> None:
@@ -305,7 +305,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return [
             Item(ids[i % len(ids)], event)
             for i, event in job
-            if ids and not (isinstance(event, ev.Claimed) and event.opt_out)
+            if ids and not (isinstance(event, ev.Claimed) and event.opt_outs)
         ]
 
     @invariant()

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     CategoryRule,
@@ -101,16 +102,22 @@ def request(*, to: str = "79161234567", **changes: Any) -> MessageRequest:
 class World:
     """One message's life. `now_ms` only moves when told."""
 
-    def __init__(self, rules: Policy | None = None, send: MessageRequest | None = None) -> None:
+    def __init__(
+        self,
+        rules: Policy | None = None,
+        send: MessageRequest | None = None,
+        opt_outs: OptOuts = NONE,
+        person: Person | None = None,
+    ) -> None:
         self.policy = rules or policy()
-        self.person = Person()
+        self.person = person or Person()
         self.now_ms = T0
         self.posts: list[Post] = []
         self.status_changes: list[StatusChange] = []
         self.submitted: list[int] = []  # the step of each send
         self.lane: tuple[str, str] | None = None
         self.look_ups = 0
-        decision = admission.admit(send or request(), [self.person], None, self.policy, T0)
+        decision = admission.admit(send or request(), [self.person], opt_outs, self.policy, T0)
         assert isinstance(decision, admission.Admitted), decision
         self.message: Message = decision.message
         self.posts.append(decision.post)

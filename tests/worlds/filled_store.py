@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
+from gateway.core.opt_outs import Origin
 from gateway.core.policy import Policy
 from gateway.core.records.entries import unmatched_codec
 from gateway.core.records.message import pack_message
@@ -27,7 +28,6 @@ from gateway.store.idempotency import open_key
 from gateway.store.identities import find_home
 from gateway.store.keys import campaigns_of, keys_of, shard_of
 from gateway.store.ledger import read_books
-from gateway.store.opt_outs import Origin
 from gateway.store.people import read_others, read_records
 from gateway.store.receipts import told_id
 from gateway.store.store import Store
@@ -172,7 +172,9 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
             "messages": {id_: await _message(store, id_) for id_ in filled.ids},
             "people": await _people(store, filled),
             "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
-            "found": {p: sorted((await persons.find(store, f"p:{p}")).messages) for p in PHONES},
+            "found": {
+                p: sorted((await persons.find(store, f"p:{p}", T0)).messages) for p in PHONES
+            },
             "idempotency": await _idempotency(store),
             "provider ids": await _provider_ids(store, filled),
             "lanes": await _lanes(client, shards),

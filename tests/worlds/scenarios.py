@@ -8,18 +8,19 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     claimed 0 away               ... whose provider is away
     claimed 0 restored=1s        ... and the data was restored from a backup at that moment
     accepted 0 again             the provider takes it; `again`: it had the reference before
-    refused 0 for-good           or `for-now`
+    refused 0 for-good           or `for-now`; `nobody`: the address reaches nobody on its channel
     not-sent 0                   the connection failed
     put-back 0 refused           put back unsent; `refused`: the provider saw the reference
     lost 0                       the answer was lost
     not-known 0                  asked, the provider does not know it
-    report 0 delivered cost=0.5  a receipt; of step 1: `report 1`
+    report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
     reacted 0 clicked            the person reacted to the step: `seen`, `replied`, `clicked`
     cancelled                    the app cancels
     gone viber                   nobody sends for the provider any more
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
+    opted-out 0 viber=all        ... on one channel
     wait 16m                     time goes on, and nothing happens
 
 What else holds is said in words with a semicolon between: `message sent`, `reason ttl`, `closed`,
@@ -28,8 +29,10 @@ What else holds is said in words with a semicolon between: `message sent`, `reas
 was skipped), `attempt 0 lost=1`, `slot viber 0s` (the person's only one: its channel and when it
 was taken), `slots viber sms` (the channels of all), `legs 0 1` (of each step), `reaction seen`,
 `fallback viber sms no_reaction` (what followed what, and why), `told delivered` (an event without a
-change of status), and any measure with the sum that is booked, over all channels (`billed 9000`) or
-of one (`viber undelivered 1`).
+change of status), `nobody-at viber` and `reached-at viber` (what is remembered of the person), and
+any measure with the sum that is booked, over all channels (`billed 9000`) or of one (`viber
+undelivered 1`). In the term `nobody-at: viber` it is known of the person before the message is
+sent.
 """
 
 from __future__ import annotations
@@ -46,8 +49,11 @@ from gateway.core import events
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.effects import MEASURES, Effects
 from gateway.core.policy import RouteStep
+from gateway.core.reach import learn
 from gateway.core.records.message import MessageStatus
+from gateway.core.records.person import Person
 from gateway.core.records.words import REACTION_NAMES
+from gateway.store.opt_outs import scopes_in
 from providers.contract import Fault
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, World, policy, request
@@ -55,15 +61,16 @@ from tests.worlds.cascade_world import DAY, T0, World, policy, request
 FAULTS = {
     "for-now": Fault("20", "REJECTED_FLOODING_FILTER", False),
     "for-good": Fault("7002", "EC_UNKNOWN_USER", True),
+    "nobody": Fault("7002", "EC_UNKNOWN_USER", True),
 }
 NO_CONNECTION = Fault("connect", "connection refused", False)
 EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "claimed": lambda step, said: events.Claimed(
         step, away="away" in said, restored_ms=_restored_ms(said)
     ),
-    "opted-out": lambda step, said: events.Claimed(step, "all" if "all" in said else "marketing"),
+    "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
     "accepted": lambda step, said: events.Accepted(step, again="again" in said),
-    "refused": lambda step, said: events.Refused(step, FAULTS[said[0]]),
+    "refused": lambda step, said: events.Refused(step, FAULTS[said[0]], said[0] == "nobody"),
     "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
     "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),
     "reacted": lambda step, said: msgspec.convert(
@@ -148,7 +155,11 @@ def play(scenario: Scenario) -> None:
         asked["ttl_ms"] = milliseconds(asked.pop("ttl"))
     if asked.get("category") == "otp":
         asked["campaign"] = None
-    world = World(rules, request(**asked))
+    opt_outs = scopes_in(asked.pop("opt_outs").encode()) if "opt_outs" in asked else {}
+    person = Person()
+    for channel in asked.pop("nobody-at", "").split():
+        learn(person, channel, request().addresses, rules, reached=False, at_ms=T0)
+    world = World(rules, request(**asked), opt_outs, person)
     for row in scenario.rows:
         effects = happen(world, row.event)
         place = f"line {row.line}: {' '.join(row.event)}"
@@ -182,7 +193,8 @@ def _report(world: World, step: int, words: list[str]) -> Effects:
     if "cost" in fields:
         fields |= {"cost": Decimal(fields["cost"]), "currency": "EUR"}
     if "fault" in fields:
-        fields["fault"] = FAULTS[fields["fault"]]
+        why = fields["fault"]
+        fields |= {"fault": FAULTS[why], "unreachable": why == "nobody"}
     return world.report(status, step, **fields)
 
 
@@ -237,5 +249,7 @@ HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
         [(slot.channel, slot.at_ms) for slot in w.person.slots]
         == [(said[0], T0 + milliseconds(said[1]))]
     ),
+    "nobody-at": lambda w, _, said: not w.person.channels[said[0]].reached,
+    "reached-at": lambda w, _, said: w.person.channels[said[0]].reached,
     "attempt": lambda w, _, said: _attempt(w, int(said[0]), said[1:]),
 }

@@ -13,7 +13,8 @@ The shape of it:
       |  +-- RETRYING <---+ +--refused for good--> REJECTED: next
       |  +-- RETRYING <--- its provider is away and there is no other step; else SKIPPED: next
       +--its time is over, as in RETRYING--> EXPIRED: next
-      +--too late, cancelled, opted out, reacted--> SKIPPED, and the message is finished
+      +--the person opted out of its channel--> SKIPPED: next
+      +--too late, cancelled, reacted--> SKIPPED, and the message is finished
       +--a step before arrived, and somebody may react--> PLANNED again
 
 A step that waits for a reaction is followed when its `react` is over after its delivery. The steps
@@ -37,6 +38,7 @@ What holds whatever happens, in whatever order (tests/core/test_cascade_properti
 
 from __future__ import annotations
 
-from gateway.core.cascade.events import advance, needs_people
+from gateway.core.cascade.events import advance
+from gateway.core.cascade.needs import needs_people
 
 __all__ = ["advance", "needs_people"]

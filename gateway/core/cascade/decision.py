@@ -13,6 +13,7 @@ from gateway.core import timing
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
+from gateway.core.reach import is_unreachable, learn
 from gateway.core.records.entries import Post
 from gateway.core.records.message import (
     OPEN,
@@ -87,6 +88,25 @@ class Decision:
             but=message.id,
             leg=self.next_leg(),
         )
+
+    def is_unreachable(self, step: Step) -> bool:
+        """Whether the person is known not to be reached on the step's channel."""
+        message = self.message
+        return is_unreachable(
+            self.persons, step.channel, message.addresses, self.policy, self.now_ms
+        )
+
+    def learn(self, step: Step, at_ms: int | None, *, reached: bool) -> None:
+        """The person was reached on the step's channel at that moment, or is not to be."""
+        if self.persons and learn(
+            self.persons[0],
+            step.channel,
+            self.message.addresses,
+            self.policy,
+            reached=reached,
+            at_ms=min(at_ms or self.now_ms, self.now_ms),
+        ):
+            self.effects.people_changed = True
 
     def book_undelivered(self, undelivered: bool) -> None:
         """Books that the message reached nobody, or that it did after all."""

@@ -12,9 +12,15 @@ from typing import assert_never
 from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
-from gateway.core.cascade.transitions import Change
+from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
-from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
+from gateway.core.opt_outs import refuses
+from gateway.core.policy import (
+    LOOK_UP_MIN_MS,
+    NOT_FOUND_MIN,
+    SENDING_LIMIT_MS,
+    Policy,
+)
 from gateway.core.records.message import OPEN, Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
@@ -84,33 +90,6 @@ def _happen_seldom(
             assert_never(event)
 
 
-def needs_people(
-    message: Message, event: ev.Event, policy: Policy, now_ms: int, *, alone: bool = True
-) -> bool:
-    """Whether the decision may read or change the persons' records: loading them costs a round trip
-    a batch.
-
-    `alone` False: other events of this message are decided first, so its status now says
-    nothing."""
-    if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
-        return False
-    goes_on = message.delivered_step >= 0 and not message.finished
-    if not alone or goes_on:
-        return True
-    match event:
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
-            return False
-        case ev.Claimed():
-            over = timing.is_over(message, message.step, now_ms)
-            return event.opt_out is not None or event.away or over
-        case ev.PutBack():
-            return message.finished
-        case ev.Reported():
-            return event.receipt.status != "sent"
-        case _:
-            return True
-
-
 def _claimed(change: Change, claim: ev.Claimed) -> None:
     message = change.message
     index = message.current if claim.step == ev.CURRENT else claim.step
@@ -119,11 +98,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         return
     if claim.provider not in (None, step.provider):
         return
-    opted_out = claim.opt_out == "all" or (
-        claim.opt_out == "marketing" and message.category == "marketing"
-    )
-    if opted_out:
-        change.end(MessageStatus.SUPPRESSED, "opted_out")
+    if claim.opt_outs and refuses(claim.opt_outs, step.channel, message.category):
+        change.opt_out(index, claim.opt_outs)
         return
     if not change.in_time():
         change.expire(away=claim.away)
@@ -137,6 +113,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.pass_over(index, step)
     elif over:
         change.give_up(index, step, away=False)
+    elif change.passes_unreachable(index, step):
+        change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)
         change.effects.submit = True
@@ -178,6 +156,8 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         return
     if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
         return
+    if refused.unreachable:
+        change.learn(step, None, reached=False)
     attempt.fault = refused.fault
     attempt.refusals += not refused.fault.permanent
     if step.status == StepStatus.UNKNOWN:
@@ -280,6 +260,8 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         if receipt.status == "seen":
             change.react(work, "seen", receipt.at_ms)
     elif receipt.status != "sent":
+        if receipt.unreachable:
+            change.learn(step, receipt.at_ms, reached=False)
         change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:

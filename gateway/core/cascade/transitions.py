@@ -9,8 +9,9 @@ from __future__ import annotations
 from gateway.core import settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.opt_outs import OptOuts, refuses
+from gateway.core.reach import NOT_REACHABLE
 from gateway.core.records.message import (
-    ACCEPTED,
     ARRIVED,
     UNSENT,
     WAITING,
@@ -20,18 +21,14 @@ from gateway.core.records.message import (
     Step,
     StepStatus,
 )
-from gateway.core.records.words import REACTION_NAMES, ReactionName
-from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
 
-_STATUS_OF: dict[ReactionName, tuple[StepStatus, MessageStatus]] = {
-    "seen": (StepStatus.SEEN, MessageStatus.SEEN),
-    "clicked": (StepStatus.CLICKED, MessageStatus.CLICKED),
-}
+# What keeps a step from starting that the person could otherwise be reached by.
+_STOPS = frozenset(("frequency_cap", "opted_out"))
 
 
-class Change(Decision):
-    """One decision's transitions."""
+class Transitions(Decision):
+    """How steps start and end, and a message with them."""
 
     __slots__ = ()
 
@@ -72,91 +69,6 @@ class Change(Decision):
         if not any(later.status in UNSENT for later in message.steps[index + 1 :]):
             message.content = b""
 
-    def deliver(self, work: Work, at_ms: int | None, price: int | None) -> None:
-        """The first sign that the step arrived: a receipt, or a reaction, which proves it."""
-        message, step = self.message, work.step
-        if step.arrived:
-            return
-        self.effects.changed = True
-        again = message.delivered_step >= 0 and message.has_arrived(step.leg)
-        given_up = step.done_ms != 0
-        step.status = StepStatus.DELIVERED
-        step.done_ms = step.delivered_ms = at_ms or self.now_ms
-        booking = settlement.delivered(work, price, given_up=given_up, again=again)
-        if message.delivered_step < 0:
-            message.delivered_step = work.index
-            self.book_undelivered(False)
-        if booking.billed is not None:
-            step.billed = booking.billed
-            message.billed = (message.billed or 0) + booking.billed
-            waits = not message.finished and message.step.status in WAITING
-            self.keep_people(step, came_first=waits)
-        self.book(work.attempt, booking)
-        if step.until == "delivered" and not message.finished:
-            self.finish("delivered")
-        if message.finished:
-            self.close()
-        self.show(step, MessageStatus.DELIVERED)
-
-    def react(self, work: Work, kind: ReactionName, at_ms: int | None) -> None:
-        """The person reacted to a step that arrived: counted once a kind, and the cascade ends."""
-        message, step = self.message, work.step
-        rank = REACTION_NAMES.index(kind)
-        moment = at_ms or self.now_ms
-        if kind == "seen":
-            if step.seen_ms or step.status == StepStatus.SEEN:
-                return
-            step.seen_ms = moment
-        elif kind == "clicked":
-            if step.clicked_ms:
-                return
-            step.clicked_ms = moment
-        elif message.reaction >= rank:
-            return
-        self.effects.changed = True
-        self.effects.reaction = step.channel, kind
-        before, message.reaction = message.reaction, max(message.reaction, rank)
-        if not message.finished:
-            self.finish("reacted")
-            self.close()
-        shown = False
-        if kind != "replied":
-            step_status, status = _STATUS_OF[kind]
-            step.status = max(step.status, int(step_status))
-            self.effects.posts.append(settlement.reacted(work, kind))
-            shown = self.show(step, status)
-        if not shown and message.reaction > before:
-            self.tell_more(step)
-
-    def await_reaction(self) -> None:
-        """Something arrived, and a further step may follow: not before everybody had the time to
-        react. A step that has not left waits for that, one that is out goes on."""
-        message, step = self.message, self.message.step
-        if self.current_is_open():
-            return
-        due_ms = timing.react_end_ms(message, self.now_ms)
-        if step.status in WAITING:
-            if self.now_ms >= due_ms:
-                return
-            self._wait_again(step)
-        elif all(s.status != StepStatus.PLANNED for s in message.steps[message.current + 1 :]):
-            self.finish("delivered")
-            self.close()
-            self.tell_more(step)
-            return
-        message.due_ms = due_ms
-
-    def _wait_again(self, step: Step) -> None:
-        """The current step, which has not left, is as if it was not reached yet."""
-        message = self.message
-        step.status = StepStatus.PLANNED
-        step.clock = ACCEPTED
-        self.effects.lane = self.effects.fallback = None
-        arrived = [i for i, s in enumerate(message.steps[: message.current]) if s.arrived]
-        message.current = arrived[-1]
-        self.keep_people(message.step, came_first=True)
-        self.give_back_leg()
-
     def fail(
         self,
         index: int,
@@ -196,16 +108,39 @@ class Change(Decision):
     def pass_over(self, index: int, step: Step) -> None:
         """The provider is away: on to a later step at once, where the category wants that and one
         can run. Else the step waits outside the lane, which nobody reads for long."""
-        if self.when_away == "skip" and any(
-            later.status == StepStatus.PLANNED and self.full(later) is None
-            for later in self.message.steps[index + 1 :]
-        ):
+        if self.when_away == "skip" and self.another_can_run(index):
             self.skip(step, "away")
             self.close_step(index)
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
+
+    def another_can_run(self, index: int) -> bool:
+        """Whether a step after this one could start."""
+        return any(
+            later.status == StepStatus.PLANNED and self.full(later) is None
+            for later in self.message.steps[index + 1 :]
+        )
+
+    def passes_unreachable(self, index: int, step: Step) -> bool:
+        """Skips a step that is about to start where its person is not reached, while a later one
+        could run; the last is tried all the same."""
+        if not self.is_unreachable(step):
+            return False
+        if not self.another_can_run(index):
+            step.doubted = True
+            return False
+        self.skip(step, NOT_REACHABLE.code)
+        return True
+
+    def opt_out(self, index: int, opt_outs: OptOuts) -> None:
+        """The person does not want this step: on to the first that is wanted."""
+        message = self.message
+        for step in message.steps[index:]:
+            if step.status in WAITING and refuses(opt_outs, step.channel, message.category):
+                self.skip(step, "opted_out")
+        self.close_step(index)
 
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
         """The step does not start (again); `code` says why."""
@@ -231,7 +166,7 @@ class Change(Decision):
         arrived = message.delivered_step >= 0
         if arrived and self.now_ms < timing.react_end_ms(message, self.now_ms):
             return  # `await_reaction` sets the timer
-        left, capped = message.step, False
+        left = message.step
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
             if step.status != StepStatus.PLANNED:
@@ -241,6 +176,8 @@ class Change(Decision):
                 return
             full = self.full(step)
             message.current = index
+            if full is None and self.passes_unreachable(index, step):
+                continue
             if full is None:
                 step.leg = self.next_leg()
                 self.take_people()
@@ -248,19 +185,25 @@ class Change(Decision):
                 self.enqueue(step)
                 self.effects.fallback = fallback_from(left, step.channel)
                 return
-            capped = True
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
-        if arrived:
+        self._run_out()
+
+    def _run_out(self) -> None:
+        """No step is left that may start."""
+        message = self.message
+        if message.delivered_step >= 0:
             self.finish("delivered")
             self.close()
             self.tell_more(message.step)
             return
+        codes = [step.fault.code for step in message.steps if step.fault is not None]
+        if stopped := [code for code in codes if code in _STOPS]:
+            self.end(MessageStatus.SUPPRESSED, stopped[-1])
+            return
         last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
         fault = last.latest_fault
-        if capped:
-            self.end(MessageStatus.SUPPRESSED, "frequency_cap")
-        elif last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
+        if last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
             self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
         else:
             self.end(MessageStatus.UNDELIVERED, fault.name if fault else "undelivered")
@@ -284,6 +227,7 @@ class Change(Decision):
             return
         message.status = status
         message.reason = reason
+        message.ended_ms = self.now_ms
         self.book_undelivered(True)
         self.close()
         self.tell(message.step)

@@ -1,4 +1,5 @@
-"""What a message says, by channel; freed as soon as no further step can need it."""
+"""What a message says, by channel: kept with its record, and freed as soon as no further step can
+need it."""
 
 from __future__ import annotations
 

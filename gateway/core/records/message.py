@@ -1,4 +1,4 @@
-"""A message, its steps, and the attempts made at each.
+"""A message, its steps and the attempts made at each.
 
     message    one send request that was accepted: one person, one content, one route
     step       one attempt to reach the person on one channel
@@ -26,8 +26,7 @@ from providers.contract import Category, Fault
 
 
 class StepStatus(enum.IntEnum):
-    """A step's status; the value is its rank in the lattice, and a step never moves to a lower
-    rank."""
+    """A step's status; its value is its rank in the lattice: a step never moves to a lower one."""
 
     PLANNED = 0  # a later step of the route, not reached yet
     QUEUED = 1  # in its provider's lane
@@ -158,6 +157,7 @@ class Step(msgspec.Struct, omit_defaults=True):
     fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
     clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
+    doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
 
     @property
     def arrived(self) -> bool:
@@ -249,6 +249,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
     person: str = field(name="p", default="")
     undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
+    ended_ms: int = field(name="E", default=0)  # when it ended without a delivery
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property
@@ -270,6 +271,12 @@ class Message(msgspec.Struct, omit_defaults=True):
     def leg(self) -> int:
         """The latest that began."""
         return max([step.leg for step in self.steps])
+
+    def billed_by(self, index: int) -> int | None:
+        """What the step's delivery billed. An older record says that of the message alone."""
+        step = self.steps[index]
+        first = step.billed is None and index == self.delivered_step
+        return self.billed if first else step.billed
 
     def has_arrived(self, leg: int) -> bool:
         """Whether a step of the leg was delivered."""

@@ -9,6 +9,8 @@ from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from ratelimit.caps import Slot
 
+DAY_MS = 86_400_000
+
 
 class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True):
     """(person, campaign) belongs to one message. `until_ms` 0 while the message is live; a moment
@@ -16,6 +18,17 @@ class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True):
 
     message: str = field(name="m")
     until_ms: int = field(name="u", default=0)
+
+
+class ChannelMemory(msgspec.Struct, frozen=True, array_like=True):
+    """What is remembered of a person on one channel, in integers: a person with two of them takes
+    some 40 bytes more. `address` is a mark of the address for which it was learned whether the
+    person is reached; it says nothing of another."""
+
+    known_s: int = 0  # when that was learned; 0: it is not known
+    reached: bool = False
+    address: int = 0
+    keep_d: int = 0  # the day, of those since 1970, on which all of this is forgotten
 
 
 class Person(msgspec.Struct, omit_defaults=True):
@@ -37,11 +50,15 @@ class Person(msgspec.Struct, omit_defaults=True):
     contested: bool = field(name="t", default=False)
     # Until when claims may stand in records of their own; None: until `keep_ms`, for all we know.
     apart_ms: int | None = field(name="o", default=None)
+    channels: dict[str, ChannelMemory] = field(name="r", default_factory=dict)
 
     @property
     def until_ms(self) -> int:
         """When the record as a whole may go."""
-        return max(self.keep_ms, self.linked_ms)
+        until_ms = max(self.keep_ms, self.linked_ms)
+        for memory in self.channels.values():
+            until_ms = max(until_ms, memory.keep_d * DAY_MS)
+        return until_ms
 
 
 def pack_person(person: Person) -> bytes:

@@ -135,7 +135,8 @@ def read_outcomes(
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
-            result.add(step, "refused", Refused(step.index, outcome.fault))
+            refused = Refused(step.index, outcome.fault, outcome.unreachable)
+            result.add(step, "refused", refused)
     return result
 
 

@@ -17,6 +17,7 @@ from gateway.core.records.words import (
     ImportanceName,
     ReactionName,
 )
+from gateway.core.timeline import timeline
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
@@ -69,6 +70,30 @@ class StepView(msgspec.Struct, frozen=True):
     billed: Amount | None
     cost: Amount | None
     error: StepError | None
+
+
+class HappeningView(msgspec.Struct, frozen=True):
+    """Something that happened to the step of that index in `steps`, or to the whole message."""
+
+    at: Time
+    event: Annotated[
+        str,
+        msgspec.Meta(
+            description="accepted, started, tried, sent, not_known, unknown, delivered, seen, "
+            "clicked, undelivered, expired, rejected, skipped, suppressed, cancelled or ended; "
+            "there may be more."
+        ),
+    ]
+    step: int | None
+    channel: ChannelName | None
+    provider: str | None
+    detail: str | None
+
+
+class TimelineView(msgspec.Struct, frozen=True):
+    """All that is known to have happened to a message, the oldest first."""
+
+    items: list[HappeningView]
 
 
 class Billing(msgspec.Struct, frozen=True):
@@ -125,12 +150,24 @@ def view_of(message: Message, currency: str) -> MessageView:
     )
 
 
+def timeline_of(message: Message) -> TimelineView:
+    """What happened to the message."""
+    return TimelineView(
+        [
+            HappeningView(
+                rfc3339(each.at_ms), each.event, each.step, each.channel, each.provider, each.detail
+            )
+            for each in timeline(message)
+        ]
+    )
+
+
 def _step_view(message: Message, index: int) -> StepView:
     step = message.steps[index]
     attempt = step.attempt
     fault = step.latest_fault
     has_parts = CHANNELS[step.channel].price_unit == "part"
-    billed = _billed(message, index)
+    billed = message.billed_by(index)
     return StepView(
         channel=step.channel,
         provider=step.provider,
@@ -148,14 +185,6 @@ def _step_view(message: Message, index: int) -> StepView:
         cost=format_amount(step.charged) if step.charged is not None else None,
         error=StepError(fault.code, fault.name, fault.permanent) if fault is not None else None,
     )
-
-
-def _billed(message: Message, index: int) -> int | None:
-    """What a step's delivery billed. An older record says that of the message alone."""
-    step = message.steps[index]
-    if step.billed is None and index == message.delivered_step:
-        return message.billed
-    return step.billed
 
 
 def _provider_id(message: Message, index: int, step: Step) -> str | None:

@@ -1,33 +1,36 @@
 """`PUT`, `GET` and `DELETE /v1/optouts/{address}`: who does not want to be sent anything.
 
 An opt-out counts for every app, from the next request on and for every message whose step has not
-started. One that the person or another app set is theirs: taking it back or narrowing it needs the
-scope `manage`. An address that cannot exist and a body that is none are Refusals that name the
-fault.
+started; on one channel where it names one. One that the person or another app set is theirs: taking
+it back or narrowing it needs the scope `manage`. An address that cannot exist and a body that is
+none are Refusals that name the fault.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.addresses import Addresses, OneAddress, read_one
+from gateway.core.channels import CHANNELS, ChannelName
+from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, KeptOptOuts, NotTheirsError, Origin
 from gateway.ingress.api.decoder import read_object
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
-from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import audit, opt_outs
 from gateway.store.audit import Deed
-from gateway.store.opt_outs import KeptOptOut, Origin
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096
 EXAMPLE = '{"scope": "marketing"}'
 REASON_MAX = 200
+PARAMETERS_MAX = 8
+CHANNEL_RULE = f"One of: {', '.join(CHANNELS)}."
 
 OptOutScope = Literal["marketing", "all"]
 
@@ -36,6 +39,10 @@ class OptOutRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the person does not want."""
 
     scope: Annotated[OptOutScope, msgspec.Meta(description="marketing or all.")]
+    channel: (
+        Annotated[ChannelName, msgspec.Meta(description=f"{CHANNEL_RULE} Left out: every channel.")]
+        | None
+    ) = None
     reason: (
         Annotated[
             str,
@@ -48,14 +55,26 @@ class OptOutRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-class OptOutView(OneAddress, frozen=True, kw_only=True):
-    """A person's opt-out. `by`: the app that set it, "person" where that was
-    the person, null where it was not kept. An app sees its own reasons."""
+class OneOptOut(msgspec.Struct, frozen=True):
+    """An opt-out. `by`: the app that set it, "person" where that was the person, null where it was
+    not kept. An app sees its own reasons."""
 
     scope: OptOutScope
     by: str | None
     at: Time | None
     reason: str | None
+
+
+class OptOutView(OneAddress, frozen=True, kw_only=True):
+    """What a person opted out of: on every channel (`scope` null: nothing), and on single ones. An
+    answer about one channel names it, and tells of it alone."""
+
+    channel: ChannelName | msgspec.UnsetType = msgspec.UNSET
+    scope: OptOutScope | None
+    by: str | None
+    at: Time | None
+    reason: str | None
+    channels: dict[str, OneOptOut] | msgspec.UnsetType = msgspec.UNSET
 
 
 class OptOutEndpoints:
@@ -70,68 +89,96 @@ class OptOutEndpoints:
         if request.media_type != "application/json":
             raise refuse("media-type", "Send application/json.")
         wanted = read_object(OptOutRequest, await request.body(BODY_BYTES_MAX), EXAMPLE)
-        kept = await self._find(addresses)
-        own = Origin(request.principal.app, self._now_ms(), wanted.reason or "")
-        if kept is None or _may_change(kept, request.principal):
-            await self._put(request, addresses, wanted.scope, own)
-            kept = KeptOptOut(wanted.scope, own)
-        elif kept.scope != "all" and wanted.scope == "all":
-            # It stays theirs, and is as wide as asked for now.
-            origin = kept.origin or Origin()
-            await self._put(request, addresses, wanted.scope, origin)
-            kept = KeptOptOut(wanted.scope, origin)
-        elif kept.scope != wanted.scope:
-            raise _not_yours()
-        await request.respond(200, to_json(view_of(addresses, kept, request.principal.app)))
+        if wanted.channel is not None and wanted.channel not in CHANNELS:
+            raise Refusal(invalid([RequestFault("/channel", CHANNEL_RULE)]))
+        origin = Origin(request.principal.app, self._now_ms(), wanted.reason or "")
+        try:
+            kept = await opt_outs.put(
+                self._store.redis,
+                self._store.shards,
+                addresses.first,
+                wanted.scope,
+                origin,
+                wanted.channel or EVERY_CHANNEL,
+                manages=_manages(request),
+            )
+        except NotTheirsError:
+            raise _not_yours() from None
+        await self._note(request, "optout.set", wanted.scope, wanted.channel or EVERY_CHANNEL)
+        await self._respond(request, addresses, kept, wanted.channel)
 
     async def get(self, request: Request) -> None:
-        addresses = _addresses(request)
-        kept = await self._find(addresses)
-        if kept is None:
+        addresses, channel = _addresses(request), _channel_asked(request)
+        kept = await opt_outs.find(self._store.redis, self._store.shards, addresses.first)
+        if not kept or channel not in (None, *kept):
             raise refuse("not-found", "This person has not opted out of anything.")
-        await request.respond(200, to_json(view_of(addresses, kept, request.principal.app)))
+        await self._respond(request, addresses, kept, channel)
 
     async def delete(self, request: Request) -> None:
-        addresses = _addresses(request)
-        kept = await self._find(addresses)
-        if kept is not None:
-            if not _may_change(kept, request.principal):
-                raise _not_yours()
-            await opt_outs.drop(self._store.redis, self._store.shards, addresses.first)
-            await self._note(request, "optout.drop", kept.scope)
+        addresses, channel = _addresses(request), _channel_asked(request)
+        redis, shards, address = self._store.redis, self._store.shards, addresses.first
+        app, manages = request.principal.app, _manages(request)
+        try:
+            gone = await opt_outs.drop(redis, shards, address, channel, app=app, manages=manages)
+        except NotTheirsError:
+            raise _not_yours() from None
+        for name, one in gone.items():
+            await self._note(request, "optout.drop", one.scope, name)
         await request.respond(204)
 
-    async def _find(self, addresses: Addresses) -> KeptOptOut | None:
-        return await opt_outs.find(self._store.redis, self._store.shards, addresses.first)
-
-    async def _put(
-        self, request: Request, addresses: Addresses, scope: OptOutScope, origin: Origin
+    async def _respond(
+        self, request: Request, addresses: Addresses, kept: KeptOptOuts, channel: str | None
     ) -> None:
-        redis, shards = self._store.redis, self._store.shards
-        await opt_outs.put(redis, shards, addresses.first, scope, origin)
-        await self._note(request, "optout.set", scope)
+        view = view_of(addresses, kept, request.principal.app, channel)
+        await request.respond(200, to_json(view))
 
-    async def _note(self, request: Request, action: str, detail: str) -> None:
+    async def _note(self, request: Request, action: str, scope: str, channel: str) -> None:
+        detail = f"{scope} on {channel}" if channel else scope
         deed = Deed(self._now_ms(), request.principal.named, action, detail=detail)
-        await self._store.redis.call([audit.command(deed, of_app=True)])
+        await audit.note(self._store.redis, deed)
 
 
-def view_of(addresses: Addresses, kept: KeptOptOut, app: str) -> OptOutView:
-    """The opt-out of an address as an app sees it."""
-    origin = kept.origin
+def view_of(
+    addresses: Addresses, kept: KeptOptOuts, app: str, channel: str | None = None
+) -> OptOutView:
+    """The opt-outs of an address as an app sees them; with `channel` that one."""
+    views = {name: _one(opt_out, app) for name, opt_out in kept.items()}
+    shown = views.pop(channel or EVERY_CHANNEL, None)
     return OptOutView(
-        scope=kept.scope,
-        by=None if origin is None else origin.app or "person",
-        at=rfc3339(origin.at_ms) if origin is not None and origin.at_ms else None,
-        reason=origin.why or None if origin is not None and origin.app == app else None,
+        channel=channel or msgspec.UNSET,
+        channels=msgspec.UNSET if channel else views,
+        scope=shown.scope if shown else None,
+        by=shown.by if shown else None,
+        at=shown.at if shown else None,
+        reason=shown.reason if shown else None,
         **addresses.named(),
     )
 
 
-def _may_change(kept: KeptOptOut, principal: Principal) -> bool:
-    """Whether the app may take an opt-out back or narrow it. Whose it is was not kept always."""
-    own = kept.origin is None or kept.origin.app == principal.app
-    return own or "manage" in principal.scopes
+def _one(kept: KeptOptOut, app: str) -> OneOptOut:
+    origin = kept.origin
+    return OneOptOut(
+        scope=kept.scope,
+        by=None if origin is None else origin.app or "person",
+        at=rfc3339(origin.at_ms) if origin is not None and origin.at_ms else None,
+        reason=origin.why or None if origin is not None and origin.app == app else None,
+    )
+
+
+def _manages(request: Request) -> bool:
+    return "manage" in request.principal.scopes
+
+
+def _channel_asked(request: Request) -> str | None:
+    """The channel in the query. Raises Refusal."""
+    try:
+        pairs = parse_qsl(request.query.decode("ascii"), max_num_fields=PARAMETERS_MAX)
+    except ValueError:
+        raise refuse("malformed", "The parameters of the address cannot be read.") from None
+    channel = dict(pairs).get("channel")
+    if channel is not None and channel not in CHANNELS:
+        raise refuse("malformed", f"`channel` cannot be that. {CHANNEL_RULE}")
+    return channel
 
 
 def _not_yours() -> Refusal:

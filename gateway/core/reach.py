@@ -1,0 +1,130 @@
+"""Whether a person is reached on a channel: learned from what providers say of the address, asked
+before a step starts. Pure.
+
+A refusal that says that the address reaches nobody there (no such user, an unknown number) holds
+for as long as `[reach] forget` says, and for that address alone; a delivery to it ends that. Where
+a person has several records, the latest that was learned counts. A record is changed only where
+what it says changes: `learn` returns whether it is to be written.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.core import persons
+from gateway.core.addresses import Addresses
+from gateway.core.channels import CHANNELS
+from gateway.core.policy import Policy
+from gateway.core.records.message import Step, StepStatus
+from gateway.core.records.person import DAY_MS, ChannelMemory, Person
+from gateway.core.records.request import MessageRequest
+from providers.contract import Fault
+
+NOT_REACHABLE = Fault("not_reachable", "not_reachable", True)
+AGAIN_S = 86_400  # a refusal that repeats what is known is noted once a day
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def is_unreachable(
+    people: Iterable[Person], channel: str, addresses: Addresses, policy: Policy, now_ms: int
+) -> bool:
+    """Whether it is known that the address for this channel reaches nobody there."""
+    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    if not known:
+        return False
+    latest = max(known, key=lambda memory: memory.known_s)
+    if latest.reached or now_ms >= latest.known_s * 1000 + policy.reach.forget_ms:
+        return False
+    return latest.address == mark_of(addresses, channel)
+
+
+def learn(
+    person: Person,
+    channel: str,
+    addresses: Addresses,
+    policy: Policy,
+    *,
+    reached: bool,
+    at_ms: int,
+) -> bool:
+    """Notes in the record, in place, that the person was reached on a channel, or is not to be
+    reached there, at that moment; returns whether that changed it. That the person is reached is
+    nothing new where nothing else is known."""
+    mark = mark_of(addresses, channel)
+    known = person.channels.get(channel, _NOTHING)
+    at_s = at_ms // 1000
+    if not mark or at_s < known.known_s:
+        return False
+    same = known.address == mark
+    if reached and (not same or known.reached):
+        return False
+    if not reached and same and not known.reached and at_s < known.known_s + AGAIN_S:
+        return False
+    keep_d = -(-(at_ms + policy.reach.forget_ms) // DAY_MS)
+    memory = replace(
+        known, known_s=at_s, reached=reached, address=mark, keep_d=max(known.keep_d, keep_d)
+    )
+    person.channels = {**person.channels, channel: memory}
+    return True
+
+
+def take_over(person: Person, others: Iterable[Person]) -> bool:
+    """Takes over, in place, what other records of the same person remember; returns whether that
+    changed it. Taken over again it changes nothing."""
+    before = person.channels
+    for other in others:
+        for channel, theirs in other.channels.items():
+            ours = person.channels.get(channel, _NOTHING)
+            if theirs.known_s > ours.known_s:
+                memory = replace(theirs, keep_d=max(ours.keep_d, theirs.keep_d))
+                person.channels = {**person.channels, channel: memory}
+    return person.channels is not before
+
+
+def prune(person: Person, now_ms: int) -> None:
+    """Drops what is to be forgotten."""
+    kept = {c: m for c, m in person.channels.items() if m.keep_d * DAY_MS > now_ms}
+    if len(kept) < len(person.channels):
+        person.channels = kept
+
+
+def skip_unreachable(
+    steps: Sequence[Step],
+    request: MessageRequest,
+    people: Sequence[Person],
+    policy: Policy,
+    now_ms: int,
+) -> None:
+    """Skips, of the steps that could run, those on channels where the person is not reached, while
+    a later one could run: the last is tried all the same."""
+    if not any(person.channels for person in people):
+        return
+    for index, step in enumerate(steps):
+        if step.status != StepStatus.PLANNED:
+            continue
+        if not is_unreachable(people, step.channel, request.addresses, policy, now_ms):
+            continue
+        if any(
+            later.status == StepStatus.PLANNED
+            and persons.full_cap(people, policy, request.category, later.channel, now_ms) is None
+            for later in steps[index + 1 :]
+        ):
+            step.status, step.fault = StepStatus.SKIPPED, NOT_REACHABLE
+        else:
+            step.doubted = True
+
+
+def mark_of(addresses: Addresses, channel: str) -> int:
+    """A mark of the address for a channel, to tell it from another; 0: there is none."""
+    row = CHANNELS.get(channel)
+    if row is None or not addresses.has(row.address):
+        return 0
+    return zlib.crc32(_encode(getattr(addresses, row.address))) or 1
+
+
+_NOTHING = ChannelMemory()

@@ -1,0 +1,88 @@
+"""How opt-outs stand in Redis: older ones are read, and changes at the same time are all kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, Origin
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.store import opt_outs
+from gateway.store.keys import keys_of, shard_of
+
+PHONE = "79161234567"
+SHARDS = 3
+KEYS = keys_of(shard_of(PHONE, SHARDS))
+PERSON, SHOP = Origin("", 1, "STOP"), Origin("shop", 2, "asked")
+
+
+@pytest.mark.parametrize("scope", ["marketing", "all"])
+def test_an_opt_out_from_before_there_were_channels_or_origins_is_read(
+    redis_url: str, scope: str
+) -> None:
+    async def main(redis: RedisClient) -> None:
+        await redis.call([("HSET", KEYS.opt_outs, PHONE, scope)])
+        before = KeptOptOut("all" if scope == "all" else "marketing", None)
+        assert await opt_outs.find(redis, SHARDS, PHONE) == {EVERY_CHANNEL: before}
+        await opt_outs.put(redis, SHARDS, PHONE, "all", SHOP, "sms")
+        expected = {EVERY_CHANNEL: before, "sms": KeptOptOut("all", SHOP)}
+        assert await opt_outs.find(redis, SHARDS, PHONE) == expected
+
+    run(redis_url, main)
+
+
+def test_what_stands_for_every_channel_alone_is_as_it_was_before_there_were_channels(
+    redis_url: str,
+) -> None:
+    async def main(redis: RedisClient) -> None:
+        await opt_outs.put(redis, SHARDS, PHONE, "marketing", SHOP)
+        await opt_outs.put(redis, SHARDS, PHONE, "all", PERSON, "sms")
+        await opt_outs.drop(redis, SHARDS, PHONE, "sms")
+        scope, origin = await redis.call(
+            [("HGET", KEYS.opt_outs, PHONE), ("HGET", KEYS.opt_out_origins, PHONE)]
+        )
+        assert scope == b"marketing"
+        assert origin == b"\x83\xa3app\xa4shop\xa5at_ms\x02\xa3why\xa5asked"
+
+    run(redis_url, main)
+
+
+def test_a_scope_that_nobody_here_knows_counts_as_the_widest() -> None:
+    assert opt_outs.scopes_in(b"marketing") == {EVERY_CHANNEL: "marketing"}
+    assert opt_outs.scopes_in(b"marketing sms=all") == {EVERY_CHANNEL: "marketing", "sms": "all"}
+    assert opt_outs.scopes_in(b"viber=marketing") == {"viber": "marketing"}
+    assert opt_outs.scopes_in(b"viber=never fax=marketing") == {"viber": "all", "fax": "marketing"}
+    assert opt_outs.scopes_in(b"\xff") == {EVERY_CHANNEL: "all"}
+
+
+def test_opt_outs_of_one_address_at_the_same_time_are_all_kept(redis_url: str) -> None:
+    async def main(redis: RedisClient) -> None:
+        channels = ("viber", "sms", "email", "push", EVERY_CHANNEL)
+        await asyncio.gather(
+            *(opt_outs.put(redis, SHARDS, PHONE, "all", SHOP, channel) for channel in channels)
+        )
+        assert set(await opt_outs.find(redis, SHARDS, PHONE)) == set(channels)
+
+    run(redis_url, main)
+
+
+def test_of_the_erased_the_opt_outs_of_channels_stay_without_a_reason(redis_url: str) -> None:
+    async def main(redis: RedisClient) -> None:
+        await opt_outs.put(redis, SHARDS, PHONE, "marketing", PERSON)
+        await opt_outs.put(redis, SHARDS, PHONE, "all", SHOP, "sms")
+        await opt_outs.make_nameless(redis, SHARDS, [PHONE])
+        assert await redis.call([("HGET", KEYS.opt_outs, PHONE)]) == [None]
+        hashed = {
+            EVERY_CHANNEL: KeptOptOut("marketing", Origin("", 1)),
+            "sms": KeptOptOut("all", Origin("shop", 2)),
+        }
+        assert await opt_outs.find(redis, SHARDS, PHONE) == hashed
+        # A change takes in what stands under the hash, and leaves nothing there.
+        assert set(await opt_outs.drop(redis, SHARDS, PHONE, EVERY_CHANNEL)) == {EVERY_CHANNEL}
+        assert set(await opt_outs.find(redis, SHARDS, PHONE)) == {"sms"}
+        assert set(await opt_outs.drop(redis, SHARDS, PHONE)) == {"sms"}
+        assert await opt_outs.find(redis, SHARDS, PHONE) == {}
+
+    run(redis_url, main)
