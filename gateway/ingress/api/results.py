@@ -104,9 +104,14 @@ def result_of(answer: Answer | Exception) -> Result:
 
 
 def failure(why: Problem) -> Result:
-    """One message that was not taken, by the caller's fault or for now by ours."""
+    """One message that was not taken."""
+    return Result(outcome=outcome_of(why), error=why)
+
+
+def outcome_of(why: Problem) -> Literal["rejected", "error"]:
+    """Whether something was not taken by the caller's fault, or for now by ours."""
     caller = why.status < 500 and why.type not in _PASSING
-    return Result(outcome="rejected" if caller else "error", error=why)
+    return "rejected" if caller else "error"
 
 
 def conflict() -> Problem:
