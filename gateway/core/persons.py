@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from msgspec.structs import replace
-
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.records.person import DedupeClaim, Person
@@ -46,10 +44,7 @@ def full_cap(
     leg that begins."""
     if category not in policy.slot_ms:
         return None
-    slots = people[0].slots if people else []
-    if len(people) > 1:
-        slots = [slot for person in people for slot in person.slots]
-        slots = _each_once(reversed(slots))
+    slots = _slots_of(people)
     if not slots:
         return None
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but, leg=leg)
@@ -60,13 +55,17 @@ def cap_states(
 ) -> list[Full]:
     """How much of each cap is used, and when one more fits. `but`: a message whose own slots do
     not count."""
-    slots = _each_once(s for person in people for s in person.slots if s.message != but)
+    slots = [slot for slot in _slots_of(people) if slot.message != but]
     return [caps.used(cap, slots, now_ms) for cap in policy.caps]
 
 
-def _each_once(slots: Iterable[Slot]) -> list[Slot]:
-    """Of each message and leg the last slot."""
-    return list({(slot.message, slot.leg): slot for slot in slots}.values())
+def _slots_of(people: Sequence[Person]) -> list[Slot]:
+    """One slot a message and leg: that of the first record that has one, under which it was moved
+    last."""
+    if len(people) <= 1:
+        return people[0].slots if people else []
+    slots = [slot for person in people for slot in person.slots]
+    return list({(slot.message, slot.leg): slot for slot in reversed(slots)}.values())
 
 
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
@@ -84,21 +83,17 @@ def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
 
 def note_sent(person: Person, messages: Collection[str]) -> None:
     """The slots of these messages do not wait any more: they count from when they were taken."""
-    person.slots = [
-        replace(slot, waits=False) if slot.message in messages else slot for slot in person.slots
-    ]
+    for slot in person.slots:
+        if slot.message in messages:
+            slot.waits = False
 
 
 def note_sent_here(people: Iterable[Person], messages: Mapping[str, Message]) -> None:
     """The same of those messages that were sent since their records were read."""
     for person in people:
-        sent = [
-            slot.message
-            for slot in person.slots
-            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m)
-        ]
-        if sent:
-            note_sent(person, sent)
+        for slot in person.slots:
+            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m):
+                slot.waits = False
 
 
 def still_waits(message: Message) -> bool:
@@ -124,7 +119,7 @@ def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
     """Takes the claim and slot the message needs for its current step, or moves the slot of its
-    leg; returns whether it has any."""
+    leg, which counts from when the step is held no more; returns whether it has any."""
     takes_slot = message.category in policy.slot_ms
     if message.campaign is None and not takes_slot:
         return False
@@ -134,8 +129,9 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        step = message.step
-        slot = Slot(message.id, now_ms, message.category, step.channel, waits=True, leg=step.leg)
+        step, held = message.step, message.held
+        at_ms = max(now_ms, held.until_ms) if held is not None else now_ms
+        slot = Slot(message.id, at_ms, message.category, step.channel, waits=True, leg=step.leg)
         _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
@@ -237,7 +233,8 @@ def held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
 
 
 def _keep_until(person: Person, until_ms: int) -> None:
-    person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
+    if until_ms > person.keep_ms:
+        person.keep_ms = -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS
 
 
 def _keep_slot(
@@ -245,9 +242,11 @@ def _keep_slot(
 ) -> None:
     """The slot of a leg that was delivered, on the channel it was moved to unless that came too
     late."""
-    own = message.id, step.leg
-    held = next((slot for slot in person.slots if (slot.message, slot.leg) == own), None)
-    channel = step.channel if came_first or held is None else held.channel
+    channel = step.channel
+    if not came_first:
+        own = message.id, step.leg
+        held = [slot.channel for slot in person.slots if (slot.message, slot.leg) == own]
+        channel = held[0] if held else channel
     at_ms = _arrived_ms(message, step, now_ms)
     _put_slot(person, Slot(message.id, at_ms, message.category, channel, leg=step.leg))
     _keep_until(person, at_ms + policy.slot_ms[message.category])
@@ -259,8 +258,9 @@ def _arrived_ms(message: Message, step: Step, now_ms: int) -> int:
 
 
 def _put_slot(person: Person, slot: Slot) -> None:
-    own = slot.message, slot.leg
-    person.slots = [s for s in person.slots if (s.message, s.leg) != own]
+    if person.slots:
+        own = slot.message, slot.leg
+        person.slots = [s for s in person.slots if (s.message, s.leg) != own]
     person.slots.append(slot)
 
 

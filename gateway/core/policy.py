@@ -13,10 +13,12 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
+from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -34,6 +36,7 @@ LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 TTL_MAX_MS = 30 * 86_400_000  # the longest that a message may be worth sending
+AHEAD_MAX_MS = 30 * 86_400_000  # the furthest ahead that a message may be sent for
 RETRY_DELAY_MAX_MS = 300_000
 # A step that is claimed sooner after it was queued is not asked again whether it reaches anybody: a
 # backlog would pay for it with a read a message.
@@ -68,23 +71,26 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 
 class ResolvedStep(msgspec.Struct, frozen=True):
-    """A step of a route as these providers can do it: `sending` are those that are not retired."""
+    """A step of a route as these providers can do it: `sending` are those that are not retired,
+    `until` is what counts where the channel cannot show what is asked for."""
 
     step: RouteStep
     channel: Channel
     sending: tuple[str, ...]
+    until: Until
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
     the same id instead of being waited for. `when_away`: what a step does whose provider is away:
     it is passed over at once while a later one can run, it waits as long as it may, or it is held
-    until the provider is back."""
+    until the provider is back. `send_window`: the hours in which its steps may start; None: any."""
 
     route: str
     ttl_ms: int
     resend_unknown: bool = False
     when_away: WhenAway = "wait"
+    send_window: SendWindow | None = None
 
 
 class ProviderRule(msgspec.Struct, frozen=True):
@@ -113,7 +119,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`resolved` are the steps of `routes`, looked up once for all messages."""
+    """`resolved` are the steps of `routes`, looked up once for all messages. `declared` is what was
+    read last of campaigns; all else is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -129,6 +136,8 @@ class Policy(msgspec.Struct, frozen=True):
     own_users: bool = False  # each app numbers its users for itself
     reach: ReachRule = ReachRule()
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
+    send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
         resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
@@ -137,7 +146,7 @@ class Policy(msgspec.Struct, frozen=True):
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
-        return ResolvedStep(step, channel, sending)
+        return ResolvedStep(step, channel, sending, channel.can_show(step.until))
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
@@ -152,7 +161,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     def provider(self, name: str) -> ProviderRule:
         """By its present or an earlier name; UNKNOWN_PROVIDER where there is none."""
-        return self.providers.get(self.present(name), UNKNOWN_PROVIDER)
+        return self.providers.get(self.former.get(name, name), UNKNOWN_PROVIDER)
 
     def names_of(self, provider: str) -> tuple[str, ...]:
         """Its present name, then the earlier ones."""

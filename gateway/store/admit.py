@@ -45,13 +45,13 @@ from gateway.store.people import (
     take_opt_outs,
 )
 from gateway.store.transaction import values_in
-from gateway.store.writes import Writes
+from gateway.store.writes import NEW, Writes
 from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A request, the identities it names, and the one under which it is to be decided.
 
     `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
@@ -96,7 +96,13 @@ class Admission:
         self._now_ms = now_ms
         self._token = token
         self._writes = Writes(
-            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+            keys,
+            store.policy,
+            store.retention,
+            store.campaigns,
+            store.lines,
+            store.queues,
+            now_ms,
         )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
@@ -113,7 +119,7 @@ class Admission:
         for ask, answer in zip(self._asks, answers, strict=True):
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
-        await self._writes.learn_campaigns(self._redis)
+        await self._writes.learn(self._redis)
         return self._writes.commands(), answers
 
     async def _decided(self, session: Session) -> list[Answer | Undecided]:
@@ -137,7 +143,7 @@ class Admission:
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
         commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
-        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
+        named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
@@ -210,16 +216,9 @@ class Admission:
             self._others[home] = list(others.values())
             if reach.take_over(person, others.values()):
                 self._people.change(home)
-        await look_after_waiting(self._store, self._capped(), self._now_ms)
-
-    def _capped(self) -> list[Person]:
-        """The persons whose caps will be asked."""
-        return [
-            person
-            for ask in self._asks
-            if ask.request.category in self._policy.slot_ms and self._is_read(ask)
-            for person in (self._people[ask.home], *self._others.get(ask.home, ()))
-        ]
+        elsewhere = [person for found in self._others.values() for person in found]
+        capped = self._people.with_slots() + elsewhere
+        await look_after_waiting(self._store, capped, self._now_ms)
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
@@ -296,28 +295,31 @@ class Admission:
                 return False
         if not aliases:
             return True
-        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
+        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy, self._now_ms)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         decision = self._judge(ask, people)
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if people and _is_more(ask, people[0]):
+                if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
-                self._writes.message(message, 0)
-                self._writes.index(message)
-                self._writes.enqueue(message, decision.lane)
+                self._writes.message(message, NEW)
+                self._writes.index(message, ask.identities)
+                if decision.lane is not None:
+                    self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
                     self._people.change(ask.home)
-                return Answer("accepted", id=message.id, status="queued")
+                return Answer("accepted", id=message.id, status="queued", held=message.held)
             case admission.Duplicate():
                 self._writes.post(decision.post)
+                self._writes.count_request(ask.request, "duplicates")
                 return Answer("duplicate", id=decision.message)
             case admission.Suppressed():
                 self._writes.post(decision.post)
+                self._writes.count_request(ask.request, "suppressed")
                 return suppressed_answer(decision)
             case admission.OverQuota():
                 return Answer("over_quota", detail=decision.detail)
@@ -326,7 +328,7 @@ class Admission:
 
     def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
         opt_outs = self._opt_outs_of(ask)
-        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms)
+        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms, ask.home)
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""
@@ -370,18 +372,19 @@ class Admission:
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
 
 
-def _is_more(ask: Ask, person: Person) -> bool:
+def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
     """Whether its person is known by more than the request names, or not under its first
     identity."""
     if ask.home != ask.identities[0]:
         return True
-    return bool(person.aliases) and not set(ask.identities).issuperset(person.aliases)
+    return bool(aliases) and not set(ask.identities).issuperset(aliases)
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    if decision.full is None:
-        return Answer("suppressed", reason="opted_out")
-    return Answer("suppressed", reason="frequency_cap", cap=cap_hit(decision.full))
+    full = decision.full
+    return Answer(
+        "suppressed", reason=decision.reason, cap=cap_hit(full) if full is not None else None
+    )
 
 
 def cap_hit(full: Full) -> CapHit:

@@ -21,9 +21,10 @@ from gateway.core.policy import (
 from gateway.core.prices import Price
 from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
-from gateway.core.records.message import Message, StepStatus
+from gateway.core.records.message import Message, StepStatus, names_of
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.send_windows import Hours, SendWindow
 from providers.contract import Category, Receipt
 from ratelimit.caps import Cap, window_max_ms
 
@@ -37,6 +38,9 @@ TTL_MS: dict[Category, int] = {
     "marketing": 3 * DAY,
 }
 NOBODY: Mapping[str, int] = {}
+HOUR = 60 * MINUTE
+# By the recipient's clock, which is UTC unless a test says so; T0 is a midnight.
+DAYTIME = SendWindow(Hours(9 * HOUR, 21 * HOUR, frozenset(range(7))), country_zones={"RU": "UTC"})
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
@@ -50,6 +54,7 @@ def policy(
     steps: tuple[RouteStep, ...] | None = None,
     resend_unknown: bool = False,
     when_away: WhenAway | None = None,
+    send_window: SendWindow | None = None,
     **provider: Any,
 ) -> Policy:
     steps = steps or (
@@ -69,7 +74,11 @@ def policy(
         },
         categories={
             category: CategoryRule(
-                "viber-then-sms", ttl, resend_unknown, when_away or WHEN_AWAY_DEFAULT[category]
+                "viber-then-sms",
+                ttl,
+                resend_unknown,
+                when_away or WHEN_AWAY_DEFAULT[category],
+                send_window,
             )
             for category, ttl in TTL_MS.items()
         },
@@ -169,7 +178,7 @@ class World:
         return sums
 
     def statuses(self) -> list[str]:
-        return [StepStatus(s.status).name.lower() for s in self.message.steps]
+        return [names_of(StepStatus)[s.status] for s in self.message.steps]
 
     def held(self) -> bool:
         """Whether the person's record holds anything for this message."""

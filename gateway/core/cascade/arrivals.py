@@ -12,7 +12,7 @@ from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step,
 from gateway.core.records.words import REACTION_NAMES, ReactionName
 from gateway.core.settlement import Work
 
-_STATUS_OF: dict[ReactionName, tuple[StepStatus, MessageStatus]] = {
+_STATUS_OF: dict[ReactionName, tuple[int, int]] = {
     "seen": (StepStatus.SEEN, MessageStatus.SEEN),
     "clicked": (StepStatus.CLICKED, MessageStatus.CLICKED),
 }
@@ -74,7 +74,7 @@ class Change(Transitions):
         shown = False
         if kind != "replied":
             step_status, status = _STATUS_OF[kind]
-            step.status = max(step.status, int(step_status))
+            step.status = max(step.status, step_status)
             self.effects.posts.append(settlement.reacted(work, kind))
             shown = self.show(step, status)
         if not shown and message.reaction > before:
@@ -103,7 +103,7 @@ class Change(Transitions):
         message = self.message
         step.status = StepStatus.PLANNED
         step.clock = ACCEPTED
-        self.effects.lane = self.effects.fallback = None
+        self.effects.lane = self.effects.fallback = message.held = None
         arrived = [i for i, s in enumerate(message.steps[: message.current]) if s.arrived]
         message.current = arrived[-1]
         self.keep_people(message.step, came_first=True)

@@ -13,7 +13,9 @@ from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.arrivals import Change
+from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED
 from gateway.core.effects import Effects
+from gateway.core.holding import PACE, PAUSED, paced
 from gateway.core.opt_outs import refuses
 from gateway.core.policy import (
     LOOK_UP_MIN_MS,
@@ -47,7 +49,8 @@ def advance(
     if change.effects.changed:
         if message.delivered_step >= 0 and not message.finished:
             change.await_reaction()
-        message.updated_ms = max(message.updated_ms, now_ms)
+        if now_ms > message.updated_ms:
+            message.updated_ms = now_ms
     return change.effects
 
 
@@ -73,7 +76,7 @@ def _happen(change: Change, event: ev.Event) -> None:
 
 def _happen_seldom(
     change: Change,
-    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Cancelled,
+    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Released | ev.Cancelled,
 ) -> None:
     match event:
         case ev.NotKnown():
@@ -82,8 +85,8 @@ def _happen_seldom(
             _reacted(change, event)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
-        case ev.TimerDue():
-            _timer_due(change, event)
+        case ev.TimerDue() | ev.Released():
+            _moment_came(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
@@ -101,6 +104,9 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     if claim.opt_outs and refuses(claim.opt_outs, step.channel, message.category):
         change.opt_out(index, claim.opt_outs)
         return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        return
     if not change.in_time():
         change.expire(away=claim.away)
         return
@@ -109,11 +115,13 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         attempt = change.claim(step, StepStatus.UNKNOWN)
         attempt.look_ups = attempt.not_known = 0
         change.wait_unknown(index, step, attempt)
+    elif not over and (held := change.held()) is not None:
+        change.hold_back(step, held)
     elif claim.away:
         change.pass_over(index, step)
     elif over:
         change.give_up(index, step, away=False)
-    elif change.passes_unreachable(index, step):
+    elif change.persons and change.passes_unreachable(index, step):
         change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)
@@ -288,6 +296,13 @@ def _provider_gone(change: Change, provider: str) -> None:
     change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
 
 
+def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
+    if isinstance(moment, ev.Released):
+        _released(change, moment)
+    else:
+        _timer_due(change, moment)
+
+
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     message = change.message
     if message.due_ms == 0 or change.now_ms < message.due_ms:
@@ -326,6 +341,8 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
     away = away_ms is not None
     if not change.in_time():
         change.expire(away=away)
+    elif message.held is not None and message.held.stops_clock:
+        message.due_ms = message.expires_ms  # until then, what ends the hold releases it
     elif timing.is_stopped(message, step):
         due_ms = timing.stopped_due_ms(message, step, change.policy, now_ms, away_ms)
         if now_ms >= due_ms:
@@ -340,13 +357,31 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
         change.give_up(index, step, away=away)
 
 
+def _released(change: Change, released: ev.Released) -> None:
+    message, held = change.message, change.message.held
+    if held is None or message.step.status != StepStatus.RETRYING or message.finished:
+        return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+    elif not change.in_time():
+        change.expire(away=False)
+    elif held == PAUSED and (full := change.full(message.step)) is not None:
+        # It waited for long, and others were sent meanwhile.
+        change.skip(message.step, "frequency_cap", full.cap.name)
+        change.end(MessageStatus.SUPPRESSED, "frequency_cap")
+    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+        change.hold_back(message.step, change.held() or PACE)
+    else:
+        change.enqueue(message.step)
+
+
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
     if cancelled.erase:
         _erase(change)
     elif change.message.finished:
         change.effects.refused = "final"
     else:
-        change.end(MessageStatus.CANCELLED, "cancelled")
+        change.end(MessageStatus.CANCELLED, cancelled.reason)
 
 
 def _erase(change: Change) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.core import events as ev
 from gateway.core import timing
+from gateway.core.holding import held_of
 from gateway.core.policy import PLANNED_LATELY_MS, Policy
 from gateway.core.records.message import Message
 
@@ -27,7 +28,8 @@ def needs_people(
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
             stops = bool(event.opt_outs) or event.away or over
-            return stops or _asks_reach(message, event, now_ms)
+            kept = _is_kept(message, policy, now_ms)
+            return stops or kept or _asks_reach(message, event, now_ms)
         case ev.PutBack():
             return message.finished
         case ev.Reported():
@@ -56,3 +58,11 @@ def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
             return False
         case _:
             return left > 2
+
+
+def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
+    """Whether a claim of it ends or holds the message."""
+    campaign = policy.declared.of(message.campaign)
+    if campaign is not None and campaign.state == "cancelled":
+        return True
+    return held_of(message, policy, now_ms) is not None

@@ -11,6 +11,7 @@ from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.opt_outs import OptOuts, refuses
 from gateway.core.reach import NOT_REACHABLE
+from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
     UNSENT,
@@ -23,6 +24,7 @@ from gateway.core.records.message import (
 )
 from providers.contract import Fault, Receipt
 
+CAMPAIGN_CANCELLED = "campaign_cancelled"
 # What keeps a step from starting that the person could otherwise be reached by.
 _STOPS = frozenset(("frequency_cap", "opted_out"))
 
@@ -41,10 +43,11 @@ class Transitions(Decision):
             step.attempts.append(attempt)
         return attempt
 
-    def claim(self, step: Step, status: StepStatus) -> Attempt:
+    def claim(self, step: Step, status: int) -> Attempt:
         """The step leaves its lane, and its clock runs."""
         self.start_clock(step)
         self.effects.changed = True
+        self.message.held = None
         step.status = status
         attempt = self.attempt_for(step)
         attempt.claims += 1
@@ -74,7 +77,7 @@ class Transitions(Decision):
         index: int,
         step: Step,
         attempt: Attempt,
-        status: StepStatus,
+        status: int,
         receipt: Receipt | None = None,
     ) -> None:
         """The step ends without delivery; the cascade goes on when it was the current one.
@@ -114,6 +117,7 @@ class Transitions(Decision):
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
+        self.message.held = AWAY
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
 
     def another_can_run(self, index: int) -> bool:
@@ -163,6 +167,9 @@ class Transitions(Decision):
         """Queues the next step that may start; without one the message ends. While somebody may
         still react nothing starts."""
         message = self.message
+        if self.campaign_cancelled:
+            self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+            return
         arrived = message.delivered_step >= 0
         if arrived and self.now_ms < timing.react_end_ms(message, self.now_ms):
             return  # `await_reaction` sets the timer
@@ -174,7 +181,8 @@ class Transitions(Decision):
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = self.full(step)
+            held = self.held()
+            full = self.full(step, held)
             message.current = index
             if full is None and self.passes_unreachable(index, step):
                 continue
@@ -211,11 +219,15 @@ class Transitions(Decision):
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
+        held = self.message.held
+        if held is not None and held.stops_clock:
+            self.end(MessageStatus.EXPIRED, held.reason, skipped=held.skipped)
+            return
         fault = self.message.step.latest_fault
         kept = "away" if away else "ttl"
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
 
-    def end(self, status: MessageStatus, reason: str, *, skipped: str = "") -> None:
+    def end(self, status: int, reason: str, *, skipped: str = "") -> None:
         """The message ends: without a delivery as `status`, else as what it is. `skipped` is why
         those that wait are, where it is not the reason."""
         message = self.message
@@ -243,11 +255,12 @@ class Transitions(Decision):
         message = self.message
         message.finished = True
         message.content = b""
+        message.held = None
         for step in message.steps:
             if step.status in WAITING:
                 self.skip(step, reason)
 
-    def show(self, step: Step, status: MessageStatus) -> bool:
+    def show(self, step: Step, status: int) -> bool:
         """Moves the message's own status up, where CONTRACT.md section 4 allows it; whether it
         did."""
         message = self.message
@@ -261,14 +274,33 @@ class Transitions(Decision):
         return True
 
     def enqueue(self, step: Step) -> None:
+        """The step goes into its lane, or is held where it may not start yet."""
         message = self.message
+        if (held := self.held()) is not None:
+            self.hold_back(step, held)
+            return
         self.effects.changed = True
+        self.start_clock(step)
+        message.held = None
         if message.category == "marketing":
             self.stop_clock(step, self.now_ms)
         step.status = StepStatus.QUEUED
         step.chosen = max(step.chosen, 0)
         self.effects.lane = (step.candidate.provider, message.category)
         message.due_ms = timing.queued_due_ms(message, step, self.policy)
+
+    def hold_back(self, step: Step, held: Held) -> None:
+        """The step may not start yet: it waits outside the lane, its clock stopped, for whoever
+        releases it or the message's end. Its slot counts from when it may."""
+        self.effects.changed = True
+        if not timing.is_stopped(self.message, step):
+            self.stop_clock(step, self.now_ms)
+        step.status = StepStatus.RETRYING
+        step.chosen = max(step.chosen, 0)
+        self.message.held = held
+        self.message.due_ms = self.message.expires_ms
+        if self.persons:
+            self.take_people()
 
     def hold(self, step: Step, away_ms: int) -> None:
         """The time of a step is over whose provider is away since that moment: the step waits in
@@ -279,6 +311,8 @@ class Transitions(Decision):
             self.enqueue(step)
         else:
             self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
+        if self.message.held is None:
+            self.message.held = AWAY
 
     def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
         """`failures`: how often it failed like this."""

@@ -11,13 +11,14 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.content import Content
+from gateway.core.records.held import Held
 from gateway.core.records.words import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
 
-class MessageRequest(msgspec.Struct, frozen=True):
+class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     """A validated send request: what admission decides on."""
 
     id: str  # the id the message gets if it is accepted
@@ -32,23 +33,25 @@ class MessageRequest(msgspec.Struct, frozen=True):
     campaign: str | None = None
     importance: int = Importance.NORMAL
     ttl_ms: int | None = None
+    not_before_ms: int = 0  # 0: at once
+    tz: str | None = None
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    no_room: bool = False  # its campaign has as many recipients as it may have
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
 
     @property
     def home(self) -> str:
         """The identity whose shard it is decided in."""
-        return self.addresses.home(self._person_id)
+        return self.addresses.home(self._person_id())
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self._person_id)
+        return self.addresses.identities(self._person_id())
 
-    @property
     def _person_id(self) -> str | None:
-        return person_id(self.user, self.app if self.own_users else "")
+        return person_id(self.user, self.app) if self.own_users else self.user
 
 
 class CapHit(msgspec.Struct, frozen=True):
@@ -61,7 +64,7 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at_ms: int = field(name="r")
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
+class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
     by a fault of ours or a record that cannot be read; `detail` says which. `over_quota`: it would
@@ -75,6 +78,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     pointer: str = field(name="p", default="")
     detail: str = field(name="d", default="")
     replayed: bool = field(name="y", default=False)
+    held: Held | None = field(name="h", default=None)
 
 
 class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,7 +18,7 @@ from gateway.core.records.words import (
     ReactionName,
 )
 from gateway.core.timeline import timeline
-from gateway.ingress.api.results import Status, Time
+from gateway.ingress.api.results import HeldView, Status, Time, held_view
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
 
@@ -119,6 +119,7 @@ class MessageView(msgspec.Struct, frozen=True):
     status: Status
     final: bool
     reaction: ReactionName | None
+    held: HeldView | None
     reason: str | None
     created_at: Time
     updated_at: Time
@@ -141,6 +142,7 @@ def view_of(message: Message, currency: str) -> MessageView:
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,
         reaction=REACTION_NAMES[message.reaction],
+        held=held_view(message.held),
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),

@@ -22,7 +22,16 @@ EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
-Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "Operators", "State"]
+Tag = Literal[
+    "Messages",
+    "Campaigns",
+    "Opt-outs",
+    "People",
+    "Reports",
+    "Providers",
+    "Operators",
+    "State",
+]
 
 QUERY_NAME_MAX = 64  # characters of an unknown one that are repeated to the caller
 
@@ -56,7 +65,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     media: Mapping[str, Schema] = msgspec.field(default_factory=dict)
     required: bool = True  # of a request
-    example: Doc | None = None  # of a request, as JSON
+    # By media type. Of an answer in JSON one is made from the schema where there is none here.
+    examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
     headers: Doc = msgspec.field(default_factory=dict)  # of an answer
     shown: Sequence[type[msgspec.Struct]] = ()  # what a text holds: described, but no schema here
 
@@ -75,7 +85,8 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     endless: bool = False  # its answer is a stream: there is no HEAD of it
     # Served on the admin port alone where there is one, on both, or never there.
     on_admin_port: Literal["only", "too", "no"] = "no"
-    quiet: bool = False  # only refusals are counted and logged: it is asked all the time
+    # Only refusals are counted and logged, and what changed something: it is asked all the time.
+    quiet: bool = False
     tag: Tag | None = None  # None: not in the document
     summary: str = ""
     text: str = ""
