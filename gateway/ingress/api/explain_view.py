@@ -63,15 +63,10 @@ class DryResult(Result, kw_only=True):
 def dry_result(answer: Answer, explanation: Explanation, currency: str) -> DryResult:
     """An answer that nothing came of. `error` where the request cannot be sent as it is."""
     told = result_of(answer)
-    return DryResult(
-        id=UNSET if told.outcome == "accepted" else told.id,
-        outcome=told.outcome,
-        status=told.status,
-        reason=told.reason,
-        cap=told.cap,
-        error=told.error,
-        explain=explain_view(explanation, currency),
-    )
+    if told.outcome == "accepted":
+        told.id = UNSET
+    fields = msgspec.structs.asdict(told)
+    return DryResult(**fields, explain=explain_view(explanation, currency))
 
 
 def explain_view(explanation: Explanation, currency: str) -> ExplainView:
