@@ -89,7 +89,7 @@ class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     ) = None
 
 
-class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
+class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Addresses in their one spelling; `phone` is E.164 digits without the plus."""
 
     phone: str | None = field(name="p", default=None)
@@ -183,7 +183,7 @@ class AddressFault(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Destination(msgspec.Struct, frozen=True):
+class Destination(msgspec.Struct, frozen=True, gc=False):
     """The addresses of a request, and the country and tariff of its phone."""
 
     addresses: Addresses

@@ -26,7 +26,7 @@ from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
 
 
-class Admitted(msgspec.Struct):
+class Admitted(msgspec.Struct, gc=False):
     message: Message
     lane: tuple[str, str]
     post: Post

@@ -50,7 +50,7 @@ _NUMBER_TYPES = (
 )
 
 
-class Phone(msgspec.Struct, frozen=True):
+class Phone(msgspec.Struct, frozen=True, gc=False):
     """A possible number: `digits` in E.164 without the plus, `country` an ISO region or "ZZ".
     `tariff` is why it costs many times what others do; empty: it does not."""
 

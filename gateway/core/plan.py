@@ -49,7 +49,7 @@ class OptedOut(msgspec.Struct, frozen=True):
     steps: list[Step]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """`steps` in their order, made for this message alone; `first` is the one that runs first, not
     before `not_before_ms` (0: at once). `full` is a cap that stops it. `baseline_cost` is what the
     reports compare with; None: nothing."""

@@ -51,7 +51,7 @@ from ratelimit.caps import Full
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A request, the identities it names, and the one under which it is to be decided.
 
     `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes

@@ -104,14 +104,14 @@ REACHED: dict[Until, int] = {
 }
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A provider that may do a step, and its list price of one unit to us."""
 
     provider: str = field(name="p")
     cost: int = field(name="c")
 
 
-class Attempt(msgspec.Struct, omit_defaults=True):
+class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     """One provider's work on a step. `series` is the latest of its references, which go on growing
     from one attempt of the step to the next: a reference names one attempt.
 
@@ -144,7 +144,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
         return self.claims - self.put_backs
 
 
-class Clock(msgspec.Struct, frozen=True, array_like=True):
+class Clock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A step's time: since when it runs, or since when it is stopped; 0 is since the message was
     accepted. `used_ms` is how much of the wait was used when it was stopped."""
 
@@ -155,7 +155,7 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
 ACCEPTED = Clock(0)
 
 
-class Step(msgspec.Struct, omit_defaults=True):
+class Step(msgspec.Struct, omit_defaults=True, gc=False):
     """What it costs and how long it may take are fixed at acceptance, so a changed configuration or
     price list never changes a message that is under way."""
 
@@ -229,7 +229,7 @@ class Step(msgspec.Struct, omit_defaults=True):
         return self.candidates[attempt.candidate].provider
 
 
-class Message(msgspec.Struct, omit_defaults=True):
+class Message(msgspec.Struct, omit_defaults=True, gc=False):
     """Read and written by `unpack_message` and `pack_message`.
 
     `content` is an encoded Content and goes with the record: a key of its own for each text cost

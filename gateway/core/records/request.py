@@ -17,7 +17,7 @@ from providers.contract import Category
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
 
-class MessageRequest(msgspec.Struct, frozen=True):
+class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     """A validated send request: what admission decides on."""
 
     id: str  # the id the message gets if it is accepted
@@ -60,7 +60,7 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at_ms: int = field(name="r")
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
+class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
     by a fault of ours or a record that cannot be read; `detail` says which. `over_quota`: it would

@@ -19,7 +19,7 @@ MESSAGE_ID = "1M7Q5CQG0000000000AB"
 
 
 class Field(NamedTuple):
-    """Without an `example` one is made from the field's type."""
+    """Without an `example`, or with None where it cannot be null, one is made from its type."""
 
     meaning: str
     example: Any = msgspec.UNSET

@@ -21,8 +21,13 @@ def explain(schemas: Mapping[str, Doc]) -> None:
             field = field_of(schema_name, name)
             words = [field.meaning] if field is not None else []
             key["description"] = " ".join([*words, *_rules(key, schemas, referred=not words)])
-            if field is not None and field.example is not msgspec.UNSET:
-                key["examples"] = [field.example]
+            example = msgspec.UNSET if field is None else field.example
+            if example is not msgspec.UNSET and (example is not None or _may_be_null(key)):
+                key["examples"] = [example]
+
+
+def _may_be_null(key: Doc) -> bool:
+    return any(part.get("type") == "null" for part in key.get("anyOf", ()))
 
 
 def _rules(key: Doc, schemas: Mapping[str, Doc], *, referred: bool) -> list[str]:
