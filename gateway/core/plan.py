@@ -114,6 +114,22 @@ def plan(
     )
 
 
+def left_out(
+    request: MessageRequest, policy: Policy, now_ms: int
+) -> list[tuple[ResolvedStep, str]]:
+    """The steps of its route that no plan of this request has, and why: nobody has a price for
+    them, or everybody is retired."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return []
+    digits, day = request.addresses.prefix_digits, day_of(now_ms)
+    return [
+        (each, "no_price" if each.sending else "retired")
+        for each in named[1]
+        if all(policy.quote(p, digits, request.category, day) is None for p in each.sending)
+    ]
+
+
 def hold_ms(request: MessageRequest, policy: Policy) -> int:
     """How long from now a message of this request can hold a claim or a slot at most, if it is
     delivered in its time; 0 where it has no route."""

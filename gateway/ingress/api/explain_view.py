@@ -39,7 +39,7 @@ class PlannedStepView(msgspec.Struct, frozen=True):
 
     channel: ChannelName
     provider: str
-    price: Amount
+    price: Amount | None
     parts: int | None
     wait: str
     until: Until
@@ -98,7 +98,7 @@ def _step(step: PlannedStep) -> PlannedStepView:
     return PlannedStepView(
         channel=step.channel,
         provider=step.provider,
-        price=format_amount(step.price),
+        price=None if step.price is None else format_amount(step.price),
         parts=step.parts,
         wait=_duration(step.wait_ms),
         until=step.until,
