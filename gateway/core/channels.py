@@ -147,6 +147,7 @@ class Channel(msgspec.Struct, frozen=True):
     shows: frozenset[Until]
     parts: Callable[[str], int] | None = None
     needs: tuple[tuple[str, ...], ...] = (("text",),)
+    retail: tuple[int, str] | None = None  # marketing a person and window, by the preset "retail"
     says_text: bool = False  # a text is all that is needed
 
     def __post_init__(self) -> None:
@@ -171,8 +172,23 @@ class Channel(msgspec.Struct, frozen=True):
 CHANNELS: Mapping[str, Channel] = {
     row.name: row
     for row in (
-        Channel("viber", "Viber", "phone", ViberContent, frozenset(("delivered", "seen"))),
-        Channel("sms", "SMS", "phone", SmsContent, frozenset(("delivered",)), segments.parts),
+        Channel(
+            "viber",
+            "Viber",
+            "phone",
+            ViberContent,
+            frozenset(("delivered", "seen")),
+            retail=(1, "1d"),
+        ),
+        Channel(
+            "sms",
+            "SMS",
+            "phone",
+            SmsContent,
+            frozenset(("delivered",)),
+            segments.parts,
+            retail=(2, "30d"),
+        ),
         Channel(
             "email",
             "E-mail",
@@ -180,6 +196,7 @@ CHANNELS: Mapping[str, Channel] = {
             EmailContent,
             frozenset(("delivered", "seen", "clicked")),
             needs=(("subject",), ("text", "html")),
+            retail=(3, "7d"),
         ),
         Channel("push", "Push", "push", PushContent, frozenset(("delivered", "seen", "clicked"))),
     )

@@ -100,11 +100,19 @@ class TimerDue(msgspec.Struct, frozen=True):
     away: Mapping[str, int] = {}
 
 
+class Released(msgspec.Struct, frozen=True):
+    """The moment came until which its step was held: whether it may start is asked again.
+    `in_pace`: it has its place in its campaign's pace."""
+
+    in_pace: bool = False
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """`erase`: its person is to be forgotten. It says no more to whom it went, nor what, final or
     not; what it cost and billed stays, and so does what is yet to be booked."""
 
     erase: bool = False
+    reason: str = "cancelled"
 
 
 Event = (
@@ -118,5 +126,6 @@ Event = (
     | Reported
     | ProviderGone
     | TimerDue
+    | Released
     | Cancelled
 )

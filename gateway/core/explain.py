@@ -18,13 +18,33 @@ from gateway.core.channels import CHANNELS, Until
 from gateway.core.opt_outs import OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
+from gateway.core.records.held import Held, HeldReason
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
 
-GateName = Literal["route", "address", "price", "opt_out", "duplicate", "cap"]
+GateName = Literal[
+    "route",
+    "address",
+    "price",
+    "opt_out",
+    "campaign",
+    "holdout",
+    "duplicate",
+    "cap",
+    "send_window",
+    "schedule",
+    "pace",
+]
 Verdict = Literal["pass", "hold", "stop", "skip"]
+
+_GATE_OF_HELD: Mapping[HeldReason, GateName] = {
+    "send_window": "send_window",
+    "scheduled": "schedule",
+    "pace": "pace",
+    "paused": "campaign",
+}
 
 # Of a message that was suppressed on its way, by its reason.
 _GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "cap"}
@@ -33,7 +53,8 @@ _GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "ca
 class Gate(msgspec.Struct, frozen=True):
     """One question, its answer, and what decided it. `price` is what the app pays for the first
     step, in 1e-6 units; `message` has the campaign already; `count` messages of at most `limit` in
-    `window` count against the cap of that name, and one more fits at `retry_at_ms`."""
+    `window` count against the cap of that name, and one more fits at `retry_at_ms`;
+    a step is held `until_ms`."""
 
     gate: GateName
     verdict: Verdict = "pass"
@@ -45,6 +66,7 @@ class Gate(msgspec.Struct, frozen=True):
     window: str | None = None
     count: int | None = None
     retry_at_ms: int | None = None
+    until_ms: int | None = None
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -96,6 +118,8 @@ def explain(
             gates.append(stopped)
             break
         gates.append(numbers.get(gate.gate, gate))
+    if stopped is None and isinstance(way, Plan) and way.held is not None:
+        gates = _with_hold(gates, way.held)
     steps = [_planned(step, way.route, policy) for step in way.steps]
     return Explanation(gates, steps + _left_out(request, policy, now_ms))
 
@@ -129,11 +153,26 @@ def _asked(
         Gate("price", price=first.sell * first.parts),
         Gate("opt_out"),
     ]
+    if (campaign := policy.declared.of(about.campaign)) is not None:
+        gates.append(Gate("campaign"))
+        if campaign.holdout and about.category == "marketing":
+            gates.append(Gate("holdout"))
     if about.campaign is not None:
         gates.append(Gate("duplicate"))
     if about.category in policy.slot_ms:
         gates.append(Gate("cap"))
     return gates
+
+
+def _with_hold(gates: list[Gate], held: Held) -> list[Gate]:
+    """The gates, with what holds the first step and until when."""
+    name = _GATE_OF_HELD.get(held.reason)
+    if name is None:
+        return gates
+    holds = Gate(name, "hold", held.reason, until_ms=held.until_ms or None)
+    if any(gate.gate == name for gate in gates):
+        return [holds if gate.gate == name else gate for gate in gates]
+    return [*gates, holds]
 
 
 def _stopped(decision: Decision, wishes: str) -> Gate | None:
@@ -143,11 +182,12 @@ def _stopped(decision: Decision, wishes: str) -> Gate | None:
             return Gate(
                 "duplicate", "stop", "the campaign's to this person", message=decision.message
             )
-        case Suppressed(full=None):
+        case Suppressed(reason="opted_out"):
             return Gate("opt_out", "stop", wishes)
-        case Suppressed(full=full):
-            assert full is not None
+        case Suppressed(full=full) if full is not None:
             return _cap(full, "stop")
+        case Suppressed(reason=reason):
+            return Gate("holdout" if reason == "holdout" else "campaign", "stop", reason)
         case _:
             return None
 

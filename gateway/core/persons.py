@@ -42,10 +42,7 @@ def full_cap(
     """The strictest cap that one more message on this channel would break."""
     if category not in policy.slot_ms:
         return None
-    slots = people[0].slots if people else []
-    if len(people) > 1:
-        slots = [slot for person in people for slot in person.slots]
-        slots = list({slot.message: slot for slot in reversed(slots)}.values())
+    slots = _slots_of(people)
     if not slots:
         return None
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
@@ -56,9 +53,16 @@ def cap_states(
 ) -> list[Full]:
     """How much of each cap is used, and when one more fits. `but`: a message whose own slot does
     not count."""
-    slots = {slot.message: slot for person in people for slot in person.slots}
-    slots.pop(but or "", None)
-    return [caps.used(cap, slots.values(), now_ms) for cap in policy.caps]
+    slots = [slot for slot in _slots_of(people) if slot.message != but]
+    return [caps.used(cap, slots, now_ms) for cap in policy.caps]
+
+
+def _slots_of(people: Sequence[Person]) -> list[Slot]:
+    """One slot a message: that of the first record that has one, under which it was moved last."""
+    if len(people) <= 1:
+        return people[0].slots if people else []
+    slots = [slot for person in people for slot in person.slots]
+    return list({slot.message: slot for slot in reversed(slots)}.values())
 
 
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
@@ -111,8 +115,8 @@ def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
 
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
-    """Takes the claim and slot the message needs for its current step, or moves its slot; returns
-    whether it has any."""
+    """Takes the claim and slot the message needs for its current step, or moves its slot, which
+    counts from when the step is held no more; returns whether it has any."""
     takes_slot = message.category in policy.slot_ms
     if message.campaign is None and not takes_slot:
         return False
@@ -122,7 +126,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        slot = Slot(message.id, now_ms, message.category, message.step.channel, waits=True)
+        at_ms = max(now_ms, message.held.until_ms) if message.held is not None else now_ms
+        slot = Slot(message.id, at_ms, message.category, message.step.channel, waits=True)
         _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))

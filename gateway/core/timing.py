@@ -43,10 +43,12 @@ def began_ms(message: Message, step: Step) -> int:
 
 
 def is_stopped(message: Message, step: Step) -> bool:
-    """Whether the step's clock stands still: it waits for its turn, or is held for a provider that
-    is away."""
-    queued = step.status == StepStatus.QUEUED
-    return queued and (message.category == "marketing" or step.clock.used_ms > 0)
+    """Whether the step's clock stands still: it waits for its turn, or may not start yet, or is
+    held for a provider that is away."""
+    if step.status == StepStatus.QUEUED:
+        return message.category == "marketing" or step.clock.used_ms > 0
+    held = message.held
+    return held is not None and held.stops_clock and step.status == StepStatus.RETRYING
 
 
 def deadline_ms(message: Message, step: Step) -> int:

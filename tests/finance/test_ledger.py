@@ -38,6 +38,7 @@ from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
 from gateway.store.lines import Lines
+from gateway.store.queues import Queues
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.writes import Retention, Writes
@@ -79,10 +80,10 @@ async def book(
 ) -> None:
     """Books as every commit does."""
     kept = campaigns or Campaigns(10_000)
-    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), now_ms)
+    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), Queues(), now_ms)
     for post in posts:
         writes.post(post)
-    await writes.learn_campaigns(redis)
+    await writes.learn(redis)
     await redis.call([("MULTI",), *writes.commands(), ("EXEC",)])
 
 

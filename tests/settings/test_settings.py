@@ -510,6 +510,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "providers": HttpSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
+    "send_windows": tables.SendWindowSettings,
     "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
     "reach": tables.Reach,
@@ -532,6 +533,8 @@ def written(field: msgspec.structs.FieldInfo) -> str:
     match field.default:
         case _ if field.required:
             return "required"
+        case _ if field.default_factory is dict:
+            return "`{}`"
         case None:
             return "none"
         case Duration() | Memory() as written:

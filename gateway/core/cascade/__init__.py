@@ -31,6 +31,7 @@ What holds whatever happens, in whatever order (tests/core/test_cascade_properti
 
 from __future__ import annotations
 
-from gateway.core.cascade.events import advance, needs_people
+from gateway.core.cascade.events import advance
+from gateway.core.cascade.needs import needs_people
 
 __all__ = ["advance", "needs_people"]

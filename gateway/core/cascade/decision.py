@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import timing
+from gateway.core import holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, keep, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.reach import is_unreachable, learn
 from gateway.core.records.entries import Post
+from gateway.core.records.held import Held
 from gateway.core.records.message import (
     OPEN,
     REACHED,
@@ -74,15 +75,29 @@ class Decision:
         """Whether the step has what it waits for."""
         return step.status >= REACHED[step.until]
 
-    def full(self, step: Step) -> Full | None:
-        """The cap of the step's channel that one more would break."""
+    def held(self) -> Held | None:
+        """Why the current step may not start now."""
+        return holding.held_of(self.message, self.policy, self.now_ms)
+
+    @property
+    def campaign_cancelled(self) -> bool:
+        campaign = self.policy.declared.of(self.message.campaign)
+        return campaign is not None and campaign.state == "cancelled"
+
+    def is_first(self) -> bool:
+        """Whether nothing of the message was ever tried."""
+        return not any(step.attempts for step in self.message.steps)
+
+    def full(self, step: Step, held: Held | None = None) -> Full | None:
+        """The cap of the step's channel that one more would break, now or when it is held no
+        more."""
         message = self.message
         return full_cap(
             self.persons,
             self.policy,
             message.category,
             step.channel,
-            self.now_ms,
+            self.now_ms if held is None else max(held.until_ms, self.now_ms),
             but=message.id,
         )
 

@@ -12,13 +12,13 @@ from typing import assert_never
 from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
-from gateway.core.cascade.transitions import Change
+from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED, Change
 from gateway.core.effects import Effects
+from gateway.core.holding import PACE, PAUSED, paced
 from gateway.core.opt_outs import refuses
 from gateway.core.policy import (
     LOOK_UP_MIN_MS,
     NOT_FOUND_MIN,
-    PLANNED_LATELY_MS,
     SENDING_LIMIT_MS,
     Policy,
 )
@@ -72,61 +72,12 @@ def _happen(change: Change, event: ev.Event) -> None:
             _not_known(change, event.step)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
-        case ev.TimerDue():
-            _timer_due(change, event)
+        case ev.TimerDue() | ev.Released():
+            _moment_came(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
             assert_never(event)
-
-
-def needs_people(
-    message: Message, event: ev.Event, policy: Policy, now_ms: int, *, alone: bool = True
-) -> bool:
-    """Whether the decision may read or change the persons' records: loading them costs a round trip
-    a batch.
-
-    `alone` False: other events of this message are decided first, so its status now says
-    nothing."""
-    if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
-        return _asks_reach(message, event, now_ms)
-    if not alone:
-        return True
-    match event:
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
-            return False
-        case ev.Claimed():
-            over = timing.is_over(message, message.step, now_ms)
-            stops = bool(event.opt_outs) or event.away or over
-            return stops or _asks_reach(message, event, now_ms)
-        case ev.PutBack():
-            return message.finished
-        case ev.Reported():
-            return event.receipt.status != "sent"
-        case _:
-            return True
-
-
-def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
-    """Whether it may be learned, or asked, where the person is reached. Asked while at least two
-    steps could run; of what was planned lately it is known."""
-    left = len(message.steps) - message.current
-    match event:
-        case ev.Claimed():
-            waited_ms = now_ms - timing.began_ms(message, message.step)
-            return left > 1 and waited_ms >= PLANNED_LATELY_MS
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
-            return False
-        case ev.Refused() if event.unreachable:
-            return True
-        case ev.Reported() if event.receipt.unreachable:
-            return True
-        case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            return event.step < len(message.steps) and message.steps[event.step].doubted
-        case ev.Reported() if event.receipt.status == "sent":
-            return False
-        case _:
-            return left > 2
 
 
 def _claimed(change: Change, claim: ev.Claimed) -> None:
@@ -140,6 +91,9 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     if claim.opt_outs and refuses(claim.opt_outs, step.channel, message.category):
         change.opt_out(index, claim.opt_outs)
         return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        return
     if not change.in_time():
         change.expire(away=claim.away)
         return
@@ -148,6 +102,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         attempt = change.claim(step, StepStatus.UNKNOWN)
         attempt.look_ups = attempt.not_known = 0
         change.wait_unknown(index, step, attempt)
+    elif not over and (held := change.held()) is not None:
+        change.hold_back(step, held)
     elif claim.away:
         change.pass_over(index, step)
     elif over:
@@ -315,6 +271,13 @@ def _provider_gone(change: Change, provider: str) -> None:
     change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
 
 
+def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
+    if isinstance(moment, ev.Released):
+        _released(change, moment)
+    else:
+        _timer_due(change, moment)
+
+
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     message = change.message
     if message.due_ms == 0 or change.now_ms < message.due_ms:
@@ -352,6 +315,8 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
     away = away_ms is not None
     if not change.in_time():
         change.expire(away=away)
+    elif message.held is not None and message.held.stops_clock:
+        message.due_ms = message.expires_ms  # until then, what ends the hold releases it
     elif timing.is_stopped(message, step):
         due_ms = timing.stopped_due_ms(message, step, change.policy, now_ms, away_ms)
         if now_ms >= due_ms:
@@ -366,13 +331,31 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
         change.give_up(index, step, away=away)
 
 
+def _released(change: Change, released: ev.Released) -> None:
+    message, held = change.message, change.message.held
+    if held is None or message.step.status != StepStatus.RETRYING or message.finished:
+        return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+    elif not change.in_time():
+        change.expire(away=False)
+    elif held == PAUSED and (full := change.full(message.step)) is not None:
+        # It waited for long, and others were sent meanwhile.
+        change.skip(message.step, "frequency_cap", full.cap.name)
+        change.end(MessageStatus.SUPPRESSED, "frequency_cap")
+    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+        change.hold_back(message.step, change.held() or PACE)
+    else:
+        change.enqueue(message.step)
+
+
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
     if cancelled.erase:
         _erase(change)
     elif change.message.finished:
         change.effects.refused = "final"
     else:
-        change.end(MessageStatus.CANCELLED, "cancelled")
+        change.end(MessageStatus.CANCELLED, cancelled.reason)
 
 
 def _erase(change: Change) -> None:

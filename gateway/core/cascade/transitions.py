@@ -11,6 +11,7 @@ from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.opt_outs import OptOuts, refuses
 from gateway.core.reach import NOT_REACHABLE
+from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
     WAITING,
@@ -23,6 +24,7 @@ from gateway.core.records.message import (
 from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
 
+CAMPAIGN_CANCELLED = "campaign_cancelled"
 # What keeps a step from starting that the person could otherwise be reached by.
 _STOPS = frozenset(("frequency_cap", "opted_out"))
 
@@ -45,6 +47,7 @@ class Change(Decision):
         """The step leaves its lane, and its clock runs."""
         self.start_clock(step)
         self.effects.changed = True
+        self.message.held = None
         step.status = status
         attempt = self.attempt_for(step)
         attempt.claims += 1
@@ -147,6 +150,7 @@ class Change(Decision):
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
+        self.message.held = AWAY
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
 
     def another_can_run(self, index: int) -> bool:
@@ -195,6 +199,9 @@ class Change(Decision):
     def next_step(self) -> None:
         """Queues the next step that may start; without one the message ends."""
         message = self.message
+        if self.campaign_cancelled:
+            self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+            return
         left = message.step
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
@@ -203,7 +210,8 @@ class Change(Decision):
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = self.full(step)
+            held = self.held()
+            full = self.full(step, held)
             message.current = index
             if full is None and self.passes_unreachable(index, step):
                 continue
@@ -237,6 +245,10 @@ class Change(Decision):
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
+        held = self.message.held
+        if held is not None and held.stops_clock:
+            self.end(MessageStatus.EXPIRED, held.reason, skipped=held.skipped)
+            return
         fault = self.message.step.latest_fault
         kept = "away" if away else "ttl"
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
@@ -261,6 +273,7 @@ class Change(Decision):
         message = self.message
         message.finished = True
         message.content = b""
+        message.held = None
         for step in message.steps:
             if step.status in WAITING:
                 self.skip(step, reason)
@@ -279,14 +292,33 @@ class Change(Decision):
         self.tell(step)
 
     def enqueue(self, step: Step) -> None:
+        """The step goes into its lane, or is held where it may not start yet."""
         message = self.message
+        if (held := self.held()) is not None:
+            self.hold_back(step, held)
+            return
         self.effects.changed = True
+        self.start_clock(step)
+        message.held = None
         if message.category == "marketing":
             self.stop_clock(step, self.now_ms)
         step.status = StepStatus.QUEUED
         step.chosen = max(step.chosen, 0)
         self.effects.lane = (step.candidate.provider, message.category)
         message.due_ms = timing.queued_due_ms(message, step, self.policy)
+
+    def hold_back(self, step: Step, held: Held) -> None:
+        """The step may not start yet: it waits outside the lane, its clock stopped, for whoever
+        releases it or the message's end. Its slot counts from when it may."""
+        self.effects.changed = True
+        if not timing.is_stopped(self.message, step):
+            self.stop_clock(step, self.now_ms)
+        step.status = StepStatus.RETRYING
+        step.chosen = max(step.chosen, 0)
+        self.message.held = held
+        self.message.due_ms = self.message.expires_ms
+        if self.persons:
+            self.take_people()
 
     def hold(self, step: Step, away_ms: int) -> None:
         """The time of a step is over whose provider is away since that moment: the step waits in
@@ -297,6 +329,8 @@ class Change(Decision):
             self.enqueue(step)
         else:
             self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
+        if self.message.held is None:
+            self.message.held = AWAY
 
     def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
         """`failures`: how often it failed like this."""

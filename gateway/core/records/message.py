@@ -21,6 +21,7 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import Until
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec, NewerRecordError
+from gateway.core.records.held import Held
 from gateway.core.records.moved import MovedError, is_moved, moved_to
 from providers.contract import Category, Fault
 
@@ -264,6 +265,10 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
     ended_ms: int = field(name="E", default=0)  # when it ended without a delivery
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
+    not_before_ms: int = field(name="B", default=0)  # as its `send_at` asked; 0: at once
+    tz: str | None = field(name="T", default=None)  # the recipient's, as given
+    held: Held | None = field(name="H", default=None)  # why its current step may not start
+    counted: bool = field(name="D", default=False)  # among those of its declared campaign
 
     @property
     def closed(self) -> bool:

@@ -18,7 +18,8 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A question and its answer, with what decided it: `price` in `currency` is what the app pays
     for the first step; `message` has the campaign already; `count`
-    of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`."""
+    of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`; a
+    step is held `until`."""
 
     gate: GateName
     verdict: Verdict
@@ -31,6 +32,7 @@ class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     window: str | msgspec.UnsetType = UNSET
     count: int | msgspec.UnsetType = UNSET
     retry_at: Time | msgspec.UnsetType = UNSET
+    until: Time | msgspec.UnsetType = UNSET
 
 
 class PlannedStepView(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ def _gate(gate: Gate, currency: str) -> GateView:
         window=gate.window or UNSET,
         count=UNSET if gate.count is None else gate.count,
         retry_at=UNSET if gate.retry_at_ms is None else rfc3339(gate.retry_at_ms),
+        until=UNSET if gate.until_ms is None else rfc3339(gate.until_ms),
     )
 
 

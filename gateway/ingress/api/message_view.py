@@ -19,7 +19,7 @@ from gateway.core.records.message import (
     Step,
 )
 from gateway.core.timeline import timeline
-from gateway.ingress.api.results import Status, Time
+from gateway.ingress.api.results import HeldView, Status, Time, held_view
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
 
@@ -117,6 +117,7 @@ class MessageView(msgspec.Struct, frozen=True):
     route: str
     status: Status
     final: bool
+    held: HeldView | None
     reason: str | None
     created_at: Time
     updated_at: Time
@@ -138,6 +139,7 @@ def view_of(message: Message, currency: str) -> MessageView:
         route=message.route,
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,
+        held=held_view(message.held),
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),

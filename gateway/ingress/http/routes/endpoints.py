@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
@@ -22,6 +23,7 @@ class Endpoints(NamedTuple):
     sends: SendEndpoint
     messages: MessageEndpoints
     search: SearchEndpoints
+    campaigns: CampaignEndpoints
     events: EventsEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
