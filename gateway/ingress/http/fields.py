@@ -206,7 +206,9 @@ FIELDS: Mapping[str, Field] = {
     "PauseView.kind": Field("What paused it: account, rejections, outage or operator.", "operator"),
     "PauseView.until": Field("When it is tried again; null: when somebody resumes it.", None),
     "PlannedStepView.detail": Field("Why it is skipped, and what else is of note.", None),
-    "PlannedStepView.price": Field("What the app would pay for the step.", "0.0080"),
+    "PlannedStepView.price": Field(
+        "What the app would pay for the step; null: it has no price.", "0.0080"
+    ),
     "PlannedStepView.provider": Field("The provider first in line.", "main"),
     "PlannedStepView.until": Field("What the step waits for.", "delivered"),
     "Problem.detail": Field("What is wrong, for people.", "This message is final already."),
