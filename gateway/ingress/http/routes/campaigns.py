@@ -22,7 +22,7 @@ CAMPAIGNS: tuple[HttpRoute[Endpoints], ...] = (
         text="Keys left out stay, `null` resets one. It holds within 2 seconds everywhere; "
         "`cancelled` is for good.",
         parameters=[_NAME],
-        body=json_payload("", CampaignRequest),
+        body=json_payload("", CampaignRequest, {"state": "paused", "category": "marketing"}),
         answers=_CAMPAIGN,
         problems=[409, 422],
     ),
