@@ -35,7 +35,8 @@ def _rules(key: Doc, schemas: Mapping[str, Doc], *, referred: bool) -> list[str]
     if "description" in key:
         return [str(key["description"])]
     if _REF in key:
-        return [str(_referred(key, schemas)["description"])] if referred else []
+        said = _referred(key, schemas).get("description")
+        return [str(said)] if referred and said else []
     found = [_rules(part, schemas, referred=referred) for part in key.get("anyOf", ())]
     return next((rules for rules in found if rules), [])
 
