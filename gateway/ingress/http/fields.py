@@ -19,7 +19,7 @@ MESSAGE_ID = "1M7Q5CQG0000000000AB"
 
 
 class Field(NamedTuple):
-    """Without an `example`, or with None where it cannot be null, one is made from its type."""
+    """Without an `example`, and where it does not fit the field, one is made from its type."""
 
     meaning: str
     example: Any = msgspec.UNSET
