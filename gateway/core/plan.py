@@ -24,9 +24,10 @@ from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
-from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
+from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.records.words import IMPORTANCE_NAMES
 from gateway.core.timing import DAY_MS, day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
