@@ -41,7 +41,7 @@ class Rejection(msgspec.Struct, frozen=True):
 
     pointer: str
     detail: str
-    gate: Literal["route", "address", "price"] = "route"
+    gate: Literal["route", "address", "price", "schedule"] = "route"
 
 
 _NO_ADDRESS = Rejection(
@@ -92,7 +92,8 @@ def plan(
     if isinstance(named, Rejection):
         return named
     if request.not_before_ms > now_ms + AHEAD_MAX_MS:
-        return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
+        detail = f"At most {AHEAD_MAX_MS // DAY_MS} days ahead."
+        return Rejection("/send_at", detail, "schedule")
     name, route = named
     day, digits = day_of(now_ms), request.addresses.prefix_digits
     steps = []

@@ -192,7 +192,7 @@ class MessageEndpoints:
 
     async def explain(self, request: Request) -> None:
         message, policy = await self._own(request), self._store.policy
-        view = explain_view(explain_message(message, policy), policy.currency)
+        view = explain_view(explain_message(message, policy, self._now_ms()), policy.currency)
         await request.respond(200, to_json(view))
 
     async def cancel(self, request: Request) -> None:
