@@ -19,7 +19,7 @@ MESSAGE_ID = "1M7Q5CQG0000000000AB"
 
 
 class Field(NamedTuple):
-    """Without an `example`, or with None where it cannot be null, one is made from its type."""
+    """Without an `example`, and where it does not fit the field, one is made from its type."""
 
     meaning: str
     example: Any = msgspec.UNSET
@@ -44,6 +44,7 @@ FIELDS: Mapping[str, Field] = {
     "code": Field("Its short name, for a program.", "7002"),
     "cost": Field("What providers charge; null until something is charged."),
     "count": Field("Messages that count against the cap now.", 2),
+    "counts": Field("How many."),
     "created_at": Field("When it was accepted."),
     "currency": Field("The currency of both amounts.", "EUR"),
     "cursor": Field("Where to go on: `next` of the page before.", "3137"),
@@ -53,6 +54,7 @@ FIELDS: Mapping[str, Field] = {
     "disk_free_bytes": Field("Free bytes of its disk; null: not this machine's.", 53_687_091_200),
     "dispatchers": Field("Dispatchers that run; null: Redis is away.", 2),
     "done_at": Field("When it ended, delivered or not."),
+    "end_at": Field("When it ends; null: at no set time.", None),
     "endpoint": Field("Where the browser's own service takes it.", "https://updates.example/s/1"),
     "errors": Field("What is wrong, each where it stands; 20 at most."),
     "errors_total": Field("How many faults there are, where that is more than are told.", 31),
@@ -63,6 +65,7 @@ FIELDS: Mapping[str, Field] = {
     "from": Field("The sender's address."),
     "gate": Field("Which question was asked.", "cap"),
     "gates": Field("Every gate that was asked, in order, up to the one that stopped it."),
+    "holdout_percent": Field("The share of people that is left out; null: nobody.", None),
     "html": Field("The message as HTML."),
     "id": Field("The message's id.", MESSAGE_ID),
     "idempotency_key": Field("Makes this message safe to send again, as `Idempotency-Key` does."),
@@ -80,6 +83,7 @@ FIELDS: Mapping[str, Field] = {
     "limit": Field("How many at most.", 2),
     "limit_bytes": Field("The most memory that it may use; null: it has no limit.", 4_294_967_296),
     "limited_by": Field("What keeps more from being sent; null: nothing does.", "rate"),
+    "links": Field("Whether links are made short and counted; null: as configured.", None),
     "line": Field("Its line in the stream, from 1.", 1),
     "message": Field("The message that holds it.", MESSAGE_ID),
     "messages": Field("What the app sent to the person lately, the newest first."),
@@ -89,6 +93,7 @@ FIELDS: Mapping[str, Field] = {
     "optouts": Field("The opt-outs of the addresses that the app itself sent to."),
     "outcome": Field("What was decided.", "accepted"),
     "p256dh": Field("The public key of the subscription.", "BNcRdreALRFXTkOOUHK1EtK2wtaz5Ry4YfYCA"),
+    "pace": Field("How many first steps a minute may start; null: any number.", "600/m"),
     "parked": Field("Receipts that wait for their message to be known.", 0),
     "parts": Field("How many parts its text is cut into; null: the channel cuts nothing.", 1),
     "paused": Field("Why nothing is sent; null: it is not paused.", None),
@@ -102,6 +107,7 @@ FIELDS: Mapping[str, Field] = {
     "rate": Field("Messages a second that it may be sent; null: no dispatcher runs.", 500),
     "ready": Field("Requests can be served.", True),
     "reason": Field("Why; null where there is nothing to say.", None),
+    "recipients_max": Field("How many messages it may have; null: any number.", None),
     "redis": Field("The Redis behind it."),
     "redis_servers": Field("How each Redis server is."),
     "refuses": Field("What is not taken for want of memory; null: everything is.", None),
@@ -111,10 +117,12 @@ FIELDS: Mapping[str, Field] = {
     "scope": Field("What the person does not want; null: nothing.", "marketing"),
     "seen_at": Field("When the person opened it, as far as is known."),
     "sender": Field("By whom it is shown to be sent."),
+    "send_window": Field("The hours in which its steps start; null: its category's.", None),
     "sent_at": Field("When the provider took it."),
     "servers": Field("One a server."),
     "shard": Field("The first shard that it serves.", 0),
     "since": Field("Since when."),
+    "start_at": Field("When it begins; null: at once.", None),
     "state": Field("Whether it is used.", "up"),
     "status": Field("How far it is.", "delivered"),
     "step": Field("The step's place in `steps`, from 0; null: the whole message.", 0),
@@ -132,6 +140,7 @@ FIELDS: Mapping[str, Field] = {
         "Which problem it is: a place on the /docs page that explains it.", "/docs#final"
     ),
     "until": Field("Until when; null: its end is not known.", None),
+    "updated_by": Field("Who did: an app, and how its key begins.", "shop/kk_BrNr3"),
     "updated_at": Field("When it changed last."),
     "url": Field("Where it leads."),
     "used": Field("Messages a second that are sent.", 480.0),
@@ -147,6 +156,32 @@ FIELDS: Mapping[str, Field] = {
     "SendRequest.to": Field("Whom it goes to.", "+79161234567"),
     "Billing.billed": Field("What the app pays."),
     "Billing.cost": Field("What the providers charged."),
+    "CampaignCounts.accepted": Field("Messages that were taken.", 200),
+    "CampaignCounts.cancelled": Field("Messages that were cancelled.", 0),
+    "CampaignCounts.clicked": Field("Those of them that were clicked.", 9),
+    "CampaignCounts.delivered": Field("Messages that arrived.", 180),
+    "CampaignCounts.duplicates": Field("Requests for what somebody had already.", 3),
+    "CampaignCounts.expired": Field("Messages whose time was over.", 1),
+    "CampaignCounts.held": Field("Messages that wait for a moment.", 0),
+    "CampaignCounts.queued": Field("Messages that are not sent yet.", 10),
+    "CampaignCounts.seen": Field("Those of them that were opened.", 40),
+    "CampaignCounts.sent": Field("Messages that a provider has.", 5),
+    "CampaignCounts.suppressed": Field(
+        "Requests and messages that a cap or an opt-out stopped.", 1
+    ),
+    "CampaignCounts.undelivered": Field("Messages that reached nobody.", 4),
+    "CampaignView.cancelling": Field("Messages of it are still being cancelled.", False),
+    "CampaignView.category": Field(
+        "That of messages that name none; null: they must.", "marketing"
+    ),
+    "CampaignView.counts": Field("How many of its messages are how far."),
+    "CampaignView.importance": Field("That of messages that name none.", "normal"),
+    "CampaignView.name": Field("Its name, as messages name it.", "autumn-sale"),
+    "CampaignView.route": Field("That of messages that name none; null: their category's.", None),
+    "CampaignView.state": Field("Whether its steps start.", "running"),
+    "CampaignView.ttl": Field("That of messages that name none, in seconds.", 86_400),
+    "CampaignView.updated_at": Field("When it was declared or changed last."),
+    "CampaignRequest.state": Field("Whether its steps start; `cancelled` is for good.", "paused"),
     "CapHit.name": Field("The cap that refused.", "two-a-day"),
     "CapHit.retry_at": Field("When one more fits."),
     "ClaimView.until": Field("Until when nothing more of it is sent; null: it is under way.", None),
@@ -198,6 +233,7 @@ FIELDS: Mapping[str, Field] = {
     "HappeningView.detail": Field("More of it; null: nothing.", None),
     "HappeningView.event": Field("What happened.", "delivered"),
     "HappeningView.provider": Field("The provider that had it; null: none.", "main"),
+    "MessageView.held": Field("The moment that it waits for; null: none.", None),
     "PauseRequest.reason": Field("Why; it is kept with who and when.", "maintenance until six"),
     "PauseState.paused": Field("Why nothing is sent to it; null: it is not paused."),
     "PauseView.by": Field("The operator who paused it.", "ann@ops1"),
@@ -206,7 +242,9 @@ FIELDS: Mapping[str, Field] = {
     "PauseView.kind": Field("What paused it: account, rejections, outage or operator.", "operator"),
     "PauseView.until": Field("When it is tried again; null: when somebody resumes it.", None),
     "PlannedStepView.detail": Field("Why it is skipped, and what else is of note.", None),
-    "PlannedStepView.price": Field("What the app would pay for the step.", "0.0080"),
+    "PlannedStepView.price": Field(
+        "What the app would pay for the step; null: it has no price.", "0.0080"
+    ),
     "PlannedStepView.provider": Field("The provider first in line.", "main"),
     "PlannedStepView.until": Field("What the step waits for.", "delivered"),
     "Problem.detail": Field("What is wrong, for people.", "This message is final already."),

@@ -12,6 +12,7 @@ from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.users import UserEndpoints
@@ -25,6 +26,7 @@ class Endpoints(NamedTuple):
     search: SearchEndpoints
     campaigns: CampaignEndpoints
     events: EventsEndpoint
+    reactions: ReactionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
     reports: ReportEndpoints
