@@ -16,7 +16,7 @@ from gateway.core import persons
 from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.opt_outs import OptOuts
-from gateway.core.plan import OPTED_OUT, Plan, Rejection
+from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
 from gateway.core.records.held import Held, HeldReason
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
@@ -70,12 +70,12 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
-    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units;
-    `parts` None where the channel has none."""
+    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units, None
+    where there is none; `parts` None where the channel has none."""
 
     channel: str
     provider: str
-    price: int
+    price: int | None
     parts: int | None
     wait_ms: int
     until: Until
@@ -85,7 +85,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
 
 class Explanation(msgspec.Struct, frozen=True):
     """Gates in the order in which they are asked, up to the one that stopped it, and the steps in
-    theirs."""
+    theirs; after them those that it would not have."""
 
     gates: list[Gate] = []
     plan: list[PlannedStep] = []
@@ -102,7 +102,8 @@ def explain(
     """Why `admit` decided a request so, of these records and at this moment."""
     if isinstance(decision, Rejection):
         before = [] if decision.gate == "route" else [Gate("route")]
-        return Explanation([*before, Gate(decision.gate, "stop", decision.detail)])
+        stopped_at = Gate(decision.gate, "stop", decision.detail)
+        return Explanation([*before, stopped_at], _left_out(request, policy, now_ms))
     way = decision.way
     first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
     wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
@@ -119,7 +120,8 @@ def explain(
         gates.append(numbers.get(gate.gate, gate))
     if stopped is None and isinstance(way, Plan) and way.held is not None:
         gates = _with_hold(gates, way.held)
-    return Explanation(gates, [_planned(step, way.route, policy) for step in way.steps])
+    steps = [_planned(step, way.route, policy) for step in way.steps]
+    return Explanation(gates, steps + _left_out(request, policy, now_ms))
 
 
 def explain_message(message: Message, policy: Policy) -> Explanation:
@@ -246,6 +248,23 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         verdict="pass" if fault is None else "skip",
         detail="; ".join(told) or None,
     )
+
+
+def _left_out(request: MessageRequest, policy: Policy, now_ms: int) -> list[PlannedStep]:
+    """The steps of the route that the message would not have."""
+    return [
+        PlannedStep(
+            channel=each.channel.name,
+            provider=each.step.providers[0],
+            price=None,
+            parts=None,
+            wait_ms=each.step.wait_ms,
+            until=each.channel.can_show(each.step.until),
+            verdict="skip",
+            detail=why,
+        )
+        for each, why in left_out(request, policy, now_ms)
+    ]
 
 
 def _asked_until(step: Step, route: str, policy: Policy) -> Until:

@@ -60,7 +60,7 @@ def cap_states(
 
 
 def _slots_of(people: Sequence[Person]) -> list[Slot]:
-    """One slot a leg of a message: that of the first record that has one, under which it was moved
+    """One slot a message and leg: that of the first record that has one, under which it was moved
     last."""
     if len(people) <= 1:
         return people[0].slots if people else []
@@ -129,8 +129,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        step = message.step
-        at_ms = max(now_ms, message.held.until_ms) if message.held is not None else now_ms
+        step, held = message.step, message.held
+        at_ms = max(now_ms, held.until_ms) if held is not None else now_ms
         slot = Slot(message.id, at_ms, message.category, step.channel, waits=True, leg=step.leg)
         _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])

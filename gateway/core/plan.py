@@ -123,6 +123,22 @@ def plan(
     )
 
 
+def left_out(
+    request: MessageRequest, policy: Policy, now_ms: int
+) -> list[tuple[ResolvedStep, str]]:
+    """The steps of its route that no plan of this request has, and why: nobody has a price for
+    them, or everybody is retired."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return []
+    digits, day = request.addresses.prefix_digits, day_of(now_ms)
+    return [
+        (each, "no_price" if each.sending else "retired")
+        for each in named[1]
+        if all(policy.quote(p, digits, request.category, day) is None for p in each.sending)
+    ]
+
+
 def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     """From when it may be sent on for its ttl, and no longer than its campaign lasts."""
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms

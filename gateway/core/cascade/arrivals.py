@@ -103,8 +103,7 @@ class Change(Transitions):
         message = self.message
         step.status = StepStatus.PLANNED
         step.clock = ACCEPTED
-        message.held = None
-        self.effects.lane = self.effects.fallback = None
+        self.effects.lane = self.effects.fallback = message.held = None
         arrived = [i for i, s in enumerate(message.steps[: message.current]) if s.arrived]
         message.current = arrived[-1]
         self.keep_people(message.step, came_first=True)

@@ -131,7 +131,7 @@ class CampaignView(msgspec.Struct, frozen=True):
 
 
 class CampaignList(msgspec.Struct, frozen=True):
-    """All that are declared, by name."""
+    """All campaigns that are declared."""
 
     items: list[CampaignView]
 

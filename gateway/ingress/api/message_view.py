@@ -118,8 +118,8 @@ class MessageView(msgspec.Struct, frozen=True):
     route: str
     status: Status
     final: bool
-    held: HeldView | None
     reaction: ReactionName | None
+    held: HeldView | None
     reason: str | None
     created_at: Time
     updated_at: Time
@@ -141,8 +141,8 @@ def view_of(message: Message, currency: str) -> MessageView:
         route=message.route,
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,
-        held=held_view(message.held),
         reaction=REACTION_NAMES[message.reaction],
+        held=held_view(message.held),
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),

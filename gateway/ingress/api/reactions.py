@@ -38,7 +38,6 @@ REACTIONS_MAX = 1_000
 EXAMPLE = {
     "message": "1M7Q5CQG0000000000AB",
     "kind": "clicked",
-    "channel": "viber",
     "at": "2026-11-21T10:00:00Z",
 }
 _SHOWN = msgspec.json.encode(EXAMPLE).decode()
