@@ -14,6 +14,7 @@ import msgspec
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
+from gateway.core.records.words import REACTION_NAMES, ReactionName
 
 # What was spent on messages that the baseline is not compared with, such as those without a phone.
 NOT_COMPARED = "cost_not_compared"
@@ -34,10 +35,21 @@ MEASURES = (
     BASELINE_COLUMN,
     NOT_COMPARED,
     "undelivered_messages",
+    "seen",
+    "clicked",
 )
 # A post of these alone needs no message: it is added up with others of its batch.
 COUNTS = frozenset(
-    ("accepted", "duplicates", "suppressed", "sent", "undelivered", "undelivered_messages")
+    (
+        "accepted",
+        "duplicates",
+        "suppressed",
+        "sent",
+        "undelivered",
+        "undelivered_messages",
+        "seen",
+        "clicked",
+    )
 )
 
 
@@ -57,8 +69,8 @@ class IgnoredPrice(msgspec.Struct, frozen=True):
 
 
 class Fallback(msgspec.Struct, frozen=True):
-    """A step follows one that ended without delivery: their channels, and how that one ended or,
-    where it was not sent, why."""
+    """A step follows one that ended without what it waited for: their channels, and how that one
+    ended or, where it was not sent, why."""
 
     channel: str
     to: str
@@ -67,6 +79,8 @@ class Fallback(msgspec.Struct, frozen=True):
 
 def fallback_from(left: Step, to: str) -> Fallback:
     """From a step that ended or was passed over to the channel of the next."""
+    if left.arrived:
+        return Fallback(left.channel, to, "no_reaction")
     reason = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
     return Fallback(left.channel, to, reason)
 
@@ -82,8 +96,10 @@ class Effects(msgspec.Struct, gc=False):
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     ignored_price: IgnoredPrice | None = None
     fallback: Fallback | None = None
+    reaction: tuple[str, ReactionName] | None = None  # on which channel, and which
     posts: list[Post] = []
     status_changes: list[StatusChange] = []
+    notices: list[StatusChange] = []  # told to the app, though the status is as it was
 
 
 def group_of(message: Message, step: Step | None = None, provider: str | None = None) -> Group:
@@ -108,4 +124,6 @@ def status_change_of(message: Message, step: Step | None, now_ms: int) -> Status
         reason=message.reason,
         at_ms=now_ms,
         noted=message.metadata is not None,
+        final=message.closed,
+        reaction=REACTION_NAMES[message.reaction],
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.records.words import ReactionName
 from providers.contract import Fault, Receipt
 
 CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry does not name
@@ -87,6 +88,14 @@ class Reported(msgspec.Struct, frozen=True, gc=False):
     series: int = 0
 
 
+class Reacted(msgspec.Struct, frozen=True):
+    """The person did something with what a step sent: proof that it arrived."""
+
+    step: int
+    kind: ReactionName
+    at_ms: int
+
+
 class ProviderGone(msgspec.Struct, frozen=True):
     """Nobody sends for this provider any more: it was removed from the configuration, or it is
     retired. What waits in its lanes does not wait longer."""
@@ -124,6 +133,7 @@ Event = (
     | LostAnswer
     | NotKnown
     | Reported
+    | Reacted
     | ProviderGone
     | TimerDue
     | Released

@@ -24,9 +24,10 @@ from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
-from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
+from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.records.words import IMPORTANCE_NAMES
 from gateway.core.timing import DAY_MS, day_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
@@ -40,7 +41,7 @@ class Rejection(msgspec.Struct, frozen=True):
 
     pointer: str
     detail: str
-    gate: Literal["route", "address", "price"] = "route"
+    gate: Literal["route", "address", "price", "schedule"] = "route"
 
 
 _NO_ADDRESS = Rejection(
@@ -91,7 +92,8 @@ def plan(
     if isinstance(named, Rejection):
         return named
     if request.not_before_ms > now_ms + AHEAD_MAX_MS:
-        return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
+        detail = f"At most {AHEAD_MAX_MS // DAY_MS} days ahead."
+        return Rejection("/send_at", detail, "schedule")
     name, route = named
     day, digits = day_of(now_ms), request.addresses.prefix_digits
     steps = []
@@ -125,6 +127,22 @@ def plan(
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
+
+
+def left_out(
+    request: MessageRequest, policy: Policy, now_ms: int
+) -> list[tuple[ResolvedStep, str]]:
+    """The steps of its route that no plan of this request has, and why: nobody has a price for
+    them, or everybody is retired."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return []
+    digits, day = request.addresses.prefix_digits, day_of(now_ms)
+    return [
+        (each, "no_price" if each.sending else "retired")
+        for each in named[1]
+        if all(policy.quote(p, digits, request.category, day) is None for p in each.sending)
+    ]
 
 
 def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:

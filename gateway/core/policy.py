@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
 from gateway.core.prices import Price
-from gateway.core.records.message import Importance, Message
+from gateway.core.records.message import Message
+from gateway.core.records.words import Importance
 from gateway.core.send_windows import SendWindow
 from gateway.core.stop_words import SHIPPED
 from providers.contract import Category

@@ -68,6 +68,17 @@ def end_ms(message: Message, step: Step) -> int:
     return deadline_ms(message, step) + step.grace_ms
 
 
+def react_end_ms(message: Message, now_ms: int) -> int:
+    """Until when somebody may react to what was delivered before a further step starts. A
+    provider's clock says when that was, within what can be."""
+    ends = [
+        max(min(step.delivered_ms, now_ms), step.attempts[0].first_claimed_ms) + step.react_ms
+        for step in message.steps
+        if step.arrived and step.attempts
+    ]
+    return min(max(ends, default=now_ms), message.expires_ms)
+
+
 def is_over(message: Message, step: Step, now_ms: int) -> bool:
     """Whether nothing is left of the step's time."""
     if is_stopped(message, step):

@@ -14,8 +14,8 @@ import msgspec
 import structlog
 
 from gateway.core.addresses import person_id
-from gateway.core.records.message import importance_named
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.records.words import importance_named
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
     Faulty,

@@ -21,7 +21,7 @@ from gateway.core.policy import (
     RouteStep,
 )
 from gateway.core.prices import PriceBook
-from gateway.core.records.message import importance_named
+from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
 from gateway.settings import price_file

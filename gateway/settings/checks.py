@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
-from gateway.core.records.message import importance_named
+from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.decoding import KeyFault
 from gateway.settings.tables import Document, Route

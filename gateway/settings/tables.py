@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
 from gateway.core.policy import WhenAway
-from gateway.core.records.message import ImportanceName
+from gateway.core.records.words import ImportanceName
 from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope

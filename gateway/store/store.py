@@ -58,7 +58,8 @@ class Store(StoreBase):
             applied = [a for a in applied if a.moved is None] + await self._apply(there, now_ms)
         for done in applied:
             effects = done.effects
-            if done.message is not None and (effects.status_changes or effects.fallback):
+            told = effects.status_changes or effects.fallback or effects.reaction
+            if done.message is not None and told:
                 self.outcomes.note(done.message, effects)
                 if self.log_messages:
                     message_log.changed(done.message.id, effects)

@@ -160,6 +160,8 @@ class Writes:
         self._posts.extend(effects.posts)
         for change in effects.status_changes:
             self.status_change(change)
+        for notice in effects.notices:
+            self.status_change(notice)
 
     def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
         self._lanes[lane, message.app].append(message.id)

@@ -255,6 +255,10 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "saved": "0.0300",
             "saved_pct": "37.50",
             "undelivered_messages": 1,
+            "seen": 0,
+            "clicked": 0,
+            "bot_clicks": 0,
+            "cost_per_click": None,
         }
     ]
     assert verdict.agrees

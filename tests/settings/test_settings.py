@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.records.message import Importance
+from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
 from gateway.settings import file as settings
 from gateway.settings import tables

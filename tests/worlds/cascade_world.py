@@ -44,6 +44,7 @@ DAYTIME = SendWindow(Hours(9 * HOUR, 21 * HOUR, frozenset(range(7))), country_zo
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
+    "viber-2": Price(6_000, 11_000, "EUR"),  # where a route names it
 }
 
 
@@ -82,8 +83,8 @@ def policy(
             for category, ttl in TTL_MS.items()
         },
         providers={
-            "viber": ProviderRule("viber", **({"can_look_up": True} | provider)),
-            "sms": ProviderRule("sms", **({"can_look_up": True} | provider)),
+            name: ProviderRule(name.partition("-")[0], **({"can_look_up": True} | provider))
+            for name in ("viber", "sms", *(name for step in steps for name in step.providers))
         },
         caps=caps,
         dedupe_ms=30 * DAY,

@@ -12,7 +12,8 @@ from typing import assert_never
 from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
-from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED, Change
+from gateway.core.cascade.arrivals import Change
+from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, PAUSED, paced
 from gateway.core.opt_outs import refuses
@@ -22,7 +23,7 @@ from gateway.core.policy import (
     SENDING_LIMIT_MS,
     Policy,
 )
-from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
+from gateway.core.records.message import OPEN, Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
 
@@ -31,8 +32,6 @@ _RECEIPT_STATUS = {
     "expired": StepStatus.EXPIRED,
     "undelivered": StepStatus.UNDELIVERED,
     "rejected": StepStatus.REJECTED,
-    "delivered": StepStatus.DELIVERED,
-    "seen": StepStatus.SEEN,
 }
 
 
@@ -47,8 +46,11 @@ def advance(
     policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms)
     _happen(change, event)
-    if change.effects.changed and now_ms > message.updated_ms:
-        message.updated_ms = now_ms
+    if change.effects.changed:
+        if message.delivered_step >= 0 and not message.finished:
+            change.await_reaction()
+        if now_ms > message.updated_ms:
+            message.updated_ms = now_ms
     return change.effects
 
 
@@ -68,8 +70,19 @@ def _happen(change: Change, event: ev.Event) -> None:
             _put_back(change, event)
         case ev.LostAnswer():
             _lost_answer(change, event.step)
+        case _:
+            _happen_seldom(change, event)
+
+
+def _happen_seldom(
+    change: Change,
+    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Released | ev.Cancelled,
+) -> None:
+    match event:
         case ev.NotKnown():
             _not_known(change, event.step)
+        case ev.Reacted():
+            _reacted(change, event)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
         case ev.TimerDue() | ev.Released():
@@ -184,7 +197,8 @@ def _put_back(change: Change, put_back: ev.PutBack) -> None:
     attempt.put_backs += 1
     attempt.series += put_back.refused
     if change.stopped(put_back.step):
-        change.skip(step, change.message.reason or "delivered")
+        arrived = "reacted" if change.message.reaction else "delivered"
+        change.skip(step, change.message.reason or arrived)
         change.close_step(put_back.step)
     else:
         change.enqueue(step)
@@ -249,17 +263,28 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
-    if receipt.status != "sent":
-        status = _RECEIPT_STATUS[receipt.status]
-        if status >= StepStatus.DELIVERED:
-            change.deliver(work, status, receipt.at_ms, named.price)
-        else:
-            if receipt.unreachable:
-                change.learn(step, receipt.at_ms, reached=False)
-            change.fail(index, step, attempt, status, receipt)
+    if receipt.status in ("delivered", "seen"):
+        change.deliver(work, receipt.at_ms, named.price)
+        if receipt.status == "seen":
+            change.react(work, "seen", receipt.at_ms)
+    elif receipt.status != "sent":
+        if receipt.unreachable:
+            change.learn(step, receipt.at_ms, reached=False)
+        change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
+
+
+def _reacted(change: Change, reacted: ev.Reacted) -> None:
+    step, attempt = change.attempted(reacted.step)
+    if step is None or attempt is None or not (attempt.sent_ms or step.status in OPEN):
+        change.effects.refused = "not_sent"
+        return
+    change.take_as_sent(reacted.step, step, attempt, attempt.claimed_ms)
+    work = change.work(reacted.step, step, attempt)
+    change.deliver(work, reacted.at_ms, None)
+    change.react(work, reacted.kind, reacted.at_ms)
 
 
 def _provider_gone(change: Change, provider: str) -> None:
@@ -290,6 +315,9 @@ def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     if step.status == StepStatus.QUEUED or step.status == StepStatus.RETRYING:
         _time_passed(change, index, step, timer.away.get(step.candidate.provider))
         return
+    if not message.finished and not change.current_is_open():
+        change.next_step()  # it ended, and nobody reacted to what arrived
+        return
     if attempt is None:
         return
     match step.status:
@@ -303,8 +331,6 @@ def _timer_due(change: Change, timer: ev.TimerDue) -> None:
             change.fail(index, step, attempt, StepStatus.EXPIRED)
         case StepStatus.UNKNOWN:
             change.unknown_timer(index, step, attempt)
-        case StepStatus.DELIVERED | StepStatus.SEEN if not message.finished:
-            change.next_step()  # it arrived, and what it waits for did not come
         case _:
             pass  # the step ended while its timer was on the way
 
@@ -362,10 +388,7 @@ def _erase(change: Change) -> None:
     message = change.message
     if message.user is None and message.addresses == Addresses():
         return
-    if message.delivered_step >= 0 and not message.finished:
-        change.finish("erased")
-        message.due_ms = message.due_ms if change.current_is_open() else 0
-    elif not message.finished:
+    if not message.finished:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
     message.addresses, message.user, message.person = Addresses(), None, ""

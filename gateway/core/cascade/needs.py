@@ -19,7 +19,8 @@ def needs_people(
     nothing."""
     if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
         return _asks_reach(message, event, now_ms)
-    if not alone:
+    goes_on = message.delivered_step >= 0 and not message.finished
+    if not alone or goes_on:
         return True
     match event:
         case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():

@@ -13,7 +13,7 @@ from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
-from gateway.core.records.message import Importance
+from gateway.core.records.words import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]

@@ -23,8 +23,8 @@ from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.content import Content, content_with
-from gateway.core.records.message import ImportanceName, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
+from gateway.core.records.words import ImportanceName, importance_named
 from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys

@@ -40,7 +40,15 @@ Time = Annotated[
     ),
 ]
 Status = Literal[
-    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
+    "queued",
+    "sent",
+    "delivered",
+    "seen",
+    "clicked",
+    "undelivered",
+    "suppressed",
+    "expired",
+    "cancelled",
 ]
 
 
@@ -123,9 +131,14 @@ def held_view(held: Held | None) -> HeldView | None:
 
 
 def failure(why: Problem) -> Result:
-    """One message that was not taken, by the caller's fault or for now by ours."""
+    """One message that was not taken."""
+    return Result(outcome=outcome_of(why), error=why)
+
+
+def outcome_of(why: Problem) -> Literal["rejected", "error"]:
+    """Whether something was not taken by the caller's fault, or for now by ours."""
     caller = why.status < 500 and why.type not in _PASSING
-    return Result(outcome="rejected" if caller else "error", error=why)
+    return "rejected" if caller else "error"
 
 
 def conflict() -> Problem:

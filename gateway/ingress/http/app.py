@@ -31,6 +31,7 @@ from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
@@ -150,6 +151,7 @@ class Ingress:
             campaigns=CampaignEndpoints(store, now_ms),
             search=SearchEndpoints(store),
             events=self.events,
+            reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,

@@ -13,6 +13,7 @@ from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
@@ -27,6 +28,7 @@ class Endpoints(NamedTuple):
     search: SearchEndpoints
     campaigns: CampaignEndpoints
     events: EventsEndpoint
+    reactions: ReactionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
