@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
+from gateway.core.rates import Tally
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 
@@ -83,6 +84,7 @@ class Effects(msgspec.Struct):
     ignored_price: IgnoredPrice | None = None
     fallback: Fallback | None = None
     posts: list[Post] = []
+    tallies: list[Tally] = []
     status_changes: list[StatusChange] = []
 
 

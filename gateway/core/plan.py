@@ -20,6 +20,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import Policy, ResolvedStep, RouteStep
+from gateway.core.rates import NO_RATES, AppRates, put_in_order
 from gateway.core.records.content import Content
 from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
 from gateway.core.records.person import Person
@@ -41,6 +42,15 @@ class Rejection(msgspec.Struct, frozen=True):
 
 class OptedOut(msgspec.Struct, frozen=True):
     """The person opted out of every channel on which the request could be sent."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What messages taught so far, of every process: the apps' rates on each channel."""
+
+    rates: AppRates = NO_RATES
+
+
+KNOWN_NOTHING = Known()
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -72,18 +82,24 @@ def plan(
     policy: Policy,
     now_ms: int,
     opt_outs: OptOuts = NONE,
+    known: Known = KNOWN_NOTHING,
 ) -> Plan | Rejection | OptedOut:
-    """The way of one message. `people` are the person's records; without them no cap is asked."""
+    """The way of one message. `people` are the person's records; without them no cap is asked.
+    `known` is what all messages taught so far."""
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return named
     name, route = named
     day = day_of(now_ms)
-    steps = [step for each in route if (step := _step(request, each, policy, day)) is not None]
+    tried = [(each.step, _step(request, each, policy, day)) for each in route]
+    steps = [step for _, step in tried if step is not None]
     if not steps:
         return _no_candidate(request, route)
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
+    if (by := policy.best.get(name)) is not None:
+        asked = [rule for rule, step in tried if step is not None]
+        steps = put_in_order(steps, asked, by, people, request.app, policy, known.rates, now_ms)
     reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:

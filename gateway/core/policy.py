@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
+from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
 from gateway.core.prices import Price
 from gateway.core.records.message import Importance, Message
 from providers.contract import Category
@@ -21,6 +21,8 @@ from ratelimit.caps import Cap
 
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
+OrderBy = Literal["cost", "rate"]
+Metric = Literal["clicked", "any", "converted"]
 WhenAway = Literal["skip", "wait", "hold"]
 WHEN_AWAY_DEFAULT: dict[Category, WhenAway] = {
     "otp": "skip",
@@ -99,9 +101,13 @@ class ProviderRule(msgspec.Struct, frozen=True):
 
 
 class ReachRule(msgspec.Struct, frozen=True):
-    """`forget_ms`: how long a person counts as not reachable on a channel."""
+    """`forget_ms`: how long a person counts as not reachable on a channel. `metric` is what counts
+    as a reaction; `prior`, in millionths, how often a person of whom nothing is known does it on a
+    channel."""
 
     forget_ms: int = 30 * 86_400_000
+    metric: Metric = "clicked"
+    prior: dict[str, int] = msgspec.field(default_factory=priors)
 
 
 # Of a provider that this configuration does not have: it was removed, or another process has it.
@@ -127,6 +133,7 @@ class Policy(msgspec.Struct, frozen=True):
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
     reach: ReachRule = ReachRule()
+    best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
 
     def __post_init__(self) -> None:
@@ -137,6 +144,11 @@ class Policy(msgspec.Struct, frozen=True):
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
         return ResolvedStep(step, channel, sending)
+
+    @property
+    def counts(self) -> bool:
+        """Whether anybody needs to know what persons are sent and how they react."""
+        return bool(self.best)
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)

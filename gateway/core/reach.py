@@ -1,5 +1,5 @@
 """Whether a person is reached on a channel: learned from what providers say of the address, asked
-before a step starts. Pure.
+before a step starts. And how often the person was reached and reacted there. Pure.
 
 A refusal that says that the address reaches nobody there (no such user, an unknown number) holds
 for as long as `[reach] forget` says, and for that address alone; a delivery to it ends that. Where
@@ -19,6 +19,7 @@ from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Policy
+from gateway.core.rates import HALF_LIFE_S, THOUSAND, Counted
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import DAY_MS, ChannelMemory, Person
 from gateway.core.records.request import MessageRequest
@@ -26,6 +27,8 @@ from providers.contract import Fault
 
 NOT_REACHABLE = Fault("not_reachable", "not_reachable", True)
 AGAIN_S = 86_400  # a refusal that repeats what is known is noted once a day
+KEEP_COUNTED_MS = 4 * HALF_LIFE_S * 1000  # after so long without another little is left of a count
+ONE_EXPOSURE, ONE_REACTION = Counted(exposures=THOUSAND), Counted(reactions=THOUSAND)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -69,20 +72,69 @@ def learn(
     memory = replace(
         known, known_s=at_s, reached=reached, address=mark, keep_d=max(known.keep_d, keep_d)
     )
-    person.channels = {**person.channels, channel: memory}
+    _keep(person, channel, memory)
     return True
 
 
+def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, at_ms: int) -> bool:
+    """Notes in the record, in place, that something was delivered at that moment; returns whether
+    that changed it. It is an exposure where anybody needs to know how many there are."""
+    changed = learn(person, channel, addresses, policy, reached=True, at_ms=at_ms)
+    if not policy.counts:
+        return changed
+    known = person.channels.get(channel, _NOTHING)
+    mark, at_s = mark_of(addresses, channel), at_ms // 1000
+    if mark and at_s >= known.known_s:
+        known = replace(known, known_s=at_s, reached=True, address=mark)
+    _keep(person, channel, _counted(known, ONE_EXPOSURE, at_ms))
+    return True
+
+
+def reacted(person: Person, channel: str, at_ms: int) -> None:
+    """Notes in the record, in place, that the person did at that moment what counts."""
+    known = person.channels.get(channel, _NOTHING)
+    _keep(person, channel, _counted(known, ONE_REACTION, at_ms))
+
+
+def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
+    """One more, in whatever order they come."""
+    at_s = at_ms // 1000
+    now_s = max(at_s, known.counted_s)
+    before = Counted(known.exposures, known.reactions).faded(now_s - known.counted_s)
+    after = before + one.faded(now_s - at_s)
+    keep_d = max(known.keep_d, -(-(at_ms + KEEP_COUNTED_MS) // DAY_MS))
+    return replace(
+        known,
+        exposures=after.exposures,
+        reactions=after.reactions,
+        counted_s=now_s,
+        keep_d=keep_d,
+    )
+
+
+def _keep(person: Person, channel: str, memory: ChannelMemory) -> None:
+    person.channels = {**person.channels, channel: memory}
+
+
 def take_over(person: Person, others: Iterable[Person]) -> bool:
-    """Takes over, in place, what other records of the same person remember; returns whether that
-    changed it. Taken over again it changes nothing."""
+    """Takes over, in place, what other records of the same person remember: what was learned last,
+    and the counts of the one that knows more. Returns whether that changed it; taken over again it
+    changes nothing."""
     before = person.channels
     for other in others:
         for channel, theirs in other.channels.items():
             ours = person.channels.get(channel, _NOTHING)
-            if theirs.known_s > ours.known_s:
-                memory = replace(theirs, keep_d=max(ours.keep_d, theirs.keep_d))
-                person.channels = {**person.channels, channel: memory}
+            learned = max(ours, theirs, key=lambda one: one.known_s)
+            counts = max(ours, theirs, key=lambda one: (one.exposures, one.reactions))
+            memory = replace(
+                counts,
+                known_s=learned.known_s,
+                reached=learned.reached,
+                address=learned.address,
+                keep_d=max(ours.keep_d, theirs.keep_d),
+            )
+            if memory != ours:
+                _keep(person, channel, memory)
     return person.channels is not before
 
 

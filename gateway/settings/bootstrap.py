@@ -21,6 +21,7 @@ from gateway.core.policy import (
     RouteStep,
 )
 from gateway.core.prices import PriceBook
+from gateway.core.rates import MILLION
 from gateway.core.records.message import importance_named
 from gateway.settings import price_file
 from gateway.settings.file import Settings
@@ -61,7 +62,10 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
-        reach=ReachRule(forget_ms=int(settings.reach.forget_ms)),
+        reach=_reach_rule(settings),
+        best={
+            name: route.order_by for name, route in settings.routes.items() if route.order == "best"
+        },
         former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 
@@ -76,6 +80,12 @@ def _route_step(step: StepSettings) -> RouteStep:
         importance=importance_named(step.importance),
         importance_max=importance_named(step.importance_max),
     )
+
+
+def _reach_rule(settings: Settings) -> ReachRule:
+    reach, usual = settings.reach, ReachRule()
+    prior = {channel: round(share * MILLION) for channel, share in (reach.prior or {}).items()}
+    return ReachRule(int(reach.forget_ms), reach.metric, {**usual.prior, **prior})
 
 
 def _app_rule(app: App) -> AppRule:

@@ -41,6 +41,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_former_names(document, table),
         *_routes(document, table),
         *_categories(document, table),
+        *_reach(document),
         *_prices(document),
         *_lanes(document),
     ]
@@ -166,6 +167,12 @@ def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyF
             elif old in owner:
                 yield KeyFault(path, f"names {old!r}, as {owner[old]} does: a name has one heir.")
             owner.setdefault(old, path)
+
+
+def _reach(document: Document) -> Iterator[KeyFault]:
+    for name in document.reach.prior or ():
+        if name not in CHANNELS:
+            yield KeyFault(f"reach.prior.{name}", f"is no channel, {_none_such(CHANNELS)}")
 
 
 def _prices(document: Document) -> Iterator[KeyFault]:

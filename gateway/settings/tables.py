@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
-from gateway.core.policy import WhenAway
+from gateway.core.policy import Metric, OrderBy, WhenAway
 from gateway.core.records.message import ImportanceName
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
@@ -31,6 +31,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 FLOOR_PERCENT_MAX = 33
 FloorPercent = Annotated[int, msgspec.Meta(ge=0, le=FLOOR_PERCENT_MAX)]
 Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
 
 
@@ -93,6 +94,8 @@ class StepSettings(Table, frozen=True, kw_only=True):
 
 
 class Route(Table, frozen=True, kw_only=True):
+    order: Literal["written", "best"] = "written"
+    order_by: OrderBy = "cost"
     steps: tuple[StepSettings, ...]
 
 
@@ -120,6 +123,8 @@ class Dedupe(Table, frozen=True, kw_only=True):
 
 class Reach(Table, frozen=True, kw_only=True):
     forget_ms: Milliseconds = Duration.parse("30d")
+    metric: Metric = "clicked"
+    prior: dict[str, Share] | None = None  # of each channel that is left out, its own
 
 
 class Prices(Table, frozen=True, kw_only=True):

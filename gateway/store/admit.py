@@ -296,7 +296,12 @@ class Admission:
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         request = ask.request
         decision = admission.admit(
-            request, people, self._opt_outs_of(ask), self._policy, self._now_ms
+            request,
+            people,
+            self._opt_outs_of(ask),
+            self._policy,
+            self._now_ms,
+            self._store.tallies.known,
         )
         match decision:
             case admission.Admitted():

@@ -23,6 +23,7 @@ from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.lines import Lines
 from gateway.store.outcomes import Outcomes
+from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
 
@@ -61,6 +62,7 @@ class StoreBase:
         self.retention = retention or Retention()
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.lines = Lines()
+        self.tallies = Tallies()
         self.counts = CommitCounts()
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)

@@ -6,8 +6,8 @@ made: where that does not say any more where the message is, a record in its pla
 as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched receipts go by their own
 names; timers and lane entries with their messages, the lanes in the order of their entries.
 
-Ledger, totals, events, the index and what is set aside stay in the shard they were written in
-(`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
+Ledger, totals, rates, events, the index and what is set aside stay in the shard they were written
+in (`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
 were. How many changes an event stream told is counted anew; the streams of shards that are no more
 end with the messages' retention.
 
@@ -38,7 +38,7 @@ from gateway.store.writes import LANE_FIELD
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
 _COUNTED_ANEW = ("changed", "marks")
 _PLACED = ("o", "oo", "timers", "parked")
-_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine")
+_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine", "rates")
 
 
 class _Name(NamedTuple):

@@ -17,6 +17,7 @@ from gateway.core import reach
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
+from gateway.core.rates import Tally
 from gateway.core.records.entries import (
     Group,
     Indexed,
@@ -41,6 +42,7 @@ from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
+from gateway.store.tallies import tally_commands
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
@@ -88,6 +90,7 @@ class Writes:
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
+        self._tallies: list[Tally] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
 
     def message(self, message: Message, due_before_ms: int) -> None:
@@ -109,6 +112,7 @@ class Writes:
         if effects.lane is not None:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
+        self._tallies.extend(effects.tallies)
         for change in effects.status_changes:
             self.status_change(change)
 
@@ -192,6 +196,8 @@ class Writes:
             entry = pack(index_codec.encode(IndexEntry(self._indexed)))
             out.append(("XADD", self._keys.index, "*", BLOB_FIELD, entry))
         out.extend(self._ledger_commands())
+        if self._tallies:
+            out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
         out.extend(self._change_commands())
         return out
 

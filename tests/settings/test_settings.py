@@ -523,7 +523,11 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
-        for field in msgspec.structs.fields(tables.StepSettings if name == "routes" else kind):
+        fields = msgspec.structs.fields(kind)
+        if name == "routes":
+            steps = msgspec.structs.fields(tables.StepSettings)
+            fields = (*(field for field in fields if field.name != "steps"), *steps)
+        for field in fields:
             yield name, field
 
 

@@ -89,7 +89,7 @@ def needs_people(
     `alone` False: other events of this message are decided first, so its status now says
     nothing."""
     if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
-        return _asks_reach(message, event, now_ms)
+        return _asks_reach(message, event, policy, now_ms)
     if not alone:
         return True
     match event:
@@ -98,7 +98,7 @@ def needs_people(
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
             stops = bool(event.opt_outs) or event.away or over
-            return stops or _asks_reach(message, event, now_ms)
+            return stops or _asks_reach(message, event, policy, now_ms)
         case ev.PutBack():
             return message.finished
         case ev.Reported():
@@ -107,7 +107,7 @@ def needs_people(
             return True
 
 
-def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
+def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) -> bool:
     """Whether it may be learned, or asked, where the person is reached. Asked while at least two
     steps could run; of what was planned lately it is known."""
     left = len(message.steps) - message.current
@@ -122,7 +122,8 @@ def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            return event.step < len(message.steps) and message.steps[event.step].doubted
+            doubted = event.step < len(message.steps) and message.steps[event.step].doubted
+            return doubted or policy.counts
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
@@ -196,7 +197,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
     if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
         return
     if refused.unreachable:
-        change.learn(step, None, reached=False)
+        change.learn_unreachable(step, None)
     attempt.fault = refused.fault
     attempt.refusals += not refused.fault.permanent
     if step.status == StepStatus.UNKNOWN:
@@ -299,7 +300,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
             change.deliver(work, status, receipt.at_ms, named.price)
         else:
             if receipt.unreachable:
-                change.learn(step, receipt.at_ms, reached=False)
+                change.learn_unreachable(step, receipt.at_ms)
             change.fail(index, step, attempt, status, receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:

@@ -78,6 +78,7 @@ class Change(Decision):
         moment = at_ms or self.now_ms
         if status == StepStatus.SEEN:
             step.seen_ms = moment
+            self.note_reaction(step, "seen", moment)
         if before != StepStatus.DELIVERED:
             self._arrive(work, moment, price)
         if self.is_reached(step) and not message.finished:
@@ -99,7 +100,7 @@ class Change(Decision):
             message.delivered_step = work.index
             self.book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
-        self.learn(step, moment, reached=True)
+        self.note_arrival(step, moment)
         self.book(work.attempt, booking)
 
     def fail(

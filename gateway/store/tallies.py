@@ -1,0 +1,74 @@
+"""What all processes count together: the exposures and reactions of each app's persons, by channel.
+
+They are counted in the transactions that record what is counted, in the shard of each, and added up
+by whoever needs them, each REFRESH_MS at most. A counter is bounded by the numbers of apps and
+channels, and lapses when nobody would look at it any more. What is known stands where Redis cannot
+be asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from gateway.core.plan import KNOWN_NOTHING
+from gateway.core.policy import Policy
+from gateway.core.rates import NOTHING, THOUSAND, AppRates, Counted, Tally
+from gateway.core.timing import DAY_MS
+from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.errors import RedisUnavailable
+from gateway.store.former_shards import shards_ever
+from gateway.store.keys import Keys, keys_of
+from gateway.store.totals import as_list, pairs
+
+REFRESH_MS = 5_000
+PERIOD_MS = 30 * DAY_MS  # what is counted in the same one fades together
+PERIODS = 12
+SPARE_MS = 3_600_000  # how much longer than it is looked at a counter stands
+
+
+def tally_commands(keys: Keys, tallies: Iterable[Tally], now_ms: int) -> Iterator[Command]:
+    """Counts exposures and reactions."""
+    period = now_ms // PERIOD_MS
+    key = keys.rates(period)
+    counts = Counter(f"{tally.channel}:{tally.what}:{tally.app}" for tally in tallies)
+    yield from (("HINCRBY", key, field, count) for field, count in counts.items())
+    yield "PEXPIREAT", key, (period + PERIODS) * PERIOD_MS + SPARE_MS
+
+
+class Tallies:
+    """What one process knows of them; nothing is read where no route needs it."""
+
+    def __init__(self) -> None:
+        self.known = KNOWN_NOTHING
+        self._next_ms = 0
+
+    async def refresh(self, redis: RedisClient, policy: Policy, shards: int, now_ms: int) -> None:
+        if not policy.counts or now_ms < self._next_ms:
+            return
+        self._next_ms = now_ms + REFRESH_MS
+        with suppress(RedisUnavailable):
+            every = [keys_of(shard) for shard in await shards_ever(redis, shards)]
+            self.known = replace(self.known, rates=await _read_rates(redis, every, now_ms))
+
+
+async def _read_rates(redis: RedisClient, every: Iterable[Keys], now_ms: int) -> AppRates:
+    found: dict[tuple[str, str], Counted] = {}
+    last = now_ms // PERIOD_MS
+    for period in range(last - PERIODS + 1, last + 1):
+        age_s = (now_ms - (period + 1) * PERIOD_MS) // 1000
+        replies = await redis.call([("HGETALL", keys.rates(period)) for keys in every])
+        for field, count in _counts_in(replies):
+            channel, what, app = field.split(":", 2)
+            one = Counted(**{what: count * THOUSAND}).faded(age_s)
+            found[app, channel] = found.get((app, channel), NOTHING) + one
+    return found
+
+
+def _counts_in(replies: Iterable[Reply]) -> Iterator[tuple[str, int]]:
+    for reply in replies:
+        for field, count in pairs(as_list(reply)):
+            yield field.decode(), int(count)
