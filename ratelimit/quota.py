@@ -56,6 +56,10 @@ class Quota:
         """Asks for `count` (>= 1) messages."""
         return Spent(*await self._run("spend", *self.asking(count)))
 
+    async def look(self) -> Spent:
+        """What is spent and granted already."""
+        return Spent(*await self._run("spend", *self.asking(0)))
+
     async def give_back(self, spent: Spent, unused: int) -> None:
         """So many of what was granted came to nothing; what they took of the rate stays spent."""
         if unused and self.day_max:

@@ -49,7 +49,7 @@ def erase(
 
     async def work(redis: RedisClient) -> Erasure:
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-        told = await persons.erase(store, await persons.find(store, identity), now_ms)
+        told = await persons.erase(store, await persons.find(store, identity, now_ms), now_ms)
         await redis.call([audit.command(Deed(now_ms, who(), "person.erase", detail="person"))])
         return told
 

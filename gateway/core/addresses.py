@@ -160,6 +160,20 @@ class OneAddress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     email: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class SoughtAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The addresses by which somebody is looked for."""
+
+    phone: Annotated[str, msgspec.Meta(description=PHONE_RULE)] | None = None
+    email: Annotated[str, msgspec.Meta(description=MAILBOX_RULE)] | None = None
+
+    def read(self) -> Addresses | list[AddressFault]:
+        """In their one spelling; a list holds every fault."""
+        if self.phone is None and self.email is None:
+            return _NOBODY
+        found = read(Recipient(self.phone, self.email))
+        return found.addresses if isinstance(found, Destination) else found
+
+
 class AddressFault(msgspec.Struct, frozen=True):
     """What is wrong with one address: where, below `to`, and a sentence."""
 

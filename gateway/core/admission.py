@@ -31,6 +31,7 @@ class Admitted(msgspec.Struct):
     lane: tuple[str, str]
     post: Post
     status_change: StatusChange
+    way: Plan
 
 
 class Duplicate(msgspec.Struct):
@@ -38,6 +39,7 @@ class Duplicate(msgspec.Struct):
 
     message: str
     post: Post
+    way: Plan
 
 
 class Suppressed(msgspec.Struct):
@@ -45,12 +47,14 @@ class Suppressed(msgspec.Struct):
 
     full: Full | None
     post: Post
+    way: Plan | OptedOut
 
 
 class OverQuota(msgspec.Struct):
     """It would be accepted, and the app's quota is used up: `detail` says so."""
 
     detail: str
+    way: Plan
 
 
 Decision = Admitted | Duplicate | Suppressed | OverQuota | Rejection
@@ -67,22 +71,22 @@ def admit(
     """Decides one request. `persons` are the person's record and what else it may hold something
     under.
 
-    On acceptance the claim and the cap slot are taken in the first of `persons` (in place);
-    otherwise nothing is changed.
+    A decision has the plan by which it was made. On acceptance the claim and the cap slot are taken
+    in the first of `persons` (in place); otherwise nothing is changed.
     """
     way = plan(request, persons, policy, now_ms, opt_outs, known)
     if isinstance(way, Rejection):
         return way
     if isinstance(way, OptedOut):
-        return Suppressed(None, request_post(request, "suppressed"))
+        return Suppressed(None, request_post(request, "suppressed"), way)
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
-            return Duplicate(winner, request_post(request, "duplicates"))
+            return Duplicate(winner, request_post(request, "duplicates"), way)
     if way.full is not None:
-        return Suppressed(way.full, request_post(request, "suppressed"))
+        return Suppressed(way.full, request_post(request, "suppressed"), way)
     if request.over_quota:
-        return OverQuota(request.over_quota)
+        return OverQuota(request.over_quota, way)
     message = _message(request, way, policy, now_ms)
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(
@@ -90,6 +94,7 @@ def admit(
         lane=way.lane(request.category),
         post=Post(group_of(message), {"accepted": 1}),
         status_change=status_change_of(message, None, now_ms),
+        way=way,
     )
 
 

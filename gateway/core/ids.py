@@ -56,6 +56,17 @@ def new_id(now_ms: int, shard: int, noise: int) -> str:
     )  # fmt: skip
 
 
+def moment_of(message_id: str) -> int | None:
+    """When a message was accepted, in ms, by its id; None when it is no id of ours."""
+    letters = [_VALUE.get(letter) for letter in message_id[:9]]
+    if len(message_id) != ID_LENGTH or None in letters:
+        return None
+    moment = 0
+    for value in letters:
+        moment = moment << 5 | (value or 0)
+    return moment
+
+
 def shard_of_id(message_id: str) -> int | None:
     """The shard named in an id; None when it is no id of ours."""
     if len(message_id) != ID_LENGTH:

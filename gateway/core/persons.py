@@ -53,10 +53,14 @@ def full_cap(
     return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
 
 
-def cap_states(people: Sequence[Person], policy: Policy, now_ms: int) -> list[Full]:
-    """How much of each cap is used, and when one more fits."""
-    slots = list({slot.message: slot for person in people for slot in person.slots}.values())
-    return [caps.used(cap, slots, now_ms) for cap in policy.caps]
+def cap_states(
+    people: Sequence[Person], policy: Policy, now_ms: int, *, but: str | None = None
+) -> list[Full]:
+    """How much of each cap is used, and when one more fits. `but`: a message whose own slot does
+    not count."""
+    slots = {slot.message: slot for person in people for slot in person.slots}
+    slots.pop(but or "", None)
+    return [caps.used(cap, slots.values(), now_ms) for cap in policy.caps]
 
 
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:

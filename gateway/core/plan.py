@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -34,14 +35,19 @@ OPTED_OUT = Fault("opted_out", "opted_out", True)
 
 class Rejection(msgspec.Struct, frozen=True):
     """The request cannot be sent as it is: `pointer` names the key (RFC 6901), `detail` is a
-    sentence."""
+    sentence, `gate` what it did not pass."""
 
     pointer: str
     detail: str
+    gate: Literal["route", "address", "price"] = "route"
 
 
 class OptedOut(msgspec.Struct, frozen=True):
-    """The person opted out of every channel on which the request could be sent."""
+    """The person opted out of every channel on which the request could be sent: `steps` are
+    skipped, each for its reason."""
+
+    route: str
+    steps: list[Step]
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -105,7 +111,7 @@ def plan(
     while steps[first].status != StepStatus.PLANNED:
         first += 1
         if first == len(steps):
-            return _nothing_runs(request, steps)
+            return _nothing_runs(request, name, steps)
     rule = policy.categories[request.category]
     full = persons.full_cap(
         people, policy, request.category, steps[first].channel, now_ms, but=request.id
@@ -241,6 +247,7 @@ def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rej
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
         f"it cannot be sent by route '{request.route or 'default'}'.",
+        "price",
     )
 
 
@@ -251,9 +258,9 @@ _WHY_NOT = {
 }
 
 
-def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection | OptedOut:
+def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rejection | OptedOut:
     if any(step.fault == OPTED_OUT for step in steps):
-        return OptedOut()
+        return OptedOut(route, steps)
     codes = {step.fault.code for step in steps if step.fault is not None}
     lacking = [
         f"{step.channel}: {_WHY_NOT[step.fault.code]}" for step in steps if step.fault is not None
@@ -261,6 +268,7 @@ def _nothing_runs(request: MessageRequest, steps: Sequence[Step]) -> Rejection |
     return Rejection(
         "/importance" if codes == {"importance"} else "/to",
         f"No step of route '{request.route or 'default'}' can run ({', '.join(lacking)}).",
+        "address",
     )
 
 

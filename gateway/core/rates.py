@@ -131,17 +131,20 @@ def put_in_order(
         channel = steps[i].channel
         steps[i].rate = rate_of(known[channel], prior_of(app, channel, policy, rates)).rate
     ordered = list(steps)
-    for place, i in zip(places, sorted(places, key=lambda i: _cost(steps[i], by)), strict=True):
+    for place, i in zip(places, sorted(places, key=lambda i: _place(steps[i], by)), strict=True):
         step = ordered[place] = steps[i]
         step.until = CHANNELS[step.channel].can_show(asked[place].until)
         step.react_ms = asked[place].react_ms if step.until != "delivered" else 0
     return ordered
 
 
-def _cost(step: Step, by: OrderBy) -> tuple[bool, int]:
+def expected_cost(step: Step, unit: int = 1) -> int:
+    """What a reaction to the step is expected to cost, in `unit` parts of 1e-6 currency units."""
+    return step.candidate.cost * step.parts * MILLION * unit // step.rate
+
+
+def _place(step: Step, by: OrderBy) -> tuple[bool, int]:
     """By what steps are put in order, the smallest first; without any reaction to expect, last."""
     if not step.rate:
         return True, 0
-    if by == "rate":
-        return False, -step.rate
-    return False, step.candidate.cost * step.parts * MILLION * THOUSAND // step.rate
+    return False, -step.rate if by == "rate" else expected_cost(step, THOUSAND)

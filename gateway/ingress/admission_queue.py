@@ -34,6 +34,7 @@ from gateway.redis.errors import RedisError
 from gateway.store import countries
 from gateway.store.base import BATCH_MAX
 from gateway.store.countries import Reached
+from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 
 _log = structlog.get_logger("ingress")
@@ -122,6 +123,10 @@ class AdmissionQueue:
     async def ask(self, request: MessageRequest) -> Answer:
         """The store's answer. Raises Busy, RedisUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_home(request.home), request)
+
+    async def dry_run(self, request: MessageRequest) -> DryAnswer:
+        """The store's answer, of which nothing comes. Raises RedisUnavailable and bugs."""
+        return await self.store.dry_run(request, self._now_ms())
 
     async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()

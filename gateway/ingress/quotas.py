@@ -126,9 +126,17 @@ class AppQuota:
         spent = await self.spend(count)
         if spent.wait_us:
             self._metrics.refused.labels(self._app, "rate").inc(count)
-            seconds = -(-spent.wait_us // 1_000_000)
-            raise Refusal(self._over_rate(count, spent.wait_us / 1e6), retry_after_s=seconds)
+            raise self._rate_refusal(count, spent)
         return spent
+
+    async def look(self, request: MessageRequest) -> MessageRequest:
+        """The request as it would be asked now, marked where the day has no room for it; nothing is
+        spent. Raises Refusal (429) while the rate is spent, and RedisUnavailable."""
+        spent = await self._quota.look()
+        if spent.wait_us:
+            raise self._rate_refusal(1, spent)
+        day_max = self._quota.day_max
+        return self.over_day(request) if day_max and spent.used >= day_max else request
 
     async def ask_one(
         self, request: MessageRequest, ask: Callable[[MessageRequest], Awaitable[Answer]]
@@ -208,13 +216,14 @@ class AppQuota:
     def _until_midnight_s(self) -> int:
         return DAY_S - self._now_ms() // 1000 % DAY_S
 
-    def _over_rate(self, count: int, wait_s: float) -> Problem:
-        return problem(
+    def _rate_refusal(self, count: int, spent: Spent) -> Refusal:
+        told = problem(
             "rate",
             f"The app may send {self._quota.rate_per_s} messages a second, all its requests "
             f"together, and has spent that for now: send the {count} of this request again in "
-            f"{wait_s:.1f} s.",
+            f"{spent.wait_us / 1e6:.1f} s.",
         )
+        return Refusal(told, retry_after_s=-(-spent.wait_us // 1_000_000))
 
 
 class StreamQuota:

@@ -108,6 +108,16 @@ class Admission:
         self._made: set[str] = set()  # ids of opened keys whose message exists already
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
+        answers = await self._decided(session)
+        self._people.write(self._writes)
+        for ask, answer in zip(self._asks, answers, strict=True):
+            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
+                self._remember(ask, answer)
+        await self._writes.learn_campaigns(self._redis)
+        return self._writes.commands(), answers
+
+    async def _decided(self, session: Session) -> list[Answer | Undecided]:
+        """Reads what the requests need, and decides them."""
         await self._load(session)
         for ask in self._asks:
             if ask.found and self._is_read(ask):
@@ -115,12 +125,7 @@ class Admission:
         await self._load_elsewhere()
         answers = [self._decide(ask) for ask in self._asks]
         await self._name_winners(answers)
-        self._people.write(self._writes)
-        for ask, answer in zip(self._asks, answers, strict=True):
-            if ask.request.idempotency_key is not None and isinstance(answer, Answer):
-                self._remember(ask, answer)
-        await self._writes.learn_campaigns(self._redis)
-        return self._writes.commands(), answers
+        return answers
 
     async def _load(self, session: Session) -> None:
         for ask in self._asks:
@@ -294,15 +299,7 @@ class Admission:
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
-        request = ask.request
-        decision = admission.admit(
-            request,
-            people,
-            self._opt_outs_of(ask),
-            self._policy,
-            self._now_ms,
-            self._store.tallies.known,
-        )
+        decision = self._judge(ask, people)
         match decision:
             case admission.Admitted():
                 message = decision.message
@@ -326,6 +323,10 @@ class Admission:
                 return Answer("over_quota", detail=decision.detail)
             case Rejection():
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
+
+    def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
+        opt_outs, known = self._opt_outs_of(ask), self._store.tallies.known
+        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms, known)
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""

@@ -246,12 +246,10 @@ async def set_item_aside(
     key = keys.message(item.message_id)
     found, ends, later = {key: b""}, list[Command](), list[Command]()
     if isinstance(item.event, Reported):
-        # The message is not at fault where only the receipt is.
-        said = msgspec.json.encode(item.event)
+        # The message is not at fault where only the receipt is. It need not say to whom it went.
+        unnamed = replace(item.event, receipt=replace(item.event.receipt, to=None))
+        said = msgspec.json.encode(unnamed)
         found = {f"{key} receipt {zlib.crc32(said):08x}": said}
-    else:
-        (record,) = await redis.call([("GET", key)])
-        found = {key: record if isinstance(record, bytes) else b""}
     if item.entry is not None:
         ends += [
             ("XACK", item.entry.lane, GROUP, item.entry.entry),

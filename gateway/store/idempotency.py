@@ -32,6 +32,20 @@ def shard_of_key(store: StoreBase, request: MessageRequest) -> int | None:
     return shard_of(f"{request.app}:{request.idempotency_key}", store.shards)
 
 
+async def recall(store: StoreBase, request: MessageRequest) -> Answer | None:
+    """The answer that the request's key holds; None: it has no key, or one that holds none yet."""
+    if request.idempotency_key is None:
+        return None
+    key, _ = _key(store, request)
+    (value,) = await store.redis.call([("GET", key)])
+    held = _read(key, value) if isinstance(value, bytes) else None
+    if held is None or held.open:
+        return None
+    if held.body_hash != request.body_hash:
+        return Answer("conflict")
+    return replace(held.answer, replayed=True)
+
+
 async def open_key(store: StoreBase, request: MessageRequest) -> Answer | MessageRequest:
     """Opens the key for this request, or answers from what it holds; the request that is returned
     has the id for which the key is open."""

@@ -76,6 +76,21 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
     raise ConflictError
 
 
+async def foresee(store: StoreBase, ask: Ask, now_ms: int) -> Ask:
+    """What `place` would return if nobody else came in between; nothing is written."""
+    records = {
+        identity: _record(store, identity, value)
+        for identity, value in (await _read_all(store, ask.identities)).items()
+    }
+    for _ in range(TRIES_MAX):
+        found = join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy))
+        if found.final:
+            moved_to = moved(store, ask, found.home, now_ms)
+            return replace(moved_to, found=found.found, apart=found.apart)
+        records |= {write.identity: write.after for write in found.writes}
+    raise ConflictError
+
+
 async def _read_all(store: StoreBase, identities: Iterable[str]) -> dict[str, bytes | None]:
     """The records of identities and of everybody they lead to."""
     packed: dict[str, bytes | None] = {}

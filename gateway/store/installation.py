@@ -146,8 +146,12 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
             "ends, or empty it."
         )
         return [Finding("error", "copy_unfinished", sentence)]
+    first = client.hget(keys.META, SCHEMA_FIELD) is None
+    seconds, micros = client.time()
     with client.pipeline(transaction=True) as pipe:
         if write:
+            indexed_ms = 0 if first else seconds * 1_000 + micros // 1_000
+            pipe.hsetnx(keys.META, keys.INDEXED_FIELD, str(indexed_ms))
             # Two roles may start first at the same moment: one of them wins, the other reads it.
             pipe.hsetnx(keys.META, SCHEMA_FIELD, str(SCHEMA))
             pipe.hsetnx(keys.META, SHARDS_FIELD, str(shards))

@@ -67,6 +67,7 @@ import msgspec
 
 GROUP = "dispatch"  # the lanes' consumer group
 META = "{kaskad}meta"
+INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"

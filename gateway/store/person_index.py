@@ -10,19 +10,31 @@ cannot be read, or is of a newer Kaskad, is passed over. Raises RedisError.
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Indexed, index_codec
 from gateway.core.records.message import Message
-from gateway.redis.client import RedisClient
+from gateway.redis.client import Command, RedisClient
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of
 
 ENTRIES_A_PAGE = 20  # so that a page is decoded in some milliseconds
 _BUCKETS = 1 << 16
+
+
+class Place(NamedTuple):
+    """Where a message stands in the index: a commit's moment and number, its shard, and the
+    message's number in the commit. The newer, the greater."""
+
+    at_ms: int
+    sequence: int
+    shard: int
+    item: int
 
 
 def bucket_of(identity: str) -> int:
@@ -58,6 +70,54 @@ async def find(
             if len(page) < ENTRIES_A_PAGE:
                 break
             end = "(" + page[-1][0].decode()
+
+
+async def newest(
+    redis: RedisClient, shards: Iterable[int], before: Place | None = None
+) -> AsyncGenerator[tuple[Place, list[Indexed]], None]:
+    """What each commit of all shards accepted before a place, the newest commit first, with the
+    place of its first message. What is accepted meanwhile is not among them, and moves nothing."""
+    ends = {shard: _end(shard, before) for shard in shards}
+    read: dict[int, deque[tuple[Place, list[bytes]]]] = {shard: deque() for shard in ends}
+    while read:
+        missing = [shard for shard in ends if not read[shard]]
+        commands: list[Command] = [
+            ("XREVRANGE", keys_of(shard).index, ends[shard], "-", "COUNT", ENTRIES_A_PAGE)
+            for shard in missing
+        ]
+        replies = await redis.call(commands) if commands else []
+        for shard, page in zip(missing, replies, strict=True):
+            assert isinstance(page, list)
+            read[shard].extend((_place(shard, id_), fields) for id_, fields in page)
+            if len(page) < ENTRIES_A_PAGE:
+                del ends[shard]
+            else:
+                ends[shard] = "(" + page[-1][0].decode()
+        read = {shard: entries for shard, entries in read.items() if entries}
+        while read:
+            shard = max(read, key=lambda shard: read[shard][0])
+            place, fields = read[shard].popleft()
+            items = _items(fields)
+            if before is not None and place[:3] == before[:3]:
+                items = items[: before.item]
+            yield place, items
+            if not read[shard]:
+                if shard in ends:
+                    break
+                del read[shard]
+
+
+def _end(shard: int, before: Place | None) -> str:
+    """From which entry of a shard on there may be something before a place."""
+    if before is None:
+        return "+"
+    end = f"{before.at_ms}-{before.sequence}"
+    return end if shard <= before.shard else "(" + end
+
+
+def _place(shard: int, id_: bytes) -> Place:
+    at_ms, _, sequence = id_.partition(b"-")
+    return Place(int(at_ms), int(sequence), shard, 0)
 
 
 async def cut(redis: RedisClient, keys: Keys, oldest_ms: int) -> None:

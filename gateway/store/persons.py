@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -20,8 +21,7 @@ from gateway.core.events import Cancelled
 from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import unmatched_codec
-from gateway.core.records.message import Message, unpack_message
-from gateway.core.records.moved import MovedError
+from gateway.core.records.message import Message
 from gateway.core.records.person import (
     DedupeClaim,
     Person,
@@ -30,12 +30,13 @@ from gateway.core.records.person import (
     unpack_person,
 )
 from gateway.redis.client import Command, Session
-from gateway.store import opt_outs, person_index, randomness
+from gateway.store import opt_outs, person_index, quarantine, randomness, reads, unindexed
 from gateway.store.apply import Item
 from gateway.store.base import read_messages
 from gateway.store.former_shards import shards_ever
-from gateway.store.keys import Keys, keys_of, shard_in, shard_of_identity
+from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.people import addresses_in, look_after_waiting, read_records
+from gateway.store.quarantine import SetAside
 from gateway.store.store import Store
 from gateway.store.transaction import commit, values_in
 
@@ -66,12 +67,21 @@ class Erasure(msgspec.Struct):
     identities: int = 0
 
 
-async def find(store: Store, identity: str) -> Found:
+async def find(store: Store, identity: str, now_ms: int) -> Found:
     """Everything of the person with this identity. A record or message that cannot be read by this
     process is passed over. Raises RedisUnavailable."""
     found = Found([identity])
     shards = await shards_ever(store.redis, store.shards)
     seen: set[str] = set()
+    while len(seen) < len(found.identities):
+        await _find_indexed(store, found, shards, seen)
+        async for page in unindexed.pages(store.redis, shards, store.retention, now_ms):
+            await _take(store, found, page)
+    return found
+
+
+async def _find_indexed(store: Store, found: Found, shards: range, seen: set[str]) -> None:
+    """What records and the index say of the identities that were not seen yet."""
     while fresh := [i for i in found.identities if i not in seen]:
         seen.update(fresh)
         await _find_records(store, found, fresh)
@@ -80,7 +90,6 @@ async def find(store: Store, identity: str) -> Found:
         async for page in person_index.find(store.redis, shards, fresh):
             found.campaigns.update(item.campaign for item in page if item.campaign is not None)
             await _take(store, found, [item.message for item in page])
-    return found
 
 
 async def _find_records(store: Store, found: Found, identities: Sequence[str]) -> None:
@@ -99,24 +108,13 @@ async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
     asked = dict.fromkeys(id_ for id_ in ids if id_ not in found.messages)
     for batch in _batches(asked):
         for id_, record in (await read_messages(store, batch)).items():
-            message = _readable(store, id_, record.value)
+            message = reads.readable(store, id_, record.value)
             if message is None or set(found.identities).isdisjoint(_named(message)):
                 continue
             found.messages[id_], found.places[id_] = message, record.key
             if message.campaign is not None:
                 found.campaigns.add(message.campaign)
             _know(found, _named(message))
-
-
-def _readable(store: Store, id_: str, record: bytes | None) -> Message | None:
-    try:
-        if record is None:
-            return None
-        message = unpack_message(id_, record)
-    except (NewerRecordError, UnreadableRecordError, MovedError):
-        return None
-    store.policy.take_present_names(message)
-    return message
 
 
 def _named(message: Message) -> list[str]:
@@ -162,12 +160,12 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     for batch in _batches(ids):
         told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
         await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)
-        await _drop_set_aside(store, [found.places[id_] for id_ in batch])
     if app is None:
         addresses = addresses_in(found.identities)
         await opt_outs.make_nameless(store.redis, store.shards, addresses)
     if alone:
         await _drop_receipts(store, found.identities)
+        await quarantine.drop(store.redis, store.shards, partial(_speaks_of, found.identities))
     await _drop_claims(store, found, whose)
     # The record that was asked for comes last: it leads to the others.
     for identity in reversed(found.identities):
@@ -184,18 +182,20 @@ async def _holding(store: Store, found: Found) -> set[str]:
     return held
 
 
+def _speaks_of(identities: Collection[str], set_aside: SetAside) -> bool:
+    """Whether what was set aside names the person: the key of a record or claim, an address in its
+    bytes."""
+    key = set_aside.what.partition("}")[2]
+    claims = tuple(f"c:{len(identity)}:{identity}:" for identity in identities)
+    if key in identities or key.startswith(claims):
+        return True
+    return any(a in set_aside.what or a.encode() in set_aside.raw for a in addresses_in(identities))
+
+
 def _batches(items: Iterable[str]) -> Iterator[list[str]]:
     whole = list(items)
     for start in range(0, len(whole), MESSAGES_A_BATCH):
         yield whole[start : start + MESSAGES_A_BATCH]
-
-
-async def _drop_set_aside(store: Store, places: Sequence[str]) -> None:
-    """What was set aside under these keys is the person's too."""
-    commands: list[Command] = [
-        ("HDEL", keys_of(shard_in(place)).quarantine, place) for place in places
-    ]
-    await store.redis.call(commands)
 
 
 async def _drop_receipts(store: Store, identities: Collection[str]) -> None:
@@ -281,5 +281,3 @@ async def _drop_record(
         return [("SET", key, rest, "KEEPTTL")], None
 
     await commit(store.redis, token, attempt, store.counts)
-    if everybodys:
-        await _drop_set_aside(store, [key])

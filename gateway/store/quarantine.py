@@ -1,7 +1,8 @@
 """What cannot be read or decided is set aside, so that it costs itself alone.
 
 One hash a shard: what was met (a key; for a stream or set also the entry or member) with why, when,
-and its bytes. Whatever led to it (a timer, a lane entry, a place among the unmatched receipts) ends
+and its bytes; of a record that stays under its key, nothing more: a text or an address in it ends
+with that. Whatever led to it (a timer, a lane entry, a place among the unmatched receipts) ends
 in the same transaction, so that it is not met again; a record itself stays under its key. One that
 is met again keeps its first line. Beyond ENTRIES_MAX a shard nothing more is kept, only logged:
 what led to it stays, and is met again a minute later or by the next process, so that nothing is
@@ -10,14 +11,14 @@ lost that is not listed. Whoever repairs the first ones finds the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import structlog
 from msgspec import field
 
 from gateway.core.records.codec import UnreadableRecordError
-from gateway.redis.client import Command, RedisClient
+from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of, shard_in
 
@@ -94,7 +95,7 @@ async def set_aside(
 async def set_aside_record(redis: RedisClient, error: Exception, now_ms: int) -> None:
     """Keeps a record that was read in vain; any other fault is only logged."""
     if isinstance(error, UnreadableRecordError) and error.key:
-        await set_aside(redis, shard_in(error.key), {error.key: error.raw}, error, now_ms)
+        await set_aside(redis, shard_in(error.key), {error.key: b""}, error, now_ms)
     else:
         _log.error("cannot be decided", reason=reason_of(error), exc_info=error)
 
@@ -106,16 +107,28 @@ async def count(redis: RedisClient, shards: int) -> int:
     return sum(reply for reply in replies if isinstance(reply, int))
 
 
+async def drop(redis: RedisClient, shards: int, unwanted: Callable[[SetAside], bool]) -> None:
+    """Forgets what is unwanted of all that was set aside. Raises RedisUnavailable."""
+    for shard in await shards_ever(redis, shards):
+        key = keys_of(shard).quarantine
+        (reply,) = await redis.call([("HGETALL", key)])
+        if names := [name for name, note in _notes(reply) if unwanted(_read(name, note))]:
+            await redis.call([("HDEL", key, *names)])
+
+
 async def listed(redis: RedisClient, shards: int) -> list[SetAside]:
     """Everything that is set aside, by shard and name. Raises RedisUnavailable."""
     every = await shards_ever(redis, shards)
     replies = await redis.call([("HGETALL", keys_of(shard).quarantine) for shard in every])
     found = []
     for reply in replies:
-        assert isinstance(reply, list)
-        pairs = sorted(zip(reply[::2], reply[1::2], strict=True))
-        found += [_read(what.decode(errors="replace"), value) for what, value in pairs]
+        found += [_read(name, note) for name, note in sorted(_notes(reply))]
     return found
+
+
+def _notes(reply: Reply) -> Iterable[tuple[bytes, bytes]]:
+    assert isinstance(reply, list)
+    return zip(reply[::2], reply[1::2], strict=True)
 
 
 def _without_people(what: str) -> str:
@@ -124,7 +137,8 @@ def _without_people(what: str) -> str:
     return what[: what.find("}") + 1] + kind if kind in ("p", "e", "u", "c", "i") else what
 
 
-def _read(what: str, value: bytes) -> SetAside:
+def _read(name: bytes, value: bytes) -> SetAside:
+    what = name.decode(errors="replace")
     try:
         note = _decode(value)
     except msgspec.DecodeError:

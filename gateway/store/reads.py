@@ -54,6 +54,13 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
     return found
 
 
+def readable(store: Store, message_id: str, record: bytes | None) -> Message | None:
+    """A record's message; None where there is none that this process can read."""
+    with suppress(NewerRecordError, UnreadableRecordError, MovedError):
+        return None if record is None else _message(store, message_id, record)
+    return None
+
+
 def _message(store: Store, message_id: str, record: bytes) -> Message:
     message = unpack_message(message_id, record)
     store.policy.take_present_names(message)

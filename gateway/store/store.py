@@ -17,6 +17,7 @@ from gateway.store import message_log
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import StoreBase
+from gateway.store.dry_run import DryAnswer, dry_run
 from gateway.store.keys import Keys, keys_of
 
 
@@ -29,6 +30,10 @@ class Store(StoreBase):
         if self.log_messages:
             message_log.asked(requests, answers)
         return answers
+
+    async def dry_run(self, request: MessageRequest, now_ms: int) -> DryAnswer:
+        """How a request would be decided now, and why; nothing is changed or remembered."""
+        return await dry_run(self, request, now_ms)
 
     async def apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         """Decides events of any shards' messages. The order of the result is by shard, then as

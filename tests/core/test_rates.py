@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from gateway.core import events as ev
 from gateway.core import reach
 from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.explain import explain_message
 from gateway.core.plan import Known, Plan, plan
 from gateway.core.policy import Policy, ProviderRule, ReachRule, RouteStep
 from gateway.core.prices import Price
@@ -93,6 +94,17 @@ def test_the_cheapest_reaction_comes_first() -> None:
         ("push", 5_581),
     ]
     assert channels(order(who, "rate")) == ["sms", "viber", "push"]
+
+
+def test_what_decided_the_order_is_told() -> None:
+    who = person(viber=(8, 0), push=(35, 0), sms=(12, 12))
+    world = World(rules(), request(addresses=ANNA, route="best"), person=who)
+    told = explain_message(world.message, world.policy).plan
+    assert [step.detail for step in told] == [
+        "reacts to 0.6160 of deliveries: 0.064935 a reaction",
+        "reacts to 0.0300 of deliveries: 0.166666 a reaction",
+        "reacts to 0.0056 of deliveries: 0.179179 a reaction",
+    ]
 
 
 def test_until_and_react_belong_to_the_place_and_the_rest_goes_along() -> None:

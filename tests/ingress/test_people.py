@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+import structlog.testing
+
+from gateway.core import cascade
 from gateway.core import events as ev
 from gateway.core.opt_outs import Origin
+from gateway.core.policy import TTL_MAX_MS
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
 from gateway.core.records.message import unpack_message
 from gateway.finance.verify import verify_ledger
 from gateway.ingress.api import users
-from gateway.store import api_keys, opt_outs, persons, reads
+from gateway.store import api_keys, opt_outs, persons, quarantine, reads, unindexed
 from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
-from gateway.store.keys import keys_of
+from gateway.store.keys import INDEXED_FIELD, META, keys_of
 from gateway.store.receipts import take_receipts
 from providers.contract import Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
@@ -197,7 +202,7 @@ async def test_another_apps_claim_stays_also_where_its_message_is_found_no_more(
 @with_ingress(shards=2)
 async def test_what_is_accepted_while_a_person_is_erased_keeps_its_claim(world: World) -> None:
     await accepted(world, OTP | {"user": "u1"})
-    found = await persons.find(world.store, "u:u1")
+    found = await persons.find(world.store, "u:u1", T0)
     await accepted(world, SALE | {"user": "u1"})
     await persons.erase(world.store, found, T0)
     assert (await world.send(SALE)).json["outcome"] == "duplicate"
@@ -239,6 +244,62 @@ async def test_an_erase_that_was_interrupted_is_finished_when_it_is_repeated(wor
         assert (await world.call("GET", f"/v1/messages/{id_}")).json["to"] is None
 
 
+@with_ingress(shards=3)
+async def test_what_was_accepted_before_there_was_an_index_is_found_while_it_is_kept(
+    world: World,
+) -> None:
+    """Two codes, which hold no claim or slot; the second knows the person by another address."""
+    to = {"phone": PHONE, "email": "anna@shop.example"}
+    ids = [await accepted(world, OTP | {"user": "u1"}), await accepted(world, OTP | {"to": to})]
+    for shard in range(3):
+        await world.redis.call([("DEL", keys_of(shard).index)])
+    await world.redis.call([("HSET", META, INDEXED_FIELD, T0 - 1)])
+    found = await persons.find(world.store, "e:anna@shop.example", T0)
+    assert set(found.messages) == set(ids)
+    later = T0 + unindexed.UPGRADE_MS + 2 * TTL_MAX_MS + world.store.retention.message_ms
+    assert (await persons.find(world.store, "u:u1", later)).messages == {}, "none is kept so long"
+    await world.redis.call([("HSET", META, INDEXED_FIELD, 0)])
+    assert (await persons.find(world.store, "u:u1", T0)).messages == {}, "all were indexed"
+    await world.redis.call([("HSET", META, INDEXED_FIELD, T0 - 2 * unindexed.UPGRADE_MS)])
+    assert (await persons.find(world.store, "u:u1", T0)).messages == {}, "since then all were"
+    await world.redis.call([("HDEL", META, INDEXED_FIELD)])
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", USER, key=manager)).json["messages"] == 2
+
+
+@with_ingress(shards=2)
+async def test_what_was_set_aside_says_nothing_of_a_person_who_was_erased(world: World) -> None:
+    id_ = await accepted(world, SALE | {"user": "client-4711", "text": "Hello Anna"})
+    shard = world.store.shard_of_message(id_)
+    keys = keys_of(shard)
+
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError("a fault of ours")
+
+    with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs():
+        patch.setattr(cascade, "advance", fails)
+        await world.store.apply([Item(id_, ev.Claimed(0))], T0)
+        receipt = Receipt("delivered", ref=f"{id_}.0", to=DIGITS)
+        assert (await take_receipts(world.store, "viber", [receipt], T0)).set_aside == 1
+    claim = keys_of(0).claim("u:client-4711", "autumn")
+    stray = b"rubbish of " + DIGITS.encode()
+    for what, raw in ((claim, b""), (f"{keys.unmatched_receipts} 00", stray), ("another", b"!")):
+        await quarantine.set_aside(world.redis, shard, {what: raw}, "why", T0)
+    kept = {each.what: each.raw for each in await quarantine.listed(world.redis, 2)}
+    assert len(kept) == 5
+    assert b"Hello" not in b"".join(kept.values())
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", "/v1/users/client-4711", key=manager)).status == 200
+    for key, text in (await everything(world)).items():
+        for secret in (DIGITS, "client-4711", "Hello"):
+            assert secret not in key, key
+            assert secret.encode() not in text, (key, secret)
+    left = {each.what for each in await quarantine.listed(world.redis, 2)}
+    assert left == {what for what in kept if what.startswith(keys.message(id_))} | {"another"}
+    (receipt_of,) = [raw for what, raw in kept.items() if " receipt " in what]
+    assert b"delivered" in receipt_of, "what the ledger lacks is told all the same"
+
+
 @with_ingress()
 async def test_the_ledger_and_the_index_hold_nobodys_data(world: World) -> None:
     id_ = await accepted(world, SALE | {"user": "client-4711", "metadata": {"order": "A-17"}})
@@ -252,14 +313,46 @@ async def test_the_ledger_and_the_index_hold_nobodys_data(world: World) -> None:
     assert (item.message, item.campaign, len(item.buckets)) == (id_, "autumn", 2)
 
 
+async def end(world: World, id_: str, how: str) -> None:
+    """Makes a message final, whatever way."""
+    if how == "cancelled":
+        await world.call("DELETE", f"/v1/messages/{id_}")
+    elif how == "delivered":
+        await deliver(world, id_, "viber")
+    elif how == "opted out":
+        await opt_outs.put(world.redis, 1, DIGITS, "all", Origin())
+        await world.store.apply([Item(id_, ev.Claimed(0))], T0)
+    elif how == "expired":
+        await world.store.apply([Item(id_, ev.TimerDue())], T0 + TTL_MAX_MS)
+    else:
+        for step, provider in enumerate(("viber", "sms")):
+            for event in (ev.Claimed(step), ev.Accepted(step)):
+                await world.store.apply([Item(id_, event)], T0)
+            receipt = Receipt("undelivered", ref=f"{id_}.{step}", to=DIGITS)
+            await take_receipts(world.store, provider, [receipt], T0)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "delivered", "opted out", "expired", "undelivered"])
 @with_ingress()
-async def test_a_text_is_not_kept_once_its_message_is_final(world: World) -> None:
-    id_ = await accepted(world, SALE | {"text": "Hello Anna"})
+async def test_no_text_is_left_anywhere_once_its_message_is_final(world: World, how: str) -> None:
+    """Neither in its record nor in an answer that is remembered, an event, what was set aside."""
+    said = {"text": "Hello Anna", "sms": {"text": "Hello by SMS"}, "idempotency_key": "k"}
+    id_ = await accepted(world, SALE | said)
     (record,) = await world.redis.call([("GET", keys_of(0).message(id_))])
     assert content_codec.decode(unpack_message(id_, record).content).text == "Hello Anna"
-    await deliver(world, id_, "viber")
-    (record,) = await world.redis.call([("GET", keys_of(0).message(id_))])
-    assert b"Hello" not in record
+
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError("a fault of ours")
+
+    with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs():
+        patch.setattr(cascade, "advance", fails)
+        await world.store.apply([Item(id_, ev.Claimed(0))], T0)
+    assert await quarantine.count(world.redis, 1) == 1
+    await take_receipts(world.store, "viber", [Receipt("delivered", ref="stray", to=DIGITS)], T0)
+    await end(world, id_, how)
+    assert (await world.call("GET", f"/v1/messages/{id_}")).json["final"]
+    for key, text in (await everything(world)).items():
+        assert b"Hello" not in text, key
 
 
 # --- opt-outs

@@ -103,11 +103,29 @@ async def test_a_step_its_provider_knows_by_our_id_shows_that_id_once_it_was_sen
 
 
 @with_ingress()
+async def test_a_timeline_tells_what_happened_the_oldest_first(world: World) -> None:
+    id_ = (await world.send(OTP)).json["id"]
+    for event in (ev.Claimed(0), ev.Accepted(0, provider_id="p-1")):
+        world.clock.now_ms += 1_000
+        await world.store.apply([Item(id_, event)], world.clock.now_ms)
+    answer = await world.call("GET", f"/v1/messages/{id_}/timeline")
+    whole = {"step": None, "channel": None, "provider": None, "detail": "route sms-only"}
+    sms = {"step": 0, "channel": "sms", "provider": "sms"}
+    assert answer.json == {
+        "items": [
+            {"at": "2026-11-18T11:06:40.000Z", "event": "accepted"} | whole,
+            {"at": "2026-11-18T11:06:41.000Z", "event": "tried", "detail": None} | sms,
+            {"at": "2026-11-18T11:06:42.000Z", "event": "sent", "detail": "p-1"} | sms,
+        ]
+    }
+
+
+@with_ingress()
 async def test_another_apps_message_does_not_exist(world: World) -> None:
     id_ = (await world.send(OTP)).json["id"]
     for path, key in ((id_, "bank-key"), ("nonsense", "shop-key"), ("0" * 20, "shop-key")):
-        for method in ("GET", "DELETE"):
-            answer = await world.call(method, f"/v1/messages/{path}", key=key)
+        for method, view in (("GET", ""), ("DELETE", ""), ("GET", "/timeline")):
+            answer = await world.call(method, f"/v1/messages/{path}{view}", key=key)
             assert (answer.status, answer.json["status"]) == (404, 404)
     assert (await world.call("DELETE", f"/v1/messages/{id_}", key="reader-key")).status == 403
 

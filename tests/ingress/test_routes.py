@@ -45,7 +45,7 @@ def test_head_is_a_get_but_of_what_has_no_end() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/messages", b"POST"),
+        ("PUT", "/v1/messages", b"POST, GET, HEAD"),
         ("POST", "/v1/messages/1", b"GET, HEAD, DELETE"),
         ("GET", "/v1/callbacks/viber", b"POST"),
         ("PATCH", "/v1/optouts/1", b"GET, HEAD, PUT, DELETE"),

@@ -29,7 +29,8 @@ from schemathesis.specs.openapi.checks import (
 
 from gateway.ingress.http.openapi import document
 from gateway.ingress.http.route import DocumentedSettings
-from gateway.ingress.http.routes import EXAMPLE, ROUTES
+from gateway.ingress.http.routes import ROUTES
+from gateway.ingress.http.routes.messages import EXAMPLE
 from tests.worlds.ingress_world import Clock, World, opened_world, settings
 
 EXAMPLES = 20  # an operation and mode

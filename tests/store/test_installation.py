@@ -26,8 +26,22 @@ def test_the_first_start_writes_what_later_ones_must_agree_with(redis_url: str) 
         b"schema": str(SCHEMA).encode(),
         b"shards": b"4",
         b"currency": b"EUR",
+        b"indexed": b"0",
     }
     assert all(finding.level == "warning" for finding in installation.prepare(redis_url, 4, "EUR"))
+
+
+def test_an_installation_from_before_the_index_of_persons_notes_when_it_began(
+    redis_url: str,
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(k.META, mapping={"schema": str(SCHEMA), "shards": "4"})
+        before_s, _ = client.time()
+    installation.prepare(redis_url, 4, "EUR")
+    since = int(record(redis_url)[b"indexed"])
+    assert since >= before_s * 1_000
+    installation.prepare(redis_url, 4, "EUR")
+    assert int(record(redis_url)[b"indexed"]) == since
 
 
 def test_another_number_of_shards_is_refused_with_what_to_set(redis_url: str) -> None:

@@ -145,7 +145,7 @@ def test_what_is_learned_for_a_message_of_a_person_that_gave_way_is_found(redis_
 def test_it_is_erased_with_the_person(redis_url: str) -> None:
     async def work(store: Store) -> None:
         await fail(store, await accept(store))
-        await persons.erase(store, await persons.find(store, f"u:{USER}"), T0)
+        await persons.erase(store, await persons.find(store, f"u:{USER}", T0), T0)
         assert await record(store, f"p:{PHONE}") == Person()
         assert await first_step(store, await accept(store, campaign="anew")) == "runs"
 

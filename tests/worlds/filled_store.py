@@ -172,7 +172,9 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
             "messages": {id_: await _message(store, id_) for id_ in filled.ids},
             "people": await _people(store, filled),
             "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
-            "found": {p: sorted((await persons.find(store, f"p:{p}")).messages) for p in PHONES},
+            "found": {
+                p: sorted((await persons.find(store, f"p:{p}", T0)).messages) for p in PHONES
+            },
             "idempotency": await _idempotency(store),
             "provider ids": await _provider_ids(store, filled),
             "lanes": await _lanes(client, shards),

@@ -250,6 +250,7 @@ class Change(Decision):
         self.finish(skipped or reason)
         message.status = status
         message.reason = reason
+        message.ended_ms = self.now_ms
         self.book_undelivered(True)
         if not self.current_is_open():
             message.due_ms = 0

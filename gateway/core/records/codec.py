@@ -39,10 +39,7 @@ class UnreadableRecordError(msgspec.DecodeError):
     """A record is none at all: it was damaged, or something else wrote it. `key` is where it
     stands, once whoever read it said so."""
 
-    def __init__(self, sentence: str, raw: bytes) -> None:
-        super().__init__(sentence)
-        self.raw = raw
-        self.key = ""
+    key = ""
 
     def at(self, key: str) -> UnreadableRecordError:
         self.key = self.key or key
@@ -71,7 +68,5 @@ class Codec(Generic[Record]):
             if first >= FIRST_ARRAY_BYTE:
                 return self._upgrade(data)
         except Exception as error:  # an upgrade can fail in any way over what it is given
-            raise UnreadableRecordError(
-                f"This {self._name} cannot be read: {error}", data
-            ) from error
-        raise UnreadableRecordError(f"This {self._name} begins with no schema: {data[:1]!r}.", data)
+            raise UnreadableRecordError(f"This {self._name} cannot be read: {error}") from error
+        raise UnreadableRecordError(f"This {self._name} begins with no schema: {data[:1]!r}.")

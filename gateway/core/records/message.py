@@ -26,8 +26,7 @@ from providers.contract import Category, Fault
 
 
 class StepStatus(enum.IntEnum):
-    """A step's status; the value is its rank in the lattice, and a step never moves to a lower
-    rank."""
+    """A step's status; its value is its rank in the lattice: a step never moves to a lower one."""
 
     PLANNED = 0  # a later step of the route, not reached yet
     QUEUED = 1  # in its provider's lane
@@ -259,6 +258,7 @@ class Message(msgspec.Struct, omit_defaults=True):
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
     person: str = field(name="p", default="")
     undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
+    ended_ms: int = field(name="E", default=0)  # when it ended without a delivery
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
 
     @property

@@ -18,6 +18,7 @@ from gateway.core.records.message import (
     Message,
     Step,
 )
+from gateway.core.timeline import timeline
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
@@ -70,6 +71,30 @@ class StepView(msgspec.Struct, frozen=True):
     error: StepError | None
 
 
+class HappeningView(msgspec.Struct, frozen=True):
+    """Something that happened to the step of that index in `steps`, or to the whole message."""
+
+    at: Time
+    event: Annotated[
+        str,
+        msgspec.Meta(
+            description="accepted, started, tried, sent, not_known, unknown, delivered, seen, "
+            "undelivered, expired, rejected, skipped, suppressed, cancelled or ended; there may be "
+            "more."
+        ),
+    ]
+    step: int | None
+    channel: ChannelName | None
+    provider: str | None
+    detail: str | None
+
+
+class TimelineView(msgspec.Struct, frozen=True):
+    """All that is known to have happened to a message, the oldest first."""
+
+    items: list[HappeningView]
+
+
 class Billing(msgspec.Struct, frozen=True):
     """What the app pays, and what the providers charged."""
 
@@ -119,6 +144,18 @@ def view_of(message: Message, currency: str) -> MessageView:
         metadata=message.metadata,
         steps=[_step_view(message, index) for index in range(len(message.steps))],
         billing=_billing(message, currency),
+    )
+
+
+def timeline_of(message: Message) -> TimelineView:
+    """What happened to the message."""
+    return TimelineView(
+        [
+            HappeningView(
+                rfc3339(each.at_ms), each.event, each.step, each.channel, each.provider, each.detail
+            )
+            for each in timeline(message)
+        ]
     )
 
 

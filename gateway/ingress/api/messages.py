@@ -1,4 +1,5 @@
-"""Messages: `POST /v1/messages`, and `GET` and `DELETE /v1/messages/{id}`.
+"""Messages: `POST /v1/messages`, and what is asked of one: `GET` and `DELETE /v1/messages/{id}`,
+`GET /v1/messages/{id}/timeline` and `/explain`.
 
 A body is one message, an array of them, or a stream, which `stream` answers. Invalid items never
 fail their neighbours. When all items failed for one passing reason (Redis unavailable, a lane too
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.events import Cancelled
+from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.explain_view import dry_result, explain_view
 from gateway.ingress.api.json_array import split_array
-from gateway.ingress.api.message_view import view_of
+from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
 from gateway.ingress.api.stream import StreamEndpoint
@@ -55,6 +59,9 @@ class SendEndpoint:
                 "Send application/json (one message or an array) or application/x-ndjson.",
             )
         key = idempotency_key(request.header(b"idempotency-key"))
+        if request.query and is_dry_run(request.query):
+            await self._dry_run(request, key)
+            return
         if kind == "application/x-ndjson":
             await self._stream.send(request, key)
             return
@@ -65,12 +72,7 @@ class SendEndpoint:
             await self._one(request, body, key)
 
     async def _one(self, request: Request, body: bytes, key: str | None) -> None:
-        message = self._queue.prepare(body, request.principal.app, key)
-        if isinstance(message, Problem):
-            raise Refusal(message)
-        crowded = self._queue.crowded(message)
-        if crowded is not None:
-            raise Refusal(crowded)
+        message = self._prepare_one(request, body, key)
         quota = self._queue.quotas.of(message.app)
         if quota is None:
             answer = await self._queue.ask(message)
@@ -81,6 +83,32 @@ class SendEndpoint:
             raise Refusal(result.error)
         headers = (REPLAYED,) if answer.replayed else ()
         await request.respond(_STATUS[result.outcome], to_json(result), headers)
+
+    def _prepare_one(self, request: Request, body: bytes, key: str | None) -> MessageRequest:
+        """The one message of a body. Raises Refusal."""
+        message = self._queue.prepare(body, request.principal.app, key)
+        if isinstance(message, Problem):
+            raise Refusal(message)
+        crowded = self._queue.crowded(message)
+        if crowded is not None:
+            raise Refusal(crowded)
+        return message
+
+    async def _dry_run(self, request: Request, key: str | None) -> None:
+        """What the message would come to, and why; what is asked of others is refused."""
+        body = await request.body(self._limits.body_bytes_max)
+        if request.media_type != "application/json" or body.lstrip(b" \t\r\n")[:1] == b"[":
+            raise refuse("query", "A dry run takes one message: send one object as JSON.")
+        message = self._prepare_one(request, body, key)
+        quota = self._queue.quotas.of(message.app)
+        if quota is not None:
+            message = await quota.look(message)
+        told = await self._queue.dry_run(message)
+        result = dry_result(told.answer, told.explanation, self._queue.store.policy.currency)
+        if isinstance(result.error, Problem) and told.answer.outcome != "rejected":
+            raise Refusal(result.error)
+        headers = (REPLAYED,) if told.answer.replayed else ()
+        await request.respond(200, to_json(result), headers)
 
     async def _many(self, request: Request, body: bytes, key: str | None) -> None:
         items = self._items(body)
@@ -180,6 +208,15 @@ class MessageEndpoints:
     async def get(self, request: Request) -> None:
         await self._show(request, await self._own(request))
 
+    async def timeline(self, request: Request) -> None:
+        message = await self._own(request)
+        await request.respond(200, to_json(timeline_of(message)))
+
+    async def explain(self, request: Request) -> None:
+        message, policy = await self._own(request), self._store.policy
+        view = explain_view(explain_message(message, policy), policy.currency)
+        await request.respond(200, to_json(view))
+
     async def cancel(self, request: Request) -> None:
         message = await self._own(request)
         (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
@@ -205,6 +242,14 @@ class MessageEndpoints:
 
     async def _show(self, request: Request, message: Message) -> None:
         await request.respond(200, to_json(view_of(message, self._store.policy.currency)))
+
+
+def is_dry_run(query: bytes) -> bool:
+    """Whether the parameters ask for that. Raises Refusal."""
+    values = [value for _, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    if values not in (["true"], ["false"]):
+        raise refuse("query", "`dry_run` is true or false: give it once.")
+    return values == ["true"]
 
 
 def _no_message() -> Refusal:

@@ -20,6 +20,7 @@ from gateway.ingress.api.message_view import MessageView, view_of
 from gateway.ingress.api.optouts import OptOutView
 from gateway.ingress.api.optouts import view_of as opt_out_view
 from gateway.ingress.api.results import Time
+from gateway.ingress.api.searches import Searches
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
@@ -76,7 +77,7 @@ class UserEndpoints:
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
-        self._searches = 0  # under way
+        self._searches = Searches(SEARCHES_MAX, "persons")
 
     async def get(self, request: Request) -> None:
         user, found, messages = await self._find(request)
@@ -116,14 +117,8 @@ class UserEndpoints:
         messages. Raises Refusal."""
         user = name_of(request.parameters["user"])
         app = request.principal.app if self._store.policy.own_users else ""
-        if self._searches >= SEARCHES_MAX:
-            detail = f"{SEARCHES_MAX} persons are looked for here already: ask again later."
-            raise refuse("unavailable", detail)
-        self._searches += 1
-        try:
-            found = await persons.find(self._store, f"u:{person_id(user, app)}")
-        finally:
-            self._searches -= 1
+        with self._searches.one():
+            found = await persons.find(self._store, f"u:{person_id(user, app)}", self._now_ms())
         known = found.anything and "manage" in request.principal.scopes
         own = self._own(request, found)
         if not known and not own:

@@ -30,6 +30,7 @@ from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
+from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
@@ -118,6 +119,7 @@ class Ingress:
         endpoints = Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
+            search=SearchEndpoints(store),
             events=self.events,
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),

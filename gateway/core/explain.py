@@ -1,0 +1,222 @@
+"""Why a request is decided as it is: the gates that were asked, and the steps it takes. Pure.
+
+Nothing is decided here. Of a request the verdict is the decision that `admission.admit` made and
+the plan it made it by; what is added are the numbers behind them. Of a message it is what its
+record says. A gate that had nothing to ask, such as `cap` where none counts, is not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from gateway.core import persons
+from gateway.core.admission import Decision, Duplicate, Suppressed
+from gateway.core.channels import CHANNELS, Until
+from gateway.core.money import format_amount
+from gateway.core.opt_outs import OptOuts
+from gateway.core.plan import OPTED_OUT, Plan, Rejection
+from gateway.core.policy import Policy
+from gateway.core.rates import MILLION, expected_cost
+from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
+from gateway.core.records.person import Person
+from gateway.core.records.request import MessageRequest
+from ratelimit.caps import Full
+
+GateName = Literal["route", "address", "price", "opt_out", "duplicate", "cap"]
+Verdict = Literal["pass", "hold", "stop", "skip"]
+
+# Of a message that was suppressed on its way, by its reason.
+_GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "cap"}
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """One question, its answer, and what decided it. `price` is what the app pays for the first
+    step, in 1e-6 units; `message` has the campaign already; `count` messages of at most `limit` in
+    `window` count against the cap of that name, and one more fits at `retry_at_ms`."""
+
+    gate: GateName
+    verdict: Verdict = "pass"
+    detail: str | None = None
+    price: int | None = None
+    message: str | None = None
+    name: str | None = None
+    limit: int | None = None
+    window: str | None = None
+    count: int | None = None
+    retry_at_ms: int | None = None
+
+
+class PlannedStep(msgspec.Struct, frozen=True):
+    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units;
+    `parts` None where the channel has none."""
+
+    channel: str
+    provider: str
+    price: int
+    parts: int | None
+    wait_ms: int
+    until: Until
+    verdict: Verdict
+    detail: str | None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Gates in the order in which they are asked, up to the one that stopped it, and the steps in
+    theirs."""
+
+    gates: list[Gate] = []
+    plan: list[PlannedStep] = []
+
+
+def explain(
+    request: MessageRequest,
+    decision: Decision,
+    people: Sequence[Person],
+    opt_outs: OptOuts,
+    policy: Policy,
+    now_ms: int,
+) -> Explanation:
+    """Why `admit` decided a request so, of these records and at this moment."""
+    if isinstance(decision, Rejection):
+        before = [] if decision.gate == "route" else [Gate("route")]
+        return Explanation([*before, Gate(decision.gate, "stop", decision.detail)])
+    way = decision.way
+    first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
+    wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
+    numbers: dict[GateName, Gate] = {"opt_out": Gate("opt_out", detail=wishes or None)}
+    fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
+    if fullest is not None:
+        numbers["cap"] = _cap(fullest)
+    stopped = _stopped(decision, wishes)
+    gates = []
+    for gate in _asked(way.route, way.steps, first, request, policy):
+        if stopped is not None and gate.gate == stopped.gate:
+            gates.append(stopped)
+            break
+        gates.append(numbers.get(gate.gate, gate))
+    return Explanation(gates, [_planned(step, way.route, policy) for step in way.steps])
+
+
+def explain_message(message: Message, policy: Policy) -> Explanation:
+    """The same of a message: what let it in, and what stopped it on its way."""
+    gates = _asked(message.route, message.steps, _first(message), message, policy)
+    stopped = _GATE_OF.get(message.reason or "")
+    if message.status == MessageStatus.SUPPRESSED:
+        why = f"on its way: {message.reason}"
+        gates = [Gate(g.gate, "stop", why) if g.gate == stopped else g for g in gates]
+    return Explanation(gates, [_planned(step, message.route, policy) for step in message.steps])
+
+
+def _asked(
+    route: str,
+    steps: Sequence[Step],
+    first: Step,
+    about: MessageRequest | Message,
+    policy: Policy,
+) -> list[Gate]:
+    """The gates that somebody passed who was accepted, in their order."""
+    lacking = [
+        f"{step.channel}: {step.fault.code}"
+        for step in steps
+        if step.fault is not None and step.fault.code in ("no_address", "no_content")
+    ]
+    gates = [
+        Gate("route", detail=route),
+        Gate("address", detail=", ".join(lacking) or None),
+        Gate("price", price=first.sell * first.parts),
+        Gate("opt_out"),
+    ]
+    if about.campaign is not None:
+        gates.append(Gate("duplicate"))
+    if about.category in policy.slot_ms:
+        gates.append(Gate("cap"))
+    return gates
+
+
+def _stopped(decision: Decision, wishes: str) -> Gate | None:
+    """The gate that a request did not pass."""
+    match decision:
+        case Duplicate():
+            return Gate(
+                "duplicate", "stop", "the campaign's to this person", message=decision.message
+            )
+        case Suppressed(full=None):
+            return Gate("opt_out", "stop", wishes)
+        case Suppressed(full=full):
+            assert full is not None
+            return _cap(full, "stop")
+        case _:
+            return None
+
+
+def _cap(state: Full, verdict: Verdict = "pass") -> Gate:
+    cap = state.cap
+    return Gate(
+        "cap",
+        verdict,
+        name=cap.name,
+        limit=cap.limit,
+        window=cap.window,
+        count=state.count,
+        retry_at_ms=state.retry_at_ms if state.count >= cap.limit else None,
+    )
+
+
+def _fullest_cap(
+    request: MessageRequest, channel: str, people: Sequence[Person], policy: Policy, now_ms: int
+) -> Full | None:
+    """Of the caps that count the first step, the one with the least room."""
+    states = [
+        state
+        for state in persons.cap_states(people, policy, now_ms, but=request.id)
+        if state.cap.counts(request.category, channel)
+    ]
+    return min(states, key=lambda state: state.cap.limit - state.count, default=None)
+
+
+def _first(message: Message) -> Step:
+    """The step that ran first, or is to."""
+    ran = (step for step in message.steps if step.status != StepStatus.SKIPPED or step.attempts)
+    return next(ran, message.step)
+
+
+def _wished(steps: Sequence[Step]) -> Step:
+    """The step that would run first, had nobody opted out."""
+    return next(step for step in steps if step.fault == OPTED_OUT)
+
+
+def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
+    fault = step.fault if step.status == StepStatus.SKIPPED else None
+    told = (
+        [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
+    )
+    if step.rate:
+        cost = format_amount(expected_cost(step))
+        told.append(f"reacts to {step.rate / MILLION:.4f} of deliveries: {cost} a reaction")
+    asked = _asked_until(step, route, policy)
+    if asked != step.until:
+        told.append(f"{asked} cannot be shown here: {step.until} counts")
+    return PlannedStep(
+        channel=step.channel,
+        provider=step.candidate.provider,
+        price=step.sell * step.parts,
+        parts=step.parts if CHANNELS[step.channel].price_unit == "part" else None,
+        wait_ms=step.wait_ms,
+        until=step.until,
+        verdict="pass" if fault is None else "skip",
+        detail="; ".join(told) or None,
+    )
+
+
+def _asked_until(step: Step, route: str, policy: Policy) -> Until:
+    """What the route asks of the step, as it is configured now."""
+    row = CHANNELS[step.channel]
+    asked = [
+        each.step.until
+        for each in policy.resolved.get(route, ())
+        if each.channel is row and row.can_show(each.step.until) == step.until
+    ]
+    return asked[0] if asked else step.until

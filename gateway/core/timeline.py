@@ -1,0 +1,125 @@
+"""What is known to have happened to a message, in order. Pure: a function of its record alone.
+
+A record keeps moments and counters and no list of events: of a provider's tries the first and the
+latest have a moment, and the others are counted. What has no moment of its own is told at the one
+that it came with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.core.records.message import (
+    ARRIVED,
+    MESSAGE_NAMES,
+    STEP_NAMES,
+    Attempt,
+    Message,
+    Step,
+    StepStatus,
+)
+
+# Why a step is skipped at acceptance, where it does not say when.
+_AT_ACCEPTANCE = frozenset(("no_address", "no_content", "importance"))
+_ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """One thing that happened, to the step of that index; None: to the message as a whole."""
+
+    at_ms: int
+    event: str
+    step: int | None = None
+    channel: str | None = None
+    provider: str | None = None
+    detail: str | None = None
+
+
+def timeline(message: Message) -> list[Happening]:
+    """The oldest first; what happened in one moment stands in the order of the route."""
+    told = [Happening(message.created_ms, "accepted", detail=f"route {message.route}")]
+    for index, step in enumerate(message.steps):
+        told += _of_step(message, index, step)
+    if message.ended_ms:
+        # A late delivery has taken the place of how it ended.
+        name = "ended" if message.status in ARRIVED else MESSAGE_NAMES[message.status]
+        told.append(Happening(message.ended_ms, name, detail=message.reason))
+    return sorted(told, key=lambda happening: happening.at_ms)
+
+
+def _of_step(message: Message, index: int, step: Step) -> Iterator[Happening]:
+    def happened(at_ms: int, event: str, detail: str | None = None) -> Happening:
+        return Happening(at_ms, event, index, step.channel, step.provider, detail)
+
+    if index and _has_own_start(message, step):
+        yield happened(step.clock.since_ms, "started")
+    for attempt in step.attempts:
+        provider = step.provider_of(attempt)
+        for at_ms, event, detail in _of_attempt(attempt):
+            yield Happening(at_ms, event, index, step.channel, provider, detail)
+    fault = step.latest_fault
+    why = fault.name if fault is not None else None
+    if step.status == StepStatus.SKIPPED:
+        code = step.fault.code if step.fault is not None else None
+        yield happened(_skipped_ms(message, index, step), "skipped", code)
+    elif step.status == StepStatus.UNKNOWN:
+        since_ms = step.done_ms or step.claimed_ms
+        yield happened(since_ms, "unknown", "the provider's answer was lost")
+    elif step.status in _ENDED:
+        yield happened(step.done_ms or message.updated_ms, STEP_NAMES[step.status], why)
+    if step.delivered_ms:
+        double = index != message.delivered_step
+        yield happened(step.delivered_ms, "delivered", "a double delivery" if double else None)
+    if step.seen_ms:
+        yield happened(step.seen_ms, "seen")
+
+
+def _has_own_start(message: Message, step: Step) -> bool:
+    """Whether its clock says when it started: that of a marketing step is set again when its turn
+    comes, and any clock when it is stopped."""
+    return step.clock.since_ms > 0 and not step.clock.used_ms and message.category != "marketing"
+
+
+def _of_attempt(attempt: Attempt) -> Iterator[tuple[int, str, str | None]]:
+    if not attempt.claimed_ms:
+        return  # it ended before anybody sent it
+    if attempt.first_claimed_ms and attempt.first_claimed_ms != attempt.claimed_ms:
+        yield attempt.first_claimed_ms, "tried", None
+    yield attempt.claimed_ms, "tried", _counted(attempt)
+    if attempt.sent_ms:
+        yield attempt.sent_ms, "sent", attempt.provider_id
+    if attempt.absent_ms:
+        yield attempt.absent_ms, "not_known", "asked, the provider did not know it"
+
+
+def _counted(attempt: Attempt) -> str | None:
+    """What the latest of several tries says of all of them."""
+    counts = {
+        "put back unsent": attempt.put_backs,
+        "refused for now": attempt.refusals,
+        "without a connection": attempt.unreachable,
+        "answers lost": attempt.lost,
+    }
+    told = [f"{what}: {count}" for what, count in counts.items() if count]
+    if attempt.claims > 1:
+        told.insert(0, f"the last of {attempt.claims}")
+    if told and attempt.fault is not None and not attempt.fault.permanent:
+        told.append(attempt.fault.name)
+    return ", ".join(told) or None
+
+
+def _skipped_ms(message: Message, index: int, step: Step) -> int:
+    code = step.fault.code if step.fault is not None else ""
+    if step.done_ms:
+        return step.done_ms
+    if code in _AT_ACCEPTANCE:
+        return message.created_ms
+    if code == "away":
+        # Passed over, so that the next one started.
+        after = (later.clock.since_ms for later in message.steps[index + 1 :])
+        return next(filter(None, after), message.updated_ms)
+    if code == "delivered" and message.delivered_step >= 0:
+        return message.steps[message.delivered_step].delivered_ms
+    return message.ended_ms or message.updated_ms

@@ -1,0 +1,32 @@
+"""What providers send."""
+
+from __future__ import annotations
+
+from gateway.ingress.api.callbacks import CallbackResult
+from gateway.ingress.http.documented import json_payload, provider_name
+from gateway.ingress.http.route import HttpRoute, Parameter, Payload
+from gateway.ingress.http.routes.endpoints import Endpoints
+
+CALLBACKS: tuple[HttpRoute[Endpoints], ...] = (
+    HttpRoute(
+        method="POST",
+        path="/v1/callbacks/{provider}",
+        name="callback",
+        handler=lambda endpoints: endpoints.callbacks.take,
+        any_query=True,
+        quiet=True,
+        tag="Providers",
+        summary="A provider's receipts, in its own format",
+        text="Proven by HTTP basic, `?token=` or an HMAC header, as configured. "
+        "Answered once durable; a receipt of an unknown message is parked.",
+        parameters=[
+            Parameter(
+                "provider", "path", "The provider's name in the configuration.", provider_name
+            ),
+            Parameter("token", "query", ""),
+        ],
+        body=Payload(media={"application/json": {}}, required=False),
+        answers={200: json_payload("What was done with the receipts.", CallbackResult)},
+        problems=[400, 401, 404, 503],
+    ),
+)

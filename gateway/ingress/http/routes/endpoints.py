@@ -1,0 +1,32 @@
+"""What holds the handlers of all rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.docs import DocsEndpoints
+from gateway.ingress.api.events import EventsEndpoint
+from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.ops import OpsEndpoints
+from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.api.search import SearchEndpoints
+from gateway.ingress.api.users import UserEndpoints
+
+
+class Endpoints(NamedTuple):
+    """One a resource."""
+
+    sends: SendEndpoint
+    messages: MessageEndpoints
+    search: SearchEndpoints
+    events: EventsEndpoint
+    optouts: OptOutEndpoints
+    users: UserEndpoints
+    reports: ReportEndpoints
+    callbacks: CallbackEndpoint
+    ops: OpsEndpoints
+    health: HealthEndpoints
+    docs: DocsEndpoints

@@ -1,0 +1,83 @@
+"""People: their opt-outs, and what is kept of them."""
+
+from __future__ import annotations
+
+from gateway.core import channels
+from gateway.ingress.api.optouts import OptOutRequest, OptOutView
+from gateway.ingress.api.users import ErasedView, UserView
+from gateway.ingress.http.documented import json_payload
+from gateway.ingress.http.route import HttpRoute, Parameter, Payload
+from gateway.ingress.http.routes.endpoints import Endpoints
+
+_OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
+_CHANNEL = Parameter(
+    "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
+)
+_ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
+_USER = Parameter("user", "path", "The person's id at the caller.")
+
+PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
+    HttpRoute(
+        method="GET",
+        path="/v1/optouts/{address}",
+        name="getOptOut",
+        handler=lambda endpoints: endpoints.optouts.get,
+        scope="send",
+        tag="Opt-outs",
+        summary="Whether somebody opted out",
+        parameters=[_ADDRESS, _CHANNEL],
+        answers=_OPT_OUT,
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="PUT",
+        path="/v1/optouts/{address}",
+        name="putOptOut",
+        handler=lambda endpoints: endpoints.optouts.put,
+        scope="send",
+        tag="Opt-outs",
+        summary="Somebody opts out",
+        text="Of every channel, or of one: then a step on it is skipped, and the next one goes on.",
+        parameters=[_ADDRESS],
+        body=json_payload("", OptOutRequest),
+        answers=_OPT_OUT,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/optouts/{address}",
+        name="deleteOptOut",
+        handler=lambda endpoints: endpoints.optouts.delete,
+        scope="send",
+        tag="Opt-outs",
+        summary="Somebody may be sent messages again; without `channel` on every one",
+        parameters=[_ADDRESS, _CHANNEL],
+        answers={204: Payload(text="There is no opt-out now.")},
+        problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/users/{user}",
+        name="getUser",
+        handler=lambda endpoints: endpoints.users.get,
+        scope="read",
+        tag="People",
+        summary="What is kept of a person",
+        parameters=[_USER],
+        answers={200: json_payload("The person.", UserView)},
+        problems=[404],
+    ),
+    HttpRoute(
+        method="DELETE",
+        path="/v1/users/{user}",
+        name="deleteUser",
+        handler=lambda endpoints: endpoints.users.delete,
+        scope="send",
+        tag="People",
+        summary="A person is forgotten",
+        text="For the app, with `manage` for every app. Opt-outs and the ledger's money stay.",
+        parameters=[_USER],
+        answers={200: json_payload("How much there was.", ErasedView)},
+        problems=[404],
+    ),
+)

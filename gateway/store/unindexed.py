@@ -1,0 +1,50 @@
+"""Messages that were accepted before there was an index of persons: who looks for a person reads
+them all.
+
+The installation's record says since when every message is indexed, and with the first start of a
+version that does so the time begins after which none is left that is not: then nothing more is read
+here. While an upgrade rolls, older processes accept messages too. What is looked at in vain is read
+from Redis in bounded pages, one server after the other. Raises RedisError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+
+from gateway.core.ids import moment_of
+from gateway.core.policy import TTL_MAX_MS
+from gateway.redis.client import RedisClient
+from gateway.store.keys import INDEXED_FIELD, META, keys_of
+from gateway.store.servers import server_states
+from gateway.store.writes import Retention
+
+UPGRADE_MS = 86_400_000  # the longest that versions without the index may go on
+KEYS_A_PAGE = 1_000
+
+_PREFIX = "{k*}m:"
+
+
+async def pages(
+    redis: RedisClient, shards: Iterable[int], retention: Retention, now_ms: int
+) -> AsyncIterator[list[str]]:
+    """The ids of messages that may be missing in the index, in pages."""
+    (field,) = await redis.call([("HGET", META, INDEXED_FIELD)])
+    since_ms = int(field) if isinstance(field, bytes) else now_ms
+    end_ms = since_ms + UPGRADE_MS
+    if not since_ms or now_ms - end_ms >= 2 * TTL_MAX_MS + retention.message_ms:
+        return
+    servers = {state.run_id: shard for shard, state in (await server_states(redis, shards)).items()}
+    for shard in servers.values():
+        cursor: bytes | int = 0
+        while True:
+            async with redis.session(keys_of(shard).index) as session:
+                (reply,) = await session.call(
+                    [("SCAN", cursor, "MATCH", _PREFIX + "*", "COUNT", KEYS_A_PAGE)]
+                )
+            assert isinstance(reply, list)
+            cursor, names = reply
+            ids = [name.partition(b"}m:")[2].decode() for name in names]
+            moments = {id_: moment for id_ in ids if (moment := moment_of(id_)) is not None}
+            yield [id_ for id_, moment in moments.items() if moment < end_ms]
+            if not int(cursor):
+                break

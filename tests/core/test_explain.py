@@ -1,0 +1,131 @@
+"""Why a request is decided as it is, and a message sent as it is."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core import events
+from gateway.core.admission import admit
+from gateway.core.explain import Explanation, Gate, explain, explain_message
+from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
+from gateway.core.policy import Policy, RouteStep
+from gateway.core.records.content import Content
+from gateway.core.records.person import DedupeClaim, Person
+from gateway.core.records.request import MessageRequest
+from ratelimit.caps import Cap, Slot
+from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
+
+THREE = Cap("three-a-day", 3, DAY, "1d", "marketing", None)
+ONE_VIBER = Cap("one-viber", 1, DAY, "1d", "marketing", "viber")
+ANOTHER = "1M7Q5CQG0000000000ZZ"
+
+
+def explained(
+    send: MessageRequest,
+    person: Person | None = None,
+    opt_outs: OptOuts = NONE,
+    rules: Policy | None = None,
+) -> Explanation:
+    people, rules = [person or Person()], rules or policy()
+    decision = admit(send, people, opt_outs, rules, T0)
+    return explain(send, decision, people, opt_outs, rules, T0)
+
+
+def gates(told: Explanation) -> list[tuple[str, str]]:
+    return [(gate.gate, gate.verdict) for gate in told.gates]
+
+
+def test_an_accepted_request_passed_each_gate_that_had_something_to_ask() -> None:
+    told = explained(request(content=Content("я" * 71)), rules=policy(caps=(THREE,)))
+    assert told.gates == [
+        Gate("route", detail="viber-then-sms"),
+        Gate("address"),
+        Gate("price", price=9_000),
+        Gate("opt_out"),
+        Gate("duplicate"),
+        Gate("cap", name="three-a-day", limit=3, window="1d", count=0),
+    ]
+    assert [msgspec.structs.astuple(step) for step in told.plan] == [
+        ("viber", "viber", 9_000, None, 15 * MINUTE, "delivered", "pass", None),
+        ("sms", "sms", 140_000, 2, DAY, "delivered", "pass", None),
+    ]
+    code = explained(request(category="otp", campaign=None), rules=policy(caps=(THREE,)))
+    assert [gate.gate for gate in code.gates] == ["route", "address", "price", "opt_out"]
+
+
+def test_the_cap_with_the_least_room_is_told_and_the_one_that_refused() -> None:
+    rules = policy(caps=(THREE, ONE_VIBER))
+    person = Person(slots=[Slot(ANOTHER, T0, "marketing", "sms")])
+    roomy = explained(request(), person, rules=rules)
+    assert roomy.gates[-1] == Gate("cap", name="one-viber", limit=1, window="1d", count=0)
+    full = Person(slots=[Slot(ANOTHER, T0, "marketing", "viber")])
+    assert explained(request(), full, rules=rules).gates[-1] == Gate(
+        "cap", "stop", name="one-viber", limit=1, window="1d", count=1, retry_at_ms=T0 + DAY
+    )
+
+
+def test_nothing_is_asked_after_the_gate_that_stopped_it() -> None:
+    person = Person(claims={"autumn": DedupeClaim(ANOTHER)})
+    again = explained(request(), person, rules=policy(caps=(THREE,)))
+    assert again.gates[-1].message == ANOTHER
+    assert gates(again)[-2:] == [("opt_out", "pass"), ("duplicate", "stop")]
+    assert again.plan, "the steps it would take"
+    refused = explained(request(), opt_outs={EVERY_CHANNEL: "marketing"})
+    assert refused.gates[-1] == Gate("opt_out", "stop", "marketing on every channel")
+    assert [(step.verdict, step.detail) for step in refused.plan] == [("skip", "opted_out")] * 2
+
+
+def test_a_request_that_cannot_be_sent_names_the_gate() -> None:
+    no_price = msgspec.structs.replace(policy(), quote=lambda *_: None)
+    for send, rules, stopped in (
+        (request(route="pigeon"), policy(), "route"),
+        (request(), no_price, "price"),
+        (request(content=Content("")), policy(), "address"),
+    ):
+        told = explained(send, rules=rules)
+        assert gates(told)[-1] == (stopped, "stop")
+        assert told.gates[-1].detail
+        assert told.plan == []
+
+
+def test_a_step_that_is_skipped_and_one_that_cannot_show_what_is_asked_say_so() -> None:
+    asks = (
+        RouteStep(("viber",), MINUTE, 0, until="clicked", react_ms=MINUTE),
+        RouteStep(("sms",), MINUTE, 0, until="seen", react_ms=MINUTE),
+    )
+    told = explained(request(), opt_outs={"viber": "all"}, rules=policy(steps=asks))
+    viber, sms = told.plan
+    assert viber.verdict == "skip"
+    assert viber.detail is not None
+    assert viber.detail.startswith("opted_out")
+    assert (sms.verdict, sms.until) == ("pass", "delivered")
+    assert sms.detail == "seen cannot be shown here: delivered counts"
+    assert gates(told)[3] == ("opt_out", "pass")
+    assert told.gates[3].detail == "all on viber"
+
+
+def test_a_message_is_explained_by_its_record() -> None:
+    rules = policy(caps=(THREE,))
+    world = World(rules)
+    before = explained(request(), rules=rules)
+    told = explain_message(world.message, rules)
+    assert told.plan == before.plan
+    assert gates(told) == gates(before)
+    world.happen(events.Claimed(0, opt_outs={EVERY_CHANNEL: "all"}))
+    stopped = explain_message(world.message, rules)
+    assert Gate("opt_out", "stop", "on its way: opted_out") in stopped.gates
+    assert [(step.verdict, step.detail) for step in stopped.plan] == [("skip", "opted_out")] * 2
+
+
+def test_a_fallback_that_a_cap_stopped_says_which_gate_it_was() -> None:
+    sms = Cap("one-sms", 1, DAY, "1d", "marketing", "sms")
+    world = World(policy(caps=(sms,)))
+    world.person.slots.append(Slot(ANOTHER, T0, "marketing", "sms"))
+    world.send()
+    world.report("expired")
+    told = explain_message(world.message, world.policy)
+    assert ("cap", "stop") in gates(told)
+    assert [(step.verdict, step.detail) for step in told.plan] == [
+        ("pass", None),
+        ("skip", "frequency_cap: one-sms"),
+    ]

@@ -1,0 +1,166 @@
+"""A dry run answers what a real request is answered next, says why, and changes nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from gateway.core import events as ev
+from gateway.core.addresses import Addresses
+from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
+from gateway.core.policy import Policy
+from gateway.core.prices import Price
+from gateway.core.records.content import Content
+from gateway.core.records.request import Answer, MessageRequest
+from gateway.redis.trio_driver import open_client
+from gateway.store import opt_outs
+from gateway.store.apply import Item
+from gateway.store.dry_run import DryAnswer
+from gateway.store.store import Store
+from providers.contract import Receipt
+from ratelimit.caps import Cap
+from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, policy, request
+
+SHARDS = 4
+REQUESTS = 1_000
+CAPS = (
+    Cap("two-marketing", 2, DAY, "1d", "marketing", None),
+    Cap("one-sms", 1, DAY, "1d", "transactional", "sms"),
+)
+
+
+def quote(provider: str, digits: str, *_: object) -> Price | None:
+    """There is none for the messenger where a number ends in 7."""
+    return None if provider == "viber" and digits.endswith("7") else PRICES.get(provider)
+
+
+def in_store(
+    url: str, work: Callable[[Store], Awaitable[None]], rules: Policy | None = None
+) -> None:
+    async def main() -> None:
+        async with open_client(url) as redis:
+            known = rules or msgspec.structs.replace(policy(caps=CAPS), quote=quote)
+            await work(Store(redis, known, shards=SHARDS))
+
+    trio.run(main)
+
+
+async def everything(store: Store) -> dict[bytes, Any]:
+    """All that Redis holds, in the order of its keys."""
+    (names,) = await store.redis.call([("KEYS", "*")])
+    assert isinstance(names, list)
+    replies = await store.redis.call([("DUMP", name) for name in sorted(names)])
+    return dict(zip(sorted(names), replies, strict=True))
+
+
+class Callers:
+    """Random requests of a few apps to a few people who are known by several identities."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now_ms = T0
+
+    def request(self, store: Store) -> MessageRequest:
+        draw = self.random
+        person = draw.randrange(12)
+        phone = f"79160000{draw.choice((person, person + 100)):03}" if draw.random() < 0.8 else None
+        email = f"p{person}@shop.example" if phone is None or draw.random() < 0.3 else None
+        user = f"u{person}" if draw.random() < 0.4 else None
+        addresses = Addresses(phone, email)
+        category = draw.choice(("marketing", "marketing", "transactional", "otp"))
+        campaign = draw.choice(("autumn", "winter", "spring"))
+        keyed = draw.random() < 0.15
+        return request(
+            id=store.new_message_id(addresses.home(user), self.now_ms),
+            app=draw.choice(("shop", "bank")),
+            addresses=addresses,
+            user=user,
+            category=category,
+            campaign=campaign if category == "marketing" or draw.random() < 0.3 else None,
+            route=draw.choice((None, None, None, "fast", "sms-only", "viber-only", "nowhere")),
+            content=Content(draw.choice(("Sale!", "я" * 71))),
+            idempotency_key=f"key-{draw.randrange(20)}" if keyed else None,
+            body_hash=bytes([draw.randrange(2)]) if keyed else b"",
+        )
+
+
+async def live_on(store: Store, id_: str, callers: Callers) -> None:
+    """The message is sent, and perhaps arrives, fails or is cancelled."""
+    end = callers.random.randrange(4)
+    if end == 0:
+        await store.apply([Item(id_, ev.Cancelled())], callers.now_ms)
+        return
+    message = (await store.apply([Item(id_, ev.Claimed(ev.CURRENT))], callers.now_ms))[0].message
+    assert message is not None
+    step = message.current
+    await store.apply([Item(id_, ev.Accepted(step))], callers.now_ms)
+    if end > 1:
+        receipt = Receipt("delivered" if end == 2 else "undelivered", ref=f"{id_}.{step}")
+        provider = message.step.candidate.provider
+        await store.apply([Item(id_, ev.Reported(step, receipt, provider))], callers.now_ms)
+
+
+def same(told: DryAnswer, real: Answer) -> bool:
+    """Whether a dry run said what came of the request. What is accepted has the request's own id,
+    which differs where the person's home moved."""
+    dry = told.answer
+    if real.outcome == "accepted" and not real.replayed:
+        dry = msgspec.structs.replace(dry, id=real.id)
+    return dry == real
+
+
+def is_explained(told: DryAnswer) -> bool:
+    """Whether the verdicts are those of the outcome."""
+    gates, outcome = told.explanation.gates, told.answer.outcome
+    if told.answer.replayed or outcome == "conflict":
+        return not gates
+    verdicts = [gate.verdict for gate in gates]
+    if outcome == "accepted":
+        return set(verdicts) == {"pass"}
+    last = {
+        "duplicate": ("duplicate",),
+        "rejected": ("route", "address", "price"),
+        "suppressed": ("opt_out", "cap"),
+    }[outcome]
+    return verdicts == ["pass"] * (len(gates) - 1) + ["stop"] and gates[-1].gate in last
+
+
+def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str) -> None:
+    seen: set[str] = set()
+    seed = 20261128
+
+    async def work(store: Store) -> None:
+        callers = Callers(seed)
+        for i in range(REQUESTS):
+            asked = callers.request(store)
+            before = await everything(store) if i % 50 == 0 else None
+            told = await store.dry_run(asked, callers.now_ms)
+            if before is not None:
+                assert await everything(store) == before, (seed, i)
+            (real,) = await store.admit([asked], callers.now_ms)
+            assert same(told, real), (seed, i, told.answer, real)
+            assert is_explained(told), (seed, i, told)
+            seen.add(told.explanation.gates[-1].gate if told.explanation.gates else "replayed")
+            if real.outcome == "accepted" and not real.replayed and callers.random.random() < 0.5:
+                assert real.id is not None
+                await live_on(store, real.id, callers)
+            if i % 40 == 0:
+                await wish(store, callers)
+            callers.now_ms += callers.random.choice((0, MINUTE, 10 * MINUTE))
+
+    in_store(redis_url, work)
+    assert seen >= {"route", "address", "price", "opt_out", "duplicate", "cap", "replayed"}
+
+
+async def wish(store: Store, callers: Callers) -> None:
+    """Somebody opts out of something."""
+    draw = callers.random
+    channel = draw.choice((EVERY_CHANNEL, "viber", "sms"))
+    scope: OptOut = draw.choice(("marketing", "all"))
+    address = f"79160000{draw.randrange(12):03}"
+    origin = Origin("shop", callers.now_ms)
+    await opt_outs.put(store.redis, store.shards, address, scope, origin, channel)
