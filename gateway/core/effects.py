@@ -15,6 +15,7 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.rates import Tally
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
+from gateway.core.waits import Delay
 
 # What was spent on messages that the baseline is not compared with, such as those without a phone.
 NOT_COMPARED = "cost_not_compared"
@@ -85,6 +86,7 @@ class Effects(msgspec.Struct):
     fallback: Fallback | None = None
     posts: list[Post] = []
     tallies: list[Tally] = []
+    delays: list[Delay] = []
     status_changes: list[StatusChange] = []
 
 

@@ -26,7 +26,8 @@ from gateway.core.records.content import Content
 from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from gateway.core.timing import day_of
+from gateway.core.timing import day_of, usual_grace_ms
+from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
@@ -51,9 +52,11 @@ class OptedOut(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What messages taught so far, of every process: the apps' rates on each channel."""
+    """What messages taught so far, of every process: the apps' rates on each channel, and how long
+    providers take."""
 
     rates: AppRates = NO_RATES
+    waits: Learned = NOTHING_LEARNED
 
 
 KNOWN_NOTHING = Known()
@@ -97,7 +100,7 @@ def plan(
         return named
     name, route = named
     day = day_of(now_ms)
-    tried = [(each.step, _step(request, each, policy, day)) for each in route]
+    tried = [(each.step, _step(request, each, policy, day, known.waits)) for each in route]
     steps = [step for _, step in tried if step is not None]
     if not steps:
         return _no_candidate(request, route)
@@ -182,7 +185,11 @@ def _route(
 
 
 def _step(
-    request: MessageRequest, asked: ResolvedStep, policy: Policy, day: datetime.date
+    request: MessageRequest,
+    asked: ResolvedStep,
+    policy: Policy,
+    day: datetime.date,
+    waits: Learned,
 ) -> Step | None:
     """One step, skipped where it has no address or content or is not for messages of such an
     importance; None where nobody has a price."""
@@ -206,6 +213,10 @@ def _step(
         until=row.can_show(timed.until),
         chosen=0 if len(candidates) == 1 else -1,
     )
+    if (rule := timed.learned) is not None:
+        step.auto = rule.max_ms
+        step.wait_ms = wait_of(rule, candidates[0].provider, request.country, waits)
+        step.grace_ms = usual_grace_ms(step.wait_ms) if rule.grace_ms is None else rule.grace_ms
     if step.until != "delivered":
         step.react_ms = timed.react_ms
     if not _is_for(timed, request.importance):

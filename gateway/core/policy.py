@@ -53,11 +53,20 @@ class AppRule(msgspec.Struct, frozen=True):
     allows: frozenset[str] = frozenset()
 
 
+class LearnedWait(msgspec.Struct, frozen=True):
+    """Bounds of a wait that is learned, and the grace after it; None: as long as is usual."""
+
+    min_ms: int
+    max_ms: int
+    grace_ms: int | None = None
+
+
 class RouteStep(msgspec.Struct, frozen=True):
     """One step of a route: `providers` are the candidates of one channel, the first in line first.
 
     `until` is what the step waits for; a reaction for `react_ms` after its delivery. Messages of
-    less than `importance` or of more than `importance_max` skip it."""
+    less than `importance` or of more than `importance_max` skip it. With `learned` it waits as long
+    as its provider usually takes, `wait_ms` at most."""
 
     providers: tuple[str, ...]
     wait_ms: int
@@ -66,6 +75,7 @@ class RouteStep(msgspec.Struct, frozen=True):
     react_ms: int = 0
     importance: int = Importance.LOW
     importance_max: int = Importance.HIGH
+    learned: LearnedWait | None = None
 
 
 class ResolvedStep(msgspec.Struct, frozen=True):
@@ -118,7 +128,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`resolved` are the steps of `routes`, looked up once for all messages."""
+    """`resolved` are the steps of `routes`, looked up once for all messages, and so is
+    `learning`."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -135,10 +146,14 @@ class Policy(msgspec.Struct, frozen=True):
     reach: ReachRule = ReachRule()
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
+    learning: frozenset[str] = frozenset()  # providers whose delays are counted
 
     def __post_init__(self) -> None:
         resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
         msgspec.structs.force_setattr(self, "resolved", resolved)
+        steps = [step for steps in self.routes.values() for step in steps if step.learned]
+        learning = frozenset(name for step in steps for name in step.providers)
+        msgspec.structs.force_setattr(self, "learning", learning)
 
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]

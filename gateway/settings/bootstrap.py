@@ -14,6 +14,7 @@ from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
     CategoryRule,
+    LearnedWait,
     Policy,
     ProviderRule,
     Quote,
@@ -73,13 +74,19 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
 def _route_step(step: StepSettings) -> RouteStep:
     return RouteStep(
         providers=(step.provider,),
-        wait_ms=int(step.wait_ms),
+        wait_ms=int(step.longest_ms),
         grace_ms=int(step.last_receipt_ms),
+        learned=_learned_wait(step) if step.is_learned else None,
         until=step.until,
         react_ms=int(step.react_ms or 0),
         importance=importance_named(step.importance),
         importance_max=importance_named(step.importance_max),
     )
+
+
+def _learned_wait(step: StepSettings) -> LearnedWait:
+    grace_ms = None if step.grace_ms is None else int(step.grace_ms)
+    return LearnedWait(int(step.shortest_ms), int(step.longest_ms), grace_ms)
 
 
 def _reach_rule(settings: Settings) -> ReachRule:

@@ -38,7 +38,7 @@ from gateway.store.writes import LANE_FIELD
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
 _COUNTED_ANEW = ("changed", "marks")
 _PLACED = ("o", "oo", "timers", "parked")
-_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine", "rates")
+_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine", "rates", "delays")
 
 
 class _Name(NamedTuple):

@@ -36,13 +36,14 @@ from gateway.core.records.message import Message, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import RememberedAnswer, remembered_codec
 from gateway.core.timing import day_of
+from gateway.core.waits import Delay
 from gateway.redis.client import Command, RedisClient
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
-from gateway.store.tallies import tally_commands
+from gateway.store.tallies import delay_commands, tally_commands
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
@@ -91,6 +92,7 @@ class Writes:
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
         self._tallies: list[Tally] = []
+        self._delays: list[Delay] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
 
     def message(self, message: Message, due_before_ms: int) -> None:
@@ -113,6 +115,7 @@ class Writes:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
         self._tallies.extend(effects.tallies)
+        self._delays.extend(effects.delays)
         for change in effects.status_changes:
             self.status_change(change)
 
@@ -198,6 +201,8 @@ class Writes:
         out.extend(self._ledger_commands())
         if self._tallies:
             out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
+        if self._delays:
+            out.extend(delay_commands(self._keys, self._delays, self._now_ms))
         out.extend(self._change_commands())
         return out
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core.policy import Policy
+from gateway.core import waits
+from gateway.core.policy import LearnedWait, Policy, RouteStep
 from gateway.core.rates import Counted
 from gateway.core.records.message import Message
 from gateway.core.timing import DAY_MS
@@ -103,3 +105,42 @@ def test_where_no_route_needs_it_nothing_is_counted_or_read(redis_url: str) -> N
         assert store.tallies.known.rates == {}
 
     in_store(redis_url, work)
+
+
+def learning() -> Policy:
+    rule = LearnedWait(min_ms=1_000, max_ms=900_000)
+    return policy(steps=(RouteStep(("viber",), rule.max_ms, 10_000, learned=rule),))
+
+
+async def take(store: Store, number: int, took_ms: int, now_ms: int = T0) -> None:
+    id_ = await accept(store, f"79161{number:06}", now_ms, route="viber-only", **CODE)
+    for event in (ev.Claimed(0), ev.Accepted(0)):
+        await store.apply([Item(id_, event)], now_ms)
+    receipt = Receipt("delivered", ref=f"{id_}.0")
+    await store.apply([Item(id_, ev.Reported(0, receipt, "viber"))], now_ms + took_ms)
+
+
+def test_a_wait_is_learned_from_what_deliveries_took_in_every_process(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waits, "DELIVERIES_MIN", 5)
+
+    async def work(store: Store) -> None:
+        for number in range(5):
+            await take(store, number, 7_000)
+        async with open_client(redis_url) as client:
+            other = Store(client, store.policy, shards=SHARDS)
+            before = T0 + REFRESH_MS
+            (step,) = (await message_at(other, before)).steps
+            assert (step.auto, step.wait_ms) == (900_000, 8_000)
+            later = T0 + 4 * DAY_MS
+            assert (await message_at(other, later)).steps[0].wait_ms == 900_000, "days ago"
+
+    in_store(redis_url, work, learning())
+
+
+async def message_at(store: Store, now_ms: int) -> Message:
+    id_ = await accept(store, "79169999999", now_ms, route="viber-only", **CODE)
+    found = await reads.message(store, id_)
+    assert found is not None
+    return found

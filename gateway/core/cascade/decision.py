@@ -27,6 +27,7 @@ from gateway.core.records.message import (
 )
 from gateway.core.records.person import Person
 from gateway.core.settlement import Booking, Work
+from gateway.core.waits import Delay
 from ratelimit.caps import Full
 
 
@@ -124,6 +125,13 @@ class Decision:
             reacted(self.persons[0], step.channel, self._within(at_ms))
             self.effects.people_changed = True
         self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
+
+    def note_delay(self, work: Work) -> None:
+        """The attempt arrived, and what it took until that was known is counted where somebody
+        learns from it."""
+        if work.provider in self.policy.learning:
+            took_ms = max(self.now_ms - work.attempt.sent_ms, 0)
+            self.effects.delays.append(Delay(work.provider, self.message.country, took_ms))
 
     def _within(self, at_ms: int | None) -> int:
         """The moment that a provider names, within what can be."""

@@ -101,6 +101,7 @@ class Change(Decision):
             self.book_undelivered(False)
             self.keep_people(came_first=not message.finished and self.is_reached(step))
         self.note_arrival(step, moment)
+        self.note_delay(work)
         self.book(work.attempt, booking)
 
     def fail(
