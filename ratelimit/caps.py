@@ -31,7 +31,7 @@ class Cap(msgspec.Struct, frozen=True):
         )
 
 
-class Slot(msgspec.Struct, frozen=True, omit_defaults=True):
+class Slot(msgspec.Struct, omit_defaults=True, gc=False):
     """One message's reservation: `at_ms` is when the person was (or is to be) reached on
     `channel`. `waits`: as far as is known here the message is not sent yet. Kept with a person, so
     its fields are short."""

@@ -48,12 +48,14 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what starts a Redis: by a fixture, or as a part of the system. The rest says so itself.
 
-    The folders below have set their own marks by now: pytest calls the innermost hook first.
+    The folders below have set their own marks by now: pytest calls the innermost hook first. What
+    starts real processes goes first: it takes longest, and mostly waits.
     """
     for item in items:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
         if fixtures & STARTING_REDIS or item.get_closest_marker("system"):
             item.add_marker(pytest.mark.redis)
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
 
 
 @pytest.fixture(scope="session")

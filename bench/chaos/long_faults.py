@@ -27,22 +27,14 @@ import msgspec
 
 from bench.chaos import reach, records, storm
 from bench.chaos.audit import Audit
-from bench.chaos.long_world import (
-    ARRIVALS_PER_S,
-    COMPANIES,
-    KINDS,
-    LAST,
-    LONG,
-    SHORT,
-    WELL,
-    LongWorld,
-)
+from bench.chaos.long_world import COMPANIES, KINDS, LAST, LONG, SHORT, WELL, LongWorld
 from bench.chaos.reach import Group, Reached
 from bench.chaos.records import STATUSES
 from bench.processes import BenchFailed
 from bench.waiting import POLL_S, left_over
 
 LONG_S, SHORT_S = (120.0, 600.0), (10.0, 25.0)  # how long a fault lasts
+RATE_PER_S = 4.0
 LEAD_S, TAIL_S = 10.0, 10.0  # of the load, before the first fault and after the last
 CHANGES_AT = (0.3, 0.5)  # of the shortest fault: the rate, then name and proofs
 PROGRESS_S = 20.0
@@ -133,7 +125,7 @@ def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcom
     lasts_s = {kind: round(draw.uniform(*range_s), 1) for kind in KINDS}
     seconds = LEAD_S + max(lasts_s.values()) + TAIL_S
     load = storm.Order(
-        messages=round(seconds * ARRIVALS_PER_S),
+        messages=round(seconds * RATE_PER_S),
         seconds=seconds,
         seed=seed,
         routes=tuple(f"{kind}{last}" for kind in COMPANIES for last in ("", LAST)),

@@ -46,7 +46,7 @@ waits for longer, because Redis, the dispatchers or the provider stand still, is
 """
 WHY = {
     "no_receipt": "its last provider took it, or may have, and said nothing in the step's time",
-    "away": "its last provider was away until its ttl was over: nobody could send it",
+    "away": "its last provider was away until its time was over: nobody could send it",
     "ttl": "it waited for its turn or its next try until its ttl was over",
     "not_sent": "its turn at its last provider did not come in the step's time",
 }

@@ -13,21 +13,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.chaos.long_world import ARRIVALS_PER_S, COMPANIES, LAST, NEW_RATE, WELL, Terms
+from bench.chaos.long_world import LAST, WELL, Terms
 from bench.load_spec import percentile
 
 BACK_S_MAX = 300.0
 ASKED_S = 15.0  # a provider is asked twice before what it lost is sent again
 AGAIN_S = 10.0  # a code whose only provider is away is tried again so often at least
-# Of the time that a company was away: until all that waited for it has had its turn.
-TURN = ARRIVALS_PER_S / len(COMPANIES) / NEW_RATE
 RULES = {
     "at once": "the provider takes and delivers it: `timeout + lease`",
     "step": "the next provider has it when its step's time is over: `wait + grace + timeout + "
     "lease`; half of the codes go there at once: `timeout + lease`",
     "return": "it is held until the provider is back: the fault, as long again but 5 minutes at "
-    "the most, 15 s for two look-ups, the turns of all that waited at the provider's rate, "
-    "`timeout + lease`",
+    "the most, 15 s for two look-ups, `timeout + lease`",
     "worth": "it is sent while it is worth it: `ttl + timeout + lease`; it expires only where its "
     "ttl ends before the provider is found again",
 }
@@ -82,7 +79,7 @@ def bound_s(rule: str, category: str, lasts_s: float, terms: Terms) -> float:
     more_s = {
         "at once": 0.0,
         "step": float(terms.wait_s.get(category, 0) + terms.grace_s),
-        "return": lasts_s + min(lasts_s, BACK_S_MAX) + ASKED_S + TURN * lasts_s,
+        "return": lasts_s + min(lasts_s, BACK_S_MAX) + ASKED_S,
         "worth": float(terms.ttl_s[category]),
     }
     return more_s[rule] + terms.timeout_s + terms.lease_s

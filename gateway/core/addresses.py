@@ -89,7 +89,7 @@ class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     ) = None
 
 
-class Addresses(msgspec.Struct, frozen=True, omit_defaults=True):
+class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Addresses in their one spelling; `phone` is E.164 digits without the plus."""
 
     phone: str | None = field(name="p", default=None)
@@ -156,8 +156,10 @@ _NOBODY = Addresses()
 class OneAddress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The address of an answer that is about one: under the name of its kind."""
 
-    phone: str | msgspec.UnsetType = msgspec.UNSET
-    email: str | msgspec.UnsetType = msgspec.UNSET
+    phone: Annotated[str, msgspec.Meta(description="E.164.")] | msgspec.UnsetType = msgspec.UNSET
+    email: Annotated[str, msgspec.Meta(description="In its one spelling.")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
 
 
 class SoughtAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -181,7 +183,7 @@ class AddressFault(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Destination(msgspec.Struct, frozen=True):
+class Destination(msgspec.Struct, frozen=True, gc=False):
     """The addresses of a request, and the country and tariff of its phone."""
 
     addresses: Addresses

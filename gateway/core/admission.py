@@ -26,7 +26,7 @@ from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
 
 
-class Admitted(msgspec.Struct):
+class Admitted(msgspec.Struct, gc=False):
     message: Message
     lane: tuple[str, str]
     post: Post
@@ -102,7 +102,8 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
     """The record of a request that is accepted, its first step queued."""
     first = way.steps[way.first]
     first.status = StepStatus.QUEUED
-    first.chosen = max(first.chosen, 0)
+    if first.chosen < 0:
+        first.chosen = 0
     if way.first:
         first.clock = Clock(now_ms)
     message = Message(

@@ -149,16 +149,15 @@ class Channel(msgspec.Struct, frozen=True):
     parts: Callable[[str], int] | None = None
     needs: tuple[tuple[str, ...], ...] = (("text",),)
     prior: int = 0
+    says_text: bool = False  # a text is all that is needed
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "says_text", self.needs == (("text",),))
 
     @property
     def price_unit(self) -> Literal["part", "message"]:
         """What one price is for: a part where texts are cut into parts, else a message."""
         return "part" if self.parts is not None else "message"
-
-    @property
-    def says_text(self) -> bool:
-        """Whether a text is all that is needed."""
-        return self.needs == (("text",),)
 
     def can_show(self, until: Until) -> Until:
         """What counts here where `until` is asked: that, or the next lower that its receipts can

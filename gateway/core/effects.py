@@ -73,7 +73,7 @@ def fallback_from(left: Step, to: str) -> Fallback:
     return Fallback(left.channel, to, reason)
 
 
-class Effects(msgspec.Struct):
+class Effects(msgspec.Struct, gc=False):
     """Beside the message record: `lane` is the (provider, category) to enqueue it on."""
 
     changed: bool = False

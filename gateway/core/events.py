@@ -12,7 +12,7 @@ from providers.contract import Fault, Receipt
 CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry does not name
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A dispatcher took the step from its lane and is about to send it.
 
     `opt_outs` are the person's by now. `provider` is whose lane it was: an entry that an earlier
@@ -28,7 +28,7 @@ class Claimed(msgspec.Struct, frozen=True):
     restored_ms: int = 0
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
     the reference already, and what it said of it then was lost, so it may have refused it.
     `sent_ms` is when its request began: what the provider says happened later by its clock too."""
@@ -77,7 +77,7 @@ class NotKnown(msgspec.Struct, frozen=True):
     step: int
 
 
-class Reported(msgspec.Struct, frozen=True):
+class Reported(msgspec.Struct, frozen=True, gc=False):
     """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a
     step."""
 

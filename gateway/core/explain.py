@@ -193,6 +193,8 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     told = (
         [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
     )
+    if step.doubted:
+        told.append("not_reachable, but the last that can run")
     if step.rate:
         cost = format_amount(expected_cost(step))
         told.append(f"reacts to {step.rate / MILLION:.4f} of deliveries: {cost} a reaction")
@@ -217,6 +219,6 @@ def _asked_until(step: Step, route: str, policy: Policy) -> Until:
     asked = [
         each.step.until
         for each in policy.resolved.get(route, ())
-        if each.channel is row and row.can_show(each.step.until) == step.until
+        if each.channel is row and each.until == step.until
     ]
     return asked[0] if asked else step.until

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from msgspec.structs import replace
-
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import DedupeClaim, Person
@@ -78,21 +76,17 @@ def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
 
 def note_sent(person: Person, messages: Collection[str]) -> None:
     """The slots of these messages do not wait any more: they count from when they were taken."""
-    person.slots = [
-        replace(slot, waits=False) if slot.message in messages else slot for slot in person.slots
-    ]
+    for slot in person.slots:
+        if slot.message in messages:
+            slot.waits = False
 
 
 def note_sent_here(people: Iterable[Person], messages: Mapping[str, Message]) -> None:
     """The same of those messages that were sent since their records were read."""
     for person in people:
-        sent = [
-            slot.message
-            for slot in person.slots
-            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m)
-        ]
-        if sent:
-            note_sent(person, sent)
+        for slot in person.slots:
+            if slot.waits and (m := messages.get(slot.message)) and not still_waits(m):
+                slot.waits = False
 
 
 def still_waits(message: Message) -> bool:
@@ -201,7 +195,8 @@ def held_after_ms(step_ms: int, category: str, policy: Policy) -> int:
 
 
 def _keep_until(person: Person, until_ms: int) -> None:
-    person.keep_ms = max(person.keep_ms, -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS)
+    if until_ms > person.keep_ms:
+        person.keep_ms = -(-until_ms // KEEP_STEP_MS) * KEEP_STEP_MS
 
 
 def _keep_slot(
@@ -210,8 +205,10 @@ def _keep_slot(
     """The slot of a message that was delivered, on the channel it was moved to unless that came
     too late."""
     step = message.steps[message.delivered_step]
-    held = next((slot for slot in person.slots if slot.message == message.id), None)
-    channel = step.channel if came_first or held is None else held.channel
+    channel = step.channel
+    if not came_first:
+        held = [slot.channel for slot in person.slots if slot.message == message.id]
+        channel = held[0] if held else channel
     # The provider's clock says when, within what can be.
     at_ms = max(min(step.delivered_ms, now_ms), message.created_ms)
     _put_slot(person, Slot(message.id, at_ms, message.category, channel))
@@ -219,7 +216,8 @@ def _keep_slot(
 
 
 def _put_slot(person: Person, slot: Slot) -> None:
-    person.slots = [s for s in person.slots if s.message != slot.message]
+    if person.slots:
+        person.slots = [s for s in person.slots if s.message != slot.message]
     person.slots.append(slot)
 
 

@@ -50,7 +50,7 @@ _NUMBER_TYPES = (
 )
 
 
-class Phone(msgspec.Struct, frozen=True):
+class Phone(msgspec.Struct, frozen=True, gc=False):
     """A possible number: `digits` in E.164 without the plus, `country` an ISO region or "ZZ".
     `tariff` is why it costs many times what others do; empty: it does not."""
 
@@ -74,10 +74,10 @@ class _Plan:
         "code",
         "countries",
         "country",
+        "dear",
         "lengths",
         "may_have_prefix",
-        "premium",
-        "satellite",
+        "tariff",
         "width",
     )
 
@@ -93,14 +93,11 @@ class _Plan:
         self.may_have_prefix = re.compile(prefix).match if prefix else None
         self.country = NO_COUNTRY if regions[0] == _NON_GEOGRAPHIC else regions[0]
         self.countries = _countries_pattern(regions).match if len(regions) > 1 else None
-        self.premium = _premium_pattern(int(code), regions)
-        self.satellite = code in _SATELLITE_CODES
-
-    def tariff(self, national: str) -> Tariff:
-        if self.satellite:
-            return "satellite"
-        premium = self.premium is not None and self.premium.match(national) is not None
-        return "premium" if premium else ""
+        # Its numbers that are dear, and as what they are.
+        satellite = code in _SATELLITE_CODES
+        dear = re.compile("") if satellite else _premium_pattern(int(code), regions)
+        self.dear = dear.match if dear is not None else None
+        self.tariff: Tariff = "satellite" if satellite else "premium"
 
 
 _plans: dict[str, _Plan] = {}
@@ -125,7 +122,9 @@ def parse(raw: str) -> Phone:
     country = plan.country
     if plan.countries is not None and (match := plan.countries(national)) is not None:
         country = match.lastgroup or country
-    return Phone(raw[1:], country, plan.tariff(national))
+    if plan.dear is None or plan.dear(national) is None:
+        return Phone(raw[1:], country)
+    return Phone(raw[1:], country, plan.tariff)
 
 
 def parse_by_library(raw: str) -> Phone:

@@ -62,7 +62,7 @@ class Known(msgspec.Struct, frozen=True):
 KNOWN_NOTHING = Known()
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """`steps` in their order, made for this message alone; `first` is the one that runs first, not
     before `not_before_ms` (0: at once). `full` is a cap that stops it. `baseline_cost` is what the
     reports compare with; None: nothing."""
@@ -99,15 +99,18 @@ def plan(
     if isinstance(named, Rejection):
         return named
     name, route = named
-    day = day_of(now_ms)
-    tried = [(each.step, _step(request, each, policy, day, known.waits)) for each in route]
-    steps = [step for _, step in tried if step is not None]
+    day, digits = day_of(now_ms), request.addresses.prefix_digits
+    steps, asked = [], []
+    for each in route:
+        step = _step(request, each, policy, digits, day, known.waits)
+        if step is not None:
+            steps.append(step)
+            asked.append(each.step)
     if not steps:
         return _no_candidate(request, route)
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
     if (by := policy.best.get(name)) is not None:
-        asked = [rule for rule, step in tried if step is not None]
         steps = put_in_order(steps, asked, by, people, request.app, policy, known.rates, now_ms)
     reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
@@ -188,12 +191,12 @@ def _step(
     request: MessageRequest,
     asked: ResolvedStep,
     policy: Policy,
+    digits: str,
     day: datetime.date,
     waits: Learned,
 ) -> Step | None:
     """One step, skipped where it has no address or content or is not for messages of such an
     importance; None where nobody has a price."""
-    digits = request.addresses.prefix_digits
     candidates: list[Candidate] = []
     sell = 0
     for provider in asked.sending:
@@ -210,7 +213,7 @@ def _step(
         sell=sell,
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
-        until=row.can_show(timed.until),
+        until=asked.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
     if (rule := timed.learned) is not None:

@@ -79,11 +79,13 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 
 class ResolvedStep(msgspec.Struct, frozen=True):
-    """A step of a route as these providers can do it: `sending` are those that are not retired."""
+    """A step of a route as these providers can do it: `sending` are those that are not retired,
+    `until` is what counts where the channel cannot show what is asked for."""
 
     step: RouteStep
     channel: Channel
     sending: tuple[str, ...]
+    until: Until
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
@@ -158,7 +160,7 @@ class Policy(msgspec.Struct, frozen=True):
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
-        return ResolvedStep(step, channel, sending)
+        return ResolvedStep(step, channel, sending, channel.can_show(step.until))
 
     @property
     def counts(self) -> bool:
@@ -178,7 +180,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     def provider(self, name: str) -> ProviderRule:
         """By its present or an earlier name; UNKNOWN_PROVIDER where there is none."""
-        return self.providers.get(self.present(name), UNKNOWN_PROVIDER)
+        return self.providers.get(self.former.get(name, name), UNKNOWN_PROVIDER)
 
     def names_of(self, provider: str) -> tuple[str, ...]:
         """Its present name, then the earlier ones."""

@@ -28,7 +28,7 @@ KNOWN_EXPOSURES, KNOWN_CHANNELS = 3, 2  # as many of so many channels, or the wr
 SURE_Z = 1.96  # of the bounds between which a rate is 19 times of 20
 
 
-class Counted(msgspec.Struct, frozen=True):
+class Counted(msgspec.Struct, frozen=True, gc=False):
     """Exposures and reactions, in thousandths."""
 
     exposures: int = 0
@@ -45,7 +45,7 @@ class Counted(msgspec.Struct, frozen=True):
         return Counted(self.exposures + other.exposures, self.reactions + other.reactions)
 
 
-class Tally(msgspec.Struct, frozen=True):
+class Tally(msgspec.Struct, frozen=True, gc=False):
     """One more of an app's exposures or reactions on a channel."""
 
     app: str

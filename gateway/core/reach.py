@@ -58,6 +58,8 @@ def learn(
     """Notes in the record, in place, that the person was reached on a channel, or is not to be
     reached there, at that moment; returns whether that changed it. That the person is reached is
     nothing new where nothing else is known."""
+    if reached and channel not in person.channels:
+        return False
     mark = mark_of(addresses, channel)
     known = person.channels.get(channel, _NOTHING)
     at_s = at_ms // 1000
@@ -154,12 +156,13 @@ def skip_unreachable(
 ) -> None:
     """Skips, of the steps that could run, those on channels where the person is not reached, while
     a later one could run: the last is tried all the same."""
-    if not any(person.channels for person in people):
+    known = [person for person in people if person.channels]
+    if not known:  # as almost always
         return
     for index, step in enumerate(steps):
         if step.status != StepStatus.PLANNED:
             continue
-        if not is_unreachable(people, step.channel, request.addresses, policy, now_ms):
+        if not is_unreachable(known, step.channel, request.addresses, policy, now_ms):
             continue
         if any(
             later.status == StepStatus.PLANNED

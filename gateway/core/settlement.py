@@ -28,7 +28,7 @@ _ARRIVAL = ("delivered", "seen")
 _FAILURE = ("undelivered", "expired", "rejected")
 
 
-class Booking(msgspec.Struct, frozen=True):
+class Booking(msgspec.Struct, frozen=True, gc=False):
     """A post, and what the records say from then on: the attempt's charge, whether a receipt named
     it, what was taken back of it, and the bill where the step bills the message. None: nothing, or
     as before."""
@@ -40,7 +40,7 @@ class Booking(msgspec.Struct, frozen=True):
     billed: int | None = None
 
 
-class Named(msgspec.Struct, frozen=True):
+class Named(msgspec.Struct, frozen=True, gc=False):
     """What a receipt says of the charge, in 1e-6 units: a price that counts, that a failure is
     free, or a price that is not believed."""
 
@@ -52,7 +52,7 @@ class Named(msgspec.Struct, frozen=True):
 _NOTHING = Named()
 
 
-class Work(msgspec.Struct, frozen=True):
+class Work(msgspec.Struct, frozen=True, gc=False):
     """One provider's work on one step of a message: what is booked is booked for it."""
 
     message: Message

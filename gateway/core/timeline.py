@@ -23,6 +23,7 @@ from gateway.core.records.message import (
 
 # Why a step is skipped at acceptance, where it does not say when.
 _AT_ACCEPTANCE = frozenset(("no_address", "no_content", "importance"))
+_AT_THE_END = frozenset(("ttl", "cancelled", "erased"))
 _ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
 
 
@@ -111,15 +112,17 @@ def _counted(attempt: Attempt) -> str | None:
 
 
 def _skipped_ms(message: Message, index: int, step: Step) -> int:
+    """When the step was skipped, as near as is known: what did not start keeps no moment."""
     code = step.fault.code if step.fault is not None else ""
     if step.done_ms:
         return step.done_ms
     if code in _AT_ACCEPTANCE:
         return message.created_ms
-    if code == "away":
-        # Passed over, so that the next one started.
-        after = (later.clock.since_ms for later in message.steps[index + 1 :])
-        return next(filter(None, after), message.updated_ms)
     if code == "delivered" and message.delivered_step >= 0:
         return message.steps[message.delivered_step].delivered_ms
-    return message.ended_ms or message.updated_ms
+    if code in _AT_THE_END or code == message.reason:
+        return message.ended_ms or message.updated_ms
+    # Passed over: when the one before it ended, or else the one after it started.
+    ended = [earlier.done_ms for earlier in message.steps[:index] if earlier.done_ms]
+    started = [s.clock.since_ms for s in message.steps[index + 1 :] if s.clock.since_ms]
+    return next(iter([*ended[-1:], *started, message.created_ms]))

@@ -31,7 +31,7 @@ Learned = Mapping[tuple[str, str], int]  # by provider and country: the wait, in
 NOTHING_LEARNED: Learned = {}
 
 
-class Delay(msgspec.Struct, frozen=True):
+class Delay(msgspec.Struct, frozen=True, gc=False):
     """A delivery of a provider to a country, and how long it took."""
 
     provider: str

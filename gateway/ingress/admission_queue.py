@@ -75,13 +75,14 @@ class AdmissionQueue:
             self.metrics.refused.labels("invalid").inc()
             return invalid(found.faults, found.total)
         request, destination = found.request, found.destination
+        addresses = destination.addresses
         own_users = self.store.policy.own_users
-        home = destination.addresses.home(person_id(request.user, app if own_users else ""))
+        home = addresses.phone or addresses.home(person_id(request.user, app if own_users else ""))
         key = request.idempotency_key or key
         return MessageRequest(
             id=self.store.new_message_id(home, self._now_ms()),
             app=app,
-            addresses=destination.addresses,
+            addresses=addresses,
             country=destination.country,
             category=request.category,
             content=content_of(request),
@@ -118,11 +119,11 @@ class AdmissionQueue:
 
     def submit(self, request: MessageRequest, done: Done[Answer]) -> None:
         """Hands a message to its shard's batch. Raises Busy."""
-        self.batcher.submit(self.store.shard_of_home(request.home), request, done)
+        self.batcher.submit(self.store.shard_of_message(request.id), request, done)
 
     async def ask(self, request: MessageRequest) -> Answer:
         """The store's answer. Raises Busy, RedisUnavailable and bugs."""
-        return await self.batcher.ask(self.store.shard_of_home(request.home), request)
+        return await self.batcher.ask(self.store.shard_of_message(request.id), request)
 
     async def dry_run(self, request: MessageRequest) -> DryAnswer:
         """The store's answer, of which nothing comes. Raises RedisUnavailable and bugs."""
@@ -133,14 +134,15 @@ class AdmissionQueue:
         answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
         self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
-        unseen = {
-            reached
-            for request, answer in zip(requests, answers, strict=True)
-            if (reached := (request.app, request.country)) not in self._reached
-            and answer.outcome == "accepted"
-        }
+        unseen = {(request.app, request.country) for request in requests} - self._reached
         if unseen:
-            await self._note_countries(sorted(unseen))
+            accepted = {
+                (request.app, request.country)
+                for request, answer in zip(requests, answers, strict=True)
+                if answer.outcome == "accepted"
+            }
+            if first := sorted(unseen & accepted):
+                await self._note_countries(first)
         return answers
 
     async def _note_countries(self, reached: list[Reached]) -> None:

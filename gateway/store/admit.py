@@ -51,7 +51,7 @@ from ratelimit.caps import Full
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A request, the identities it names, and the one under which it is to be decided.
 
     `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
@@ -137,7 +137,7 @@ class Admission:
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
         commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
-        named = dict.fromkeys(x for a in self._asks for x in addresses_in(a.identities))
+        named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
@@ -210,16 +210,9 @@ class Admission:
             self._others[home] = list(others.values())
             if reach.take_over(person, others.values()):
                 self._people.change(home)
-        await look_after_waiting(self._store, self._capped(), self._now_ms)
-
-    def _capped(self) -> list[Person]:
-        """The persons whose caps will be asked."""
-        return [
-            person
-            for ask in self._asks
-            if ask.request.category in self._policy.slot_ms and self._is_read(ask)
-            for person in (self._people[ask.home], *self._others.get(ask.home, ()))
-        ]
+        elsewhere = [person for found in self._others.values() for person in found]
+        capped = self._people.with_slots() + elsewhere
+        await look_after_waiting(self._store, capped, self._now_ms)
 
     def _addresses(self, ask: Ask) -> list[str]:
         """Where the person might have opted out."""
@@ -303,10 +296,10 @@ class Admission:
         match decision:
             case admission.Admitted():
                 message = decision.message
-                if people and _is_more(ask, people[0]):
+                if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
                 self._writes.message(message, 0)
-                self._writes.index(message)
+                self._writes.index(message, ask.identities)
                 self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
@@ -370,12 +363,12 @@ class Admission:
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
 
 
-def _is_more(ask: Ask, person: Person) -> bool:
+def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
     """Whether its person is known by more than the request names, or not under its first
     identity."""
     if ask.home != ask.identities[0]:
         return True
-    return bool(person.aliases) and not set(ask.identities).issuperset(person.aliases)
+    return bool(aliases) and not set(ask.identities).issuperset(aliases)
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:

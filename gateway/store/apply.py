@@ -38,7 +38,7 @@ from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
 
-class LaneEntry(msgspec.Struct, frozen=True):
+class LaneEntry(msgspec.Struct, frozen=True, gc=False):
     """Where a claimed message stands in its lane: the stream's key, the entry's id and the shard,
     which is the message's as well."""
 
@@ -47,7 +47,7 @@ class LaneEntry(msgspec.Struct, frozen=True):
     shard: int
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One event of one message.
 
     `entry` is acknowledged, unless the claim holds and it is sent now, or the step is being sent by
@@ -67,7 +67,7 @@ class Item(msgspec.Struct, frozen=True):
         return self.shard if self.entry is None else self.entry.shard
 
 
-class Applied(msgspec.Struct):
+class Applied(msgspec.Struct, gc=False):
     """`message` None: there is no such message (any more), with `newer` it is not for this process
     to read, with `set_aside` it could not be decided, with `postponed` nor be set aside. `moved`:
     nothing was decided, it is in that shard."""

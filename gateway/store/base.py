@@ -83,7 +83,7 @@ class StoreBase:
         return None if shard is None else keys_of(shard % self.shards)
 
     def new_message_id(self, home: str, now_ms: int) -> str:
-        return self.new_id_in(self.shard_of_home(home), now_ms)
+        return new_id(now_ms, shard_of(home, self.shards), randomness.bits(45))
 
     def new_id_in(self, shard: int, now_ms: int) -> str:
         return new_id(now_ms, shard, randomness.bits(45))

@@ -69,6 +69,9 @@ class People:
         for key, value in zip(keys, values, strict=True):
             identity = self._wanted.pop(key)
             self._before[identity] = value
+            if value is None:
+                self._records[identity] = Person(apart_ms=0)
+                continue
             try:
                 person = self._records[identity] = unpack_person(value)
             except NewerRecordError as error:
@@ -127,6 +130,10 @@ class People:
         if identity in self.unread:
             raise self.unread[identity]
         return self._records[identity]
+
+    def with_slots(self) -> list[Person]:
+        """Those who may have reached a cap."""
+        return [person for person in self._records.values() if person.slots]
 
     def change(self, identity: str) -> None:
         """The rules changed this person: it is written, unless it could not be read."""

@@ -41,9 +41,9 @@ def bucket_of(identity: str) -> int:
     return zlib.crc32(identity.encode()) % _BUCKETS
 
 
-def indexed(message: Message) -> Indexed:
-    buckets = tuple([bucket_of(identity) for identity in message.identities])
-    return Indexed(message.id, buckets, message.campaign)
+def indexed(message: Message, identities: Iterable[str]) -> Indexed:
+    """`identities` are those that the message names."""
+    return Indexed(message.id, tuple(map(bucket_of, identities)), message.campaign)
 
 
 async def find(

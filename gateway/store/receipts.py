@@ -143,8 +143,8 @@ async def _match(
     foreign: list[Receipt] = []
     for receipt in receipts:
         # What comes back in the place of our reference may be another's; the id is then still ours.
-        item = _item(store, provider, receipt.ref, receipt) or _item(
-            store, provider, receipt.provider_id, receipt
+        item = _item(provider, receipt.ref, receipt) or _item(
+            provider, receipt.provider_id, receipt
         )
         if item is not None:
             items.append(item)
@@ -162,11 +162,7 @@ async def _match(
         refs = iter(await store.redis.call(commands))
         for receipt in foreign:
             noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
-            item = (
-                _item(store, provider, noted[0].decode(errors="replace"), receipt)
-                if noted
-                else None
-            )
+            item = _item(provider, noted[0].decode(errors="replace"), receipt) if noted else None
             if item is None:
                 unmatched.append(receipt)
             else:
@@ -179,9 +175,9 @@ def told_id(receipt: Receipt) -> str:
     return receipt.provider_id or receipt.ref or ""
 
 
-def _item(store: Store, provider: str, ref: str | None, receipt: Receipt) -> Item | None:
+def _item(provider: str, ref: str | None, receipt: Receipt) -> Item | None:
     named = read_ref(ref) if ref is not None else None
-    if named is None or store.keys_for_message(named.message_id) is None:
+    if named is None:
         return None
     return Item(named.message_id, Reported(named.step, receipt, provider, named.series))
 

@@ -122,9 +122,9 @@ class Writes:
     def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
         self._lanes[lane, message.app].append(message.id)
 
-    def index(self, message: Message) -> None:
-        """The message is found by its person from now on."""
-        self._indexed.append(indexed(message))
+    def index(self, message: Message, identities: Iterable[str]) -> None:
+        """The message is found by its person, whom it names by these, from now on."""
+        self._indexed.append(indexed(message, identities))
 
     def post(self, post: Post) -> None:
         self._posts.append(post)
@@ -138,7 +138,8 @@ class Writes:
         """The person's record, where it differs from the record `before`, and its claims that stand
         in records of their own: those that are `apart`, and the oldest of too many. One of these
         that changes hands goes into the person's record, which is what others watch."""
-        prune(person, self._policy, self._now_ms)
+        if before is not None:
+            prune(person, self._policy, self._now_ms)
         if person.channels:
             reach.prune(person, self._now_ms)
         for campaign, known in apart.items():
@@ -153,12 +154,12 @@ class Writes:
         while len(person.claims) > self._retention.claims_max:
             oldest = next(iter(person.claims))
             self._claim_apart(identity, person, oldest, person.claims.pop(oldest))
-        record, key = pack_person(person), self._keys.person(identity)
-        if person.until_ms <= self._now_ms:
+        key, until_ms = self._keys.person(identity), person.until_ms
+        if until_ms <= self._now_ms:
             if before is not None:
                 self._deleted.append(key)
-        elif record != before:
-            self._single.append(("SET", key, record, "PXAT", person.until_ms))
+        elif (record := pack_person(person)) != before:
+            self._single.append(("SET", key, record, "PXAT", until_ms))
 
     def _claim_apart(
         self, identity: str, person: Person, campaign: str, claim: DedupeClaim

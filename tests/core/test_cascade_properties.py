@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
+from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS
-from gateway.core.records.message import OPEN, Step, StepStatus
+from gateway.core.records.message import MESSAGE_NAMES, OPEN, STEP_NAMES, Step, StepStatus
+from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
@@ -142,6 +144,26 @@ def check(world: World) -> None:
     out = current.status in OPEN and not current.done_ms
     assert world.held() == (not message.finished or message.delivered_step >= 0 or out)
     assert message.holds == world.held()
+    check_told(world)
+
+
+def check_told(world: World) -> None:
+    """The timeline names each status that was reached, within the message's life and in order."""
+    message, told = world.message, timeline(world.message)
+    moments = [each.at_ms for each in told]
+    assert told[0].event == "accepted"
+    assert moments == sorted(moments)
+    assert message.created_ms <= moments[-1] <= world.now_ms
+    for index, step in enumerate(message.steps):
+        events_of = {each.event for each in told if each.step == index}
+        status = STEP_NAMES[step.status]
+        assert status == "queued" or status in events_of
+    ended = {each.event for each in told if each.step is None} - {"accepted"}
+    assert ended == {"ended"} or ended <= {MESSAGE_NAMES[message.status]}
+    planned = explain_message(message, world.policy).plan
+    assert [each.verdict == "skip" for each in planned] == [
+        step.status == StepStatus.SKIPPED for step in message.steps
+    ]
 
 
 @given(WORLDS, LIVES)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from gateway.core import events
+from gateway.core.policy import RouteStep
 from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt
-from tests.worlds.cascade_world import ID, MINUTE, T0, World, policy, request
+from ratelimit.caps import Cap, Slot
+from tests.worlds.cascade_world import DAY, ID, MINUTE, T0, World, policy, request
 
 BUSY = Fault("20", "REJECTED_FLOODING_FILTER", False)
 GONE = Fault("7002", "EC_UNKNOWN_USER", True)
@@ -133,6 +135,25 @@ def test_a_step_that_is_passed_over_for_its_provider_was_when_the_next_one_start
     world.now_ms += 30
     world.happen(events.Claimed(0, away=True))
     assert told(world)[1:] == [(30, "skipped", 0, "away"), (30, "started", 1, None)]
+
+
+def test_a_step_that_is_not_wanted_when_it_would_start_is_told_where_the_one_before_ended() -> None:
+    asks = (RouteStep(("viber",), MINUTE, 0), RouteStep(("sms",), MINUTE, 0))
+    cap = Cap("one-sms", 1, DAY, "1d", None, "sms")
+    rules = policy(caps=(cap,), steps=asks)
+    world = World(rules, request(category="transactional", campaign=None))
+    world.person.slots.append(Slot("another", T0, "transactional", "sms"))
+    world.send()
+    world.now_ms += 5
+    world.report("undelivered")
+    assert told(world)[-2:] == [
+        (5, "skipped", 1, "frequency_cap"),
+        (5, "suppressed", None, "frequency_cap"),
+    ]
+    wished = code()
+    wished.now_ms += 30
+    wished.happen(events.Claimed(0, opt_outs={"viber": "all"}))
+    assert told(wished)[1:] == [(30, "skipped", 0, "opted_out"), (30, "started", 1, None)]
 
 
 def test_a_marketing_step_that_waited_for_its_turn_is_told_with_its_send() -> None:

@@ -169,7 +169,7 @@ def test_a_killed_process_loses_nothing_and_nothing_is_sent_twice(place: Place) 
     async def work(world: DispatchWorld) -> None:
         found: dict[str, int] = {}
 
-        async def are(*statuses: StepStatus) -> set[str]:
+        async def are(*statuses: int) -> set[str]:
             nonlocal found
             found = {id_: (await world.message(id_)).steps[0].status for id_ in ids}
             return {id_ for id_, status in found.items() if status in statuses}

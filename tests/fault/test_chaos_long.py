@@ -71,7 +71,7 @@ def test_nothing_is_wrong_with_messages_that_keep_to_their_rules() -> None:
         (sent("well", "otp", 21.0), "took longer than 20 s (at once)"),
         (sent("silent", "marketing", 21.0), "took longer than 20 s (at once)"),
         (sent("5xx", "otp", 86.0, channel="sms"), "took longer than 85 s (step)"),
-        (sent("paused", "marketing", 522.0), "took longer than 521 s (return)"),
+        (sent("paused", "marketing", 520.0), "took longer than 515 s (return)"),
         (sent("slow-last", "otp", 321.0), "took longer than 320 s (worth)"),
         (sent("refused", "marketing", 9.0, channel="sms"), "1 came as SMS and not over Viber"),
         (sent("silent", "otp", 9.0, channel="sms"), "1 came as SMS and not over Viber"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -30,7 +31,6 @@ from schemathesis.specs.openapi.checks import (
 from gateway.ingress.http.openapi import document
 from gateway.ingress.http.route import DocumentedSettings
 from gateway.ingress.http.routes import ROUTES
-from gateway.ingress.http.routes.messages import EXAMPLE
 from tests.worlds.ingress_world import Clock, World, opened_world, settings
 
 EXAMPLES = 20  # an operation and mode
@@ -127,11 +127,32 @@ def test_every_operation_but_the_endless_one_is_looked_at() -> None:
     assert len(OPERATIONS) == count - 1
 
 
-def test_the_documents_example_is_accepted(call: Call) -> None:
-    request = requests.Request(
-        "POST",
-        f"{BASE}/v1/messages",
-        headers={"Authorization": "Bearer shop-key"},
-        json=cast("dict[str, Any]", EXAMPLE),
+@pytest.mark.parametrize(
+    ("name", "kind", "path", "status"),
+    [
+        ("send", "application/json", "/v1/messages", 202),
+        ("send", "application/x-ndjson", "/v1/messages", 200),
+        ("searchMessages", "application/json", "/v1/messages/search", 200),
+        ("putOptOut", "application/json", "/v1/optouts/+79161234567", 200),
+        ("callback", "application/json", "/v1/callbacks/viber?token=tok", 200),
+    ],
+)
+def test_the_documents_examples_are_taken(
+    name: str, kind: str, path: str, status: int, call: Call
+) -> None:
+    (method, operation) = next(
+        (method, operation)
+        for item in DOCUMENT["paths"].values()
+        for method, operation in item.items()
+        if operation["operationId"] == name
     )
-    assert call(request.prepare()).status_code == 202
+    example = operation["requestBody"]["content"][kind]["examples"]["one"]["value"]
+    request = requests.Request(
+        method.upper(),
+        BASE + path,
+        headers={"Authorization": "Bearer shop-key", "Content-Type": kind},
+        data=example if isinstance(example, str) else json.dumps(example),
+    )
+    answer = call(request.prepare())
+    assert answer.status_code == status
+    assert b"rejected" not in answer.content

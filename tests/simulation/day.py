@@ -17,7 +17,7 @@ from gateway.core import events as ev
 from gateway.core.effects import Effects
 from gateway.core.ids import new_id, step_ref
 from gateway.core.records.entries import Post
-from gateway.core.records.message import ARRIVED, Message, Step, StepStatus
+from gateway.core.records.message import ARRIVED, Message, Step, StepStatus, names_of
 from gateway.core.records.person import Person
 from gateway.dispatch.worker.fair_share import divide
 from providers.contract import Fault, Receipt, ReceiptStatus
@@ -107,8 +107,8 @@ class Day:
             back = step.status in BACK and (status in FROM or status in BACK)
             found = (status, step.status) == FOUND
             assert step.status >= status or back or found, (
-                StepStatus(status),
-                StepStatus(step.status),
+                names_of(StepStatus)[status],
+                names_of(StepStatus)[step.status],
             )
 
     def check_holding(self, message: Message, person: Person) -> None:

@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.core.ids import shard_of_id
-from gateway.core.records.message import StepStatus
+from gateway.core.records.message import StepStatus, names_of
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -157,7 +157,7 @@ class TwoShards:
 
     async def statuses(self, ids: Sequence[str]) -> Counter[str]:
         found = [await reads.message(self.store, id_) for id_ in ids]
-        return Counter(StepStatus(m.steps[0].status).name for m in found if m is not None)
+        return Counter(names_of(StepStatus)[m.steps[0].status] for m in found if m is not None)
 
     def claimed(self) -> float:
         named = {"provider": "viber"}
@@ -189,7 +189,7 @@ def test_the_other_shard_goes_on_and_this_one_follows(how: How) -> None:
 
     world.run(work)
     assert Counter(id_ for _, id_ in world.arrived) == dict.fromkeys(ids, 1)
-    assert trio.run(world.statuses, ids) == {"SENT": len(ids)}
+    assert trio.run(world.statuses, ids) == {"sent": len(ids)}
 
 
 @pytest.mark.parametrize("how", OUTAGES)
@@ -222,7 +222,7 @@ def test_lost_answers_of_the_other_shard_are_looked_up_meanwhile() -> None:
         for id_ in here + there:
             world.provider.knows[id_ + ".0"] = Receipt(status="sent", ref=id_ + ".0")
         await trio.sleep(2.0)
-        assert await world.statuses(here + there) == {"UNKNOWN": 4}
+        assert await world.statuses(here + there) == {"unknown": 4}
         asked_there = trio.Event()
         look_up = world.provider.look_up
 
@@ -236,11 +236,11 @@ def test_lost_answers_of_the_other_shard_are_looked_up_meanwhile() -> None:
         world.provider.look_up = look_up_until_sick  # type: ignore[method-assign]
         await asked_there.wait()
         await trio.sleep(20.0)
-        assert await world.statuses(here) == {"SENT": 2}
-        assert await world.statuses(there) == {"UNKNOWN": 2}
+        assert await world.statuses(here) == {"sent": 2}
+        assert await world.statuses(there) == {"unknown": 2}
         world.redis.how = None
         await trio.sleep(20.0)
-        assert await world.statuses(there) == {"SENT": 2}
+        assert await world.statuses(there) == {"sent": 2}
 
     world.run(work)
     assert len(world.provider.refs) == 4

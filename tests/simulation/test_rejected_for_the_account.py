@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from gateway.core.records.message import StepStatus, unpack_message
+from gateway.core.records.message import StepStatus, names_of, unpack_message
 from gateway.core.rejections import STREAK
 from gateway.store import pauses
 from gateway.store.keys import keys_of
@@ -42,7 +42,7 @@ class Rejecting:
         keys = keys_of(0)
         records = await self.pace.store.redis.call([("GET", keys.message(id_)) for id_ in ids])
         messages = [unpack_message(id_, r) for id_, r in zip(ids, records, strict=True)]
-        return Counter(StepStatus(message.steps[0].status).name for message in messages)
+        return Counter(names_of(StepStatus)[message.steps[0].status] for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_a_campaign_waits_while_its_sender_is_not_registered(
         pause = (await pauses.read(world.pace.store.redis))["viber"]
         assert (pause.kind, pause.code, pause.by_receipt) == (REJECTIONS, "13", False)
         steps = await world.steps(ids)
-        assert steps["REJECTED"] <= rejected_max
-        assert steps["QUEUED"] == CAMPAIGN - steps["REJECTED"]
+        assert steps["rejected"] <= rejected_max
+        assert steps["queued"] == CAMPAIGN - steps["rejected"]
         await trio.sleep(4.0)
         assert await world.steps(ids) == steps, "a probe that is rejected costs nothing either"
         await trio.sleep(15.0)
-        assert (await world.steps(ids))["SENT"] == CAMPAIGN - steps["REJECTED"]
+        assert (await world.steps(ids))["sent"] == CAMPAIGN - steps["rejected"]
         assert await pauses.read(world.pace.store.redis) == {}
 
     world.pace.run(work)
@@ -80,7 +80,7 @@ def test_no_viber_never_pauses_however_many(about: About) -> None:
     async def work() -> None:
         ids = await world.pace.admit(CAMPAIGN)
         await trio.sleep(3.0)
-        assert await world.steps(ids) == {"REJECTED": CAMPAIGN}
+        assert await world.steps(ids) == {"rejected": CAMPAIGN}
         assert await pauses.read(world.pace.store.redis) == {}
 
     world.pace.run(work)

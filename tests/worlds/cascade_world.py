@@ -21,7 +21,7 @@ from gateway.core.policy import (
 from gateway.core.prices import Price
 from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
-from gateway.core.records.message import Message, StepStatus
+from gateway.core.records.message import Message, StepStatus, names_of
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from providers.contract import Category, Receipt
@@ -168,7 +168,7 @@ class World:
         return sums
 
     def statuses(self) -> list[str]:
-        return [StepStatus(s.status).name.lower() for s in self.message.steps]
+        return [names_of(StepStatus)[s.status] for s in self.message.steps]
 
     def held(self) -> bool:
         """Whether the person's record holds anything for this message."""

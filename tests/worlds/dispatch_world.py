@@ -12,7 +12,7 @@ import trio
 
 from gateway import telemetry
 from gateway.core.policy import Policy
-from gateway.core.records.message import Message, MessageStatus, StepStatus
+from gateway.core.records.message import MESSAGE_NAMES, Message, StepStatus, names_of
 from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
@@ -162,7 +162,7 @@ class DispatchWorld:
         return message
 
     async def steps(self, id_: str) -> list[str]:
-        return [StepStatus(s.status).name.lower() for s in (await self.message(id_)).steps]
+        return [names_of(StepStatus)[s.status] for s in (await self.message(id_)).steps]
 
     async def until(self, ids: Sequence[str], *statuses: str) -> None:
         """Waits until the messages' steps have these statuses."""
@@ -186,7 +186,7 @@ class DispatchWorld:
                 await trio.sleep(0.003)
 
     async def status(self, id_: str) -> str:
-        return MessageStatus((await self.message(id_)).status).name.lower()
+        return MESSAGE_NAMES[(await self.message(id_)).status]
 
     async def lane_entries(self, provider: str = "viber") -> int:
         """Entries of the provider's lanes, sent or not, whose outcome is not recorded."""

@@ -45,7 +45,7 @@ from gateway.core import events
 from gateway.core.channels import CHANNELS
 from gateway.core.effects import MEASURES, Effects
 from gateway.core.reach import learn
-from gateway.core.records.message import MessageStatus
+from gateway.core.records.message import MESSAGE_NAMES
 from gateway.core.records.person import Person
 from gateway.store.opt_outs import scopes_in
 from providers.contract import Fault
@@ -198,7 +198,7 @@ def _attempt(world: World, index: int, said: list[str]) -> bool:
 
 
 HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
-    "message": lambda w, _, said: MessageStatus(w.message.status).name.lower() == said[0],
+    "message": lambda w, _, said: MESSAGE_NAMES[w.message.status] == said[0],
     "reason": lambda w, _, said: w.message.reason == " ".join(said),
     "closed": lambda w, _, __: w.message.closed,
     "open": lambda w, _, __: not w.message.closed,

@@ -47,8 +47,8 @@ def advance(
     policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms)
     _happen(change, event)
-    if change.effects.changed:
-        message.updated_ms = max(message.updated_ms, now_ms)
+    if change.effects.changed and now_ms > message.updated_ms:
+        message.updated_ms = now_ms
     return change.effects
 
 
@@ -112,11 +112,11 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
     steps could run; of what was planned lately it is known."""
     left = len(message.steps) - message.current
     match event:
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
-            return False
         case ev.Claimed():
             waited_ms = now_ms - timing.began_ms(message, message.step)
             return left > 1 and waited_ms >= PLANNED_LATELY_MS
+        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
+            return False
         case ev.Refused() if event.unreachable:
             return True
         case ev.Reported() if event.receipt.unreachable:
@@ -153,7 +153,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.pass_over(index, step)
     elif over:
         change.give_up(index, step, away=False)
-    elif change.passes_unreachable(index, step):
+    elif change.persons and change.passes_unreachable(index, step):
         change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)

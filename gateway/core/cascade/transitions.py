@@ -41,7 +41,7 @@ class Change(Decision):
             step.attempts.append(attempt)
         return attempt
 
-    def claim(self, step: Step, status: StepStatus) -> Attempt:
+    def claim(self, step: Step, status: int) -> Attempt:
         """The step leaves its lane, and its clock runs."""
         self.start_clock(step)
         self.effects.changed = True
@@ -69,7 +69,7 @@ class Change(Decision):
         if not any(later.status in WAITING for later in message.steps[index + 1 :]):
             message.content = b""
 
-    def deliver(self, work: Work, status: StepStatus, at_ms: int | None, price: int | None) -> None:
+    def deliver(self, work: Work, status: int, at_ms: int | None, price: int | None) -> None:
         message, step = self.message, work.step
         if step.status >= status:
             return
@@ -109,7 +109,7 @@ class Change(Decision):
         index: int,
         step: Step,
         attempt: Attempt,
-        status: StepStatus,
+        status: int,
         receipt: Receipt | None = None,
     ) -> None:
         """The step ends without delivery; the cascade goes on when it was the current one.
@@ -243,7 +243,7 @@ class Change(Decision):
         kept = "away" if away else "ttl"
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
 
-    def end(self, status: MessageStatus, reason: str, *, skipped: str = "") -> None:
+    def end(self, status: int, reason: str, *, skipped: str = "") -> None:
         """The message ends without a delivery. A step that is out may still be heard of: its timer
         stays. `skipped` is why those that wait are, where it is not the reason."""
         message = self.message
@@ -267,7 +267,7 @@ class Change(Decision):
             if step.status in WAITING:
                 self.skip(step, reason)
 
-    def show(self, index: int, step: Step, status: MessageStatus) -> None:
+    def show(self, index: int, step: Step, status: int) -> None:
         """Moves the message's own status up, where CONTRACT.md section 4 allows it."""
         message = self.message
         if message.status in (MessageStatus.CANCELLED, MessageStatus.SUPPRESSED):

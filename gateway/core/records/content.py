@@ -11,7 +11,7 @@ from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 
 
-class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """`text` is the default of every channel; `overrides` are each channel's own, as msgpack, so
     that a channel this process does not know is kept as it is."""
 

@@ -13,7 +13,7 @@ from providers.contract import Receipt
 OTHER_CAMPAIGNS = "(other)"
 
 
-class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
+class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply."""
 
     app: str = field(name="a", default="")
@@ -39,7 +39,7 @@ class Total(Group, frozen=True, omit_defaults=True):
         return Group(*group)
 
 
-class Post(msgspec.Struct, omit_defaults=True):
+class Post(msgspec.Struct, omit_defaults=True, gc=False):
     """One booking: `measures` are added to the group's totals. `note` keeps both prices where a
     receipt had one."""
 
@@ -51,7 +51,7 @@ class Post(msgspec.Struct, omit_defaults=True):
     metadata: dict[str, str] | None = field(name="k", default=None)  # of the first versions alone
 
 
-class LedgerEntry(msgspec.Struct, omit_defaults=True):
+class LedgerEntry(msgspec.Struct, omit_defaults=True, gc=False):
     """One entry of the ledger stream: everything one commit booked, at one moment, in one currency.
     Where none is named it is the installation's, which cannot change once there is a ledger."""
 
@@ -60,7 +60,7 @@ class LedgerEntry(msgspec.Struct, omit_defaults=True):
     currency: str = field(name="c", default="")
 
 
-class StatusChange(msgspec.Struct, omit_defaults=True):
+class StatusChange(msgspec.Struct, omit_defaults=True, gc=False):
     """What an app is told of a message. `noted`: the message has metadata, which is told too and
     stands with the message alone, so that it goes where a person is erased. Entries from before
     hold it themselves."""
@@ -76,13 +76,13 @@ class StatusChange(msgspec.Struct, omit_defaults=True):
     noted: bool = field(name="n", default=False)
 
 
-class StatusChanges(msgspec.Struct):
+class StatusChanges(msgspec.Struct, gc=False):
     """One entry of an app's stream: what one commit changed."""
 
     changes: list[StatusChange] = field(name="c")
 
 
-class Indexed(msgspec.Struct, frozen=True, array_like=True):
+class Indexed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message that was accepted: `buckets` are those of the identities it names."""
 
     message: str
@@ -90,7 +90,7 @@ class Indexed(msgspec.Struct, frozen=True, array_like=True):
     campaign: str | None = None
 
 
-class IndexEntry(msgspec.Struct):
+class IndexEntry(msgspec.Struct, gc=False):
     """One entry of a shard's index of messages by person: what one commit accepted."""
 
     items: list[Indexed] = field(name="i")

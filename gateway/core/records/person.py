@@ -12,7 +12,7 @@ from ratelimit.caps import Slot
 DAY_MS = 86_400_000
 
 
-class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True):
+class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """(person, campaign) belongs to one message. `until_ms` 0 while the message is live; a moment
     once it was delivered."""
 
@@ -20,7 +20,7 @@ class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True):
     until_ms: int = field(name="u", default=0)
 
 
-class ChannelMemory(msgspec.Struct, frozen=True, array_like=True):
+class ChannelMemory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is remembered of a person on one channel, in some 40 bytes. `address` is a mark of the
     address for which it was learned whether the person is reached; it says nothing of another.
     Exposures and reactions are thousandths, faded to the moment `counted_s`."""
@@ -34,7 +34,7 @@ class ChannelMemory(msgspec.Struct, frozen=True, array_like=True):
     counted_s: int = 0
 
 
-class Person(msgspec.Struct, omit_defaults=True):
+class Person(msgspec.Struct, omit_defaults=True, gc=False):
     """What is kept under one identity. Read and written by `unpack_person` and `pack_person`.
 
     A home has no `home`. An alias names its home, or one that became an alias itself; what it holds

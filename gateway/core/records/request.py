@@ -17,7 +17,7 @@ from providers.contract import Category
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
 
-class MessageRequest(msgspec.Struct, frozen=True):
+class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     """A validated send request: what admission decides on."""
 
     id: str  # the id the message gets if it is accepted
@@ -40,15 +40,14 @@ class MessageRequest(msgspec.Struct, frozen=True):
     @property
     def home(self) -> str:
         """The identity whose shard it is decided in."""
-        return self.addresses.home(self._person_id)
+        return self.addresses.home(self._person_id())
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self._person_id)
+        return self.addresses.identities(self._person_id())
 
-    @property
     def _person_id(self) -> str | None:
-        return person_id(self.user, self.app if self.own_users else "")
+        return person_id(self.user, self.app) if self.own_users else self.user
 
 
 class CapHit(msgspec.Struct, frozen=True):
@@ -61,7 +60,7 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at_ms: int = field(name="r")
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
+class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
     by a fault of ours or a record that cannot be read; `detail` says which. `over_quota`: it would

@@ -46,6 +46,7 @@ from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
     CONTENT_SECURITY_POLICY,
     GROUP_BY_DEFAULT,
+    MEANINGS,
     PageReports,
     Suggestions,
     fault_page,
@@ -226,8 +227,6 @@ def _status(fault: ReportFault) -> int:
 
 # --- what the OpenAPI document says of it ---
 
-_TEXT: Doc = {"type": ["string", "null"]}
-_COUNT: Doc = {"type": ["integer", "null"]}
 _COUNTS = (
     "accepted",
     "duplicates",
@@ -241,13 +240,41 @@ _COUNTS = (
 )
 _AMOUNTS = ("cost", "billed", "cost_per_delivered", BASELINE_COLUMN, "saved", "saved_pct")
 _DATE: Doc = {"type": "string", "format": "date"}
+
+
+def _cells(names: Sequence[str], kind: str) -> Doc:
+    """A row's cells of one type; of the grouped keys those that were asked for."""
+    return {
+        name: {"type": [kind, "null"], "description": MEANINGS.get(name, f"The {name}.")}
+        for name in names
+    }
+
+
 _ROW: Doc = {
     "type": "object",
     "properties": {
-        **dict.fromkeys(KEYS + _AMOUNTS, _TEXT),
-        **dict.fromkeys(_COUNTS, _COUNT),
-        "currency": {"type": "string"},
+        **_cells(KEYS + _AMOUNTS, "string"),
+        **_cells(_COUNTS, "integer"),
+        "currency": {"type": "string", "description": "The currency of every amount."},
     },
+}
+_TOTAL = {
+    "accepted": 200,
+    "duplicates": 3,
+    "suppressed": 1,
+    "sent": 231,
+    "delivered": 196,
+    "double_delivered": 0,
+    "undelivered": 35,
+    "undelivered_messages": 4,
+    "parts": 196,
+    "cost": "2.1480",
+    "billed": "3.2080",
+    "currency": "EUR",
+    "cost_per_delivered": "0.010959",
+    BASELINE_COLUMN: "7.8400",
+    "saved": "5.6920",
+    "saved_pct": "72.6",
 }
 COST_REPORT = Payload(
     text="The report.",
@@ -256,14 +283,28 @@ COST_REPORT = Payload(
             "type": "object",
             "required": ["from", "to", "group_by", "rows", "total"],
             "properties": {
-                "from": _DATE,
-                "to": _DATE,
-                "group_by": {"type": "array", "items": {"enum": list(KEYS)}},
-                "rows": {"type": "array", "items": _ROW},
-                "total": _ROW,
+                "from": {**_DATE, "description": "The first day, UTC."},
+                "to": {**_DATE, "description": "The last day, UTC."},
+                "group_by": {
+                    "type": "array",
+                    "items": {"enum": list(KEYS)},
+                    "description": "What the rows are grouped by, in this order.",
+                },
+                "rows": {"type": "array", "items": _ROW, "description": "One a group."},
+                "total": {**_ROW, "description": "All rows as one."},
             },
         },
         "text/csv": {"type": "string"},
+    },
+    examples={
+        "application/json": {
+            "from": "2026-11-01",
+            "to": "2026-11-30",
+            "group_by": ["campaign"],
+            "rows": [{"campaign": "autumn-sale", **_TOTAL}],
+            "total": _TOTAL,
+        },
+        "text/csv": "campaign,accepted,delivered\nautumn-sale,200,196\n",
     },
 )
 COST_PARAMETERS = (

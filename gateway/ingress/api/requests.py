@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from hashlib import blake2b
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -44,6 +43,8 @@ WORTH = "low, normal (the default) or high: what the message is worth. Steps can
 
 _CONTROL = "Control characters cannot stand here: leave them out."
 _BLANK = "Nothing of it can be seen: give a text."
+_UNSEEN = f"1 to {NAME_MAX} characters that can be seen."
+_ALL_READ: frozenset[str] = frozenset()
 
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
@@ -176,7 +177,6 @@ _decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _metadata_json = msgspec.json.Encoder().encode
-_said = attrgetter(*CHANNELS)
 
 
 def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
@@ -192,8 +192,9 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
         return _key_by_key(raw, policy, app)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    request = _with_one_spelling(request)
-    destination, faults = _meaning(request, policy, app, frozenset())
+    if request.user is not None or request.campaign is not None:
+        request = _with_one_spelling(request)
+    destination, faults = _meaning(request, policy, app, _ALL_READ)
     if faults or destination is None:
         return Faulty(faults, len(faults))
     return ValidRequest(request, destination)
@@ -201,7 +202,7 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
     """What the request says differently, by channel."""
-    said = _said(request)
+    said = msgspec.structs.astuple(request)[-len(CHANNELS) :]  # its last fields
     if not any(said):  # as almost always
         return {}
     return {name: own for name, own in zip(CHANNELS, said, strict=True) if own is not None}
@@ -209,7 +210,8 @@ def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
 
 def content_of(request: RequestBody) -> Content:
     """The content as the core keeps it; without `text`, each of its channels has its own."""
-    return content_with(request.text or "", overrides_of(request))
+    overrides = overrides_of(request)
+    return content_with(request.text or "", overrides) if overrides else Content(request.text or "")
 
 
 def body_hash(request: RequestBody) -> bytes:
@@ -240,9 +242,9 @@ def key_fault(key: str) -> str | None:
 def _with_one_spelling(request: RequestBody) -> RequestBody:
     """The request with the names as they are kept."""
     user, campaign = request.user, request.campaign
-    kept_user = name_of(user) if user is not None else None
-    kept_campaign = name_of(campaign) if campaign is not None else None
-    if (kept_user, kept_campaign) == (user, campaign):  # as almost always
+    kept_user = None if user is None else name_of(user)
+    kept_campaign = None if campaign is None else name_of(campaign)
+    if kept_user == user and kept_campaign == campaign:  # as almost always
         return request
     return replace(request, user=kept_user, campaign=kept_campaign)
 
@@ -267,16 +269,18 @@ def _meaning(
             for fault in found
             if fault.pointer or "to" not in unread
         )
+    user, campaign, text = request.user, request.campaign, request.text
     # One search for all names, and almost always none: what can be printed is no control character.
-    names = f"{request.user}{request.campaign}{request.route}{request.idempotency_key}"
+    names = f"{user}{campaign}{request.route}{request.idempotency_key}"
     if not names.isprintable() and _control(names):
         faults.extend(_control_faults(request))
-    for key, name in (("user", request.user), ("campaign", request.campaign)):
-        if name is not None and (is_blank(name) or len(name) > NAME_MAX):
-            faults.append(RequestFault(f"/{key}", f"1 to {NAME_MAX} characters that can be seen."))
-    if request.text is not None and (detail := _text_fault(request.text)):
+    if user is not None and (is_blank(user) or len(user) > NAME_MAX):
+        faults.append(RequestFault("/user", _UNSEEN))
+    if campaign is not None and (is_blank(campaign) or len(campaign) > NAME_MAX):
+        faults.append(RequestFault("/campaign", _UNSEEN))
+    if text is not None and (detail := _text_fault(text)):
         faults.append(RequestFault("/text", detail))
-    if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
+    if campaign is None and request.category == "marketing" and "campaign" not in unread:
         faults.append(
             RequestFault("/campaign", "A marketing message needs the name of its campaign.")
         )
@@ -289,7 +293,7 @@ def _meaning(
     for channel, said in overrides_of(request).items():
         faults.extend(_override_faults(request, channel, said, unread))
         faults.extend(sender_faults(channel, said, rule))
-    if request.text is None and unread.isdisjoint(_TEXT_KEYS):
+    if text is None and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
             request.route,

@@ -174,12 +174,14 @@ class _MessageStream:
         if isinstance(message, Problem):
             self._answer_at_once(message)
             return
-        crowded = await self._when_lane_has_room(message)
-        if self._over():
-            return
+        crowded = self._queue.crowded(message)
         if crowded is not None:
-            self._answer_at_once(crowded, ends=True)
-            return
+            crowded = await self._when_lane_has_room(message, crowded)
+            if self._over():
+                return
+            if crowded is not None:
+                self._answer_at_once(crowded, ends=True)
+                return
         if self._quota is None:
             await self._submit(message, len(line), self._answer)
         else:
@@ -231,11 +233,10 @@ class _MessageStream:
         self._written.clear()
         await self._written.wait()
 
-    async def _when_lane_has_room(self, message: MessageRequest) -> Problem | None:
+    async def _when_lane_has_room(
+        self, message: MessageRequest, crowded: Problem | None
+    ) -> Problem | None:
         """Waits while the message's lane is full; the problem when it stays so."""
-        crowded = self._queue.crowded(message)
-        if crowded is None:
-            return None
         try:
             async with asyncio.timeout(self._timeout_s):
                 while crowded is not None:

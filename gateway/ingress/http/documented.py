@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -10,14 +10,17 @@ from gateway.ingress.api.requests import SendRequest
 from gateway.ingress.http.route import Doc, DocumentedSettings, Payload, Schema
 
 
-def json_payload(text: str, schema: Schema) -> Payload:
+def json_payload(text: str, schema: Schema, example: Any = None) -> Payload:
     """A body of JSON, with its schema."""
-    return Payload(text=text, media={"application/json": schema})
+    examples = {} if example is None else {"application/json": example}
+    return Payload(text=text, media={"application/json": schema}, examples=examples)
 
 
-def text_payload(text: str, media_type: str) -> Payload:
+def text_payload(text: str, media_type: str, example: str) -> Payload:
     """A body of text of that media type."""
-    return Payload(text=text, media={media_type: {"type": "string"}})
+    return Payload(
+        text=text, media={media_type: {"type": "string"}}, examples={media_type: example}
+    )
 
 
 def one_or_many(configured: DocumentedSettings) -> Schema:

@@ -6,13 +6,14 @@ running endpoints by this document, so it cannot drift. Pure; it cannot fail.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.ingress.http.problems import KINDS, Problem
+from gateway.ingress.http.reference import example_of, explain, problem_examples
 from gateway.ingress.http.route import (
     Doc,
     DocumentedSettings,
@@ -53,11 +54,13 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"t
 def document(routes: Sequence[HttpRoute[Any]], configured: DocumentedSettings) -> Doc:
     """The whole document."""
     described = [route for route in routes if route.tag is not None]
-    paths: dict[str, Doc] = {}
-    for route in described:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, configured)
     types = [kind for route in described for kind in _types(route, configured)]
     _, schemas = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
+    explain(schemas)
+    paths: dict[str, Doc] = {}
+    for route in described:
+        operation = _Operation(route, configured, schemas).told()
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "Kaskad", "version": VERSION, "description": _ABOUT},
@@ -73,45 +76,80 @@ def document(routes: Sequence[HttpRoute[Any]], configured: DocumentedSettings) -
     }
 
 
-def _operation(route: HttpRoute[Any], configured: DocumentedSettings) -> Doc:
-    responses = _problems(route, configured)
-    for status, payload in route.answers.items():
-        responses[status] = {
-            "description": payload.text,
-            "headers": {**_REQUEST_ID, **payload.headers},
-            **_content(payload, configured),
+class _Operation(NamedTuple):
+    """One row as it is told."""
+
+    route: HttpRoute[Any]
+    configured: DocumentedSettings
+    schemas: Mapping[str, Doc]
+
+    def told(self) -> Doc:
+        route = self.route
+        responses = self._problems()
+        for status, payload in route.answers.items():
+            responses[status] = {
+                "description": payload.text,
+                "headers": {**_REQUEST_ID, **payload.headers},
+                **self._content(payload, answer=True),
+            }
+        found: Doc = {"operationId": route.name, "tags": [route.tag], "summary": route.summary}
+        if route.text:
+            found["description"] = route.text
+        if route.scope is not None:
+            found["security"] = [{"key": [route.scope]}]
+        if route.parameters:
+            found["parameters"] = [self._parameter(each) for each in route.parameters]
+        if route.body is not None:
+            found["requestBody"] = self._content(route.body, answer=False)
+            if route.body.required:
+                found["requestBody"]["required"] = True
+        found["responses"] = {str(status): responses[status] for status in sorted(responses)}
+        return found
+
+    def _parameter(self, parameter: Parameter) -> Doc:
+        found: Doc = {"name": parameter.name, "in": parameter.place}
+        if parameter.place == "path":
+            found["required"] = True
+        schema = _schema(parameter.schema, self.configured)
+        return {**found, "description": parameter.text, "schema": schema}
+
+    def _content(self, payload: Payload, *, answer: bool) -> Doc:
+        content: Doc = {}
+        for kind, said in payload.media.items():
+            schema = _schema(said, self.configured)
+            content[kind] = {"schema": schema}
+            example = payload.examples.get(kind)
+            if example is None and answer:
+                example = example_of(schema, self.schemas)
+            if example is not None:
+                content[kind]["examples"] = {"one": {"value": example}}
+        return {"content": content} if content else {}
+
+    def _problems(self) -> dict[int, Doc]:
+        """What a route answers when it does not do what was asked, by status."""
+        route = self.route
+        statuses = {*route.problems, *_OF_ALL}
+        if route.scope is not None:
+            statuses.update(_OF_A_KEY)
+        if route.body is not None:
+            statuses.update(_OF_A_BODY)
+        titles: dict[int, list[str]] = {}
+        for kind in KINDS.values():
+            titles.setdefault(kind.status, []).append(kind.title)
+        schema = _schema(Problem, self.configured)
+        return {
+            status: {
+                "description": "; ".join(titles[status]) + ".",
+                "headers": {**_REQUEST_ID, **(_RETRY_AFTER if status in (429, 503) else {})},
+                "content": {
+                    "application/problem+json": {
+                        "schema": schema,
+                        "examples": problem_examples(status),
+                    }
+                },
+            }
+            for status in statuses
         }
-    found: Doc = {"operationId": route.name, "tags": [route.tag], "summary": route.summary}
-    if route.text:
-        found["description"] = route.text
-    if route.scope is not None:
-        found["security"] = [{"key": [route.scope]}]
-    if route.parameters:
-        found["parameters"] = [_parameter(each, configured) for each in route.parameters]
-    if route.body is not None:
-        found["requestBody"] = _content(route.body, configured)
-        if route.body.required:
-            found["requestBody"]["required"] = True
-    found["responses"] = {str(status): responses[status] for status in sorted(responses)}
-    return found
-
-
-def _parameter(parameter: Parameter, configured: DocumentedSettings) -> Doc:
-    found: Doc = {"name": parameter.name, "in": parameter.place}
-    if parameter.place == "path":
-        found["required"] = True
-    if parameter.text:
-        found["description"] = parameter.text
-    return {**found, "schema": _schema(parameter.schema, configured)}
-
-
-def _content(payload: Payload, configured: DocumentedSettings) -> Doc:
-    content: Doc = {
-        kind: {"schema": _schema(schema, configured)} for kind, schema in payload.media.items()
-    }
-    if payload.example is not None:
-        content["application/json"]["examples"] = {"one": {"value": payload.example}}
-    return {"content": content} if content else {}
 
 
 def _schema(schema: Schema, configured: DocumentedSettings) -> Doc:
@@ -126,26 +164,6 @@ def _schema(schema: Schema, configured: DocumentedSettings) -> Doc:
 
 def _resolved(schema: Schema, configured: DocumentedSettings) -> Any:
     return schema(configured) if isinstance(schema, FunctionType) else schema
-
-
-def _problems(route: HttpRoute[Any], configured: DocumentedSettings) -> dict[int, Doc]:
-    """What a route answers when it does not do what was asked, by status."""
-    statuses = {*route.problems, *_OF_ALL}
-    if route.scope is not None:
-        statuses.update(_OF_A_KEY)
-    if route.body is not None:
-        statuses.update(_OF_A_BODY)
-    titles: dict[int, list[str]] = {}
-    for kind in KINDS.values():
-        titles.setdefault(kind.status, []).append(kind.title)
-    responses: dict[int, Doc] = {}
-    for status in statuses:
-        responses[status] = {
-            "description": "; ".join(titles[status]) + ".",
-            "headers": {**_REQUEST_ID, **(_RETRY_AFTER if status in (429, 503) else {})},
-            "content": {"application/problem+json": {"schema": _schema(Problem, configured)}},
-        }
-    return responses
 
 
 def _types(route: HttpRoute[Any], configured: DocumentedSettings) -> Iterator[Any]:

@@ -56,7 +56,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     media: Mapping[str, Schema] = msgspec.field(default_factory=dict)
     required: bool = True  # of a request
-    example: Doc | None = None  # of a request, as JSON
+    # By media type. Of an answer in JSON one is made from the schema where there is none here.
+    examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
     headers: Doc = msgspec.field(default_factory=dict)  # of an answer
     shown: Sequence[type[msgspec.Struct]] = ()  # what a text holds: described, but no schema here
 

@@ -43,7 +43,7 @@ def page(document: dict[str, Any], public_url: str) -> bytes:
         problems=KINDS,
         statuses=STATUSES,
         step_statuses=STEP_STATUSES,
-        example=msgspec.json.format(msgspec.json.encode(example), indent=2).decode(),
+        example=_shown(example),
         public_url=public_url,
     )
 
@@ -74,7 +74,27 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     (status, response["description"], _content(response))
                     for status, response in operation["responses"].items()
                 ],
+                "examples": list(_examples(operation)),
             }
+
+
+def _examples(operation: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is sent, and what is answered when it is done, each with its words."""
+    holders = {"Send": operation.get("requestBody", {})} | {
+        f"Answer {status}": response
+        for status, response in operation["responses"].items()
+        if status.startswith("2")
+    }
+    for words, holder in holders.items():
+        for kind, media in holder.get("content", {}).items():
+            for example in media.get("examples", {}).values():
+                yield f"{words}, {kind}", _shown(example["value"])
+
+
+def _shown(example: Any) -> str:
+    if isinstance(example, str):
+        return example
+    return msgspec.json.format(msgspec.json.encode(example), indent=2).decode()
 
 
 def _content(holder: dict[str, Any]) -> list[tuple[str, str, str]]:

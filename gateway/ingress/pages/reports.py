@@ -54,7 +54,7 @@ _COLUMNS = {
     "saved_pct": "Saved %",
 }
 # What each column says; those that are left out say it by their name.
-_MEANINGS = {
+MEANINGS = {
     "accepted": "Messages that were taken.",
     "duplicates": "Requests for a message of the same campaign to the same person, not sent again.",
     "suppressed": "Requests that a cap or an opt-out stopped.",
@@ -192,7 +192,7 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "columns": [
             *(Column(key, key.capitalize(), False) for key in query.group_by),
             *(
-                Column(name, label, True, _MEANINGS.get(name, ""))
+                Column(name, label, True, MEANINGS.get(name, ""))
                 for name, label in labels.items()
                 if name in total
             ),

@@ -23,9 +23,13 @@ CALLBACKS: tuple[HttpRoute[Endpoints], ...] = (
             Parameter(
                 "provider", "path", "The provider's name in the configuration.", provider_name
             ),
-            Parameter("token", "query", ""),
+            Parameter("token", "query", "The shared token, where the provider is proven by one."),
         ],
-        body=Payload(media={"application/json": {}}, required=False),
+        body=Payload(
+            media={"application/json": {}},
+            examples={"application/json": {"results": []}},
+            required=False,
+        ),
         answers={200: json_payload("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
     ),

@@ -10,6 +10,7 @@ from gateway.ingress.api.requests import KEY_MAX
 from gateway.ingress.api.results import Result, Status
 from gateway.ingress.api.search import ADDRESSES, LIMIT_MAX, WHO, MessagesPage, SearchRequest
 from gateway.ingress.http.documented import json_payload, one_or_many
+from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -22,6 +23,13 @@ EXAMPLE = {
     **channels.EXAMPLE,
     "metadata": {"segment": "b"},
 }
+_LINES = '{"to": "+79161234567", "category": "otp", "text": "Your code is 4711"}\n'
+_DUPLICATE = {"id": MESSAGE_ID, "outcome": "duplicate", "status": "queued"}
+_EVENT = (
+    f'id: 1795082400000-0.0\nevent: status\ndata: {{"id":"{MESSAGE_ID}","campaign":"autumn-sale",'
+    f'"status":"delivered","channel":"{next(iter(channels.CHANNELS))}","reason":null,'
+    '"at":"2026-11-21T10:00:00.000Z"}\n\n'
+)
 _REPLAYED = {
     "Idempotent-Replayed": {
         "description": "`true` when this is the first answer again.",
@@ -67,7 +75,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
         ],
         body=Payload(
             media={"application/json": one_or_many, "application/x-ndjson": {"type": "string"}},
-            example=EXAMPLE,
+            examples={"application/json": EXAMPLE, "application/x-ndjson": _LINES},
         ),
         answers={
             200: Payload(
@@ -78,11 +86,17 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
                     "application/json": (Result, list[Result], DryResult),
                     "application/x-ndjson": {"type": "string"},
                 },
+                examples={
+                    "application/json": _DUPLICATE,
+                    "application/x-ndjson": '{"line":1,"outcome":"accepted","id":'
+                    f'"{MESSAGE_ID}","status":"queued"}}\n',
+                },
                 headers=_REPLAYED,
             ),
             202: Payload(
                 text="Accepted: it will reach a final status.",
                 media={"application/json": Result},
+                examples={"application/json": {**_DUPLICATE, "outcome": "accepted"}},
                 headers=_REPLAYED,
             ),
         },
@@ -122,7 +136,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
         tag="Messages",
         summary="The same, with what is sought in the body",
         text=_SEARCH,
-        body=json_payload("", SearchRequest),
+        body=json_payload("", SearchRequest, {"user": "u-1001", "status": "delivered"}),
         answers=_PAGE,
         problems=[422],
     ),
@@ -192,6 +206,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
             200: Payload(
                 text="The stream; it does not end.",
                 media={"text/event-stream": {"type": "string"}},
+                examples={"text/event-stream": _EVENT},
                 shown=[EventData],
             )
         },

@@ -8,7 +8,11 @@ from gateway.ingress.http.documented import json_payload, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
-_PAUSE_BODY = Payload(media={"application/json": PauseRequest}, required=False)
+_PAUSE_BODY = Payload(
+    media={"application/json": PauseRequest},
+    examples={"application/json": {"reason": "maintenance until six"}},
+    required=False,
+)
 _PAUSE_STATE = {200: json_payload("How the provider stands now.", PauseState)}
 _PROVIDER = Parameter("name", "path", "The provider's name in the configuration.", provider_name)
 

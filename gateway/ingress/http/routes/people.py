@@ -9,7 +9,20 @@ from gateway.ingress.http.documented import json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
-_OPT_OUT = {200: json_payload("The opt-out.", OptOutView)}
+_CHANNEL_NAME = next(iter(channels.CHANNELS))
+_SET = {"by": "shop", "at": "2026-11-21T10:00:00.000Z", "reason": "asked by phone"}
+_OPT_OUT = {
+    200: json_payload(
+        "The opt-out.",
+        OptOutView,
+        {
+            "phone": "+79161234567",
+            "scope": "marketing",
+            **_SET,
+            "channels": {_CHANNEL_NAME: {"scope": "all", **_SET}},
+        },
+    )
+}
 _CHANNEL = Parameter(
     "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
 )
@@ -39,7 +52,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         summary="Somebody opts out",
         text="Of every channel, or of one: then a step on it is skipped, and the next one goes on.",
         parameters=[_ADDRESS],
-        body=json_payload("", OptOutRequest),
+        body=json_payload("", OptOutRequest, {"scope": "marketing", "reason": "asked by phone"}),
         answers=_OPT_OUT,
         problems=[422],
     ),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from gateway.ingress.api.health import Health, Readiness
 from gateway.ingress.http.documented import json_payload, text_payload
 from gateway.ingress.http.route import HttpRoute
 from gateway.ingress.http.routes.endpoints import Endpoints
+
+_METRICS = '# TYPE kaskad_build_info gauge\nkaskad_build_info{version="1.0.0"} 1.0\n'
 
 STATE: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
@@ -16,7 +20,7 @@ STATE: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.health.health,
         tag="State",
         summary="Alive",
-        answers={200: json_payload("It answers.", Health)},
+        answers={200: json_payload("It answers.", Health, msgspec.to_builtins(Health()))},
     ),
     HttpRoute(
         method="GET",
@@ -39,7 +43,7 @@ STATE: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.health.metrics,
         tag="State",
         summary="Metrics for Prometheus",
-        answers={200: text_payload("The metrics.", "text/plain")},
+        answers={200: text_payload("The metrics.", "text/plain", _METRICS)},
     ),
     HttpRoute(
         method="GET",
@@ -54,7 +58,7 @@ STATE: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.docs.openapi,
         tag="State",
         summary="This document",
-        answers={200: json_payload("OpenAPI 3.1.", {"type": "object"})},
+        answers={200: json_payload("OpenAPI 3.1.", {"type": "object"}, {"openapi": "3.1.0"})},
     ),
     HttpRoute(
         method="GET",
@@ -63,6 +67,6 @@ STATE: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.docs.page,
         tag="State",
         summary="This document, for people",
-        answers={200: text_payload("The page.", "text/html")},
+        answers={200: text_payload("The page.", "text/html", "<!doctype html>")},
     ),
 )
