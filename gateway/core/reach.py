@@ -19,7 +19,16 @@ from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Policy
-from gateway.core.rates import HALF_LIFE_S, THOUSAND, Counted
+from gateway.core.rates import (
+    HALF_LIFE_S,
+    THOUSAND,
+    AppRates,
+    Counted,
+    Rate,
+    counted_of,
+    prior_of,
+    rate_of,
+)
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import DAY_MS, ChannelMemory, Person
 from gateway.core.records.request import MessageRequest
@@ -37,13 +46,16 @@ def is_unreachable(
     people: Iterable[Person], channel: str, addresses: Addresses, policy: Policy, now_ms: int
 ) -> bool:
     """Whether it is known that the address for this channel reaches nobody there."""
-    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
-    if not known:
-        return False
-    latest = max(known, key=lambda memory: memory.known_s)
-    if latest.reached or now_ms >= latest.known_s * 1000 + policy.reach.forget_ms:
+    latest = _latest(people, channel)
+    if latest is None or latest.reached or now_ms >= latest.known_s * 1000 + policy.reach.forget_ms:
         return False
     return latest.address == mark_of(addresses, channel)
+
+
+def _latest(people: Iterable[Person], channel: str) -> ChannelMemory | None:
+    """Of several records what was learned last."""
+    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    return max(known, key=lambda memory: memory.known_s, default=None)
 
 
 def learn(
@@ -172,6 +184,51 @@ def skip_unreachable(
             step.status, step.fault = StepStatus.SKIPPED, NOT_REACHABLE
         else:
             step.doubted = True
+
+
+class ChannelState(msgspec.Struct, frozen=True):
+    """What is known of a person on one channel. `reachable` None: nothing was heard lately of the
+    address that the person has now."""
+
+    reachable: bool | None
+    reachable_ms: int | None  # since when that is known
+    rate: Rate
+
+
+def states(
+    people: Sequence[Person],
+    addresses: Addresses,
+    app: str,
+    policy: Policy,
+    rates: AppRates,
+    now_ms: int,
+) -> dict[str, ChannelState]:
+    """What is known of a person on each channel for which there is an address, or which is
+    remembered, as an app sees it."""
+    remembered = {channel for person in people for channel in person.channels}
+    return {
+        channel: _state(people, channel, addresses, app, policy, rates, now_ms)
+        for channel, row in CHANNELS.items()
+        if channel in remembered or addresses.has(row.address)
+    }
+
+
+def _state(
+    people: Sequence[Person],
+    channel: str,
+    addresses: Addresses,
+    app: str,
+    policy: Policy,
+    rates: AppRates,
+    now_ms: int,
+) -> ChannelState:
+    latest = _latest(people, channel) or _NOTHING
+    holds = now_ms < latest.known_s * 1000 + policy.reach.forget_ms
+    of_it = latest.address == (mark_of(addresses, channel) or latest.address)
+    known = bool(latest.known_s) and holds and of_it
+    rate = rate_of(counted_of(people, channel, now_ms), prior_of(app, channel, policy, rates))
+    at_ms = latest.known_s * 1000 if known else None
+    return ChannelState(latest.reached if known else None, at_ms, rate)
 
 
 def mark_of(addresses: Addresses, channel: str) -> int:

@@ -14,6 +14,7 @@ from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.identities import enlist
 from gateway.core.plan import Plan, plan
 from gateway.core.policy import PLANNED_LATELY_MS, Policy, ProviderRule, RouteStep
+from gateway.core.rates import NO_RATES, Counted
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import Person, pack_person, unpack_person
 from providers.contract import Fault
@@ -254,3 +255,24 @@ def test_a_campaign_of_two_steps_goes_on_where_the_person_is_reached() -> None:
     again = plan(request(campaign="summer"), [world.person], RULES, world.now_ms)
     assert isinstance(again, Plan)
     assert [step.status for step in again.steps] == [StepStatus.SKIPPED, StepStatus.PLANNED]
+
+
+def test_what_is_known_of_a_person_is_told_for_each_channel() -> None:
+    person = knowing("viber")
+    reach.reacted(person, "push", T0)
+    known = reach.states([person], ANNA, "shop", RULES, NO_RATES, T0)
+    assert list(known) == ["viber", "sms", "push"], "of which there is an address"
+    viber, sms, push = known.values()
+    assert (viber.reachable, viber.reachable_ms) == (False, T0)
+    assert (sms.reachable, sms.reachable_ms) == (None, None)
+    assert (sms.rate.counted, sms.rate.rate, push.rate.counted.reactions) == (
+        Counted(),
+        40_000,
+        1_000,
+    )
+    moved = reach.states([person], PHONES[1], "shop", RULES, NO_RATES, T0)
+    assert moved["viber"].reachable is None, "nothing is known of the new number"
+    later = reach.states([person], ANNA, "shop", RULES, NO_RATES, T0 + FORGET)
+    assert later["viber"].reachable is None
+    learn(person, "viber", reached=True, at_ms=T0 + DAY)
+    assert reach.states([person], ANNA, "shop", RULES, NO_RATES, T0 + DAY)["viber"].reachable

@@ -7,15 +7,18 @@ so erasing again answers that there is nothing left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from gateway.core import persons as rules
+from gateway.core import reach
 from gateway.core.addresses import person_id
 from gateway.core.records.message import Message
-from gateway.core.records.person import DedupeClaim
+from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.texts import name_of
+from gateway.ingress.api import channels_view
+from gateway.ingress.api.channels_view import ChannelView
 from gateway.ingress.api.message_view import MessageView, view_of
 from gateway.ingress.api.optouts import OptOutView
 from gateway.ingress.api.optouts import view_of as opt_out_view
@@ -62,6 +65,7 @@ class UserView(msgspec.Struct, frozen=True):
     claims: list[ClaimView]
     caps: list[CapView]
     optouts: list[OptOutView]
+    channels: dict[str, ChannelView]
 
 
 class ErasedView(msgspec.Struct, frozen=True):
@@ -98,8 +102,18 @@ class UserEndpoints:
                 for state in rules.cap_states(people, store.policy, now_ms)
             ],
             optouts=await self._opt_outs(request, messages),
+            channels=await self._channels(people, messages, request.principal.app, now_ms),
         )
         await request.respond(200, to_json(view))
+
+    async def _channels(
+        self, people: Sequence[Person], messages: Sequence[Message], app: str, now_ms: int
+    ) -> dict[str, ChannelView]:
+        store = self._store
+        await store.tallies.refresh(store.redis, store.policy, store.shards, now_ms)
+        rates, addresses = store.tallies.known.rates, channels_view.addresses_of(messages)
+        known = reach.states(people, addresses, app, store.policy, rates, now_ms)
+        return {name: channels_view.view_of(state) for name, state in known.items()}
 
     async def delete(self, request: Request) -> None:
         _, found, _ = await self._find(request)
