@@ -72,13 +72,12 @@ def learn(
     nothing new where nothing else is known."""
     if reached and channel not in person.channels:
         return False
-    mark = mark_of(addresses, channel)
     known = person.channels.get(channel, _NOTHING)
-    at_s = at_ms // 1000
-    if not mark or at_s < known.known_s:
+    if reached and (known.reached or not known.known_s):
         return False
+    mark, at_s = mark_of(addresses, channel), at_ms // 1000
     same = known.address == mark
-    if reached and (not same or known.reached):
+    if not mark or at_s < known.known_s or (reached and not same):
         return False
     if not reached and same and not known.reached and at_s < known.known_s + AGAIN_S:
         return False

@@ -113,8 +113,10 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
     left = len(message.steps) - message.current
     match event:
         case ev.Claimed():
-            waited_ms = now_ms - timing.began_ms(message, message.step)
-            return left > 1 and waited_ms >= PLANNED_LATELY_MS
+            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
+            if left < 2 or message.created_ms > lately_ms:
+                return False
+            return timing.began_ms(message, message.step) <= lately_ms
         case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
             return False
         case ev.Refused() if event.unreachable:
