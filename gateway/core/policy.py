@@ -22,6 +22,7 @@ from ratelimit.caps import Cap
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
 OrderBy = Literal["cost", "rate"]
+HiddenSeen = Literal["delivered", "fallback"]
 Metric = Literal["clicked", "any", "converted"]
 WhenAway = Literal["skip", "wait", "hold"]
 WHEN_AWAY_DEFAULT: dict[Category, WhenAway] = {
@@ -115,9 +116,11 @@ class ProviderRule(msgspec.Struct, frozen=True):
 class ReachRule(msgspec.Struct, frozen=True):
     """`forget_ms`: how long a person counts as not reachable on a channel. `metric` is what counts
     as a reaction; `prior`, in millionths, how often a person of whom nothing is known does it on a
-    channel."""
+    channel. `hidden_seen`: a step that waits for `seen` of somebody who hides that ends on its
+    delivery, or goes on as for anybody."""
 
     forget_ms: int = 30 * 86_400_000
+    hidden_seen: HiddenSeen = "delivered"
     metric: Metric = "clicked"
     prior: dict[str, int] = msgspec.field(default_factory=priors)
 
@@ -130,8 +133,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`resolved` are the steps of `routes`, looked up once for all messages, and so is
-    `learning`."""
+    """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`
+    and `counts`."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -149,6 +152,7 @@ class Policy(msgspec.Struct, frozen=True):
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted
+    counts: bool = False  # whether it matters what persons are sent and how they react
 
     def __post_init__(self) -> None:
         resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
@@ -156,16 +160,14 @@ class Policy(msgspec.Struct, frozen=True):
         steps = [step for steps in self.routes.values() for step in steps if step.learned]
         learning = frozenset(name for step in steps for name in step.providers)
         msgspec.structs.force_setattr(self, "learning", learning)
+        asks_seen = any(step.until == "seen" for steps in self.routes.values() for step in steps)
+        hidden = asks_seen and self.reach.hidden_seen == "delivered"
+        msgspec.structs.force_setattr(self, "counts", bool(self.best) or hidden)
 
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
         return ResolvedStep(step, channel, sending, channel.can_show(step.until))
-
-    @property
-    def counts(self) -> bool:
-        """Whether anybody needs to know what persons are sent and how they react."""
-        return bool(self.best)
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)

@@ -25,7 +25,9 @@ from gateway.core.rates import (
     AppRates,
     Counted,
     Rate,
+    Reaction,
     counted_of,
+    counts_as,
     prior_of,
     rate_of,
 )
@@ -37,6 +39,7 @@ from providers.contract import Fault
 NOT_REACHABLE = Fault("not_reachable", "not_reachable", True)
 AGAIN_S = 86_400  # a refusal that repeats what is known is noted once a day
 KEEP_COUNTED_MS = 4 * HALF_LIFE_S * 1000  # after so long without another little is left of a count
+HIDDEN_DELIVERIES = 10  # none of them seen
 ONE_EXPOSURE, ONE_REACTION = Counted(exposures=THOUSAND), Counted(reactions=THOUSAND)
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -99,14 +102,40 @@ def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, 
     mark, at_s = mark_of(addresses, channel), at_ms // 1000
     if mark and at_s >= known.known_s:
         known = replace(known, known_s=at_s, reached=True, address=mark)
-    _keep(person, channel, _counted(known, ONE_EXPOSURE, at_ms))
+    counted = _counted(known, ONE_EXPOSURE, at_ms)
+    deliveries = min(known.deliveries + 1, HIDDEN_DELIVERIES)
+    _keep(person, channel, replace(counted, deliveries=deliveries))
     return True
 
 
-def reacted(person: Person, channel: str, at_ms: int) -> None:
-    """Notes in the record, in place, that the person did at that moment what counts."""
+def reacted(person: Person, channel: str, kind: Reaction, policy: Policy, at_ms: int) -> None:
+    """Notes in the record, in place, what the person did at that moment; a rate counts it where
+    the metric says so."""
     known = person.channels.get(channel, _NOTHING)
-    _keep(person, channel, _counted(known, ONE_REACTION, at_ms))
+    counts = counts_as(kind, policy.reach.metric)
+    memory = _counted(known, ONE_REACTION if counts else Counted(), at_ms)
+    seen = known.seen or kind == "seen"
+    _keep(person, channel, replace(memory, seen=seen, acted=known.acted or kind != "seen"))
+
+
+def hides_seen(people: Sequence[Person], channel: str) -> bool:
+    """Whether the person hides on a channel that something was seen: it was sent enough there, saw
+    nothing of it by what is told, and yet clicked or replied."""
+    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    return (
+        any(memory.deliveries >= HIDDEN_DELIVERIES for memory in known)
+        and any(memory.acted for memory in known)
+        and not any(memory.seen for memory in known)
+    )
+
+
+def end_hidden_on_delivery(steps: Iterable[Step], people: Sequence[Person], policy: Policy) -> None:
+    """Steps that would wait for what their person hides wait for the delivery alone."""
+    if policy.reach.hidden_seen != "delivered":
+        return
+    for step in steps:
+        if step.until == "seen" and hides_seen(people, step.channel):
+            step.until, step.react_ms, step.hidden = "delivered", 0, True
 
 
 def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
@@ -145,6 +174,9 @@ def take_over(person: Person, others: Iterable[Person]) -> bool:
                 reached=learned.reached,
                 address=learned.address,
                 keep_d=max(ours.keep_d, theirs.keep_d),
+                deliveries=max(ours.deliveries, theirs.deliveries),
+                seen=ours.seen or theirs.seen,
+                acted=ours.acted or theirs.acted,
             )
             if memory != ours:
                 _keep(person, channel, memory)

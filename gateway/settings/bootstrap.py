@@ -92,7 +92,12 @@ def _learned_wait(step: StepSettings) -> LearnedWait:
 def _reach_rule(settings: Settings) -> ReachRule:
     reach, usual = settings.reach, ReachRule()
     prior = {channel: round(share * MILLION) for channel, share in (reach.prior or {}).items()}
-    return ReachRule(int(reach.forget_ms), reach.metric, {**usual.prior, **prior})
+    return ReachRule(
+        forget_ms=int(reach.forget_ms),
+        hidden_seen=reach.hidden_seen,
+        metric=reach.metric,
+        prior={**usual.prior, **prior},
+    )
 
 
 def _app_rule(app: App) -> AppRule:

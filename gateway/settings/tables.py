@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
-from gateway.core.policy import Metric, OrderBy, WhenAway
+from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
 from gateway.core.records.message import ImportanceName
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
@@ -163,6 +163,7 @@ class Dedupe(Table, frozen=True, kw_only=True):
 
 class Reach(Table, frozen=True, kw_only=True):
     forget_ms: Milliseconds = Duration.parse("30d")
+    hidden_seen: HiddenSeen = "delivered"
     metric: Metric = "clicked"
     prior: dict[str, Share] | None = None  # of each channel that is left out, its own
 

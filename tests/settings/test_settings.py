@@ -467,7 +467,9 @@ def test_a_route_may_be_put_in_order_for_each_person() -> None:
     text += '[reach]\nforget = "7d"\nmetric = "any"\nprior = { sms = 0.5 }\n'
     policy = policy_of(read(text), lambda *_: None)
     assert policy.best == {"r": "rate"}
-    assert policy.reach == ReachRule(7 * 86_400_000, "any", priors() | {"sms": 500_000})
+    assert policy.reach == ReachRule(
+        7 * 86_400_000, metric="any", prior=priors() | {"sms": 500_000}
+    )
     assert not policy_of(read(SMALL), lambda *_: None).counts
     assert set(faults(SMALL + "[reach]\nprior = { fax = 0.5 }\n")) == {"reach.prior.fax"}
     assert set(faults(SMALL + "[reach]\nprior = { sms = 1.5 }\n")) == {"reach.prior.sms"}

@@ -119,12 +119,14 @@ class Decision:
 
     def note_reaction(self, step: Step, kind: Reaction, at_ms: int) -> None:
         """The person did, for the first time, that with what the step sent."""
-        if not self.policy.counts or not counts_as(kind, self.policy.reach.metric):
+        policy = self.policy
+        if not policy.counts:
             return
         if self.persons:
-            reacted(self.persons[0], step.channel, self._within(at_ms))
+            reacted(self.persons[0], step.channel, kind, policy, self._within(at_ms))
             self.effects.people_changed = True
-        self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
+        if counts_as(kind, policy.reach.metric):
+            self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
 
     def note_delay(self, work: Work) -> None:
         """The attempt arrived, and what it took until that was known is counted where somebody

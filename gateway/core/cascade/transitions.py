@@ -82,7 +82,7 @@ class Change(Decision):
         if before != StepStatus.DELIVERED:
             self._arrive(work, moment, price)
         if self.is_reached(step) and not message.finished:
-            self.finish("delivered")
+            self.finish("hidden_seen" if step.hidden else "delivered")
         if message.finished and not self.current_is_open():
             message.due_ms = 0
         if before != StepStatus.DELIVERED:

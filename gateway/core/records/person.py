@@ -23,7 +23,8 @@ class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class ChannelMemory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is remembered of a person on one channel, in some 40 bytes. `address` is a mark of the
     address for which it was learned whether the person is reached; it says nothing of another.
-    Exposures and reactions are thousandths, faded to the moment `counted_s`."""
+    Exposures and reactions are thousandths, faded to the moment `counted_s`; `deliveries` are
+    counted up to as many as must be unseen of who hides that something was seen."""
 
     known_s: int = 0  # when that was learned; 0: it is not known
     reached: bool = False
@@ -32,6 +33,9 @@ class ChannelMemory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     exposures: int = 0
     reactions: int = 0
     counted_s: int = 0
+    deliveries: int = 0
+    seen: bool = False  # something was, ever
+    acted: bool = False  # the person clicked or replied, ever
 
 
 class Person(msgspec.Struct, omit_defaults=True, gc=False):
