@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -68,6 +68,24 @@ def speed_of(rate_per_s: int) -> int:
 def quantum_of(rate_per_s: int, batch: int) -> int:
     """The most tokens of one grant: a request's messages, but at most QUANTUM_MS of the rate."""
     return max(1, min(batch, rate_per_s * QUANTUM_MS // 1_000))
+
+
+class Pace(NamedTuple):
+    """A rate that is told a minute: `speed` as of a Limiter; at most a second's worth at once."""
+
+    speed: int
+    quantum: int
+
+
+def pace_of(per_min: int) -> Pace:
+    """So many a minute, evenly, and never more in any minute."""
+    return Pace(per_min * SPEED_PERCENT_TENTHS * 1_000 // 60, max(per_min // 60, 1))
+
+
+async def take_in_pace(run: RunScript, key: str, pace: Pace, wanted: int) -> int:
+    """How many of those wanted may go now, by the schedule that everybody shares."""
+    granted, _, _ = await run("take", (key,), (wanted, pace.quantum, pace.speed, HORIZON_US, 0))
+    return int(granted)
 
 
 class Limiter:

@@ -40,8 +40,9 @@ EXPIRED = """## What `expired` is made of
 A message is `expired` when its time was over before anything said that it had arrived; its `reason`
 says what kept it. What comes later, be it by hours, makes it delivered and counts so above. What
 the providers' own books say of the expired stands beside: a person has it where its receipts are
-lost for good, and only there. In the storms a step's time is seconds: a code or a payment that
-waits for longer, because Redis, the dispatchers or the provider stand still, is not sent late.
+lost for good, and only there. In the storms a step's time is seconds and the provider is under one
+fault or another nearly all the time: a code or a payment whose step's time is over before it is
+found again, or before Redis and the dispatchers are back, is not sent late.
 
 """
 WHY = {
@@ -113,7 +114,7 @@ def sections(outcomes: Sequence[LongOutcome], storms: Sequence[Counter[str]]) ->
         timeout=LONG.timeout_s,
         lease=LONG.lease_s,
     )
-    told = f"Seeds {seeds}, {seconds} s. {verdict}\n\n"
+    told = f"Seeds {seeds}, side by side in {seconds} s. {verdict}\n\n"
     return [
         "\n".join((intro + told + _lengths(outcomes), _waits(outcomes), _rules())),
         EXPIRED + _expired(outcomes, storms),

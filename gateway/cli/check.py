@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.cli.tables import print_json
+from gateway.core import phones
+from gateway.core.send_windows import RECIPIENT, first_open_ms
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
@@ -89,9 +92,33 @@ def faults_of(settings: Settings) -> Iterator[Remark]:
         for name in sorted(settings.providers.keys() - priced):
             reason = f"has no line for the provider {name}: its messages would be refused."
             yield Remark("warning", str(settings.prices.file), "provider", reason)
+    for key, reason in settings.notes:
+        yield Remark("note", path, key, reason)
+    yield from _closed_windows(settings, path)
     if len(settings.apps) > 1:
         yield Remark("note", path, "dedupe.users", _NUMBERING[settings.dedupe.users])
     yield from _redis_faults(settings, path)
+
+
+def _closed_windows(settings: Settings, path: str) -> Iterator[Remark]:
+    """Send windows that are open at no hour for the numbers of some countries."""
+    now_ms = time.time_ns() // 1_000_000
+    for name, table in settings.send_windows.items():
+        window = bootstrap.send_window_of(table)
+        if window.zone != RECIPIENT or window.unknown_zone != "intersect":
+            continue
+        never = [
+            country
+            for country in sorted(phones.COUNTRIES - window.country_zones.keys())
+            if (zones := phones.zones_of_country(country))
+            and first_open_ms(window.hours, zones, now_ms) is None
+        ]
+        if never:
+            reason = (
+                f"is open at no hour in all zones that a number of {', '.join(never)} may be in: "
+                "name these countries in country_zones, or choose another unknown_zone."
+            )
+            yield Remark("warning", path, f"send_windows.{name}", reason)
 
 
 def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:

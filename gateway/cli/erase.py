@@ -50,7 +50,8 @@ def erase(
     async def work(redis: RedisClient) -> Erasure:
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
         told = await persons.erase(store, await persons.find(store, identity, now_ms), now_ms)
-        await redis.call([audit.command(Deed(now_ms, who(), "person.erase", detail="person"))])
+        deed = Deed(now_ms, who(), "person.erase", detail="person")
+        await audit.note(redis, deed, of_app=False)
         return told
 
     with redis_for_command(settings) as url:

@@ -20,7 +20,7 @@ from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json, print_table
 from gateway.core.policy import Policy
 from gateway.ingress.api.health import server_shown
-from gateway.ingress.api.ops_view import Fleet, OpsView, read_fleet, view_of
+from gateway.ingress.api.ops_view import Fleet, OpsView, fleet_of, view_of
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.asyncio_driver import run
@@ -72,10 +72,11 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     servers = ServerWatch(store, disk_free_of(settings))
     await backlog.sample()
     await servers.sample()
-    shared = await read_fleet(redis, now_ms)
-    shown = [server_shown(server) for server in servers.servers]
     names = await snapshots.processes(redis, now_ms)
-    versions = telemetry.versions(telemetry.figures(await snapshots.gather(redis, now_ms)))
+    found = await snapshots.of(redis, names)
+    shared = await fleet_of(redis, found)
+    shown = [server_shown(server) for server in servers.servers]
+    versions = telemetry.versions(telemetry.figures(found))
     return Found(
         view_of(policy, shared, backlog.states, shown),
         shared,

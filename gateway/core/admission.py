@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core import timing
+from gateway.core import campaigns, timing
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
@@ -27,8 +27,10 @@ from ratelimit.caps import Full
 
 
 class Admitted(msgspec.Struct, gc=False):
+    """`lane` is where it waits; None: it is held."""
+
     message: Message
-    lane: tuple[str, str]
+    lane: tuple[str, str] | None
     post: Post
     status_change: StatusChange
     way: Plan
@@ -43,11 +45,12 @@ class Duplicate(msgspec.Struct):
 
 
 class Suppressed(msgspec.Struct):
-    """`full` is the cap that refused; None when the person opted out of all that could be sent."""
+    """`full` is the cap that refused, where it was one."""
 
-    full: Full | None
+    reason: str
     post: Post
     way: Plan | OptedOut
+    full: Full | None = None
 
 
 class OverQuota(msgspec.Struct):
@@ -66,10 +69,11 @@ def admit(
     opt_outs: OptOuts,
     policy: Policy,
     now_ms: int,
+    home: str = "",
     known: Known = KNOWN_NOTHING,
 ) -> Decision:
     """Decides one request. `persons` are the person's record and what else it may hold something
-    under.
+    under, `home` the first identity that is known of the person; empty: the request's first.
 
     A decision has the plan by which it was made. On acceptance the claim and the cap slot are taken
     in the first of `persons` (in place); otherwise nothing is changed.
@@ -78,33 +82,47 @@ def admit(
     if isinstance(way, Rejection):
         return way
     if isinstance(way, OptedOut):
-        return Suppressed(None, request_post(request, "suppressed"), way)
+        return Suppressed("opted_out", request_post(request, "suppressed"), way)
+    no_way = _campaign_refuses(request, home, policy, now_ms)
+    if no_way is not None:
+        return Suppressed(no_way, request_post(request, "suppressed"), way)
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
             return Duplicate(winner, request_post(request, "duplicates"), way)
     if way.full is not None:
-        return Suppressed(way.full, request_post(request, "suppressed"), way)
+        return Suppressed("frequency_cap", request_post(request, "suppressed"), way, way.full)
+    if request.no_room:
+        return Suppressed("recipients_max", request_post(request, "suppressed"), way)
     if request.over_quota:
         return OverQuota(request.over_quota, way)
     message = _message(request, way, policy, now_ms)
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(
         message=message,
-        lane=way.lane(request.category),
+        lane=None if message.held is not None else way.lane(request.category),
         post=Post(group_of(message), {"accepted": 1}),
         status_change=status_change_of(message, None, now_ms),
         way=way,
     )
 
 
+def _campaign_refuses(
+    request: MessageRequest, home: str, policy: Policy, now_ms: int
+) -> campaigns.WhyNot | None:
+    if not policy.declared.campaigns:
+        return None
+    first = home or request.home
+    return campaigns.why_not(policy.declared, request.campaign, request.category, first, now_ms)
+
+
 def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) -> Message:
-    """The record of a request that is accepted, its first step queued."""
+    """The record of a request that is accepted, its first step queued or held."""
     first = way.steps[way.first]
-    first.status = StepStatus.QUEUED
+    first.status = StepStatus.QUEUED if way.held is None else StepStatus.RETRYING
     if first.chosen < 0:
         first.chosen = 0
-    if way.first:
+    if way.first or way.held is not None:
         first.clock = Clock(now_ms)
     message = Message(
         id=request.id,
@@ -125,8 +143,14 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         importance=int(request.importance),
         metadata=request.metadata,
         content=content_codec.encode(request.content),
+        not_before_ms=request.not_before_ms,
+        tz=request.tz,
+        held=way.held,
+        counted=policy.declared.of(request.campaign) is not None,
     )
-    message.due_ms = timing.queued_due_ms(message, first, policy)
+    message.due_ms = way.expires_ms
+    if way.held is None:
+        message.due_ms = timing.queued_due_ms(message, first, policy)
     return message
 
 

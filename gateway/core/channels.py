@@ -149,6 +149,7 @@ class Channel(msgspec.Struct, frozen=True):
     parts: Callable[[str], int] | None = None
     needs: tuple[tuple[str, ...], ...] = (("text",),)
     prior: int = 0
+    retail: tuple[int, str] | None = None  # marketing a person and window, by the preset "retail"
     says_text: bool = False  # a text is all that is needed
 
     def __post_init__(self) -> None:
@@ -180,6 +181,7 @@ CHANNELS: Mapping[str, Channel] = {
             ViberContent,
             frozenset(("delivered", "seen")),
             prior=60_000,
+            retail=(1, "1d"),
         ),
         Channel(
             "sms",
@@ -189,6 +191,7 @@ CHANNELS: Mapping[str, Channel] = {
             frozenset(("delivered",)),
             segments.parts,
             prior=40_000,
+            retail=(2, "30d"),
         ),
         Channel(
             "email",
@@ -198,6 +201,7 @@ CHANNELS: Mapping[str, Channel] = {
             frozenset(("delivered", "seen", "clicked")),
             needs=(("subject",), ("text", "html")),
             prior=20_000,
+            retail=(3, "7d"),
         ),
         Channel(
             "push",

@@ -15,6 +15,7 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.rates import Tally
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
+from gateway.core.records.words import REACTION_NAMES, ReactionName
 from gateway.core.waits import Delay
 
 # What was spent on messages that the baseline is not compared with, such as those without a phone.
@@ -36,10 +37,21 @@ MEASURES = (
     BASELINE_COLUMN,
     NOT_COMPARED,
     "undelivered_messages",
+    "seen",
+    "clicked",
 )
 # A post of these alone needs no message: it is added up with others of its batch.
 COUNTS = frozenset(
-    ("accepted", "duplicates", "suppressed", "sent", "undelivered", "undelivered_messages")
+    (
+        "accepted",
+        "duplicates",
+        "suppressed",
+        "sent",
+        "undelivered",
+        "undelivered_messages",
+        "seen",
+        "clicked",
+    )
 )
 
 
@@ -59,8 +71,8 @@ class IgnoredPrice(msgspec.Struct, frozen=True):
 
 
 class Fallback(msgspec.Struct, frozen=True):
-    """A step follows one that ended without delivery: their channels, and how that one ended or,
-    where it was not sent, why."""
+    """A step follows one that ended without what it waited for: their channels, and how that one
+    ended or, where it was not sent, why."""
 
     channel: str
     to: str
@@ -69,6 +81,8 @@ class Fallback(msgspec.Struct, frozen=True):
 
 def fallback_from(left: Step, to: str) -> Fallback:
     """From a step that ended or was passed over to the channel of the next."""
+    if left.arrived:
+        return Fallback(left.channel, to, "no_reaction")
     reason = left.fault.code if left.fault is not None else STEP_NAMES[left.status]
     return Fallback(left.channel, to, reason)
 
@@ -84,10 +98,12 @@ class Effects(msgspec.Struct, gc=False):
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     ignored_price: IgnoredPrice | None = None
     fallback: Fallback | None = None
+    reaction: tuple[str, ReactionName] | None = None  # on which channel, and which
     posts: list[Post] = []
     tallies: list[Tally] = []
     delays: list[Delay] = []
     status_changes: list[StatusChange] = []
+    notices: list[StatusChange] = []  # told to the app, though the status is as it was
 
 
 def group_of(message: Message, step: Step | None = None, provider: str | None = None) -> Group:
@@ -112,4 +128,6 @@ def status_change_of(message: Message, step: Step | None, now_ms: int) -> Status
         reason=message.reason,
         at_ms=now_ms,
         noted=message.metadata is not None,
+        final=message.closed,
+        reaction=REACTION_NAMES[message.reaction],
     )

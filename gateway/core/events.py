@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.records.words import ReactionName
 from providers.contract import Fault, Receipt
 
 CURRENT = -1  # as a claim's step: the one the cascade is at, which a lane entry does not name
@@ -87,6 +88,14 @@ class Reported(msgspec.Struct, frozen=True, gc=False):
     series: int = 0
 
 
+class Reacted(msgspec.Struct, frozen=True):
+    """The person did something with what a step sent: proof that it arrived."""
+
+    step: int
+    kind: ReactionName
+    at_ms: int
+
+
 class ProviderGone(msgspec.Struct, frozen=True):
     """Nobody sends for this provider any more: it was removed from the configuration, or it is
     retired. What waits in its lanes does not wait longer."""
@@ -100,11 +109,19 @@ class TimerDue(msgspec.Struct, frozen=True):
     away: Mapping[str, int] = {}
 
 
+class Released(msgspec.Struct, frozen=True):
+    """The moment came until which its step was held: whether it may start is asked again.
+    `in_pace`: it has its place in its campaign's pace."""
+
+    in_pace: bool = False
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """`erase`: its person is to be forgotten. It says no more to whom it went, nor what, final or
     not; what it cost and billed stays, and so does what is yet to be booked."""
 
     erase: bool = False
+    reason: str = "cancelled"
 
 
 Event = (
@@ -116,7 +133,9 @@ Event = (
     | LostAnswer
     | NotKnown
     | Reported
+    | Reacted
     | ProviderGone
     | TimerDue
+    | Released
     | Cancelled
 )

@@ -17,16 +17,36 @@ from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.money import format_amount
 from gateway.core.opt_outs import OptOuts
-from gateway.core.plan import OPTED_OUT, Plan, Rejection
+from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
 from gateway.core.rates import MILLION, expected_cost
+from gateway.core.records.held import Held, HeldReason
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Full
 
-GateName = Literal["route", "address", "price", "opt_out", "duplicate", "cap"]
+GateName = Literal[
+    "route",
+    "address",
+    "price",
+    "opt_out",
+    "campaign",
+    "holdout",
+    "duplicate",
+    "cap",
+    "send_window",
+    "schedule",
+    "pace",
+]
 Verdict = Literal["pass", "hold", "stop", "skip"]
+
+_GATE_OF_HELD: Mapping[HeldReason, GateName] = {
+    "send_window": "send_window",
+    "scheduled": "schedule",
+    "pace": "pace",
+    "paused": "campaign",
+}
 
 # Of a message that was suppressed on its way, by its reason.
 _GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "cap"}
@@ -35,7 +55,8 @@ _GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "ca
 class Gate(msgspec.Struct, frozen=True):
     """One question, its answer, and what decided it. `price` is what the app pays for the first
     step, in 1e-6 units; `message` has the campaign already; `count` messages of at most `limit` in
-    `window` count against the cap of that name, and one more fits at `retry_at_ms`."""
+    `window` count against the cap of that name, and one more fits at `retry_at_ms`;
+    a step is held `until_ms`."""
 
     gate: GateName
     verdict: Verdict = "pass"
@@ -47,15 +68,16 @@ class Gate(msgspec.Struct, frozen=True):
     window: str | None = None
     count: int | None = None
     retry_at_ms: int | None = None
+    until_ms: int | None = None
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
-    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units;
-    `parts` None where the channel has none."""
+    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units, None
+    where there is none; `parts` None where the channel has none."""
 
     channel: str
     provider: str
-    price: int
+    price: int | None
     parts: int | None
     wait_ms: int
     until: Until
@@ -65,7 +87,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
 
 class Explanation(msgspec.Struct, frozen=True):
     """Gates in the order in which they are asked, up to the one that stopped it, and the steps in
-    theirs."""
+    theirs; after them those that it would not have."""
 
     gates: list[Gate] = []
     plan: list[PlannedStep] = []
@@ -82,7 +104,8 @@ def explain(
     """Why `admit` decided a request so, of these records and at this moment."""
     if isinstance(decision, Rejection):
         before = [] if decision.gate == "route" else [Gate("route")]
-        return Explanation([*before, Gate(decision.gate, "stop", decision.detail)])
+        stopped_at = Gate(decision.gate, "stop", decision.detail)
+        return Explanation([*before, stopped_at], _left_out(request, policy, now_ms))
     way = decision.way
     first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
     wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
@@ -97,7 +120,10 @@ def explain(
             gates.append(stopped)
             break
         gates.append(numbers.get(gate.gate, gate))
-    return Explanation(gates, [_planned(step, way.route, policy) for step in way.steps])
+    if stopped is None and isinstance(way, Plan) and way.held is not None:
+        gates = _with_hold(gates, way.held)
+    steps = [_planned(step, way.route, policy) for step in way.steps]
+    return Explanation(gates, steps + _left_out(request, policy, now_ms))
 
 
 def explain_message(message: Message, policy: Policy) -> Explanation:
@@ -129,11 +155,26 @@ def _asked(
         Gate("price", price=first.sell * first.parts),
         Gate("opt_out"),
     ]
+    if (campaign := policy.declared.of(about.campaign)) is not None:
+        gates.append(Gate("campaign"))
+        if campaign.holdout and about.category == "marketing":
+            gates.append(Gate("holdout"))
     if about.campaign is not None:
         gates.append(Gate("duplicate"))
     if about.category in policy.slot_ms:
         gates.append(Gate("cap"))
     return gates
+
+
+def _with_hold(gates: list[Gate], held: Held) -> list[Gate]:
+    """The gates, with what holds the first step and until when."""
+    name = _GATE_OF_HELD.get(held.reason)
+    if name is None:
+        return gates
+    holds = Gate(name, "hold", held.reason, until_ms=held.until_ms or None)
+    if any(gate.gate == name for gate in gates):
+        return [holds if gate.gate == name else gate for gate in gates]
+    return [*gates, holds]
 
 
 def _stopped(decision: Decision, wishes: str) -> Gate | None:
@@ -143,11 +184,12 @@ def _stopped(decision: Decision, wishes: str) -> Gate | None:
             return Gate(
                 "duplicate", "stop", "the campaign's to this person", message=decision.message
             )
-        case Suppressed(full=None):
+        case Suppressed(reason="opted_out"):
             return Gate("opt_out", "stop", wishes)
-        case Suppressed(full=full):
-            assert full is not None
+        case Suppressed(full=full) if full is not None:
             return _cap(full, "stop")
+        case Suppressed(reason=reason):
+            return Gate("holdout" if reason == "holdout" else "campaign", "stop", reason)
         case _:
             return None
 
@@ -211,6 +253,23 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         verdict="pass" if fault is None else "skip",
         detail="; ".join(told) or None,
     )
+
+
+def _left_out(request: MessageRequest, policy: Policy, now_ms: int) -> list[PlannedStep]:
+    """The steps of the route that the message would not have."""
+    return [
+        PlannedStep(
+            channel=each.channel.name,
+            provider=each.step.providers[0],
+            price=None,
+            parts=None,
+            wait_ms=each.step.wait_ms,
+            until=each.channel.can_show(each.step.until),
+            verdict="skip",
+            detail=why,
+        )
+        for each, why in left_out(request, policy, now_ms)
+    ]
 
 
 def _asked_until(step: Step, route: str, policy: Policy) -> Until:

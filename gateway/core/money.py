@@ -73,9 +73,10 @@ def ratio(numerator: int, denominator: int, places: int) -> str | None:
     return f"{sign}{whole}.{fraction:0{places}d}"
 
 
-def cost_per_delivered(cost: int, delivered: int) -> str | None:
-    """Micros over messages, in currency units with six decimals; None when none was delivered."""
-    return ratio(cost, delivered * MICROS, 6)
+def cost_per(cost: int, count: int) -> str | None:
+    """Micros over a number of things, in currency units with six decimals; None when there is
+    none."""
+    return ratio(cost, count * MICROS, 6)
 
 
 def saved_pct(saved: int, baseline_cost: int) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.core.policy import SENDING_LIMIT_MS, Policy
-from gateway.core.records.message import Message, StepStatus
+from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit import caps
@@ -38,27 +38,34 @@ def full_cap(
     now_ms: int,
     *,
     but: str | None = None,
+    leg: int = 0,
 ) -> Full | None:
-    """The strictest cap that one more message on this channel would break."""
+    """The strictest cap that one more message on this channel would break; `but`: that one, in the
+    leg that begins."""
     if category not in policy.slot_ms:
         return None
-    slots = people[0].slots if people else []
-    if len(people) > 1:
-        slots = [slot for person in people for slot in person.slots]
-        slots = list({slot.message: slot for slot in reversed(slots)}.values())
+    slots = _slots_of(people)
     if not slots:
         return None
-    return caps.check(policy.caps, slots, category, channel, now_ms, but=but)
+    return caps.check(policy.caps, slots, category, channel, now_ms, but=but, leg=leg)
 
 
 def cap_states(
     people: Sequence[Person], policy: Policy, now_ms: int, *, but: str | None = None
 ) -> list[Full]:
-    """How much of each cap is used, and when one more fits. `but`: a message whose own slot does
+    """How much of each cap is used, and when one more fits. `but`: a message whose own slots do
     not count."""
-    slots = {slot.message: slot for person in people for slot in person.slots}
-    slots.pop(but or "", None)
-    return [caps.used(cap, slots.values(), now_ms) for cap in policy.caps]
+    slots = [slot for slot in _slots_of(people) if slot.message != but]
+    return [caps.used(cap, slots, now_ms) for cap in policy.caps]
+
+
+def _slots_of(people: Sequence[Person]) -> list[Slot]:
+    """One slot a message and leg: that of the first record that has one, under which it was moved
+    last."""
+    if len(people) <= 1:
+        return people[0].slots if people else []
+    slots = [slot for person in people for slot in person.slots]
+    return list({(slot.message, slot.leg): slot for slot in reversed(slots)}.values())
 
 
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
@@ -111,18 +118,20 @@ def surely_holds_claim(person: Person, message: Message, now_ms: int) -> bool:
 
 
 def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> bool:
-    """Takes the claim and slot the message needs for its current step, or moves its slot; returns
-    whether it has any."""
+    """Takes the claim and slot the message needs for its current step, or moves the slot of its
+    leg, which counts from when the step is held no more; returns whether it has any."""
     takes_slot = message.category in policy.slot_ms
     if message.campaign is None and not takes_slot:
         return False
     person = people[0]
-    if message.campaign is not None:
+    if message.campaign is not None and message.delivered_step < 0:
         claim = person.claims.get(message.campaign)
         if claim is None or _is_free(claim, message.id, now_ms):
             person.claims[message.campaign] = DedupeClaim(message.id, 0)
     if takes_slot:
-        slot = Slot(message.id, now_ms, message.category, message.step.channel, waits=True)
+        step, held = message.step, message.held
+        at_ms = max(now_ms, held.until_ms) if held is not None else now_ms
+        slot = Slot(message.id, at_ms, message.category, step.channel, waits=True, leg=step.leg)
         _put_slot(person, slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
@@ -130,11 +139,18 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
 
 
 def keep(
-    people: Sequence[Person], message: Message, policy: Policy, now_ms: int, *, came_first: bool
+    people: Sequence[Person],
+    message: Message,
+    step: Step,
+    policy: Policy,
+    now_ms: int,
+    *,
+    came_first: bool,
 ) -> bool:
-    """The message was delivered: its claim lasts for the de-duplication window from now. Returns
-    whether it holds anything. `came_first`: before the step that its slot was moved to went out, so
-    the slot is as it was.
+    """The step was the first of its leg to arrive: the message's claim lasts for the de-duplication
+    window from now, unless it goes on; then it stays as it is. Returns whether it holds anything.
+    `came_first`: before the step that the leg's slot was moved to went out, so the slot is as it
+    was.
 
     A late delivery may find its claim given back, or taken by a newer message that is still live.
     Then it takes the claim back: the newer one may end without delivery, and what arrived must not
@@ -144,7 +160,8 @@ def keep(
     assert message.delivered_step >= 0
     takes_slot = message.category in policy.slot_ms
     person = people[0]
-    if message.campaign is not None:
+    goes_on = step.until != "delivered" and not message.finished
+    if message.campaign is not None and not goes_on:
         claim = person.claims.get(message.campaign)
         if claim is None or claim.until_ms == 0 or _is_free(claim, message.id, now_ms):
             if claim is not None and claim.until_ms == 0 and claim.message != message.id:
@@ -152,7 +169,7 @@ def keep(
             person.claims[message.campaign] = DedupeClaim(message.id, now_ms + policy.dedupe_ms)
             _keep_until(person, now_ms + policy.dedupe_ms)
     if takes_slot:
-        _keep_slot(person, message, policy, now_ms, came_first=came_first)
+        _keep_slot(person, message, step, policy, now_ms, came_first=came_first)
     return takes_slot or message.campaign is not None
 
 
@@ -165,6 +182,27 @@ def give_back(people: Sequence[Person], message: Message) -> None:
         if claim is not None and claim.message == message.id:
             del person.claims[message.campaign]
     person.slots = [s for s in person.slots if s.message != message.id]
+
+
+def give_back_leg(people: Sequence[Person], message: Message) -> None:
+    """Where nothing of its latest leg arrived, the slot of that leg is free again."""
+    person, leg = people[0], message.leg
+    if not message.has_arrived(leg):
+        own = message.id, leg
+        person.slots = [s for s in person.slots if (s.message, s.leg) != own]
+
+
+def release(people: Sequence[Person], message: Message, policy: Policy, now_ms: int) -> None:
+    """A message that arrived does not go on: its claim, where it is live, has an end from its
+    latest delivery on."""
+    give_back_leg(people, message)
+    person = people[0]
+    claim = person.claims.get(message.campaign) if message.campaign is not None else None
+    if message.campaign is not None and claim == DedupeClaim(message.id):
+        arrived = [_arrived_ms(message, step, now_ms) for step in message.steps if step.arrived]
+        until_ms = max(arrived) + policy.dedupe_ms
+        person.claims[message.campaign] = DedupeClaim(message.id, until_ms)
+        _keep_until(person, until_ms)
 
 
 def prune(person: Person, policy: Policy, now_ms: int) -> None:
@@ -200,24 +238,29 @@ def _keep_until(person: Person, until_ms: int) -> None:
 
 
 def _keep_slot(
-    person: Person, message: Message, policy: Policy, now_ms: int, *, came_first: bool
+    person: Person, message: Message, step: Step, policy: Policy, now_ms: int, *, came_first: bool
 ) -> None:
-    """The slot of a message that was delivered, on the channel it was moved to unless that came
-    too late."""
-    step = message.steps[message.delivered_step]
+    """The slot of a leg that was delivered, on the channel it was moved to unless that came too
+    late."""
     channel = step.channel
     if not came_first:
-        held = [slot.channel for slot in person.slots if slot.message == message.id]
+        own = message.id, step.leg
+        held = [slot.channel for slot in person.slots if (slot.message, slot.leg) == own]
         channel = held[0] if held else channel
-    # The provider's clock says when, within what can be.
-    at_ms = max(min(step.delivered_ms, now_ms), message.created_ms)
-    _put_slot(person, Slot(message.id, at_ms, message.category, channel))
+    at_ms = _arrived_ms(message, step, now_ms)
+    _put_slot(person, Slot(message.id, at_ms, message.category, channel, leg=step.leg))
     _keep_until(person, at_ms + policy.slot_ms[message.category])
+
+
+def _arrived_ms(message: Message, step: Step, now_ms: int) -> int:
+    """When, by the provider's clock, within what can be."""
+    return max(min(step.delivered_ms, now_ms), message.created_ms)
 
 
 def _put_slot(person: Person, slot: Slot) -> None:
     if person.slots:
-        person.slots = [s for s in person.slots if s.message != slot.message]
+        own = slot.message, slot.leg
+        person.slots = [s for s in person.slots if (s.message, s.leg) != own]
     person.slots.append(slot)
 
 

@@ -19,14 +19,17 @@ import msgspec
 from gateway.core import persons, reach
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
+from gateway.core.holding import PACE, held_of, paced
 from gateway.core.opt_outs import NONE, OptOuts, refuses
-from gateway.core.policy import Policy, ResolvedStep, RouteStep
+from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
 from gateway.core.rates import NO_RATES, AppRates, put_in_order
 from gateway.core.records.content import Content
-from gateway.core.records.message import IMPORTANCE_NAMES, Candidate, Step, StepStatus
+from gateway.core.records.held import Held
+from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from gateway.core.timing import day_of, usual_grace_ms
+from gateway.core.records.words import IMPORTANCE_NAMES
+from gateway.core.timing import DAY_MS, day_of, usual_grace_ms
 from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
@@ -63,15 +66,15 @@ KNOWN_NOTHING = Known()
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
-    """`steps` in their order, made for this message alone; `first` is the one that runs first, not
-    before `not_before_ms` (0: at once). `full` is a cap that stops it. `baseline_cost` is what the
+    """`steps` in their order, made for this message alone; `first` is the one that runs first;
+    `held` is why it may not start now. `full` is a cap that stops it. `baseline_cost` is what the
     reports compare with; None: nothing."""
 
     route: str
     steps: list[Step]
     first: int
     expires_ms: int
-    not_before_ms: int = 0
+    held: Held | None = None
     full: Full | None = None
     baseline_cost: int | None = None
 
@@ -98,6 +101,8 @@ def plan(
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return named
+    if request.not_before_ms > now_ms + AHEAD_MAX_MS:
+        return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
     name, route = named
     day, digits = day_of(now_ms), request.addresses.prefix_digits
     steps, asked = [], []
@@ -120,21 +125,52 @@ def plan(
         first += 1
         if first == len(steps):
             return _nothing_runs(request, name, steps)
-    rule = policy.categories[request.category]
+    held = held_of(request, policy, now_ms)
+    if held is None and paced(request, policy):
+        held = PACE
+    starts_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(
-        people, policy, request.category, steps[first].channel, now_ms, but=request.id
+        people, policy, request.category, steps[first].channel, starts_ms, but=request.id
     )
     return Plan(
         route=name,
         steps=steps,
         first=first,
-        expires_ms=now_ms + (request.ttl_ms or rule.ttl_ms),
+        expires_ms=_expires_ms(request, policy, now_ms),
+        held=held,
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
 
 
-def hold_ms(request: MessageRequest, policy: Policy) -> int:
+def left_out(
+    request: MessageRequest, policy: Policy, now_ms: int
+) -> list[tuple[ResolvedStep, str]]:
+    """The steps of its route that no plan of this request has, and why: nobody has a price for
+    them, or everybody is retired."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return []
+    digits, day = request.addresses.prefix_digits, day_of(now_ms)
+    return [
+        (each, "no_price" if each.sending else "retired")
+        for each in named[1]
+        if all(policy.quote(p, digits, request.category, day) is None for p in each.sending)
+    ]
+
+
+def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
+    """From when it may be sent on for its ttl, and no longer than its campaign lasts."""
+    ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
+    expires_ms = max(now_ms, request.not_before_ms) + ttl_ms
+    campaign = policy.declared.of(request.campaign)
+    if campaign is None:
+        return expires_ms
+    expires_ms = max(expires_ms, campaign.start_ms + ttl_ms)
+    return min(expires_ms, campaign.end_ms) if campaign.end_ms else expires_ms
+
+
+def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     """How long from now a message of this request can hold a claim or a slot at most, if it is
     delivered in its time; 0 where it has no route."""
     named = _route(request.category, request.route, policy)
@@ -143,7 +179,10 @@ def hold_ms(request: MessageRequest, policy: Policy) -> int:
     step_ms = max(each.step.wait_ms + each.step.grace_ms for each in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    return ttl_ms + after_ms + persons.KEEP_STEP_MS
+    campaign = policy.declared.of(request.campaign)
+    starts_ms = max(request.not_before_ms, campaign.start_ms if campaign is not None else 0)
+    ahead_ms = max(starts_ms - now_ms, 0)
+    return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 
 def channels_without_text(

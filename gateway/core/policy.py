@@ -13,9 +13,12 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
 from gateway.core.prices import Price
-from gateway.core.records.message import Importance, Message
+from gateway.core.records.message import Message
+from gateway.core.records.words import Importance
+from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -36,6 +39,7 @@ LOOK_UP_MIN_MS, LOOK_UP_MAX_MS = 5_000, 300_000
 NOT_FOUND_MIN = 2  # how often a provider says it does not know a step before it is sent again
 SENDING_LIMIT_MS = 120_000  # a claim nobody recovered in this long counts as a lost answer
 TTL_MAX_MS = 30 * 86_400_000  # the longest that a message may be worth sending
+AHEAD_MAX_MS = 30 * 86_400_000  # the furthest ahead that a message may be sent for
 RETRY_DELAY_MAX_MS = 300_000
 # A step that is claimed sooner after it was queued is not asked again whether it reaches anybody: a
 # backlog would pay for it with a read a message.
@@ -93,12 +97,13 @@ class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
     the same id instead of being waited for. `when_away`: what a step does whose provider is away:
     it is passed over at once while a later one can run, it waits as long as it may, or it is held
-    until the provider is back."""
+    until the provider is back. `send_window`: the hours in which its steps may start; None: any."""
 
     route: str
     ttl_ms: int
     resend_unknown: bool = False
     when_away: WhenAway = "wait"
+    send_window: SendWindow | None = None
 
 
 class ProviderRule(msgspec.Struct, frozen=True):
@@ -134,7 +139,7 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 class Policy(msgspec.Struct, frozen=True):
     """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`
-    and `counts`."""
+    and `counts`. `declared` is what was read last of campaigns; all else is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -153,6 +158,8 @@ class Policy(msgspec.Struct, frozen=True):
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted
     counts: bool = False  # whether it matters what persons are sent and how they react
+    send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
         resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}

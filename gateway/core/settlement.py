@@ -1,11 +1,11 @@
 """What a step's progress books: sent, delivered, undelivered, the provider's charge and the app's
 bill. Pure; it changes nothing, the cascade applies what is returned.
 
-The app is billed once a message, at its first delivery, at the price fixed at acceptance. The
-provider's charge is booked once an attempt, when that provider charges, and from then on only
-corrected by what a receipt says it was. So that the order of receipts does not matter, of several
-prices the highest stands, and a failure that costs nothing takes the charge back for as long as
-nothing arrived. CONTRACT.md section 7.
+The app is billed once a leg, at its first delivery, at the price fixed at acceptance; the baseline
+is compared once a message. The provider's charge is booked once an attempt, when that provider
+charges, and from then on only corrected by what a receipt says it was. So that the order of
+receipts does not matter, of several prices the highest stands, and a failure that costs nothing
+takes the charge back for as long as nothing arrived. CONTRACT.md section 7.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
 from gateway.core.records.entries import Post
 from gateway.core.records.message import Attempt, Message, Step, StepStatus
+from gateway.core.records.words import ReactionName
 from providers.contract import Receipt
 
 # A receipt's price beyond so many list prices, or beyond so many times what the app pays where the
@@ -30,7 +31,7 @@ _FAILURE = ("undelivered", "expired", "rejected")
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
     """A post, and what the records say from then on: the attempt's charge, whether a receipt named
-    it, what was taken back of it, and the bill where the step bills the message. None: nothing, or
+    it, what was taken back of it, and the bill where the step bills its leg. None: nothing, or
     as before."""
 
     post: Post | None
@@ -76,15 +77,21 @@ def sent(work: Work) -> Booking:
     return Booking(_post(work, {"sent": 1} | _cost(work, charged), charged), charged)
 
 
+def reacted(work: Work, kind: ReactionName) -> Post:
+    """The person reacted to the step, whoever of its providers had it."""
+    return _post(work, {kind: 1})
+
+
 def undelivered(work: Work) -> Booking:
     """The step ended without delivery."""
     return Booking(_post(work, {"undelivered": 1}))
 
 
-def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
+def delivered(work: Work, price: int | None, *, given_up: bool, again: bool) -> Booking:
     """The step arrived; `price` is the one that `price_in` found in its receipt.
 
-    `given_up`: it had been booked as undelivered, which is taken back."""
+    `given_up`: it had been booked as undelivered, which is taken back. `again`: another step of
+    its leg arrived before, and billed it."""
     message, step, attempt = work.message, work.step, work.attempt
     measures: dict[str, int] = {}
     if CHANNELS[step.channel].price_unit == "part":
@@ -96,13 +103,13 @@ def delivered(work: Work, price: int | None, *, given_up: bool) -> Booking:
         priced = price is not None
         charged = noted = work.list_price if price is None else price
         measures |= _cost(work, charged)
-    if message.delivered_step >= 0:
+    if again:
         measures["double_delivered"] = 1
         return Booking(_post(work, measures, noted), charged, priced, attempt.waived)
     billed = step.sell * step.parts
     measures["delivered"] = 1
     measures["billed"] = billed
-    if message.baseline_cost is not None:
+    if message.baseline_cost is not None and message.delivered_step < 0:
         # A step of the baseline's own channel is compared with what it did cost.
         is_baseline = step.channel == work.policy.baseline
         measures[BASELINE_COLUMN] = charged if is_baseline else message.baseline_cost

@@ -71,10 +71,12 @@ def _of_step(message: Message, index: int, step: Step) -> Iterator[Happening]:
     elif step.status in _ENDED:
         yield happened(step.done_ms or message.updated_ms, STEP_NAMES[step.status], why)
     if step.delivered_ms:
-        double = index != message.delivered_step
+        double = message.billed_by(index) is None
         yield happened(step.delivered_ms, "delivered", "a double delivery" if double else None)
     if step.seen_ms:
         yield happened(step.seen_ms, "seen")
+    if step.clicked_ms:
+        yield happened(step.clicked_ms, "clicked")
 
 
 def _has_own_start(message: Message, step: Step) -> bool:
@@ -118,6 +120,9 @@ def _skipped_ms(message: Message, index: int, step: Step) -> int:
         return step.done_ms
     if code in _AT_ACCEPTANCE:
         return message.created_ms
+    if code == "reacted":
+        moments = [at_ms for each in message.steps for at_ms in (each.seen_ms, each.clicked_ms)]
+        return min(filter(None, moments), default=message.updated_ms)
     if code == "delivered" and message.delivered_step >= 0:
         return message.steps[message.delivered_step].delivered_ms
     if code in _AT_THE_END or code == message.reason:

@@ -49,10 +49,12 @@ def began_ms(message: Message, step: Step) -> int:
 
 
 def is_stopped(message: Message, step: Step) -> bool:
-    """Whether the step's clock stands still: it waits for its turn, or is held for a provider that
-    is away."""
-    queued = step.status == StepStatus.QUEUED
-    return queued and (message.category == "marketing" or step.clock.used_ms > 0)
+    """Whether the step's clock stands still: it waits for its turn, or may not start yet, or is
+    held for a provider that is away."""
+    if step.status == StepStatus.QUEUED:
+        return message.category == "marketing" or step.clock.used_ms > 0
+    held = message.held
+    return held is not None and held.stops_clock and step.status == StepStatus.RETRYING
 
 
 def deadline_ms(message: Message, step: Step) -> int:
@@ -71,6 +73,17 @@ def patience_ms(message: Message, step: Step, now_ms: int) -> int:
 def end_ms(message: Message, step: Step) -> int:
     """When a step that is out at its provider is given up: its last receipt has a little longer."""
     return deadline_ms(message, step) + step.grace_ms
+
+
+def react_end_ms(message: Message, now_ms: int) -> int:
+    """Until when somebody may react to what was delivered before a further step starts. A
+    provider's clock says when that was, within what can be."""
+    ends = [
+        max(min(step.delivered_ms, now_ms), step.attempts[0].first_claimed_ms) + step.react_ms
+        for step in message.steps
+        if step.arrived and step.attempts
+    ]
+    return min(max(ends, default=now_ms), message.expires_ms)
 
 
 def is_over(message: Message, step: Step, now_ms: int) -> bool:

@@ -22,7 +22,9 @@ from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat, keep_beating
 from gateway.dispatch.jobs import (
+    cancelling,
     events,
+    feeder,
     lines,
     measuring,
     receipts,
@@ -45,7 +47,7 @@ from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
 from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
-from ratelimit.limiter import SCRIPTS
+from ratelimit.limiter import SCRIPTS, RunScript
 
 FAREWELL_S = 1.0  # for what Redis is told at the end
 WAKE_UPS_A_SHARD = 2  # sessions of a provider's lanes that wait for something new
@@ -212,7 +214,7 @@ async def dispatch(
         if not deps.store.policy.provider(name).retired
     ]
     async with trio.open_nursery() as background:
-        _start_background(background, deps, working, look_ups, heartbeat, pauses)
+        _start_background(background, deps, working, look_ups, heartbeat, pauses, run_script)
         task_status.started()
         _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
         in_time = await _work(deps, working)
@@ -228,6 +230,7 @@ def _start_background(
     look_ups: dict[str, LookUps],
     heartbeat: Heartbeat,
     pauses: Pauses,
+    run_script: RunScript,
 ) -> None:
     def ask(message: Message) -> None:
         asked = look_ups.get(message.step.candidate.provider)
@@ -239,6 +242,7 @@ def _start_background(
     nursery.start_soon(removed_providers.run, deps)
     nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
+    nursery.start_soon(feeder.look, deps)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
     for provider in deps.providers.values():
@@ -249,6 +253,8 @@ def _start_background(
         nursery.start_soon(timers.run, deps, shard, ask, pauses)
         nursery.start_soon(unmatched_receipts.run, deps, shard)
         nursery.start_soon(events.run, deps, shard)
+        nursery.start_soon(feeder.run, deps, shard, run_script)
+        nursery.start_soon(cancelling.run, deps, shard)
         for worker in working:
             nursery.start_soon(recovery.run, deps, worker, shard)
 
@@ -286,6 +292,7 @@ async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses)
         former = deps.store.policy.former
         await retry.until_done(lambda: stored_pauses.rename(deps.redis, former))
         await retry.until_done(pauses.refresh)
+        await retry.until_done(deps.store.look_at_campaigns)
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()
 

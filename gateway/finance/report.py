@@ -98,7 +98,8 @@ class Query(msgspec.Struct, frozen=True):
 class Figures(msgspec.Struct, frozen=True):
     """The sums of one row: counts, parts, and amounts in 1e-6 currency units. `baseline_cost` is
     what the same messages would have cost on the baseline's channel; `cost_not_compared` is the
-    part of the cost that was spent on messages it says nothing of."""
+    part of the cost that was spent on messages it says nothing of. Nothing books `bot_clicks` yet:
+    links do."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -113,6 +114,9 @@ class Figures(msgspec.Struct, frozen=True):
     baseline_cost: int = 0
     cost_not_compared: int = 0
     undelivered_messages: int = 0
+    seen: int = 0
+    clicked: int = 0
+    bot_clicks: int = 0
 
     @classmethod
     def of(cls, sums: Mapping[str, int]) -> Figures:
@@ -125,7 +129,11 @@ class Figures(msgspec.Struct, frozen=True):
 
     @property
     def cost_per_delivered(self) -> str | None:
-        return money.cost_per_delivered(self.cost, self.delivered)
+        return money.cost_per(self.cost, self.delivered)
+
+    @property
+    def cost_per_click(self) -> str | None:
+        return money.cost_per(self.cost, self.clicked)
 
     @property
     def saved_pct(self) -> str | None:
@@ -154,7 +162,12 @@ class Figures(msgspec.Struct, frozen=True):
         }
         if messages:
             row["undelivered_messages"] = self.undelivered_messages
-        return row
+        return row | {
+            "seen": self.seen,
+            "clicked": self.clicked,
+            "bot_clicks": self.bot_clicks,
+            "cost_per_click": self.cost_per_click,
+        }
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -21,6 +21,10 @@ _TOTAL = "Total"
 
 # What goes first where there is no room for all: it follows from the others, or counts rare things.
 _DISPENSABLE = (
+    "bot_clicks",
+    "cost_per_click",
+    "clicked",
+    "seen",
     "parts",
     BASELINE_COLUMN,
     "double_delivered",
@@ -48,6 +52,10 @@ _HEADERS = {
     "saved": "Saved",
     "saved_pct": "Saved\n%",
     "undelivered_messages": "Messages\nundeliv.",
+    "seen": "Seen",
+    "clicked": "Clicked",
+    "bot_clicks": "Bot\nclicks",
+    "cost_per_click": "Cost per\nclick",
 }
 
 

@@ -14,14 +14,15 @@ import msgspec
 import structlog
 
 from gateway.core.addresses import person_id
-from gateway.core.records.message import importance_named
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.records.words import importance_named
 from gateway.failpoints import failpoint
 from gateway.ingress.api.requests import (
     Faulty,
     Malformed,
     body_hash,
     content_of,
+    moment_ms,
     read,
 )
 from gateway.ingress.backlog import Backlog
@@ -74,7 +75,7 @@ class AdmissionQueue:
         if isinstance(found, Faulty):
             self.metrics.refused.labels("invalid").inc()
             return invalid(found.faults, found.total)
-        request, destination = found.request, found.destination
+        request, destination = found.filled, found.destination
         addresses = destination.addresses
         own_users = self.store.policy.own_users
         home = addresses.phone or addresses.home(person_id(request.user, app if own_users else ""))
@@ -84,17 +85,19 @@ class AdmissionQueue:
             app=app,
             addresses=addresses,
             country=destination.country,
-            category=request.category,
+            category=found.category,
             content=content_of(request),
             route=request.route,
             user=request.user,
             own_users=own_users,
             campaign=request.campaign,
+            not_before_ms=moment_ms(request.send_at),
+            tz=request.tz,
             importance=importance_named(request.importance),
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
             idempotency_key=key,
-            body_hash=body_hash(request) if key is not None else b"",
+            body_hash=body_hash(found.request) if key is not None else b"",
         )
 
     def crowded(self, request: MessageRequest) -> Problem | None:

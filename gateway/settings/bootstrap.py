@@ -23,10 +23,11 @@ from gateway.core.policy import (
 )
 from gateway.core.prices import PriceBook
 from gateway.core.rates import MILLION
-from gateway.core.records.message import importance_named
+from gateway.core.records.words import importance_named
+from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.settings import price_file
 from gateway.settings.file import Settings
-from gateway.settings.tables import App, StepSettings, unrouted
+from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
 from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import Adapter
@@ -63,6 +64,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
+        send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=_reach_rule(settings),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
@@ -110,8 +112,31 @@ def _app_rule(app: App) -> AppRule:
 
 def _category_rule(settings: Settings, category: Category) -> CategoryRule:
     rule = settings.categories.get(category) or unrouted(category)
-    when_away = rule.when_away or WHEN_AWAY_DEFAULT[category]
-    return CategoryRule(rule.route, int(rule.ttl_ms), rule.resend_unknown, when_away)
+    return CategoryRule(
+        rule.route,
+        int(rule.ttl_ms),
+        rule.resend_unknown,
+        rule.when_away or WHEN_AWAY_DEFAULT[category],
+        send_window_of(settings.send_windows[rule.send_window]) if rule.send_window else None,
+    )
+
+
+def send_window_of(table: SendWindowSettings) -> SendWindow:
+    """A send window as the pure rules read it."""
+    from_ms, to_ms = _ms_of_day(table.from_), _ms_of_day(table.to)
+    days = frozenset(DAYS.index(day) for day in table.days)
+    return SendWindow(
+        Hours(from_ms, to_ms if to_ms > from_ms else to_ms + DAY_MS, days),
+        table.zone,
+        table.unknown_zone,
+        table.default_zone,
+        table.country_zones,
+    )
+
+
+def _ms_of_day(text: str) -> int:
+    hours, minutes = text.split(":")
+    return (int(hours) * 60 + int(minutes)) * MINUTE_MS
 
 
 def caps_of(settings: Settings) -> tuple[Cap, ...]:

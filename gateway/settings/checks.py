@@ -14,13 +14,15 @@ from typing import Any
 
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
-from gateway.core.records.message import importance_named
+from gateway.core.records.words import importance_named
+from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.decoding import KeyFault
 from gateway.settings.tables import Document, Route, StepSettings
 from providers.registry import KINDS
 from providers.settings import address_faults
 
 STEPS_MAX = 8
+ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
 # Names stand in URLs, Redis keys, metrics and report columns.
@@ -42,6 +44,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_routes(document, table),
         *_categories(document, table),
         *_reach(document),
+        *_send_windows(document),
         *_prices(document),
         *_lanes(document),
     ]
@@ -103,7 +106,7 @@ def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
 
 
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
-    for group in ("providers", "routes"):
+    for group in ("providers", "routes", "send_windows"):
         for name in _table_of(table, group):
             if _name(name) is None:
                 yield KeyFault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
@@ -235,6 +238,33 @@ def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFau
                 f"categories.{name}.route",
                 f"names the route {category.route!r}, {_none_such(routes)}",
             )
+        window = category.send_window
+        if window is not None and window not in (known := _table_of(table, "send_windows")):
+            yield KeyFault(
+                f"categories.{name}.send_window",
+                f"names the send window {window!r}, {_none_such(known)}",
+            )
+
+
+def _send_windows(document: Document) -> Iterator[KeyFault]:
+    for name, window in document.send_windows.items():
+        path = f"send_windows.{name}"
+        if window.from_ == window.to or window.from_ == "24:00":
+            yield KeyFault(f"{path}.from", 'leaves no hour: write a time before "to" or after it.')
+        if not window.days:
+            yield KeyFault(f"{path}.days", "is empty: name a day at least.")
+        zones = {"default_zone": window.default_zone}
+        zones |= {f"country_zones.{country}": z for country, z in window.country_zones.items()}
+        zones |= {"zone": window.zone} if window.zone != RECIPIENT else {}
+        for key, zone in zones.items():
+            if zone_named(zone) is None:
+                yield KeyFault(f"{path}.{key}", f"is {zone!r}: {ZONE_RULE}")
+        for country in window.country_zones:
+            if country not in COUNTRIES:
+                yield KeyFault(
+                    f"{path}.country_zones",
+                    f'holds {country!r}: write countries in two letters, such as "KZ".',
+                )
 
 
 def _lanes(document: Document) -> Iterator[KeyFault]:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.decoding import Collector
 from gateway.errors import ConfigurationError
-from gateway.settings import checks, secret_checks
+from gateway.settings import checks, presets, secret_checks
 from gateway.settings.decoder import TomlWords
 from gateway.settings.tables import OTP_TTL, Document
 from providers.contract import Channel
@@ -55,6 +55,7 @@ class Settings(Document, frozen=True, kw_only=True):
     secrets: Secrets
     digest: str  # of the file's text: equal where two processes read the same
     warnings: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()  # what presets stand for, each with its key
 
     def provider(self, name: str) -> Configured:
         """A provider with its secrets. Raises KeyError when there is none of that name."""
@@ -137,11 +138,11 @@ def parse(
     except RecursionError:
         raise _unusable(path, "nests deeper than any configuration does.") from None
     collector = Collector(TomlWords())
-    document = collector.read(Document, _with_shorter_otp(table))
+    document = collector.read(Document, presets.expanded(_with_shorter_otp(table)))
     assert document is not None, "every table of a document has a default"
     values, warnings = secret_checks.without_line_ends(document, env)
     unusable = list(secret_checks.faults(document, values))
-    faults = [*collector.faults, *checks.faults(document, table)]
+    faults = [*collector.faults, *presets.faults(table), *checks.faults(document, table)]
     if secrets_required:
         faults += unusable
     if faults:
@@ -156,6 +157,7 @@ def parse(
         secrets=Secrets(values),
         digest=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGEST_CHARS],
         warnings=tuple(warnings),
+        notes=tuple(presets.notes(table)),
     )
 
 

@@ -7,14 +7,15 @@ together. The keys of a provider are its kind's own: `providers.registry` has th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
 from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
-from gateway.core.records.message import ImportanceName
+from gateway.core.records.words import ImportanceName
+from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
@@ -43,6 +44,9 @@ Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
 LEARNED = "auto"
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 WAIT_MIN = Duration.parse("30s")  # of a step whose wait is learned
+TimeOfDay = Annotated[str, msgspec.Meta(pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = get_args(Day)
 Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
 
 
@@ -144,6 +148,19 @@ class CategorySettings(Table, frozen=True, kw_only=True):
     ttl_ms: Annotated[Duration, AtLeast(1_000)] = Duration.parse("72h")  # for otp OTP_TTL
     resend_unknown: bool = False
     when_away: WhenAway | None = None  # None: WHEN_AWAY_DEFAULT
+    send_window: Text | None = None
+
+
+class SendWindowSettings(Table, frozen=True, kw_only=True):
+    """`to` before `from` is over midnight."""
+
+    from_: TimeOfDay = msgspec.field(name="from")
+    to: TimeOfDay
+    days: tuple[Day, ...] = DAYS
+    zone: Text = RECIPIENT
+    unknown_zone: UnknownZone = "intersect"
+    default_zone: Text = "UTC"
+    country_zones: dict[str, Text] = msgspec.field(default_factory=dict)
 
 
 class CapSettings(Table, frozen=True, kw_only=True):
@@ -208,6 +225,7 @@ class Document(Table, frozen=True, kw_only=True):
     providers: dict[str, Provider] = msgspec.field(default_factory=dict)
     routes: dict[str, Route] = msgspec.field(default_factory=dict)
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
+    send_windows: dict[str, SendWindowSettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
     reach: Reach = Reach()

@@ -45,7 +45,7 @@ from gateway.store.people import (
     take_opt_outs,
 )
 from gateway.store.transaction import values_in
-from gateway.store.writes import Writes
+from gateway.store.writes import NEW, Writes
 from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
@@ -96,7 +96,13 @@ class Admission:
         self._now_ms = now_ms
         self._token = token
         self._writes = Writes(
-            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+            keys,
+            store.policy,
+            store.retention,
+            store.campaigns,
+            store.lines,
+            store.queues,
+            now_ms,
         )
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
@@ -113,7 +119,7 @@ class Admission:
         for ask, answer in zip(self._asks, answers, strict=True):
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
-        await self._writes.learn_campaigns(self._redis)
+        await self._writes.learn(self._redis)
         return self._writes.commands(), answers
 
     async def _decided(self, session: Session) -> list[Answer | Undecided]:
@@ -289,7 +295,7 @@ class Admission:
                 return False
         if not aliases:
             return True
-        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy)
+        return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy, self._now_ms)
 
     def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
         decision = self._judge(ask, people)
@@ -298,19 +304,22 @@ class Admission:
                 message = decision.message
                 if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
-                self._writes.message(message, 0)
+                self._writes.message(message, NEW)
                 self._writes.index(message, ask.identities)
-                self._writes.enqueue(message, decision.lane)
+                if decision.lane is not None:
+                    self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
                 self._writes.status_change(decision.status_change)
                 if message.holds:
                     self._people.change(ask.home)
-                return Answer("accepted", id=message.id, status="queued")
+                return Answer("accepted", id=message.id, status="queued", held=message.held)
             case admission.Duplicate():
                 self._writes.post(decision.post)
+                self._writes.count_request(ask.request, "duplicates")
                 return Answer("duplicate", id=decision.message)
             case admission.Suppressed():
                 self._writes.post(decision.post)
+                self._writes.count_request(ask.request, "suppressed")
                 return suppressed_answer(decision)
             case admission.OverQuota():
                 return Answer("over_quota", detail=decision.detail)
@@ -319,7 +328,9 @@ class Admission:
 
     def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
         opt_outs, known = self._opt_outs_of(ask), self._store.tallies.known
-        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms, known)
+        return admission.admit(
+            ask.request, people, opt_outs, self._policy, self._now_ms, ask.home, known
+        )
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""
@@ -372,9 +383,10 @@ def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    if decision.full is None:
-        return Answer("suppressed", reason="opted_out")
-    return Answer("suppressed", reason="frequency_cap", cap=cap_hit(decision.full))
+    full = decision.full
+    return Answer(
+        "suppressed", reason=decision.reason, cap=cap_hit(full) if full is not None else None
+    )
 
 
 def cap_hit(full: Full) -> CapHit:

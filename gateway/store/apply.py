@@ -35,7 +35,7 @@ from gateway.store.base import StoreBase
 from gateway.store.keys import GROUP, Keys
 from gateway.store.people import People, look_after_waiting, read_others, read_scopes
 from gateway.store.transaction import values_in
-from gateway.store.writes import Writes
+from gateway.store.writes import Before, Writes
 
 
 class LaneEntry(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +96,13 @@ class Application:
         self._now_ms = now_ms
         self._token = token
         self._writes = Writes(
-            keys, store.policy, store.retention, store.campaigns, store.lines, now_ms
+            keys,
+            store.policy,
+            store.retention,
+            store.campaigns,
+            store.lines,
+            store.queues,
+            now_ms,
         )
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
@@ -110,14 +116,14 @@ class Application:
         await self._load_messages(session)
         items = await self._with_opt_outs()
         await self._load_persons(session, items)
-        due_before = {id_: message.due_ms for id_, message in self._messages.items()}
+        before = {id_: Before.of(message) for id_, message in self._messages.items()}
         applied = [self._decide(item) for item in items]
         for id_ in dict.fromkeys(
             a.message.id for a in applied if a.message is not None and a.effects.changed
         ):
-            self._writes.message(self._messages[id_], due_before[id_])
+            self._writes.message(self._messages[id_], before[id_])
         self._people.write(self._writes)
-        await self._writes.learn_campaigns(self._redis)
+        await self._writes.learn(self._redis)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:

@@ -36,6 +36,13 @@ class KeptDeed(NamedTuple):
     deed: Deed
 
 
+class Page(NamedTuple):
+    """`next` is before which id the page after it begins; None: there is none."""
+
+    deeds: list[KeptDeed]
+    next: str | None
+
+
 _id = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
 _log = structlog.get_logger("audit")
 _encode = msgspec.msgpack.Encoder().encode
@@ -48,10 +55,10 @@ def command(deed: Deed, *, of_app: bool = False) -> Command:
     return ("XADD", key, "MAXLEN", "~", DEEDS_MAX, "*", _FIELD, _encode(deed))
 
 
-async def note(redis: RedisClient, deed: Deed) -> None:
-    """An app did something. Where that cannot be noted it is logged: it is done all the same."""
+async def note(redis: RedisClient, deed: Deed, *, of_app: bool = True) -> None:
+    """Somebody did something. Where that cannot be noted it is logged: it is done all the same."""
     try:
-        await redis.call([command(deed, of_app=True)])
+        await redis.call([command(deed, of_app=of_app)])
     except RedisError as error:
         _log.error("deed not noted", deed=deed, reason=str(error))
 
@@ -61,9 +68,9 @@ def is_id(text: str) -> bool:
     return _id(text) is not None
 
 
-async def read(redis: RedisClient, count: int, before: str = "") -> list[KeptDeed]:
-    """The newest deeds before an id, newest first: `count`, and one more where two of the last have
-    the same id. Raises RedisUnavailable."""
+async def read(redis: RedisClient, count: int, before: str = "") -> Page:
+    """The newest deeds before an id, newest first: of `count`, and one more where two of the last
+    have the same id, those that can be read. Raises RedisUnavailable."""
     end = f"({before}" if before else "+"
     replies = await redis.call(
         [("XREVRANGE", key, end, "-", "COUNT", count + 1) for key in (keys.AUDIT, keys.AUDIT_APPS)]
@@ -78,4 +85,4 @@ async def read(redis: RedisClient, count: int, before: str = "") -> list[KeptDee
             deeds.append(KeptDeed(id_.decode(), _decode(fields[1])))
         except msgspec.DecodeError:
             continue
-    return deeds
+    return Page(deeds, found[count - 1][0].decode() if len(found) >= count else None)

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
 from gateway.core.records.moved import is_moved, moved_to
@@ -19,10 +21,12 @@ from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
 from gateway.store.campaigns import Campaigns
+from gateway.store.declarations import Declarations
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.lines import Lines
 from gateway.store.outcomes import Outcomes
+from gateway.store.queues import Queues
 from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
@@ -57,15 +61,31 @@ class StoreBase:
         self.log_messages = log_messages
         self.restored_ms = restored_ms
         self.redis = redis
+        self.declarations = Declarations()
         self.policy = policy
         self.shards = shards
         self.retention = retention or Retention()
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.lines = Lines()
+        self.queues = Queues()
         self.tallies = Tallies()
         self.counts = CommitCounts()
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)
+
+    @property
+    def policy(self) -> Policy:
+        """What is configured, with what campaigns are declared to be."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, configured: Policy) -> None:
+        self._policy = replace(configured, declared=self.declarations.declared)
+
+    async def look_at_campaigns(self) -> None:
+        """Reads what is declared of campaigns, where it changed. Raises RedisUnavailable."""
+        if await self.declarations.look(self.redis):
+            self.policy = self._policy
 
     def shard_of_home(self, home: str) -> int:
         """The shard of a request whose first identity this is."""

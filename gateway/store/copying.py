@@ -31,11 +31,11 @@ from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 # Not copied: what lapses by itself (tokens, signs of life, snapshots; limits begin otherwise), and
 # the two records that `begin` and `finish` write.
 _kept = re.compile(
-    rb"\{k\d+\}(?!t:)|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$)"
+    rb"\{k\d+\}(?!t:|feeder$)|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.
-_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|lane:.*)", re.DOTALL).match
+_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held):.*)", re.DOTALL).match
 _NAMES = {
     "m": "messages",
     "p": "people by phone",
@@ -48,6 +48,7 @@ _NAMES = {
     "index": "index entries",
     "x": "provider ids",
     "lane": "lane entries",
+    "held": "held messages",
     "ledger": "ledger entries",
     "totals": "totals",
     "events": "status changes",

@@ -63,7 +63,7 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
         packed = await _read_all(store, named)
         records = {i: _record(store, i, v) for i, v in packed.items()}
         joins = {
-            i: join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy))
+            i: join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy, now_ms))
             for i, ask in left.items()
         }
         written = await _write(store, joins.values(), packed, now_ms)
@@ -83,7 +83,7 @@ async def foresee(store: StoreBase, ask: Ask, now_ms: int) -> Ask:
         for identity, value in (await _read_all(store, ask.identities)).items()
     }
     for _ in range(TRIES_MAX):
-        found = join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy))
+        found = join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy, now_ms))
         if found.final:
             moved_to = moved(store, ask, found.home, now_ms)
             return replace(moved_to, found=found.found, apart=found.apart)
@@ -154,7 +154,15 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
             await _upgrade(store, write.after, now_ms)
         # Writing takes claims out that are too many for a record: of a copy, for the next try.
         after = replace(write.after, claims=dict(write.after.claims))
-        writes = Writes(keys, store.policy, store.retention, store.campaigns, store.lines, now_ms)
+        writes = Writes(
+            keys,
+            store.policy,
+            store.retention,
+            store.campaigns,
+            store.lines,
+            store.queues,
+            now_ms,
+        )
         writes.person(write.identity, after, before, {})
         return writes.commands(), True
 

@@ -22,6 +22,9 @@ Books and events stay in the shard in which they were written.
     {kN}lane:<provider>:<cat>  stream  an entry: its outcome             admission, cascade
                                        (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
+    {kN}held:<queue>           zset    released: id -> from when         admission, cascade
+    {kN}counts:<campaign>      hash    for ever: state -> messages       admission, cascade
+    {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
     {kN}ledger                 stream  for ever (append-only)            every commit that books
@@ -41,7 +44,8 @@ Books and events stay in the shard in which they were written.
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards,         the first start
-                                       currency, last restore
+                                       currency, last restore, since
+                                       when messages are indexed
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
@@ -51,6 +55,14 @@ Books and events stay in the shard in which they were written.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
+    {kaskad}declared           hash    for ever: campaign -> what is     campaign calls
+                                       declared of it
+    {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
+    {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
+                                       campaign that is through there
+    {kaskad}recipients         hash    for ever: campaign -> places      ingress
+                                       that are taken
+    {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
     {kaskad}t:<token>          string  60 s: a pause was changed          every such change
@@ -58,6 +70,7 @@ Books and events stay in the shard in which they were written.
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
     {quota:<app>}              hash    2 d: what an app has spent        ingress
+    {pace:<campaign>}          hash    some seconds                      ratelimit
 """
 
 from __future__ import annotations
@@ -81,6 +94,11 @@ LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
+QUEUES = "{kaskad}queues"
+CAMPAIGNS = "{kaskad}declared"
+CAMPAIGNS_META = "{kaskad}declared_meta"
+CANCELLING = "{kaskad}cancelling"
+RECIPIENTS = "{kaskad}recipients"
 
 
 def campaigns_of(month: str) -> str:
@@ -101,6 +119,10 @@ def limit(provider: str) -> str:
 
 def quota(app: str) -> str:
     return "{quota:" + app + "}"
+
+
+def pace(campaign: str) -> str:
+    return "{pace:" + campaign + "}"
 
 
 def stats(process: str) -> str:
@@ -193,6 +215,16 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def opt_out_origins(self) -> str:
         return self.tag + "oo"
+
+    def held(self, queue: str) -> str:
+        return self.tag + "held:" + queue
+
+    def campaign_counts(self, campaign: str) -> str:
+        return self.tag + "counts:" + campaign
+
+    @property
+    def feeder(self) -> str:
+        return self.tag + "feeder"
 
     @property
     def timers(self) -> str:

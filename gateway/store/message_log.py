@@ -40,6 +40,9 @@ def changed(message_id: str, effects: Effects) -> None:
             channel=change.channel,
             reason=change.reason,
         )
+    if effects.reaction is not None:
+        channel, kind = effects.reaction
+        _log.info("message_reaction", message=message_id, channel=channel, kind=kind)
     if effects.fallback is not None:
         _log.info(
             "message_fallback",

@@ -25,6 +25,7 @@ class Outcomes(Collector):
     def __init__(self) -> None:
         self._seconds = Timings(SECONDS)
         self._fallbacks: Counter[tuple[str, str, str, str]] = Counter()
+        self._reactions: Counter[tuple[str, str, str]] = Counter()
 
     def note(self, message: Message, effects: Effects) -> None:
         """What one event changed."""
@@ -37,6 +38,9 @@ class Outcomes(Collector):
         if fallback is not None:
             which = (message.category, fallback.channel, fallback.to, fallback.reason)
             self._fallbacks[which] += 1
+        if effects.reaction is not None:
+            channel, kind = effects.reaction
+            self._reactions[message.category, channel, kind] += 1
 
     def collect(self) -> Iterator[Metric]:
         yield self._seconds.metric(
@@ -52,3 +56,11 @@ class Outcomes(Collector):
         for which, count in self._fallbacks.items():
             fallbacks.add_metric(which, count)
         yield fallbacks
+        reactions = CounterMetricFamily(
+            "kaskad_message_reactions",
+            "What people did with messages: seen, replied, clicked, each once a step.",
+            labels=["category", "channel", "kind"],
+        )
+        for reaction, count in self._reactions.items():
+            reactions.add_metric(reaction, count)
+        yield reactions

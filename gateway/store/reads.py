@@ -36,6 +36,24 @@ async def message(store: Store, message_id: str) -> Message | None:
     return None if found.value is None else _message(store, message_id, found.value)
 
 
+async def messages_anywhere(
+    store: Store, message_ids: Iterable[str]
+) -> dict[str, Message | Exception]:
+    """Those that there are of some messages in any shards, by id; an exception for one that is of
+    a newer Kaskad or cannot be read."""
+    ids = [id_ for id_ in message_ids if shard_of_id(id_) is not None]
+    found: dict[str, Message | Exception] = {}
+    if not ids:
+        return found
+    for id_, stored in (await read_messages(store, ids)).items():
+        if stored.value is not None:
+            try:
+                found[id_] = _message(store, id_, stored.value)
+            except (NewerRecordError, UnreadableRecordError) as error:
+                found[id_] = error
+    return found
+
+
 async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Message | None]:
     """The messages of one shard by id: None where there is none (any more), or none that can be
     read. Those of a newer Kaskad are left out."""

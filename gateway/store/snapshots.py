@@ -5,6 +5,8 @@ What is in a snapshot is `gateway.telemetry`. Every call may raise RedisUnavaila
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.redis.client import RedisClient
 from gateway.store import keys
 
@@ -41,6 +43,11 @@ async def processes(redis: RedisClient, now_ms: int) -> list[str]:
 async def gather(redis: RedisClient, now_ms: int, beginning: str = "") -> list[bytes]:
     """The latest snapshot of every process seen whose name has this beginning."""
     names = [name for name in await processes(redis, now_ms) if name.startswith(beginning)]
+    return await of(redis, names)
+
+
+async def of(redis: RedisClient, names: Sequence[str]) -> list[bytes]:
+    """The latest snapshots of these processes."""
     if not names:
         return []
     (values,) = await redis.call([("MGET", *(keys.stats(name) for name in names))])

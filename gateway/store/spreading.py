@@ -4,7 +4,8 @@ A person goes where the new number says, by each identity, and with it its claim
 so that one transaction still changes them. The id of a message keeps the shard in which it was
 made: where that does not say any more where the message is, a record in its place does, for as long
 as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched receipts go by their own
-names; timers and lane entries with their messages, the lanes in the order of their entries.
+names; timers, queues of what is held and lane entries with their messages, the lanes in the order
+of their entries.
 
 Ledger, totals, rates, events, the index and what is set aside stay in the shard they were written
 in (`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
@@ -36,9 +37,12 @@ from gateway.store.sides import PAGE, CopyFault, Page, Part, Side, Value, call
 from gateway.store.writes import LANE_FIELD
 
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
-_COUNTED_ANEW = ("changed", "marks")
-_PLACED = ("o", "oo", "timers", "parked")
-_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine", "rates", "delays")
+_MADE_ANEW = ("changed", "marks", "feeder")
+_PLACED = ("o", "oo", "timers", "held", "parked")
+_STAYING = (
+    *("ledger", "totals", "days", "events", "index", "quarantine", "counts"),
+    *("rates", "delays"),
+)
 
 
 class _Name(NamedTuple):
@@ -72,7 +76,7 @@ class Spread:
         self._lanes: set[str] = set()
 
     def takes(self, name: bytes) -> bool:
-        return _read(name).kind not in _COUNTED_ANEW
+        return _read(name).kind not in _MADE_ANEW
 
     def strings(self, found: Sequence[Value]) -> list[Value]:
         return [placed for value in found for placed in self._string(value)]
@@ -148,7 +152,7 @@ class Spread:
         members = [member for member, _ in page]
         if key.kind in ("o", "oo"):
             shards = [shard_of(member.decode(), self._after) for member in members]
-        elif key.kind == "timers":
+        elif key.kind in ("timers", "held"):
             shards = self._homes(key.shard, members)
         else:
             shards = [self._shard_of_receipt(member, key.shard) for member in members]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.store import message_log
+from gateway.store import message_log, recipients
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import StoreBase
@@ -26,7 +26,13 @@ class Store(StoreBase):
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        answers = await Acceptance(self, now_ms).decide(requests)
+        if not self.declarations.loaded:
+            await self.look_at_campaigns()
+        decide, campaigns = Acceptance(self, now_ms).decide, self.policy.declared.campaigns
+        if campaigns and recipients.are_bounded(campaigns, requests):
+            answers = await recipients.decide(self.redis, campaigns, requests, decide)
+        else:
+            answers = await decide(requests)
         if self.log_messages:
             message_log.asked(requests, answers)
         return answers
@@ -43,6 +49,8 @@ class Store(StoreBase):
         None; so does a message whose record is of a newer Kaskad, which is left alone, and an item
         that cannot be decided, which is set aside.
         """
+        if not self.declarations.loaded:
+            await self.look_at_campaigns()
         applied = await self._apply(items, now_ms)
         moved = [a for a in applied if a.moved is not None]
         if moved:
@@ -50,7 +58,8 @@ class Store(StoreBase):
             applied = [a for a in applied if a.moved is None] + await self._apply(there, now_ms)
         for done in applied:
             effects = done.effects
-            if done.message is not None and (effects.status_changes or effects.fallback):
+            told = effects.status_changes or effects.fallback or effects.reaction
+            if done.message is not None and told:
                 self.outcomes.note(done.message, effects)
                 if self.log_messages:
                     message_log.changed(done.message.id, effects)

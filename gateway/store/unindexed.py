@@ -9,11 +9,12 @@ from Redis in bounded pages, one server after the other. Raises RedisError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection
 
 from gateway.core.ids import moment_of
 from gateway.core.policy import TTL_MAX_MS
 from gateway.redis.client import RedisClient
+from gateway.redis.errors import CommandRefused
 from gateway.store.keys import INDEXED_FIELD, META, keys_of
 from gateway.store.servers import server_states
 from gateway.store.writes import Retention
@@ -25,7 +26,7 @@ _PREFIX = "{k*}m:"
 
 
 async def pages(
-    redis: RedisClient, shards: Iterable[int], retention: Retention, now_ms: int
+    redis: RedisClient, shards: Collection[int], retention: Retention, now_ms: int
 ) -> AsyncIterator[list[str]]:
     """The ids of messages that may be missing in the index, in pages."""
     (field,) = await redis.call([("HGET", META, INDEXED_FIELD)])
@@ -33,8 +34,7 @@ async def pages(
     end_ms = since_ms + UPGRADE_MS
     if not since_ms or now_ms - end_ms >= 2 * TTL_MAX_MS + retention.message_ms:
         return
-    servers = {state.run_id: shard for shard, state in (await server_states(redis, shards)).items()}
-    for shard in servers.values():
+    for shard in await _shards_of_servers(redis, shards):
         cursor: bytes | int = 0
         while True:
             async with redis.session(keys_of(shard).index) as session:
@@ -48,3 +48,12 @@ async def pages(
             yield [id_ for id_, moment in moments.items() if moment < end_ms]
             if not int(cursor):
                 break
+
+
+async def _shards_of_servers(redis: RedisClient, shards: Collection[int]) -> Collection[int]:
+    """One of its shards for each server; all, where they may not be asked which are whose."""
+    try:
+        states = await server_states(redis, shards)
+    except CommandRefused:
+        return shards
+    return {state.run_id: shard for shard, state in states.items()}.values()

@@ -7,9 +7,10 @@ the rules already did.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,9 +33,9 @@ from gateway.core.records.entries import (
     ledger_codec,
     total_codec,
 )
-from gateway.core.records.message import Message, pack_message
+from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus, pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
-from gateway.core.records.request import RememberedAnswer, remembered_codec
+from gateway.core.records.request import MessageRequest, RememberedAnswer, remembered_codec
 from gateway.core.timing import day_of
 from gateway.core.waits import Delay
 from gateway.redis.client import Command, RedisClient
@@ -43,6 +44,7 @@ from gateway.store.compression import pack
 from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
+from gateway.store.queues import Place, Queues, place_of
 from gateway.store.tallies import delay_commands, tally_commands
 
 LANE_FIELD = b"m"
@@ -63,6 +65,32 @@ class Retention(msgspec.Struct, frozen=True):
     claims_max: int = 16
 
 
+class Before(NamedTuple):
+    """Of a message before it changed: when its timer was due, where it was held, and as what its
+    campaign counted it."""
+
+    due_ms: int = 0
+    place: Place | None = None
+    state: str = ""  # in which it is counted, where it is
+
+    @classmethod
+    def of(cls, message: Message) -> Before:
+        return cls(message.due_ms, place_of(message), _counted_as(message))
+
+
+NEW = Before()
+ACCEPTED = "accepted"
+
+
+def _counted_as(message: Message) -> str:
+    """The state in which its campaign counts it; empty where it does not."""
+    if not message.counted:
+        return ""
+    if message.held is not None and message.status == MessageStatus.QUEUED:
+        return "held"
+    return MESSAGE_NAMES[message.status]
+
+
 class Writes:
     """Collects what a batch of decisions changes; `commands()` gives the body of MULTI … EXEC."""
 
@@ -73,6 +101,7 @@ class Writes:
         retention: Retention,
         campaigns: Campaigns,
         lines: Lines,
+        queues: Queues,
         now_ms: int,
     ) -> None:
         self._keys = keys
@@ -80,22 +109,25 @@ class Writes:
         self._retention = retention
         self._campaigns = campaigns
         self._lines = lines
+        self._queues = queues
         self._now_ms = now_ms
         self._day = day_of(now_ms).isoformat()
         self._live: dict[str, bytes] = {}  # written by one MSET
         self._single: list[Command] = []
         self._deleted: list[str] = []
         self._timers: dict[str, int] = {}
+        self._held: defaultdict[str, dict[str, int]] = defaultdict(dict)  # by queue; 0: no more
         # By lane and app.
         self._lanes: defaultdict[tuple[tuple[str, str], str], list[str]] = defaultdict(list)
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
         self._tallies: list[Tally] = []
         self._delays: list[Delay] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
 
-    def message(self, message: Message, due_before_ms: int) -> None:
+    def message(self, message: Message, before: Before) -> None:
         key = self._keys.message(message.id)
         if message.closed:
             self._live.pop(key, None)
@@ -103,8 +135,25 @@ class Writes:
             self._single.append(("SET", key, pack_message(message), "PX", keep))
         else:
             self._live[key] = pack_message(message)
-        if message.due_ms != due_before_ms:
+        if message.due_ms != before.due_ms:
             self.timer(message.id, message.due_ms)
+        place = place_of(message)
+        if place != before.place:
+            if before.place is not None:
+                self._held[before.place.queue][message.id] = 0
+            if place is not None:
+                self._held[place.queue][message.id] = place.moment_ms
+        if message.counted and (state := _counted_as(message)) != before.state:
+            assert message.campaign is not None
+            counts = self._counts[message.campaign]
+            counts[state] += 1
+            counts[before.state or ACCEPTED] += -1 if before.state else 1
+
+    def count_request(self, request: MessageRequest, what: str) -> None:
+        """One that became no message, where its campaign is declared."""
+        if self._policy.declared.of(request.campaign) is not None:
+            assert request.campaign is not None
+            self._counts[request.campaign][what] += 1
 
     def timer(self, message_id: str, due_ms: int) -> None:
         """When the message's timer is due; 0: it has none."""
@@ -118,6 +167,8 @@ class Writes:
         self._delays.extend(effects.delays)
         for change in effects.status_changes:
             self.status_change(change)
+        for notice in effects.notices:
+            self.status_change(notice)
 
     def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
         self._lanes[lane, message.app].append(message.id)
@@ -138,7 +189,7 @@ class Writes:
         """The person's record, where it differs from the record `before`, and its claims that stand
         in records of their own: those that are `apart`, and the oldest of too many. One of these
         that changes hands goes into the person's record, which is what others watch."""
-        if before is not None:
+        if before is not None:  # of a new person nothing is over
             prune(person, self._policy, self._now_ms)
         if person.channels:
             reach.prune(person, self._now_ms)
@@ -177,10 +228,12 @@ class Writes:
         """The lane entry's outcome is recorded by this transaction: it leaves the lane."""
         self._acks[lane].append(entry)
 
-    async def learn_campaigns(self, redis: RedisClient) -> None:
-        """To be called before `commands`: which campaigns of what is booked the totals keep
-        apart."""
+    async def learn(self, redis: RedisClient) -> None:
+        """To be called before `commands`: which campaigns of what is booked the totals keep apart,
+        and that there are the queues in which something is held."""
         await self._campaigns.learn(redis, self._posts, self._day[:MONTH_CHARS])
+        if self._held:
+            await self._queues.learn(redis, self._held, self._now_ms)
 
     def commands(self) -> list[Command]:
         out: list[Command] = []
@@ -189,7 +242,9 @@ class Writes:
         out.extend(self._single)
         if self._deleted:
             out.append(("DEL", *self._deleted))
-        out.extend(self._timer_commands())
+        out.extend(_sorted_set_commands(self._keys.timers, self._timers))
+        for queue, moments in self._held.items():
+            out.extend(_sorted_set_commands(self._keys.held(queue), moments))
         for (lane, app), ids in self._lanes.items():
             key = self._keys.lane(*lane, self._lines.of(app, self._now_ms))
             out.extend([("XADD", key, "*", LANE_FIELD, id_) for id_ in ids])
@@ -199,6 +254,9 @@ class Writes:
         if self._indexed:
             entry = pack(index_codec.encode(IndexEntry(self._indexed)))
             out.append(("XADD", self._keys.index, "*", BLOB_FIELD, entry))
+        for campaign, counts in self._counts.items():
+            key = self._keys.campaign_counts(campaign)
+            out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
         out.extend(self._ledger_commands())
         if self._tallies:
             out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
@@ -206,15 +264,6 @@ class Writes:
             out.extend(delay_commands(self._keys, self._delays, self._now_ms))
         out.extend(self._change_commands())
         return out
-
-    def _timer_commands(self) -> Iterable[Command]:
-        timers = self._keys.timers
-        due = [part for id_, at in self._timers.items() if at for part in (at, id_)]
-        if due:
-            yield ("ZADD", timers, *due)
-        stopped = [id_ for id_, at in self._timers.items() if not at]
-        if stopped:
-            yield ("ZREM", timers, *stopped)
 
     def _ledger_commands(self) -> Iterable[Command]:
         if not self._posts:
@@ -235,6 +284,16 @@ class Writes:
             # An entry has a change at least: `event_marks` cuts by their number, and sooner.
             yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
             yield ("HINCRBY", self._keys.changed, app, len(changes))
+
+
+def _sorted_set_commands(key: str, moments: Mapping[str, int]) -> Iterable[Command]:
+    """Each message at its moment; one without is not in it any more."""
+    due = [part for id_, at in moments.items() if at for part in (at, id_)]
+    if due:
+        yield ("ZADD", key, *due)
+    stopped = [id_ for id_, at in moments.items() if not at]
+    if stopped:
+        yield ("ZREM", key, *stopped)
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:

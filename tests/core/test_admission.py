@@ -8,13 +8,14 @@ from gateway.core.addresses import Addresses
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed, admit
 from gateway.core.channels import SmsContent
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
+from gateway.core.persons import cap_states, full_cap
 from gateway.core.plan import Rejection
 from gateway.core.policy import CategoryRule, Policy
 from gateway.core.records.content import Content, content_with
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from ratelimit.caps import Cap
+from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, policy, request
 
 
@@ -141,6 +142,17 @@ def test_a_refused_request_leaves_the_persons_as_they_were() -> None:
     assert refused.full is not None
     assert refused.full.cap.name == "one"
     assert msgspec.msgpack.encode(person) == before
+
+
+def test_caps_are_shown_as_they_are_asked() -> None:
+    """Of a message that stands in two records that of the first counts: there it moved last."""
+    rules = policy(caps=(Cap("one", 1, DAY, "1d", "marketing", "sms"),))
+    moved = Person(slots=[Slot("m", T0, "marketing", "sms")])
+    before = Person(slots=[Slot("m", T0, "marketing", "viber")])
+    for people in ((moved, before), (before, moved)):
+        full = full_cap(people, rules, "marketing", "sms", T0)
+        (shown,) = cap_states(people, rules, T0)
+        assert (shown.count >= 1) == (full is not None) == (people[0] is moved)
 
 
 def test_a_duplicate_is_named_before_a_full_cap() -> None:

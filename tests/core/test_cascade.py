@@ -165,6 +165,18 @@ def test_seen_without_delivered_delivers_and_delivered_after_seen_changes_nothin
     assert world.sums()["delivered"] == 1
 
 
+def test_a_receipt_that_outruns_an_answer_leaves_the_content_to_a_step_that_is_being_sent() -> None:
+    world = World()
+    world.send("lost")
+    while world.message.current == 0:
+        world.timer()
+    world.happen(events.Claimed(1))
+    world.report("sent", 0)
+    world.happen(events.NotSent(1, BUSY))
+    world.timer()
+    assert world.message.content, "it is sent again"
+
+
 def test_a_receipts_price_replaces_the_lists_and_both_are_kept() -> None:
     world = World(send=request(route="sms-only"))
     world.send()

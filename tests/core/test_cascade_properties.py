@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from decimal import Decimal
 
 from hypothesis import example, given, settings
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
+from gateway.core.channels import Until
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
-from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS
+from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, RouteStep
 from gateway.core.records.message import MESSAGE_NAMES, OPEN, STEP_NAMES, Step, StepStatus
 from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt
@@ -20,8 +22,10 @@ from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
 
 CAPS = (Cap("day", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
+PROVIDERS = ("viber", "sms", "viber-2")
+UNTIL: tuple[Until, ...] = ("delivered", "seen", "clicked")
 FAULT = Fault("9", "SOMETHING", False)
-STEPS = st.integers(0, 1)
+STEPS = st.integers(0, 2)
 RECEIPTS = st.builds(
     Receipt,
     status=st.sampled_from(["sent", "delivered", "seen", "undelivered", "expired", "rejected"]),
@@ -32,12 +36,12 @@ RECEIPTS = st.builds(
     to=st.sampled_from([None, "79160000001", "79160000002", "70000000000"]),
 )
 AWAY = st.dictionaries(
-    st.sampled_from(["viber", "sms"]), st.sampled_from([T0, T0 + 2_000, T0 + 20 * MINUTE])
+    st.sampled_from(PROVIDERS), st.sampled_from([T0, T0 + 2_000, T0 + 20 * MINUTE])
 )
 EVENTS = st.one_of(
     st.builds(
         events.Claimed,
-        st.integers(events.CURRENT, 1),
+        st.integers(events.CURRENT, 2),
         st.sampled_from([{}, {}, {}, {EVERY_CHANNEL: "all"}, {"viber": "all"}, {"sms": "all"}]),
         away=st.sampled_from([False, False, True]),
     ),
@@ -48,11 +52,12 @@ EVENTS = st.one_of(
     st.builds(events.LostAnswer, STEPS),
     st.builds(events.NotKnown, STEPS),
     st.builds(
-        lambda step, receipt: events.Reported(step, receipt, ("viber", "sms")[step]),
+        lambda step, receipt: events.Reported(step, receipt, PROVIDERS[step]),
         STEPS,
         RECEIPTS,
     ),
-    st.builds(events.ProviderGone, st.sampled_from(["viber", "sms"])),
+    st.builds(events.Reacted, STEPS, st.sampled_from(["seen", "replied", "clicked"]), st.just(T0)),
+    st.builds(events.ProviderGone, st.sampled_from(PROVIDERS)),
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
@@ -62,7 +67,7 @@ HAPPENED = st.one_of(
     EVENTS,
     st.builds(events.Refused, STEPS, st.just(NOBODY), st.just(True)),
     st.builds(
-        lambda step, receipt: events.Reported(step, receipt, ("viber", "sms")[step]),
+        lambda step, receipt: events.Reported(step, receipt, PROVIDERS[step]),
         STEPS,
         st.builds(
             Receipt,
@@ -74,9 +79,27 @@ HAPPENED = st.one_of(
 )
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
 LIVES = st.lists(st.tuples(HAPPENED, WAITS), max_size=25)
+ROUTES = st.lists(
+    st.tuples(st.sampled_from(UNTIL), st.sampled_from([1_000, 20_000, 4 * 3_600_000])),
+    min_size=2,
+    max_size=3,
+).map(
+    lambda said: tuple(
+        RouteStep((name,), wait_ms, 10_000, until, react_ms)
+        for name, wait_ms, (until, react_ms) in zip(
+            PROVIDERS, (15 * MINUTE, DAY, DAY), said, strict=False
+        )
+    )
+)
 WORLDS = st.builds(
-    lambda charged_on, resend, when_away, category, route, ttl: World(
-        policy(caps=CAPS, charged_on=charged_on, resend_unknown=resend, when_away=when_away),
+    lambda charged_on, resend, when_away, category, route, ttl, steps: World(
+        policy(
+            caps=CAPS,
+            charged_on=charged_on,
+            resend_unknown=resend,
+            when_away=when_away,
+            steps=steps,
+        ),
         request(category=category, route=route, ttl_ms=ttl),
     ),
     st.sampled_from(["delivered", "sent"]),
@@ -85,10 +108,11 @@ WORLDS = st.builds(
     st.sampled_from(["otp", "transactional", "marketing"]),
     st.sampled_from([None, "sms-only", "viber-only"]),
     st.sampled_from([None, 5_000, 3_600_000]),
+    st.none() | ROUTES,
 )
 # A timer that changes nothing comes back after a minute at the earliest. Sooner, of two steps each:
 # the four look-ups below a minute after each of three losses, and the ends of eight states.
-TIMERS_MAX = 3 * DAY // AWAY_LOOK_MIN_MS + 2 * (4 * 3 + 8)
+TIMERS_MAX = 3 * DAY // AWAY_LOOK_MIN_MS + 3 * (4 * 3 + 8)
 BACK = {StepStatus.QUEUED, StepStatus.RETRYING}
 
 
@@ -96,14 +120,17 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
     for event, wait_ms in life:
         world.now_ms += wait_ms
         before = [step.status for step in world.message.steps]
+        reaction = world.message.reaction
         finished = world.message.finished
         delivered = world.message.delivered_step
         effects = world.happen(event)
+        waits = world.message.delivered_step >= 0 and not world.message.finished
         for was, step in zip(before, world.message.steps, strict=True):
             went_back = was in (StepStatus.SENDING, StepStatus.UNKNOWN) and step.status in BACK
             recovered = was == StepStatus.UNKNOWN and step.status == StepStatus.SENT
             again = was == StepStatus.RETRYING and step.status == StepStatus.QUEUED
-            assert step.status >= was or went_back or recovered or again
+            not_yet = step.status == StepStatus.PLANNED and waits
+            assert step.status >= was or went_back or recovered or again or not_yet
             assert_in_time(world, step)
         if effects.submit:
             assert not getattr(event, "away", False), "nothing is sent to one that is away"
@@ -113,7 +140,10 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
             left_ms = timing.deadline_ms(world.message, step) - world.now_ms
             assert 0 < left_ms <= step.wait_ms
             assert not finished
-            assert delivered < 0
+            assert not reaction, "who reacted gets no further step that had not left"
+            assert delivered < 0 or world.now_ms >= timing.react_end_ms(
+                world.message, world.now_ms
+            ), "somebody may still react"
             assert world.now_ms < world.message.expires_ms
         if finished:
             assert world.message.finished
@@ -128,7 +158,7 @@ def assert_in_time(world: World, step: Step) -> None:
 
 def check(world: World) -> None:
     message, sums = world.message, world.sums()
-    assert sums["delivered"] == (message.delivered_step >= 0)
+    check_legs(world)
     assert sums["billed"] == (message.billed or 0)
     assert sums["cost"] == sum(step.charged or 0 for step in message.steps)
     arrived = sum(step.status >= StepStatus.DELIVERED for step in message.steps)
@@ -164,6 +194,33 @@ def check_told(world: World) -> None:
     assert [each.verdict == "skip" for each in planned] == [
         step.status == StepStatus.SKIPPED for step in message.steps
     ]
+
+
+def check_legs(world: World) -> None:
+    """Each leg bills its first delivery and no other, and holds a slot while it may be needed."""
+    message, sums = world.message, world.sums()
+    arrived: defaultdict[int, list[Step]] = defaultdict(list)
+    for step in message.steps:
+        if step.arrived:
+            arrived[step.leg].append(step)
+    billing = [[s for s in steps if s.billed is not None] for steps in arrived.values()]
+    assert all(len(steps) == 1 for steps in billing)
+    assert all(step.billed == step.sell * step.parts for steps in billing for step in steps)
+    assert sums["delivered"] == len(arrived)
+    assert sums["billed"] == sum(step.billed or 0 for step in message.steps)
+    for kind in ("seen", "clicked"):
+        reacted = [s for s in message.steps if getattr(s, f"{kind}_ms")]
+        assert sums[kind] == len(reacted)
+        assert all(step.arrived for step in reacted)
+    if not message.awaits:
+        assert len(arrived) <= 1, "no message without a second leg bills twice"
+    if message.reaction:
+        assert message.finished
+    if message.category in world.policy.slot_ms and message.holds:
+        legs = {slot.leg for slot in world.person.slots if slot.message == message.id}
+        assert legs >= arrived.keys()
+        if message.closed:
+            assert legs == arrived.keys()
 
 
 @given(WORLDS, LIVES)

@@ -8,12 +8,12 @@ from gateway.core import events
 from gateway.core.admission import admit
 from gateway.core.explain import Explanation, Gate, explain, explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
-from gateway.core.policy import Policy, RouteStep
+from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Cap, Slot
-from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
+from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
 
 THREE = Cap("three-a-day", 3, DAY, "1d", "marketing", None)
 ONE_VIBER = Cap("one-viber", 1, DAY, "1d", "marketing", "viber")
@@ -85,7 +85,26 @@ def test_a_request_that_cannot_be_sent_names_the_gate() -> None:
         told = explained(send, rules=rules)
         assert gates(told)[-1] == (stopped, "stop")
         assert told.gates[-1].detail
-        assert told.plan == []
+        left_out = [("viber", "no_price"), ("sms", "no_price")] if stopped == "price" else []
+        assert [(step.channel, step.detail) for step in told.plan] == left_out
+
+
+def test_a_step_that_nobody_has_a_price_for_or_that_is_retired_is_told_as_left_out() -> None:
+    rules = msgspec.structs.replace(
+        policy(), quote=lambda provider, *_: None if provider == "viber" else PRICES[provider]
+    )
+    sms, viber = explained(request(), rules=rules).plan
+    assert (sms.channel, sms.verdict) == ("sms", "pass")
+    assert (viber.channel, viber.verdict, viber.price, viber.detail) == (
+        "viber",
+        "skip",
+        None,
+        "no_price",
+    )
+    retired = msgspec.structs.replace(
+        policy(), providers=policy().providers | {"viber": ProviderRule("viber", retired=True)}
+    )
+    assert [step.detail for step in explained(request(), rules=retired).plan] == [None, "retired"]
 
 
 def test_a_step_that_is_skipped_and_one_that_cannot_show_what_is_asked_say_so() -> None:

@@ -113,9 +113,9 @@ def test_a_ratio_is_the_exact_quotient_rounded_half_to_even(a: int, b: int, plac
 
 
 def test_ratios_of_the_report() -> None:
-    assert money.cost_per_delivered(1_000_000, 3) == "0.333333"
-    assert money.cost_per_delivered(12_000, 1) == "0.012000"
-    assert money.cost_per_delivered(12_000, 0) is None
+    assert money.cost_per(1_000_000, 3) == "0.333333"
+    assert money.cost_per(12_000, 1) == "0.012000"
+    assert money.cost_per(12_000, 0) is None
     assert money.saved_pct(1, 3) == "33.33"
     assert money.saved_pct(-1, 8) == "-12.50"
     assert money.saved_pct(0, 0) is None

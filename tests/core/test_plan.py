@@ -14,8 +14,8 @@ from gateway.core.plan import Plan, Rejection, channels_without_text, plan
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price, PriceBook
 from gateway.core.records.content import Content, content_with
-from gateway.core.records.message import Importance
 from gateway.core.records.person import Person
+from gateway.core.records.words import Importance
 from gateway.settings.price_file import parse_prices
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request

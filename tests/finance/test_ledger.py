@@ -38,6 +38,7 @@ from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
 from gateway.store.lines import Lines
+from gateway.store.queues import Queues
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.writes import Retention, Writes
@@ -79,10 +80,10 @@ async def book(
 ) -> None:
     """Books as every commit does."""
     kept = campaigns or Campaigns(10_000)
-    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), now_ms)
+    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), Queues(), now_ms)
     for post in posts:
         writes.post(post)
-    await writes.learn_campaigns(redis)
+    await writes.learn(redis)
     await redis.call([("MULTI",), *writes.commands(), ("EXEC",)])
 
 
@@ -254,6 +255,10 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "saved": "0.0300",
             "saved_pct": "37.50",
             "undelivered_messages": 1,
+            "seen": 0,
+            "clicked": 0,
+            "bot_clicks": 0,
+            "cost_per_click": None,
         }
     ]
     assert verdict.agrees

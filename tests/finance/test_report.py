@@ -56,6 +56,8 @@ BOOKED = [
     booked("cost", 10_000),
     booked("billed", 18_000),
     booked("sms_only_cost", 80_000),
+    booked("seen", 2),
+    booked("clicked", 1),
     booked("sent", 2, channel="sms", provider="infobip-sms"),
     booked("delivered", 1, channel="sms", provider="infobip-sms"),
     booked("parts", 2, channel="sms", provider="infobip-sms"),
@@ -88,6 +90,10 @@ def test_a_row_has_the_columns_of_the_contract_in_their_order() -> None:
         "saved",
         "saved_pct",
         "undelivered_messages",
+        "seen",
+        "clicked",
+        "bot_clicks",
+        "cost_per_click",
     )
     assert [tuple(row) for row in report.rows()] == [report.columns]
     assert tuple(report.total_row()) == report.columns[1:]
@@ -113,6 +119,10 @@ def test_amounts_are_decimal_strings_and_ratios_come_from_the_sums() -> None:
         "saved": "0.0700",
         "saved_pct": "43.75",
         "undelivered_messages": 1,
+        "seen": 2,
+        "clicked": 1,
+        "bot_clicks": 0,
+        "cost_per_click": "0.090000",
     }
 
 

@@ -118,7 +118,7 @@ async def test_deeds_name_the_channel(world: World) -> None:
     await put(world, scope="all", channel="sms")
     await put(world, scope="marketing")
     await world.call("DELETE", PATH)
-    deeds = [kept.deed for kept in await audit.read(world.redis, 10)]
+    deeds = [kept.deed for kept in (await audit.read(world.redis, 10)).deeds]
     assert sorted((deed.action, deed.detail) for deed in deeds) == [
         ("optout.drop", "all on sms"),
         ("optout.drop", "marketing"),

@@ -59,6 +59,8 @@ async def test_a_status_change_reaches_every_client_of_its_app_only(world: World
             "channel": None,
             "reason": None,
             "at": "2026-11-18T11:06:40.000Z",
+            "final": False,
+            "reaction": None,
             "metadata": {"a": "b"},
         }
     other = (await world.call("POST", "/v1/messages", OTP, key="bank-key")).json["id"]

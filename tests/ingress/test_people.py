@@ -17,6 +17,7 @@ from gateway.core.records.entries import index_codec
 from gateway.core.records.message import unpack_message
 from gateway.finance.verify import verify_ledger
 from gateway.ingress.api import users
+from gateway.redis.errors import CommandRefused
 from gateway.store import api_keys, opt_outs, persons, quarantine, reads, unindexed
 from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
@@ -284,6 +285,13 @@ async def test_what_was_accepted_before_there_was_an_index_is_found_while_it_is_
     await world.redis.call([("HSET", META, INDEXED_FIELD, T0 - 2 * unindexed.UPGRADE_MS)])
     assert (await persons.find(world.store, "u:u1", T0)).messages == {}, "since then all were"
     await world.redis.call([("HDEL", META, INDEXED_FIELD)])
+
+    async def forbidden(*_: Any) -> Any:
+        raise CommandRefused("EVALSHA", "NOPERM")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unindexed, "server_states", forbidden)
+        assert set((await persons.find(world.store, "u:u1", T0)).messages) == set(ids)
     manager = await key_of(world, "shop", "send", "manage")
     assert (await world.call("DELETE", USER, key=manager)).json["messages"] == 2
 

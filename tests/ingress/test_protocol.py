@@ -147,6 +147,8 @@ def on_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     return run
 
 
+# As a client of Java's begins, which would rather speak HTTP/2.
+OFFER = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA")
 REQUESTS = st.sampled_from(
     [
         post(b"one"),
@@ -155,6 +157,8 @@ REQUESTS = st.sampled_from(
         chunked(b"other"),
         post(b"three", target=b"/elsewhere"),
         b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+        post(b"offered", *OFFER),
+        b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     ]
 )
 
@@ -188,6 +192,19 @@ async def test_a_connection_is_kept_until_its_client_asks_for_its_end() -> None:
     await server.feed(post(b"last", b"Connection: close"))
     assert server.seen == [b"whole", b"cut", b"asks", b"last"]
     assert server.wire.closed
+
+
+@on_a_loop
+async def test_an_offer_of_another_protocol_is_left_and_its_request_is_whole() -> None:
+    server = Server()
+    await server.feed(post(b"offered", *OFFER), post(b"x" * 5_000, *OFFER) + post(b"after"))
+    long = b"\r\n".join((b"POST /x HTTP/1.1", b"Host: h", *OFFER, b"Transfer-Encoding: chunked"))
+    await server.feed(long + b"\r\n\r\n5\r\npiec", b"e\r\n0\r\n\r\n")
+    assert server.seen == [b"offered", b"x" * 5_000, b"after", b"piece"]
+    assert not server.wire.closed
+    many = [b"X-%d: y" % number for number in range(protocol.HEADERS_MAX)]
+    await server.feed(post(b"too many", *OFFER, *many))
+    assert server.wire.written.count(b"HTTP/1.1 431") == 1
 
 
 @on_a_loop

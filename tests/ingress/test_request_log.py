@@ -15,6 +15,12 @@ from gateway.store import api_keys, audit
 from tests.worlds.ingress_world import ENV, OTP, PHONE, T0, World, with_ingress
 
 OPT_OUT = f"/v1/optouts/{PHONE}"
+RECEIPT = {
+    "messageId": "stray",
+    "status": {"groupId": 3, "groupName": "DELIVERED", "id": 5, "name": "DELIVERED"},
+    "error": {"groupId": 0, "id": 0, "name": "NO_ERROR", "permanent": False},
+    "doneAt": "2026-11-18T10:00:01.000+0000",
+}
 
 
 async def lines_of(world: World, *call: Any, **more: Any) -> list[Any]:
@@ -53,6 +59,28 @@ async def test_what_is_only_read_and_what_is_sent_has_no_line(world: World) -> N
         assert await lines_of(world, "GET", path) == []
     world.redis.away = True
     assert await lines_of(world, "GET", "/readyz") == []
+
+
+@with_ingress()
+async def test_a_callback_that_brings_something_has_a_line(world: World) -> None:
+    path = "/v1/callbacks/viber?token=tok"
+    told = await lines_of(world, "POST", path, {"results": [RECEIPT]}, key="")
+    assert [(t["endpoint"], t["status"], t["app"]) for t in told] == [("callback", 200, "")]
+    assert not [line for line in told if "tok" in repr(line)]
+    assert await lines_of(world, "POST", path, {"results": []}, key="") == []
+
+
+@with_ingress()
+async def test_what_is_done_is_answered_though_it_cannot_be_noted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.send(OTP | {"user": "u1"})
+    monkeypatch.setattr(audit, "command", lambda *_, **__: ("XADD",))
+    with capture_logs() as told:
+        assert (await world.call("PUT", OPT_OUT, {"scope": "marketing"})).status == 200
+        assert (await world.call("DELETE", OPT_OUT)).status == 204
+        assert (await world.call("DELETE", "/v1/users/u1")).status == 200
+    assert [line["event"] for line in told].count("deed not noted") == 3
 
 
 @pytest.mark.parametrize(
@@ -98,7 +126,7 @@ async def test_opt_outs_and_cancels_are_in_the_audit_without_a_number(world: Wor
     assert (await world.call("DELETE", OPT_OUT)).status == 204
     assert (await world.call("DELETE", f"/v1/messages/{id_}")).status == 200
     assert (await world.call("DELETE", f"/v1/messages/{id_}")).status == 409
-    deeds = [kept.deed for kept in await audit.read(world.redis, 10)]
+    deeds = [kept.deed for kept in (await audit.read(world.redis, 10)).deeds]
     assert sorted((deed.action, deed.target, deed.detail) for deed in deeds) == [
         ("message.cancel", id_, ""),
         ("optout.drop", "", "all"),

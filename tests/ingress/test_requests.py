@@ -59,6 +59,7 @@ def pointers(request: Any) -> list[str]:
         {"text": "x" * 1000},
         {"text": "\N{GRINNING FACE}" * 1000},
         {"user": "u" * 128, "campaign": "c" * 128, "route": "sms", "ttl": 1},
+        {"user": "e\u0301" * 128, "campaign": f"\u00a0{'c' * 128} "},  # 128 each as they are kept
         {"ttl": 2_592_000},
         {"campaign": None, "user": None, "viber": None, "metadata": None},
         {"viber": {"image_url": "http://shop.example/a b.png".replace(" ", "%20")}},

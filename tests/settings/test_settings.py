@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.core.channels import priors
 from gateway.core.policy import LearnedWait, ReachRule
-from gateway.core.records.message import Importance
+from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
 from gateway.settings import file as settings
 from gateway.settings import tables
@@ -541,6 +541,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "providers": HttpSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
+    "send_windows": tables.SendWindowSettings,
     "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
     "reach": tables.Reach,
@@ -567,6 +568,8 @@ def written(field: msgspec.structs.FieldInfo) -> str:
     match field.default:
         case _ if field.required:
             return "required"
+        case _ if field.default_factory is dict:
+            return "`{}`"
         case None:
             return "none"
         case Duration() | Memory() as written:

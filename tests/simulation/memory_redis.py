@@ -265,6 +265,10 @@ class MemoryRedis(StreamCommands):
             inside = inside[start : start + count]
         return [member for _, member in inside]
 
+    def do_zscan(self, key: bytes, _cursor: bytes, *_count: bytes) -> Value:
+        found = self.value(key) or {}
+        return [b"0", [part for m, s in found.items() for part in (m, b"%d" % s)]]
+
     def do_zremrangebyscore(self, key: bytes, low: bytes, high: bytes) -> Value:
         return self.do_hdel(key, *self.do_zrangebyscore(key, low, high))
 

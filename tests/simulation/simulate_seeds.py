@@ -33,6 +33,7 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"fault_share": 0.0},
     {"clocks_apart_s": 0.0},
     {"resend": False},
+    {"react_s": 0},
     *({"messages": n} for n in (1, 2, 3, 5, 8, 12)),
 )
 TRACE_LINES = 60

@@ -20,6 +20,7 @@ import trio
 from trio.testing import MockClock
 
 from gateway import telemetry
+from gateway.core.policy import RouteStep
 from gateway.core.records.message import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
@@ -39,7 +40,7 @@ from tests.simulation.memory_redis import MemoryRedis
 from tests.simulation.storm_callers import Callers
 from tests.simulation.storm_provider import Book, StormProvider
 from tests.simulation.storm_seams import seams
-from tests.worlds.cascade_world import DAY, T0, policy
+from tests.worlds.cascade_world import DAY, MINUTE, T0, policy
 
 HOUR_S = 3_600.0
 PARKED_MS = 1_200_000
@@ -69,6 +70,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     breaks: int  # times a provider has no credit
     clocks_apart_s: float
     resend: bool
+    react_s: int  # how long a first step waits for a reaction; 0: routes are plain
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -88,6 +90,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             breaks=pick((0, 0, 0, 1)),
             clocks_apart_s=pick((0.0, 0.0, 0.5, 3.0)),
             resend=pick((False, False, True)),
+            react_s=pick((0, 0, 60, 3_600)),
         )
 
 
@@ -159,6 +162,14 @@ class Slot:
             stopping.set()
 
 
+def _patient(react_ms: int) -> tuple[RouteStep, ...] | None:
+    """Steps of which the first waits for a reaction; None: as ever."""
+    if not react_ms:
+        return None
+    first = RouteStep(("viber",), 15 * MINUTE, 10_000, "seen", react_ms)
+    return first, RouteStep(("sms",), 24 * 60 * MINUTE, 10_000)
+
+
 class Storm:
     RATES: ClassVar = {"viber": (1_000, 10), "sms": (100, 4)}  # a second, in one request
 
@@ -177,7 +188,9 @@ class Storm:
             Cap("three", 3, DAY, "1d", "marketing", None),
             Cap("sms", 2, DAY, "1d", None, "sms"),
         )
-        self.policy = policy(caps=caps, resend_unknown=plan.resend)
+        self.policy = policy(
+            caps=caps, resend_unknown=plan.resend, steps=_patient(plan.react_s * 1_000)
+        )
         self.books = {
             "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
             "sms": Book("sms", self, (8, 0, 2, 1, 1, 1)),
@@ -248,8 +261,11 @@ class Storm:
             self.busy -= 1
         what = "applied" if taken.applied else "parked"
         self.note(f"{book.name} reports {receipt.ref} {receipt.status}: {what}")
-        if receipt.status in ("delivered", "seen") and receipt.ref in book.letters:
-            book.letters[receipt.ref].reported = True
+        letter = book.letters.get(receipt.ref or "")
+        if receipt.status in ("delivered", "seen") and letter is not None:
+            letter.reported = True
+            if receipt.status == "seen" and taken.applied:
+                self.callers.saw_reaction(letter.ref.message_id)
 
     def _script(self) -> None:
         """When Redis is away and when a provider has no credit."""

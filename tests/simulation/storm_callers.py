@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from gateway.core.events import Cancelled
+from gateway.core.events import Cancelled, Reacted
 from gateway.core.opt_outs import Origin
 from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.records.words import ReactionName
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import opt_outs
 from gateway.store.apply import Item
 from gateway.store.transaction import ConflictError
 from tests.simulation.memory_client import MemoryClient
-from tests.simulation.storm_provider import POISON
+from tests.simulation.storm_provider import POISON, Letter
 from tests.worlds.cascade_world import request
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 TRIES_MAX = 6
 GIVE_UP_S = 12.0  # an ingress process that dies in the middle of a request
+KINDS: tuple[ReactionName, ...] = ("clicked", "replied")
 AWAY = (RedisUnavailable, ConflictError)
 
 
@@ -34,6 +36,7 @@ class Callers:
         self.refused = 0
         self.unheard = 0
         self.cancelled: set[str] = set()
+        self.reacted_s: dict[str, float] = {}  # id: when a reaction was first taken
         chance = storm.chance
         self.phones = [str(79_160_000_000 + n) for n in range(max(3, storm.plan.messages // 2))]
         self.users = {phone: chance.choice((None, f"u{phone[-3:]}")) for phone in self.phones}
@@ -116,6 +119,36 @@ class Callers:
         storm.note(f"{id_} is cancelled: {applied.effects.refused or 'yes'}")
         if applied.effects.changed:
             self.cancelled.add(id_)
+
+    def read(self, letter: Letter) -> None:
+        """A person has what a provider delivered, and may click on it once it arrives."""
+        storm = self.storm
+        arrives = letter.fate in ("delivered", "seen", "late")
+        if storm.plan.react_s and arrives and storm.chance.random() < 0.3:
+            delay_s = storm.chance.choice((0.5, 20.0, 70.0, 2_000.0, 5_000.0))
+            kind = storm.chance.choice(KINDS)
+            storm.later(delay_s, partial(storm.nursery.start_soon, self._react, letter, kind))
+
+    async def _react(self, letter: Letter, kind: ReactionName) -> None:
+        storm, ref = self.storm, letter.ref
+        clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
+        now_ms = clock()
+        storm.busy += 1
+        try:
+            item = Item(ref.message_id, Reacted(ref.step, kind, now_ms))
+            (applied,) = await store.apply([item], now_ms)
+        except AWAY:
+            storm.later(30.0, partial(storm.nursery.start_soon, self._react, letter, kind))
+            return
+        finally:
+            storm.busy -= 1
+        storm.note(f"{ref.message_id}.{ref.step} is {kind}: {applied.effects.refused or 'yes'}")
+        if applied.message is not None and applied.effects.refused is None:
+            letter.reported = True  # a reaction proves it
+            self.saw_reaction(ref.message_id)
+
+    def saw_reaction(self, id_: str) -> None:
+        self.reacted_s.setdefault(id_, trio.current_time())
 
     def _opt_out(self, phone: str, scope: Any) -> None:
         self.storm.nursery.start_soon(self._opt_out_now, phone, scope)

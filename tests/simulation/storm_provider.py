@@ -65,6 +65,7 @@ class Book:
         (fate,) = storm.chance.choices(FATES, self.weights)
         self.letters[submission.ref] = letter = Letter(ref, fate)
         storm.note(f"{self.name} accepts {submission.ref}, which will be {fate}")
+        storm.callers.read(letter)
         self._report(submission.ref, letter)
 
     def _report(self, ref: str, letter: Letter) -> None:

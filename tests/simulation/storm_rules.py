@@ -17,7 +17,7 @@ from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.writes import add_up
 from tests.simulation.memory_streams import Stream
-from tests.worlds.cascade_world import PRICES
+from tests.worlds.cascade_world import PRICES, T0
 from tests.worlds.dispatch_limiter import most_in_a_second
 from tests.worlds.key_table import fault_of, row_of
 
@@ -39,6 +39,7 @@ def judge(storm: Storm) -> None:
     nothing_is_lost(storm, messages)
     nothing_is_sent_twice(storm, messages)
     the_ledger_is_the_bill(storm, messages)
+    who_reacted_gets_no_further_step(storm, messages)
     claims_and_slots_are_those_of_messages(storm, messages)
     nothing_is_left(storm)
     every_key_is_in_the_table(storm)
@@ -88,10 +89,27 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
     bill = sum(PRICES[name].cost * len(steps) for name, steps in told.items())
     assert sums["cost"] == bill, f"the ledger says {sums['cost']}, the providers {bill}"
     assert sums["accepted"] == len(messages)
-    assert sums["delivered"] == len(arrived)
+    legs = sum(len({s.leg for s in m.steps if s.arrived}) for m in arrived)
+    assert sums["delivered"] == legs
+    if not storm.plan.react_s:
+        assert legs == len(arrived), "nobody is waited for, so each message is one leg"
     assert sums["delivered"] + sums["double_delivered"] == sum(map(len, told.values()))
     assert sums["billed"] == sum(m.billed or 0 for m in messages.values())
+    for message in arrived:
+        billing = Counter(s.leg for s in message.steps if s.billed is not None)
+        assert set(billing.values()) == {1}, f"a leg bills one delivery: {message}"
+        assert message.billed == sum(s.sell * s.parts for s in message.steps if s.billed)
     assert {m.id for m in arrived} == {id_ for steps in told.values() for id_, _ in steps}
+
+
+def who_reacted_gets_no_further_step(storm: Storm, messages: dict[str, Message]) -> None:
+    """What a dispatcher had claimed by then may still leave."""
+    apart_ms = storm.plan.clocks_apart_s * 1_000
+    for id_, at_s in storm.callers.reacted_s.items():
+        for step in messages[id_].steps:
+            for attempt in step.attempts:
+                late_ms = attempt.claimed_ms - (T0 + at_s * 1_000)
+                assert late_ms <= apart_ms + 1, f"{late_ms} ms after a reaction: {messages[id_]}"
 
 
 def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Message]) -> None:

@@ -120,7 +120,7 @@ def test_who_paused_and_who_resumed_is_kept() -> None:
         await hold(away)
         await trio.sleep(1.0)
         await resume(away)
-        deeds = [kept.deed for kept in await audit.read(away.store.redis, 10)]
+        deeds = [kept.deed for kept in (await audit.read(away.store.redis, 10)).deeds]
         assert [(deed.by, deed.action, deed.target, deed.detail) for deed in deeds] == [
             ("bob@here", "provider.resume", "viber", ""),
             ("ann@here", "provider.pause", "viber", "maintenance"),

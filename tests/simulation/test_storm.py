@@ -43,7 +43,8 @@ FOUND = {
 
 @pytest.mark.parametrize("seed", FOUND, ids=FOUND.values())
 def test_a_seed_that_found_something_finds_it_no_more(seed: int) -> None:
-    assert not broken(Plan.of(seed))[0], tell(seed)
+    as_it_was = msgspec.structs.replace(Plan.of(seed), react_s=0)
+    assert not broken(as_it_was)[0], tell(seed)
 
 
 def test_the_same_seed_lives_the_same_days() -> None:

@@ -86,7 +86,7 @@ def test_a_key_is_listed_with_its_last_use_until_it_is_revoked(redis_url: str) -
         await api_keys.note_uses(redis, {digest: T0 + 8})
         seen.append(await api_keys.listed(redis))
         assert await redis.call([("EXISTS", KEY_USES)]) == [0]
-        return seen, key, await audit.read(redis, 10)
+        return seen, key, (await audit.read(redis, 10)).deeds
 
     ((new,), (used,), revoked), key, deeds = run(redis_url, main)
     assert (new.key.app, new.key.name, new.key.expires) == ("shop", "till", T0 + 9)

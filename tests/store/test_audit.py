@@ -23,7 +23,7 @@ def test_deeds_of_operators_and_apps_are_one_list_the_newest_first(redis_url: st
     async def main(redis: RedisClient) -> list[str]:
         for n in range(6):
             await redis.call([at(T0 + n, f"deed.{n}", of_app=n % 3 == 0)])
-        return [kept.deed.action for kept in await audit.read(redis, 10)]
+        return [kept.deed.action for kept in (await audit.read(redis, 10)).deeds]
 
     assert run(redis_url, main) == [f"deed.{n}" for n in reversed(range(6))]
 
@@ -37,7 +37,7 @@ def test_pages_leave_nothing_out_although_ids_of_the_two_may_be_the_same(
             both = [at(T0 + n, f"{n} {of_app}", of_app=of_app) for of_app in (False, True)]
             await redis.call(both)
         found, before = [], ""
-        while page := await audit.read(redis, count, before):
+        while page := (await audit.read(redis, count, before)).deeds:
             found += [kept.deed.action for kept in page]
             before = page[-1].id
         return found
@@ -52,7 +52,21 @@ def test_a_deed_of_another_version_hides_no_other(redis_url: str) -> None:
         await redis.call([("XADD", AUDIT, "*", "d", b"\xff")])
         await redis.call([("XADD", AUDIT, "*", "other", "fields", "than", "ours")])
         await redis.call([audit.command(Deed(T0, "", "last"))])
-        return [kept.deed.action for kept in await audit.read(redis, 10)]
+        return [kept.deed.action for kept in (await audit.read(redis, 10)).deeds]
+
+    assert run(redis_url, main) == ["last", "first"]
+
+
+def test_pages_go_on_behind_deeds_that_cannot_be_read(redis_url: str) -> None:
+    async def main(redis: RedisClient) -> list[str]:
+        await redis.call([audit.command(Deed(T0, "", "first"))])
+        await redis.call([("XADD", AUDIT, "*", "d", b"\xff")] * 5)
+        await redis.call([audit.command(Deed(T0, "", "last"))])
+        found, page = [], await audit.read(redis, 2)
+        while page.next is not None:
+            found += page.deeds
+            page = await audit.read(redis, 2, page.next)
+        return [kept.deed.action for kept in [*found, *page.deeds]]
 
     assert run(redis_url, main) == ["last", "first"]
 
@@ -68,7 +82,7 @@ def test_apps_push_out_none_of_the_operators_deeds(
         await redis.call([opt_out] * 1_000)
         (kept,) = await redis.call([("XLEN", AUDIT_APPS)])
         assert isinstance(kept, int)
-        return kept, [each.deed.action for each in await audit.read(redis, 1_000)]
+        return kept, [each.deed.action for each in (await audit.read(redis, 1_000)).deeds]
 
     kept, actions = run(redis_url, main)
     assert kept < 1_000

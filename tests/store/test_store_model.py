@@ -107,6 +107,7 @@ class Model:
         if isinstance(decision, admission.Admitted):
             decision.message.person = holder or ""
             self.messages[send.id] = decision.message
+            assert decision.lane is not None
             self.lanes[(*decision.lane, send.id)] += 1
             return "accepted"
         return type(decision).__name__.lower()

@@ -41,6 +41,10 @@ COLUMNS = [
     "saved",
     "saved_pct",
     "undelivered_messages",
+    "seen",
+    "clicked",
+    "bot_clicks",
+    "cost_per_click",
 ]
 REQUESTS = {"accepted", "duplicates", "suppressed", "undelivered_messages"}
 KEYS = ("day", "app", "campaign", "category", "channel", "provider", "country")

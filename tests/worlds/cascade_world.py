@@ -24,6 +24,7 @@ from gateway.core.records.entries import Post, StatusChange
 from gateway.core.records.message import Message, StepStatus, names_of
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.send_windows import Hours, SendWindow
 from providers.contract import Category, Receipt
 from ratelimit.caps import Cap, window_max_ms
 
@@ -37,9 +38,13 @@ TTL_MS: dict[Category, int] = {
     "marketing": 3 * DAY,
 }
 NOBODY: Mapping[str, int] = {}
+HOUR = 60 * MINUTE
+# By the recipient's clock, which is UTC unless a test says so; T0 is a midnight.
+DAYTIME = SendWindow(Hours(9 * HOUR, 21 * HOUR, frozenset(range(7))), country_zones={"RU": "UTC"})
 PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
+    "viber-2": Price(6_000, 11_000, "EUR"),  # where a route names it
 }
 
 
@@ -49,6 +54,7 @@ def policy(
     steps: tuple[RouteStep, ...] | None = None,
     resend_unknown: bool = False,
     when_away: WhenAway | None = None,
+    send_window: SendWindow | None = None,
     **provider: Any,
 ) -> Policy:
     steps = steps or (
@@ -68,13 +74,17 @@ def policy(
         },
         categories={
             category: CategoryRule(
-                "viber-then-sms", ttl, resend_unknown, when_away or WHEN_AWAY_DEFAULT[category]
+                "viber-then-sms",
+                ttl,
+                resend_unknown,
+                when_away or WHEN_AWAY_DEFAULT[category],
+                send_window,
             )
             for category, ttl in TTL_MS.items()
         },
         providers={
-            "viber": ProviderRule("viber", **({"can_look_up": True} | provider)),
-            "sms": ProviderRule("sms", **({"can_look_up": True} | provider)),
+            name: ProviderRule(name.partition("-")[0], **({"can_look_up": True} | provider))
+            for name in ("viber", "sms", *(name for step in steps for name in step.providers))
         },
         caps=caps,
         dedupe_ms=30 * DAY,

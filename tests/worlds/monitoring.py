@@ -40,7 +40,11 @@ def both_roles() -> tuple[Registries, Registries]:
     outcomes = Outcomes()
     for status in ("sent", "delivered"):
         change = StatusChange("shop", "m1", None, status, "viber", None, 5_000)
-        effects = Effects(status_changes=[change], fallback=Fallback("viber", "sms", "expired"))
+        effects = Effects(
+            status_changes=[change],
+            fallback=Fallback("viber", "sms", "expired"),
+            reaction=("viber", "seen"),
+        )
         outcomes.note(cast("Any", SimpleNamespace(category="otp", created_ms=0)), effects)
     ingress.durations.note(("send",), 0.01)
     store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis, outcomes=outcomes)

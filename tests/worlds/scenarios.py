@@ -16,6 +16,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
+    reacted 0 clicked            the person reacted to the step: `seen`, `replied`, `clicked`
     cancelled                    the app cancels
     gone viber                   nobody sends for the provider any more
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
@@ -26,9 +27,12 @@ What else holds is said in words with a semicolon between: `message sent`, `reas
 `open`, `held`, `free`, `lane sms`, `due 15m10s` (from the first moment), `due-within 1s 2s`,
 `look-up`, `submitted 1` (sends so far), `first-delivery 0` (the step), `fault 0 7002` (also why it
 was skipped), `attempt 0 lost=1`, `slot viber 0s` (the person's only one: its channel and when it
-was taken), `nobody-at viber` and `reached-at viber` (what is remembered of the person), and any
-measure with the sum that is booked, over all channels (`billed 9000`) or of one (`viber undelivered
-1`). In the term `nobody-at: viber` it is known of the person before the message is sent.
+was taken), `slots viber sms` (the channels of all), `legs 0 1` (of each step), `reaction seen`,
+`fallback viber sms no_reaction` (what followed what, and why), `told delivered` (an event without a
+change of status), `nobody-at viber` and `reached-at viber` (what is remembered of the person), and
+any measure with the sum that is booked, over all channels (`billed 9000`) or of one (`viber
+undelivered 1`). In the term `nobody-at: viber` it is known of the person before the message is
+sent.
 """
 
 from __future__ import annotations
@@ -42,11 +46,13 @@ from typing import Any
 import msgspec
 
 from gateway.core import events
-from gateway.core.channels import CHANNELS
+from gateway.core.channels import CHANNELS, Until
 from gateway.core.effects import MEASURES, Effects
+from gateway.core.policy import RouteStep
 from gateway.core.reach import learn
 from gateway.core.records.message import MESSAGE_NAMES
 from gateway.core.records.person import Person
+from gateway.core.records.words import REACTION_NAMES
 from gateway.store.opt_outs import scopes_in
 from providers.contract import Fault
 from ratelimit.caps import Cap
@@ -67,6 +73,9 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "refused": lambda step, said: events.Refused(step, FAULTS[said[0]], said[0] == "nobody"),
     "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
     "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),
+    "reacted": lambda step, said: msgspec.convert(
+        {"step": step, "kind": said[0], "at_ms": 0}, events.Reacted
+    ),
     "lost": lambda step, _: events.LostAnswer(step),
     "not-known": lambda step, _: events.NotKnown(step),
 }
@@ -78,7 +87,21 @@ POLICY_TERMS: dict[str, Callable[[str], Any]] = {
     "when_away": str,
     "caps": lambda _: (Cap("day", 2, DAY, "1d", "marketing", None),),
     "can_look_up": lambda text: text == "yes",
+    "steps": lambda text: tuple(_route_step(each.split()) for each in text.split(",")),
 }
+
+
+def _route_step(words: list[str]) -> RouteStep:
+    """`viber until=seen react=4h wait=15m`: a provider, and what differs from the default."""
+    provider, *said = words
+    given = dict(one.split("=") for one in said)
+    return RouteStep(
+        providers=(provider,),
+        wait_ms=milliseconds(given.get("wait", "15m")),
+        grace_ms=10_000,
+        until=msgspec.convert(given.get("until", "delivered"), Until),
+        react_ms=milliseconds(given.get("react", "0s")),
+    )
 
 
 def _restored_ms(said: list[str]) -> int:
@@ -210,6 +233,14 @@ HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
         milliseconds(said[0]) <= w.message.due_ms - T0 <= milliseconds(said[1])
     ),
     "look-up": lambda _, effects, __: effects.look_up,
+    "slots": lambda w, _, said: [slot.channel for slot in w.person.slots] == said,
+    "legs": lambda w, _, said: [str(step.leg) for step in w.message.steps] == said,
+    "reaction": lambda w, _, said: REACTION_NAMES[w.message.reaction] == said[0],
+    "fallback": lambda _, effects, said: (
+        effects.fallback is not None
+        and [effects.fallback.channel, effects.fallback.to, effects.fallback.reason] == said
+    ),
+    "told": lambda _, effects, said: [change.status for change in effects.notices] == said,
     "refused": lambda _, effects, said: effects.refused == said[0],
     "submitted": lambda w, _, said: len(w.submitted) == int(said[0]),
     "first-delivery": lambda w, _, said: w.message.delivered_step == int(said[0]),

@@ -7,30 +7,38 @@ tests and simulation. Nothing outside this package changes a message.
 
 The shape of it:
 
-    QUEUED --claimed--> SENDING --accepted--> SENT --receipt--> DELIVERED --> SEEN
+    QUEUED --claimed--> SENDING --accepted--> SENT --receipt--> DELIVERED --> SEEN --> CLICKED
       |  ^                | | |                 +--receipt or timer--> EXPIRED, UNDELIVERED: next
       |  |                | | +--lost answer--> UNKNOWN --look-up--> SENT or QUEUED; or timer: next
       |  +-- RETRYING <---+ +--refused for good--> REJECTED: next
       |  +-- RETRYING <--- its provider is away and there is no other step; else SKIPPED: next
       +--its time is over, as in RETRYING--> EXPIRED: next
       +--the person opted out of its channel--> SKIPPED: next
-      +--too late, cancelled--> SKIPPED, and the message is finished
+      +--too late, cancelled, reacted--> SKIPPED, and the message is finished
+      +--a step before arrived, and somebody may react--> PLANNED again
+
+A step that waits for a reaction is followed when its `react` is over after its delivery. The steps
+that follow one another because nothing was delivered are a leg; one that starts because nobody
+reacted opens the next.
 
 What holds whatever happens, in whatever order (tests/core/test_cascade_properties.py):
 
   - a step's status only moves up in rank, so repeated and reordered receipts change nothing; the
-    one way back is from SENDING or UNKNOWN to QUEUED, and only where the provider is known not to
-    have the step, or policy prefers to send again;
+    ways back are from SENDING or UNKNOWN to QUEUED, and only where the provider is known not to
+    have the step, or policy prefers to send again, and from the lane to PLANNED;
   - no step starts once a step has what it waits for, after its own time or `expires_ms`, or once
     the message is finished;
-  - the app is billed at most once, at the first delivery; an attempt's charge is booked once and
-    only corrected by a receipt's price, and the corrections do not depend on the order of receipts;
+  - nobody who reacted gets a further step that had not left;
+  - the app is billed at most once a leg, at its first delivery; an attempt's charge is booked once
+    and only corrected by a receipt's price, and the corrections do not depend on the order of
+    receipts;
   - a claim and a slot are held exactly while the message is live or delivered, or one of its steps
     is still out.
 """
 
 from __future__ import annotations
 
-from gateway.core.cascade.events import advance, needs_people
+from gateway.core.cascade.events import advance
+from gateway.core.cascade.needs import needs_people
 
 __all__ = ["advance", "needs_people"]

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import timing
+from gateway.core import holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
-from gateway.core.persons import full_cap, give_back, keep, take
+from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Reaction, Tally, counts_as
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.entries import Post
+from gateway.core.records.held import Held
 from gateway.core.records.message import (
     OPEN,
-    REACHED,
-    WAITING,
     Attempt,
     Clock,
     Message,
@@ -72,20 +71,39 @@ class Decision:
         """Whether a step that is not out at its provider must not be tried again."""
         return self.message.finished or index != self.message.current
 
-    def is_reached(self, step: Step) -> bool:
-        """Whether the step has what it waits for."""
-        return step.status >= REACHED[step.until]
+    def next_leg(self) -> int:
+        """The leg of a step that starts now: a new one where something of the latest arrived."""
+        message = self.message
+        if message.delivered_step < 0:
+            return 0
+        leg = message.leg
+        return leg + 1 if message.has_arrived(leg) else leg
 
-    def full(self, step: Step) -> Full | None:
-        """The cap of the step's channel that one more would break."""
+    def held(self) -> Held | None:
+        """Why the current step may not start now."""
+        return holding.held_of(self.message, self.policy, self.now_ms)
+
+    @property
+    def campaign_cancelled(self) -> bool:
+        campaign = self.policy.declared.of(self.message.campaign)
+        return campaign is not None and campaign.state == "cancelled"
+
+    def is_first(self) -> bool:
+        """Whether nothing of the message was ever tried."""
+        return not any(step.attempts for step in self.message.steps)
+
+    def full(self, step: Step, held: Held | None = None) -> Full | None:
+        """The cap of the step's channel that one more would break, now or when it is held no
+        more."""
         message = self.message
         return full_cap(
             self.persons,
             self.policy,
             message.category,
             step.channel,
-            self.now_ms,
+            self.now_ms if held is None else max(held.until_ms, self.now_ms),
             but=message.id,
+            leg=self.next_leg(),
         )
 
     def is_unreachable(self, step: Step) -> bool:
@@ -155,6 +173,10 @@ class Decision:
         change = status_change_of(self.message, step, self.now_ms)
         self.effects.status_changes.append(change)
 
+    def tell_more(self, step: Step) -> None:
+        """The app is told what is new beside the status."""
+        self.effects.notices.append(status_change_of(self.message, step, self.now_ms))
+
     def stop_clock(self, step: Step, at_ms: int) -> None:
         """What the step used of its wait until that moment is kept."""
         ran_ms = max(at_ms - timing.began_ms(self.message, step), 0)
@@ -175,29 +197,46 @@ class Decision:
             take(self.persons, self.message, self.policy, self.now_ms)
             self.effects.people_changed = True
 
-    def keep_people(self, *, came_first: bool) -> None:
-        came_first = came_first and self.message.step.status in WAITING
+    def keep_people(self, step: Step, *, came_first: bool) -> None:
+        """The step was the first of its leg to arrive."""
         if self.persons and keep(
-            self.persons, self.message, self.policy, self.now_ms, came_first=came_first
+            self.persons, self.message, step, self.policy, self.now_ms, came_first=came_first
         ):
             self.message.holds = True
             self.effects.people_changed = True
 
     def give_back(self) -> None:
         if self.message.holds:
-            assert self.persons, "the person was not loaded: needs_people() is wrong"
-            give_back(self.persons, self.message)
+            give_back(self._holding(), self.message)
             self.message.holds = False
             self.effects.people_changed = True
 
+    def give_back_leg(self) -> None:
+        """The slot of a leg in which nothing arrived is free again."""
+        if self.message.holds:
+            give_back_leg(self._holding(), self.message)
+            self.effects.people_changed = True
+
+    def release(self) -> None:
+        """The message does not go on: all it holds where nothing arrived is free again, else the
+        slot of a leg in which nothing did, and its claim has an end."""
+        message = self.message
+        if message.delivered_step < 0:
+            self.give_back()
+        elif message.holds and message.awaits:
+            release(self._holding(), message, self.policy, self.now_ms)
+            self.effects.people_changed = True
+
+    def _holding(self) -> Sequence[Person]:
+        assert self.persons, "the person was not loaded: needs_people() is wrong"
+        return self.persons
+
     def book(self, attempt: Attempt, booking: Booking) -> None:
-        """Applies what settlement says: the post, the attempt's charge and the app's bill."""
+        """Applies what settlement says: the post and the attempt's charge."""
         self.effects.changed = True
         if booking.charged is not None:
             attempt.charged = booking.charged
             attempt.priced = booking.priced
             attempt.waived = booking.waived
-        if booking.billed is not None:
-            self.message.billed = booking.billed
         if booking.post is not None:
             self.effects.posts.append(booking.post)

@@ -12,17 +12,18 @@ from typing import assert_never
 from gateway.core import events as ev
 from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
-from gateway.core.cascade.transitions import Change
+from gateway.core.cascade.arrivals import Change
+from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED
 from gateway.core.effects import Effects
+from gateway.core.holding import PACE, PAUSED, paced
 from gateway.core.opt_outs import refuses
 from gateway.core.policy import (
     LOOK_UP_MIN_MS,
     NOT_FOUND_MIN,
-    PLANNED_LATELY_MS,
     SENDING_LIMIT_MS,
     Policy,
 )
-from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
+from gateway.core.records.message import OPEN, Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
 
@@ -31,8 +32,6 @@ _RECEIPT_STATUS = {
     "expired": StepStatus.EXPIRED,
     "undelivered": StepStatus.UNDELIVERED,
     "rejected": StepStatus.REJECTED,
-    "delivered": StepStatus.DELIVERED,
-    "seen": StepStatus.SEEN,
 }
 
 
@@ -47,8 +46,11 @@ def advance(
     policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms)
     _happen(change, event)
-    if change.effects.changed and now_ms > message.updated_ms:
-        message.updated_ms = now_ms
+    if change.effects.changed:
+        if message.delivered_step >= 0 and not message.finished:
+            change.await_reaction()
+        if now_ms > message.updated_ms:
+            message.updated_ms = now_ms
     return change.effects
 
 
@@ -68,68 +70,27 @@ def _happen(change: Change, event: ev.Event) -> None:
             _put_back(change, event)
         case ev.LostAnswer():
             _lost_answer(change, event.step)
+        case _:
+            _happen_seldom(change, event)
+
+
+def _happen_seldom(
+    change: Change,
+    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Released | ev.Cancelled,
+) -> None:
+    match event:
         case ev.NotKnown():
             _not_known(change, event.step)
+        case ev.Reacted():
+            _reacted(change, event)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
-        case ev.TimerDue():
-            _timer_due(change, event)
+        case ev.TimerDue() | ev.Released():
+            _moment_came(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
             assert_never(event)
-
-
-def needs_people(
-    message: Message, event: ev.Event, policy: Policy, now_ms: int, *, alone: bool = True
-) -> bool:
-    """Whether the decision may read or change the persons' records: loading them costs a round trip
-    a batch.
-
-    `alone` False: other events of this message are decided first, so its status now says
-    nothing."""
-    if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
-        return _asks_reach(message, event, policy, now_ms)
-    if not alone:
-        return True
-    match event:
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
-            return False
-        case ev.Claimed():
-            over = timing.is_over(message, message.step, now_ms)
-            stops = bool(event.opt_outs) or event.away or over
-            return stops or _asks_reach(message, event, policy, now_ms)
-        case ev.PutBack():
-            return message.finished
-        case ev.Reported():
-            return event.receipt.status != "sent"
-        case _:
-            return True
-
-
-def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) -> bool:
-    """Whether it may be learned, or asked, where the person is reached. Asked while at least two
-    steps could run; of what was planned lately it is known."""
-    left = len(message.steps) - message.current
-    match event:
-        case ev.Claimed():
-            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
-            if left < 2 or message.created_ms > lately_ms:
-                return False
-            return timing.began_ms(message, message.step) <= lately_ms
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
-            return False
-        case ev.Refused() if event.unreachable:
-            return True
-        case ev.Reported() if event.receipt.unreachable:
-            return True
-        case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            doubted = event.step < len(message.steps) and message.steps[event.step].doubted
-            return doubted or policy.counts
-        case ev.Reported() if event.receipt.status == "sent":
-            return False
-        case _:
-            return left > 2
 
 
 def _claimed(change: Change, claim: ev.Claimed) -> None:
@@ -143,6 +104,9 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     if claim.opt_outs and refuses(claim.opt_outs, step.channel, message.category):
         change.opt_out(index, claim.opt_outs)
         return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        return
     if not change.in_time():
         change.expire(away=claim.away)
         return
@@ -151,6 +115,8 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         attempt = change.claim(step, StepStatus.UNKNOWN)
         attempt.look_ups = attempt.not_known = 0
         change.wait_unknown(index, step, attempt)
+    elif not over and (held := change.held()) is not None:
+        change.hold_back(step, held)
     elif claim.away:
         change.pass_over(index, step)
     elif over:
@@ -231,7 +197,8 @@ def _put_back(change: Change, put_back: ev.PutBack) -> None:
     attempt.put_backs += 1
     attempt.series += put_back.refused
     if change.stopped(put_back.step):
-        change.skip(step, change.message.reason or "delivered")
+        arrived = "reacted" if change.message.reaction else "delivered"
+        change.skip(step, change.message.reason or arrived)
         change.close_step(put_back.step)
     else:
         change.enqueue(step)
@@ -296,17 +263,28 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
-    if receipt.status != "sent":
-        status = _RECEIPT_STATUS[receipt.status]
-        if status >= StepStatus.DELIVERED:
-            change.deliver(work, status, receipt.at_ms, named.price)
-        else:
-            if receipt.unreachable:
-                change.learn_unreachable(step, receipt.at_ms)
-            change.fail(index, step, attempt, status, receipt)
+    if receipt.status in ("delivered", "seen"):
+        change.deliver(work, receipt.at_ms, named.price)
+        if receipt.status == "seen":
+            change.react(work, "seen", receipt.at_ms)
+    elif receipt.status != "sent":
+        if receipt.unreachable:
+            change.learn_unreachable(step, receipt.at_ms)
+        change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
+
+
+def _reacted(change: Change, reacted: ev.Reacted) -> None:
+    step, attempt = change.attempted(reacted.step)
+    if step is None or attempt is None or not (attempt.sent_ms or step.status in OPEN):
+        change.effects.refused = "not_sent"
+        return
+    change.take_as_sent(reacted.step, step, attempt, attempt.claimed_ms)
+    work = change.work(reacted.step, step, attempt)
+    change.deliver(work, reacted.at_ms, None)
+    change.react(work, reacted.kind, reacted.at_ms)
 
 
 def _provider_gone(change: Change, provider: str) -> None:
@@ -316,6 +294,13 @@ def _provider_gone(change: Change, provider: str) -> None:
     attempt = change.attempt_for(step)
     attempt.fault = PROVIDER_REMOVED
     change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
+
+
+def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
+    if isinstance(moment, ev.Released):
+        _released(change, moment)
+    else:
+        _timer_due(change, moment)
 
 
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
@@ -330,6 +315,9 @@ def _timer_due(change: Change, timer: ev.TimerDue) -> None:
     if step.status == StepStatus.QUEUED or step.status == StepStatus.RETRYING:
         _time_passed(change, index, step, timer.away.get(step.candidate.provider))
         return
+    if not message.finished and not change.current_is_open():
+        change.next_step()  # it ended, and nobody reacted to what arrived
+        return
     if attempt is None:
         return
     match step.status:
@@ -343,8 +331,6 @@ def _timer_due(change: Change, timer: ev.TimerDue) -> None:
             change.fail(index, step, attempt, StepStatus.EXPIRED)
         case StepStatus.UNKNOWN:
             change.unknown_timer(index, step, attempt)
-        case StepStatus.DELIVERED | StepStatus.SEEN if not message.finished:
-            change.next_step()  # it arrived, and what it waits for did not come
         case _:
             pass  # the step ended while its timer was on the way
 
@@ -355,6 +341,8 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
     away = away_ms is not None
     if not change.in_time():
         change.expire(away=away)
+    elif message.held is not None and message.held.stops_clock:
+        message.due_ms = message.expires_ms  # until then, what ends the hold releases it
     elif timing.is_stopped(message, step):
         due_ms = timing.stopped_due_ms(message, step, change.policy, now_ms, away_ms)
         if now_ms >= due_ms:
@@ -369,23 +357,38 @@ def _time_passed(change: Change, index: int, step: Step, away_ms: int | None) ->
         change.give_up(index, step, away=away)
 
 
+def _released(change: Change, released: ev.Released) -> None:
+    message, held = change.message, change.message.held
+    if held is None or message.step.status != StepStatus.RETRYING or message.finished:
+        return
+    if change.campaign_cancelled:
+        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+    elif not change.in_time():
+        change.expire(away=False)
+    elif held == PAUSED and (full := change.full(message.step)) is not None:
+        # It waited for long, and others were sent meanwhile.
+        change.skip(message.step, "frequency_cap", full.cap.name)
+        change.end(MessageStatus.SUPPRESSED, "frequency_cap")
+    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+        change.hold_back(message.step, change.held() or PACE)
+    else:
+        change.enqueue(message.step)
+
+
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
     if cancelled.erase:
         _erase(change)
     elif change.message.finished:
         change.effects.refused = "final"
     else:
-        change.end(MessageStatus.CANCELLED, "cancelled")
+        change.end(MessageStatus.CANCELLED, cancelled.reason)
 
 
 def _erase(change: Change) -> None:
     message = change.message
     if message.user is None and message.addresses == Addresses():
         return
-    if message.delivered_step >= 0 and not message.finished:
-        change.finish("erased")
-        message.due_ms = message.due_ms if change.current_is_open() else 0
-    elif not message.finished:
+    if not message.finished:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
     message.addresses, message.user, message.person = Addresses(), None, ""

@@ -11,8 +11,10 @@ from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.opt_outs import OptOuts, refuses
 from gateway.core.reach import NOT_REACHABLE
+from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
+    UNSENT,
     WAITING,
     Attempt,
     Clock,
@@ -20,15 +22,15 @@ from gateway.core.records.message import (
     Step,
     StepStatus,
 )
-from gateway.core.settlement import Work
 from providers.contract import Fault, Receipt
 
+CAMPAIGN_CANCELLED = "campaign_cancelled"
 # What keeps a step from starting that the person could otherwise be reached by.
 _STOPS = frozenset(("frequency_cap", "opted_out"))
 
 
-class Change(Decision):
-    """One decision's transitions."""
+class Transitions(Decision):
+    """How steps start and end, and a message with them."""
 
     __slots__ = ()
 
@@ -45,6 +47,7 @@ class Change(Decision):
         """The step leaves its lane, and its clock runs."""
         self.start_clock(step)
         self.effects.changed = True
+        self.message.held = None
         step.status = status
         attempt = self.attempt_for(step)
         attempt.claims += 1
@@ -66,43 +69,8 @@ class Change(Decision):
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
             message.status = MessageStatus.SENT
             self.tell(step)
-        if not any(later.status in WAITING for later in message.steps[index + 1 :]):
+        if not any(later.status in UNSENT for later in message.steps[index + 1 :]):
             message.content = b""
-
-    def deliver(self, work: Work, status: int, at_ms: int | None, price: int | None) -> None:
-        message, step = self.message, work.step
-        if step.status >= status:
-            return
-        self.effects.changed = True
-        before, step.status = step.status, status
-        moment = at_ms or self.now_ms
-        if status == StepStatus.SEEN:
-            step.seen_ms = moment
-            self.note_reaction(step, "seen", moment)
-        if before != StepStatus.DELIVERED:
-            self._arrive(work, moment, price)
-        if self.is_reached(step) and not message.finished:
-            self.finish("hidden_seen" if step.hidden else "delivered")
-        if message.finished and not self.current_is_open():
-            message.due_ms = 0
-        if before != StepStatus.DELIVERED:
-            self.show(work.index, step, MessageStatus.DELIVERED)
-        if status == StepStatus.SEEN:
-            self.show(work.index, step, MessageStatus.SEEN)
-
-    def _arrive(self, work: Work, moment: int, price: int | None) -> None:
-        """Books the step's first sign of having arrived."""
-        message, step = self.message, work.step
-        given_up = step.done_ms != 0
-        step.done_ms = step.delivered_ms = moment
-        booking = settlement.delivered(work, price, given_up=given_up)
-        if message.delivered_step < 0:
-            message.delivered_step = work.index
-            self.book_undelivered(False)
-            self.keep_people(came_first=not message.finished and self.is_reached(step))
-        self.note_arrival(step, moment)
-        self.note_delay(work)
-        self.book(work.attempt, booking)
 
     def fail(
         self,
@@ -149,6 +117,7 @@ class Change(Decision):
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING
+        self.message.held = AWAY
         self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
 
     def another_can_run(self, index: int) -> bool:
@@ -191,25 +160,34 @@ class Change(Decision):
         message.due_ms = 0
         if not message.finished:
             self.next_step()
-        elif message.delivered_step < 0:
-            self.give_back()
+        else:
+            self.release()
 
     def next_step(self) -> None:
-        """Queues the next step that may start; without one the message ends."""
+        """Queues the next step that may start; without one the message ends. While somebody may
+        still react nothing starts."""
         message = self.message
+        if self.campaign_cancelled:
+            self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+            return
+        arrived = message.delivered_step >= 0
+        if arrived and self.now_ms < timing.react_end_ms(message, self.now_ms):
+            return  # `await_reaction` sets the timer
         left = message.step
         for index in range(message.current + 1, len(message.steps)):
             step = message.steps[index]
-            if step.status == StepStatus.SKIPPED:
+            if step.status != StepStatus.PLANNED:
                 continue
             if not self.in_time():
                 self.end(MessageStatus.EXPIRED, "ttl")
                 return
-            full = self.full(step)
+            held = self.held()
+            full = self.full(step, held)
             message.current = index
             if full is None and self.passes_unreachable(index, step):
                 continue
             if full is None:
+                step.leg = self.next_leg()
                 self.take_people()
                 step.clock = Clock(self.now_ms)
                 self.enqueue(step)
@@ -224,6 +202,8 @@ class Change(Decision):
         message = self.message
         if message.delivered_step >= 0:
             self.finish("delivered")
+            self.close()
+            self.tell_more(message.step)
             return
         codes = [step.fault.code for step in message.steps if step.fault is not None]
         if stopped := [code for code in codes if code in _STOPS]:
@@ -239,56 +219,88 @@ class Change(Decision):
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
+        held = self.message.held
+        if held is not None and held.stops_clock:
+            self.end(MessageStatus.EXPIRED, held.reason, skipped=held.skipped)
+            return
         fault = self.message.step.latest_fault
         kept = "away" if away else "ttl"
         self.end(MessageStatus.EXPIRED, fault.name if fault is not None else kept, skipped="ttl")
 
     def end(self, status: int, reason: str, *, skipped: str = "") -> None:
-        """The message ends without a delivery. A step that is out may still be heard of: its timer
-        stays. `skipped` is why those that wait are, where it is not the reason."""
+        """The message ends: without a delivery as `status`, else as what it is. `skipped` is why
+        those that wait are, where it is not the reason."""
         message = self.message
         self.effects.changed = True
         self.finish(skipped or reason)
+        if message.delivered_step >= 0:
+            self.close()
+            self.tell_more(message.step)
+            return
         message.status = status
         message.reason = reason
         message.ended_ms = self.now_ms
         self.book_undelivered(True)
-        if not self.current_is_open():
-            message.due_ms = 0
-            self.give_back()
+        self.close()
         self.tell(message.step)
+
+    def close(self) -> None:
+        """No further step can start. A step that is out may still be heard of: its timer stays."""
+        if not self.current_is_open():
+            self.message.due_ms = 0
+            self.release()
 
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""
         message = self.message
         message.finished = True
         message.content = b""
+        message.held = None
         for step in message.steps:
             if step.status in WAITING:
                 self.skip(step, reason)
 
-    def show(self, index: int, step: Step, status: int) -> None:
-        """Moves the message's own status up, where CONTRACT.md section 4 allows it."""
+    def show(self, step: Step, status: int) -> bool:
+        """Moves the message's own status up, where CONTRACT.md section 4 allows it; whether it
+        did."""
         message = self.message
         if message.status in (MessageStatus.CANCELLED, MessageStatus.SUPPRESSED):
-            return
-        if message.status in ARRIVED and (
-            index != message.delivered_step or message.status >= status
-        ):
-            return
+            return False
+        if message.status in ARRIVED and message.status >= status:
+            return False
         message.status = status
         message.reason = None
         self.tell(step)
+        return True
 
     def enqueue(self, step: Step) -> None:
+        """The step goes into its lane, or is held where it may not start yet."""
         message = self.message
+        if (held := self.held()) is not None:
+            self.hold_back(step, held)
+            return
         self.effects.changed = True
+        self.start_clock(step)
+        message.held = None
         if message.category == "marketing":
             self.stop_clock(step, self.now_ms)
         step.status = StepStatus.QUEUED
         step.chosen = max(step.chosen, 0)
         self.effects.lane = (step.candidate.provider, message.category)
         message.due_ms = timing.queued_due_ms(message, step, self.policy)
+
+    def hold_back(self, step: Step, held: Held) -> None:
+        """The step may not start yet: it waits outside the lane, its clock stopped, for whoever
+        releases it or the message's end. Its slot counts from when it may."""
+        self.effects.changed = True
+        if not timing.is_stopped(self.message, step):
+            self.stop_clock(step, self.now_ms)
+        step.status = StepStatus.RETRYING
+        step.chosen = max(step.chosen, 0)
+        self.message.held = held
+        self.message.due_ms = self.message.expires_ms
+        if self.persons:
+            self.take_people()
 
     def hold(self, step: Step, away_ms: int) -> None:
         """The time of a step is over whose provider is away since that moment: the step waits in
@@ -299,6 +311,8 @@ class Change(Decision):
             self.enqueue(step)
         else:
             self.message.due_ms = timing.queued_due_ms(self.message, step, self.policy)
+        if self.message.held is None:
+            self.message.held = AWAY
 
     def retry_later(self, step: Step, attempt: Attempt, failures: int) -> None:
         """`failures`: how often it failed like this."""

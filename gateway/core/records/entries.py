@@ -7,6 +7,7 @@ from msgspec import field
 
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
+from gateway.core.records.words import ReactionName
 from providers.contract import Receipt
 
 # The campaigns of an app that the totals do not keep apart (`[reports] campaigns_max`).
@@ -74,6 +75,8 @@ class StatusChange(msgspec.Struct, omit_defaults=True, gc=False):
     at_ms: int = field(name="t")
     metadata: dict[str, str] | None = field(name="k", default=None)
     noted: bool = field(name="n", default=False)
+    final: bool = field(name="f", default=False)
+    reaction: ReactionName | None = field(name="p", default=None)
 
 
 class StatusChanges(msgspec.Struct, gc=False):

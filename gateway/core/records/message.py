@@ -11,9 +11,6 @@ Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
 
 from __future__ import annotations
 
-import enum
-from typing import Literal
-
 import msgspec
 from msgspec import field
 
@@ -21,7 +18,9 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import Until
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec, NewerRecordError
+from gateway.core.records.held import Held
 from gateway.core.records.moved import MovedError, is_moved, moved_to
+from gateway.core.records.words import Importance
 from providers.contract import Category, Fault
 
 
@@ -41,10 +40,11 @@ class StepStatus:
     REJECTED = 42
     DELIVERED = 50
     SEEN = 60
+    CLICKED = 70
 
 
 class MessageStatus:
-    """What a caller sees of a message."""
+    """What a caller sees of a message. Of those in ARRIVED the higher value is the higher one."""
 
     QUEUED = 0
     SENT = 1
@@ -54,28 +54,12 @@ class MessageStatus:
     SUPPRESSED = 5
     EXPIRED = 6
     CANCELLED = 7
+    CLICKED = 8
 
 
 def names_of(statuses: type[StepStatus | MessageStatus]) -> dict[int, str]:
     """What each of them is called, by its number."""
     return {number: name.lower() for name, number in vars(statuses).items() if name.isupper()}
-
-
-ImportanceName = Literal["low", "normal", "high"]
-IMPORTANCE_NAMES: tuple[ImportanceName, ...] = ("low", "normal", "high")
-
-
-class Importance(enum.IntEnum):
-    """How much a message is worth."""
-
-    LOW = 0
-    NORMAL = 1
-    HIGH = 2
-
-
-def importance_named(name: ImportanceName | None) -> Importance:
-    """By its name in the API and the configuration; None: as nothing was said."""
-    return Importance(IMPORTANCE_NAMES.index(name)) if name is not None else Importance.NORMAL
 
 
 STEP_NAMES: dict[int, str] = {
@@ -91,17 +75,14 @@ STEP_NAMES: dict[int, str] = {
     StepStatus.REJECTED: "rejected",
     StepStatus.DELIVERED: "delivered",
     StepStatus.SEEN: "seen",
+    StepStatus.CLICKED: "clicked",
 }
 MESSAGE_NAMES = names_of(MessageStatus)
-ARRIVED = frozenset((MessageStatus.DELIVERED, MessageStatus.SEEN))
+ARRIVED = frozenset((MessageStatus.DELIVERED, MessageStatus.SEEN, MessageStatus.CLICKED))
 WAITING = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.PLANNED))
+# Such a step may yet need the content.
+UNSENT = WAITING | {StepStatus.SENDING, StepStatus.UNKNOWN}
 OPEN = frozenset((StepStatus.SENDING, StepStatus.SENT, StepStatus.UNKNOWN))
-# The status from which a step has what it waits for.
-REACHED: dict[Until, int] = {
-    "delivered": StepStatus.DELIVERED,
-    "seen": StepStatus.SEEN,
-    "clicked": StepStatus.SEEN + 1,
-}
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -171,7 +152,10 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     done_ms: int = field(name="d", default=0)  # set once the step ended, delivered or not
     delivered_ms: int = field(name="v", default=0)
     seen_ms: int = field(name="y", default=0)
-    react_ms: int = field(name="j", default=0)  # for how long after delivery a reaction is awaited
+    react_ms: int = field(name="j", default=0)  # how long after delivery the person may take
+    clicked_ms: int = field(name="k", default=0)
+    leg: int = field(name="l", default=0)  # set when it starts
+    billed: int | None = field(name="b", default=None)  # what its delivery billed, if anything
     fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
     clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
@@ -179,6 +163,10 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     hidden: bool = field(name="x", default=False)  # its person hides what was seen
     rate: int = field(name="m", default=0)  # by which it was put in order, of a million; 0: not
     doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
+
+    @property
+    def arrived(self) -> bool:
+        return self.status >= StepStatus.DELIVERED
 
     @property
     def candidate(self) -> Candidate:
@@ -260,6 +248,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     reason: str | None = field(name="o", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)
     importance: int = field(name="I", default=int(Importance.NORMAL))
+    reaction: int = field(name="R", default=0)  # the highest known, a place in REACTION_NAMES
     own_users: bool = field(name="w", default=False)  # `user` is its app's own numbering
     holds: bool = field(name="h", default=False)  # it holds a claim or a cap slot of its person
     # Whose record that is; empty: its first identity's, and nothing more is known of that person.
@@ -267,6 +256,10 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     undelivered: bool = field(name="j", default=False)  # booked as one that nobody got
     ended_ms: int = field(name="E", default=0)  # when it ended without a delivery
     content: bytes = field(name="n", default=b"")  # empty once no further step can need it
+    not_before_ms: int = field(name="B", default=0)  # as its `send_at` asked; 0: at once
+    tz: str | None = field(name="T", default=None)  # the recipient's, as given
+    held: Held | None = field(name="H", default=None)  # why its current step may not start
+    counted: bool = field(name="D", default=False)  # among those of its declared campaign
 
     @property
     def closed(self) -> bool:
@@ -277,6 +270,26 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     def step(self) -> Step:
         """The step the cascade is at."""
         return self.steps[self.current]
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a step of it waits for a reaction."""
+        return any(step.react_ms for step in self.steps)
+
+    @property
+    def leg(self) -> int:
+        """The latest that began."""
+        return max([step.leg for step in self.steps])
+
+    def billed_by(self, index: int) -> int | None:
+        """What the step's delivery billed. An older record says that of the message alone."""
+        step = self.steps[index]
+        first = step.billed is None and index == self.delivered_step
+        return self.billed if first else step.billed
+
+    def has_arrived(self, leg: int) -> bool:
+        """Whether a step of the leg was delivered."""
+        return any(step.arrived for step in self.steps if step.leg == leg)
 
     @property
     def holder(self) -> str:

@@ -11,7 +11,8 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.content import Content
-from gateway.core.records.message import Importance
+from gateway.core.records.held import Held
+from gateway.core.records.words import Importance
 from providers.contract import Category
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
@@ -32,9 +33,12 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     campaign: str | None = None
     importance: int = Importance.NORMAL
     ttl_ms: int | None = None
+    not_before_ms: int = 0  # 0: at once
+    tz: str | None = None
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    no_room: bool = False  # its campaign has as many recipients as it may have
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
 
     @property
@@ -74,6 +78,7 @@ class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     pointer: str = field(name="p", default="")
     detail: str = field(name="d", default="")
     replayed: bool = field(name="y", default=False)
+    held: Held | None = field(name="h", default=None)
 
 
 class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

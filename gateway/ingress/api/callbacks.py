@@ -105,7 +105,9 @@ class CallbackEndpoint:
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
-        await request.respond(200, to_json(self._result_of(name, read.faults, results)))
+        result = self._result_of(name, read.faults, results)
+        request.changed_something = result.applied + result.parked > 0
+        await request.respond(200, to_json(result))
 
     async def _proven_body(
         self, name: str, auth: CallbackAuth, request: Request, limit: int

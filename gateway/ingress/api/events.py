@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.core.channels import ChannelName
 from gateway.core.records.entries import StatusChange
+from gateway.core.records.words import ReactionName
 from gateway.ingress.api.event_hub import EventHub, EventSubscription, Position, position_at
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
@@ -51,7 +52,8 @@ _position = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\.([0-9]{1,6})").fullmatch
 
 
 class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One status change. `metadata` only where the message has some."""
+    """One status change, or news of a message beside its status: it became `final`, or the person
+    reacted. `metadata` only where the message has some."""
 
     id: str
     campaign: str | None
@@ -59,6 +61,8 @@ class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
     channel: ChannelName | None
     reason: str | None
     at: Time
+    final: bool
+    reaction: ReactionName | None
     metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -221,5 +225,7 @@ def _data(change: StatusChange) -> EventData:
         channel=change.channel,
         reason=change.reason,
         at=rfc3339(change.at_ms),
+        final=change.final,
+        reaction=change.reaction,
         metadata=change.metadata or msgspec.UNSET,
     )

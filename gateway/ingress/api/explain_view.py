@@ -18,7 +18,8 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A question and its answer, with what decided it: `price` in `currency` is what the app pays
     for the first step; `message` has the campaign already; `count`
-    of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`."""
+    of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`; a
+    step is held `until`."""
 
     gate: GateName
     verdict: Verdict
@@ -31,6 +32,7 @@ class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     window: str | msgspec.UnsetType = UNSET
     count: int | msgspec.UnsetType = UNSET
     retry_at: Time | msgspec.UnsetType = UNSET
+    until: Time | msgspec.UnsetType = UNSET
 
 
 class PlannedStepView(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ class PlannedStepView(msgspec.Struct, frozen=True):
 
     channel: ChannelName
     provider: str
-    price: Amount
+    price: Amount | None
     parts: int | None
     wait: str
     until: Until
@@ -63,15 +65,10 @@ class DryResult(Result, kw_only=True):
 def dry_result(answer: Answer, explanation: Explanation, currency: str) -> DryResult:
     """An answer that nothing came of. `error` where the request cannot be sent as it is."""
     told = result_of(answer)
-    return DryResult(
-        id=UNSET if told.outcome == "accepted" else told.id,
-        outcome=told.outcome,
-        status=told.status,
-        reason=told.reason,
-        cap=told.cap,
-        error=told.error,
-        explain=explain_view(explanation, currency),
-    )
+    if told.outcome == "accepted":
+        told.id = UNSET
+    fields = msgspec.structs.asdict(told)
+    return DryResult(**fields, explain=explain_view(explanation, currency))
 
 
 def explain_view(explanation: Explanation, currency: str) -> ExplainView:
@@ -96,6 +93,7 @@ def _gate(gate: Gate, currency: str) -> GateView:
         window=gate.window or UNSET,
         count=UNSET if gate.count is None else gate.count,
         retry_at=UNSET if gate.retry_at_ms is None else rfc3339(gate.retry_at_ms),
+        until=UNSET if gate.until_ms is None else rfc3339(gate.until_ms),
     )
 
 
@@ -103,7 +101,7 @@ def _step(step: PlannedStep) -> PlannedStepView:
     return PlannedStepView(
         channel=step.channel,
         provider=step.provider,
-        price=format_amount(step.price),
+        price=None if step.price is None else format_amount(step.price),
         parts=step.parts,
         wait=_duration(step.wait_ms),
         until=step.until,

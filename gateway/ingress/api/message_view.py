@@ -10,16 +10,15 @@ from gateway.core.addresses import Recipient
 from gateway.core.channels import CHANNELS, ChannelName, Until
 from gateway.core.ids import step_ref
 from gateway.core.money import format_amount
-from gateway.core.records.message import (
+from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
+from gateway.core.records.words import (
     IMPORTANCE_NAMES,
-    MESSAGE_NAMES,
-    STEP_NAMES,
+    REACTION_NAMES,
     ImportanceName,
-    Message,
-    Step,
+    ReactionName,
 )
 from gateway.core.timeline import timeline
-from gateway.ingress.api.results import Status, Time
+from gateway.ingress.api.results import HeldView, Status, Time, held_view
 from gateway.ingress.http.asgi import rfc3339
 from providers.contract import Category
 
@@ -35,6 +34,7 @@ StepStatus = Literal[
     "sent",
     "delivered",
     "seen",
+    "clicked",
     "undelivered",
     "expired",
     "rejected",
@@ -64,6 +64,7 @@ class StepView(msgspec.Struct, frozen=True):
     sent_at: Time | None
     delivered_at: Time | None
     seen_at: Time | None
+    clicked_at: Time | None
     done_at: Time | None
     parts: int | None
     billed: Amount | None
@@ -79,8 +80,8 @@ class HappeningView(msgspec.Struct, frozen=True):
         str,
         msgspec.Meta(
             description="accepted, started, tried, sent, not_known, unknown, delivered, seen, "
-            "undelivered, expired, rejected, skipped, suppressed, cancelled or ended; there may be "
-            "more."
+            "clicked, undelivered, expired, rejected, skipped, suppressed, cancelled or ended; "
+            "there may be more."
         ),
     ]
     step: int | None
@@ -105,7 +106,7 @@ class Billing(msgspec.Struct, frozen=True):
 
 class MessageView(msgspec.Struct, frozen=True):
     """One message and its steps, in the order of its route. `final`: no step is under way and none
-    can start."""
+    can start. `reaction`: the most that the person is known to have done with it."""
 
     id: str
     app: str
@@ -117,6 +118,8 @@ class MessageView(msgspec.Struct, frozen=True):
     route: str
     status: Status
     final: bool
+    reaction: ReactionName | None
+    held: HeldView | None
     reason: str | None
     created_at: Time
     updated_at: Time
@@ -138,6 +141,8 @@ def view_of(message: Message, currency: str) -> MessageView:
         route=message.route,
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,
+        reaction=REACTION_NAMES[message.reaction],
+        held=held_view(message.held),
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),
@@ -164,7 +169,7 @@ def _step_view(message: Message, index: int) -> StepView:
     attempt = step.attempt
     fault = step.latest_fault
     has_parts = CHANNELS[step.channel].price_unit == "part"
-    bills = message.delivered_step == index and message.billed is not None
+    billed = message.billed_by(index)
     return StepView(
         channel=step.channel,
         provider=step.provider,
@@ -175,9 +180,10 @@ def _step_view(message: Message, index: int) -> StepView:
         sent_at=_time(attempt.sent_ms if attempt is not None else 0),
         delivered_at=_time(step.delivered_ms),
         seen_at=_time(step.seen_ms),
+        clicked_at=_time(step.clicked_ms),
         done_at=_time(step.done_ms),
         parts=step.parts if has_parts else None,
-        billed=format_amount(message.billed or 0) if bills else None,
+        billed=format_amount(billed) if billed is not None else None,
         cost=format_amount(step.charged) if step.charged is not None else None,
         error=StepError(fault.code, fault.name, fault.permanent) if fault is not None else None,
     )

@@ -13,22 +13,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from gateway.core.events import Cancelled
 from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.array_items import array_items
 from gateway.ingress.api.explain_view import dry_result, explain_view
-from gateway.ingress.api.json_array import split_array
 from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
 from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.batcher import QueueFull
-from gateway.ingress.http.asgi import NOT_JSON, to_json
-from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
+from gateway.ingress.http.asgi import to_json
+from gateway.ingress.http.problems import Problem, Refusal, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.quotas import ItemAnswer
 from gateway.settings.tables import Server
@@ -37,10 +35,9 @@ from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.store import Store
 
+OR_STREAM = ", or stream them as application/x-ndjson"
 REPLAYED = (b"idempotent-replayed", b"true")
 _STATUS = {"accepted": 202, "duplicate": 200, "suppressed": 200}
-
-_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class SendEndpoint:
@@ -111,7 +108,7 @@ class SendEndpoint:
         await request.respond(200, to_json(result), headers)
 
     async def _many(self, request: Request, body: bytes, key: str | None) -> None:
-        items = self._items(body)
+        items = array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
         messages = [
             self._queue.prepare(raw, request.principal.app, None if key is None else f"{key}#{i}")
             for i, raw in enumerate(items)
@@ -157,27 +154,6 @@ class SendEndpoint:
                 full = self._queue.memory_problem(message)
                 if full is not None:
                     raise Refusal(full)
-
-    def _items(self, body: bytes) -> Sequence[bytes | msgspec.Raw]:
-        items: Sequence[bytes | msgspec.Raw] | None
-        try:
-            items = _split(body)
-        except NOT_JSON as error:
-            items = split_array(body)
-            if items is None:
-                raise refuse("malformed", f"This is not a JSON array in UTF-8: {error}.") from None
-        most = self._limits.batch_items_max
-        if len(items) > most:
-            raise refuse(
-                "too-large",
-                f"An array may have {most} messages, this one has {len(items)}: "
-                "split it, or stream them as application/x-ndjson.",
-            )
-        if not items:
-            raise Refusal(
-                invalid([RequestFault("", "The array is empty: give 1 message at least.")])
-            )
-        return items
 
     def _one_of_many(
         self,

@@ -97,9 +97,9 @@ class OpsEndpoints:
 
     async def deeds(self, request: Request) -> None:
         limit, cursor = _page_asked(request)
-        found = await audit.read(self._redis, limit, cursor)
-        more = found[-1].id if len(found) >= limit else None
-        await request.respond(200, to_json(DeedsPage([_shown(kept) for kept in found], more)))
+        page = await audit.read(self._redis, limit, cursor)
+        shown = [_shown(kept) for kept in page.deeds]
+        await request.respond(200, to_json(DeedsPage(shown, page.next)))
 
     def _provider(self, request: Request) -> str:
         """The provider in the address, by its present name. Raises Refusal."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -66,7 +66,11 @@ class Fleet(msgspec.Struct, frozen=True):
 
 async def read_fleet(redis: RedisClient, now_ms: int) -> Fleet:
     """What dispatchers say, and what is paused. Raises RedisUnavailable."""
-    found = await snapshots.gather(redis, now_ms, "dispatch-")
+    return await fleet_of(redis, await snapshots.gather(redis, now_ms, "dispatch-"))
+
+
+async def fleet_of(redis: RedisClient, found: Iterable[bytes]) -> Fleet:
+    """The same, from snapshots that were read. Raises RedisUnavailable."""
     return Fleet(fleet.by_provider(telemetry.figures(found)), await pauses.read(redis))
 
 

@@ -237,8 +237,19 @@ _COUNTS = (
     "undelivered",
     "parts",
     "undelivered_messages",
+    "seen",
+    "clicked",
+    "bot_clicks",
 )
-_AMOUNTS = ("cost", "billed", "cost_per_delivered", BASELINE_COLUMN, "saved", "saved_pct")
+_AMOUNTS = (
+    "cost",
+    "billed",
+    "cost_per_delivered",
+    BASELINE_COLUMN,
+    "saved",
+    "saved_pct",
+    "cost_per_click",
+)
 _DATE: Doc = {"type": "string", "format": "date"}
 
 

@@ -10,26 +10,27 @@ second time, key by key, and the caller learns of all its faults at once.
 
 from __future__ import annotations
 
-import re
+import datetime
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core import addresses
-from gateway.core.addresses import MAILBOX_RULE, PHONE_RULE, Destination, Recipient
-from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, NO_CONTROL, URL_RULE, ChannelContent
+from gateway.core.addresses import PHONE_RULE, Destination, Recipient
+from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.content import Content, content_with
-from gateway.core.records.message import ImportanceName, importance_named
 from gateway.core.records.schema2 import HASHED_KEYS
-from gateway.core.texts import has_control, is_blank, name_of
+from gateway.core.records.words import ImportanceName, importance_named
+from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
+from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import destination_faults, sender_faults
+from gateway.ingress.api.content_faults import CONTROL, control, override_faults, text_fault
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
@@ -41,29 +42,20 @@ NAME_MAX = 128  # the caller's id of a person, or a campaign
 KEY_MAX = 255  # an idempotency key
 WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
 
-_CONTROL = "Control characters cannot stand here: leave them out."
-_BLANK = "Nothing of it can be seen: give a text."
+CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
+TZ_RULE = "An IANA time zone, such as Europe/Moscow."
 _UNSEEN = f"1 to {NAME_MAX} characters that can be seen."
 _ALL_READ: frozenset[str] = frozenset()
-
-_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
-_bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
-
-# Fields that several channels have, by what they may hold.
-_PLAIN_FIELDS = ("sender", "subject", "title")
-_TEXT_FIELDS = ("text", "html")
-_URL_FIELDS = ("image_url", "url")
-_MAILBOX_FIELDS = (("from", "from_"), ("reply_to", "reply_to"))
 _TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
 
 Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=NAME_MAX,
         description=f"1 to {NAME_MAX} characters without control characters; kept as NFC, without "
         "spaces at its ends.",
-        extra_json_schema=NO_CONTROL,
+        # How long it is counts as it is kept.
+        extra_json_schema={**NO_CONTROL, "maxLength": NAME_MAX},
     ),
 ]
 
@@ -80,12 +72,16 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | Recipient
     )
-    category: Annotated[
-        Category,
-        msgspec.Meta(
-            description="otp, transactional or marketing; decides lane, caps and default route."
-        ),
-    ]
+    category: (
+        Annotated[
+            Category,
+            msgspec.Meta(
+                description="otp, transactional or marketing; decides lane, caps and default "
+                "route. Required, unless the campaign names it."
+            ),
+        ]
+        | None
+    ) = None
     text: (
         Annotated[
             str,
@@ -101,6 +97,29 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: Name | None = None
     campaign: Name | None = None
     route: Name | None = None
+    send_at: (
+        Annotated[
+            datetime.datetime,
+            msgspec.Meta(
+                tz=True,
+                description="RFC 3339, at most 30 days ahead: not before that moment. Past: at "
+                "once.",
+            ),
+        ]
+        | None
+    ) = None
+    tz: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                min_length=1,
+                max_length=ZONE_CHARS_MAX,
+                description="The recipient's IANA time zone, such as Europe/Moscow, for send "
+                "windows.",
+            ),
+        ]
+        | None
+    ) = None
     importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
     ttl: (
         Annotated[
@@ -108,7 +127,8 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             msgspec.Meta(
                 ge=1,
                 le=TTL_S_MAX,
-                description=f"Seconds from 1 to {TTL_S_MAX}, after which no further step starts.",
+                description=f"Seconds from 1 to {TTL_S_MAX}, after which no further step starts; "
+                "counted from send_at, or from acceptance.",
             ),
         ]
         | None
@@ -153,10 +173,13 @@ else:
 
 
 class ValidRequest(msgspec.Struct, frozen=True):
-    """A request that passed, and where it goes."""
+    """A request that passed, where it goes, and its category. `filled` has what its campaign says
+    where the request does not."""
 
     request: RequestBody
+    filled: RequestBody
     destination: Destination
+    category: Category
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -194,10 +217,11 @@ def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | M
         return Malformed(_sentence(error))
     if request.user is not None or request.campaign is not None:
         request = _with_one_spelling(request)
-    destination, faults = _meaning(request, policy, app, _ALL_READ)
-    if faults or destination is None:
+    filled = _filled(request, policy) if policy.declared.campaigns else request
+    destination, faults = _meaning(filled, policy, app, _ALL_READ)
+    if faults or destination is None or filled.category is None:
         return Faulty(faults, len(faults))
-    return ValidRequest(request, destination)
+    return ValidRequest(request, filled, destination, filled.category)
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
@@ -212,6 +236,11 @@ def content_of(request: RequestBody) -> Content:
     """The content as the core keeps it; without `text`, each of its channels has its own."""
     overrides = overrides_of(request)
     return content_with(request.text or "", overrides) if overrides else Content(request.text or "")
+
+
+def moment_ms(at: datetime.datetime | None) -> int:
+    """A moment as the core keeps it; 0: none was named, or one before 1970."""
+    return max(int(at.timestamp() * 1000), 0) if at is not None else 0
 
 
 def body_hash(request: RequestBody) -> bytes:
@@ -231,7 +260,7 @@ def body_hash(request: RequestBody) -> bytes:
 
 def key_fault(key: str) -> str | None:
     """Why a text cannot be an idempotency key; None when it can."""
-    if 0 < len(key) <= KEY_MAX and _control(key) is None:
+    if 0 < len(key) <= KEY_MAX and control(key) is None:
         return None
     return f"An idempotency key has 1 to {KEY_MAX} characters without control characters."
 
@@ -247,6 +276,21 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
     if kept_user == user and kept_campaign == campaign:  # as almost always
         return request
     return replace(request, user=kept_user, campaign=kept_campaign)
+
+
+def _filled(request: RequestBody, policy: Policy) -> RequestBody:
+    """The request with what its campaign says where it says nothing itself. A route that is gone
+    from the configuration counts as none."""
+    campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
+    if campaign is None:  # as almost always
+        return request
+    ttl_ms = campaign.ttl_ms
+    return replace(
+        request,
+        category=request.category or campaign.category,
+        route=request.route or (campaign.route if campaign.route in policy.routes else None),
+        ttl=request.ttl or (ttl_ms // 1000 if ttl_ms is not None else None),
+    )
 
 
 def _meaning(
@@ -272,28 +316,28 @@ def _meaning(
     user, campaign, text = request.user, request.campaign, request.text
     # One search for all names, and almost always none: what can be printed is no control character.
     names = f"{user}{campaign}{request.route}{request.idempotency_key}"
-    if not names.isprintable() and _control(names):
+    if not names.isprintable() and control(names):
         faults.extend(_control_faults(request))
     if user is not None and (is_blank(user) or len(user) > NAME_MAX):
         faults.append(RequestFault("/user", _UNSEEN))
     if campaign is not None and (is_blank(campaign) or len(campaign) > NAME_MAX):
         faults.append(RequestFault("/campaign", _UNSEEN))
-    if text is not None and (detail := _text_fault(text)):
+    if text is not None and (detail := text_fault(text)):
         faults.append(RequestFault("/text", detail))
-    if campaign is None and request.category == "marketing" and "campaign" not in unread:
-        faults.append(
-            RequestFault("/campaign", "A marketing message needs the name of its campaign.")
-        )
+    if campaign is None or request.category is None or request.tz is not None:
+        faults.extend(_lacking(request, unread))
     if request.metadata and len(_metadata_json(request.metadata)) > METADATA_BYTES_MAX:
         faults.append(
             RequestFault(
                 "/metadata", f"As JSON it may have {METADATA_BYTES_MAX} bytes: shorten it."
             )
         )
+    lacks_text = request.text is None and "text" not in unread
     for channel, said in overrides_of(request).items():
-        faults.extend(_override_faults(request, channel, said, unread))
+        alone = lacks_text and channel not in unread
+        faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
-    if text is None and unread.isdisjoint(_TEXT_KEYS):
+    if text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
         lacking = channels_without_text(
             request.category,
             request.route,
@@ -312,70 +356,24 @@ def _meaning(
 def _control_faults(request: RequestBody) -> Iterator[RequestFault]:
     for key in ("user", "campaign", "route", "idempotency_key"):
         value = getattr(request, key)
-        if value is not None and _control(value) is not None:
-            yield RequestFault(f"/{key}", _CONTROL)
+        if value is not None and control(value) is not None:
+            yield RequestFault(f"/{key}", CONTROL)
 
 
-def _text_fault(text: str) -> str | None:
-    """Why a text cannot be sent; None when it can."""
-    return _CONTROL if has_control(text) else _BLANK if is_blank(text) else None
-
-
-def _override_faults(
-    request: RequestBody, channel: str, said: ChannelContent, unread: frozenset[str]
-) -> Iterator[RequestFault]:
-    """What is wrong with one channel's own words; a field means the same on each channel."""
-    yield from _word_faults(channel, said)
-    for name in _URL_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and not _is_url(value):
-            yield RequestFault(f"/{channel}/{name}", URL_RULE)
-    for key, name in _MAILBOX_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and addresses.mailbox_of(value) is None:
-            yield RequestFault(f"/{channel}/{key}", MAILBOX_RULE)
-    html = getattr(said, "html", None)
-    if html is not None and len(html.encode()) > HTML_BYTES_MAX:
-        yield RequestFault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")
-    button = getattr(said, "button", None)
-    if button is None:
-        return
-    if detail := _text_fault(button.caption):
-        yield RequestFault(f"/{channel}/button/caption", detail)
-    if not _is_url(button.url):
-        yield RequestFault(f"/{channel}/button/url", URL_RULE)
-    if said.text is None and request.text is None and unread.isdisjoint(("text", channel)):
-        yield RequestFault(
-            f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
-        )
-
-
-def _word_faults(channel: str, said: ChannelContent) -> Iterator[RequestFault]:
-    """What one channel says that cannot be sent or seen."""
-    for name in _PLAIN_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and (_control(value) is not None or is_blank(value)):
-            yield RequestFault(f"/{channel}/{name}", _BLANK if is_blank(value) else _CONTROL)
-    for name in _TEXT_FIELDS:
-        value = getattr(said, name, None)
-        if value is not None and (detail := _text_fault(value)):
-            yield RequestFault(f"/{channel}/{name}", detail)
-
-
-def _is_url(url: str) -> bool:
-    if _bad_in_url(url) is not None:
-        return False
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+def _lacking(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFault]:
+    """A category that nobody names, marketing without a campaign, and a zone that is none."""
+    if request.category is None and unread.isdisjoint(("category", "campaign")):
+        yield RequestFault("/category", CATEGORY_RULE)
+    if request.category == "marketing" and request.campaign is None and "campaign" not in unread:
+        yield RequestFault("/campaign", "A marketing message needs the name of its campaign.")
+    if request.tz is not None and zone_named(request.tz) is None:
+        yield RequestFault("/tz", TZ_RULE)
 
 
 # --- a request that msgspec refused, or that has a key twice ---
 
 _EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
-_STAND_INS: dict[str, Any] = {"to": "", "category": "transactional"}
+_STAND_INS: dict[str, Any] = {"to": ""}
 
 
 def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
@@ -386,9 +384,10 @@ def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malforme
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
     request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
-    destination, more = _meaning(request, policy, app, found.unread)
-    if destination is not None and not found.faults and not more:
-        return ValidRequest(request, destination)
+    filled = _filled(request, policy)
+    destination, more = _meaning(filled, policy, app, found.unread)
+    if destination is not None and filled.category and not found.faults and not more:
+        return ValidRequest(request, filled, destination, filled.category)
     return Faulty(found.faults + more, found.total + len(more))
 
 

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.held import Held, HeldReason
 from gateway.core.records.request import Answer
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import rfc3339
@@ -39,7 +40,25 @@ Time = Annotated[
     ),
 ]
 Status = Literal[
-    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
+    "queued",
+    "sent",
+    "delivered",
+    "seen",
+    "clicked",
+    "undelivered",
+    "suppressed",
+    "expired",
+    "cancelled",
+]
+
+
+WhySuppressed = Literal[
+    "frequency_cap",
+    "opted_out",
+    "campaign_cancelled",
+    "campaign_ended",
+    "recipients_max",
+    "holdout",
 ]
 
 
@@ -53,12 +72,20 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at: Time
 
 
+class HeldView(msgspec.Struct, frozen=True):
+    """What its step waits for outside the lanes; `until` is null where that is not known."""
+
+    until: Time | None
+    reason: HeldReason
+
+
 class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     """How one message was decided. `index` in an array's answer, `line` in a stream's.
 
-    accepted: it will reach a final status. duplicate: `id` is the message that was there before.
-    suppressed: a cap or an opt-out, `reason` says which. rejected: the request is at fault, `error`
-    says why. error: we could not take it now, and the same message can be sent again.
+    accepted: it will reach a final status; `held`: it waits for a moment first. duplicate: `id` is
+    the message that was there before. suppressed: a cap or an opt-out, `reason` says which.
+    rejected: the request is at fault, `error` says why. error: we could not take it now, and the
+    same message can be sent again.
     """
 
     index: int | msgspec.UnsetType = UNSET
@@ -66,7 +93,8 @@ class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     id: str | msgspec.UnsetType = UNSET
     outcome: Literal["accepted", "duplicate", "suppressed", "rejected", "error"]
     status: Status | msgspec.UnsetType = UNSET
-    reason: Literal["frequency_cap", "opted_out"] | msgspec.UnsetType = UNSET
+    held: HeldView | msgspec.UnsetType = UNSET
+    reason: WhySuppressed | msgspec.UnsetType = UNSET
     cap: CapHit | msgspec.UnsetType = UNSET
     error: Problem | msgspec.UnsetType = UNSET
 
@@ -81,6 +109,7 @@ def result_of(answer: Answer | Exception) -> Result:
             outcome=outcome,
             id=cast("str", answer.id),
             status=cast("Status", answer.status),
+            held=held_view(answer.held) or UNSET,
         )
     if outcome == "suppressed":
         return _suppressed(answer)
@@ -95,10 +124,21 @@ def result_of(answer: Answer | Exception) -> Result:
     return failure(invalid([RequestFault(answer.pointer, answer.detail)]))
 
 
+def held_view(held: Held | None) -> HeldView | None:
+    if held is None:
+        return None
+    return HeldView(rfc3339(held.until_ms) if held.until_ms else None, held.reason)
+
+
 def failure(why: Problem) -> Result:
-    """One message that was not taken, by the caller's fault or for now by ours."""
+    """One message that was not taken."""
+    return Result(outcome=outcome_of(why), error=why)
+
+
+def outcome_of(why: Problem) -> Literal["rejected", "error"]:
+    """Whether something was not taken by the caller's fault, or for now by ours."""
     caller = why.status < 500 and why.type not in _PASSING
-    return Result(outcome="rejected" if caller else "error", error=why)
+    return "rejected" if caller else "error"
 
 
 def conflict() -> Problem:
@@ -142,7 +182,9 @@ def incident_of(reason: str, error: Exception | None = None) -> Problem:
 
 def _suppressed(answer: Answer) -> Result:
     if answer.cap is None:
-        return Result(outcome="suppressed", reason="opted_out")
+        # What was remembered before there were other reasons has none.
+        reason = cast("WhySuppressed", answer.reason or "opted_out")
+        return Result(outcome="suppressed", reason=reason)
     hit = answer.cap
     cap = CapHit(hit.name, hit.limit, hit.window, hit.count, rfc3339(hit.retry_at_ms))
     return Result(outcome="suppressed", reason="frequency_cap", cap=cap)

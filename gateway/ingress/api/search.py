@@ -39,7 +39,7 @@ WHO = ("user", *ADDRESSES, "campaign")
 
 _place = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,4})\.([0-9]{1,6})").fullmatch
 
-Word = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX)]
+Word = Annotated[str, msgspec.Meta(min_length=1, extra_json_schema={"maxLength": NAME_MAX})]
 
 
 class SearchRequest(SoughtAddresses, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -123,7 +123,7 @@ class UserEndpoints:
         told = await persons.erase(self._store, found, self._now_ms(), app)
         detail = "person" if everything else "own"
         deed = Deed(self._now_ms(), principal.named, "person.erase", detail=detail)
-        await self._store.redis.call([audit.command(deed, of_app=True)])
+        await audit.note(self._store.redis, deed)
         await request.respond(200, to_json(ErasedView(told.messages, told.cancelled)))
 
     async def _find(self, request: Request) -> tuple[str, Found, list[Message]]:

@@ -21,6 +21,7 @@ from gateway import telemetry
 from gateway.core.policy import Policy
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
@@ -28,6 +29,7 @@ from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
@@ -35,6 +37,7 @@ from gateway.ingress.api.stream import StreamEndpoint
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
+from gateway.ingress.campaign_watch import keep_looking
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     PRIVATE,
@@ -119,8 +122,10 @@ class Ingress:
         endpoints = Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
+            campaigns=CampaignEndpoints(store, now_ms),
             search=SearchEndpoints(store),
             events=self.events,
+            reactions=ReactionEndpoint(store, now_ms, limits.body_bytes_max),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
@@ -177,6 +182,8 @@ class Ingress:
         if not endless:
             self.metrics.durations.note((name,), seconds)
         if quiet and outcome is DONE:
+            if request.changed_something:
+                self._requests.tell(request, name, outcome, seconds)
             return
         self.metrics.requests.labels(name, str(outcome.status or request.status)).inc()
         if name not in WATCHED:
@@ -254,6 +261,7 @@ async def open_ingress(
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("keys", app.keys.keep_looking()),
+            ("campaigns", keep_looking(store)),
             ("metrics", app.keep_publishing()),
         )
     ]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import httptools
 import msgspec
 from uvicorn._types import (
     ASGI3Application,
@@ -93,6 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._fed = 0  # bytes since either began, at most: what came in one piece is counted whole
         self._running: RequestResponseCycle | None = None  # what the application was given last
         self._refused = False
+        self._upgrading = False  # the request's headers offer to: it is parsed again without
         self._body_is_apps = False
         self._closing_since = 0.0
         self._unread_since = 0.0  # the peer does not read what was written, since then
@@ -151,6 +153,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_headers = False
         if self._refused:  # it came behind what was refused, in the same read
             return
+        if self.parser.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers):
+            self._upgrading = True
+            return
         if len(self.headers) > HEADERS_MAX or (
             self._fed > self.limits.header_bytes_max
             and self._header_bytes() > self.limits.header_bytes_max
@@ -182,7 +187,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._fed = 0
         self._in_trailers = False
-        if not self._refused:
+        if not self._refused and not self._upgrading:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -246,9 +251,26 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._fed += len(data)
-        super().data_received(cast("bytes", data))
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._upgrading:
+                self._parse_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
         if self._fed > self.limits.header_bytes_max and (self._in_headers or self._in_trailers):
             self._refuse_headers()
+
+    def _parse_without_upgrade(self, rest: bytes | memoryview) -> None:
+        """The client offers another protocol (h2c, as Java's does), which the parser takes for
+        agreed: the request begins again without the offer, and its body comes behind it."""
+        self._upgrading = False
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"\r\n".join((*lines, b"", b"")))
+        self._parse(rest)
 
     def _parse_ahead(self) -> None:
         """Parses what was read, while few requests wait."""

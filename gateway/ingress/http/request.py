@@ -47,6 +47,7 @@ class Request:
         "_scope",
         "_send",
         "_waiting",
+        "changed_something",
         "headers",
         "id",
         "method",
@@ -73,6 +74,7 @@ class Request:
         self.principal = NOBODY
         self.parameters: Mapping[str, str] = {}  # of the path, decoded
         self.status = 0
+        self.changed_something = False  # though its endpoint is asked all the time
         self._scope = scope
         self._send = send
         self._waiting = waiting

@@ -1,5 +1,5 @@
 """One line in the log for each request that is refused, and for each that changes something: whose
-it was, from where, and what came of it. Sends and callbacks that were taken are counted instead.
+it was, from where, and what came of it. Sends that were taken are counted instead.
 
 A line has the endpoint and not the address, which may hold a phone number, and of a key no more
 than its beginning. Behind trusted proxies the peer is the one that the last of them names.

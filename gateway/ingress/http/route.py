@@ -22,7 +22,16 @@ EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
-Tag = Literal["Messages", "Opt-outs", "People", "Reports", "Providers", "Operators", "State"]
+Tag = Literal[
+    "Messages",
+    "Campaigns",
+    "Opt-outs",
+    "People",
+    "Reports",
+    "Providers",
+    "Operators",
+    "State",
+]
 
 QUERY_NAME_MAX = 64  # characters of an unknown one that are repeated to the caller
 
@@ -76,7 +85,8 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     endless: bool = False  # its answer is a stream: there is no HEAD of it
     # Served on the admin port alone where there is one, on both, or never there.
     on_admin_port: Literal["only", "too", "no"] = "no"
-    quiet: bool = False  # only refusals are counted and logged: it is asked all the time
+    # Only refusals are counted and logged, and what changed something: it is asked all the time.
+    quiet: bool = False
     tag: Tag | None = None  # None: not in the document
     summary: str = ""
     text: str = ""

@@ -52,15 +52,22 @@ _COLUMNS = {
     BASELINE_COLUMN: "",  # named after the baseline's channel
     "saved": "Saved",
     "saved_pct": "Saved %",
+    "seen": "Seen",
+    "clicked": "Clicked",
+    "bot_clicks": "Bot clicks",
+    "cost_per_click": "Per click",
 }
+# Shown where somebody reacted.
+_OF_REACTIONS = frozenset(("seen", "clicked", "bot_clicks", "cost_per_click"))
 # What each column says; those that are left out say it by their name.
 MEANINGS = {
     "accepted": "Messages that were taken.",
     "duplicates": "Requests for a message of the same campaign to the same person, not sent again.",
     "suppressed": "Requests that a cap or an opt-out stopped.",
     "sent": "Steps that a provider took. A message that fell back has several.",
-    "delivered": "Messages, each at its first delivery. This is what apps are billed for.",
-    "double_delivered": "Further deliveries of a message that was delivered already.",
+    "delivered": "Messages, each at its first delivery, and once more for each step that started "
+    "because nobody reacted. This is what apps are billed for.",
+    "double_delivered": "Further deliveries of what was delivered already.",
     "undelivered": "Steps that ended without delivery. One that fell back to another channel is "
     "one, though its message may have arrived.",
     "parts": "Parts that were delivered: a long text is several, where its channel has parts.",
@@ -72,6 +79,10 @@ MEANINGS = {
     "saved": "The column before, less Cost of the messages it counts.",
     "saved_pct": "Saved as a share of it.",
     "undelivered_messages": "Messages that ended without any delivery, on whatever channel.",
+    "seen": "Steps that people opened, where the channel can tell.",
+    "clicked": "Steps of which people followed a link.",
+    "bot_clicks": "Clicks of scanners and previews, which are no reaction.",
+    "cost_per_click": "Cost, of everything that was sent, over Clicked.",
 }
 
 
@@ -181,6 +192,8 @@ def _href(path: str, query: Query, **more: str) -> str:
 def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
     rows, total = to_words(reports.rows)
     bars = _bars(reports.channels)
+    summed = reports.summary.total
+    reactions = summed.seen or summed.clicked or summed.bot_clicks
     labels = _COLUMNS | {BASELINE_COLUMN: f"{label_of(reports.rows.baseline)} only"}
     return {
         "currency": reports.rows.currency,
@@ -194,7 +207,7 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
             *(
                 Column(name, label, True, MEANINGS.get(name, ""))
                 for name, label in labels.items()
-                if name in total
+                if name in total and (reactions or name not in _OF_REACTIONS)
             ),
         ],
         "key_count": len(query.group_by),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gateway.ingress.http.route import HttpRoute
 from gateway.ingress.http.routes.callbacks import CALLBACKS
+from gateway.ingress.http.routes.campaigns import CAMPAIGNS
 from gateway.ingress.http.routes.endpoints import Endpoints
 from gateway.ingress.http.routes.messages import MESSAGES
 from gateway.ingress.http.routes.operators import OPERATORS
@@ -20,6 +21,7 @@ __all__ = ["ROUTES", "Endpoints"]
 
 ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     *MESSAGES,
+    *CAMPAIGNS,
     *PEOPLE,
     *REPORTS,
     *CALLBACKS,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.ingress.api.callbacks import CallbackEndpoint
+from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
+from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.users import UserEndpoints
@@ -22,7 +24,9 @@ class Endpoints(NamedTuple):
     sends: SendEndpoint
     messages: MessageEndpoints
     search: SearchEndpoints
+    campaigns: CampaignEndpoints
     events: EventsEndpoint
+    reactions: ReactionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
     reports: ReportEndpoints

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from gateway.core import channels
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
+from gateway.ingress.api.reactions import EXAMPLE as REACTION_EXAMPLE
+from gateway.ingress.api.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
 from gateway.ingress.api.users import ErasedView, UserView
 from gateway.ingress.http.documented import json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
+_REACTIONS = Annotated[list[ReactionRequest], Meta(min_length=1, max_length=REACTIONS_MAX)]
 _CHANNEL_NAME = next(iter(channels.CHANNELS))
 _SET = {"by": "shop", "at": "2026-11-21T10:00:00.000Z", "reason": "asked by phone"}
 _OPT_OUT = {
@@ -30,6 +37,29 @@ _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail a
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
 PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
+    HttpRoute(
+        method="POST",
+        path="/v1/reactions",
+        name="takeReactions",
+        handler=lambda endpoints: endpoints.reactions.take,
+        scope="send",
+        tag="People",
+        summary="What people did with messages",
+        text="One reaction or an array, answered once durable. Each counts once a message, kind "
+        "and step; the first one ends the cascade. It is of the latest step that arrived, on the "
+        "named channel where there is one; of a step that is out it proves that it arrived.",
+        body=Payload(
+            media={"application/json": (ReactionRequest, _REACTIONS)},
+            examples={"application/json": REACTION_EXAMPLE},
+        ),
+        answers={
+            200: json_payload(
+                "What it came to; of an array each, in order, with `index`.",
+                (ReactionResult, list[ReactionResult]),
+            )
+        },
+        problems=[404, 422],
+    ),
     HttpRoute(
         method="GET",
         path="/v1/optouts/{address}",

@@ -1,0 +1,95 @@
+"""What is declared of a campaign, and what it says of one request or step. Pure.
+
+A campaign needs no declaration: one that only messages name runs. Declarations are read by every
+process; what they say holds for messages under way as well, but for what was fixed when a message
+was accepted: its route, ttl and category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+from gateway.core.send_windows import SendWindow
+from providers.contract import Category
+
+State = Literal["running", "paused", "cancelled"]
+WhyNot = Literal["campaign_cancelled", "campaign_ended", "recipients_max", "holdout"]
+STATES: tuple[State, ...] = ("running", "paused", "cancelled")
+NO_WINDOW = "none"
+HOLDOUT_PARTS = 10_000  # a share is so many of these
+
+
+class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Defaults of its messages are None where they name none. Moments are epoch milliseconds, 0 is
+    none; `pace_per_min` bounds first steps a minute; `holdout` is of HOLDOUT_PARTS."""
+
+    state: State = "running"
+    category: Category | None = None
+    importance: Literal["low", "normal", "high"] | None = None
+    route: str | None = None
+    ttl_ms: int | None = None
+    links: Literal["track", "off"] | None = None
+    start_ms: int = 0
+    end_ms: int = 0
+    pace: str | None = None  # as given
+    pace_per_min: int = 0  # 0: none
+    send_window: str | None = None
+    recipients_max: int | None = None
+    holdout: int = 0
+    updated_ms: int = 0
+    updated_by: str = ""
+    cancelled_ms: int = 0
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """All campaigns that are declared, and the key by which hold-outs are drawn."""
+
+    campaigns: Mapping[str, Campaign] = {}
+    holdout_key: bytes = b""
+
+    def of(self, name: str | None) -> Campaign | None:
+        return self.campaigns.get(name) if name is not None else None
+
+
+NONE_DECLARED = Declared()
+
+
+def why_not(
+    declared: Declared, name: str | None, category: Category, first: str, now_ms: int
+) -> WhyNot | None:
+    """Why a request of a campaign becomes no message, before anything of the person is asked.
+    `first` is the person's first known identity."""
+    campaign = declared.of(name)
+    if campaign is None or name is None:
+        return None
+    if campaign.state == "cancelled":
+        return "campaign_cancelled"
+    if campaign.end_ms and now_ms >= campaign.end_ms:
+        return "campaign_ended"
+    if campaign.holdout and category == "marketing":
+        key = declared.holdout_key
+        if first and share_of(key, name, first) < campaign.holdout:
+            return "holdout"
+    return None
+
+
+def share_of(key: bytes, campaign: str, identity: str) -> int:
+    """Where a person stands in a campaign, below HOLDOUT_PARTS: the same whenever it is asked, and
+    another in each campaign."""
+    told = f"{len(campaign)}:{campaign}{identity}".encode()
+    digest = blake2b(told, key=key, digest_size=8).digest()
+    return int.from_bytes(digest) * HOLDOUT_PARTS >> 64
+
+
+def window_of(
+    campaign: Campaign | None, windows: Mapping[str, SendWindow], otherwise: SendWindow | None
+) -> SendWindow | None:
+    """The send window that holds for a step: the campaign's before its category's. One that is
+    gone from the configuration counts as none."""
+    if campaign is None or campaign.send_window is None:
+        return otherwise
+    return windows.get(campaign.send_window)

@@ -1,0 +1,112 @@
+"""What it does to a message that a step arrived, and that the person reacted or may yet react.
+
+The first delivery of a leg bills it. A reaction ends the cascade; until there is one, and where
+there is none, `await_reaction` says what goes on and when.
+"""
+
+from __future__ import annotations
+
+from gateway.core import settlement, timing
+from gateway.core.cascade.transitions import Transitions
+from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step, StepStatus
+from gateway.core.records.words import REACTION_NAMES, ReactionName
+from gateway.core.settlement import Work
+
+_STATUS_OF: dict[ReactionName, tuple[int, int]] = {
+    "seen": (StepStatus.SEEN, MessageStatus.SEEN),
+    "clicked": (StepStatus.CLICKED, MessageStatus.CLICKED),
+}
+
+
+class Change(Transitions):
+    """One decision's transitions."""
+
+    __slots__ = ()
+
+    def deliver(self, work: Work, at_ms: int | None, price: int | None) -> None:
+        """The first sign that the step arrived: a receipt, or a reaction, which proves it."""
+        message, step = self.message, work.step
+        if step.arrived:
+            return
+        self.effects.changed = True
+        again = message.delivered_step >= 0 and message.has_arrived(step.leg)
+        given_up = step.done_ms != 0
+        step.status = StepStatus.DELIVERED
+        step.done_ms = step.delivered_ms = at_ms or self.now_ms
+        booking = settlement.delivered(work, price, given_up=given_up, again=again)
+        if message.delivered_step < 0:
+            message.delivered_step = work.index
+            self.book_undelivered(False)
+        if booking.billed is not None:
+            step.billed = booking.billed
+            message.billed = (message.billed or 0) + booking.billed
+            waits = not message.finished and message.step.status in WAITING
+            self.keep_people(step, came_first=waits)
+        self.note_arrival(step, step.delivered_ms)
+        self.note_delay(work)
+        self.book(work.attempt, booking)
+        if step.until == "delivered" and not message.finished:
+            self.finish("hidden_seen" if step.hidden else "delivered")
+        if message.finished:
+            self.close()
+        self.show(step, MessageStatus.DELIVERED)
+
+    def react(self, work: Work, kind: ReactionName, at_ms: int | None) -> None:
+        """The person reacted to a step that arrived: counted once a kind, and the cascade ends."""
+        message, step = self.message, work.step
+        rank = REACTION_NAMES.index(kind)
+        moment = at_ms or self.now_ms
+        if kind == "seen":
+            if step.seen_ms or step.status == StepStatus.SEEN:
+                return
+            step.seen_ms = moment
+        elif kind == "clicked":
+            if step.clicked_ms:
+                return
+            step.clicked_ms = moment
+        elif message.reaction >= rank:
+            return
+        self.effects.changed = True
+        self.effects.reaction = step.channel, kind
+        self.note_reaction(step, kind, moment)
+        before, message.reaction = message.reaction, max(message.reaction, rank)
+        if not message.finished:
+            self.finish("reacted")
+            self.close()
+        shown = False
+        if kind != "replied":
+            step_status, status = _STATUS_OF[kind]
+            step.status = max(step.status, step_status)
+            self.effects.posts.append(settlement.reacted(work, kind))
+            shown = self.show(step, status)
+        if not shown and message.reaction > before:
+            self.tell_more(step)
+
+    def await_reaction(self) -> None:
+        """Something arrived, and a further step may follow: not before everybody had the time to
+        react. A step that has not left waits for that, one that is out goes on."""
+        message, step = self.message, self.message.step
+        if self.current_is_open():
+            return
+        due_ms = timing.react_end_ms(message, self.now_ms)
+        if step.status in WAITING:
+            if self.now_ms >= due_ms:
+                return
+            self._wait_again(step)
+        elif all(s.status != StepStatus.PLANNED for s in message.steps[message.current + 1 :]):
+            self.finish("delivered")
+            self.close()
+            self.tell_more(step)
+            return
+        message.due_ms = due_ms
+
+    def _wait_again(self, step: Step) -> None:
+        """The current step, which has not left, is as if it was not reached yet."""
+        message = self.message
+        step.status = StepStatus.PLANNED
+        step.clock = ACCEPTED
+        self.effects.lane = self.effects.fallback = message.held = None
+        arrived = [i for i, s in enumerate(message.steps[: message.current]) if s.arrived]
+        message.current = arrived[-1]
+        self.keep_people(message.step, came_first=True)
+        self.give_back_leg()

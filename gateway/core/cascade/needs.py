@@ -1,0 +1,73 @@
+"""Which events of a message need its person: loading one costs a round trip a batch. Pure."""
+
+from __future__ import annotations
+
+from gateway.core import events as ev
+from gateway.core import timing
+from gateway.core.holding import held_of
+from gateway.core.policy import PLANNED_LATELY_MS, Policy
+from gateway.core.records.message import Message
+
+
+def needs_people(
+    message: Message, event: ev.Event, policy: Policy, now_ms: int, *, alone: bool = True
+) -> bool:
+    """Whether the decision may read or change the persons' records: loading them costs a round trip
+    a batch.
+
+    `alone` False: other events of this message are decided first, so its status now says
+    nothing."""
+    if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
+        return _asks_reach(message, event, policy, now_ms)
+    goes_on = message.delivered_step >= 0 and not message.finished
+    if not alone or goes_on:
+        return True
+    match event:
+        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
+            return False
+        case ev.Claimed():
+            over = timing.is_over(message, message.step, now_ms)
+            stops = bool(event.opt_outs) or event.away or over
+            kept = _is_kept(message, policy, now_ms)
+            return stops or kept or _asks_reach(message, event, policy, now_ms)
+        case ev.PutBack():
+            return message.finished
+        case ev.Reported():
+            return event.receipt.status != "sent"
+        case _:
+            return True
+
+
+def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) -> bool:
+    """Whether it may be learned, or asked, where the person is reached. Asked while at least two
+    steps could run; of what was planned lately it is known."""
+    left = len(message.steps) - message.current
+    match event:
+        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
+            return False
+        case ev.Claimed():
+            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
+            if left < 2 or message.created_ms > lately_ms:
+                return False
+            return timing.began_ms(message, message.step) <= lately_ms
+        case ev.Refused() if event.unreachable:
+            return True
+        case ev.Reported() if event.receipt.unreachable:
+            return True
+        case ev.Reported() if event.receipt.status in ("delivered", "seen"):
+            doubted = event.step < len(message.steps) and message.steps[event.step].doubted
+            return doubted or policy.counts
+        case ev.Reacted():
+            return policy.counts
+        case ev.Reported() if event.receipt.status == "sent":
+            return False
+        case _:
+            return left > 2
+
+
+def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
+    """Whether a claim of it ends or holds the message."""
+    campaign = policy.declared.of(message.campaign)
+    if campaign is not None and campaign.state == "cancelled":
+        return True
+    return held_of(message, policy, now_ms) is not None

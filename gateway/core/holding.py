@@ -1,0 +1,70 @@
+"""Whether a message may start its step now, and else why and until when it is held. Pure.
+
+Asked when a step is to go into its lane, and again when it is claimed. What is held waits outside
+the lanes and costs nothing until its moment comes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.core.addresses import Addresses
+from gateway.core.campaigns import window_of
+from gateway.core.policy import Policy
+from gateway.core.records.held import Held
+from gateway.core.send_windows import opening_ms
+from providers.contract import Category
+
+PAUSED, PACE = Held("paused"), Held("pace")
+
+
+class Timed(Protocol):
+    """What a request and a message say of when it may be sent."""
+
+    @property
+    def category(self) -> Category: ...
+
+    @property
+    def addresses(self) -> Addresses: ...
+
+    @property
+    def country(self) -> str: ...
+
+    @property
+    def campaign(self) -> str | None: ...
+
+    @property
+    def tz(self) -> str | None: ...
+
+    @property
+    def not_before_ms(self) -> int: ...
+
+
+def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
+    """Why its step may not start now; None: it may.
+
+    Where several things keep it, the moment is that at which none does any more, as far as is known
+    now, and the reason is what keeps it last."""
+    rule = policy.categories.get(timed.category)
+    window = rule.send_window if rule is not None else None
+    campaign = policy.declared.of(timed.campaign) if policy.declared.campaigns else None
+    if window is None and campaign is None and not timed.not_before_ms:
+        return None  # as almost always
+    moment_ms = max(now_ms, timed.not_before_ms)
+    if campaign is not None:
+        if campaign.state == "paused":
+            return PAUSED
+        window = window_of(campaign, policy.send_windows, window)
+        moment_ms = max(moment_ms, campaign.start_ms)
+    if window is not None:
+        phone = timed.addresses.phone
+        opens_ms = opening_ms(window, timed.tz, phone, timed.country, moment_ms)
+        if opens_ms != moment_ms:
+            return Held("send_window", opens_ms or 0)
+    return Held("scheduled", moment_ms) if moment_ms > now_ms else None
+
+
+def paced(timed: Timed, policy: Policy) -> bool:
+    """Whether its first step waits for a place in its campaign's pace."""
+    campaign = policy.declared.of(timed.campaign)
+    return campaign is not None and campaign.pace_per_min > 0

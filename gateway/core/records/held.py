@@ -1,0 +1,30 @@
+"""Why a message's step is held, and until when: a part of the message's record."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+HeldReason = Literal["scheduled", "send_window", "paused", "pace", "away"]
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """`until_ms` is the moment as far as it is known; 0: it is not."""
+
+    reason: HeldReason
+    until_ms: int = 0
+
+    @property
+    def stops_clock(self) -> bool:
+        """Whether the step may not start, so that nothing of its time is used. One whose provider
+        is away might."""
+        return self.reason != "away"
+
+    @property
+    def skipped(self) -> str:
+        """What a step of it is skipped for that is held beyond its message's time."""
+        return self.reason if self.reason == "send_window" else "ttl"
+
+
+AWAY = Held("away")

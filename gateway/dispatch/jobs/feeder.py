@@ -1,0 +1,135 @@
+"""Releases what is held into the lanes when its moment has come, no more than they bear.
+
+One dispatcher at a time feeds a shard; another goes on within seconds where that one died. A
+message that is released asks again whether it may start, so nothing is lost or sent too early by
+two that feed at once. A lane gets what its provider sends within seconds: a million that open at
+nine do not stand before what comes in at one past. A campaign's own queue is left alone while it is
+paused, and released at its pace, which is one schedule for all shards. While a shard is
+unavailable, it is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from gateway.core.events import Released
+from gateway.dispatch.deps import DispatchDeps
+from gateway.store import keys, lanes, quarantine, queues
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from gateway.store.queues import CAMPAIGN
+from ratelimit.limiter import RunScript, pace_of, take_in_pace
+
+LOOK_S = 0.5
+TOGETHER = 200  # released by one commit
+AHEAD_S = 5  # how much of what its provider sends a lane is filled with
+LANE_MIN = 200
+
+Lane = tuple[str, str]
+
+_log = structlog.get_logger("dispatch")
+
+
+async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
+    """Feeds one shard's lanes until cancelled."""
+
+    async def turn() -> float:
+        if deps.store.queues.names and await queues.may_feed(deps.redis, shard, deps.consumer):
+            for name in deps.store.queues.names:
+                if name.startswith(CAMPAIGN):
+                    await feed_campaign(deps, shard, name, run_script)
+                else:
+                    await feed(deps, shard, name)
+        return LOOK_S
+
+    await deps.redis_retry("feeder").for_ever(turn)
+
+
+async def look(deps: DispatchDeps) -> None:
+    """Learns which queues there are, and what is declared of campaigns, until cancelled."""
+
+    async def turn() -> float:
+        await deps.store.look_at_campaigns()
+        await deps.store.queues.look(deps.redis)
+        await deps.store.queues.forget(deps.redis, deps.store.shards, deps.clock())
+        return LOOK_S
+
+    await deps.redis_retry("queues").for_ever(turn)
+
+
+async def feed(deps: DispatchDeps, shard: int, name: str) -> None:
+    """Releases what is due in one queue, as long as the lane it goes into has room. Raises
+    RedisUnavailable."""
+    _, provider, category = name.split(":")
+    while (room := await _room(deps, shard, [(provider, category)])) > 0:
+        now_ms = deps.clock()
+        ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
+        await _release(deps, shard, name, ids, now_ms)
+        if len(ids) < TOGETHER:
+            return
+
+
+async def feed_campaign(deps: DispatchDeps, shard: int, name: str, run_script: RunScript) -> None:
+    """Releases what waits of one campaign, unless it is paused: at its pace, and as long as the
+    lanes it goes into have room. Raises RedisUnavailable."""
+    campaign = name.removeprefix(CAMPAIGN)
+    lanes_fed: set[Lane] = set()
+    while (room := await _room(deps, shard, lanes_fed)) > 0:
+        declared = deps.store.policy.declared.of(campaign)
+        if declared is not None and declared.state == "paused":
+            return
+        now_ms = deps.clock()
+        ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
+        if not ids:
+            return
+        if declared is not None and declared.pace_per_min:
+            pace = pace_of(declared.pace_per_min)
+            places = await take_in_pace(run_script, keys.pace(campaign), pace, len(ids))
+            ids = ids[:places]
+        lanes_fed |= await _release(deps, shard, name, ids, now_ms, in_pace=True)
+        if len(ids) < TOGETHER:
+            return
+
+
+async def _room(deps: DispatchDeps, shard: int, fed: Iterable[Lane]) -> int:
+    """How many more messages the fullest of these lanes is to have; enough of one that nobody
+    reads."""
+    room = TOGETHER
+    for provider, category in fed:
+        sending = deps.providers.get(deps.store.policy.present(provider))
+        if sending is None:
+            continue
+        bears = max(sending.config.rate_per_s * AHEAD_S // deps.store.shards, LANE_MIN)
+        lines = range(deps.store.lines.count)
+        names = [keys_of(shard).lane(provider, category, line) for line in lines]
+        states = await lanes.states(deps.redis, names, deps.clock())
+        room = min(room, bears - sum(state.length for state in states))
+    return room
+
+
+async def _release(
+    deps: DispatchDeps,
+    shard: int,
+    name: str,
+    ids: Sequence[str],
+    now_ms: int,
+    *,
+    in_pace: bool = False,
+) -> set[Lane]:
+    """Releases messages; the lanes they went into."""
+    stale, later, fed = [], [], set()
+    items = [Item(id_, Released(in_pace), shard=shard) for id_ in ids]
+    for applied in await deps.store.apply(items, now_ms):
+        if applied.newer or applied.postponed:
+            later.append(applied.item.message_id)
+        elif applied.message is None or not applied.effects.changed:
+            stale.append(applied.item.message_id)
+        elif applied.effects.lane is not None:
+            fed.add(applied.effects.lane)
+    await queues.drop(deps.redis, shard, name, stale)
+    await queues.put_off(deps.redis, shard, name, later, now_ms + quarantine.LATER_MS)
+    if later:
+        _log.info("held messages are left to a newer Kaskad", shard=shard, n=len(later))
+    return fed

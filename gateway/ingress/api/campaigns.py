@@ -1,0 +1,279 @@
+"""`PUT` and `GET /v1/campaigns/{name}`, and `GET /v1/campaigns`: what is declared of a campaign.
+
+Keys left out stay, `null` resets one. What is set holds within two seconds everywhere, for messages
+under way as well. A campaign that was cancelled stays so. Every change is noted in the audit.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
+from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.requests import NAME_MAX, moment_ms
+from gateway.ingress.api.results import Time
+from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
+from gateway.ingress.http.request import Request
+from gateway.store import cancelling, declarations
+from gateway.store.audit import Deed
+from gateway.store.store import Store
+from providers.contract import Category
+
+BODY_BYTES_MAX = 65_536
+CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
+EXAMPLE = '{"state": "running", "pace": "600/m"}'
+PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
+PACE_MAX = 6_000_000
+COUNTED = (
+    "accepted",
+    "duplicates",
+    "suppressed",
+    "held",
+    "queued",
+    "sent",
+    "delivered",
+    "seen",
+    "clicked",
+    "undelivered",
+    "expired",
+    "cancelled",
+)
+
+_pace = re.compile(r"([0-9]{1,7})/m").fullmatch
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
+Named = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")
+]
+
+
+class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to hold of a campaign; keys left out stay, `null` resets one."""
+
+    state: Annotated[State, msgspec.Meta(description="running, paused or cancelled.")] | None = None
+    category: (
+        Annotated[Category, msgspec.Meta(description="otp, transactional or marketing.")] | None
+    ) = None
+    importance: (
+        Annotated[Literal["low", "normal", "high"], msgspec.Meta(description="low, normal, high.")]
+        | None
+    ) = None
+    route: Named | None = None
+    ttl: (
+        Annotated[
+            int, msgspec.Meta(ge=1, le=TTL_MAX_MS // 1000, description="Seconds, 30 days at most.")
+        ]
+        | None
+    ) = None
+    links: Annotated[Literal["track", "off"], msgspec.Meta(description="track or off.")] | None = (
+        None
+    )
+    start_at: Moment | None = None
+    end_at: Moment | None = None
+    pace: Annotated[str, msgspec.Meta(description=PACE_RULE)] | None = None
+    send_window: Named | None = None
+    recipients_max: (
+        Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000, description="Messages accepted.")]
+        | None
+    ) = None
+    holdout_percent: (
+        Annotated[float, msgspec.Meta(ge=0, le=100, description="Per cent, of marketing.")] | None
+    ) = None
+
+
+class CampaignCounts(msgspec.Struct, frozen=True):
+    """Requests by outcome, and messages by state, each in one of them; since it was declared."""
+
+    accepted: int
+    duplicates: int
+    suppressed: int
+    held: int
+    queued: int
+    sent: int
+    delivered: int
+    seen: int
+    clicked: int
+    undelivered: int
+    expired: int
+    cancelled: int
+
+
+class CampaignView(msgspec.Struct, frozen=True):
+    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled."""
+
+    name: str
+    state: State
+    category: Category | None
+    importance: Literal["low", "normal", "high"] | None
+    route: str | None
+    ttl: int | None
+    links: Literal["track", "off"] | None
+    start_at: Time | None
+    end_at: Time | None
+    pace: str | None
+    send_window: str | None
+    recipients_max: int | None
+    holdout_percent: float | None
+    cancelling: bool
+    counts: CampaignCounts
+    updated_at: Time
+    updated_by: str
+
+
+class CampaignList(msgspec.Struct, frozen=True):
+    """All campaigns that are declared."""
+
+    items: list[CampaignView]
+
+
+class CampaignEndpoints:
+    """Declares campaigns and shows them. `now_ms` is the edge's clock."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def put(self, request: Request) -> None:
+        if request.media_type != "application/json":
+            raise refuse("media-type", "Send application/json.")
+        name = _name(request)
+        body = await request.body(BODY_BYTES_MAX)
+        wanted = read_object(CampaignRequest, body, EXAMPLE)
+        given = _decode(body).keys()
+        faults = list(_faults(wanted, self._store.policy))
+        if faults:
+            raise Refusal(invalid(faults))
+        now_ms, by = self._now_ms(), request.principal.named
+        await self._store.look_at_campaigns()
+        known = self._store.policy.declared.campaigns
+        if name not in known and len(known) >= CAMPAIGNS_MAX:
+            raise refuse("final", f"{CAMPAIGNS_MAX} campaigns are declared: no more can be.")
+
+        def decide(before: Campaign | None) -> Campaign:
+            if before is not None and before.state == "cancelled":
+                raise refuse("final", "The campaign is cancelled, and that is for good.")
+            return _changed(before or Campaign(), wanted, given, now_ms, by)
+
+        def deed(after: Campaign) -> Deed:
+            keys = ", ".join(sorted(given))
+            return Deed(now_ms, by, f"campaign.{after.state}", name, keys)
+
+        await declarations.change(self._store.redis, name, decide, deed)
+        await self._show(request, name)
+
+    async def get(self, request: Request) -> None:
+        await self._show(request, _name(request))
+
+    async def every(self, request: Request) -> None:
+        await self._store.look_at_campaigns()
+        campaigns = self._store.policy.declared.campaigns
+        items = [await self._view(name, each) for name, each in sorted(campaigns.items())]
+        await request.respond(200, to_json(CampaignList(items)))
+
+    async def _show(self, request: Request, name: str) -> None:
+        await self._store.look_at_campaigns()
+        campaign = self._store.policy.declared.of(name)
+        if campaign is None:
+            raise refuse("not-found", "No campaign of this name is declared.")
+        await request.respond(200, to_json(await self._view(name, campaign)))
+
+    async def _view(self, name: str, campaign: Campaign) -> CampaignView:
+        redis, shards = self._store.redis, self._store.shards
+        counts = await declarations.counts(redis, shards, name)
+        cancelled = campaign.state == "cancelled"
+        left = await cancelling.left(redis, shards, name) if cancelled else 0
+        return view_of(name, campaign, {c: counts[c] for c in COUNTED}, cancelling=left > 0)
+
+
+def view_of(
+    name: str, campaign: Campaign, counts: dict[str, int], *, cancelling: bool
+) -> CampaignView:
+    """The campaign as CONTRACT.md section 8 shows it."""
+    holdout = campaign.holdout * 100 / HOLDOUT_PARTS
+    return CampaignView(
+        name=name,
+        state=campaign.state,
+        category=campaign.category,
+        importance=campaign.importance,
+        route=campaign.route,
+        ttl=campaign.ttl_ms // 1000 if campaign.ttl_ms is not None else None,
+        links=campaign.links,
+        start_at=rfc3339(campaign.start_ms) if campaign.start_ms else None,
+        end_at=rfc3339(campaign.end_ms) if campaign.end_ms else None,
+        pace=campaign.pace,
+        send_window=campaign.send_window,
+        recipients_max=campaign.recipients_max,
+        holdout_percent=holdout or None,
+        cancelling=cancelling,
+        counts=CampaignCounts(**counts),
+        updated_at=rfc3339(campaign.updated_ms),
+        updated_by=campaign.updated_by,
+    )
+
+
+def _changed(
+    before: Campaign, wanted: CampaignRequest, given: Any, now_ms: int, by: str
+) -> Campaign:
+    """The campaign with the keys that were given."""
+    state: State = wanted.state or "running" if "state" in given else before.state
+    values: dict[str, Any] = {
+        "state": state,
+        "category": wanted.category,
+        "importance": wanted.importance,
+        "route": wanted.route,
+        "ttl": wanted.ttl * 1000 if wanted.ttl is not None else None,
+        "links": wanted.links,
+        "start_at": moment_ms(wanted.start_at),
+        "end_at": moment_ms(wanted.end_at),
+        "pace": wanted.pace,
+        "send_window": wanted.send_window,
+        "recipients_max": wanted.recipients_max,
+        "holdout_percent": round((wanted.holdout_percent or 0) * HOLDOUT_PARTS / 100),
+    }
+    fields = {"ttl": "ttl_ms", "start_at": "start_ms", "end_at": "end_ms"}
+    fields["holdout_percent"] = "holdout"
+    changes = {fields.get(key, key): values[key] for key in values if key in given}
+    if "pace" in given:
+        changes["pace_per_min"] = _per_min(wanted.pace) or 0
+    if state == "cancelled":
+        changes["cancelled_ms"] = now_ms
+    return replace(before, **changes, updated_ms=now_ms, updated_by=by)
+
+
+def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
+    if wanted.route is not None and wanted.route not in policy.routes:
+        names = ", ".join(policy.routes)
+        yield RequestFault("/route", f"There is no such route; there are: {names}.")
+    windows = (*policy.send_windows, NO_WINDOW)
+    if wanted.send_window is not None and wanted.send_window not in windows:
+        names = ", ".join(windows)
+        yield RequestFault("/send_window", f"There is no such send window; there are: {names}.")
+    if wanted.pace is not None and _per_min(wanted.pace) is None:
+        yield RequestFault("/pace", PACE_RULE)
+    both = wanted.start_at is not None and wanted.end_at is not None
+    if both and moment_ms(wanted.end_at) <= moment_ms(wanted.start_at):
+        yield RequestFault("/end_at", "It is not after start_at.")
+
+
+def _per_min(pace: str | None) -> int | None:
+    match = _pace(pace) if pace is not None else None
+    per_min = int(match[1]) if match is not None else 0
+    return per_min if 1 <= per_min <= PACE_MAX else None
+
+
+def _name(request: Request) -> str:
+    """The campaign's name in the path. Raises Refusal."""
+    name = name_of(request.parameters["name"])
+    if not name or len(name) > NAME_MAX or has_control(name) or is_blank(name):
+        raise Refusal(invalid([RequestFault("/name", f"1 to {NAME_MAX} visible characters.")]))
+    return name

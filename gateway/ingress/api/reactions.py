@@ -1,0 +1,167 @@
+"""`POST /v1/reactions`: what people did with messages, as an app learned of it elsewhere.
+
+Each counts once a message, kind and step, whether it comes late or again; the first one ends the
+cascade. It is of the step on the named channel, else of the latest that arrived. Every item has an
+answer of its own, in order, once it is durable.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from gateway.core.channels import ChannelName
+from gateway.core.events import Reacted
+from gateway.core.reactions import reacted_step
+from gateway.core.records.message import Message
+from gateway.ingress.api.array_items import array_items
+from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api.results import incident_of, newer_record, outcome_of, refusal_of
+from gateway.ingress.http.asgi import NOT_JSON, to_json
+from gateway.ingress.http.problems import (
+    Problem,
+    Refusal,
+    RequestFault,
+    invalid,
+    problem,
+    refuse,
+)
+from gateway.ingress.http.request import Request
+from gateway.store import reads
+from gateway.store.apply import Applied, Item
+from gateway.store.store import Store
+
+REACTIONS_MAX = 1_000
+EXAMPLE = {
+    "message": "1M7Q5CQG0000000000AB",
+    "kind": "clicked",
+    "at": "2026-11-21T10:00:00Z",
+}
+_SHOWN = msgspec.json.encode(EXAMPLE).decode()
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MS = datetime.timedelta(milliseconds=1)
+
+
+class ReactionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person did with a message."""
+
+    message: Annotated[str, msgspec.Meta(description="The message's id.")]
+    kind: Annotated[Literal["seen", "clicked"], msgspec.Meta(description="seen or clicked.")]
+    at: Annotated[
+        datetime.datetime,
+        msgspec.Meta(tz=True, description="When: RFC 3339, with its offset from UTC."),
+    ]
+    channel: (
+        Annotated[
+            ChannelName,
+            msgspec.Meta(description="On which channel; else on the latest that arrived."),
+        ]
+        | None
+    ) = None
+
+
+class ReactionResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What one reaction came to; `index` in an array's answer.
+
+    accepted: it counts. duplicate: it did already. rejected: `error` says why it cannot. error: we
+    could not take it now, and it can be sent again.
+    """
+
+    index: int | msgspec.UnsetType = msgspec.UNSET
+    outcome: Literal["accepted", "duplicate", "rejected", "error"]
+    error: Problem | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReactionEndpoint:
+    """Takes reactions. `now_ms` is the edge's clock."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int], body_bytes_max: int) -> None:
+        self._store = store
+        self._now_ms = now_ms
+        self._body_bytes_max = body_bytes_max
+
+    async def take(self, request: Request) -> None:
+        if request.media_type != "application/json":
+            raise refuse("media-type", "Send application/json: one reaction or an array.")
+        body = await request.body(self._body_bytes_max)
+        app = request.principal.app
+        if body.lstrip(b" \t\r\n")[:1] != b"[":
+            (result,) = await self._decide(app, [body])
+            if isinstance(result.error, Problem):
+                raise Refusal(result.error)
+            await request.respond(200, to_json(result))
+            return
+        results = await self._decide(app, array_items(body, REACTIONS_MAX, "reaction"))
+        for index, result in enumerate(results):
+            result.index = index
+        await request.respond(200, to_json(results))
+
+    async def _decide(self, app: str, raws: Sequence[bytes | msgspec.Raw]) -> list[ReactionResult]:
+        """What each came to, in order."""
+        asked = [_read(bytes(raw)) for raw in raws]
+        ids = dict.fromkeys(each.message for each in asked if isinstance(each, ReactionRequest))
+        messages = await reads.messages_anywhere(self._store, ids)
+        found = [self._item(app, each, messages) for each in asked]
+        items = [each for each in found if isinstance(each, Item)]
+        applied = await self._store.apply(items, self._now_ms())
+        decided = {id(done.item.event): done for done in applied}
+        return [
+            _failed(each) if isinstance(each, Problem) else _result(decided[id(each.event)])
+            for each in found
+        ]
+
+    def _item(
+        self,
+        app: str,
+        asked: ReactionRequest | Problem,
+        messages: dict[str, Message | Exception],
+    ) -> Item | Problem:
+        if isinstance(asked, Problem):
+            return asked
+        message = messages.get(asked.message)
+        if isinstance(message, Exception):
+            return refusal_of(message).problem
+        if message is None or message.app != app:
+            return _no_message()
+        step = reacted_step(message, asked.channel)
+        if step is None:
+            return _not_sent(asked.channel)
+        at_ms = (asked.at - _EPOCH) // _MS
+        within_ms = max(min(at_ms, self._now_ms()), message.created_ms)
+        return Item(message.id, Reacted(step, asked.kind, within_ms))
+
+
+def _read(raw: bytes) -> ReactionRequest | Problem:
+    try:
+        found = read_keys(ReactionRequest, raw, _SHOWN)
+    except NOT_JSON as error:
+        return problem("malformed", f"This is not JSON in UTF-8: {error}.")
+    return invalid(found.faults, found.total) if found.faults else ReactionRequest(**found.values)
+
+
+def _result(done: Applied) -> ReactionResult:
+    if done.newer:
+        return _failed(newer_record())
+    if done.set_aside or done.postponed:
+        return _failed(incident_of("A reaction cannot be applied: it was set aside."))
+    if done.message is None:
+        return _failed(_no_message())
+    if done.effects.refused is not None:
+        return _failed(_not_sent(None))
+    return ReactionResult(outcome="accepted" if done.effects.reaction else "duplicate")
+
+
+def _failed(why: Problem) -> ReactionResult:
+    return ReactionResult(outcome=outcome_of(why), error=why)
+
+
+def _no_message() -> Problem:
+    return problem("not-found", "Your app has no message of this id; it may have been forgotten.")
+
+
+def _not_sent(channel: str | None) -> Problem:
+    where = f" on {channel}" if channel is not None else ""
+    return invalid([RequestFault("/message", f"Nothing of this message was sent{where} yet.")])

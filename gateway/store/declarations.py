@@ -1,0 +1,117 @@
+"""What is declared of campaigns: kept in one hash, read by every process, with what came of each.
+
+A version number says whether anything changed, so that a process asks for one number a second. It
+reads all of it before its first decision. How many messages of a campaign are in which state is
+counted by the transactions that change them, in each shard; recipients are reserved before they are
+decided where their number is bounded, so that no process exceeds it. A process that dies in
+between leaves a few places unused.
+
+A value that another version wrote and this one cannot read counts as a campaign that is paused.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.core.campaigns import Campaign, Declared
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import audit, keys, randomness
+from gateway.store.audit import Deed
+from gateway.store.former_shards import shards_ever
+from gateway.store.keys import keys_of
+from gateway.store.totals import as_list, pairs
+from gateway.store.transaction import CommitCounts, commit
+
+UNREADABLE = Campaign(state="paused")
+VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
+
+_decode = msgspec.json.Decoder(Campaign).decode
+_encode = msgspec.json.Encoder().encode
+
+Decide = Callable[[Campaign | None], Campaign]
+
+
+class Declarations:
+    """What one process knows of them."""
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self._version: bytes | None = None
+        self.declared = Declared()
+
+    async def look(self, redis: RedisClient) -> bool:
+        """Reads them where they changed; whether they did. Raises RedisUnavailable."""
+        (version,) = await redis.call([("HGET", keys.CAMPAIGNS_META, VERSION_FIELD)])
+        assert version is None or isinstance(version, bytes)
+        changed = version != self._version
+        if changed:
+            meta, found = await redis.call(
+                [("HGETALL", keys.CAMPAIGNS_META), ("HGETALL", keys.CAMPAIGNS)]
+            )
+            told = dict(pairs(as_list(meta)))
+            campaigns = {n.decode(): _campaign(v) for n, v in pairs(as_list(found))}
+            self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
+            self._version = told.get(VERSION_FIELD.encode())
+        self.loaded = True
+        return changed
+
+
+async def change(
+    redis: RedisClient, name: str, decide: Decide, deed: Callable[[Campaign], Deed]
+) -> Campaign:
+    """Puts what `decide` says of a campaign in its place, and notes the deed with it. Raises
+    RedisUnavailable, and what `decide` raises."""
+    token = keys.installation_token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], Campaign]:
+        _, value = await session.call(
+            [("WATCH", token, keys.CAMPAIGNS), ("HGET", keys.CAMPAIGNS, name)]
+        )
+        before = _campaign(value) if isinstance(value, bytes) else None
+        after = decide(before)
+        commands: list[Command] = [
+            ("HSETNX", keys.CAMPAIGNS_META, HOLDOUT_FIELD, secrets.token_bytes(32)),
+            ("HINCRBY", keys.CAMPAIGNS_META, VERSION_FIELD, 1),
+            ("HSET", keys.CAMPAIGNS, name, _encode(after)),
+            audit.command(deed(after)),
+        ]
+        return commands, after
+
+    return await commit(redis, token, attempt, CommitCounts())
+
+
+async def counts(redis: RedisClient, shards: int, name: str) -> Counter[str]:
+    """How many messages of a campaign there are in each state. Raises RedisUnavailable."""
+    ever = await shards_ever(redis, shards)
+    names = [keys_of(shard).campaign_counts(name) for shard in ever]
+    total: Counter[str] = Counter()
+    for found in await redis.call([("HGETALL", key) for key in names]):
+        for field, count in pairs(as_list(found)):
+            total[field.decode()] += int(count)
+    return total
+
+
+async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
+    """Places for recipients, as many of those wanted as there are. Raises RedisUnavailable."""
+    (taken,) = await redis.call([("HINCRBY", keys.RECIPIENTS, name, wanted)])
+    assert isinstance(taken, int)
+    granted = max(min(wanted, most - (taken - wanted)), 0)
+    await give_back(redis, name, wanted - granted)
+    return granted
+
+
+async def give_back(redis: RedisClient, name: str, unused: int) -> None:
+    """Places that were not needed. Raises RedisUnavailable."""
+    if unused:
+        await redis.call([("HINCRBY", keys.RECIPIENTS, name, -unused)])
+
+
+def _campaign(value: bytes) -> Campaign:
+    try:
+        return _decode(value)
+    except msgspec.DecodeError:
+        return UNREADABLE

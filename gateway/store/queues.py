@@ -1,0 +1,127 @@
+"""Where held messages wait: outside the lanes, in queues that cost nothing while nothing is due.
+
+A queue of a shard is a sorted set, id -> the moment from which it may be released. What waits for a
+moment waits apart for each lane it will go into, so that a slow provider's release keeps nobody
+else's waiting; those of one moment are released in the order of their ids, which is that of their
+acceptance.
+
+`{kaskad}queues` says which queues there are, by name. A process says so before it first puts
+something into one, and again each minute in which it does; a name that nobody used for an hour and
+that holds nothing in any shard is dropped. So where nothing is held nothing is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from gateway.core.records.message import Message
+from gateway.redis.client import RedisClient
+from gateway.store.keys import QUEUES, keys_of
+from gateway.store.totals import as_list
+
+CONFIRM_MS = 60_000
+UNUSED_MS = 3_600_000
+FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
+
+
+class Place(NamedTuple):
+    """Where a held message waits: the queue's name, and from when it may be released."""
+
+    queue: str
+    moment_ms: int
+
+
+ANY_TIME = 1  # a moment long ago: a campaign's queue is released in the order of ids
+CAMPAIGN = "campaign:"
+
+
+def campaign_queue(campaign: str) -> str:
+    return CAMPAIGN + campaign
+
+
+def lane_queue(provider: str, category: str) -> str:
+    return f"lane:{provider}:{category}"
+
+
+def place_of(message: Message) -> Place | None:
+    """None where it waits in no queue: it is not held, or its timer alone brings it back."""
+    held = message.held
+    if held is None or not held.stops_clock:
+        return None
+    if held.reason in ("paused", "pace"):
+        assert message.campaign is not None
+        return Place(campaign_queue(message.campaign), ANY_TIME)
+    if not held.until_ms:
+        return None
+    provider = message.step.candidate.provider
+    return Place(lane_queue(provider, message.category), held.until_ms)
+
+
+class Queues:
+    """What one process knows of the queues' names."""
+
+    def __init__(self) -> None:
+        self._confirmed: dict[str, int] = {}
+        self.names: list[str] = []  # as `look` found them last
+
+    async def learn(self, redis: RedisClient, names: Iterable[str], now_ms: int) -> None:
+        """To be called before something goes into them; without a round trip where they were
+        confirmed lately."""
+        known = self._confirmed
+        fresh = [name for name in names if known.get(name, 0) + CONFIRM_MS <= now_ms]
+        if fresh:
+            pairs = [part for name in fresh for part in (now_ms, name)]
+            await redis.call([("ZADD", QUEUES, *pairs)])
+            known.update(dict.fromkeys(fresh, now_ms))
+
+    async def look(self, redis: RedisClient) -> None:
+        """Reads which there are. Raises RedisUnavailable."""
+        (found,) = await redis.call([("ZRANGEBYSCORE", QUEUES, "-inf", "+inf")])
+        self.names = [name.decode() for name in as_list(found)]
+
+    async def forget(self, redis: RedisClient, shards: int, now_ms: int) -> None:
+        """Drops the names of queues that nobody used for long and that hold nothing. Raises
+        RedisUnavailable."""
+        oldest_ms = now_ms - UNUSED_MS
+        (found,) = await redis.call([("ZRANGEBYSCORE", QUEUES, "-inf", oldest_ms)])
+        for name in as_list(found):
+            keys = [keys_of(shard).held(name.decode()) for shard in range(shards)]
+            if not any(await redis.call([("EXISTS", key) for key in keys])):
+                await redis.call([("ZREM", QUEUES, name)])
+
+
+async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
+    """Whether the shard's queues are this dispatcher's to release from. For a moment two may think
+    so, and then the second finds little to do."""
+    key = keys_of(shard).feeder
+    (feeder,) = await redis.call([("GET", key)])
+    if feeder is None:
+        (taken,) = await redis.call([("SET", key, consumer, "NX", "PX", FEEDER_MS)])
+        return taken is not None
+    if feeder != consumer.encode():
+        return False
+    await redis.call([("PEXPIRE", key, FEEDER_MS)])
+    return True
+
+
+async def due(redis: RedisClient, shard: int, name: str, now_ms: int, count: int) -> list[str]:
+    """The first messages of a queue that may be released now."""
+    key = keys_of(shard).held(name)
+    (found,) = await redis.call([("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count)])
+    return [id_.decode(errors="replace") for id_ in as_list(found)]
+
+
+async def drop(redis: RedisClient, shard: int, name: str, ids: Sequence[str]) -> None:
+    """Messages that do not wait there any more, or are gone."""
+    if ids:
+        await redis.call([("ZREM", keys_of(shard).held(name), *ids)])
+
+
+async def put_off(
+    redis: RedisClient, shard: int, name: str, ids: Sequence[str], until_ms: int
+) -> None:
+    """Messages that cannot be decided here now are looked at again later."""
+    if ids:
+        pairs = [part for id_ in ids for part in (until_ms, id_)]
+        await redis.call([("ZADD", keys_of(shard).held(name), "XX", *pairs)])

@@ -1,0 +1,153 @@
+"""What is declared of a campaign, and what it says of requests and steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.core import admission, events
+from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, Declared, share_of, why_not
+from gateway.core.opt_outs import NONE
+from gateway.core.policy import Policy
+from gateway.core.records.held import Held
+from gateway.core.records.message import MessageStatus
+from gateway.core.records.person import DedupeClaim, Person
+from providers.contract import Fault
+from tests.worlds.cascade_world import DAY, DAYTIME, HOUR, MINUTE, T0, World, policy, request
+
+KEY = b"k" * 32
+GONE = Fault("7002", "EC_UNKNOWN_USER", True)
+
+
+def declared(rules: Policy | None = None, **said: Any) -> Policy:
+    campaigns = {"autumn": Campaign(**said)}
+    return replace(rules or policy(), declared=Declared(campaigns, KEY))
+
+
+def asked(rules: Policy, person: Person | None = None, **changes: Any) -> admission.Decision:
+    people = [person or Person()]
+    return admission.admit(request(**changes), people, NONE, rules, T0)
+
+
+def suppressed(rules: Policy, **changes: Any) -> str | None:
+    decision = asked(rules, **changes)
+    return decision.reason if isinstance(decision, admission.Suppressed) else None
+
+
+def test_a_campaign_that_ended_or_was_cancelled_takes_no_more() -> None:
+    assert suppressed(declared(state="cancelled")) == "campaign_cancelled"
+    assert suppressed(declared(end_ms=T0)) == "campaign_ended"
+    assert suppressed(declared(end_ms=T0 + 1)) is None
+    assert suppressed(declared(state="cancelled"), campaign="winter") is None
+
+
+def test_a_request_without_a_place_is_refused_after_duplicates_are_named() -> None:
+    rules = declared(recipients_max=1)
+    assert suppressed(rules, no_room=True) == "recipients_max"
+    holder = Person(claims={"autumn": DedupeClaim("another", 0)})
+    assert isinstance(asked(rules, holder, no_room=True), admission.Duplicate)
+
+
+def test_a_message_lives_no_longer_than_its_campaign_and_starts_no_sooner() -> None:
+    ended = World(declared(end_ms=T0 + HOUR))
+    assert ended.message.expires_ms == T0 + HOUR
+    later = World(declared(start_ms=T0 + DAY), request(ttl_ms=MINUTE))
+    assert later.message.held == Held("scheduled", T0 + DAY)
+    assert later.message.expires_ms == T0 + DAY + MINUTE
+
+
+@given(st.integers(1, HOLDOUT_PARTS), st.text(min_size=1), st.integers(0, 10**11))
+def test_a_holdout_is_a_fixed_share_by_campaign_and_person(
+    share: int, name: str, number: int
+) -> None:
+    first = f"p:{number}"
+    stands = share_of(KEY, name, first)
+    assert 0 <= stands < HOLDOUT_PARTS
+    said = Declared({name: Campaign(holdout=share)}, KEY)
+    told = why_not(said, name, "marketing", first, T0)
+    assert told == ("holdout" if stands < share else None)
+    assert why_not(said, name, "transactional", first, T0) is None
+
+
+def test_a_holdout_is_as_large_as_it_was_asked_for_and_another_in_each_campaign() -> None:
+    people = [f"p:7916{number:07}" for number in range(20_000)]
+    spring = {p for p in people if share_of(KEY, "spring", p) < 1_000}
+    summer = {p for p in people if share_of(KEY, "summer", p) < 1_000}
+    assert 0.09 < len(spring) / len(people) < 0.11
+    assert 0.005 < len(spring & summer) / len(people) < 0.015
+
+
+def test_a_holdout_takes_no_claim() -> None:
+    person = Person()
+    decision = asked(declared(holdout=HOLDOUT_PARTS), person)
+    assert isinstance(decision, admission.Suppressed)
+    assert person == Person()
+
+
+def test_the_campaigns_send_window_comes_before_its_categorys() -> None:
+    windows = {"daytime": DAYTIME}
+    night = replace(policy(), send_windows=windows)
+    assert World(declared(night, send_window="daytime")).message.held
+    everyday = replace(policy(send_window=DAYTIME), send_windows=windows)
+    assert World(declared(everyday, send_window="none")).message.held is None
+    assert World(declared(everyday, send_window="gone")).message.held is None
+    assert World(declared(everyday)).message.held
+
+
+def test_no_step_of_a_paused_campaign_starts_and_receipts_flow() -> None:
+    world = World(declared())
+    world.send()
+    world.policy = declared(state="paused")
+    world.report("undelivered", fault=GONE)
+    assert world.statuses() == ["undelivered", "retrying"]
+    assert world.message.held == Held("paused")
+    world.happen(events.Released())
+    assert world.message.held == Held("paused"), "it is still paused"
+    world.report("delivered", 0)
+    assert world.message.status == MessageStatus.DELIVERED
+    assert world.message.finished
+
+
+def test_what_is_in_a_lane_when_its_campaign_is_paused_leaves_it_at_its_claim() -> None:
+    world = World(declared())
+    world.policy = declared(state="paused")
+    assert not world.happen(events.Claimed(0)).submit
+    assert world.message.held == Held("paused")
+    world.policy = declared()
+    world.now_ms += HOUR
+    assert world.happen(events.Released()).lane == ("viber", "marketing")
+    world.send()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_no_step_of_a_cancelled_campaign_starts(*, held: bool) -> None:
+    world = World(declared(state="paused" if held else "running"))
+    world.policy = declared(state="cancelled")
+    world.happen(events.Released() if held else events.Claimed(0))
+    assert world.message.status == MessageStatus.CANCELLED
+    assert world.message.reason == "campaign_cancelled"
+    assert world.message.closed
+    assert not world.held()
+
+
+def test_a_fallback_of_a_cancelled_campaign_ends_the_message() -> None:
+    world = World(declared())
+    world.send()
+    world.policy = declared(state="cancelled")
+    world.report("undelivered", fault=GONE)
+    assert world.statuses() == ["undelivered", "skipped"]
+    assert world.message.status == MessageStatus.CANCELLED
+
+
+def test_a_first_step_waits_for_its_place_in_the_pace_and_a_fallback_does_not() -> None:
+    world = World(declared(pace_per_min=60))
+    assert world.message.held == Held("pace")
+    world.happen(events.Released())
+    assert world.message.held == Held("pace"), "it has no place yet"
+    assert world.happen(events.Released(in_pace=True)).lane == ("viber", "marketing")
+    world.send()
+    assert world.report("undelivered", fault=GONE).lane == ("sms", "marketing")

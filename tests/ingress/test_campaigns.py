@@ -1,0 +1,169 @@
+"""`/v1/campaigns`: what is declared, what is refused, and what its messages are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.worlds.ingress_world import SALE, World, with_ingress
+
+MANAGED = {
+    'name = "finance"\nkey_env = "FINANCE_KEY"\nscopes = ["report-all"]': (
+        'name = "finance"\nkey_env = "FINANCE_KEY"\nscopes = ["report-all", "manage", "read"]'
+    )
+}
+PATH = "/v1/campaigns/autumn"
+NOTHING = {
+    "accepted": 0,
+    "duplicates": 0,
+    "suppressed": 0,
+    "held": 0,
+    "queued": 0,
+    "sent": 0,
+    "delivered": 0,
+    "seen": 0,
+    "clicked": 0,
+    "undelivered": 0,
+    "expired": 0,
+    "cancelled": 0,
+}
+
+
+async def declare(world: World, **said: Any) -> Any:
+    answer = await world.call("PUT", PATH, said, key="finance-key")
+    assert answer.status == 200, answer.json
+    return answer.json
+
+
+async def counts(world: World) -> dict[str, int]:
+    found: dict[str, int] = (await world.call("GET", PATH, key="finance-key")).json["counts"]
+    return {name: count for name, count in found.items() if count}
+
+
+@with_ingress(changed=MANAGED)
+async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> None:
+    first = await declare(world, pace="600/m", ttl=3600, holdout_percent=12.5)
+    assert first == {
+        "name": "autumn",
+        "state": "running",
+        "category": None,
+        "importance": None,
+        "route": None,
+        "ttl": 3600,
+        "links": None,
+        "start_at": None,
+        "end_at": None,
+        "pace": "600/m",
+        "send_window": None,
+        "recipients_max": None,
+        "holdout_percent": 12.5,
+        "cancelling": False,
+        "counts": NOTHING,
+        "updated_at": first["updated_at"],
+        "updated_by": first["updated_by"],
+    }
+    assert first["updated_by"].startswith("finance")
+    second = await declare(world, ttl=None, route="sms-only")
+    assert (second["pace"], second["ttl"], second["route"]) == ("600/m", None, "sms-only")
+    listed = (await world.call("GET", "/v1/campaigns", key="finance-key")).json
+    assert [item["name"] for item in listed["items"]] == ["autumn"]
+
+
+@pytest.mark.parametrize(
+    ("said", "pointer"),
+    [
+        ({"route": "pigeon"}, "/route"),
+        ({"send_window": "never"}, "/send_window"),
+        ({"pace": "600"}, "/pace"),
+        ({"pace": "0/m"}, "/pace"),
+        ({"state": "asleep"}, "/state"),
+        ({"holdout_percent": 101}, "/holdout_percent"),
+        ({"colour": "red"}, "/colour"),
+        ({"start_at": "2026-12-02T00:00:00Z", "end_at": "2026-12-01T00:00:00Z"}, "/end_at"),
+    ],
+)
+def test_what_cannot_be_declared_is_a_422(
+    said: dict[str, Any], pointer: str, redis_url: str
+) -> None:
+    @with_ingress(changed=MANAGED)
+    async def ask(world: World) -> None:
+        answer = await world.call("PUT", PATH, said, key="finance-key")
+        assert answer.status == 422
+        assert [error["pointer"] for error in answer.json["errors"]] == [pointer]
+        assert (await world.call("GET", PATH, key="finance-key")).status == 404
+
+    ask(redis_url)
+
+
+@with_ingress(changed=MANAGED)
+async def test_declaring_needs_the_scope_manage(world: World) -> None:
+    assert (await world.call("PUT", PATH, {"state": "paused"})).status == 403
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_campaign_that_is_cancelled_stays_so_and_takes_no_more(world: World) -> None:
+    await declare(world, state="cancelled")
+    answer = await world.call("PUT", PATH, {"state": "running"}, key="finance-key")
+    assert answer.status == 409
+    answer = await world.send(SALE)
+    assert (answer.status, answer.json) == (
+        200,
+        {"outcome": "suppressed", "reason": "campaign_cancelled"},
+    )
+    assert await counts(world) == {"suppressed": 1}
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_message_of_a_paused_campaign_is_held_and_counted(world: World) -> None:
+    await declare(world, state="paused")
+    answer = await world.send(SALE)
+    assert answer.status == 202
+    assert answer.json["held"] == {"until": None, "reason": "paused"}
+    assert (await world.send(SALE)).json["outcome"] == "duplicate"
+    assert await counts(world) == {"accepted": 1, "duplicates": 1, "held": 1}
+    await world.call("DELETE", f"/v1/messages/{answer.json['id']}")
+    assert await counts(world) == {"accepted": 1, "duplicates": 1, "cancelled": 1}
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_campaign_gives_its_messages_what_they_do_not_name(world: World) -> None:
+    bare = {key: value for key, value in SALE.items() if key != "category"}
+    answer = await world.send(bare)
+    assert answer.status == 422
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/category"]
+    await declare(world, category="transactional", route="sms-only")
+    answer = await world.send(bare)
+    shown = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
+    assert (shown["category"], shown["route"]) == ("transactional", "sms-only")
+    own = await world.send(SALE | {"to": "+79161234568", "route": "both"})
+    shown = (await world.call("GET", f"/v1/messages/{own.json['id']}")).json
+    assert (shown["category"], shown["route"]) == ("marketing", "both")
+
+
+@with_ingress(shards=3, changed=MANAGED)
+async def test_no_more_than_so_many_recipients_are_accepted(world: World) -> None:
+    await declare(world, recipients_max=3)
+    sends = [SALE | {"to": f"+7916123456{n}"} for n in (0, 0, 1, 2, 3, 4)]
+    answer = await world.call("POST", "/v1/messages", sends)
+    outcomes = [(item["outcome"], item.get("reason")) for item in answer.json]
+    full = ("suppressed", "recipients_max")
+    assert sorted(outcomes, key=str) == sorted(
+        [*[("accepted", None)] * 3, ("duplicate", None), full, full], key=str
+    )
+    assert (await world.send(SALE | {"to": "+79161234569"})).json["reason"] == "recipients_max"
+    await declare(world, recipients_max=4)
+    assert (await world.send(SALE | {"to": "+79161234569"})).status == 202
+    assert (await counts(world))["accepted"] == 4
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_dry_run_names_the_campaigns_gate(world: World) -> None:
+    await declare(world, state="paused")
+    told = (await world.call("POST", "/v1/messages?dry_run=true", SALE)).json
+    gates = {gate["gate"]: gate["verdict"] for gate in told["explain"]["gates"]}
+    assert gates["campaign"] == "hold"
+    await declare(world, end_at="2026-01-01T00:00:00Z")
+    told = (await world.call("POST", "/v1/messages?dry_run=true", SALE)).json
+    assert told["reason"] == "campaign_ended"
+    assert told["explain"]["gates"][-1]["verdict"] == "stop"

@@ -1,0 +1,179 @@
+"""Campaigns that are paused, resumed, cancelled and paced, by real dispatchers in virtual time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import trio
+from msgspec.structs import replace
+
+from gateway.core.campaigns import Campaign
+from gateway.core.events import Cancelled, Reported
+from gateway.core.records.message import MESSAGE_NAMES, Message
+from gateway.dispatch.jobs import cancelling as job
+from gateway.store import cancelling, declarations, reads
+from gateway.store.apply import Item
+from gateway.store.audit import Deed
+from gateway.store.keys import keys_of
+from providers.contract import Receipt
+from tests.simulation.pace import Pace
+from tests.worlds.cascade_world import MINUTE
+
+NAME = "autumn"
+RATE = 100
+KNOWN_S = 2.0  # everywhere
+
+
+class Campaigns:
+    """A world with a campaign and one that is none."""
+
+    def __init__(self, rate: int = RATE) -> None:
+        self.pace = Pace(0.005, rate=rate, batch=100)
+
+    async def declare(self, **changes: Any) -> None:
+        def decide(before: Campaign | None) -> Campaign:
+            return replace(before or Campaign(), **changes)
+
+        deed = Deed(self.pace.clock(), "shop", "campaign", NAME)
+        await declarations.change(self.pace.store.redis, NAME, decide, lambda _: deed)
+        await self.pace.store.look_at_campaigns()
+
+    async def cancel(self) -> None:
+        await self.declare(state="cancelled", cancelled_ms=self.pace.clock())
+
+    async def messages(self, ids: list[str]) -> list[Message]:
+        found = await reads.messages(self.pace.store, 0, ids)
+        return [message for message in found.values() if message is not None]
+
+    async def statuses(self, ids: list[str]) -> Counter[str]:
+        return Counter(MESSAGE_NAMES[m.status] for m in await self.messages(ids))
+
+    async def counts(self) -> dict[str, int]:
+        return dict(+await declarations.counts(self.pace.store.redis, 1, NAME))
+
+    def sent_after(self, moment: float) -> list[str]:
+        return [id_ for at, _, id_ in self.pace.arrived if at > moment]
+
+
+def test_a_pause_holds_what_waits_and_a_resume_sends_it_once_and_in_order() -> None:
+    world = Campaigns()
+    ids: list[str] = []
+    paused_at: list[float] = []
+
+    async def work() -> None:
+        await world.declare(state="running")
+        ids.extend(await world.pace.admit(600))
+        await trio.sleep(2.0)
+        await world.declare(state="paused")
+        await trio.sleep(KNOWN_S)
+        paused_at.append(trio.current_time())
+        ids.extend(await world.pace.admit(50))
+        await trio.sleep(6.0)
+        assert world.sent_after(paused_at[0]) == []
+        (left,) = await world.pace.store.redis.call(
+            [("XLEN", keys_of(0).lane("viber", "marketing"))]
+        )
+        assert left == 0, "what was in the lane waits apart and costs nothing"
+        counts = await world.counts()
+        assert counts["held"] + counts["sent"] == counts["accepted"] == 650
+        assert counts["held"] > 300
+        await world.declare(state="running")
+        await trio.sleep(10.0)
+
+    world.pace.run(work, 2)
+    sent = [id_ for _, _, id_ in world.pace.arrived]
+    assert sorted(sent) == sorted(ids), "each once"
+
+
+def test_others_go_on_at_the_full_rate_behind_a_paused_campaign() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        await world.declare(state="paused")
+        await world.pace.admit(1_000)
+        others = await world.pace.admit(100, campaign="winter")
+        await trio.sleep(1.5)
+        sent = {id_ for _, _, id_ in world.pace.arrived}
+        assert set(others) == sent
+
+    world.pace.run(work)
+
+
+def test_a_cancel_ends_all_that_is_not_final_and_what_is_out_still_counts() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        await world.declare(state="running")
+        ids = await world.pace.admit(500)
+        await trio.sleep(1.5)
+        await world.cancel()
+        await trio.sleep(KNOWN_S)
+        told = trio.current_time()
+        await trio.sleep(job.KNOWN_MS / 1000 + 2.0)
+        assert world.sent_after(told) == []
+        assert await cancelling.left(world.pace.store.redis, 1, NAME) == 0
+        assert await world.statuses(ids) == {"cancelled": 500}
+        assert await world.counts() == {"accepted": 500, "cancelled": 500}
+        reasons = {message.reason for message in await world.messages(ids)}
+        assert reasons == {"campaign_cancelled"}
+        # One that was out arrives after all: it is billed, and stays cancelled.
+        first = world.pace.arrived[0][2]
+        receipt = Receipt("delivered", f"{first}.0")
+        await world.pace.store.apply(
+            [Item(first, Reported(0, receipt, "viber"))], world.pace.clock()
+        )
+        (message,) = await world.messages([first])
+        assert message.billed is not None
+
+    world.pace.run(work, 2)
+
+
+def test_a_cancel_that_is_broken_off_goes_on_where_somebody_else_begins() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        store = world.pace.store
+        await world.declare(state="paused")
+        ids = await world.pace.admit(500)
+        await store.redis.call([("SET", keys_of(0).feeder, "dead", "PX", 4_000)])
+        await world.cancel()
+        # It dies when it has cancelled some of them.
+        event = Cancelled(reason="campaign_cancelled")
+        await store.apply([Item(id_, event) for id_ in ids[:100]], world.pace.clock())
+        assert await cancelling.left(store.redis, 1, NAME) == 1
+        await trio.sleep(4.0 + job.KNOWN_MS / 1000 + 2.0)
+        assert await world.statuses(ids) == {"cancelled": 500}
+        assert await world.counts() == {"accepted": 500, "cancelled": 500}
+
+    world.pace.run(work)
+
+
+def test_a_pace_is_kept_by_all_dispatchers_together_and_evenly() -> None:
+    world = Campaigns()
+    per_s = 20
+
+    async def work() -> None:
+        await world.declare(pace_per_min=per_s * 60)
+        await world.pace.admit(200)
+        await trio.sleep(8.0)
+
+    world.pace.run(work, 2)
+    times = sorted(at for at, _, _ in world.pace.arrived)
+    assert 6 * per_s <= len(times) <= 9 * per_s
+    for at in times:
+        assert sum(at <= each < at + 0.9 for each in times) <= 2 * per_s
+
+
+def test_a_paused_message_expires_at_its_end_and_says_why() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        await world.declare(state="paused")
+        ids = await world.pace.admit(3, ttl_ms=MINUTE // 30)
+        await trio.sleep(4.0)
+        (message, *_) = await world.messages(ids)
+        assert (MESSAGE_NAMES[message.status], message.reason) == ("expired", "paused")
+        assert await world.counts() == {"accepted": 3, "expired": 3}
+
+    world.pace.run(work)

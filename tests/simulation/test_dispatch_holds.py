@@ -1,0 +1,127 @@
+"""What is held costs nothing while it waits and goes out in order, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from gateway.core.send_windows import Hours
+from gateway.dispatch.jobs import feeder
+from gateway.store import queues
+from gateway.store.keys import QUEUES, keys_of
+from gateway.store.queues import lane_queue
+from tests.simulation.pace import Pace
+from tests.worlds.cascade_world import DAYTIME, HOUR, MINUTE, T0, policy
+
+OPENS_S = 5.0
+RATE = 200
+MANY = 1_200
+LATER = T0 + 2 * HOUR
+QUEUE = lane_queue("viber", "marketing")
+# Opens five seconds after the worlds begin.
+SOON = Hours(MINUTE // 12, 12 * 60 * MINUTE, frozenset(range(7)))
+
+
+def held_world(**provider: int) -> Pace:
+    pace = Pace(0.005, **({"rate": RATE, "batch": 100} | provider))
+    pace.store.policy = policy(send_window=replace(DAYTIME, hours=SOON))
+    return pace
+
+
+async def lane_length(pace: Pace) -> int:
+    (length,) = await pace.store.redis.call([("XLEN", keys_of(0).lane("viber", "marketing"))])
+    assert isinstance(length, int)
+    return length
+
+
+@pytest.mark.parametrize("dispatchers", [1, 2])
+def test_what_opens_at_one_moment_goes_out_in_order_and_no_faster_than_lanes_bear(
+    dispatchers: int,
+) -> None:
+    pace = held_world()
+    ids: list[str] = []
+    lengths: list[int] = []
+
+    async def work() -> None:
+        ids.extend(await pace.admit(MANY))
+        await trio.sleep(OPENS_S - 1)
+        assert pace.arrived == []
+        assert await lane_length(pace) == 0
+        for _ in range(10):
+            await trio.sleep(0.5)
+            lengths.append(await lane_length(pace))
+        await trio.sleep(MANY / RATE)
+
+    pace.run(work, dispatchers)
+    sent = [id_ for _, _, id_ in pace.arrived]
+    assert sorted(sent) == sorted(ids), "each once"
+    assert min(at for at, _, _ in pace.arrived) >= OPENS_S
+    assert max(lengths) <= RATE * feeder.AHEAD_S
+    if dispatchers == 1:  # of two each has some at hand
+        assert sent == sorted(ids)
+
+
+def test_nothing_is_asked_of_redis_for_what_waits() -> None:
+    """A look a dispatcher and second at what is due, however many wait."""
+    pace = held_world()
+    calls: dict[int, int] = {}
+
+    async def count(more: int) -> None:
+        await pace.admit(more)
+        before = pace.weather.calls
+        await trio.sleep(1.5)
+        calls[more] = pace.weather.calls - before
+
+    async def work() -> None:
+        await trio.sleep(0.5)
+        await count(1)
+        await count(2_000)
+
+    pace.run(work)
+    assert calls[2_000] < 1.5 * calls[1]
+
+
+def test_a_dispatcher_that_dies_is_followed_by_another_that_feeds() -> None:
+    pace = held_world()
+
+    async def work() -> None:
+        await pace.store.redis.call([("SET", keys_of(0).feeder, "dead", "PX", 7_000)])
+        await pace.admit(10)
+        await trio.sleep(OPENS_S + 1.5)
+        assert pace.arrived == []
+        await trio.sleep(2.0)
+
+    pace.run(work)
+    assert len(pace.arrived) == 10
+
+
+def test_a_message_that_is_gone_leaves_the_queue() -> None:
+    pace = held_world()
+
+    async def work() -> None:
+        (id_,) = await pace.admit(1)
+        await pace.store.redis.call([("DEL", keys_of(0).message(id_))])
+        await trio.sleep(OPENS_S + 2)
+        assert await queues.due(pace.store.redis, 0, QUEUE, pace.clock(), 1) == []
+
+    pace.run(work)
+
+
+def test_the_name_of_a_queue_that_nobody_uses_is_dropped_once_it_is_empty() -> None:
+    pace = held_world()
+
+    async def names() -> object:
+        (found,) = await pace.store.redis.call([("ZRANGEBYSCORE", QUEUES, "-inf", "+inf")])
+        return found
+
+    async def work() -> None:
+        await pace.admit(1)
+        assert await names() == [QUEUE.encode()]
+        await pace.store.queues.forget(pace.store.redis, 1, LATER)
+        assert await names() == [QUEUE.encode()], "something is held there"
+        await trio.sleep(OPENS_S + 2)
+        await pace.store.queues.forget(pace.store.redis, 1, LATER)
+        assert await names() == []
+
+    pace.run(work)
