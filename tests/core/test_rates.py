@@ -99,7 +99,7 @@ def test_the_cheapest_reaction_comes_first() -> None:
 def test_what_decided_the_order_is_told() -> None:
     who = person(viber=(8, 0), push=(35, 0), sms=(12, 12))
     world = World(rules(), request(addresses=ANNA, route="best"), person=who)
-    told = explain_message(world.message, world.policy).plan
+    told = explain_message(world.message, world.policy, T0).plan
     assert [step.detail for step in told] == [
         "reacts to 0.6160 of deliveries: 0.064935 a reaction",
         "reacts to 0.0300 of deliveries: 0.166666 a reaction",

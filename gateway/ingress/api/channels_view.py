@@ -46,11 +46,13 @@ def view_of(state: ChannelState) -> ChannelView:
     )
 
 
-def addresses_of(messages: Sequence[Message]) -> Addresses:
-    """The addresses to which a person was sent something last; `messages` are the newest first."""
-    kinds = {row.address for row in CHANNELS.values()}
-    last = {
-        kind: next((getattr(m.addresses, kind) for m in messages if m.addresses.has(kind)), None)
-        for kind in kinds
+def addresses_of(stored: Addresses, messages: Sequence[Message]) -> Addresses:
+    """The addresses that a person has: of each kind the one that is stored, else the one to which
+    something was sent last; `messages` are the newest first."""
+    known = (stored, *(message.addresses for message in messages))
+    found = {
+        kind: next(getattr(each, kind) for each in known if each.has(kind))
+        for kind in {row.address for row in CHANNELS.values()}
+        if any(each.has(kind) for each in known)
     }
-    return Addresses(**{kind: address for kind, address in last.items() if address is not None})
+    return Addresses(**found)
