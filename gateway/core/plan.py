@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from gateway.core import persons, reach
-from gateway.core.addresses import Addresses
+from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.holding import PACE, held_of, paced
 from gateway.core.opt_outs import NONE, OptOuts, refuses
@@ -42,6 +42,11 @@ class Rejection(msgspec.Struct, frozen=True):
     pointer: str
     detail: str
     gate: Literal["route", "address", "price", "schedule"] = "route"
+
+
+_NO_ADDRESS = Rejection(
+    "/to", "No address of this user is stored: store one, or give it in `to`.", "address"
+)
 
 
 class OptedOut(msgspec.Struct, frozen=True):
@@ -261,6 +266,8 @@ def _skip_opted_out(request: MessageRequest, steps: Sequence[Step], opt_outs: Op
 
 
 def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rejection:
+    if request.addresses == NOBODY:
+        return _NO_ADDRESS
     names = dict.fromkeys(name for each in route for name in each.step.providers)
     sending = list(dict.fromkeys(name for each in route for name in each.sending))
     if not sending:
@@ -286,6 +293,8 @@ _WHY_NOT = {
 
 
 def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rejection | OptedOut:
+    if request.addresses == NOBODY:
+        return _NO_ADDRESS
     if any(step.fault == OPTED_OUT for step in steps):
         return OptedOut(route, steps)
     codes = {step.fault.code for step in steps if step.fault is not None}

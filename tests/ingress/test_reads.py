@@ -54,6 +54,7 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
         "route": "both",
         "status": "queued",
         "final": False,
+        "held": None,
         "reaction": None,
         "reason": None,
         "created_at": "2026-11-18T11:06:40.000Z",
