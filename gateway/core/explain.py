@@ -18,9 +18,11 @@ from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced
+from gateway.core.money import format_amount
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
+from gateway.core.rates import MILLION, expected_cost
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
@@ -267,6 +269,9 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     )
     if step.doubted:
         told.append("not_reachable, but the last that can run")
+    if step.rate:
+        cost = format_amount(expected_cost(step))
+        told.append(f"reacts to {step.rate / MILLION:.4f} of deliveries: {cost} a reaction")
     asked = _asked_until(step, route, policy)
     if asked != step.until:
         told.append(f"{asked} cannot be shown here: {step.until} counts")

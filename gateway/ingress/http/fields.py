@@ -161,6 +161,16 @@ FIELDS: Mapping[str, Field] = {
     "Billing.cost": Field("What the providers charged."),
     "CapHit.name": Field("The cap that refused.", "two-a-day"),
     "CapHit.retry_at": Field("When one more fits."),
+    "ChannelView.exposures": Field("Deliveries on the channel, as they count now.", 3.5),
+    "ChannelView.rate": Field("How often the person reacts to a delivery there.", 0.0612),
+    "ChannelView.rate_high": Field("The rate is hardly higher.", 0.3993),
+    "ChannelView.rate_low": Field("The rate is hardly lower.", 0.0061),
+    "ChannelView.reachable": Field(
+        "Whether the person is reached there; null: nothing was heard lately of this address.", True
+    ),
+    "ChannelView.reachable_at": Field("When that was learned; null: it is not known."),
+    "ChannelView.reactions": Field("Reactions on the channel, as they count now.", 0.5),
+    "UserView.channels": Field("What is known of the person on each channel."),
     "ClaimView.until": Field("Until when nothing more of it is sent; null: it is under way.", None),
     "DeedView.action": Field("What was done.", "provider.pause"),
     "DeedView.by": Field("`user@host` of a command line, or an app and its key.", "ann@ops1"),
