@@ -55,6 +55,7 @@ async def test_a_message_is_shown_with_exactly_the_keys_of_the_contract(world: W
         "status": "queued",
         "final": False,
         "reaction": None,
+        "held": None,
         "reason": None,
         "created_at": "2026-11-18T11:06:40.000Z",
         "updated_at": "2026-11-18T11:06:40.000Z",
