@@ -126,6 +126,20 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     unreachable: bool = False
 
 
+class PersonReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person wrote back, or said at the provider. `id` is the provider's; `sender` who it
+    is, a phone's digits or an e-mail address; `to` the number or name of ours. `kind`: a text, or a
+    wish for this channel that the provider itself was told: to be sent no more marketing
+    (unsubscribed, complained), or to be sent it again."""
+
+    id: str
+    sender: str
+    to: str = ""
+    text: str = ""
+    at_ms: int | None = None
+    kind: Literal["text", "block", "unblock"] = "text"
+
+
 class SendFault(Exception):
     """Base of every way a whole request fails; `code` is short and stable, `detail` a sentence."""
 

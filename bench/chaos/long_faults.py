@@ -34,7 +34,7 @@ from bench.processes import BenchFailed
 from bench.waiting import POLL_S, left_over
 
 LONG_S, SHORT_S = (120.0, 600.0), (10.0, 25.0)  # how long a fault lasts
-RATE_PER_S = 4.0
+LONG_PER_S, SHORT_PER_S = 4.0, 20.0  # of the load: every route meets the shortest fault
 LEAD_S, TAIL_S = 10.0, 10.0  # of the load, before the first fault and after the last
 CHANGES_AT = (0.3, 0.5)  # of the shortest fault: the rate, then name and proofs
 PROGRESS_S = 20.0
@@ -120,12 +120,12 @@ class Course:
 def run(seed: int, folder: Path, tell: storm.Tell, *, short: bool) -> LongOutcome:
     """Plays one seed in `folder`, which must not exist yet. Raises BenchFailed."""
     began = time.monotonic()
-    terms, range_s = (SHORT, SHORT_S) if short else (LONG, LONG_S)
+    terms, range_s, per_s = (SHORT, SHORT_S, SHORT_PER_S) if short else (LONG, LONG_S, LONG_PER_S)
     draw = random.Random(f"long faults {seed}")
     lasts_s = {kind: round(draw.uniform(*range_s), 1) for kind in KINDS}
     seconds = LEAD_S + max(lasts_s.values()) + TAIL_S
     load = storm.Order(
-        messages=round(seconds * RATE_PER_S),
+        messages=round(seconds * per_s),
         seconds=seconds,
         seed=seed,
         routes=tuple(f"{kind}{last}" for kind in COMPANIES for last in ("", LAST)),

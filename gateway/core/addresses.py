@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated
+from collections.abc import Collection
+from typing import Annotated, get_args
 
 import idna
 import msgspec
 from msgspec import field
+from msgspec.structs import replace
 
 from gateway.core import phones
 from gateway.core.channels import AddressKind
@@ -26,6 +28,7 @@ PHONE_RULE = "A phone number in E.164, such as +79161234567."
 MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
 PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
 TO_RULE = "Give at least one address: phone, email or push."
+TO_OR_USER_RULE = f"{PHONE_RULE} Or addresses by kind, or leave it out and name a stored `user`."
 
 # RFC 5322's dot-atom, with letters of any script (RFC 6531); quoted local parts are refused.
 _local = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*").fullmatch
@@ -65,6 +68,7 @@ class WebPushAddress(
 
 
 PushAddress = FcmAddress | WebPushAddress
+Device = PushAddress
 
 
 class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -142,15 +146,41 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def shown(self) -> str | Recipient | None:
         """As the API shows it: a phone alone as a text; None where all were erased."""
-        if self == _NOBODY:
+        if self == NOBODY:
             return None
+        recipient = self.recipient
+        if self.phone is not None and self.email is None and not self.push:
+            return recipient.phone
+        return recipient
+
+    @property
+    def recipient(self) -> Recipient:
+        """Each under the name of its kind, as the API shows it."""
         phone = f"+{self.phone}" if self.phone is not None else None
-        if phone is not None and self.email is None and not self.push:
-            return phone
         return Recipient(phone, self.email, list(self.push) or None)
 
+    def without(self, identity: str) -> Addresses:
+        """The same but for one phone or e-mail address, given as an identity."""
+        return Addresses(
+            None if identity == f"p:{self.phone}" else self.phone,
+            None if identity == f"e:{self.email}" else self.email,
+            self.push,
+        )
 
-_NOBODY = Addresses()
+    def without_device(self, device: Device) -> Addresses:
+        return replace(self, push=tuple(each for each in self.push if each != device))
+
+    def changed(self, said: Addresses, kinds: Collection[str]) -> Addresses:
+        """Those of these kinds as `said`, the others as they are."""
+        return replace(self, **{kind: getattr(said, kind) for kind in kinds})
+
+    def filled(self, more: Addresses) -> Addresses:
+        """With the kinds that are missing from `more`."""
+        return Addresses(self.phone or more.phone, self.email or more.email, self.push or more.push)
+
+
+NOBODY = Addresses()
+KINDS: tuple[AddressKind, ...] = get_args(AddressKind)
 
 
 class OneAddress(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -171,7 +201,7 @@ class SoughtAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def read(self) -> Addresses | list[AddressFault]:
         """In their one spelling; a list holds every fault."""
         if self.phone is None and self.email is None:
-            return _NOBODY
+            return NOBODY
         found = read(Recipient(self.phone, self.email))
         return found.addresses if isinstance(found, Destination) else found
 
@@ -195,6 +225,11 @@ def person_id(user: str | None, app: str) -> str | None:
     """A caller's id of a person as an identity; `app` is whose numbering it is, empty where all
     apps have one. No name holds a control character, so that the two never meet."""
     return user if user is None or not app else f"{app}\x1f{user}"
+
+
+def one_identity(kind: AddressKind, address: str) -> str:
+    """The identity that an address in its one spelling is."""
+    return f"{kind[0]}:{address}"
 
 
 def read(to: str | Recipient) -> Destination | list[AddressFault]:

@@ -11,14 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import persons
 from gateway.core.admission import Decision, Duplicate, Suppressed
+from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
+from gateway.core.holding import paced
 from gateway.core.opt_outs import OptOuts
-from gateway.core.plan import OPTED_OUT, Plan, Rejection
+from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
-from gateway.core.records.held import Held, HeldReason
+from gateway.core.records.held import Held
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
@@ -38,13 +41,6 @@ GateName = Literal[
     "pace",
 ]
 Verdict = Literal["pass", "hold", "stop", "skip"]
-
-_GATE_OF_HELD: Mapping[HeldReason, GateName] = {
-    "send_window": "send_window",
-    "scheduled": "schedule",
-    "pace": "pace",
-    "paused": "campaign",
-}
 
 # Of a message that was suppressed on its way, by its reason.
 _GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "cap"}
@@ -70,12 +66,12 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
-    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units;
-    `parts` None where the channel has none."""
+    """A step and what it would be. `price` is what the app pays where it bills, in 1e-6 units, None
+    where there is none; `parts` None where the channel has none."""
 
     channel: str
     provider: str
-    price: int
+    price: int | None
     parts: int | None
     wait_ms: int
     until: Until
@@ -85,7 +81,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
 
 class Explanation(msgspec.Struct, frozen=True):
     """Gates in the order in which they are asked, up to the one that stopped it, and the steps in
-    theirs."""
+    theirs; after them those that it would not have."""
 
     gates: list[Gate] = []
     plan: list[PlannedStep] = []
@@ -102,7 +98,8 @@ def explain(
     """Why `admit` decided a request so, of these records and at this moment."""
     if isinstance(decision, Rejection):
         before = [] if decision.gate == "route" else [Gate("route")]
-        return Explanation([*before, Gate(decision.gate, "stop", decision.detail)])
+        stopped_at = Gate(decision.gate, "stop", decision.detail)
+        return Explanation([*before, stopped_at], _left_out(request, policy, now_ms))
     way = decision.way
     first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
     wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
@@ -110,25 +107,27 @@ def explain(
     fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
     if fullest is not None:
         numbers["cap"] = _cap(fullest)
-    stopped = _stopped(decision, wishes)
+    stopped = _stopped(decision, wishes, policy.declared.of(request.campaign))
     gates = []
     for gate in _asked(way.route, way.steps, first, request, policy):
         if stopped is not None and gate.gate == stopped.gate:
             gates.append(stopped)
             break
         gates.append(numbers.get(gate.gate, gate))
-    if stopped is None and isinstance(way, Plan) and way.held is not None:
-        gates = _with_hold(gates, way.held)
-    return Explanation(gates, [_planned(step, way.route, policy) for step in way.steps])
+    if stopped is None and isinstance(way, Plan):
+        gates = _with_pause(gates, way.held) + _timing(request, way.held, policy, now_ms)
+    steps = [_planned(step, way.route, policy) for step in way.steps]
+    return Explanation(gates, steps + _left_out(request, policy, now_ms))
 
 
-def explain_message(message: Message, policy: Policy) -> Explanation:
-    """The same of a message: what let it in, and what stopped it on its way."""
+def explain_message(message: Message, policy: Policy, now_ms: int) -> Explanation:
+    """The same of a message: what let it in, what stopped it on its way, and what holds it now."""
     gates = _asked(message.route, message.steps, _first(message), message, policy)
     stopped = _GATE_OF.get(message.reason or "")
     if message.status == MessageStatus.SUPPRESSED:
         why = f"on its way: {message.reason}"
         gates = [Gate(g.gate, "stop", why) if g.gate == stopped else g for g in gates]
+    gates = _with_pause(gates, message.held) + _timing(message, message.held, policy, now_ms)
     return Explanation(gates, [_planned(step, message.route, policy) for step in message.steps])
 
 
@@ -152,9 +151,10 @@ def _asked(
         Gate("opt_out"),
     ]
     if (campaign := policy.declared.of(about.campaign)) is not None:
-        gates.append(Gate("campaign"))
+        gates.append(Gate("campaign", detail=campaign.state, limit=campaign.recipients_max))
         if campaign.holdout and about.category == "marketing":
-            gates.append(Gate("holdout"))
+            share = f"{100 * campaign.holdout / HOLDOUT_PARTS:g} % of people"
+            gates.append(Gate("holdout", detail=share))
     if about.campaign is not None:
         gates.append(Gate("duplicate"))
     if about.category in policy.slot_ms:
@@ -162,18 +162,38 @@ def _asked(
     return gates
 
 
-def _with_hold(gates: list[Gate], held: Held) -> list[Gate]:
-    """The gates, with what holds the first step and until when."""
-    name = _GATE_OF_HELD.get(held.reason)
-    if name is None:
+def _with_pause(gates: list[Gate], held: Held | None) -> list[Gate]:
+    """The gates, with the pause of a campaign."""
+    if held is None or held.reason != "paused":
         return gates
-    holds = Gate(name, "hold", held.reason, until_ms=held.until_ms or None)
-    if any(gate.gate == name for gate in gates):
-        return [holds if gate.gate == name else gate for gate in gates]
-    return [*gates, holds]
+    return [replace(g, verdict="hold") if g.gate == "campaign" else g for g in gates]
 
 
-def _stopped(decision: Decision, wishes: str) -> Gate | None:
+def _timing(
+    about: MessageRequest | Message, held: Held | None, policy: Policy, now_ms: int
+) -> list[Gate]:
+    """Whether its step may start now, as far as something might hold it."""
+    campaign, rule = policy.declared.of(about.campaign), policy.categories.get(about.category)
+    window = window_of(campaign, policy.send_windows, rule.send_window if rule else None)
+    starts_ms = max(about.not_before_ms, campaign.start_ms if campaign is not None else 0)
+    reason = held.reason if held is not None else None
+    gates = []
+    if reason == "send_window":
+        assert held is not None
+        gates.append(Gate("send_window", "hold", until_ms=held.until_ms or None))
+    elif window is not None and reason != "paused":
+        gates.append(Gate("send_window"))
+    if starts_ms > now_ms:
+        gates.append(Gate("schedule", "hold", until_ms=starts_ms))
+    elif starts_ms:
+        gates.append(Gate("schedule"))
+    if reason == "pace" or (paced(about, policy) and reason is None):
+        pace = campaign.pace if campaign is not None else None
+        gates.append(Gate("pace", "hold" if reason == "pace" else "pass", pace))
+    return gates
+
+
+def _stopped(decision: Decision, wishes: str, campaign: Campaign | None) -> Gate | None:
     """The gate that a request did not pass."""
     match decision:
         case Duplicate():
@@ -184,6 +204,8 @@ def _stopped(decision: Decision, wishes: str) -> Gate | None:
             return Gate("opt_out", "stop", wishes)
         case Suppressed(full=full) if full is not None:
             return _cap(full, "stop")
+        case Suppressed(reason="recipients_max") if campaign is not None:
+            return Gate("campaign", "stop", "recipients_max", limit=campaign.recipients_max)
         case Suppressed(reason=reason):
             return Gate("holdout" if reason == "holdout" else "campaign", "stop", reason)
         case _:
@@ -246,6 +268,23 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         verdict="pass" if fault is None else "skip",
         detail="; ".join(told) or None,
     )
+
+
+def _left_out(request: MessageRequest, policy: Policy, now_ms: int) -> list[PlannedStep]:
+    """The steps of the route that the message would not have."""
+    return [
+        PlannedStep(
+            channel=each.channel.name,
+            provider=each.step.providers[0],
+            price=None,
+            parts=None,
+            wait_ms=each.step.wait_ms,
+            until=each.channel.can_show(each.step.until),
+            verdict="skip",
+            detail=why,
+        )
+        for each, why in left_out(request, policy, now_ms)
+    ]
 
 
 def _asked_until(step: Step, route: str, policy: Policy) -> Until:

@@ -12,6 +12,9 @@ a home points to nothing. Each record may lie in another shard, so each changes 
 No two requests can close a circle, whatever they read before: a home gives way only to one with a
 record that stands before it in one fixed order, and an identity without a record only to a home
 with one, or to one before it in that order.
+
+An address that changes hands leaves its person: it becomes a home of its own, or the others take
+another home. What was held then counts for both. Half of that is a join again for whoever meets it.
 """
 
 from __future__ import annotations
@@ -103,6 +106,46 @@ def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> 
     return Join(home, writes, found=found)
 
 
+def split(address: str, other: str, records: Records, now_ms: int) -> list[Write]:
+    """What is to be written, in this order, so that `address` is not of the person of `other` any
+    more; empty where it is not. `records` holds all that `unread` asks for of both. The order: no
+    record points to one that points back, whatever was written before."""
+    home = _root(address, records)
+    rest = [i for i in _reached([other, address], records) if i != address]
+    if _root(other, records) != home or not rest:
+        return []
+    held = records[home] or Person()
+    if home != address:
+        writes = [
+            _pointed_to(identity, records, home)
+            for identity in rest
+            if identity != home and (record := records[identity]) and record.home == address
+        ]
+        writes.append(
+            Write(address, records[address], _alone(records[address], home, held, now_ms))
+        )
+        listed = replace(
+            held,
+            aliases=[i for i in held.aliases if i != address],
+            former=[i for i in held.former if i != address],
+        )
+        return [*writes, Write(home, records[home], listed)] if listed != held else writes
+    heir = min(rest, key=_rank)
+    others = [i for i in rest if i != heir]
+    after = _alone(records[heir], home, held, now_ms)
+    after.aliases, after.linked_ms = others, held.linked_ms
+    after.former += [i for i in held.former if i in others]
+    writes = [Write(heir, records[heir], after)]
+    writes += [
+        _pointed_to(identity, records, heir)
+        for identity in others
+        if (record := records[identity]) and record.home == address
+    ]
+    if records[home] is not None:
+        writes.append(Write(home, held, replace(held, aliases=[], former=[])))
+    return writes
+
+
 def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) -> bool:
     """Lists aliases that point to `home` in its record, and what they may hold still; returns
     whether that changed it."""
@@ -154,6 +197,32 @@ def _pointed(identity: str, records: Records, home: str, linked_ms: int) -> Writ
     before = records[identity]
     after = replace(before or Person(), home=home, linked_ms=linked_ms)
     return Write(identity, before, after)
+
+
+def _pointed_to(identity: str, records: Records, home: str) -> Write:
+    """The same for as long as it stands already."""
+    record = _known(records[identity])
+    return Write(identity, record, replace(record, home=home))
+
+
+def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Person:
+    """An alias as a home of its own, where what its home `held` has counts as well; a claim that is
+    live for as long as it may be, since nobody gives it back here."""
+    own = _known(record)
+    claims = {
+        campaign: claim if claim.until_ms else replace(claim, until_ms=held.keep_ms)
+        for campaign, claim in held.claims.items()
+    }
+    own_slots = {slot.message for slot in own.slots}
+    apart_ms = held.keep_ms if held.apart_ms is None else held.apart_ms
+    return replace(
+        own,
+        home="",
+        claims=claims | own.claims,
+        slots=[*own.slots, *(slot for slot in held.slots if slot.message not in own_slots)],
+        keep_ms=max(own.keep_ms, held.keep_ms),
+        former=[home] if apart_ms > now_ms else [],  # too many claims to be copied
+    )
 
 
 def _known(record: Person | None) -> Person:

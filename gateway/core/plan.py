@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from gateway.core import persons, reach
-from gateway.core.addresses import Addresses
+from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.holding import PACE, held_of, paced
 from gateway.core.opt_outs import NONE, OptOuts, refuses
@@ -41,7 +41,12 @@ class Rejection(msgspec.Struct, frozen=True):
 
     pointer: str
     detail: str
-    gate: Literal["route", "address", "price"] = "route"
+    gate: Literal["route", "address", "price", "schedule"] = "route"
+
+
+_NO_ADDRESS = Rejection(
+    "/to", "No address of this user is stored: store one, or give it in `to`.", "address"
+)
 
 
 class OptedOut(msgspec.Struct, frozen=True):
@@ -87,7 +92,8 @@ def plan(
     if isinstance(named, Rejection):
         return named
     if request.not_before_ms > now_ms + AHEAD_MAX_MS:
-        return Rejection("/send_at", f"At most {AHEAD_MAX_MS // DAY_MS} days ahead.")
+        detail = f"At most {AHEAD_MAX_MS // DAY_MS} days ahead."
+        return Rejection("/send_at", detail, "schedule")
     name, route = named
     day, digits = day_of(now_ms), request.addresses.prefix_digits
     steps = []
@@ -121,6 +127,22 @@ def plan(
         full=full,
         baseline_cost=_baseline_cost(request, steps, first, policy, day),
     )
+
+
+def left_out(
+    request: MessageRequest, policy: Policy, now_ms: int
+) -> list[tuple[ResolvedStep, str]]:
+    """The steps of its route that no plan of this request has, and why: nobody has a price for
+    them, or everybody is retired."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return []
+    digits, day = request.addresses.prefix_digits, day_of(now_ms)
+    return [
+        (each, "no_price" if each.sending else "retired")
+        for each in named[1]
+        if all(policy.quote(p, digits, request.category, day) is None for p in each.sending)
+    ]
 
 
 def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
@@ -244,6 +266,8 @@ def _skip_opted_out(request: MessageRequest, steps: Sequence[Step], opt_outs: Op
 
 
 def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rejection:
+    if request.addresses == NOBODY:
+        return _NO_ADDRESS
     names = dict.fromkeys(name for each in route for name in each.step.providers)
     sending = list(dict.fromkeys(name for each in route for name in each.sending))
     if not sending:
@@ -269,6 +293,8 @@ _WHY_NOT = {
 
 
 def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rejection | OptedOut:
+    if request.addresses == NOBODY:
+        return _NO_ADDRESS
     if any(step.fault == OPTED_OUT for step in steps):
         return OptedOut(route, steps)
     codes = {step.fault.code for step in steps if step.fault is not None}

@@ -19,6 +19,7 @@ from gateway.core.prices import Price
 from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
 from gateway.core.send_windows import SendWindow
+from gateway.core.stop_words import SHIPPED
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -134,6 +135,8 @@ class Policy(msgspec.Struct, frozen=True):
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
+    stop_words: frozenset[str] = SHIPPED  # as `stop_words.words_of` gives them
+    consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name

@@ -28,6 +28,7 @@ from gateway.ingress.api.requests import (
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Problem, invalid, problem
+from gateway.ingress.known_users import KnownUsers
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
@@ -59,6 +60,7 @@ class AdmissionQueue:
         self.quotas = quotas
         self.metrics = metrics
         self._now_ms = now_ms
+        self._users = KnownUsers(store, now_ms)
         self._reached: set[Reached] = set()  # what is known to be noted; apps times countries
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
@@ -130,13 +132,16 @@ class AdmissionQueue:
 
     async def dry_run(self, request: MessageRequest) -> DryAnswer:
         """The store's answer, of which nothing comes. Raises RedisUnavailable and bugs."""
-        return await self.store.dry_run(request, self._now_ms())
+        requests, refused = await self._users.complete([request])
+        if refused:
+            return DryAnswer(refused[0].answer)
+        return await self.store.dry_run(requests[0], self._now_ms())
 
-    async def _admit(self, _shard: int, requests: Sequence[MessageRequest]) -> Sequence[Answer]:
+    async def _admit(self, _shard: int, asked: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
+        requests, refused = await self._users.complete(asked)
         answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
-        self.metrics.count_admission(list(requests), answers, time.perf_counter() - began)
         unseen = {(request.app, request.country) for request in requests} - self._reached
         if unseen:
             accepted = {
@@ -146,6 +151,9 @@ class AdmissionQueue:
             }
             if first := sorted(unseen & accepted):
                 await self._note_countries(first)
+        for place, answer in refused:
+            answers.insert(place, answer)
+        self.metrics.count_admission(list(asked), answers, time.perf_counter() - began)
         return answers
 
     async def _note_countries(self, reached: list[Reached]) -> None:

@@ -23,6 +23,7 @@ from gateway.core.policy import (
 from gateway.core.prices import PriceBook
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
+from gateway.core.stop_words import SHIPPED, words_of
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
@@ -62,6 +63,8 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         baseline=settings.prices.baseline,
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
+        stop_words=words_of(settings.optout.words) or SHIPPED,
+        consent=frozenset(settings.consent.require),
         send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=ReachRule(forget_ms=int(settings.reach.forget_ms)),
         former={old: name for name, each in settings.providers.items() for old in each.was},

@@ -1,10 +1,10 @@
 """A configuration that is read again while its role runs: what of it is taken over at once.
 
-Rates, callback proofs, apps, routes, categories, send windows, caps and the price list are;
-everything else stays as it is until a restart, and is named. A route that names a provider which is
-not running yet would have nobody to send for it, so the routes then wait for the restart too.
-Nothing of a faulty file is taken. Messages under way keep the steps and prices they were accepted
-with.
+Rates, callback proofs, apps, routes, categories, send windows, caps, consent, stop words and the
+price list are; everything else stays as it is until a restart, and is named. A route that names a
+provider which is not running yet would have nobody to send for it, so the routes then wait for the
+restart too. Nothing of a faulty file is taken. Messages under way keep the steps and prices they
+were accepted with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings
 from gateway.settings.tables import Document
 
-LIVE_TABLES = ("apps", "caps", "routes", "categories", "send_windows")
+LIVE_TABLES = ("apps", "caps", "routes", "categories", "send_windows", "consent", "optout")
 PRICE_FILE = ("prices", "file")
 
 _log = structlog.get_logger("settings")

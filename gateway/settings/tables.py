@@ -135,6 +135,14 @@ class Dedupe(Table, frozen=True, kw_only=True):
     window_ms: Milliseconds = Duration.parse("30d")
 
 
+class OptOutSettings(Table, frozen=True, kw_only=True):
+    words: tuple[Text, ...] = ()  # none: the shipped ones
+
+
+class ConsentSettings(Table, frozen=True, kw_only=True):
+    require: tuple[Category, ...] = ()
+
+
 class Reach(Table, frozen=True, kw_only=True):
     forget_ms: Milliseconds = Duration.parse("30d")
 
@@ -182,6 +190,8 @@ class Document(Table, frozen=True, kw_only=True):
     send_windows: dict[str, SendWindowSettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
+    optout: OptOutSettings = OptOutSettings()
+    consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()

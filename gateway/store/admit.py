@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
-from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.opt_outs import NONE, OptOuts, widest
 from gateway.core.plan import Rejection, hold_ms
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import MESSAGE_NAMES, unpack_message
@@ -332,6 +332,9 @@ class Admission:
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""
+        if ask.request.lacks_consent:
+            told = scopes_of(self._addresses(ask), self._opt_outs) if ask.home else NONE
+            return widest((told, ask.request.lacks_consent))
         if not self._opt_outs or not ask.home:
             return NONE
         return scopes_of(self._addresses(ask), self._opt_outs)

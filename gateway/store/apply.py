@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from gateway.core import cascade
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
-from gateway.core.opt_outs import OptOuts
+from gateway.core.opt_outs import NONE, OptOuts, widest
 from gateway.core.persons import note_sent_here
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message, Step, StepStatus, unpack_message
@@ -32,6 +32,7 @@ from gateway.core.records.person import Person
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import quarantine
 from gateway.store.base import StoreBase
+from gateway.store.consent import lacking_for
 from gateway.store.keys import GROUP, Keys
 from gateway.store.people import People, look_after_waiting, read_others, read_scopes
 from gateway.store.transaction import values_in
@@ -165,6 +166,9 @@ class Application:
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
         scopes = await read_scopes(self._redis, self._shards, claimed.values())
+        for id_, lacking in (await lacking_for(self._store, claimed.values())).items():
+            if lacking:
+                scopes[id_] = widest((scopes.get(id_, NONE), lacking))
         if not scopes:
             return list(self._items)
         return [self._opted_out(item, scopes) for item in self._items]

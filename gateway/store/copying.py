@@ -35,12 +35,14 @@ _kept = re.compile(
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.
-_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held):.*)", re.DOTALL).match
+_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held|so):.*)", re.DOTALL).match
 _NAMES = {
     "m": "messages",
     "p": "people by phone",
     "e": "people by e-mail",
     "u": "people by user",
+    "su": "stored users",
+    "so": "owners of addresses",
     "c": "claims",
     "i": "idempotency keys",
     "o": "opt-outs",
@@ -54,6 +56,8 @@ _NAMES = {
     "events": "status changes",
     "parked": "unmatched receipts",
     "keys": "API keys",
+    "replies": "replies",
+    "reply": "replies that were taken",
     "audit": "deeds of operators",
     "audit_apps": "deeds of apps",
     "paused": "pauses",

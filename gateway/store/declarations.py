@@ -104,6 +104,12 @@ async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
     return granted
 
 
+async def taken(redis: RedisClient, name: str) -> int:
+    """How many places for recipients are taken. Raises RedisUnavailable."""
+    (count,) = await redis.call([("HGET", keys.RECIPIENTS, name)])
+    return int(count) if isinstance(count, bytes) else 0
+
+
 async def give_back(redis: RedisClient, name: str, unused: int) -> None:
     """Places that were not needed. Raises RedisUnavailable."""
     if unused:

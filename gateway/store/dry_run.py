@@ -25,6 +25,7 @@ from gateway.store.base import StoreBase
 from gateway.store.idempotency import recall
 from gateway.store.identities import TRIES_MAX, foresee, moved
 from gateway.store.keys import keys_of
+from gateway.store.recipients import with_room_foreseen
 from gateway.store.transaction import ConflictError, commit
 
 
@@ -56,6 +57,9 @@ async def dry_run(store: StoreBase, request: MessageRequest, now_ms: int) -> Dry
         remembered = await recall(store, request)
         if remembered is not None:
             return DryAnswer(remembered)
+        if not store.declarations.loaded:
+            await store.look_at_campaigns()
+        request = await with_room_foreseen(store.redis, store.policy.declared.campaigns, request)
         ask = ask_of(replace(request, idempotency_key=None))
         for _ in range(TRIES_MAX):
             told, explanation = await _decide(store, ask, now_ms)

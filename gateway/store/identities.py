@@ -9,11 +9,12 @@ in the transaction that decides the request.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from gateway.core import persons
-from gateway.core.identities import Join, Write, join, unread
+from gateway.core.identities import Join, Write, enlist, join, split, unread
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message import unpack_message
@@ -22,12 +23,13 @@ from gateway.redis.client import Command, Session
 from gateway.store import randomness
 from gateway.store.admit import Ask
 from gateway.store.base import StoreBase, read_messages
-from gateway.store.keys import keys_of, shard_of_identity
+from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.people import read_records
 from gateway.store.transaction import ConflictError, commit
 from gateway.store.writes import Writes
 
 TRIES_MAX = 50  # after each that fails somebody else has joined somebody
+LINKED_MS = 365 * 86_400_000  # how long at least the identities of a stored user are one person
 
 
 def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
@@ -54,26 +56,89 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
     """Joins what each request names, and returns the requests with the homes found.
 
     Raises ConflictError when others join the same identities without end."""
-    placed: dict[int, Ask] = {}
+    groups = [_Group(ask.identities, hold_ms(ask.request, store.policy, now_ms)) for ask in asks]
+    return [
+        replace(moved(store, ask, found.home, now_ms), found=found.found, apart=found.apart)
+        for ask, found in zip(asks, await _joined(store, groups, now_ms), strict=True)
+    ]
+
+
+async def link(store: StoreBase, groups: Sequence[list[str]], now_ms: int) -> None:
+    """Joins the identities of each group, and lists them at their homes. Raises ConflictError when
+    others join the same identities without end."""
+    left = [_Group(identities, LINKED_MS) for identities in groups]
     for _ in range(TRIES_MAX):
-        left = {i: ask for i, ask in enumerate(asks) if i not in placed}
         if not left:
-            return [placed[i] for i in range(len(asks))]
-        named = dict.fromkeys(i for ask in left.values() for i in ask.identities)
-        packed = await _read_all(store, named)
+            return
+        joins = await _joined(store, left, now_ms)
+        pairs = zip(left, joins, strict=True)
+        left = [group for group, found in pairs if not await _enlist(store, found, now_ms)]
+    raise ConflictError
+
+
+async def separate(store: StoreBase, address: str, other: str, now_ms: int) -> None:
+    """An address is not of the person of `other` any more. Raises ConflictError when others change
+    the same records without end."""
+    for _ in range(TRIES_MAX):
+        packed = await _read_all(store, [address, other])
+        records = {i: _record(store, i, v) for i, v in packed.items()}
+        for write in split(address, other, records, now_ms):
+            before = packed[write.identity]
+            assert before is not None
+            if not await _rewrite(store, write, before, now_ms):
+                break
+        else:
+            return
+    raise ConflictError
+
+
+class _Group(NamedTuple):
+    """Identities that are one person, and how long they are to be at least."""
+
+    identities: list[str]
+    hold_ms: int
+
+
+async def _joined(store: StoreBase, groups: Sequence[_Group], now_ms: int) -> list[Join]:
+    """Each group's identities with one home; all is written but the home's own record."""
+    done: dict[int, Join] = {}
+    for _ in range(TRIES_MAX):
+        left = {i: group for i, group in enumerate(groups) if i not in done}
+        if not left:
+            return [done[i] for i in range(len(groups))]
+        packed = await _read_all(
+            store, dict.fromkeys(i for g in left.values() for i in g.identities)
+        )
         records = {i: _record(store, i, v) for i, v in packed.items()}
         joins = {
-            i: join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy, now_ms))
-            for i, ask in left.items()
+            i: join(group.identities, records, now_ms, group.hold_ms) for i, group in left.items()
         }
         written = await _write(store, joins.values(), packed, now_ms)
         for i, found in joins.items():
             if found.final and all(written.get(w.identity) is w.after for w in found.writes):
-                placed[i] = replace(
-                    moved(store, left[i], found.home, now_ms), found=found.found, apart=found.apart
-                )
+                done[i] = found
                 store.counts.unjoined += bool(found.apart)
     raise ConflictError
+
+
+async def _enlist(store: StoreBase, found: Join, now_ms: int) -> bool:
+    """Lists the aliases of a home in its record; False where it is no home any more."""
+    keys = keys_of(shard_of_identity(found.home, store.shards))
+    key, token = keys.person(found.home), keys.token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], bool]:
+        _, value = await session.call([("WATCH", token, key), ("GET", key)])
+        person = _record(store, found.home, value) or Person()
+        if person.home:
+            return [], False
+        if persons.is_old(person):
+            persons.bound_old(person, store.policy, now_ms)
+        writes = _writes(store, keys, now_ms)
+        if enlist(person, found.home, found.found, now_ms):
+            writes.person(found.home, person, value, {})
+        return writes.commands(), True
+
+    return await commit(store.redis, token, attempt, store.counts)
 
 
 async def foresee(store: StoreBase, ask: Ask, now_ms: int) -> Ask:
@@ -154,19 +219,23 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
             await _upgrade(store, write.after, now_ms)
         # Writing takes claims out that are too many for a record: of a copy, for the next try.
         after = replace(write.after, claims=dict(write.after.claims))
-        writes = Writes(
-            keys,
-            store.policy,
-            store.retention,
-            store.campaigns,
-            store.lines,
-            store.queues,
-            now_ms,
-        )
+        writes = _writes(store, keys, now_ms)
         writes.person(write.identity, after, before, {})
         return writes.commands(), True
 
     return await commit(store.redis, token, attempt, store.counts)
+
+
+def _writes(store: StoreBase, keys: Keys, now_ms: int) -> Writes:
+    return Writes(
+        keys,
+        store.policy,
+        store.retention,
+        store.campaigns,
+        store.lines,
+        store.queues,
+        now_ms,
+    )
 
 
 async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:

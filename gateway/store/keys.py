@@ -12,6 +12,9 @@ Books and events stay in the shard in which they were written.
                                        alias needed
     {kN}e:<e-mail address>     string  the same                          admission, cascade
     {kN}u:<user>               string  the same, for the caller's id     admission, cascade
+    {kN}su:<user>              string  for ever: a stored user           user calls
+    {kN}so:<identity>          hash    for ever: app -> whose address    user calls
+                                       it is ("": of every app)
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
@@ -41,13 +44,16 @@ Books and events stay in the shard in which they were written.
     {kN}t:<token>              string  60 s: a transaction was applied   every commit
     {kaskad}meta               hash    for ever: schema, shards,         the first start
                                        currency, last restore, since
-                                       when messages are indexed
+                                       when messages are indexed, key of
+                                       hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
+    {kaskad}replies            stream  7 d: what people wrote back       ingress
+    {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
@@ -88,6 +94,7 @@ AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"
 LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
+REPLIES = "{kaskad}replies"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
 QUEUES = "{kaskad}queues"
@@ -103,6 +110,10 @@ def campaigns_of(month: str) -> str:
 
 def installation_token(token: str) -> str:
     return "{kaskad}t:" + token
+
+
+def reply_token(provider: str, provider_id: str) -> str:
+    return "{kaskad}reply:" + f"{provider}:{provider_id}"
 
 
 def alive(consumer: str) -> str:
@@ -156,6 +167,14 @@ class Keys(msgspec.Struct, frozen=True):
     def person(self, identity: str) -> str:
         """The record of a person by one identity, such as p:79161234567."""
         return self.tag + identity
+
+    def user(self, user: str) -> str:
+        """A stored user, by what `person_id` gives."""
+        return self.tag + "su:" + user
+
+    def owners(self, identity: str) -> str:
+        """Which stored users an address belongs to, by identity."""
+        return self.tag + "so:" + identity
 
     def claim(self, identity: str, campaign: str) -> str:
         """`n` in front is the identity's length, so that no two claims can share a key."""

@@ -1,7 +1,8 @@
 """One person as a whole: who it is, what it was sent, and how it is forgotten.
 
-A person is found by any identity: its records say who else it is, the index of messages and its
-cap slots what it was sent, and a message whom it named. Messages are looked at in bounded batches.
+A person is found by any identity: its records and stored users say who else it is, the index of
+messages and its cap slots what it was sent, and a message whom it named. Messages are looked at in
+bounded batches.
 
 Erasing begins with the messages, each in its own transaction, and ends with the record that leads
 to the others: one that was interrupted finds the rest again when it is repeated, and one that is
@@ -29,8 +30,18 @@ from gateway.core.records.person import (
     pack_person,
     unpack_person,
 )
+from gateway.core.records.user import StoredUser
 from gateway.redis.client import Command, Session
-from gateway.store import opt_outs, person_index, quarantine, randomness, reads, unindexed
+from gateway.store import (
+    opt_outs,
+    person_index,
+    quarantine,
+    randomness,
+    reads,
+    replies,
+    unindexed,
+    users,
+)
 from gateway.store.apply import Item
 from gateway.store.base import read_messages
 from gateway.store.former_shards import shards_ever
@@ -45,18 +56,19 @@ RECEIPTS_A_PAGE = 1_000
 
 
 class Found(msgspec.Struct):
-    """`records` are those of the identities that have one; `messages` by id, `places` their keys;
-    `campaigns` all that the person may hold a claim of."""
+    """`records` are those of the identities that have one; `users` the stored ones by `person_id`;
+    `messages` by id, `places` their keys; `campaigns` all that the person may hold a claim of."""
 
     identities: list[str]
     records: dict[str, Person] = {}
+    users: dict[str, StoredUser] = {}
     messages: dict[str, Message] = {}
     places: dict[str, str] = {}
     campaigns: set[str] = set()
 
     @property
     def anything(self) -> bool:
-        return bool(self.records or self.messages)
+        return bool(self.records or self.users or self.messages)
 
 
 class Erasure(msgspec.Struct):
@@ -85,6 +97,7 @@ async def _find_indexed(store: Store, found: Found, shards: range, seen: set[str
     while fresh := [i for i in found.identities if i not in seen]:
         seen.update(fresh)
         await _find_records(store, found, fresh)
+        await _find_users(store, found, fresh)
         slots = [slot.message for i in fresh if (p := found.records.get(i)) for slot in p.slots]
         await _take(store, found, slots)
         async for page in person_index.find(store.redis, shards, fresh):
@@ -101,6 +114,19 @@ async def _find_records(store: Store, found: Found, identities: Sequence[str]) -
         except (NewerRecordError, UnreadableRecordError):
             continue
         _know(found, (person.home, *person.aliases, *person.former))
+
+
+async def _find_users(store: Store, found: Found, identities: Sequence[str]) -> None:
+    """Stored users among the identities, and those whose address is."""
+    addresses = [i for i in identities if not i.startswith("u:")]
+    for owners in (await users.owners(store, addresses)).values():
+        _know(found, (f"u:{user}" for user in owners.values()))
+    for identity in identities:
+        if identity.startswith("u:"):
+            with suppress(NewerRecordError, UnreadableRecordError):
+                for user, kept in (await users.read(store, [identity[2:]])).items():
+                    found.users[user] = kept
+                    _know(found, kept.addresses.identities(None))
 
 
 async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
@@ -154,7 +180,9 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     sent it anything. What messages hold that were accepted meanwhile, or are another app's, stays.
     Durable on return. Raises RedisUnavailable."""
     ids = [id_ for id_, m in found.messages.items() if app in (None, m.app)]
-    alone = len(ids) == len(found.messages)
+    alone = len(ids) == len(found.messages) and all(
+        app in (None, kept.app) for kept in found.users.values()
+    )
     told = Erasure(len(ids), 0, len(found.identities))
     whose = set(ids) if app is not None else await _holding(store, found) | set(ids)
     for batch in _batches(ids):
@@ -166,10 +194,13 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     if alone:
         await _drop_receipts(store, found.identities)
         await quarantine.drop(store.redis, store.shards, partial(_speaks_of, found.identities))
+    await replies.forget(store, found.identities, app)
     await _drop_claims(store, found, whose)
     # The record that was asked for comes last: it leads to the others.
     for identity in reversed(found.identities):
         await _drop_record(store, identity, whose, alone=alone, everybodys=app is None)
+        if identity.startswith("u:"):
+            await users.forget(store, identity[2:], app)
     return told
 
 

@@ -17,6 +17,7 @@ from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.moved import MovedError
+from gateway.core.records.reply import KeptReply
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import quarantine
 from gateway.store.base import read_messages
@@ -90,11 +91,13 @@ def _message(store: Store, message_id: str, record: bytes) -> Message:
 
 class EventEntry(msgspec.Struct, frozen=True):
     """One entry of an app's event stream in one shard: what one transaction changed. An entry of a
-    newer Kaskad says nothing here, nor does one that cannot be read, which is set aside."""
+    newer Kaskad says nothing here, nor does one that cannot be read, which is set aside. `replies`
+    are those that it tells of, by id, once they were added."""
 
     shard: int
     entry: str
     changes: list[StatusChange]
+    replies: dict[str, KeptReply] = {}
 
 
 async def last_event_entry(redis: RedisClient, app: str, shards: Iterable[int]) -> list[str]:

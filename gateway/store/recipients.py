@@ -62,6 +62,16 @@ async def decide(
     return [answers[index] for index in range(len(requests))]
 
 
+async def with_room_foreseen(
+    redis: RedisClient, campaigns: Mapping[str, Campaign], request: MessageRequest
+) -> MessageRequest:
+    """The request as it would be decided now; it takes no place. Raises RedisUnavailable."""
+    most = _most(campaigns, request)
+    if most is None or request.campaign is None:
+        return request
+    return replace(request, no_room=await declarations.taken(redis, request.campaign) >= most)
+
+
 async def _reserve(
     redis: RedisClient, campaigns: Mapping[str, Campaign], requests: Sequence[MessageRequest]
 ) -> dict[str, set[str]]:

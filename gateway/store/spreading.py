@@ -82,6 +82,10 @@ class Spread:
         key = _read(name)
         if key.shard is None or key.kind in _STAYING:
             yield from self._staying(key, name, kind)
+        elif key.kind == "so":
+            shard = shard_of_identity(key.text.partition(":")[2], self._after)
+            for page in filter(None, self._source.members(name, kind)):
+                yield Part(_key(shard, key.text), kind, page, 0)
         elif key.kind in _PLACED:
             for page in filter(None, self._source.members(name, kind)):
                 yield from self._placed(key, kind, page)
@@ -131,7 +135,7 @@ class Spread:
             length, _, rest = value.partition(":")
             if length.isdigit():
                 return shard_of_identity(rest[: int(length)], self._after)
-        elif key.kind in ("p", "e", "u", "i", "x"):
+        elif key.kind in ("p", "e", "u", "su", "i", "x"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from providers.contract import Channel, Outcome, ProviderConfig, Receipt, Submission
+from providers.contract import Channel, Outcome, PersonReply, ProviderConfig, Receipt, Submission
 
 
 class HttpConfig(ProviderConfig, frozen=True, kw_only=True):
@@ -45,10 +45,12 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Receipts(msgspec.Struct, frozen=True):
-    """What one callback carried: the receipts understood, and a sentence for each flaw met."""
+    """What one callback carried: the receipts understood, a sentence for each flaw met, and what
+    people wrote back."""
 
     receipts: list[Receipt]
     faults: list[str] = []
+    replies: list[PersonReply] = []
 
 
 class Adapter(Protocol):

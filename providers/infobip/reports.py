@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
 
-from providers.contract import Fault, Receipt, ReceiptStatus
+from providers.contract import Fault, PersonReply, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.infobip.reasons import about, is_unreachable
+from providers.infobip.replies import read_reply
+from providers.infobip.times import YEARS, at_ms
 from providers.infobip.wire import (
     DUPLICATE_ID,
     PARTS_MAX,
@@ -40,10 +41,7 @@ PRICE_DIGITS_MAX = 9  # before the decimal point
 PRICE_DECIMALS_KEPT = 12  # with the digits and PARTS_MAX still exact in Decimal's 28 digits
 PRICE_DECIMALS_MAX = 24  # beyond KEPT it is the noise of a float
 PRICE_STEP = Decimal(1).scaleb(-PRICE_DECIMALS_KEPT)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 FAILED: tuple[ReceiptStatus, ...] = ("undelivered", "expired", "rejected")
-YEARS = range(1970, 2100)  # other dates stand for none, and some cannot be written in UTC
 
 _RESULTS = msgspec.json.Decoder(Results)
 _GOOD_RESULTS = msgspec.json.Decoder(GoodResults)
@@ -81,13 +79,18 @@ def read_reports(items: Sequence[msgspec.Raw]) -> Receipts:
     """Reads report items one by one; an item that fails leaves a sentence with its place."""
     receipts: list[Receipt] = []
     faults: list[str] = []
+    replies: list[PersonReply] = []
     for place, item in enumerate(items):
         try:
+            reply = read_reply(item)
+            if reply is not None:
+                replies.append(reply)
+                continue
             report = _report(item, faults, place)
             receipts.append(_receipt(report, faults))
         except ValueError as error:
             faults.append(f"Item {place} was left out: {error}")
-    return Receipts(receipts, faults)
+    return Receipts(receipts, faults, replies)
 
 
 def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
@@ -150,18 +153,11 @@ def _at_ms(text: str | None, ref: str, faults: list[str]) -> int | None:
     """Epoch milliseconds of `2026-11-01T12:34:56.789+0000`; without an offset it is UTC."""
     if text is None:
         return None
-    at: datetime | None
-    try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            at = at.replace(tzinfo=UTC)
-    except ValueError:
-        at = None
-    if at is None or at.year not in YEARS:
+    found = at_ms(text)
+    if found is None:
         years = f"{YEARS[0]} to {YEARS[-1]}"
         faults.append(f"The time of message {ref} was left out: it is no ISO 8601 date of {years}.")
-        return None
-    return (at - EPOCH) // MILLISECOND
+    return found
 
 
 def _costs(

@@ -38,11 +38,12 @@ _FREE: Final = Tag(Decimal(0), "EUR")
 
 
 class Push(NamedTuple):
-    """One report to push; reports of one kind to one URL may share a POST. `item` names it."""
+    """One report, or reply of a person, to push; those of one kind to one URL may share a POST.
+    `item` names it."""
 
     twin: Twin
     url: str
-    kind: Literal["delivery", "seen"]
+    kind: Literal["delivery", "seen", "reply"]
     report: bytes
     item: Item
 
@@ -268,6 +269,11 @@ class Exchange:
         item = (entry.message_id, kind)
         if kind is Kind.SEEN_REPORT:
             return Push(twin, hooks.seen_url, "seen", twin.seen_report(entry), item)
+        if kind is Kind.REPLY:
+            override = self._override(entry.channel, entry.to)
+            text = override.reply if override is not None and override.reply else ""
+            reply = twin.reply(entry, text, now_ms)
+            return Push(twin, hooks.delivery_url, "reply", reply, item)
         free = self.knobs.price_when_free
         if kind is Kind.REPORT:
             report = twin.final_report(entry, price_when_free=free)

@@ -41,6 +41,7 @@ class Fate(msgspec.Struct, frozen=True):
     repeats: int = 0
     late_ms: int = 0
     then_delivered_ms: int | None = None
+    replies: bool = False
 
 
 class Kind(enum.IntEnum):
@@ -53,6 +54,7 @@ class Kind(enum.IntEnum):
     SEEN_REPORT = 4
     REVIVE_REPORT = 5
     INTERMEDIATE_REPORT = 6
+    REPLY = 7
 
 
 RequestFate = Literal["good", "lost", "throttled", "broken", "answer-lost", "garbage"]
@@ -142,16 +144,20 @@ def timeline(
                 report_ms = max(report_ms, seen_ms + 1)
         if not fate.lost:
             moments += _repeated(fate, knobs, report_ms, Kind.REPORT)
+        if fate.replies:
+            moments.append((end_ms + knobs.seen_ms_max + 1, Kind.REPLY))
     if intermediate and not fate.lost:
         at_ms = report_ms + 1 if fate.reordered else min(accepted_ms + 1, end_ms)
         moments.append((at_ms, Kind.INTERMEDIATE_REPORT))
     if fate.then_delivered_ms is not None and fate.ending != "delivered":
-        revived_ms = end_ms + max(1, fate.then_delivered_ms)
-        moments.append((revived_ms, Kind.REVIVE))
-        if not fate.lost:
-            moments += _repeated(fate, knobs, revived_ms, Kind.REVIVE_REPORT)
+        moments += _revival(fate, knobs, end_ms + max(1, fate.then_delivered_ms))
     moments.sort(key=lambda moment: moment[0])
     return moments
+
+
+def _revival(fate: Fate, knobs: Knobs, revived_ms: int) -> list[tuple[int, Kind]]:
+    reports = [] if fate.lost else _repeated(fate, knobs, revived_ms, Kind.REVIVE_REPORT)
+    return [(revived_ms, Kind.REVIVE), *reports]
 
 
 def _repeated(fate: Fate, knobs: Knobs, at_ms: int, kind: Kind) -> list[tuple[int, Kind]]:
@@ -227,6 +233,7 @@ def _overridden(drawn: Fate, override: Override, usual: tuple[int, int], seen_ms
         repeats=_or(override.repeats, drawn.repeats),
         late_ms=_or(override.late_ms, drawn.late_ms),
         then_delivered_ms=_or(override.then_delivered_ms, then_delivered_ms),
+        replies=override.reply is not None and ending == "delivered",
     )
 
 

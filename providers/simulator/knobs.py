@@ -35,8 +35,8 @@ class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """What happens to one number on one channel; None leaves a feature to its share.
 
     `ending` is how the message ends: `rejected` inside the send answer, `undelivered` and `expired`
-    by receipt, `silent` without one. `status` and `error` are the provider's ids. Times in
-    milliseconds.
+    by receipt, `silent` without one. `status` and `error` are the provider's ids. `reply` is what
+    the person writes back to each message that is delivered. Times in milliseconds.
     """
 
     ending: Ending | None = None
@@ -52,6 +52,7 @@ class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     then_delivered_ms: Millis | None = (
         None  # an unreached message is delivered so long after its end
     )
+    reply: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
 
 
 class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -130,6 +130,10 @@ class Twin(Protocol):
 
     def seen_report(self, entry: Entry) -> bytes: ...
 
+    def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
+        """What the person wrote back to a message, as it is pushed."""
+        ...
+
     def post(self, reports: Sequence[bytes]) -> bytes:
         """The body of a POST with reports of one kind."""
         ...

@@ -190,7 +190,7 @@ def check_told(world: World) -> None:
         assert status == "queued" or status in events_of
     ended = {each.event for each in told if each.step is None} - {"accepted"}
     assert ended == {"ended"} or ended <= {MESSAGE_NAMES[message.status]}
-    planned = explain_message(message, world.policy).plan
+    planned = explain_message(message, world.policy, world.now_ms).plan
     assert [each.verdict == "skip" for each in planned] == [
         step.status == StepStatus.SKIPPED for step in message.steps
     ]

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from gateway.core import events
 from gateway.core.admission import admit
+from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, Declared
 from gateway.core.explain import Explanation, Gate, explain, explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
-from gateway.core.policy import Policy, RouteStep
+from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Cap, Slot
-from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
+from tests.worlds.cascade_world import (
+    DAY,
+    DAYTIME,
+    HOUR,
+    MINUTE,
+    PRICES,
+    T0,
+    World,
+    policy,
+    request,
+)
 
 THREE = Cap("three-a-day", 3, DAY, "1d", "marketing", None)
 ONE_VIBER = Cap("one-viber", 1, DAY, "1d", "marketing", "viber")
@@ -85,7 +98,26 @@ def test_a_request_that_cannot_be_sent_names_the_gate() -> None:
         told = explained(send, rules=rules)
         assert gates(told)[-1] == (stopped, "stop")
         assert told.gates[-1].detail
-        assert told.plan == []
+        left_out = [("viber", "no_price"), ("sms", "no_price")] if stopped == "price" else []
+        assert [(step.channel, step.detail) for step in told.plan] == left_out
+
+
+def test_a_step_that_nobody_has_a_price_for_or_that_is_retired_is_told_as_left_out() -> None:
+    rules = msgspec.structs.replace(
+        policy(), quote=lambda provider, *_: None if provider == "viber" else PRICES[provider]
+    )
+    sms, viber = explained(request(), rules=rules).plan
+    assert (sms.channel, sms.verdict) == ("sms", "pass")
+    assert (viber.channel, viber.verdict, viber.price, viber.detail) == (
+        "viber",
+        "skip",
+        None,
+        "no_price",
+    )
+    retired = msgspec.structs.replace(
+        policy(), providers=policy().providers | {"viber": ProviderRule("viber", retired=True)}
+    )
+    assert [step.detail for step in explained(request(), rules=retired).plan] == [None, "retired"]
 
 
 def test_a_step_that_is_skipped_and_one_that_cannot_show_what_is_asked_say_so() -> None:
@@ -108,11 +140,11 @@ def test_a_message_is_explained_by_its_record() -> None:
     rules = policy(caps=(THREE,))
     world = World(rules)
     before = explained(request(), rules=rules)
-    told = explain_message(world.message, rules)
+    told = explain_message(world.message, rules, world.now_ms)
     assert told.plan == before.plan
     assert gates(told) == gates(before)
     world.happen(events.Claimed(0, opt_outs={EVERY_CHANNEL: "all"}))
-    stopped = explain_message(world.message, rules)
+    stopped = explain_message(world.message, rules, world.now_ms)
     assert Gate("opt_out", "stop", "on its way: opted_out") in stopped.gates
     assert [(step.verdict, step.detail) for step in stopped.plan] == [("skip", "opted_out")] * 2
 
@@ -123,9 +155,44 @@ def test_a_fallback_that_a_cap_stopped_says_which_gate_it_was() -> None:
     world.person.slots.append(Slot(ANOTHER, T0, "marketing", "sms"))
     world.send()
     world.report("expired")
-    told = explain_message(world.message, world.policy)
+    told = explain_message(world.message, world.policy, world.now_ms)
     assert ("cap", "stop") in gates(told)
     assert [(step.verdict, step.detail) for step in told.plan] == [
         ("pass", None),
         ("skip", "frequency_cap: one-sms"),
     ]
+
+
+def test_what_holds_the_first_step_is_told_with_its_moment() -> None:
+    noon = T0 + 12 * HOUR
+    rules = policy(send_window=DAYTIME)
+    night = explained(request(), rules=rules)
+    assert night.gates[-1] == Gate("send_window", "hold", until_ms=T0 + 9 * HOUR)
+    later = explained(request(not_before_ms=noon), rules=rules)
+    assert later.gates[-2:] == [
+        Gate("send_window"),
+        Gate("schedule", "hold", until_ms=noon),
+    ]
+    world = World(rules)
+    assert explain_message(world.message, rules, T0).gates[-1] == night.gates[-1]
+    too_late = explained(request(not_before_ms=T0 + 31 * DAY))
+    assert gates(too_late) == [("route", "pass"), ("schedule", "stop")]
+
+
+def test_the_campaign_is_asked_before_the_person_and_its_pace_last() -> None:
+    def declared(**said: Any) -> Policy:
+        campaigns = {"autumn": Campaign(**said)}
+        return msgspec.structs.replace(policy(), declared=Declared(campaigns, b"key"))
+
+    paced = explained(request(), rules=declared(pace="600/m", pace_per_min=600))
+    assert paced.gates[-1] == Gate("pace", "hold", "600/m")
+    assert ("campaign", "pass") in gates(paced)
+    paused = explained(request(), rules=declared(state="paused"))
+    assert Gate("campaign", "hold", "paused") in paused.gates
+    gone = explained(request(), rules=declared(state="cancelled"))
+    assert gone.gates[-1] == Gate("campaign", "stop", "campaign_cancelled")
+    apart = explained(request(), rules=declared(holdout=HOLDOUT_PARTS))
+    assert gates(apart)[-2:] == [("campaign", "pass"), ("holdout", "stop")]
+    most = request(no_room=True)
+    full = explained(most, rules=declared(recipients_max=2))
+    assert full.gates[-1] == Gate("campaign", "stop", "recipients_max", limit=2)

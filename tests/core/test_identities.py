@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.identities import IDENTITIES_MAX, LINK_SPARE_MS, Records, enlist, join, unread
-from gateway.core.records.person import Person
+from gateway.core.identities import (
+    IDENTITIES_MAX,
+    LINK_SPARE_MS,
+    Records,
+    enlist,
+    join,
+    split,
+    unread,
+)
+from gateway.core.records.person import DedupeClaim, Person
+from ratelimit.caps import Slot
 from tests.worlds.cascade_world import DAY, T0
 
 HOLD_MS = 40 * DAY
@@ -58,6 +67,22 @@ class Forest:
             person.keep_ms = T0 + DAY  # the message takes something
             self.records[made.home] = person
             if all(i in (made.home, *person.aliases) for i in identities):
+                return
+
+    def separation(self, address: str, other: str) -> Iterator[None]:
+        """An address changes hands, step by step in the same way."""
+        while True:
+            read: dict[str, Person | None] = {}
+            while missing := unread([address, other], read):
+                for identity in sorted(missing):
+                    read[identity] = self.records.get(identity)
+                    yield
+            for write in split(address, other, read, T0):
+                yield
+                if self.records.get(write.identity) != write.before:
+                    break
+                self.records[write.identity] = write.after
+            else:
                 return
 
 
@@ -128,3 +153,68 @@ def test_aliases_are_written_again_before_they_lapse(later: bool) -> None:
     person = replace(forest.records["p:1"])
     assert enlist(person, "p:1", made.found, now_ms) is later
     assert person.linked_ms >= now_ms + HOLD_MS
+
+
+# --- an address changes hands
+
+
+@given(
+    st.lists(SEEN, min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.sampled_from(EVERYBODY[:5]), st.sampled_from(EVERYBODY)).filter(
+            lambda pair: pair[0] != pair[1]
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(0, 2**32),
+)
+def test_whoever_separates_and_joins_at_once_homes_lead_to_an_end(
+    requests: list[list[str]], separations: list[tuple[str, str]], seed: int
+) -> None:
+    luck = random.Random(seed)
+    forest = Forest()
+    running = [forest.request(identities) for identities in requests]
+    running += [forest.separation(*pair) for pair in separations]
+    while running:
+        turn = luck.choice(running)
+        if next(turn, "over") == "over" or luck.random() < 0.01:
+            running.remove(turn)  # it is done, or its process dies
+        for identity in EVERYBODY:
+            forest.root(identity)
+    for address, other in separations:
+        settle(forest, address)
+        for _ in forest.separation(address, other):
+            pass
+        assert forest.root(address) != forest.root(other)
+        for identity in EVERYBODY:
+            if forest.root(identity) == forest.root(other) and identity in forest.records:
+                settle(forest, identity)
+                assert forest.root(identity) != forest.root(address)
+
+
+@pytest.mark.parametrize("address", ["p:1", "e:a@x"])
+def test_what_was_held_counts_for_both_and_ends(address: str) -> None:
+    forest = Forest()
+    settle(forest, "p:1", "e:a@x", "u:1")
+    home = forest.records["p:1"]
+    home.claims = {"live": DedupeClaim("m1"), "over": DedupeClaim("m2", T0 + 9)}
+    home.slots = [Slot("m1", T0, "marketing", "viber")]
+    for _ in forest.separation(address, "u:1"):
+        pass
+    assert forest.root(address) == address
+    assert forest.root("u:1") != address
+    moved = forest.records[address if address != "p:1" else "e:a@x"]
+    assert moved.claims == {"live": DedupeClaim("m1", T0 + DAY), "over": DedupeClaim("m2", T0 + 9)}
+    assert (moved.slots, moved.keep_ms) == (home.slots, home.keep_ms)
+    assert forest.records["p:1"].claims == home.claims
+
+
+def test_who_has_claims_apart_goes_on_asking_the_former_home() -> None:
+    forest = Forest()
+    settle(forest, "p:1", "u:1")
+    forest.records["p:1"].apart_ms = T0 + 1
+    for _ in forest.separation("p:1", "u:1"):
+        pass
+    assert forest.records["u:1"].former == ["p:1"]
+    assert list(forest.separation("p:1", "u:1"))  # reads, and writes nothing

@@ -156,6 +156,26 @@ def test_a_step_that_is_not_wanted_when_it_would_start_is_told_where_the_one_bef
     assert told(wished)[1:] == [(30, "skipped", 0, "opted_out"), (30, "started", 1, None)]
 
 
+def test_reactions_are_told_and_end_what_had_not_started() -> None:
+    asks = (
+        RouteStep(("viber",), MINUTE, 0, until="seen", react_ms=DAY),
+        RouteStep(("sms",), MINUTE, 0),
+    )
+    world = World(policy(steps=asks), request(category="transactional", campaign=None))
+    world.send()
+    world.report("delivered")
+    world.now_ms += 40
+    world.report("seen")
+    world.now_ms += 5
+    world.happen(events.Reacted(0, "clicked", world.now_ms))
+    assert told(world)[-4:] == [
+        (0, "delivered", 0, None),
+        (40, "seen", 0, None),
+        (40, "skipped", 1, "reacted"),
+        (45, "clicked", 0, None),
+    ]
+
+
 def test_a_marketing_step_that_waited_for_its_turn_is_told_with_its_send() -> None:
     world = World()
     world.send()

@@ -514,6 +514,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
     "reach": tables.Reach,
+    "optout": tables.OptOutSettings,
+    "consent": tables.ConsentSettings,
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,

@@ -100,6 +100,9 @@ class Plain:
     def seen_report(self, entry: Entry) -> bytes:
         raise NotImplementedError
 
+    def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
+        raise NotImplementedError
+
     def post(self, reports: Sequence[bytes]) -> bytes:
         return b"\n".join(reports)
 

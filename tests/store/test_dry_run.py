@@ -11,19 +11,21 @@ import trio
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
+from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
 from gateway.core.policy import Policy
 from gateway.core.prices import Price
 from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.trio_driver import open_client
-from gateway.store import opt_outs
+from gateway.store import declarations, opt_outs
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
 from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap
-from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, policy, request
+from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
 
 SHARDS = 4
 REQUESTS = 1_000
@@ -85,6 +87,7 @@ class Callers:
             content=Content(draw.choice(("Sale!", "я" * 71))),
             idempotency_key=f"key-{draw.randrange(20)}" if keyed else None,
             body_hash=bytes([draw.randrange(2)]) if keyed else b"",
+            not_before_ms=self.now_ms + HOUR if draw.random() < 0.1 else 0,
         )
 
 
@@ -120,11 +123,12 @@ def is_explained(told: DryAnswer) -> bool:
         return not gates
     verdicts = [gate.verdict for gate in gates]
     if outcome == "accepted":
-        return set(verdicts) == {"pass"}
+        held = told.answer.held is not None
+        return set(verdicts) == ({"pass", "hold"} if held else {"pass"})
     last = {
         "duplicate": ("duplicate",),
         "rejected": ("route", "address", "price"),
-        "suppressed": ("opt_out", "cap"),
+        "suppressed": ("opt_out", "campaign", "holdout", "cap"),
     }[outcome]
     return verdicts == ["pass"] * (len(gates) - 1) + ["stop"] and gates[-1].gate in last
 
@@ -135,6 +139,7 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
 
     async def work(store: Store) -> None:
         callers = Callers(seed)
+        await declare(store, "spring", recipients_max=5, holdout=HOLDOUT_PARTS // 4)
         for i in range(REQUESTS):
             asked = callers.request(store)
             before = await everything(store) if i % 50 == 0 else None
@@ -150,10 +155,22 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
                 await live_on(store, real.id, callers)
             if i % 40 == 0:
                 await wish(store, callers)
+            if i % 100 == 0:
+                state: State = "paused" if i % 200 else "running"
+                await declare(store, "winter", state=state, pace_per_min=60)
             callers.now_ms += callers.random.choice((0, MINUTE, 10 * MINUTE))
 
     in_store(redis_url, work)
-    assert seen >= {"route", "address", "price", "opt_out", "duplicate", "cap", "replayed"}
+    assert seen >= {"route", "price", "opt_out", "campaign", "holdout", "duplicate", "replayed"}
+    assert seen >= {"address", "cap", "schedule", "pace"}
+
+
+async def declare(store: Store, name: str, **said: Any) -> None:
+    def deed(_: Campaign) -> Deed:
+        return Deed(T0, "a test", "campaign.put", name)
+
+    await declarations.change(store.redis, name, lambda _: Campaign(**said), deed)
+    await store.look_at_campaigns()
 
 
 async def wish(store: Store, callers: Callers) -> None:

@@ -16,11 +16,12 @@ from gateway.core.records.entries import unmatched_codec
 from gateway.core.records.message import pack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import Answer
+from gateway.core.records.user import StoredUser
 from gateway.core.timing import day_of
 from gateway.finance.verify import compare_books
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, opt_outs, pauses, persons, quarantine, reads
+from gateway.store import api_keys, opt_outs, pauses, persons, quarantine, reads, users
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
@@ -60,6 +61,12 @@ class Filled(msgspec.Struct):
         return [id_ for ids in self.by_state.values() for id_ in ids]
 
 
+def _stored(n: int) -> users.Change:
+    addresses = Addresses(f"7918000{n:04}", f"stored{n}@example.com" if n % 2 else None)
+    kept = StoredUser("shop", T0, addresses, "Europe/Moscow")
+    return users.Change(f"stored{n}", "", addresses, lambda _: kept)
+
+
 def rules() -> Policy:
     return policy(**RULES)
 
@@ -82,6 +89,7 @@ async def fill(url: str, shards: int) -> Filled:
             origin = Origin("shop", T0, "why")
             await opt_outs.put(client, shards, phone, "marketing" if n % 2 else "all", origin)
         await opt_outs.make_nameless(client, shards, OPTED_OUT[::3])
+        await users.change(store, [_stored(n) for n in range(9)], T0)
         await api_keys.create(client, "shop", ("send",), T0)
         pause = pauses.Pause("no_credit", "", T0, T0)
         await pauses.change(client, "off", lambda _: pause)
@@ -171,6 +179,8 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
         return {
             "messages": {id_: await _message(store, id_) for id_ in filled.ids},
             "people": await _people(store, filled),
+            "users": await users.read(store, [f"stored{n}" for n in range(9)]),
+            "owners": await users.owners(store, [f"p:7918000{n:04}" for n in range(9)]),
             "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
             "found": {
                 p: sorted((await persons.find(store, f"p:{p}", T0)).messages) for p in PHONES

@@ -64,7 +64,8 @@ class LedgerEntry(msgspec.Struct, omit_defaults=True, gc=False):
 class StatusChange(msgspec.Struct, omit_defaults=True, gc=False):
     """What an app is told of a message. `noted`: the message has metadata, which is told too and
     stands with the message alone, so that it goes where a person is erased. Entries from before
-    hold it themselves."""
+    hold it themselves. `reply`: no status changed, the person wrote back; the reply has this
+    id."""
 
     app: str = field(name="a")
     id: str = field(name="i")
@@ -77,6 +78,7 @@ class StatusChange(msgspec.Struct, omit_defaults=True, gc=False):
     noted: bool = field(name="n", default=False)
     final: bool = field(name="f", default=False)
     reaction: ReactionName | None = field(name="p", default=None)
+    reply: str = field(name="y", default="")
 
 
 class StatusChanges(msgspec.Struct, gc=False):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import field
 
 from gateway.core.addresses import Addresses, person_id
+from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.content import Content
@@ -38,6 +39,7 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    lacks_consent: OptOuts = NONE  # where the person has not said yes
     no_room: bool = False  # its campaign has as many recipients as it may have
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
 

@@ -1,5 +1,5 @@
 """Cuts streams to what is kept: the apps' status changes (`retention.events_max`), and the index of
-messages.
+messages; and what people wrote back.
 
 How is in `gateway.store.event_marks` and `gateway.store.person_index`. While a shard is
 unavailable, it is tried again.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.core.policy import TTL_MAX_MS
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import person_index
+from gateway.store import person_index, replies
 from gateway.store.event_marks import cut_events
 from gateway.store.keys import keys_of
 
@@ -27,6 +27,8 @@ async def run(deps: DispatchDeps, shard: int) -> None:
         kept_ms = max(deps.store.retention.message_ms, deps.store.policy.dedupe_ms)
         oldest_ms = deps.clock() - TTL_MAX_MS - kept_ms
         await person_index.cut(deps.redis, keys_of(shard), oldest_ms)
+        if shard == 0:
+            await replies.cut(deps.redis, deps.clock() - replies.KEPT_MS)
         return LOOK_S
 
     await deps.redis_retry("events").for_ever(turn)

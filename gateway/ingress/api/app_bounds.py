@@ -6,14 +6,34 @@ toll fraud by a sign-up form pays. Pure; what is refused is a fault at its key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from gateway.core.addresses import Destination
+from gateway.core import addresses
+from gateway.core.addresses import NOBODY, TO_OR_USER_RULE, Destination, Recipient
 from gateway.core.channels import ChannelContent
 from gateway.core.policy import AppRule
 from gateway.ingress.http.problems import RequestFault
 
 _SENDER_FIELDS = (("sender", "sender"), ("from", "from_"))
+
+
+def read_destination(
+    to: str | Recipient | None, user: str | None, rule: AppRule, unread: Collection[str]
+) -> tuple[Destination | None, list[RequestFault]]:
+    """Where a message goes as far as it says so itself; None: that is at fault. What stands at the
+    keys in `unread` is so already."""
+    if to is None:
+        if user is None and not {"to", "user"}.intersection(unread):
+            return None, [RequestFault("/to", f"Required: {TO_OR_USER_RULE}")]
+        return None if "to" in unread else Destination(NOBODY), []
+    found = addresses.read(to)
+    if isinstance(found, Destination):
+        if not found.tariff and rule.countries is None:  # as almost always
+            return found, []
+        pointer = "/to" if isinstance(to, str) else "/to/phone"
+        return found, list(destination_faults(found, rule, pointer))
+    known = [fault for fault in found if fault.pointer or "to" not in unread]
+    return None, [RequestFault(f"/to{fault.pointer}", fault.detail) for fault in known]
 
 
 def destination_faults(

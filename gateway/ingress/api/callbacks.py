@@ -1,4 +1,4 @@
-"""`POST /v1/callbacks/{provider}`: a provider's receipts.
+"""`POST /v1/callbacks/{provider}`: a provider's receipts, and what people wrote back.
 
 The caller proves itself as the provider's configuration says (an HMAC is computed while the body
 arrives), and may send what its provider sends in one callback at most. The provider's adapter reads
@@ -16,8 +16,10 @@ from urllib.parse import parse_qsl, quote
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from gateway.failpoints import failpoint
+from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.refused_callbacks import RefusedCallbacks
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.batcher import Batcher
@@ -44,11 +46,12 @@ _log = structlog.get_logger("ingress")
 
 class CallbackResult(msgspec.Struct, frozen=True):
     """A callback's receipts: `applied` to messages, `parked` until their message is
-    known, `faults` that could not be read."""
+    known, `faults` that could not be read; and `replies` of people that were new."""
 
     applied: int
     parked: int
     faults: int
+    replies: int = 0
 
 
 class SetAside(Exception):
@@ -63,12 +66,14 @@ class CallbackEndpoint:
         store: Store,
         adapters: Mapping[str, Adapter],
         auths: Mapping[str, CallbackAuth],
+        inbound: InboundEndpoints,
         metrics: Metrics,
         now_ms: Callable[[], int],
         body_bytes_max: int,
     ) -> None:
         self._store = store
-        self._adapters = adapters
+        self.adapters = adapters
+        self._inbound = inbound
         self._metrics = metrics
         self._now_ms = now_ms
         self._refused = RefusedCallbacks(metrics, now_ms)
@@ -92,7 +97,7 @@ class CallbackEndpoint:
 
     async def take(self, request: Request) -> None:
         name = self._store.policy.present(request.parameters["provider"])
-        adapter, auth = self._adapters.get(name), self._auths.get(name)
+        adapter, auth = self.adapters.get(name), self._auths.get(name)
         if adapter is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
         limit = min(self._body_bytes_max, adapter.callback_bytes_max)
@@ -106,7 +111,11 @@ class CallbackEndpoint:
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
         result = self._result_of(name, read.faults, results)
-        request.changed_something = result.applied + result.parked > 0
+        if read.replies:
+            taken = await self._inbound.take(name, adapter.channel, read.replies)
+            self._metrics.count_receipts(name, "reply", taken)
+            result = replace(result, replies=taken)
+        request.changed_something = result.applied + result.parked + result.replies > 0
         await request.respond(200, to_json(result))
 
     async def _proven_body(

@@ -131,6 +131,8 @@ class CampaignView(msgspec.Struct, frozen=True):
 
 
 class CampaignList(msgspec.Struct, frozen=True):
+    """All campaigns that are declared."""
+
     items: list[CampaignView]
 
 

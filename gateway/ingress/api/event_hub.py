@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from gateway.redis.errors import RedisError
-from gateway.store import reads
+from gateway.store import reads, replies
 from gateway.store.former_shards import ever, shards_before
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from gateway.store.store import Store
@@ -147,6 +147,7 @@ class EventHub:
         for app, entries in news.items():
             feed = asked[app]
             await reads.add_metadata(self._store, entries)
+            await replies.add(self._store, entries)
             for entry in entries:
                 feed.positions[entry.shard] = entry.entry
                 for subscription in feed.subscriptions:

@@ -23,6 +23,7 @@ from gateway.core.channels import ChannelName
 from gateway.core.records.entries import StatusChange
 from gateway.core.records.words import ReactionName
 from gateway.ingress.api.event_hub import EventHub, EventSubscription, Position, position_at
+from gateway.ingress.api.inbound import view_of as reply_view
 from gateway.ingress.api.results import Status, Time
 from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
 from gateway.ingress.http.key_watch import KeyWatch
@@ -31,7 +32,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
-from gateway.store import reads
+from gateway.store import reads, replies
 from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
 from gateway.store.store import Store
 
@@ -186,6 +187,7 @@ class _EventStream:
                     app = self._subscription.app
                     entries = await reads.events_from(self._store.redis, app, shard, start)
                     await reads.add_metadata(self._store, entries)
+                    await replies.add(self._store, entries)
                     for entry in entries:
                         await self._tell(entry)
                     page = len(entries)
@@ -202,8 +204,14 @@ class _EventStream:
                 continue
             self._positions[entry.shard] = position
             id_ = ",".join(f"{p.entry}.{p.nth}" for p in self._positions)
-            data = to_json(_data(change))
-            self._unsent.append(b"event: status\nid: %s\ndata: %s\n\n" % (id_.encode(), data))
+            if change.reply:
+                reply = entry.replies.get(change.reply)
+                if reply is None:  # it is forgotten
+                    continue
+                kind, data = b"inbound", to_json(reply_view(change.reply, reply))
+            else:
+                kind, data = b"status", to_json(_data(change))
+            self._unsent.append(b"event: %s\nid: %s\ndata: %s\n\n" % (kind, id_.encode(), data))
         if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
             await self._flush()
 

@@ -41,7 +41,7 @@ class PlannedStepView(msgspec.Struct, frozen=True):
 
     channel: ChannelName
     provider: str
-    price: Amount
+    price: Amount | None
     parts: int | None
     wait: str
     until: Until
@@ -65,15 +65,10 @@ class DryResult(Result, kw_only=True):
 def dry_result(answer: Answer, explanation: Explanation, currency: str) -> DryResult:
     """An answer that nothing came of. `error` where the request cannot be sent as it is."""
     told = result_of(answer)
-    return DryResult(
-        id=UNSET if told.outcome == "accepted" else told.id,
-        outcome=told.outcome,
-        status=told.status,
-        reason=told.reason,
-        cap=told.cap,
-        error=told.error,
-        explain=explain_view(explanation, currency),
-    )
+    if told.outcome == "accepted":
+        told.id = UNSET
+    fields = msgspec.structs.asdict(told)
+    return DryResult(**fields, explain=explain_view(explanation, currency))
 
 
 def explain_view(explanation: Explanation, currency: str) -> ExplainView:
@@ -106,7 +101,7 @@ def _step(step: PlannedStep) -> PlannedStepView:
     return PlannedStepView(
         channel=step.channel,
         provider=step.provider,
-        price=format_amount(step.price),
+        price=None if step.price is None else format_amount(step.price),
         parts=step.parts,
         wait=_duration(step.wait_ms),
         until=step.until,

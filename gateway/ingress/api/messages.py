@@ -1,10 +1,10 @@
 """Messages: `POST /v1/messages`, and what is asked of one: `GET` and `DELETE /v1/messages/{id}`,
 `GET /v1/messages/{id}/timeline` and `/explain`.
 
-A body is one message, an array of them, or a stream, which `stream` answers. Invalid items never
-fail their neighbours. When all items failed for one passing reason (Redis unavailable, a lane too
-full), or the store is too full for one of them, the answer is that problem as a whole, so that a
-client may simply send it again. Another app's message does not exist for the asker (404).
+A body is one message, an array of them, or a stream, which `message_stream` answers. Invalid items
+never fail their neighbours. When all items failed for one passing reason (Redis unavailable, a lane
+too full), or the store is too full for one of them, the answer is that problem as a whole, so that
+a client may simply send it again. Another app's message does not exist for the asker (404).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.array_items import array_items
 from gateway.ingress.api.explain_view import dry_result, explain_view
+from gateway.ingress.api.message_stream import MessageStream
 from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
-from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.api.stream import Streams
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, refuse
@@ -43,9 +44,9 @@ _STATUS = {"accepted": 202, "duplicate": 200, "suppressed": 200}
 class SendEndpoint:
     """Takes messages."""
 
-    def __init__(self, queue: AdmissionQueue, stream: StreamEndpoint, limits: Server) -> None:
+    def __init__(self, queue: AdmissionQueue, streams: Streams, limits: Server) -> None:
         self._queue = queue
-        self._stream = stream
+        self._streams = streams
         self._limits = limits
 
     async def send(self, request: Request) -> None:
@@ -60,7 +61,8 @@ class SendEndpoint:
             await self._dry_run(request, key)
             return
         if kind == "application/x-ndjson":
-            await self._stream.send(request, key)
+            stream = MessageStream(request, self._queue, self._limits, key)
+            await self._streams.answer(request, stream)
             return
         body = await request.body(self._limits.body_bytes_max)
         if body.lstrip(b" \t\r\n")[:1] == b"[":
@@ -190,7 +192,7 @@ class MessageEndpoints:
 
     async def explain(self, request: Request) -> None:
         message, policy = await self._own(request), self._store.policy
-        view = explain_view(explain_message(message, policy), policy.currency)
+        view = explain_view(explain_message(message, policy, self._now_ms()), policy.currency)
         await request.respond(200, to_json(view))
 
     async def cancel(self, request: Request) -> None:

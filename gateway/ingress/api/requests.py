@@ -13,12 +13,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import addresses
 from gateway.core.addresses import PHONE_RULE, Destination, Recipient
 from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
 from gateway.core.plan import channels_without_text
@@ -29,7 +28,7 @@ from gateway.core.records.words import ImportanceName, importance_named
 from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
-from gateway.ingress.api.app_bounds import destination_faults, sender_faults
+from gateway.ingress.api.app_bounds import read_destination, sender_faults
 from gateway.ingress.api.content_faults import CONTROL, control, override_faults, text_fault
 from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.http.asgi import NOT_JSON
@@ -61,7 +60,8 @@ Name = Annotated[
 
 
 class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message to one person. `null` is the same as leaving a key out."""
+    """One message to one person. `null` is the same as leaving a key out. Kinds of address that are
+    missing in `to` are taken from the stored `user`; of one that has some `to` may be left out."""
 
     to: (
         Annotated[
@@ -71,7 +71,8 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ),
         ]
         | Recipient
-    )
+        | None
+    ) = None
     category: (
         Annotated[
             Category,
@@ -298,21 +299,8 @@ def _meaning(
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
     stand-in, because what was sent could not be read: they are at fault already."""
-    faults: list[RequestFault] = []
-    destination = None
     rule = policy.app(app)
-    found = addresses.read(request.to)
-    if isinstance(found, Destination):
-        destination = found
-        if found.tariff or rule.countries is not None:  # almost never
-            pointer = "/to" if isinstance(request.to, str) else "/to/phone"
-            faults.extend(destination_faults(found, rule, pointer))
-    else:
-        faults.extend(
-            RequestFault(f"/to{fault.pointer}", fault.detail)
-            for fault in found
-            if fault.pointer or "to" not in unread
-        )
+    destination, faults = read_destination(request.to, request.user, rule, unread)
     user, campaign, text = request.user, request.campaign, request.text
     # One search for all names, and almost always none: what can be printed is no control character.
     names = f"{user}{campaign}{request.route}{request.idempotency_key}"
@@ -373,7 +361,6 @@ def _lacking(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFa
 # --- a request that msgspec refused, or that has a key twice ---
 
 _EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
-_STAND_INS: dict[str, Any] = {"to": ""}
 
 
 def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
@@ -383,7 +370,7 @@ def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malforme
         return Malformed(_sentence(error))
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
-    request = _with_one_spelling(SendRequest(**{**_STAND_INS, **found.values}))
+    request = _with_one_spelling(SendRequest(**found.values))
     filled = _filled(request, policy)
     destination, more = _meaning(filled, policy, app, found.unread)
     if destination is not None and filled.category and not found.faults and not more:

@@ -15,12 +15,15 @@ from gateway.core import persons as rules
 from gateway.core.addresses import person_id
 from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim
+from gateway.core.records.user import StoredUser
 from gateway.core.texts import name_of
-from gateway.ingress.api.message_view import MessageView, view_of
+from gateway.ingress.api.message_view import MessageView
+from gateway.ingress.api.message_view import view_of as message_view
 from gateway.ingress.api.optouts import OptOutView
 from gateway.ingress.api.optouts import view_of as opt_out_view
 from gateway.ingress.api.results import Time
 from gateway.ingress.api.searches import Searches
+from gateway.ingress.api.stored_users import StoredUserView, view_of
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
@@ -53,11 +56,10 @@ class CapView(msgspec.Struct, frozen=True):
     retry_at: Time | None
 
 
-class UserView(msgspec.Struct, frozen=True):
-    """What an app's `user` was sent lately, newest first (at most 1,000), and what is held for
-    it."""
+class UserView(StoredUserView, frozen=True, omit_defaults=False, kw_only=True):
+    """What is kept of an app's `user`, what it was sent lately, newest first (at most 1,000), and
+    what is held for it."""
 
-    user: str
     messages: list[MessageView]
     claims: list[ClaimView]
     caps: list[CapView]
@@ -81,11 +83,14 @@ class UserEndpoints:
 
     async def get(self, request: Request) -> None:
         user, found, messages = await self._find(request)
+        kept = found.users.get(self._id_of(request, user))
         store, now_ms = self._store, self._now_ms()
         people = await persons.holders(store, found, now_ms)
         view = UserView(
-            user=user,
-            messages=[view_of(m, store.policy.currency) for m in messages[:MESSAGES_SHOWN_MAX]],
+            **msgspec.structs.asdict(view_of(user, kept or StoredUser("", 0))),
+            messages=[
+                message_view(m, store.policy.currency) for m in messages[:MESSAGES_SHOWN_MAX]
+            ],
             claims=list(_claims(await persons.claims(store, found), messages)),
             caps=[
                 CapView(
@@ -97,7 +102,7 @@ class UserEndpoints:
                 )
                 for state in rules.cap_states(people, store.policy, now_ms)
             ],
-            optouts=await self._opt_outs(request, messages),
+            optouts=await self._opt_outs(request, messages, kept),
         )
         await request.respond(200, to_json(view))
 
@@ -113,32 +118,39 @@ class UserEndpoints:
         await request.respond(200, to_json(ErasedView(told.messages, told.cancelled)))
 
     async def _find(self, request: Request) -> tuple[str, Found, list[Message]]:
-        """The person, of whom the app has sent something, or may look after, and the app's own
-        messages. Raises Refusal."""
+        """The person, whom the app has stored or sent something, or may look after, and the app's
+        own messages. Raises Refusal."""
         user = name_of(request.parameters["user"])
-        app = request.principal.app if self._store.policy.own_users else ""
+        id_ = self._id_of(request, user)
         with self._searches.one():
-            found = await persons.find(self._store, f"u:{person_id(user, app)}", self._now_ms())
-        known = found.anything and "manage" in request.principal.scopes
+            found = await persons.find(self._store, f"u:{id_}", self._now_ms())
+        known = id_ in found.users or (found.anything and "manage" in request.principal.scopes)
         own = self._own(request, found)
         if not known and not own:
             raise refuse("not-found", "Nothing is kept of this user.")
         return user, found, own
+
+    def _id_of(self, request: Request, user: str) -> str:
+        app = request.principal.app if self._store.policy.own_users else ""
+        return f"{person_id(user, app)}"
 
     def _own(self, request: Request, found: Found) -> list[Message]:
         """The app's own messages, the newest first."""
         own = [m for m in found.messages.values() if m.app == request.principal.app]
         return sorted(own, key=lambda m: (m.created_ms, m.id), reverse=True)
 
-    async def _opt_outs(self, request: Request, messages: list[Message]) -> list[OptOutView]:
-        """Of the addresses that the app itself sent to."""
+    async def _opt_outs(
+        self, request: Request, messages: list[Message], kept: StoredUser | None
+    ) -> list[OptOutView]:
+        """Of the addresses that are stored, or that the app itself sent to."""
         store = self._store
-        asked = {one.first: one for m in messages for one in m.addresses.singles}
+        known = [m.addresses for m in messages] + ([] if kept is None else [kept.addresses])
+        asked = {one.first: one for each in known for one in each.singles}
         views = []
         for address, one in sorted(asked.items(), key=lambda item: item[0]):
-            kept = await opt_outs.find(store.redis, store.shards, address)
-            if kept:
-                views.append(opt_out_view(one, kept, request.principal.app))
+            opted_out = await opt_outs.find(store.redis, store.shards, address)
+            if opted_out:
+                views.append(opt_out_view(one, opted_out, request.principal.app))
         return views
 
 

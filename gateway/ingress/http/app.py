@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -26,6 +27,7 @@ from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -33,10 +35,12 @@ from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
-from gateway.ingress.api.stream import StreamEndpoint
+from gateway.ingress.api.stored_users import StoredUserEndpoints
+from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
+from gateway.ingress.batcher import Batcher
 from gateway.ingress.campaign_watch import keep_looking
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
@@ -106,12 +110,15 @@ class Ingress:
         )
         self.hub = EventHub(store)
         self.keys = KeyWatch(self.authority)
-        self.stream = StreamEndpoint(self.queue, limits, self.keys)
-        self.sends = SendEndpoint(self.queue, self.stream, limits)
+        self.streams = Streams(self.keys)
+        self.sends = SendEndpoint(self.queue, self.streams, limits)
+        self.stored_users = StoredUserEndpoints(store, self.streams, limits, now_ms)
+        self.inbound = InboundEndpoints(store, now_ms)
         self.callbacks = CallbackEndpoint(
             store,
             adapters_of(settings),
             callback_auths_of(settings),
+            self.inbound,
             self.metrics,
             now_ms,
             limits.body_bytes_max,
@@ -119,21 +126,7 @@ class Ingress:
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
-        endpoints = Endpoints(
-            sends=self.sends,
-            messages=MessageEndpoints(store, now_ms),
-            campaigns=CampaignEndpoints(store, now_ms),
-            search=SearchEndpoints(store),
-            events=self.events,
-            reactions=ReactionEndpoint(store, now_ms, limits.body_bytes_max),
-            optouts=OptOutEndpoints(store, now_ms),
-            users=UserEndpoints(store, now_ms),
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
-            callbacks=self.callbacks,
-            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
-            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
-            docs=DocsEndpoints(self.document, limits.public_url),
-        )
+        endpoints = self._endpoints(settings)
         self._router, self._admin_router = Router(ROUTES), None
         self._admin_port = limits.admin_port
         self._requests = RequestLog(limits.trusted_proxies)
@@ -145,8 +138,29 @@ class Ingress:
             store,
             self.backlog,
             self.servers,
-            lambda: self.queue.batcher.waiting() + self.callbacks.batcher.waiting(),
+            lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
+        )
+
+    def _endpoints(self, settings: Settings) -> Endpoints:
+        """What holds the handlers."""
+        store, now_ms = self._store, self._now_ms
+        return Endpoints(
+            sends=self.sends,
+            messages=MessageEndpoints(store, now_ms),
+            campaigns=CampaignEndpoints(store, now_ms),
+            search=SearchEndpoints(store),
+            events=self.events,
+            reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            optouts=OptOutEndpoints(store, now_ms),
+            users=UserEndpoints(store, now_ms),
+            stored_users=self.stored_users,
+            inbound=self.inbound,
+            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            callbacks=self.callbacks,
+            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
+            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
+            docs=DocsEndpoints(self.document, settings.server.public_url),
         )
 
     # --- requests ---
@@ -234,13 +248,17 @@ class Ingress:
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
-        self.stream.stop()
+        self.streams.stop()
         self.hub.close()
+
+    def _batchers(self) -> tuple[Batcher[Any, Any], ...]:
+        """What gathers for the store."""
+        return self.queue.batcher, self.stored_users.batcher, self.callbacks.batcher
 
     async def drained(self) -> None:
         """Returns once every message and receipt that was taken is durable."""
-        await self.queue.batcher.drained()
-        await self.callbacks.batcher.drained()
+        for each in self._batchers():
+            await each.drained()
 
 
 @asynccontextmanager

@@ -12,6 +12,15 @@ from gateway.ingress.http.problems import KINDS, Problem
 from gateway.ingress.http.route import Doc
 
 _REF = "$ref"
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "array": list,
+    "boolean": bool,
+    "integer": int,
+    "null": type(None),
+    "number": (int, float),
+    "object": dict,
+    "string": str,
+}
 
 
 def explain(schemas: Mapping[str, Doc]) -> None:
@@ -21,13 +30,20 @@ def explain(schemas: Mapping[str, Doc]) -> None:
             field = field_of(schema_name, name)
             words = [field.meaning] if field is not None else []
             key["description"] = " ".join([*words, *_rules(key, schemas, referred=not words)])
-            example = msgspec.UNSET if field is None else field.example
-            if example is not msgspec.UNSET and (example is not None or _may_be_null(key)):
-                key["examples"] = [example]
+            if field is not None and _fits(field.example, key):
+                key["examples"] = [field.example]
 
 
-def _may_be_null(key: Doc) -> bool:
-    return any(part.get("type") == "null" for part in key.get("anyOf", ()))
+def _fits(example: Any, key: Doc) -> bool:
+    """Whether an example is of the type: fields of one name may be of several."""
+    for part in key.get("anyOf", (key,)):
+        kind = _KINDS.get(part.get("type", ""), ())
+        if "enum" in part:
+            if example in part["enum"]:
+                return True
+        elif _REF not in part and isinstance(example, kind):
+            return True
+    return False
 
 
 def _rules(key: Doc, schemas: Mapping[str, Doc], *, referred: bool) -> list[str]:
@@ -35,7 +51,8 @@ def _rules(key: Doc, schemas: Mapping[str, Doc], *, referred: bool) -> list[str]
     if "description" in key:
         return [str(key["description"])]
     if _REF in key:
-        return [str(_referred(key, schemas)["description"])] if referred else []
+        said = _referred(key, schemas).get("description")
+        return [str(said)] if referred and said else []
     found = [_rules(part, schemas, referred=referred) for part in key.get("anyOf", ())]
     return next((rules for rules in found if rules), [])
 

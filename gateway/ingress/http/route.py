@@ -21,7 +21,7 @@ from gateway.store.api_keys import Scope
 EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]
 Handler = Callable[[Request], Awaitable[None]]
-Method = Literal["GET", "PUT", "POST", "DELETE"]
+Method = Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
 Tag = Literal[
     "Messages",
     "Campaigns",

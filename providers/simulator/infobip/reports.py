@@ -21,6 +21,8 @@ from providers.simulator.infobip.wire import (
     LogItem,
     Platform,
     SeenReport,
+    SmsReply,
+    ViberReply,
 )
 from providers.simulator.prices import Tag
 from providers.simulator.vocabulary import Error, Status
@@ -129,6 +131,33 @@ def seen_report(entry: Entry) -> bytes:
             applicationId=echoed.application_id or None,
             entityId=echoed.entity_id or None,
             campaignReferenceId=echoed.campaign or None,
+        )
+    )
+
+
+def reply(entry: Entry, text: str, now_ms: int) -> bytes:
+    """What the person wrote back: an inbound message, each channel in its own shape."""
+    own_id, when = f"{entry.message_id}-reply", stamp(now_ms)
+    if entry.channel == "viber":
+        return ENCODER.encode(
+            ViberReply(
+                sender=entry.to,
+                to=entry.sender,
+                received_at=when,
+                message_id=own_id,
+                message={"type": "TEXT", "text": text},
+            )
+        )
+    keyword, _, rest = text.partition(" ")
+    return ENCODER.encode(
+        SmsReply(
+            messageId=own_id,
+            from_=entry.to,
+            to=entry.sender,
+            text=text,
+            cleanText=rest,
+            keyword=keyword,
+            receivedAt=when,
         )
     )
 

@@ -135,6 +135,9 @@ class Infobip:
     def seen_report(self, entry: Entry) -> bytes:
         return reports.seen_report(entry)
 
+    def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
+        return reports.reply(entry, text, now_ms)
+
     def post(self, reports: Sequence[bytes]) -> bytes:
         return b'{"results":[' + b",".join(reports) + b"]}"
 

@@ -278,6 +278,30 @@ class SeenReport(Struct, rename={"from_": "from"}, omit_defaults=True, gc=False)
     campaignReferenceId: str | None = None  # noqa: N815
 
 
+class SmsReply(Struct, rename={"from_": "from"}, gc=False):
+    """One inbound SMS."""
+
+    messageId: str  # noqa: N815 - as SeenReport's
+    from_: str
+    to: str
+    text: str
+    cleanText: str  # noqa: N815
+    keyword: str
+    receivedAt: str  # noqa: N815
+    smsCount: int = 1  # noqa: N815
+
+
+class ViberReply(Struct, rename="camel", gc=False):
+    """One inbound Viber message."""
+
+    sender: str
+    to: str
+    received_at: str
+    message_id: str
+    message: dict[str, str]
+    integration_type: str = "VIBER"
+
+
 VIBER_REQUEST: Final = msgspec.json.Decoder(ViberRequest)
 SMS_REQUEST: Final = msgspec.json.Decoder(SmsRequest)
 ENCODER: Final = msgspec.json.Encoder()

@@ -7,7 +7,40 @@ from gateway.ingress.http.documented import json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints
 
-_CAMPAIGN = {200: json_payload("The campaign.", CampaignView)}
+_DECLARED = {"state": "running", "category": "marketing", "pace": "600/m", "holdout_percent": 10}
+_SHOWN = {
+    "name": "autumn-sale",
+    "state": "running",
+    "category": "marketing",
+    "importance": None,
+    "route": None,
+    "ttl": None,
+    "links": None,
+    "start_at": None,
+    "end_at": None,
+    "pace": "600/m",
+    "send_window": None,
+    "recipients_max": None,
+    "holdout_percent": 10.0,
+    "cancelling": False,
+    "counts": {
+        "accepted": 1_000,
+        "duplicates": 12,
+        "suppressed": 110,
+        "held": 500,
+        "queued": 100,
+        "sent": 60,
+        "delivered": 300,
+        "seen": 40,
+        "clicked": 0,
+        "undelivered": 0,
+        "expired": 0,
+        "cancelled": 0,
+    },
+    "updated_at": "2026-11-28T10:00:00.000Z",
+    "updated_by": "shop kk_1a2b",
+}
+_CAMPAIGN = {200: json_payload("The campaign.", CampaignView, _SHOWN)}
 _NAME = Parameter("name", "path", "The campaign's name, as messages name it.")
 
 CAMPAIGNS: tuple[HttpRoute[Endpoints], ...] = (
@@ -22,7 +55,7 @@ CAMPAIGNS: tuple[HttpRoute[Endpoints], ...] = (
         text="Keys left out stay, `null` resets one. It holds within 2 seconds everywhere; "
         "`cancelled` is for good.",
         parameters=[_NAME],
-        body=json_payload("", CampaignRequest),
+        body=json_payload("", CampaignRequest, _DECLARED),
         answers=_CAMPAIGN,
         problems=[409, 422],
     ),
@@ -46,6 +79,6 @@ CAMPAIGNS: tuple[HttpRoute[Endpoints], ...] = (
         scope="read",
         tag="Campaigns",
         summary="All campaigns that are declared",
-        answers={200: json_payload("They, by name.", CampaignList)},
+        answers={200: json_payload("They, by name.", CampaignList, {"items": [_SHOWN]})},
     ),
 )

@@ -9,12 +9,14 @@ from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
+from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
+from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.users import UserEndpoints
 
 
@@ -29,6 +31,8 @@ class Endpoints(NamedTuple):
     reactions: ReactionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
+    stored_users: StoredUserEndpoints
+    inbound: InboundEndpoints
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
     ops: OpsEndpoints

@@ -7,9 +7,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from gateway.core import channels
+from gateway.core.addresses import Recipient
+from gateway.ingress.api.inbound import LIMIT_MAX, RepliesPage
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
 from gateway.ingress.api.reactions import EXAMPLE as REACTION_EXAMPLE
 from gateway.ingress.api.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
+from gateway.ingress.api.stored_users import StoredUserView, UserResult
+from gateway.ingress.api.user_bodies import UserBody, UserLine
 from gateway.ingress.api.users import ErasedView, UserView
 from gateway.ingress.http.documented import json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
@@ -34,6 +38,13 @@ _CHANNEL = Parameter(
     "channel", "query", "The opt-out of this channel alone.", {"enum": list(channels.CHANNELS)}
 )
 _ADDRESS = Parameter("address", "path", "A phone number in E.164, or an e-mail address.")
+_KEPT = {"phone": "+79161234567", "tz": "Europe/Moscow", "locale": "ru-RU", "consent": []}
+_NOT_KEPT = dict.fromkeys(name for name in Recipient.__struct_fields__ if name not in _KEPT)
+_STORED_USER = {
+    200: json_payload(
+        "What is kept of the user.", StoredUserView, {"user": "u-1001", **_KEPT, **_NOT_KEPT}
+    )
+}
 _USER = Parameter("user", "path", "The person's id at the caller.")
 
 PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
@@ -111,6 +122,61 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         problems=[404],
     ),
     HttpRoute(
+        method="PUT",
+        path="/v1/users/{user}",
+        name="putUser",
+        handler=lambda endpoints: endpoints.stored_users.put,
+        scope="send",
+        tag="People",
+        summary="Keep a person's addresses",
+        text="A message may then name only `user`. A phone or an e-mail address that was another "
+        "user's is this one's from now on.",
+        parameters=[_USER],
+        body=json_payload("", UserBody, _KEPT),
+        answers=_STORED_USER,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="PATCH",
+        path="/v1/users/{user}",
+        name="patchUser",
+        handler=lambda endpoints: endpoints.stored_users.patch,
+        scope="send",
+        tag="People",
+        summary="Change some of what is kept of a person",
+        text="Keys that are left out stay; `null` takes one away.",
+        parameters=[_USER],
+        body=json_payload("", UserBody, _KEPT),
+        answers=_STORED_USER,
+        problems=[422],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/users",
+        name="importUsers",
+        handler=lambda endpoints: endpoints.stored_users.import_,
+        scope="send",
+        quiet=True,
+        tag="People",
+        summary="Keep many persons' addresses, one a line",
+        text="Each line is what `PUT` takes, with `user`. The answer has a line for each, in "
+        "order, as that of a stream of messages.",
+        body=Payload(
+            media={"application/x-ndjson": {"type": "string"}},
+            examples={"application/x-ndjson": '{"user": "u-1001", "phone": "+79161234567"}\n'},
+        ),
+        answers={
+            200: Payload(
+                text="The results, line by line, with `line`.",
+                media={"application/x-ndjson": {"type": "string"}},
+                examples={
+                    "application/x-ndjson": '{"user": "u-1001", "outcome": "stored", "line": 1}\n'
+                },
+                shown=[UserLine, UserResult],
+            )
+        },
+    ),
+    HttpRoute(
         method="DELETE",
         path="/v1/users/{user}",
         name="deleteUser",
@@ -122,5 +188,27 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         parameters=[_USER],
         answers={200: json_payload("How much there was.", ErasedView)},
         problems=[404],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/inbound",
+        name="listReplies",
+        handler=lambda endpoints: endpoints.inbound.get,
+        scope="read",
+        tag="People",
+        summary="What people wrote back in the last 7 days",
+        text="To the app's messages: a reply answers the newest message to its person by the "
+        "provider it came through. Those that answer none are shown with the scope `manage`.",
+        parameters=[
+            Parameter(
+                "limit",
+                "query",
+                "How many.",
+                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
+            ),
+            Parameter("cursor", "query", "`next` of the page before."),
+        ],
+        answers={200: json_payload("A page.", RepliesPage)},
+        problems=[400],
     ),
 )

@@ -1,0 +1,156 @@
+"""What people write back: `GET /v1/inbound`, and what is done with a reply that a provider brings.
+
+A stop word opts its sender out, START takes that back; both are the person's own. A provider's
+event that somebody unsubscribed or complained opts out of marketing on its channel. Every reply is
+kept, and told to the app whose message it answers. All of it is durable before the provider's
+callback is answered; a reply that it repeats is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from gateway.core.addresses import one_identity
+from gateway.core.channels import CHANNELS, ChannelName
+from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
+from gateway.core.records.message import Message
+from gateway.core.records.reply import KeptReply
+from gateway.core.stop_words import wish_in
+from gateway.ingress.api.results import Time
+from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.request import Request
+from gateway.store import opt_outs, replies
+from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX, Kept
+from gateway.store.store import Store
+from providers.contract import Channel, PersonReply
+
+LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000  # replies of a page
+PARAMETERS_MAX = 16
+
+_cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
+
+
+class ReplyView(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What a person wrote back. `message` is what it was sent last from there; null where nobody
+    knows, which only who manages is shown."""
+
+    id: str
+    at: Time
+    channel: ChannelName
+    provider: str
+    from_: str
+    to: str
+    text: str
+    message: str | None
+
+
+class RepliesPage(msgspec.Struct, frozen=True):
+    """The newest first; `next` is the cursor of the page after it."""
+
+    items: list[ReplyView]
+    next: str | None
+
+
+class InboundEndpoints:
+    """Takes and shows replies. `now_ms` is the edge's clock."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def get(self, request: Request) -> None:
+        limit, cursor = _asked(request.query)
+        principal = request.principal
+        apps = {principal.app, *([""] if "manage" in principal.scopes else [])}
+        oldest_ms = self._now_ms() - KEPT_MS
+        found, more = await replies.newest(self._store, apps, limit, oldest_ms, cursor)
+        page = RepliesPage([view_of(kept.id, kept.reply) for kept in found], more)
+        await request.respond(200, to_json(page))
+
+    async def take(self, provider: str, channel: Channel, said: Sequence[PersonReply]) -> int:
+        """Does what replies wish and keeps them; how many were new. Raises RedisUnavailable."""
+        store = self._store
+        fresh = await replies.unknown(store, provider, said)
+        for reply in fresh:
+            await self._grant(channel, reply)
+        texts = [reply for reply in fresh if reply.kind == "text"]
+        if texts:
+            wrote = {reply.id: identity_of(channel, reply) for reply in texts}
+            answered = await replies.answered(store, provider, set(wrote.values()))
+            taken = {
+                reply.id: self._kept(provider, channel, reply, answered.get(wrote[reply.id]))
+                for reply in texts
+            }
+            ids = await replies.keep(store, provider, taken)
+            kept = [Kept(*pair) for pair in zip(ids, taken.values(), strict=True)]
+            await replies.tell(store, kept, {m.id: m for m in answered.values()})
+        return len(fresh)
+
+    async def _grant(self, channel: Channel, reply: PersonReply) -> None:
+        redis, shards = self._store.redis, self._store.shards
+        wish = wish_in(reply.text, self._store.policy.stop_words)
+        origin = Origin(PERSON, self._now_ms())
+        if reply.kind == "block":
+            await opt_outs.put(redis, shards, reply.sender, "marketing", origin, channel)
+        elif reply.kind == "unblock":
+            await opt_outs.drop(redis, shards, reply.sender, channel)
+        elif wish == "start":
+            await opt_outs.drop(redis, shards, reply.sender)
+        elif wish is not None:
+            scope: OptOut = "all" if wish == "stop_all" else "marketing"
+            await opt_outs.put(redis, shards, reply.sender, scope, origin, EVERY_CHANNEL)
+
+    def _kept(
+        self, provider: str, channel: Channel, reply: PersonReply, message: Message | None
+    ) -> KeptReply:
+        return KeptReply(
+            provider,
+            channel,
+            identity_of(channel, reply),
+            reply.to,
+            reply.text[:TEXT_CHARS_MAX],
+            reply.at_ms or self._now_ms(),
+            "" if message is None else message.app,
+            "" if message is None else message.id,
+        )
+
+
+def identity_of(channel: Channel, reply: PersonReply) -> str:
+    """Who wrote."""
+    kind = CHANNELS[channel].address
+    return one_identity(kind, reply.sender)
+
+
+def view_of(id_: str, reply: KeptReply) -> ReplyView:
+    """A reply as its app sees it."""
+    address = reply.identity[2:]
+    return ReplyView(
+        id=id_,
+        at=rfc3339(reply.at_ms),
+        channel=reply.channel,
+        provider=reply.provider,
+        from_="+" + address if reply.identity.startswith("p:") else address,
+        to=reply.to,
+        text=reply.text,
+        message=reply.message or None,
+    )
+
+
+def _asked(query: bytes) -> tuple[int, str]:
+    """Limit and cursor. Raises Refusal."""
+    try:
+        pairs = dict(parse_qsl(query.decode("ascii"), max_num_fields=PARAMETERS_MAX))
+    except ValueError:
+        raise refuse("malformed", "The parameters of the address cannot be read.") from None
+    limit = pairs.get("limit", str(LIMIT_DEFAULT))
+    if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= LIMIT_MAX:
+        raise refuse("query", f"`limit` is a number from 1 to {LIMIT_MAX}.")
+    cursor = pairs.get("cursor", "")
+    if cursor and _cursor(cursor) is None:
+        raise refuse("query", "`cursor` is `next` of the page before.")
+    return int(limit), cursor

@@ -1,0 +1,237 @@
+"""What people write back: kept for 7 days with the message it answers, and told to its app.
+
+A reply answers the newest message that was sent to its person by the provider it came through: the
+index is looked through backwards for it, in bounds, and then what the person holds. Replies are one
+stream of the installation: they are few, and only the newest are kept. An app is told of one
+through its events, which name it and do not repeat it, so that it goes where its person is erased.
+
+A provider may say the same twice: the second is passed over. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import NamedTuple
+
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
+from gateway.core.records.entries import StatusChange, StatusChanges, changes_codec
+from gateway.core.records.message import MESSAGE_NAMES, Message
+from gateway.core.records.person import unpack_person
+from gateway.core.records.reply import KeptReply, reply_codec
+from gateway.redis.client import Command, RedisClient
+from gateway.store import person_index, reads
+from gateway.store.base import read_messages
+from gateway.store.compression import pack, unpack
+from gateway.store.former_shards import shards_ever
+from gateway.store.keys import REPLIES, keys_of, reply_token
+from gateway.store.people import read_records
+from gateway.store.person_index import bucket_of
+from gateway.store.reads import EventEntry
+from gateway.store.store import Store
+from gateway.store.writes import BLOB_FIELD
+from providers.contract import PersonReply
+
+KEPT_MS = 7 * 86_400_000
+KEPT_MAX = 100_000
+TEXT_CHARS_MAX = 1_600  # of a text that is kept
+INDEXED_MAX = 20_000  # messages of the index that are looked at for the replies of one callback
+PAGE = 200
+
+_FIELD = b"d"
+
+
+class Kept(NamedTuple):
+    """A reply and its id."""
+
+    id: str
+    reply: KeptReply
+
+
+async def unknown(store: Store, provider: str, replies: Sequence[PersonReply]) -> list[PersonReply]:
+    """Those of a provider's replies that were not taken yet, each once."""
+    once = list({reply.id: reply for reply in replies}.values())
+    seen = await store.redis.call([("GET", reply_token(provider, reply.id)) for reply in once])
+    return [reply for reply, value in zip(once, seen, strict=True) if value is None]
+
+
+async def answered(store: Store, provider: str, identities: Collection[str]) -> dict[str, Message]:
+    """By identity of who wrote, the newest message that the provider was given for it."""
+    found = await _newest_in_index(store, provider, identities)
+    missing = [identity for identity in identities if identity not in found]
+    records = await read_records(store.redis, store.shards, missing)
+    for identity, record in records.items():
+        with suppress(NewerRecordError, UnreadableRecordError):
+            person = unpack_person(record)
+            held = [slot.message for slot in person.slots]
+            held += [claim.message for claim in person.claims.values()]
+            messages = await _sent(store, provider, dict.fromkeys(held))
+            own = [m for m in messages if identity in m.identities]
+            if own:
+                found[identity] = max(own, key=lambda m: m.created_ms)
+    return found
+
+
+async def keep(store: Store, provider: str, taken: Mapping[str, KeptReply]) -> list[str]:
+    """Keeps replies, by the ids that the provider gave; returns their ids here."""
+    commands: list[Command] = [("MULTI",)]
+    for provider_id, reply in taken.items():
+        entry = pack(reply_codec.encode(reply))
+        commands.append(("XADD", REPLIES, "MAXLEN", "~", KEPT_MAX, "*", _FIELD, entry))
+        commands.append(("SET", reply_token(provider, provider_id), 1, "PX", KEPT_MS))
+    commands += [("PEXPIRE", REPLIES, KEPT_MS), ("EXEC",)]
+    replies = (await store.redis.call(commands))[-1]
+    return [replies[2 * place].decode() for place in range(len(taken))]
+
+
+async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Message]) -> None:
+    """Tells the apps of replies to their messages, through their events."""
+    commands: list[Command] = []
+    for id_, reply in kept:
+        message = messages.get(reply.message)
+        if message is None:
+            continue
+        status = MESSAGE_NAMES[message.status]
+        change = StatusChange(
+            reply.app,
+            reply.message,
+            message.campaign,
+            status,
+            reply.channel,
+            None,
+            reply.at_ms,
+            reply=id_,
+        )
+        keys = keys_of(store.shard_of_message(message.id))
+        entry = pack(changes_codec.encode(StatusChanges([change])))
+        limit = store.retention.events_max
+        commands += [
+            ("XADD", keys.events(reply.app), "MAXLEN", "~", limit, "*", BLOB_FIELD, entry),
+            ("HINCRBY", keys.changed, reply.app, 1),
+        ]
+    if commands:
+        await store.redis.call(commands)
+
+
+async def find(store: Store, ids: Sequence[str]) -> dict[str, KeptReply]:
+    """Those of the replies that are still kept."""
+    if not ids:
+        return {}
+    found = await store.redis.call([("XRANGE", REPLIES, id_, id_) for id_ in ids])
+    return {kept.id: kept.reply for page in found for kept in _kept(page)}
+
+
+async def add(store: Store, entries: Sequence[EventEntry]) -> None:
+    """Adds the replies that event entries tell of."""
+    for entry in entries:
+        named = [change.reply for change in entry.changes if change.reply]
+        entry.replies.update(await find(store, named))
+
+
+async def newest(
+    store: Store, apps: Collection[str], limit: int, oldest_ms: int, before: str = ""
+) -> tuple[list[Kept], str | None]:
+    """Replies to these apps' messages, "" for those to nobody's, the newest first; and the id
+    before which there may be more."""
+    found: list[Kept] = []
+    end = f"({before}" if before else "+"
+    while True:
+        (page,) = await store.redis.call(
+            [("XREVRANGE", REPLIES, end, max(oldest_ms, 0), "COUNT", PAGE)]
+        )
+        for kept in _kept(page):
+            if kept.reply.app in apps:
+                if len(found) == limit:
+                    return found, found[-1].id
+                found.append(kept)
+        if len(page) < PAGE:
+            return found, None
+        end = "(" + page[-1][0].decode()
+
+
+async def cut(redis: RedisClient, oldest_ms: int) -> None:
+    """Drops what came before that moment."""
+    await redis.call([("XTRIM", REPLIES, "MINID", max(oldest_ms, 0))])
+
+
+async def forget(store: Store, identities: Collection[str], app: str | None) -> None:
+    """Drops what these wrote; with `app` to that app alone."""
+    async for page in _pages(store):
+        theirs = [
+            kept.id
+            for kept in page
+            if kept.reply.identity in identities and app in (None, kept.reply.app)
+        ]
+        if theirs:
+            await store.redis.call([("XDEL", REPLIES, *theirs)])
+
+
+async def _pages(store: Store) -> AsyncIterator[list[Kept]]:
+    start = "-"
+    while True:
+        (page,) = await store.redis.call([("XRANGE", REPLIES, start, "+", "COUNT", PAGE)])
+        yield _kept(page)
+        if len(page) < PAGE:
+            return
+        start = "(" + page[-1][0].decode()
+
+
+def _kept(page: list[tuple[bytes, list[bytes]]]) -> list[Kept]:
+    """What can be read of a page."""
+    found = []
+    for id_, fields in page:
+        with suppress(NewerRecordError, UnreadableRecordError):
+            found.append(Kept(id_.decode(), reply_codec.decode(unpack(fields[1]))))
+    return found
+
+
+async def _newest_in_index(
+    store: Store, provider: str, identities: Collection[str]
+) -> dict[str, Message]:
+    wanted = set(map(bucket_of, identities))
+    waiting: dict[str, None] = {}
+    found: dict[str, Message] = {}
+    looked_at = 0
+    shards = await shards_ever(store.redis, store.shards)
+    async with aclosing(person_index.newest(store.redis, shards)) as entries:
+        async for _, items in entries:
+            looked_at += len(items)
+            waiting |= {i.message: None for i in items if not wanted.isdisjoint(i.buckets)}
+            over = looked_at >= INDEXED_MAX
+            if len(waiting) >= PAGE or over:
+                await _take(store, provider, identities, waiting, found)
+                waiting = {}
+            if over or len(found) == len(identities):
+                break
+    await _take(store, provider, identities, waiting, found)
+    return found
+
+
+async def _take(
+    store: Store,
+    provider: str,
+    identities: Collection[str],
+    ids: Collection[str],
+    found: dict[str, Message],
+) -> None:
+    for message in await _sent(store, provider, ids):
+        for identity in message.identities:
+            if identity in identities:
+                before = found.get(identity)
+                if before is None or before.created_ms < message.created_ms:
+                    found[identity] = message
+
+
+async def _sent(store: Store, provider: str, ids: Collection[str]) -> list[Message]:
+    """Those of the messages of which the provider was given a step."""
+    if not ids:
+        return []
+    names = store.policy.names_of(provider)
+    records = await read_messages(store, ids)
+    messages = [reads.readable(store, id_, records[id_].value) for id_ in ids]
+    return [
+        message
+        for message in messages
+        if message is not None
+        and any(step.attempts and step.provider in names for step in message.steps)
+    ]

@@ -1,0 +1,286 @@
+"""From what a provider says that people wrote back to their opt-outs and to the apps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.core import events as ev
+from gateway.store import replies
+from gateway.store.apply import Item
+from providers.contract import Submission
+from providers.simulator import Knobs
+from providers.simulator.exchange import Exchange
+from providers.simulator.knobs import changed
+from providers.simulator.twins import TWINS
+from tests.ingress.test_callbacks import BASIC, VIBER
+from tests.ingress.test_people import accepted, everything, key_of
+from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
+
+OTHER = "+79160000001"
+AT = "2026-11-18T06:13:20.000+0000"
+SMS = "/v1/callbacks/sms"
+
+
+def sms(text: str, id_: str = "in-1", phone: str = PHONE) -> dict[str, Any]:
+    """As PROVIDERS.md 1.7 has it."""
+    item = {
+        "messageId": id_,
+        "from": phone[1:],
+        "to": "447491163443",
+        "text": text,
+        "cleanText": text.partition(" ")[2],
+        "keyword": text.partition(" ")[0],
+        "receivedAt": AT,
+        "smsCount": 1,
+        "price": {"pricePerMessage": 0, "currency": "EUR"},
+        "callbackData": None,
+    }
+    return {"results": [item], "messageCount": 1, "pendingMessageCount": 0}
+
+
+def viber(text: str) -> dict[str, Any]:
+    item = {
+        "sender": PHONE[1:],
+        "to": "Shop",
+        "integrationType": "VIBER",
+        "receivedAt": AT,
+        "messageId": "in-v",
+        "pairedMessageId": None,
+        "message": {"type": "TEXT", "text": text},
+    }
+    return {"results": [item]}
+
+
+def unified(text: str) -> dict[str, Any]:
+    item = {
+        "event": "MO",
+        "channel": "SMS",
+        "sender": PHONE[1:],
+        "destination": "447491163443",
+        "content": [{"type": "TEXT", "text": text, "cleanText": "", "keyword": text}],
+        "receivedAt": AT,
+        "messageId": "in-u",
+    }
+    return {"results": [item]}
+
+
+def block(event: str) -> dict[str, Any]:
+    content = {"sender": "Shop", "destination": PHONE[1:], "channel": "VIBER", "sourceType": "MO"}
+    item = {"event": event, "receivedAt": AT, "messageId": f"b-{event}", "content": content}
+    return {"results": [item]}
+
+
+async def brought(world: World, body: dict[str, Any], path: str = SMS) -> Answer:
+    headers = BASIC if path == SMS else {}
+    answer = await world.call("POST", path, body, headers, key="")
+    assert answer.status == 200, answer.json
+    return answer
+
+
+async def opt_out(world: World, phone: str = PHONE) -> Any:
+    return (await world.call("GET", f"/v1/optouts/{phone}")).json
+
+
+async def sent(world: World, message: dict[str, Any], key: str = "shop-key") -> str:
+    id_ = await accepted(world, message | {"route": "sms-only"}, key)
+    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    return id_
+
+
+async def shown(world: World, key: str = "shop-key") -> Any:
+    return (await world.call("GET", "/v1/inbound", key=key)).json["items"]
+
+
+# --- from the provider's bytes
+
+
+@with_ingress(shards=3)
+@pytest.mark.parametrize(("channel", "path"), [("sms", SMS), ("viber", VIBER)])
+async def test_a_person_of_the_simulator_writes_stop_and_is_opted_out(
+    world: World, channel: str, path: str
+) -> None:
+    end = {"ending": "delivered", "reply": "Stop."}
+    knobs = changed(Knobs(), {"by_phone": {PHONE: {channel: end}}})
+    exchange, twin = Exchange(knobs), TWINS["infobip"]
+    route = {"route": "sms-only"} if channel == "sms" else {}
+    id_ = await accepted(world, SALE | route)
+    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    submission = Submission(f"{id_}.0", PHONE, "Shop", "marketing", "Sale!", 900_000)
+    request = world.app.callbacks.adapters[channel].submit([submission])
+    exchange.send(twin, twin.read_send(channel, request.body), T0)
+    pushes = exchange.tick(T0 + 900_000)
+    assert [push.kind for push in pushes if push.kind == "reply"] == ["reply"]
+    for push in pushes:
+        headers = BASIC if path == SMS else {}
+        answer = await world.call("POST", path, push.twin.post([push.report]), headers, key="")
+        assert answer.status == 200
+    assert (await opt_out(world))["scope"] == "marketing"
+    (item,) = await shown(world)
+    assert (item["message"], item["text"], item["channel"]) == (id_, "Stop.", channel)
+
+
+# --- wishes
+
+
+@with_ingress(shards=3)
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [(sms("Стоп!"), SMS), (unified("STOP"), SMS), (viber("stop"), VIBER)],
+    ids=["sms", "unified", "viber"],
+)
+async def test_a_stop_word_opts_its_sender_out_of_marketing(
+    world: World, body: dict[str, Any], path: str
+) -> None:
+    answer = await brought(world, body, path)
+    assert answer.json == {"applied": 0, "parked": 0, "faults": 0, "replies": 1}
+    found = await opt_out(world)
+    assert (found["scope"], found["by"]) == ("marketing", "person")
+    assert (await world.send(SALE)).json["reason"] == "opted_out"
+    assert (await world.send(OTP)).json["outcome"] == "accepted"
+    taken_back = await world.call("DELETE", f"/v1/optouts/{PHONE}")
+    assert taken_back.status == 403, "it is the person's"
+
+
+@with_ingress(shards=3)
+async def test_stop_all_is_of_everything_and_start_takes_it_back(world: World) -> None:
+    await brought(world, sms("STOP ALL"))
+    assert (await opt_out(world))["scope"] == "all"
+    await brought(world, sms("stop", "in-2"))
+    assert (await opt_out(world))["scope"] == "all", "a stop narrows nothing"
+    await brought(world, sms("Start", "in-3"))
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+
+
+@with_ingress(shards=3)
+async def test_what_is_said_twice_is_done_once(world: World) -> None:
+    await brought(world, sms("STOP"))
+    await brought(world, sms("START", "in-2"))
+    answer = await brought(world, sms("STOP"))
+    assert answer.json["replies"] == 0
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+    manager = await key_of(world, "shop", "read", "manage")
+    assert [item["text"] for item in await shown(world, manager)] == ["START", "STOP"]
+
+
+@with_ingress(shards=3)
+async def test_who_blocked_a_channel_at_the_provider_is_sent_no_marketing_there(
+    world: World,
+) -> None:
+    await brought(world, block("BLOCK"), VIBER)
+    found = await opt_out(world)
+    assert found["channels"]["viber"]["scope"] == "marketing"
+    id_ = (await world.send(SALE)).json["id"]
+    steps = (await world.call("GET", f"/v1/messages/{id_}")).json["steps"]
+    assert [step["status"] for step in steps] == ["skipped", "queued"]
+    await brought(world, block("UNBLOCK"), VIBER)
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+
+
+@with_ingress(changed={"[prices]": '[optout]\nwords = ["genug"]\n[prices]'})
+async def test_the_words_are_a_setting(world: World) -> None:
+    await brought(world, sms("STOP"))
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+    await brought(world, sms("Genug.", "in-2"))
+    assert (await opt_out(world))["scope"] == "marketing"
+
+
+# --- whose it is
+
+
+@with_ingress(shards=3)
+async def test_a_reply_is_of_the_app_that_wrote_last(world: World) -> None:
+    await sent(world, SALE)
+    newest = await sent(world, OTP, "bank-key")
+    await sent(world, OTP | {"to": OTHER})
+    await brought(world, sms("Thank you"))
+    assert await shown(world) == []
+    (item,) = await shown(world, "bank-key")
+    assert item == {
+        "id": item["id"],
+        "at": "2026-11-18T06:13:20.000Z",
+        "channel": "sms",
+        "provider": "sms",
+        "from": PHONE,
+        "to": "447491163443",
+        "text": "Thank you",
+        "message": newest,
+    }
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+
+
+@with_ingress(shards=3)
+async def test_what_is_not_in_the_newest_of_the_index_is_found_by_what_the_person_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "INDEXED_MAX", 0)
+    id_ = await sent(world, SALE)
+    for number in range(3):
+        await sent(world, OTP | {"to": f"+7916000001{number}"})
+    await brought(world, sms("Hello"))
+    assert [item["message"] for item in await shown(world)] == [id_]
+
+
+@with_ingress(shards=3)
+async def test_a_reply_to_nothing_is_for_who_manages(world: World) -> None:
+    await accepted(world, SALE)  # it has not left
+    await brought(world, sms("Who is this?"))
+    assert await shown(world) == []
+    manager = await key_of(world, "bank", "read", "manage")
+    (item,) = await shown(world, manager)
+    assert (item["text"], item["message"]) == ("Who is this?", None)
+
+
+@with_ingress()
+async def test_pages_are_newest_first_and_go_on_by_the_cursor(world: World) -> None:
+    await sent(world, OTP)
+    for number in range(5):
+        await brought(world, sms(f"reply {number}", f"in-{number}"))
+    page = (await world.call("GET", "/v1/inbound?limit=3")).json
+    assert [item["text"] for item in page["items"]] == ["reply 4", "reply 3", "reply 2"]
+    rest = (await world.call("GET", f"/v1/inbound?limit=3&cursor={page['next']}")).json
+    assert [item["text"] for item in rest["items"]] == ["reply 1", "reply 0"]
+    assert rest["next"] is None
+    for query in ("limit=0", "limit=x", "cursor=y", "since=1"):
+        assert (await world.call("GET", f"/v1/inbound?{query}")).status == 400
+    await replies.cut(world.redis, 9_999_999_999_999)
+    assert await shown(world) == []
+
+
+@with_ingress(shards=2)
+async def test_an_app_is_told_through_its_events(world: World) -> None:
+    id_ = await sent(world, OTP)
+    stream = world.begin("GET", "/v1/events")
+    await stream.until(b"follow\n\n")
+    await brought(world, sms("Thanks"))
+    event = (await stream.until(b"\n\n")).decode()
+    assert event.startswith("event: inbound\n")
+    assert f'"message":"{id_}"' in event
+    assert '"text":"Thanks"' in event
+    stream.hang_up()
+
+
+# --- faults and forgetting
+
+
+@with_ingress()
+async def test_a_reply_that_names_nobody_costs_itself(world: World) -> None:
+    body = sms("STOP")
+    body["results"].append(body["results"][0] | {"from": "Shop", "messageId": "in-2"})
+    body["results"].append(body["results"][0] | {"messageId": None})
+    answer = await brought(world, body)
+    assert (answer.json["replies"], answer.json["faults"]) == (1, 2)
+
+
+@with_ingress(shards=3)
+async def test_replies_go_with_their_person(world: World) -> None:
+    await sent(world, OTP | {"user": "u1"})
+    await brought(world, sms("My name is Anna"))
+    await brought(world, sms("Not me", "in-2", OTHER))
+    manager = await key_of(world, "shop", "send", "read", "manage")
+    assert (await world.call("DELETE", "/v1/users/u1", key=manager)).status == 200
+    for key, text in (await everything(world)).items():
+        assert PHONE[1:].encode() not in text, key
+        assert b"Anna" not in text, key
+    assert [item["text"] for item in await shown(world, manager)] == ["Not me"]
