@@ -108,7 +108,6 @@ FIELDS: Mapping[str, Field] = {
     "providers": Field("How each provider stands, by its name."),
     "rate": Field("Messages a second that it may be sent; null: no dispatcher runs.", 500),
     "ready": Field("Requests can be served.", True),
-    "reaction": Field("The most that the person did; null: nothing is known.", "seen"),
     "reason": Field("Why; null where there is nothing to say.", None),
     "recipients_max": Field("How many messages it may have; null: any number.", None),
     "redis": Field("The Redis behind it."),
