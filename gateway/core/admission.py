@@ -16,7 +16,7 @@ from gateway.core import campaigns, timing
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
-from gateway.core.plan import OptedOut, Plan, Rejection, plan
+from gateway.core.plan import KNOWN_NOTHING, Known, OptedOut, Plan, Rejection, plan
 from gateway.core.policy import Policy
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
@@ -70,6 +70,7 @@ def admit(
     policy: Policy,
     now_ms: int,
     home: str = "",
+    known: Known = KNOWN_NOTHING,
 ) -> Decision:
     """Decides one request. `persons` are the person's record and what else it may hold something
     under, `home` the first identity that is known of the person; empty: the request's first.
@@ -77,7 +78,7 @@ def admit(
     A decision has the plan by which it was made. On acceptance the claim and the cap slot are taken
     in the first of `persons` (in place); otherwise nothing is changed.
     """
-    way = plan(request, persons, policy, now_ms, opt_outs)
+    way = plan(request, persons, policy, now_ms, opt_outs, known)
     if isinstance(way, Rejection):
         return way
     if isinstance(way, OptedOut):

@@ -138,7 +138,8 @@ class Channel(msgspec.Struct, frozen=True):
     """One row. `parts` counts what a text is cut into; None: the channel cuts nothing.
 
     `shows` is what its receipts can tell. Of each group in `needs` one field must be filled, else
-    there is nothing to send on the channel."""
+    there is nothing to send on the channel. `prior` is how often, of a million deliveries, a person
+    of whom nothing is known reacts."""
 
     name: str
     label: str
@@ -147,6 +148,7 @@ class Channel(msgspec.Struct, frozen=True):
     shows: frozenset[Until]
     parts: Callable[[str], int] | None = None
     needs: tuple[tuple[str, ...], ...] = (("text",),)
+    prior: int = 0
     retail: tuple[int, str] | None = None  # marketing a person and window, by the preset "retail"
     says_text: bool = False  # a text is all that is needed
 
@@ -178,6 +180,7 @@ CHANNELS: Mapping[str, Channel] = {
             "phone",
             ViberContent,
             frozenset(("delivered", "seen")),
+            prior=60_000,
             retail=(1, "1d"),
         ),
         Channel(
@@ -187,6 +190,7 @@ CHANNELS: Mapping[str, Channel] = {
             SmsContent,
             frozenset(("delivered",)),
             segments.parts,
+            prior=40_000,
             retail=(2, "30d"),
         ),
         Channel(
@@ -196,9 +200,17 @@ CHANNELS: Mapping[str, Channel] = {
             EmailContent,
             frozenset(("delivered", "seen", "clicked")),
             needs=(("subject",), ("text", "html")),
+            prior=20_000,
             retail=(3, "7d"),
         ),
-        Channel("push", "Push", "push", PushContent, frozenset(("delivered", "seen", "clicked"))),
+        Channel(
+            "push",
+            "Push",
+            "push",
+            PushContent,
+            frozenset(("delivered", "seen", "clicked")),
+            prior=30_000,
+        ),
     )
 }
 
@@ -218,6 +230,11 @@ EXAMPLE: Mapping[str, object] = {
 
 BASELINE_DEFAULT = "sms"  # what reports compare with where `prices.baseline` names no channel
 BASELINE_COLUMN = "sms_only_cost"  # ... and its public name, whatever channel that is
+
+
+def priors() -> dict[str, int]:
+    """By channel, how often somebody of whom nothing is known reacts."""
+    return {name: row.prior for name, row in CHANNELS.items()}
 
 
 def label_of(channel: str) -> str:

@@ -12,9 +12,11 @@ from typing import Literal
 import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
+from gateway.core.rates import Tally
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.words import REACTION_NAMES, ReactionName
+from gateway.core.waits import Delay
 
 # What was spent on messages that the baseline is not compared with, such as those without a phone.
 NOT_COMPARED = "cost_not_compared"
@@ -98,6 +100,8 @@ class Effects(msgspec.Struct, gc=False):
     fallback: Fallback | None = None
     reaction: tuple[str, ReactionName] | None = None  # on which channel, and which
     posts: list[Post] = []
+    tallies: list[Tally] = []
+    delays: list[Delay] = []
     status_changes: list[StatusChange] = []
     notices: list[StatusChange] = []  # told to the app, though the status is as it was
 

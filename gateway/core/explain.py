@@ -18,9 +18,11 @@ from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced
+from gateway.core.money import format_amount
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
+from gateway.core.rates import MILLION, expected_cost
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
@@ -112,11 +114,13 @@ def explain(
     fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
     if fullest is not None:
         numbers["cap"] = _cap(fullest)
-    lacking = ", ".join(name or "every channel" for name in request.lacks_consent)
+    lacks = request.lacks_consent
+    lacking = ", ".join(name or "every channel" for name in lacks)
     numbers["consent"] = Gate("consent", detail=f"none for {lacking}" if lacking else None)
     stopped = _stopped(decision, wishes, policy.declared.of(request.campaign))
-    if stopped is not None and stopped.gate == "opt_out" and EVERY_CHANNEL in request.lacks_consent:
-        stopped = Gate("consent", "stop", "The person has not opted in.")
+    unasked = bool(lacks) and (not wishes or EVERY_CHANNEL in lacks)
+    if stopped is not None and stopped.gate == "opt_out" and unasked:
+        stopped = Gate("consent", "stop", f"none for {lacking}")
     gates = []
     for gate in _asked(way.route, way.steps, first, request, policy):
         if stopped is not None and gate.gate == stopped.gate:
@@ -265,6 +269,9 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     )
     if step.doubted:
         told.append("not_reachable, but the last that can run")
+    if step.rate:
+        cost = format_amount(expected_cost(step))
+        told.append(f"reacts to {step.rate / MILLION:.4f} of deliveries: {cost} a reaction")
     asked = _asked_until(step, route, policy)
     if asked != step.until:
         told.append(f"{asked} cannot be shown here: {step.until} counts")

@@ -22,13 +22,15 @@ from gateway.core.channels import CHANNELS
 from gateway.core.holding import PACE, held_of, paced
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
+from gateway.core.rates import NO_RATES, AppRates, put_in_order
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
 from gateway.core.records.message import Candidate, Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import IMPORTANCE_NAMES
-from gateway.core.timing import DAY_MS, day_of
+from gateway.core.timing import DAY_MS, day_of, usual_grace_ms
+from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
@@ -55,6 +57,17 @@ class OptedOut(msgspec.Struct, frozen=True):
 
     route: str
     steps: list[Step]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What messages taught so far, of every process: the apps' rates on each channel, and how long
+    providers take."""
+
+    rates: AppRates = NO_RATES
+    waits: Learned = NOTHING_LEARNED
+
+
+KNOWN_NOTHING = Known()
 
 
 class Plan(msgspec.Struct, frozen=True, gc=False):
@@ -86,8 +99,10 @@ def plan(
     policy: Policy,
     now_ms: int,
     opt_outs: OptOuts = NONE,
+    known: Known = KNOWN_NOTHING,
 ) -> Plan | Rejection | OptedOut:
-    """The way of one message. `people` are the person's records; without them no cap is asked."""
+    """The way of one message. `people` are the person's records; without them no cap is asked.
+    `known` is what all messages taught so far."""
     named = _route(request.category, request.route, policy)
     if isinstance(named, Rejection):
         return named
@@ -96,15 +111,20 @@ def plan(
         return Rejection("/send_at", detail, "schedule")
     name, route = named
     day, digits = day_of(now_ms), request.addresses.prefix_digits
-    steps = []
+    steps, asked = [], []
     for each in route:
-        step = _step(request, each, policy, digits, day)
+        step = _step(request, each, policy, digits, day, known.waits)
         if step is not None:
             steps.append(step)
+            asked.append(each.step)
     if not steps:
         return _no_candidate(request, route)
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
+    if (by := policy.best.get(name)) is not None:
+        steps = put_in_order(steps, asked, by, people, request.app, policy, known.rates, now_ms)
+    if policy.counts:
+        reach.end_hidden_on_delivery(steps, people, policy)
     reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
@@ -215,7 +235,12 @@ def _route(
 
 
 def _step(
-    request: MessageRequest, asked: ResolvedStep, policy: Policy, digits: str, day: datetime.date
+    request: MessageRequest,
+    asked: ResolvedStep,
+    policy: Policy,
+    digits: str,
+    day: datetime.date,
+    waits: Learned,
 ) -> Step | None:
     """One step, skipped where it has no address or content or is not for messages of such an
     importance; None where nobody has a price."""
@@ -238,6 +263,10 @@ def _step(
         until=asked.until,
         chosen=0 if len(candidates) == 1 else -1,
     )
+    if (rule := timed.learned) is not None:
+        step.auto = rule.max_ms
+        step.wait_ms = wait_of(rule, candidates[0].provider, request.country, waits)
+        step.grace_ms = usual_grace_ms(step.wait_ms) if rule.grace_ms is None else rule.grace_ms
     if step.until != "delivered":
         step.react_ms = timed.react_ms
     if not _is_for(timed, request.importance):

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.campaigns import NONE_DECLARED, Declared
-from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until
+from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
@@ -25,6 +25,9 @@ from ratelimit.caps import Cap
 
 Quote = Callable[[str, str, str, datetime.date], Price | None]
 
+OrderBy = Literal["cost", "rate"]
+HiddenSeen = Literal["delivered", "fallback"]
+Metric = Literal["clicked", "any", "converted"]
 WhenAway = Literal["skip", "wait", "hold"]
 WHEN_AWAY_DEFAULT: dict[Category, WhenAway] = {
     "otp": "skip",
@@ -56,11 +59,20 @@ class AppRule(msgspec.Struct, frozen=True):
     allows: frozenset[str] = frozenset()
 
 
+class LearnedWait(msgspec.Struct, frozen=True):
+    """Bounds of a wait that is learned, and the grace after it; None: as long as is usual."""
+
+    min_ms: int
+    max_ms: int
+    grace_ms: int | None = None
+
+
 class RouteStep(msgspec.Struct, frozen=True):
     """One step of a route: `providers` are the candidates of one channel, the first in line first.
 
     `until` is what the step waits for; a reaction for `react_ms` after its delivery. Messages of
-    less than `importance` or of more than `importance_max` skip it."""
+    less than `importance` or of more than `importance_max` skip it. With `learned` it waits as long
+    as its provider usually takes, `wait_ms` at most."""
 
     providers: tuple[str, ...]
     wait_ms: int
@@ -69,6 +81,7 @@ class RouteStep(msgspec.Struct, frozen=True):
     react_ms: int = 0
     importance: int = Importance.LOW
     importance_max: int = Importance.HIGH
+    learned: LearnedWait | None = None
 
 
 class ResolvedStep(msgspec.Struct, frozen=True):
@@ -107,9 +120,15 @@ class ProviderRule(msgspec.Struct, frozen=True):
 
 
 class ReachRule(msgspec.Struct, frozen=True):
-    """`forget_ms`: how long a person counts as not reachable on a channel."""
+    """`forget_ms`: how long a person counts as not reachable on a channel. `metric` is what counts
+    as a reaction; `prior`, in millionths, how often a person of whom nothing is known does it on a
+    channel. `hidden_seen`: a step that waits for `seen` of somebody who hides that ends on its
+    delivery, or goes on as for anybody."""
 
     forget_ms: int = 30 * 86_400_000
+    hidden_seen: HiddenSeen = "delivered"
+    metric: Metric = "clicked"
+    prior: dict[str, int] = msgspec.field(default_factory=priors)
 
 
 # Of a provider that this configuration does not have: it was removed, or another process has it.
@@ -120,8 +139,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`resolved` are the steps of `routes`, looked up once for all messages. `declared` is what was
-    read last of campaigns; all else is configured."""
+    """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`
+    and `counts`. `declared` is what was read last of campaigns; all else is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -138,13 +157,22 @@ class Policy(msgspec.Struct, frozen=True):
     stop_words: frozenset[str] = SHIPPED  # as `stop_words.words_of` gives them
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
+    best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
+    learning: frozenset[str] = frozenset()  # providers whose delays are counted
+    counts: bool = False  # whether it matters what persons are sent and how they react
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
     declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
         resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
         msgspec.structs.force_setattr(self, "resolved", resolved)
+        steps = [step for steps in self.routes.values() for step in steps if step.learned]
+        learning = frozenset(name for step in steps for name in step.providers)
+        msgspec.structs.force_setattr(self, "learning", learning)
+        asks_seen = any(step.until == "seen" for steps in self.routes.values() for step in steps)
+        hidden = asks_seen and self.reach.hidden_seen == "delivered"
+        msgspec.structs.force_setattr(self, "counts", bool(self.best) or hidden)
 
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]

@@ -1,5 +1,5 @@
 """Whether a person is reached on a channel: learned from what providers say of the address, asked
-before a step starts. Pure.
+before a step starts. And how often the person was reached and reacted there. Pure.
 
 A refusal that says that the address reaches nobody there (no such user, an unknown number) holds
 for as long as `[reach] forget` says, and for that address alone; a delivery to it ends that. Where
@@ -19,6 +19,18 @@ from gateway.core import persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Policy
+from gateway.core.rates import (
+    HALF_LIFE_S,
+    THOUSAND,
+    AppRates,
+    Counted,
+    Rate,
+    Reaction,
+    counted_of,
+    counts_as,
+    prior_of,
+    rate_of,
+)
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import DAY_MS, ChannelMemory, Person
 from gateway.core.records.request import MessageRequest
@@ -26,6 +38,9 @@ from providers.contract import Fault
 
 NOT_REACHABLE = Fault("not_reachable", "not_reachable", True)
 AGAIN_S = 86_400  # a refusal that repeats what is known is noted once a day
+KEEP_COUNTED_MS = 4 * HALF_LIFE_S * 1000  # after so long without another little is left of a count
+HIDDEN_DELIVERIES = 10  # none of them seen
+ONE_EXPOSURE, ONE_REACTION = Counted(exposures=THOUSAND), Counted(reactions=THOUSAND)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -34,13 +49,16 @@ def is_unreachable(
     people: Iterable[Person], channel: str, addresses: Addresses, policy: Policy, now_ms: int
 ) -> bool:
     """Whether it is known that the address for this channel reaches nobody there."""
-    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
-    if not known:
-        return False
-    latest = max(known, key=lambda memory: memory.known_s)
-    if latest.reached or now_ms >= latest.known_s * 1000 + policy.reach.forget_ms:
+    latest = _latest(people, channel)
+    if latest is None or latest.reached or now_ms >= latest.known_s * 1000 + policy.reach.forget_ms:
         return False
     return latest.address == mark_of(addresses, channel)
+
+
+def _latest(people: Iterable[Person], channel: str) -> ChannelMemory | None:
+    """Of several records what was learned last."""
+    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    return max(known, key=lambda memory: memory.known_s, default=None)
 
 
 def learn(
@@ -57,13 +75,12 @@ def learn(
     nothing new where nothing else is known."""
     if reached and channel not in person.channels:
         return False
-    mark = mark_of(addresses, channel)
     known = person.channels.get(channel, _NOTHING)
-    at_s = at_ms // 1000
-    if not mark or at_s < known.known_s:
+    if reached and (known.reached or not known.known_s):
         return False
+    mark, at_s = mark_of(addresses, channel), at_ms // 1000
     same = known.address == mark
-    if reached and (not same or known.reached):
+    if not mark or at_s < known.known_s or (reached and not same):
         return False
     if not reached and same and not known.reached and at_s < known.known_s + AGAIN_S:
         return False
@@ -71,20 +88,98 @@ def learn(
     memory = replace(
         known, known_s=at_s, reached=reached, address=mark, keep_d=max(known.keep_d, keep_d)
     )
-    person.channels = {**person.channels, channel: memory}
+    _keep(person, channel, memory)
     return True
 
 
+def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, at_ms: int) -> bool:
+    """Notes in the record, in place, that something was delivered at that moment; returns whether
+    that changed it. It is an exposure where anybody needs to know how many there are."""
+    changed = learn(person, channel, addresses, policy, reached=True, at_ms=at_ms)
+    if not policy.counts:
+        return changed
+    known = person.channels.get(channel, _NOTHING)
+    mark, at_s = mark_of(addresses, channel), at_ms // 1000
+    if mark and at_s >= known.known_s:
+        known = replace(known, known_s=at_s, reached=True, address=mark)
+    counted = _counted(known, ONE_EXPOSURE, at_ms)
+    deliveries = min(known.deliveries + 1, HIDDEN_DELIVERIES)
+    _keep(person, channel, replace(counted, deliveries=deliveries))
+    return True
+
+
+def reacted(person: Person, channel: str, kind: Reaction, policy: Policy, at_ms: int) -> None:
+    """Notes in the record, in place, what the person did at that moment; a rate counts it where
+    the metric says so."""
+    known = person.channels.get(channel, _NOTHING)
+    counts = counts_as(kind, policy.reach.metric)
+    memory = _counted(known, ONE_REACTION if counts else Counted(), at_ms)
+    seen = known.seen or kind == "seen"
+    _keep(person, channel, replace(memory, seen=seen, acted=known.acted or kind != "seen"))
+
+
+def hides_seen(people: Sequence[Person], channel: str) -> bool:
+    """Whether the person hides on a channel that something was seen: it was sent enough there, saw
+    nothing of it by what is told, and yet clicked or replied."""
+    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    return (
+        any(memory.deliveries >= HIDDEN_DELIVERIES for memory in known)
+        and any(memory.acted for memory in known)
+        and not any(memory.seen for memory in known)
+    )
+
+
+def end_hidden_on_delivery(steps: Iterable[Step], people: Sequence[Person], policy: Policy) -> None:
+    """Steps that would wait for what their person hides wait for the delivery alone."""
+    if policy.reach.hidden_seen != "delivered":
+        return
+    for step in steps:
+        if step.until == "seen" and hides_seen(people, step.channel):
+            step.until, step.react_ms, step.hidden = "delivered", 0, True
+
+
+def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
+    """One more, in whatever order they come."""
+    at_s = at_ms // 1000
+    now_s = max(at_s, known.counted_s)
+    before = Counted(known.exposures, known.reactions).faded(now_s - known.counted_s)
+    after = before + one.faded(now_s - at_s)
+    keep_d = max(known.keep_d, -(-(at_ms + KEEP_COUNTED_MS) // DAY_MS))
+    return replace(
+        known,
+        exposures=after.exposures,
+        reactions=after.reactions,
+        counted_s=now_s,
+        keep_d=keep_d,
+    )
+
+
+def _keep(person: Person, channel: str, memory: ChannelMemory) -> None:
+    person.channels = {**person.channels, channel: memory}
+
+
 def take_over(person: Person, others: Iterable[Person]) -> bool:
-    """Takes over, in place, what other records of the same person remember; returns whether that
-    changed it. Taken over again it changes nothing."""
+    """Takes over, in place, what other records of the same person remember: what was learned last,
+    and the counts of the one that knows more. Returns whether that changed it; taken over again it
+    changes nothing."""
     before = person.channels
     for other in others:
         for channel, theirs in other.channels.items():
             ours = person.channels.get(channel, _NOTHING)
-            if theirs.known_s > ours.known_s:
-                memory = replace(theirs, keep_d=max(ours.keep_d, theirs.keep_d))
-                person.channels = {**person.channels, channel: memory}
+            learned = max(ours, theirs, key=lambda one: one.known_s)
+            counts = max(ours, theirs, key=lambda one: (one.exposures, one.reactions))
+            memory = replace(
+                counts,
+                known_s=learned.known_s,
+                reached=learned.reached,
+                address=learned.address,
+                keep_d=max(ours.keep_d, theirs.keep_d),
+                deliveries=max(ours.deliveries, theirs.deliveries),
+                seen=ours.seen or theirs.seen,
+                acted=ours.acted or theirs.acted,
+            )
+            if memory != ours:
+                _keep(person, channel, memory)
     return person.channels is not before
 
 
@@ -120,6 +215,51 @@ def skip_unreachable(
             step.status, step.fault = StepStatus.SKIPPED, NOT_REACHABLE
         else:
             step.doubted = True
+
+
+class ChannelState(msgspec.Struct, frozen=True):
+    """What is known of a person on one channel. `reachable` None: nothing was heard lately of the
+    address that the person has now."""
+
+    reachable: bool | None
+    reachable_ms: int | None  # since when that is known
+    rate: Rate
+
+
+def states(
+    people: Sequence[Person],
+    addresses: Addresses,
+    app: str,
+    policy: Policy,
+    rates: AppRates,
+    now_ms: int,
+) -> dict[str, ChannelState]:
+    """What is known of a person on each channel for which there is an address, or which is
+    remembered, as an app sees it."""
+    remembered = {channel for person in people for channel in person.channels}
+    return {
+        channel: _state(people, channel, addresses, app, policy, rates, now_ms)
+        for channel, row in CHANNELS.items()
+        if channel in remembered or addresses.has(row.address)
+    }
+
+
+def _state(
+    people: Sequence[Person],
+    channel: str,
+    addresses: Addresses,
+    app: str,
+    policy: Policy,
+    rates: AppRates,
+    now_ms: int,
+) -> ChannelState:
+    latest = _latest(people, channel) or _NOTHING
+    holds = now_ms < latest.known_s * 1000 + policy.reach.forget_ms
+    of_it = latest.address == (mark_of(addresses, channel) or latest.address)
+    known = bool(latest.known_s) and holds and of_it
+    rate = rate_of(counted_of(people, channel, now_ms), prior_of(app, channel, policy, rates))
+    at_ms = latest.known_s * 1000 if known else None
+    return ChannelState(latest.reached if known else None, at_ms, rate)
 
 
 def mark_of(addresses: Addresses, channel: str) -> int:

@@ -25,7 +25,13 @@ from gateway.core.records.message import Attempt, Message, Step, StepStatus
 
 DAY_MS = 86_400_000
 EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
+GRACE_MAX_MS = 10_000
 DOUBLINGS_MAX = 16  # of a delay; beyond it every limit is reached
+
+
+def usual_grace_ms(wait_ms: int) -> int:
+    """How much longer than its wait a step's last receipt has, where nothing else is said."""
+    return min(wait_ms // 10, GRACE_MAX_MS)
 
 
 def began_ms(message: Message, step: Step) -> int:
@@ -57,10 +63,11 @@ def deadline_ms(message: Message, step: Step) -> int:
 
 
 def patience_ms(message: Message, step: Step, now_ms: int) -> int:
-    """What is left of the step's time.
-
-    It is also the time limit the provider is given, so that it stops trying when we do."""
-    return max(deadline_ms(message, step) - now_ms, 1)
+    """The time limit the provider is given: what is left of the step's time, so that it stops
+    trying when we do. Where the wait was learned, of the longest it could be: what came too late
+    must be counted, or each wait would be learned from those that a shorter one left."""
+    end = began_ms(message, step) + max(step.wait_ms, step.auto) - step.clock.used_ms
+    return max(min(end, message.expires_ms) - now_ms, 1)
 
 
 def end_ms(message: Message, step: Step) -> int:

@@ -14,6 +14,7 @@ from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
     CategoryRule,
+    LearnedWait,
     Policy,
     ProviderRule,
     Quote,
@@ -21,6 +22,7 @@ from gateway.core.policy import (
     RouteStep,
 )
 from gateway.core.prices import PriceBook
+from gateway.core.rates import MILLION
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
@@ -66,7 +68,10 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         stop_words=words_of(settings.optout.words) or SHIPPED,
         consent=frozenset(settings.consent.require),
         send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
-        reach=ReachRule(forget_ms=int(settings.reach.forget_ms)),
+        reach=_reach_rule(settings),
+        best={
+            name: route.order_by for name, route in settings.routes.items() if route.order == "best"
+        },
         former={old: name for name, each in settings.providers.items() for old in each.was},
     )
 
@@ -74,12 +79,29 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
 def _route_step(step: StepSettings) -> RouteStep:
     return RouteStep(
         providers=(step.provider,),
-        wait_ms=int(step.wait_ms),
+        wait_ms=int(step.longest_ms),
         grace_ms=int(step.last_receipt_ms),
+        learned=_learned_wait(step) if step.is_learned else None,
         until=step.until,
         react_ms=int(step.react_ms or 0),
         importance=importance_named(step.importance),
         importance_max=importance_named(step.importance_max),
+    )
+
+
+def _learned_wait(step: StepSettings) -> LearnedWait:
+    grace_ms = None if step.grace_ms is None else int(step.grace_ms)
+    return LearnedWait(int(step.shortest_ms), int(step.longest_ms), grace_ms)
+
+
+def _reach_rule(settings: Settings) -> ReachRule:
+    reach, usual = settings.reach, ReachRule()
+    prior = {channel: round(share * MILLION) for channel, share in (reach.prior or {}).items()}
+    return ReachRule(
+        forget_ms=int(reach.forget_ms),
+        hidden_seen=reach.hidden_seen,
+        metric=reach.metric,
+        prior={**usual.prior, **prior},
     )
 
 

@@ -17,7 +17,7 @@ from gateway.core.phones import COUNTRIES
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.decoding import KeyFault
-from gateway.settings.tables import Document, Route
+from gateway.settings.tables import Document, Route, StepSettings
 from providers.registry import KINDS
 from providers.settings import address_faults
 
@@ -43,6 +43,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_former_names(document, table),
         *_routes(document, table),
         *_categories(document, table),
+        *_reach(document),
         *_send_windows(document),
         *_prices(document),
         *_lanes(document),
@@ -70,7 +71,7 @@ def warnings(document: Document) -> list[str]:
         if category.route not in document.routes:
             continue
         route = document.routes[category.route]
-        start_ms = sum(step.wait_ms + step.last_receipt_ms for step in route.steps[:-1])
+        start_ms = sum(step.longest_ms + step.last_receipt_ms for step in route.steps[:-1])
         if len(route.steps) > 1 and start_ms >= category.ttl_ms:
             found.append(
                 f"categories.{name}: after silent steps the last one of {category.route} would "
@@ -171,6 +172,12 @@ def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyF
             owner.setdefault(old, path)
 
 
+def _reach(document: Document) -> Iterator[KeyFault]:
+    for name in document.reach.prior or ():
+        if name not in CHANNELS:
+            yield KeyFault(f"reach.prior.{name}", f"is no channel, {_none_such(CHANNELS)}")
+
+
 def _prices(document: Document) -> Iterator[KeyFault]:
     baseline = document.prices.baseline
     if baseline not in CHANNELS:
@@ -201,12 +208,26 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                     f'is needed with until = "{step.until}": how long after delivery the person '
                     'may take, such as "4h".',
                 )
+            yield from _waits(step, at)
             if importance_named(step.importance) > importance_named(step.importance_max):
                 yield KeyFault(
                     f"{at}.importance",
                     f'is "{step.importance}", above importance_max = "{step.importance_max}": no '
                     "message is both.",
                 )
+
+
+def _waits(step: StepSettings, at: str) -> Iterator[KeyFault]:
+    if not step.is_learned:
+        for key, value in (("wait_min", step.wait_min_ms), ("wait_max", step.wait_max_ms)):
+            if value is not None:
+                yield KeyFault(f"{at}.{key}", 'says nothing without wait = "auto": leave it out.')
+    elif step.wait_max_ms is None:
+        yield KeyFault(f"{at}.wait_max", 'is needed with wait = "auto", such as "15m".')
+    elif step.shortest_ms > step.wait_max_ms:
+        yield KeyFault(
+            f"{at}.wait_max", f"is shorter than wait_min, which is {step.shortest_ms // 1000} s."
+        )
 
 
 def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:

@@ -7,23 +7,32 @@ together. The keys of a provider are its kind's own: `providers.registry` has th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
-from gateway.core.policy import WhenAway
+from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
 from gateway.core.records.words import ImportanceName
 from gateway.core.send_windows import RECIPIENT, UnknownZone
+from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
 from providers.contract import Category
-from providers.notation import AtLeast, Duration, Memory, Milliseconds, Rate, Table, Text
+from providers.notation import (
+    DURATION_MS_MAX,
+    AtLeast,
+    Duration,
+    Memory,
+    Milliseconds,
+    Rate,
+    Table,
+    Text,
+)
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
 
-GRACE_MAX_MS = 10_000
 OTP_TTL = "5m"  # a code is worth nothing later; other categories: the default of the key
 MIB = 1024 * 1024
 
@@ -32,6 +41,9 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 FLOOR_PERCENT_MAX = 33
 FloorPercent = Annotated[int, msgspec.Meta(ge=0, le=FLOOR_PERCENT_MAX)]
 Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
+LEARNED = "auto"
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+WAIT_MIN = Duration.parse("30s")  # of a step whose wait is learned
 TimeOfDay = Annotated[str, msgspec.Meta(pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
@@ -81,9 +93,24 @@ class App(Table, frozen=True, kw_only=True):
     allow: tuple[Literal["premium", "satellite"], ...] = ()
 
 
+class StepWait(Duration):
+    """A step's wait: a duration, or LEARNED, which is as long as any duration for now."""
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Raises ValueError."""
+        if text != LEARNED:
+            return super().parse(text)
+        wait = cls(DURATION_MS_MAX)
+        wait.text = LEARNED
+        return wait
+
+
 class StepSettings(Table, frozen=True, kw_only=True):
     provider: str
-    wait_ms: Wait = Duration.parse("24h")
+    wait_ms: Annotated[StepWait, AtLeast(100)] = StepWait.parse("24h")
+    wait_min_ms: Wait | None = None  # of a learned one, else WAIT_MIN
+    wait_max_ms: Wait | None = None
     grace_ms: Duration | None = None
     until: Until = "delivered"
     react_ms: Wait | None = None
@@ -91,12 +118,28 @@ class StepSettings(Table, frozen=True, kw_only=True):
     importance_max: ImportanceName = "high"
 
     @property
+    def is_learned(self) -> bool:
+        return self.wait_ms.text == LEARNED
+
+    @property
+    def shortest_ms(self) -> int:
+        """Of a wait that is learned."""
+        return WAIT_MIN if self.wait_min_ms is None else self.wait_min_ms
+
+    @property
+    def longest_ms(self) -> int:
+        """The wait, or the longest that one that is learned can be."""
+        return self.wait_max_ms if self.is_learned and self.wait_max_ms else self.wait_ms
+
+    @property
     def last_receipt_ms(self) -> int:
-        """The grace in force: as configured, or a tenth of the wait and at most GRACE_MAX_MS."""
-        return min(self.wait_ms // 10, GRACE_MAX_MS) if self.grace_ms is None else self.grace_ms
+        """The grace in force after the longest wait."""
+        return usual_grace_ms(self.longest_ms) if self.grace_ms is None else self.grace_ms
 
 
 class Route(Table, frozen=True, kw_only=True):
+    order: Literal["written", "best"] = "written"
+    order_by: OrderBy = "cost"
     steps: tuple[StepSettings, ...]
 
 
@@ -145,6 +188,9 @@ class ConsentSettings(Table, frozen=True, kw_only=True):
 
 class Reach(Table, frozen=True, kw_only=True):
     forget_ms: Milliseconds = Duration.parse("30d")
+    hidden_seen: HiddenSeen = "delivered"
+    metric: Metric = "clicked"
+    prior: dict[str, Share] | None = None  # of each channel that is left out, its own
 
 
 class Prices(Table, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ class Acceptance:
         """One answer each, in order."""
         store = self._store
         await store.lines.learn(store.redis, self._now_ms, {request.app for request in requests})
+        await store.tallies.refresh(store.redis, store.policy, store.shards, self._now_ms)
         answers: dict[int, Answer] = {}
         keyed: dict[int, Ask] = {}
         waiting = dict(enumerate(map(ask_of, requests)))

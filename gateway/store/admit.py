@@ -327,8 +327,10 @@ class Admission:
                 return Answer("rejected", pointer=decision.pointer, detail=decision.detail)
 
     def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
-        opt_outs = self._opt_outs_of(ask)
-        return admission.admit(ask.request, people, opt_outs, self._policy, self._now_ms, ask.home)
+        opt_outs, known = self._opt_outs_of(ask), self._store.tallies.known
+        return admission.admit(
+            ask.request, people, opt_outs, self._policy, self._now_ms, ask.home, known
+        )
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""

@@ -27,6 +27,7 @@ from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.lines import Lines
 from gateway.store.outcomes import Outcomes
 from gateway.store.queues import Queues
+from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.writes import Retention
 
@@ -67,6 +68,7 @@ class StoreBase:
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.lines = Lines()
         self.queues = Queues()
+        self.tallies = Tallies()
         self.counts = CommitCounts()
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)

@@ -60,6 +60,7 @@ async def dry_run(store: StoreBase, request: MessageRequest, now_ms: int) -> Dry
         if not store.declarations.loaded:
             await store.look_at_campaigns()
         request = await with_room_foreseen(store.redis, store.policy.declared.campaigns, request)
+        await store.tallies.refresh(store.redis, store.policy, store.shards, now_ms)
         ask = ask_of(replace(request, idempotency_key=None))
         for _ in range(TRIES_MAX):
             told, explanation = await _decide(store, ask, now_ms)

@@ -33,6 +33,10 @@ Books and events stay in the shard in which they were written.
     {kN}ledger                 stream  for ever (append-only)            every commit that books
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
+    {kN}rates:<period>         hash    360 d: channel, app -> exposures  cascade, for a route with
+                                       and reactions of 30 days          order = "best"
+    {kN}delays:<d or q><n>     hash    4 d, half an hour: bin, country,  cascade, for a step with
+                                       provider -> deliveries            wait = "auto"
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
@@ -193,6 +197,13 @@ class Keys(msgspec.Struct, frozen=True):
 
     def totals(self, day: str) -> str:
         return self.tag + "totals:" + day
+
+    def rates(self, period: int) -> str:
+        return f"{self.tag}rates:{period}"
+
+    def delays(self, kind: str, number: int) -> str:
+        """Of a day ("d") or a quarter of an hour ("q")."""
+        return f"{self.tag}delays:{kind}{number}"
 
     def provider_id(self, provider: str, provider_id: str) -> str:
         return f"{self.tag}x:{provider}:{provider_id}"

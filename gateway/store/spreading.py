@@ -7,8 +7,8 @@ as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched recei
 names; timers, queues of what is held and lane entries with their messages, the lanes in the order
 of their entries.
 
-Ledger, totals, events, the index and what is set aside stay in the shard they were written in
-(`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
+Ledger, totals, rates, events, the index and what is set aside stay in the shard they were written
+in (`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
 were. How many changes an event stream told is counted anew; the streams of shards that are no more
 end with the messages' retention.
 
@@ -39,7 +39,10 @@ from gateway.store.writes import LANE_FIELD
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
 _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
-_STAYING = ("ledger", "totals", "days", "events", "index", "quarantine", "counts")
+_STAYING = (
+    *("ledger", "totals", "days", "events", "index", "quarantine", "counts"),
+    *("rates", "delays"),
+)
 
 
 class _Name(NamedTuple):

@@ -18,6 +18,7 @@ from gateway.core import reach
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
+from gateway.core.rates import Tally
 from gateway.core.records.entries import (
     Group,
     Indexed,
@@ -36,6 +37,7 @@ from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus, 
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import MessageRequest, RememberedAnswer, remembered_codec
 from gateway.core.timing import day_of
+from gateway.core.waits import Delay
 from gateway.redis.client import Command, RedisClient
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
@@ -43,6 +45,7 @@ from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
 from gateway.store.queues import Place, Queues, place_of
+from gateway.store.tallies import delay_commands, tally_commands
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
@@ -120,6 +123,8 @@ class Writes:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
+        self._tallies: list[Tally] = []
+        self._delays: list[Delay] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
 
     def message(self, message: Message, before: Before) -> None:
@@ -158,6 +163,8 @@ class Writes:
         if effects.lane is not None:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
+        self._tallies.extend(effects.tallies)
+        self._delays.extend(effects.delays)
         for change in effects.status_changes:
             self.status_change(change)
         for notice in effects.notices:
@@ -251,6 +258,10 @@ class Writes:
             key = self._keys.campaign_counts(campaign)
             out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
         out.extend(self._ledger_commands())
+        if self._tallies:
+            out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
+        if self._delays:
+            out.extend(delay_commands(self._keys, self._delays, self._now_ms))
         out.extend(self._change_commands())
         return out
 

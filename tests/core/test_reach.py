@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -14,8 +15,9 @@ from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.identities import enlist
 from gateway.core.plan import Plan, plan
 from gateway.core.policy import PLANNED_LATELY_MS, Policy, ProviderRule, RouteStep
+from gateway.core.rates import NO_RATES, Counted
 from gateway.core.records.message import StepStatus
-from gateway.core.records.person import Person, pack_person, unpack_person
+from gateway.core.records.person import ChannelMemory, Person, pack_person, unpack_person
 from providers.contract import Fault
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
@@ -254,3 +256,83 @@ def test_a_campaign_of_two_steps_goes_on_where_the_person_is_reached() -> None:
     again = plan(request(campaign="summer"), [world.person], RULES, world.now_ms)
     assert isinstance(again, Plan)
     assert [step.status for step in again.steps] == [StepStatus.SKIPPED, StepStatus.PLANNED]
+
+
+def test_what_is_known_of_a_person_is_told_for_each_channel() -> None:
+    person = knowing("viber")
+    reach.reacted(person, "push", "clicked", RULES, T0)
+    known = reach.states([person], ANNA, "shop", RULES, NO_RATES, T0)
+    assert list(known) == ["viber", "sms", "push"], "of which there is an address"
+    viber, sms, push = known.values()
+    assert (viber.reachable, viber.reachable_ms) == (False, T0)
+    assert (sms.reachable, sms.reachable_ms) == (None, None)
+    assert (sms.rate.counted, sms.rate.rate, push.rate.counted.reactions) == (
+        Counted(),
+        40_000,
+        1_000,
+    )
+    moved = reach.states([person], PHONES[1], "shop", RULES, NO_RATES, T0)
+    assert moved["viber"].reachable is None, "nothing is known of the new number"
+    later = reach.states([person], ANNA, "shop", RULES, NO_RATES, T0 + FORGET)
+    assert later["viber"].reachable is None
+    learn(person, "viber", reached=True, at_ms=T0 + DAY)
+    assert reach.states([person], ANNA, "shop", RULES, NO_RATES, T0 + DAY)["viber"].reachable
+
+
+def hiding(**changes: Any) -> Person:
+    """Who had ten deliveries on a channel, saw none and clicked once."""
+    fields = {"deliveries": 10, "acted": True, "keep_d": 99_999} | changes
+    return Person(channels={"viber": ChannelMemory(**fields)})
+
+
+def until_seen(hidden_seen: Any = "delivered") -> Policy:
+    seen = RouteStep(("viber",), 15 * MINUTE, 0, until="seen", react_ms=60 * MINUTE)
+    rules = policy(steps=(seen, RouteStep(("sms",), 15 * MINUTE, 0)))
+    return replace(rules, reach=replace(rules.reach, hidden_seen=hidden_seen))
+
+
+@pytest.mark.parametrize(
+    ("person", "hides"),
+    [
+        (hiding(), True),
+        (hiding(deliveries=9), False),
+        (hiding(acted=False), False),
+        (hiding(seen=True), False),
+        (Person(), False),
+    ],
+)
+def test_who_saw_none_of_ten_and_yet_clicked_hides_what_is_seen(
+    person: Person, hides: bool
+) -> None:
+    assert reach.hides_seen([person, Person()], "viber") == hides
+    world = World(until_seen(), person=person)
+    assert (world.message.steps[0].until == "delivered") == hides
+    world.send()
+    world.report("delivered")
+    assert world.message.finished == hides
+    if hides:
+        fault = world.message.steps[1].fault
+        assert fault is not None
+        assert (world.statuses(), fault.code) == (["delivered", "skipped"], "hidden_seen")
+
+
+def test_with_fallback_nothing_is_special_and_nothing_is_counted() -> None:
+    world = World(until_seen("fallback"), person=hiding())
+    assert world.message.steps[0].until == "seen"
+    world.send()
+    assert not world.report("delivered").tallies
+    assert world.person.channels == hiding().channels
+
+
+def test_ten_deliveries_and_a_click_are_learned_from_what_happens() -> None:
+    rules, person = until_seen(), Person()
+    for day in range(10):
+        assert not reach.hides_seen([person], "viber")
+        reach.arrived(person, "viber", ANNA, rules, T0 + day * DAY)
+    reach.reacted(person, "viber", "clicked", rules, T0 + 9 * DAY)
+    assert reach.hides_seen([person], "viber")
+    merged = Person()
+    reach.take_over(merged, [person])
+    assert reach.hides_seen([merged], "viber")
+    reach.reacted(person, "viber", "seen", rules, T0 + 10 * DAY)
+    assert not reach.hides_seen([person], "viber")

@@ -24,7 +24,7 @@ from gateway.store.apply import Item
 from gateway.store.compression import unpack
 from gateway.store.keys import INDEXED_FIELD, META, keys_of
 from gateway.store.receipts import take_receipts
-from providers.contract import Receipt
+from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
 
 DIGITS = PHONE[1:]
@@ -98,6 +98,27 @@ async def test_a_person_is_shown_as_the_app_knows_it(world: World) -> None:
     assert (cap["name"], cap["count"], cap["limit"], cap["retry_at"]) == ("two-a-day", 1, 2, None)
     (opt_out,) = found["optouts"]
     assert (opt_out["phone"], opt_out["scope"], opt_out["reason"]) == (PHONE, "marketing", "asked")
+    assert found["channels"]["viber"] == {
+        "reachable": None,
+        "reachable_at": None,
+        "exposures": 0.0,
+        "reactions": 0.0,
+        "rate": 0.06,
+        "rate_low": 0.006089,
+        "rate_high": 0.399396,
+    }
+
+
+@with_ingress()
+async def test_a_person_without_a_channel_is_shown_as_not_reachable_there(world: World) -> None:
+    sale = await accepted(world, SALE | {"user": "u1"})
+    nobody = Fault("7002", "EC_UNKNOWN_USER", True)
+    receipt = Receipt("undelivered", ref=f"{sale}.0", fault=nobody, unreachable=True)
+    for event in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
+        await world.store.apply([Item(sale, event)], T0)
+    channels = (await world.call("GET", USER)).json["channels"]
+    assert (channels["viber"]["reachable"], channels["sms"]["reachable"]) == (False, None)
+    assert channels["viber"]["reachable_at"] is not None
 
 
 @with_ingress()

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.channels import priors
+from gateway.core.policy import LearnedWait, ReachRule
 from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
 from gateway.settings import file as settings
@@ -438,10 +440,39 @@ def test_a_step_may_wait_for_a_reaction_and_ask_for_an_importance() -> None:
         ('until = "seen"', "routes.r.steps[0].react"),
         ('until = "read"', "routes.r.steps[0].until"),
         ('importance = "high", importance_max = "low"', "routes.r.steps[0].importance"),
+        ('wait = "auto"', "routes.r.steps[0].wait_max"),
+        ('wait = "auto", wait_max = "20s"', "routes.r.steps[0].wait_max"),
+        ('wait = "5m", wait_max = "15m"', "routes.r.steps[0].wait_max"),
+        ('wait_min = "15m"', "routes.r.steps[0].wait_min"),
+        ('wait = "soon"', "routes.r.steps[0].wait"),
     ],
 )
 def test_a_step_that_waits_for_what_there_cannot_be_is_a_fault(words: str, key: str) -> None:
     assert set(faults(with_step(words))) == {key}
+
+
+def test_a_wait_may_be_learned_within_bounds() -> None:
+    words = 'wait = "auto", wait_max = "15m", wait_min = "1m"'
+    (step,) = policy_of(read(with_step(words)), lambda *_: None).routes["r"]
+    assert (step.wait_ms, step.grace_ms) == (900_000, 10_000)
+    assert step.learned == LearnedWait(60_000, 900_000)
+    words = 'wait = "auto", wait_max = "15m", grace = "2s"'
+    policy = policy_of(read(with_step(words)), lambda *_: None)
+    assert policy.routes["r"][0].learned == LearnedWait(30_000, 900_000, 2_000)
+    assert policy.learning == {"v"}
+
+
+def test_a_route_may_be_put_in_order_for_each_person() -> None:
+    text = SMALL.replace("[routes.r]", '[routes.r]\norder = "best"\norder_by = "rate"')
+    text += '[reach]\nforget = "7d"\nmetric = "any"\nprior = { sms = 0.5 }\n'
+    policy = policy_of(read(text), lambda *_: None)
+    assert policy.best == {"r": "rate"}
+    assert policy.reach == ReachRule(
+        7 * 86_400_000, metric="any", prior=priors() | {"sms": 500_000}
+    )
+    assert not policy_of(read(SMALL), lambda *_: None).counts
+    assert set(faults(SMALL + "[reach]\nprior = { fax = 0.5 }\n")) == {"reach.prior.fax"}
+    assert set(faults(SMALL + "[reach]\nprior = { sms = 1.5 }\n")) == {"reach.prior.sms"}
 
 
 @pytest.mark.parametrize(
@@ -526,7 +557,11 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
-        for field in msgspec.structs.fields(tables.StepSettings if name == "routes" else kind):
+        fields = msgspec.structs.fields(kind)
+        if name == "routes":
+            steps = msgspec.structs.fields(tables.StepSettings)
+            fields = (*(field for field in fields if field.name != "steps"), *steps)
+        for field in fields:
             yield name, field
 
 

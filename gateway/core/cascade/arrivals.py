@@ -42,10 +42,11 @@ class Change(Transitions):
             message.billed = (message.billed or 0) + booking.billed
             waits = not message.finished and message.step.status in WAITING
             self.keep_people(step, came_first=waits)
-        self.learn(step, step.delivered_ms, reached=True)
+        self.note_arrival(step, step.delivered_ms)
+        self.note_delay(work)
         self.book(work.attempt, booking)
         if step.until == "delivered" and not message.finished:
-            self.finish("delivered")
+            self.finish("hidden_seen" if step.hidden else "delivered")
         if message.finished:
             self.close()
         self.show(step, MessageStatus.DELIVERED)
@@ -67,6 +68,7 @@ class Change(Transitions):
             return
         self.effects.changed = True
         self.effects.reaction = step.channel, kind
+        self.note_reaction(step, kind, moment)
         before, message.reaction = message.reaction, max(message.reaction, rank)
         if not message.finished:
             self.finish("reacted")

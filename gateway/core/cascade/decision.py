@@ -13,7 +13,8 @@ from gateway.core import holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
-from gateway.core.reach import is_unreachable, learn
+from gateway.core.rates import Reaction, Tally, counts_as
+from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.entries import Post
 from gateway.core.records.held import Held
 from gateway.core.records.message import (
@@ -25,6 +26,7 @@ from gateway.core.records.message import (
 )
 from gateway.core.records.person import Person
 from gateway.core.settlement import Booking, Work
+from gateway.core.waits import Delay
 from ratelimit.caps import Full
 
 
@@ -111,17 +113,49 @@ class Decision:
             self.persons, step.channel, message.addresses, self.policy, self.now_ms
         )
 
-    def learn(self, step: Step, at_ms: int | None, *, reached: bool) -> None:
-        """The person was reached on the step's channel at that moment, or is not to be."""
+    def learn_unreachable(self, step: Step, at_ms: int | None) -> None:
+        """The person is not to be reached on the step's channel, as was said at that moment."""
         if self.persons and learn(
             self.persons[0],
             step.channel,
             self.message.addresses,
             self.policy,
-            reached=reached,
-            at_ms=min(at_ms or self.now_ms, self.now_ms),
+            reached=False,
+            at_ms=self._within(at_ms),
         ):
             self.effects.people_changed = True
+
+    def note_arrival(self, step: Step, at_ms: int) -> None:
+        """The person was reached on the step's channel at that moment."""
+        message = self.message
+        if self.persons and arrived(
+            self.persons[0], step.channel, message.addresses, self.policy, self._within(at_ms)
+        ):
+            self.effects.people_changed = True
+        if self.policy.counts:
+            self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
+
+    def note_reaction(self, step: Step, kind: Reaction, at_ms: int) -> None:
+        """The person did, for the first time, that with what the step sent."""
+        policy = self.policy
+        if not policy.counts:
+            return
+        if self.persons:
+            reacted(self.persons[0], step.channel, kind, policy, self._within(at_ms))
+            self.effects.people_changed = True
+        if counts_as(kind, policy.reach.metric):
+            self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
+
+    def note_delay(self, work: Work) -> None:
+        """The attempt arrived, and what it took until that was known is counted where somebody
+        learns from it."""
+        if work.provider in self.policy.learning:
+            took_ms = max(self.now_ms - work.attempt.sent_ms, 0)
+            self.effects.delays.append(Delay(work.provider, self.message.country, took_ms))
+
+    def _within(self, at_ms: int | None) -> int:
+        """The moment that a provider names, within what can be."""
+        return max(min(at_ms or self.now_ms, self.now_ms), self.message.created_ms)
 
     def book_undelivered(self, undelivered: bool) -> None:
         """Books that the message reached nobody, or that it did after all."""

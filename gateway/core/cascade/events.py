@@ -165,7 +165,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
     if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
         return
     if refused.unreachable:
-        change.learn(step, None, reached=False)
+        change.learn_unreachable(step, None)
     attempt.fault = refused.fault
     attempt.refusals += not refused.fault.permanent
     if step.status == StepStatus.UNKNOWN:
@@ -269,7 +269,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
             change.react(work, "seen", receipt.at_ms)
     elif receipt.status != "sent":
         if receipt.unreachable:
-            change.learn(step, receipt.at_ms, reached=False)
+            change.learn_unreachable(step, receipt.at_ms)
         change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:

@@ -18,7 +18,7 @@ def needs_people(
     `alone` False: other events of this message are decided first, so its status now says
     nothing."""
     if not message.holds and message.campaign is None and message.category not in policy.slot_ms:
-        return _asks_reach(message, event, now_ms)
+        return _asks_reach(message, event, policy, now_ms)
     goes_on = message.delivered_step >= 0 and not message.finished
     if not alone or goes_on:
         return True
@@ -29,7 +29,7 @@ def needs_people(
             over = timing.is_over(message, message.step, now_ms)
             stops = bool(event.opt_outs) or event.away or over
             kept = _is_kept(message, policy, now_ms)
-            return stops or kept or _asks_reach(message, event, now_ms)
+            return stops or kept or _asks_reach(message, event, policy, now_ms)
         case ev.PutBack():
             return message.finished
         case ev.Reported():
@@ -38,7 +38,7 @@ def needs_people(
             return True
 
 
-def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
+def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) -> bool:
     """Whether it may be learned, or asked, where the person is reached. Asked while at least two
     steps could run; of what was planned lately it is known."""
     left = len(message.steps) - message.current
@@ -46,14 +46,19 @@ def _asks_reach(message: Message, event: ev.Event, now_ms: int) -> bool:
         case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
             return False
         case ev.Claimed():
-            waited_ms = now_ms - timing.began_ms(message, message.step)
-            return left > 1 and waited_ms >= PLANNED_LATELY_MS
+            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
+            if left < 2 or message.created_ms > lately_ms:
+                return False
+            return timing.began_ms(message, message.step) <= lately_ms
         case ev.Refused() if event.unreachable:
             return True
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            return event.step < len(message.steps) and message.steps[event.step].doubted
+            doubted = event.step < len(message.steps) and message.steps[event.step].doubted
+            return doubted or policy.counts
+        case ev.Reacted():
+            return policy.counts
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:

@@ -159,6 +159,9 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     fault: Fault | None = field(name="f", default=None)  # why it was skipped, or never sent
     clock: Clock = field(name="t", default=ACCEPTED)
     attempts: list[Attempt] = field(name="a", default_factory=list)
+    auto: int = field(name="q", default=0)  # the longest its wait could be, if it was learned
+    hidden: bool = field(name="x", default=False)  # its person hides what was seen
+    rate: int = field(name="m", default=0)  # by which it was put in order, of a million; 0: not
     doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
 
     @property

@@ -21,14 +21,21 @@ class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class ChannelMemory(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is remembered of a person on one channel, in integers: a person with two of them takes
-    some 40 bytes more. `address` is a mark of the address for which it was learned whether the
-    person is reached; it says nothing of another."""
+    """What is remembered of a person on one channel, in some 40 bytes. `address` is a mark of the
+    address for which it was learned whether the person is reached; it says nothing of another.
+    Exposures and reactions are thousandths, faded to the moment `counted_s`; `deliveries` are
+    counted up to as many as must be unseen of who hides that something was seen."""
 
     known_s: int = 0  # when that was learned; 0: it is not known
     reached: bool = False
     address: int = 0
     keep_d: int = 0  # the day, of those since 1970, on which all of this is forgotten
+    exposures: int = 0
+    reactions: int = 0
+    counted_s: int = 0
+    deliveries: int = 0
+    seen: bool = False  # something was, ever
+    acted: bool = False  # the person clicked or replied, ever
 
 
 class Person(msgspec.Struct, omit_defaults=True, gc=False):

@@ -7,16 +7,19 @@ so erasing again answers that there is nothing left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from gateway.core import persons as rules
-from gateway.core.addresses import person_id
+from gateway.core import reach
+from gateway.core.addresses import Addresses, person_id
 from gateway.core.records.message import Message
-from gateway.core.records.person import DedupeClaim
+from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.user import StoredUser
 from gateway.core.texts import name_of
+from gateway.ingress.api import channels_view
+from gateway.ingress.api.channels_view import ChannelView
 from gateway.ingress.api.message_view import MessageView
 from gateway.ingress.api.message_view import view_of as message_view
 from gateway.ingress.api.optouts import OptOutView
@@ -64,6 +67,7 @@ class UserView(StoredUserView, frozen=True, omit_defaults=False, kw_only=True):
     claims: list[ClaimView]
     caps: list[CapView]
     optouts: list[OptOutView]
+    channels: dict[str, ChannelView]
 
 
 class ErasedView(msgspec.Struct, frozen=True):
@@ -103,8 +107,26 @@ class UserEndpoints:
                 for state in rules.cap_states(people, store.policy, now_ms)
             ],
             optouts=await self._opt_outs(request, messages, kept),
+            channels=await self._channels(people, messages, kept, request.principal.app, now_ms),
         )
         await request.respond(200, to_json(view))
+
+    async def _channels(
+        self,
+        people: Sequence[Person],
+        messages: Sequence[Message],
+        kept: StoredUser | None,
+        app: str,
+        now_ms: int,
+    ) -> dict[str, ChannelView]:
+        """For the addresses that are stored, and else those of the newest messages."""
+        store = self._store
+        await store.tallies.refresh(store.redis, store.policy, store.shards, now_ms)
+        stored = kept.addresses if kept is not None else Addresses()
+        addresses = channels_view.addresses_of(stored, messages)
+        rates = store.tallies.known.rates
+        known = reach.states(people, addresses, app, store.policy, rates, now_ms)
+        return {name: channels_view.view_of(state) for name, state in known.items()}
 
     async def delete(self, request: Request) -> None:
         _, found, _ = await self._find(request)
