@@ -112,38 +112,25 @@ def split(address: str, other: str, records: Records, now_ms: int) -> list[Write
     record points to one that points back, whatever was written before."""
     home = _root(address, records)
     rest = [i for i in _reached([other, address], records) if i != address]
-    if _root(other, records) != home or not rest:
-        return []
+    theirs = _root(other, records)
+    if theirs != home:  # whoever lists it still is half of a join
+        listing = [i for i in rest if _root(i, records) == theirs]
+        return _changing([_without(i, address, theirs, records) for i in listing])
     held = records[home] or Person()
     if home != address:
-        writes = [
-            _pointed_to(identity, records, home)
-            for identity in rest
-            if identity != home and (record := records[identity]) and record.home == address
-        ]
+        writes = [_without(i, address, home, records) for i in rest if i != home]
         writes.append(
             Write(address, records[address], _alone(records[address], home, held, now_ms))
         )
-        listed = replace(
-            held,
-            aliases=[i for i in held.aliases if i != address],
-            former=[i for i in held.former if i != address],
-        )
-        return [*writes, Write(home, records[home], listed)] if listed != held else writes
+        return _changing([*writes, _without(home, address, "", records)])
     heir = min(rest, key=_rank)
     others = [i for i in rest if i != heir]
     after = _alone(records[heir], home, held, now_ms)
     after.aliases, after.linked_ms = others, held.linked_ms
     after.former += [i for i in held.former if i in others]
     writes = [Write(heir, records[heir], after)]
-    writes += [
-        _pointed_to(identity, records, heir)
-        for identity in others
-        if (record := records[identity]) and record.home == address
-    ]
-    if records[home] is not None:
-        writes.append(Write(home, held, replace(held, aliases=[], former=[])))
-    return writes
+    writes += [_without(identity, address, heir, records) for identity in others]
+    return _changing([*writes, Write(home, records[home], replace(held, aliases=[], former=[]))])
 
 
 def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) -> bool:
@@ -199,10 +186,26 @@ def _pointed(identity: str, records: Records, home: str, linked_ms: int) -> Writ
     return Write(identity, before, after)
 
 
-def _pointed_to(identity: str, records: Records, home: str) -> Write:
-    """The same for as long as it stands already."""
-    record = _known(records[identity])
-    return Write(identity, record, replace(record, home=home))
+def _without(identity: str, address: str, home: str, records: Records) -> Write:
+    """A record that neither lists an address nor points to it, but to `home`."""
+    record = records[identity]
+    if record is None:
+        return Write(identity, None, Person())
+    return Write(
+        identity,
+        record,
+        replace(
+            record,
+            home=home if record.home == address else record.home,
+            aliases=[i for i in record.aliases if i != address],
+            former=[i for i in record.former if i != address],
+        ),
+    )
+
+
+def _changing(writes: list[Write]) -> list[Write]:
+    """Those that change a record there is."""
+    return [w for w in writes if w.before is not None and w.after != w.before]
 
 
 def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Person:
@@ -218,6 +221,7 @@ def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Perso
     return replace(
         own,
         home="",
+        aliases=[],
         claims=claims | own.claims,
         slots=[*own.slots, *(slot for slot in held.slots if slot.message not in own_slots)],
         keep_ms=max(own.keep_ms, held.keep_ms),
