@@ -94,6 +94,7 @@ def test_wherever_a_process_dies_the_request_makes_one_message(redis_url: str) -
         dying = WatchedLink(store.redis, dies_at=dies_at)
         try:
             mortal = Store(dying, store.policy, shards=SHARDS)
+            mortal.declarations = store.declarations  # looked at before
             await mortal.admit([send(store, SECOND, user=None)], T0)
         except Killed:
             deaths.append(dies_at)

@@ -107,7 +107,7 @@ def test_from_the_second_message_on_one_transaction_in_the_phones_shard_does(
         client = WatchedLink(store.redis)
         counting = Store(client, store.policy, shards=SHARDS)
         counting.campaigns = store.campaigns  # known by name, as after the first of each
-        counting.lines = store.lines
+        counting.lines, counting.declarations = store.lines, store.declarations
         for number in range(3):
             await accept(counting, campaign=f"c{number}")
         home = f"k{shard_of(PHONE, SHARDS)}"
