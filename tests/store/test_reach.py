@@ -101,6 +101,7 @@ def test_a_code_that_arrives_where_nothing_is_known_reads_and_writes_no_more_tha
         watched = WatchedLink(store.redis)
         counting = Store(watched, store.policy, shards=SHARDS)
         counting.campaigns, counting.lines = store.campaigns, store.lines
+        counting.declarations = store.declarations
         await take_receipts(counting, "viber", [Receipt("delivered", ref=f"{id_}.0")], T0)
         assert (watched.commits.total(), watched.calls.total()) == (1, 2)
         assert await record(store, f"p:{PHONE}") == Person()
