@@ -19,6 +19,7 @@ import msgspec
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.cli.tables import print_json
 from gateway.core import phones
+from gateway.core.campaigns import NO_WINDOW, Campaign
 from gateway.core.send_windows import RECIPIENT, first_open_ms
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
@@ -29,6 +30,7 @@ from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
 from gateway.settings.price_file import PricesError
 from gateway.store import api_keys, installation, keys, leftovers, pauses, quarantine
+from gateway.store.declarations import Declarations
 
 UNREAD_SHOWN = 100
 _NUMBERING = {
@@ -146,7 +148,25 @@ async def _held(client: RedisClient, settings: Settings, path: str) -> list[Rema
     shards = settings.redis.shards
     known = {name for name, _category in bootstrap.lanes_of(settings)}
     waiting = await leftovers.waiting(client, shards, known)
-    return [*_leftovers(waiting, path), *_unread(await _read_unread(client, shards))]
+    declared = Declarations()
+    await declared.look(client)
+    return [
+        *_leftovers(waiting, path),
+        *_gone(declared.declared.campaigns, settings, path),
+        *_unread(await _read_unread(client, shards)),
+    ]
+
+
+def _gone(campaigns: Mapping[str, Campaign], settings: Settings, path: str) -> Iterator[Remark]:
+    """What campaigns name that is gone from the configuration; it counts as none."""
+    windows = {*settings.send_windows, NO_WINDOW}
+    for name, campaign in sorted(campaigns.items()):
+        if campaign.route is not None and campaign.route not in settings.routes:
+            reason = f"is not there, and the campaign {name} names it: it counts as none."
+            yield Remark("warning", path, f"routes.{campaign.route}", reason)
+        if campaign.send_window is not None and campaign.send_window not in windows:
+            reason = f"is not there, and the campaign {name} names it: nothing is held by it."
+            yield Remark("warning", path, f"send_windows.{campaign.send_window}", reason)
 
 
 def _leftovers(waiting: Mapping[str, int], path: str) -> Iterator[Remark]:

@@ -19,7 +19,7 @@ from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced
 from gateway.core.money import format_amount
-from gateway.core.opt_outs import OptOuts
+from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
 from gateway.core.rates import MILLION, expected_cost
@@ -34,6 +34,7 @@ GateName = Literal[
     "address",
     "price",
     "opt_out",
+    "consent",
     "campaign",
     "holdout",
     "duplicate",
@@ -104,12 +105,22 @@ def explain(
         return Explanation([*before, stopped_at], _left_out(request, policy, now_ms))
     way = decision.way
     first = way.steps[way.first] if isinstance(way, Plan) else _wished(way.steps)
-    wishes = ", ".join(f"{scope} on {name or 'every channel'}" for name, scope in opt_outs.items())
+    wishes = ", ".join(
+        f"{scope} on {name or 'every channel'}"
+        for name, scope in opt_outs.items()
+        if name not in request.lacks_consent
+    )
     numbers: dict[GateName, Gate] = {"opt_out": Gate("opt_out", detail=wishes or None)}
     fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
     if fullest is not None:
         numbers["cap"] = _cap(fullest)
+    lacks = request.lacks_consent
+    lacking = ", ".join(name or "every channel" for name in lacks)
+    numbers["consent"] = Gate("consent", detail=f"none for {lacking}" if lacking else None)
     stopped = _stopped(decision, wishes, policy.declared.of(request.campaign))
+    unasked = bool(lacks) and (not wishes or EVERY_CHANNEL in lacks)
+    if stopped is not None and stopped.gate == "opt_out" and unasked:
+        stopped = Gate("consent", "stop", f"none for {lacking}")
     gates = []
     for gate in _asked(way.route, way.steps, first, request, policy):
         if stopped is not None and gate.gate == stopped.gate:
@@ -151,6 +162,7 @@ def _asked(
         Gate("address", detail=", ".join(lacking) or None),
         Gate("price", price=first.sell * first.parts),
         Gate("opt_out"),
+        *([Gate("consent")] if about.category in policy.consent else []),
     ]
     if (campaign := policy.declared.of(about.campaign)) is not None:
         gates.append(Gate("campaign", detail=campaign.state, limit=campaign.recipients_max))

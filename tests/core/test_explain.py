@@ -196,3 +196,14 @@ def test_the_campaign_is_asked_before_the_person_and_its_pace_last() -> None:
     most = request(no_room=True)
     full = explained(most, rules=declared(recipients_max=2))
     assert full.gates[-1] == Gate("campaign", "stop", "recipients_max", limit=2)
+
+
+def test_a_person_who_has_not_said_yes_is_stopped_at_consent() -> None:
+    rules = msgspec.structs.replace(policy(), consent=frozenset({"marketing"}))
+    lacks: OptOuts = {EVERY_CHANNEL: "all"}
+    told = explained(request(lacks_consent=lacks), opt_outs=lacks, rules=rules)
+    assert told.gates[-1] == Gate("consent", "stop", "none for every channel")
+    some: OptOuts = {"viber": "all"}
+    told = explained(request(lacks_consent=some), opt_outs=some, rules=rules)
+    assert Gate("consent", detail="none for viber") in told.gates
+    assert gates(told)[3:5] == [("opt_out", "pass"), ("consent", "pass")]

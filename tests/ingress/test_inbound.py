@@ -9,7 +9,8 @@ import pytest
 from gateway.core import events as ev
 from gateway.store import replies
 from gateway.store.apply import Item
-from providers.contract import Submission
+from gateway.store.receipts import take_receipts
+from providers.contract import Receipt, Submission
 from providers.simulator import Knobs
 from providers.simulator.exchange import Exchange
 from providers.simulator.knobs import changed
@@ -158,7 +159,7 @@ async def test_what_is_said_twice_is_done_once(world: World) -> None:
     await brought(world, sms("STOP"))
     await brought(world, sms("START", "in-2"))
     answer = await brought(world, sms("STOP"))
-    assert answer.json["replies"] == 0
+    assert "replies" not in answer.json
     assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
     manager = await key_of(world, "shop", "read", "manage")
     assert [item["text"] for item in await shown(world, manager)] == ["START", "STOP"]
@@ -259,6 +260,34 @@ async def test_an_app_is_told_through_its_events(world: World) -> None:
     assert f'"message":"{id_}"' in event
     assert '"text":"Thanks"' in event
     stream.hang_up()
+
+
+@with_ingress(shards=2)
+@pytest.mark.parametrize(
+    ("text", "arrived", "reaction"),
+    [("Thanks", True, "replied"), ("STOP", True, None), ("Thanks", False, None)],
+)
+async def test_a_reply_is_a_reaction_to_what_arrived(
+    world: World, text: str, arrived: bool, reaction: str | None
+) -> None:
+    id_ = await sent(world, OTP)
+    if arrived:
+        await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{id_}.0")], T0)
+    await brought(world, sms(text))
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] == reaction
+
+
+@with_ingress()
+async def test_a_late_reply_is_no_reaction(world: World) -> None:
+    id_ = await sent(world, OTP)
+    await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{id_}.0")], T0)
+    world.clock.now_ms += 73 * 3_600_000
+    body = sms("Thanks")
+    body["results"][0]["receivedAt"] = "2026-11-21T11:06:41.000+0000"
+    await brought(world, body)
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] is None
 
 
 # --- faults and forgetting

@@ -390,6 +390,24 @@ async def test_a_yes_for_one_channel_is_for_that_one(world: World) -> None:
 
 
 @with_ingress(shards=3, changed=REQUIRED)
+async def test_a_dry_run_says_who_has_not_said_yes(world: World) -> None:
+    await stored(world, "u1", phone=PHONE, consent=said_yes())
+    for to, outcome, verdict in (
+        (PHONE, "accepted", "pass"),
+        (OTHER, "suppressed", "stop"),
+    ):
+        answer = await world.call("POST", "/v1/messages?dry_run=true", SALE | {"to": to})
+        assert answer.json["outcome"] == outcome
+        gates = {gate["gate"]: gate["verdict"] for gate in answer.json["explain"]["gates"]}
+        assert (gates["opt_out"], gates["consent"]) == ("pass", verdict)
+    only_user = {key: SALE[key] for key in SALE if key != "to"}
+    for user, outcome in (("u1", "accepted"), ("nobody", "rejected")):
+        body = only_user | {"user": user}
+        answer = await world.call("POST", "/v1/messages?dry_run=true", body)
+        assert answer.json["outcome"] == outcome
+
+
+@with_ingress(shards=3, changed=REQUIRED)
 async def test_a_yes_that_was_withdrawn_stops_what_has_not_left(world: World) -> None:
     await stored(world, "u1", phone=PHONE, consent=said_yes())
     id_ = (await world.send(SALE)).json["id"]

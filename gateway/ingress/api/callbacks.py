@@ -44,9 +44,10 @@ _BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="kaskad callbacks", chars
 _log = structlog.get_logger("ingress")
 
 
-class CallbackResult(msgspec.Struct, frozen=True):
+class CallbackResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """A callback's receipts: `applied` to messages, `parked` until their message is
-    known, `faults` that could not be read; and `replies` of people that were new."""
+    known, `faults` that could not be read; and `replies` of people that were
+    new, where there are such."""
 
     applied: int
     parked: int

@@ -2,20 +2,22 @@
 
 A stop word opts its sender out, START takes that back; both are the person's own. A provider's
 event that somebody unsubscribed or complained opts out of marketing on its channel. Every reply is
-kept, and told to the app whose message it answers. All of it is durable before the provider's
-callback is answered; a reply that it repeats is passed over.
+kept, and told to the app whose message it answers; one that wishes nothing is a reaction to that.
+All of it is durable before the provider's callback is answered; a reply that it repeats is passed
+over.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.addresses import one_identity
 from gateway.core.channels import CHANNELS, ChannelName
+from gateway.core.events import Reacted
 from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
@@ -25,12 +27,14 @@ from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.store import opt_outs, replies
+from gateway.store.apply import Item
 from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX, Kept
 from gateway.store.store import Store
 from providers.contract import Channel, PersonReply
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000  # replies of a page
 PARAMETERS_MAX = 16
+ANSWER_MS = 72 * 3_600_000  # so long after it arrived a message is answered
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
 
@@ -89,7 +93,29 @@ class InboundEndpoints:
             ids = await replies.keep(store, provider, taken)
             kept = [Kept(*pair) for pair in zip(ids, taken.values(), strict=True)]
             await replies.tell(store, kept, {m.id: m for m in answered.values()})
+            await self._note_reactions(
+                channel, texts, {i: answered.get(w) for i, w in wrote.items()}
+            )
         return len(fresh)
+
+    async def _note_reactions(
+        self,
+        channel: Channel,
+        texts: Sequence[PersonReply],
+        answered: Mapping[str, Message | None],
+    ) -> None:
+        """A reply that wishes nothing is a reaction to what had arrived just before."""
+        items = []
+        for reply in texts:
+            message = answered[reply.id]
+            if message is None or wish_in(reply.text, self._store.policy.stop_words):
+                continue
+            at_ms = min(reply.at_ms or self._now_ms(), self._now_ms())
+            step = answered_step(message, channel, at_ms)
+            if step is not None:
+                items.append(Item(message.id, Reacted(step, "replied", at_ms)))
+        if items:
+            await self._store.apply(items, self._now_ms())
 
     async def _grant(self, channel: Channel, reply: PersonReply) -> None:
         redis, shards = self._store.redis, self._store.shards
@@ -124,6 +150,17 @@ def identity_of(channel: Channel, reply: PersonReply) -> str:
     """Who wrote."""
     kind = CHANNELS[channel].address
     return one_identity(kind, reply.sender)
+
+
+def answered_step(message: Message, channel: Channel, at_ms: int) -> int | None:
+    """The step that a reply answers: the latest that had arrived on its channel, not too long
+    before."""
+    arrived = [
+        (step.delivered_ms, index)
+        for index, step in enumerate(message.steps)
+        if step.channel == channel and step.delivered_ms and at_ms - step.delivered_ms <= ANSWER_MS
+    ]
+    return max(arrived)[1] if arrived else None
 
 
 def view_of(id_: str, reply: KeptReply) -> ReplyView:

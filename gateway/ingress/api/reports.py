@@ -278,6 +278,9 @@ _TOTAL = {
     "double_delivered": 0,
     "undelivered": 35,
     "undelivered_messages": 4,
+    "seen": 310,
+    "clicked": 40,
+    "bot_clicks": 0,
     "parts": 196,
     "cost": "2.1480",
     "billed": "3.2080",
@@ -286,6 +289,7 @@ _TOTAL = {
     BASELINE_COLUMN: "7.8400",
     "saved": "5.6920",
     "saved_pct": "72.6",
+    "cost_per_click": "0.053700",
 }
 COST_REPORT = Payload(
     text="The report.",
