@@ -273,3 +273,15 @@ def test_a_delivery_of_a_code_counts_as_well_and_only_what_the_metric_says() -> 
     memory = world.person.channels["viber"]
     assert (memory.exposures, memory.reactions) == (1_000, 0)
     assert world.happen(ev.Cancelled()).tallies == []
+
+
+def test_what_the_person_did_counts_however_it_is_learned_and_once_a_step() -> None:
+    code = request(addresses=ANNA, route="viber-only", category="otp", campaign=None)
+    world = World(rules(metric="clicked"), code)
+    world.send()
+    world.report("delivered")
+    for kind in ("seen", "replied", "clicked", "clicked"):
+        world.happen(ev.Reacted(0, kind, T0))
+    memory = world.person.channels["viber"]
+    assert (memory.exposures, memory.reactions) == (1_000, 1_000)
+    assert (memory.seen, memory.acted, memory.deliveries) == (True, True, 1)
