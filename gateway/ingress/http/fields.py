@@ -107,7 +107,7 @@ FIELDS: Mapping[str, Field] = {
     "provider_id": Field("What the provider calls it.", f"{MESSAGE_ID}.0"),
     "providers": Field("How each provider stands, by its name."),
     "rate": Field("Messages a second that it may be sent; null: no dispatcher runs.", 500),
-    "reaction": Field("The most that the person did; null: nothing is known.", "seen"),
+    "reaction": Field("The most that the person did with it; null: nothing known.", None),
     "ready": Field("Requests can be served.", True),
     "reason": Field("Why; null where there is nothing to say.", None),
     "recipients_max": Field("How many messages it may have; null: any number.", None),
