@@ -5,12 +5,13 @@ index is looked through backwards for it, in bounds, and then what the person ho
 stream of the installation: they are few, and only the newest are kept. An app is told of one
 through its events, which name it and do not repeat it, so that it goes where its person is erased.
 
-A provider may say the same twice: the second is passed over. Raises RedisUnavailable.
+A provider may say the same twice: the second is passed over once all was done for the first.
+Raises RedisUnavailable.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import NamedTuple
 
@@ -72,16 +73,23 @@ async def answered(store: Store, provider: str, identities: Collection[str]) -> 
     return found
 
 
-async def keep(store: Store, provider: str, taken: Mapping[str, KeptReply]) -> list[str]:
-    """Keeps replies, by the ids that the provider gave; returns their ids here."""
+async def keep(store: Store, taken: Sequence[KeptReply]) -> list[Kept]:
+    """Keeps replies, in order."""
     commands: list[Command] = [("MULTI",)]
-    for provider_id, reply in taken.items():
+    for reply in taken:
         entry = pack(reply_codec.encode(reply))
         commands.append(("XADD", REPLIES, "MAXLEN", "~", KEPT_MAX, "*", _FIELD, entry))
-        commands.append(("SET", reply_token(provider, provider_id), 1, "PX", KEPT_MS))
     commands += [("PEXPIRE", REPLIES, KEPT_MS), ("EXEC",)]
-    replies = (await store.redis.call(commands))[-1]
-    return [replies[2 * place].decode() for place in range(len(taken))]
+    *ids, _ = (await store.redis.call(commands))[-1]
+    return [Kept(id_.decode(), reply) for id_, reply in zip(ids, taken, strict=True)]
+
+
+async def note_taken(store: Store, provider: str, replies: Iterable[PersonReply]) -> None:
+    """From now on `unknown` passes them over."""
+    commands: list[Command] = [
+        ("SET", reply_token(provider, reply.id), 1, "PX", KEPT_MS) for reply in replies
+    ]
+    await store.redis.call(commands)
 
 
 async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Message]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from gateway.core import events as ev
+from gateway.core.effects import Effects
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import replies
-from gateway.store.apply import Item
+from gateway.store.apply import Applied, Item
 from gateway.store.receipts import take_receipts
 from providers.contract import Receipt, Submission
 from providers.simulator import Knobs
@@ -291,6 +294,55 @@ async def test_a_late_reply_is_no_reaction(world: World) -> None:
 
 
 # --- faults and forgetting
+
+
+@with_ingress(shards=2)
+@pytest.mark.parametrize("fails", ["keep", "tell", "note_taken"])
+async def test_what_was_not_done_whole_is_done_when_the_provider_repeats_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    id_ = await sent(world, OTP)
+    await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{id_}.0")], T0)
+    stream = world.begin("GET", "/v1/events")
+    await stream.until(b"follow\n\n")
+
+    async def away(*_: object) -> None:
+        raise RedisUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replies, fails, away)
+        answer = await world.call("POST", SMS, sms("Thanks"), BASIC, key="")
+        assert answer.status == 503
+    assert (await brought(world, sms("Thanks"))).json["replies"] == 1
+    await stream.until(b"event: inbound\n")
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] == "replied"
+    assert "replies" not in (await brought(world, sms("Thanks"))).json
+    stream.hang_up()
+
+
+@with_ingress(shards=2)
+@pytest.mark.parametrize("why", ["newer", "postponed", "away"])
+async def test_a_reaction_that_cannot_be_taken_now_is_said_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    id_ = await sent(world, OTP)
+    await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{id_}.0")], T0)
+
+    async def left(items: Sequence[Item], _: int) -> list[Applied]:
+        if why == "away":
+            raise RedisUnavailable("away")
+        return [Applied(item, None, Effects(), **{why: True}) for item in items]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "apply", left)
+        answer = await world.call("POST", SMS, sms("Thanks"), BASIC, key="")
+        assert answer.status == 503
+    assert await shown(world) == []
+    assert (await brought(world, sms("Thanks"))).json["replies"] == 1
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] == "replied"
+    assert [item["text"] for item in await shown(world)] == ["Thanks"]
 
 
 @with_ingress()

@@ -3,8 +3,8 @@
 A stop word opts its sender out, START takes that back; both are the person's own. A provider's
 event that somebody unsubscribed or complained opts out of marketing on its channel. Every reply is
 kept, and told to the app whose message it answers; one that wishes nothing is a reaction to that.
-All of it is durable before the provider's callback is answered; a reply that it repeats is passed
-over.
+All of it is durable before the provider's callback is answered; a reply that it repeats after that
+is passed over.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
 from gateway.core.stop_words import wish_in
-from gateway.ingress.api.results import Time
+from gateway.ingress.api.results import Time, newer_record
 from gateway.ingress.http.asgi import rfc3339, to_json
-from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.problems import Refusal, refuse, unavailable
 from gateway.ingress.http.request import Request
 from gateway.store import opt_outs, replies
 from gateway.store.apply import Item
-from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX, Kept
+from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX
 from gateway.store.store import Store
 from providers.contract import Channel, PersonReply
 
@@ -77,7 +77,9 @@ class InboundEndpoints:
         await request.respond(200, to_json(page))
 
     async def take(self, provider: str, channel: Channel, said: Sequence[PersonReply]) -> int:
-        """Does what replies wish and keeps them; how many were new. Raises RedisUnavailable."""
+        """Does what replies wish and keeps them; how many were new. Raises RedisUnavailable, and
+        Refusal where a message that one answers cannot take it now: what was done until then is
+        done again when the provider repeats it."""
         store = self._store
         fresh = await replies.unknown(store, provider, said)
         for reply in fresh:
@@ -86,16 +88,17 @@ class InboundEndpoints:
         if texts:
             wrote = {reply.id: identity_of(channel, reply) for reply in texts}
             answered = await replies.answered(store, provider, set(wrote.values()))
-            taken = {
-                reply.id: self._kept(provider, channel, reply, answered.get(wrote[reply.id]))
-                for reply in texts
-            }
-            ids = await replies.keep(store, provider, taken)
-            kept = [Kept(*pair) for pair in zip(ids, taken.values(), strict=True)]
-            await replies.tell(store, kept, {m.id: m for m in answered.values()})
+            # Reactions count once, whereas what is kept again is there twice: they come first.
             await self._note_reactions(
                 channel, texts, {i: answered.get(w) for i, w in wrote.items()}
             )
+            taken = [
+                self._kept(provider, channel, reply, answered.get(wrote[reply.id]))
+                for reply in texts
+            ]
+            kept = await replies.keep(store, taken)
+            await replies.tell(store, kept, {m.id: m for m in answered.values()})
+            await replies.note_taken(store, provider, texts)
         return len(fresh)
 
     async def _note_reactions(
@@ -114,8 +117,11 @@ class InboundEndpoints:
             step = answered_step(message, channel, at_ms)
             if step is not None:
                 items.append(Item(message.id, Reacted(step, "replied", at_ms)))
-        if items:
-            await self._store.apply(items, self._now_ms())
+        for done in await self._store.apply(items, self._now_ms()):
+            if done.newer:
+                raise Refusal(newer_record())
+            if done.postponed:
+                raise unavailable()
 
     async def _grant(self, channel: Channel, reply: PersonReply) -> None:
         redis, shards = self._store.redis, self._store.shards
