@@ -13,7 +13,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.store import replies
 from gateway.store.apply import Applied, Item
 from gateway.store.receipts import take_receipts
-from providers.contract import Receipt, Submission
+from providers.contract import Fault, Receipt, Submission
 from providers.simulator import Knobs
 from providers.simulator.exchange import Exchange
 from providers.simulator.knobs import changed
@@ -291,6 +291,39 @@ async def test_a_late_reply_is_no_reaction(world: World) -> None:
     await brought(world, body)
     message = (await world.call("GET", f"/v1/messages/{id_}")).json
     assert message["reaction"] is None
+
+
+@with_ingress(shards=2)
+async def test_what_never_left_is_not_answered(world: World) -> None:
+    id_ = await sent(world, SALE)
+    world.clock.now_ms += 1_000
+    refused = await accepted(world, OTP, "bank-key")
+    no = ev.Refused(0, Fault("bad_number", "No.", permanent=True))
+    await world.store.apply([Item(refused, ev.Claimed(0)), Item(refused, no)], T0 + 1_000)
+    await brought(world, sms("Thanks"))
+    assert await shown(world, "bank-key") == []
+    assert [item["message"] for item in await shown(world)] == [id_]
+
+
+@with_ingress(shards=2)
+async def test_a_reaction_is_to_the_newest_that_arrived(world: World) -> None:
+    """Also where something was sent since, which is what the reply is shown with."""
+    older = await sent(world, OTP)
+    world.clock.now_ms += 1_000
+    id_ = await sent(world, OTP | {"text": "Again"})
+    for each in (older, id_):
+        await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{each}.0")], T0)
+    world.clock.now_ms += 1_000
+    newest = await sent(world, SALE, "bank-key")
+    await brought(world, sms("Thanks"))
+    assert [item["message"] for item in await shown(world, "bank-key")] == [newest]
+    for each, key, reaction in (
+        (older, "shop-key", None),
+        (id_, "shop-key", "replied"),
+        (newest, "bank-key", None),
+    ):
+        message = (await world.call("GET", f"/v1/messages/{each}", key=key)).json
+        assert message["reaction"] == reaction
 
 
 # --- faults and forgetting

@@ -2,7 +2,8 @@
 
 A stop word opts its sender out, START takes that back; both are the person's own. A provider's
 event that somebody unsubscribed or complained opts out of marketing on its channel. Every reply is
-kept, and told to the app whose message it answers; one that wishes nothing is a reaction to that.
+kept, and told to the app whose message it answers: the newest that the provider sent. One that
+wishes nothing is a reaction to the newest that had arrived.
 All of it is durable before the provider's callback is answered; a reply that it repeats after that
 is passed over.
 """
@@ -10,7 +11,7 @@ is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -87,11 +88,11 @@ class InboundEndpoints:
         texts = [reply for reply in fresh if reply.kind == "text"]
         if texts:
             wrote = {reply.id: identity_of(channel, reply) for reply in texts}
-            answered = await replies.answered(store, provider, set(wrote.values()))
-            # Reactions count once, whereas what is kept again is there twice: they come first.
-            await self._note_reactions(
-                channel, texts, {i: answered.get(w) for i, w in wrote.items()}
+            answered = await replies.answered(
+                store, set(wrote.values()), lambda message: was_sent_by(message, provider)
             )
+            # Reactions count once, whereas what is kept again is there twice: they come first.
+            await self._note_reactions(provider, channel, texts)
             taken = [
                 self._kept(provider, channel, reply, answered.get(wrote[reply.id]))
                 for reply in texts
@@ -102,20 +103,31 @@ class InboundEndpoints:
         return len(fresh)
 
     async def _note_reactions(
-        self,
-        channel: Channel,
-        texts: Sequence[PersonReply],
-        answered: Mapping[str, Message | None],
+        self, provider: str, channel: Channel, texts: Sequence[PersonReply]
     ) -> None:
-        """A reply that wishes nothing is a reaction to what had arrived just before."""
+        """A reply that wishes nothing is a reaction to the newest message that had arrived."""
+        now_ms, words = self._now_ms(), self._store.policy.stop_words
+        reacting = [
+            (identity_of(channel, reply), min(reply.at_ms or now_ms, now_ms))
+            for reply in texts
+            if wish_in(reply.text, words) is None
+        ]
+        if not reacting:
+            return
+
+        def arrived(message: Message) -> bool:
+            return was_sent_by(message, provider) and any(
+                identity in message.identities
+                and answered_step(message, channel, at_ms) is not None
+                for identity, at_ms in reacting
+            )
+
+        found = await replies.answered(self._store, {who for who, _ in reacting}, arrived)
         items = []
-        for reply in texts:
-            message = answered[reply.id]
-            if message is None or wish_in(reply.text, self._store.policy.stop_words):
-                continue
-            at_ms = min(reply.at_ms or self._now_ms(), self._now_ms())
-            step = answered_step(message, channel, at_ms)
-            if step is not None:
+        for identity, at_ms in reacting:
+            message = found.get(identity)
+            step = None if message is None else answered_step(message, channel, at_ms)
+            if message is not None and step is not None:
                 items.append(Item(message.id, Reacted(step, "replied", at_ms)))
         for done in await self._store.apply(items, self._now_ms()):
             if done.newer:
@@ -156,6 +168,15 @@ def identity_of(channel: Channel, reply: PersonReply) -> str:
     """Who wrote."""
     kind = CHANNELS[channel].address
     return one_identity(kind, reply.sender)
+
+
+def was_sent_by(message: Message, provider: str) -> bool:
+    """Whether the provider took a step of it, and not whether it arrived."""
+    return any(
+        attempt.sent_ms and step.candidates[attempt.candidate].provider == provider
+        for step in message.steps
+        for attempt in step.attempts
+    )
 
 
 def answered_step(message: Message, channel: Channel, at_ms: int) -> int | None:
