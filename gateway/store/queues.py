@@ -34,6 +34,7 @@ class Place(NamedTuple):
 
 ANY_TIME = 1  # a moment long ago: a campaign's queue is released in the order of ids
 CAMPAIGN = "campaign:"
+LANE = "lane:"
 
 
 def campaign_queue(campaign: str) -> str:
@@ -41,7 +42,15 @@ def campaign_queue(campaign: str) -> str:
 
 
 def lane_queue(provider: str, category: str) -> str:
-    return f"lane:{provider}:{category}"
+    return f"{LANE}{provider}:{category}"
+
+
+def lane_of(name: str) -> tuple[str, str] | None:
+    """The provider and category of a lane's queue; None of any other queue."""
+    provider, _, category = name.removeprefix(LANE).partition(":")
+    if not name.startswith(LANE) or not category or ":" in category:
+        return None
+    return provider, category
 
 
 def place_of(message: Message) -> Place | None:

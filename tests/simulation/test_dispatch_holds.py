@@ -125,3 +125,16 @@ def test_the_name_of_a_queue_that_nobody_uses_is_dropped_once_it_is_empty() -> N
         assert await names() == []
 
     pace.run(work)
+
+
+@pytest.mark.parametrize("name", ["batch:viber", "lane:viber", "lane:viber:marketing:3", ""])
+def test_a_queue_of_a_kind_that_is_not_known_stops_nobody(name: str) -> None:
+    pace = held_world()
+
+    async def work() -> None:
+        await pace.store.redis.call([("ZADD", QUEUES, T0, name)])
+        await pace.admit(10)
+        await trio.sleep(OPENS_S + 1.5)
+
+    pace.run(work)
+    assert len(pace.arrived) == 10
