@@ -132,13 +132,15 @@ async def test_a_campaign_gives_its_messages_what_they_do_not_name(world: World)
     answer = await world.send(bare)
     assert answer.status == 422
     assert [error["pointer"] for error in answer.json["errors"]] == ["/category"]
-    await declare(world, category="transactional", route="sms-only")
+    await declare(world, category="transactional", route="sms-only", importance="high")
     answer = await world.send(bare)
     shown = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
     assert (shown["category"], shown["route"]) == ("transactional", "sms-only")
-    own = await world.send(SALE | {"to": "+79161234568", "route": "both"})
+    assert shown["importance"] == "high"
+    own = await world.send(SALE | {"to": "+79161234568", "route": "both", "importance": "low"})
     shown = (await world.call("GET", f"/v1/messages/{own.json['id']}")).json
     assert (shown["category"], shown["route"]) == ("marketing", "both")
+    assert shown["importance"] == "low"
 
 
 @with_ingress(shards=3, changed=MANAGED)
