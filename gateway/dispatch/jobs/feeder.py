@@ -23,6 +23,7 @@ from gateway.store.queues import CAMPAIGN
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5
+FORGET_MS = 60_000
 TOGETHER = 200  # released by one commit
 AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
@@ -48,12 +49,18 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
 
 
 async def look(deps: DispatchDeps) -> None:
-    """Learns which queues there are, and what is declared of campaigns, until cancelled."""
+    """Learns which queues there are, and what is declared of campaigns, until cancelled. Once a
+    minute it drops the names of queues that are used no more."""
+    forget_ms = 0
 
     async def turn() -> float:
+        nonlocal forget_ms
         await deps.store.look_at_campaigns()
         await deps.store.queues.look(deps.redis)
-        await deps.store.queues.forget(deps.redis, deps.store.shards, deps.clock())
+        now_ms = deps.clock()
+        if now_ms >= forget_ms:
+            await deps.store.queues.forget(deps.redis, deps.store.shards, now_ms)
+            forget_ms = now_ms + FORGET_MS
         return LOOK_S
 
     await deps.redis_retry("queues").for_ever(turn)
