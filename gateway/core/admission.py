@@ -113,7 +113,8 @@ def _campaign_refuses(
     if not policy.declared.campaigns:
         return None
     first = home or request.home
-    return campaigns.why_not(policy.declared, request.campaign, request.category, first, now_ms)
+    starts_ms = max(now_ms, request.not_before_ms)
+    return campaigns.why_not(policy.declared, request.campaign, request.category, first, starts_ms)
 
 
 def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) -> Message:

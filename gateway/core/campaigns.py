@@ -59,16 +59,16 @@ NONE_DECLARED = Declared()
 
 
 def why_not(
-    declared: Declared, name: str | None, category: Category, first: str, now_ms: int
+    declared: Declared, name: str | None, category: Category, first: str, starts_ms: int
 ) -> WhyNot | None:
     """Why a request of a campaign becomes no message, before anything of the person is asked.
-    `first` is the person's first known identity."""
+    `first` is the person's first known identity; before `starts_ms` nothing of it is sent."""
     campaign = declared.of(name)
     if campaign is None or name is None:
         return None
     if campaign.state == "cancelled":
         return "campaign_cancelled"
-    if campaign.end_ms and now_ms >= campaign.end_ms:
+    if campaign.end_ms and starts_ms >= campaign.end_ms:
         return "campaign_ended"
     if campaign.holdout and category == "marketing":
         key = declared.holdout_key

@@ -61,9 +61,10 @@ NO_RATES: AppRates = {}
 Reaction = Literal["seen", "replied", "clicked"]
 
 
-def counts_as(kind: Reaction, metric: Metric) -> bool:
-    """Whether what a person did is what rates count."""
-    return metric == "any" or kind == metric
+def counts_as(kind: Reaction, metric: Metric, *, first: bool = True) -> bool:
+    """Whether what a person did is what rates count. Where every kind does, only the `first` thing
+    that was done with a message counts: one exposure has one reaction at most."""
+    return kind == metric or (metric == "any" and first)
 
 
 class Rate(msgspec.Struct, frozen=True):

@@ -108,11 +108,13 @@ def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, 
     return True
 
 
-def reacted(person: Person, channel: str, kind: Reaction, policy: Policy, at_ms: int) -> None:
+def reacted(
+    person: Person, channel: str, kind: Reaction, policy: Policy, at_ms: int, *, first: bool = True
+) -> None:
     """Notes in the record, in place, what the person did at that moment; a rate counts it where
-    the metric says so."""
+    the metric says so. `first`: of what was done with one message."""
     known = person.channels.get(channel, _NOTHING)
-    counts = counts_as(kind, policy.reach.metric)
+    counts = counts_as(kind, policy.reach.metric, first=first)
     memory = _counted(known, ONE_REACTION if counts else Counted(), at_ms)
     seen = known.seen or kind == "seen"
     _keep(person, channel, replace(memory, seen=seen, acted=known.acted or kind != "seen"))

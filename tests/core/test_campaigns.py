@@ -42,6 +42,8 @@ def test_a_campaign_that_ended_or_was_cancelled_takes_no_more() -> None:
     assert suppressed(declared(state="cancelled")) == "campaign_cancelled"
     assert suppressed(declared(end_ms=T0)) == "campaign_ended"
     assert suppressed(declared(end_ms=T0 + 1)) is None
+    later = {"not_before_ms": T0 + HOUR}
+    assert suppressed(declared(end_ms=T0 + HOUR), **later) == "campaign_ended"
     assert suppressed(declared(state="cancelled"), campaign="winter") is None
 
 

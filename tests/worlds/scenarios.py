@@ -14,6 +14,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     lost 0                       the answer was lost
     not-known 0                  asked, the provider does not know it
     report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
+    report 0 delivered at=1m     ... of that moment
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
     reacted 0 clicked            the person reacted to the step: `seen`, `replied`, `clicked`
@@ -195,6 +196,8 @@ def _report(world: World, step: int, words: list[str]) -> Effects:
     if "fault" in fields:
         why = fields["fault"]
         fields |= {"fault": FAULTS[why], "unreachable": why == "nobody"}
+    if "at" in fields:
+        fields["at_ms"] = T0 + milliseconds(fields.pop("at"))
     return world.report(status, step, **fields)
 
 

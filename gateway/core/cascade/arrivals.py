@@ -84,15 +84,20 @@ class Change(Transitions):
 
     def await_reaction(self) -> None:
         """Something arrived, and a further step may follow: not before everybody had the time to
-        react. A step that has not left waits for that, one that is out goes on."""
+        react. A step that has not left waits for that, one that is out goes on. Where that time is
+        over when it is told, the step that has not left starts as one that follows it."""
         message, step = self.message, self.message.step
         if self.current_is_open():
             return
         due_ms = timing.react_end_ms(message, self.now_ms)
         if step.status in WAITING:
-            if self.now_ms >= due_ms:
+            late = self.now_ms >= due_ms
+            if late and not message.has_arrived(step.leg):
                 return
             self._wait_again(step)
+            if late:
+                self.next_step()
+                return
         elif all(s.status != StepStatus.PLANNED for s in message.steps[message.current + 1 :]):
             self.finish("delivered")
             self.close()

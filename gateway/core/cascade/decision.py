@@ -136,14 +136,15 @@ class Decision:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
 
     def note_reaction(self, step: Step, kind: Reaction, at_ms: int) -> None:
-        """The person did, for the first time, that with what the step sent."""
-        policy = self.policy
+        """The person did, for the first time, that with what the step sent. Where every kind
+        counts, only the message's first does: one exposure has one reaction at most."""
+        policy, first = self.policy, self.message.reaction == 0
         if not policy.counts:
             return
         if self.persons:
-            reacted(self.persons[0], step.channel, kind, policy, self._within(at_ms))
+            reacted(self.persons[0], step.channel, kind, policy, self._within(at_ms), first=first)
             self.effects.people_changed = True
-        if counts_as(kind, policy.reach.metric):
+        if counts_as(kind, policy.reach.metric, first=first):
             self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
 
     def note_delay(self, work: Work) -> None:
@@ -198,10 +199,11 @@ class Decision:
             self.effects.people_changed = True
 
     def keep_people(self, step: Step, *, came_first: bool) -> None:
-        """The step was the first of its leg to arrive."""
-        if self.persons and keep(
-            self.persons, self.message, step, self.policy, self.now_ms, came_first=came_first
-        ):
+        """The step was the first of its leg to arrive. Of somebody who was forgotten a moment ago
+        nothing is kept."""
+        if not (self.persons and self.message.holder):
+            return
+        if keep(self.persons, self.message, step, self.policy, self.now_ms, came_first=came_first):
             self.message.holds = True
             self.effects.people_changed = True
 

@@ -365,10 +365,8 @@ def _released(change: Change, released: ev.Released) -> None:
         change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
     elif not change.in_time():
         change.expire(away=False)
-    elif held == PAUSED and (full := change.full(message.step)) is not None:
-        # It waited for long, and others were sent meanwhile.
-        change.skip(message.step, "frequency_cap", full.cap.name)
-        change.end(MessageStatus.SUPPRESSED, "frequency_cap")
+    elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:
+        change.pass_capped(message.step, full.cap.name)  # others were sent meanwhile
     elif not released.in_pace and change.is_first() and paced(message, change.policy):
         change.hold_back(message.step, change.held() or PACE)
     else:

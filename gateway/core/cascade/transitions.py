@@ -64,6 +64,8 @@ class Transitions(Decision):
         self.book(attempt, settlement.sent(self.work(index, step, attempt)))
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
         if still_open and step.done_ms == 0:
+            if step.status in WAITING:
+                self._left_after_all(index, step, attempt)
             step.status = StepStatus.SENT
             self.set_timer(index, timing.end_ms(message, step))
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
@@ -71,6 +73,16 @@ class Transitions(Decision):
             self.tell(step)
         if not any(later.status in UNSENT for later in message.steps[index + 1 :]):
             message.content = b""
+
+    def _left_after_all(self, index: int, step: Step, attempt: Attempt) -> None:
+        """A step that waits to be sent again is at its provider: it goes on, its clock running."""
+        message = self.message
+        if index == message.current:
+            self.start_clock(step)
+        else:
+            message.current = index
+            step.clock = Clock(attempt.claimed_ms)
+        message.held = None
 
     def fail(
         self,
@@ -145,6 +157,16 @@ class Transitions(Decision):
             if step.status in WAITING and refuses(opt_outs, step.channel, message.category):
                 self.skip(step, "opted_out")
         self.close_step(index)
+
+    def pass_capped(self, step: Step, cap: str) -> None:
+        """A cap is full for the current step, which was held: on to the next one, and where
+        nothing was tried yet to the end, as at acceptance."""
+        self.skip(step, "frequency_cap", cap)
+        if self.is_first():
+            self.end(MessageStatus.SUPPRESSED, "frequency_cap")
+        else:
+            step.done_ms = self.now_ms
+            self.close_step(self.message.current)
 
     def skip(self, step: Step, code: str, name: str | None = None) -> None:
         """The step does not start (again); `code` says why."""
