@@ -12,7 +12,8 @@ from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.events import Claimed
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.user import StoredUser
-from gateway.store import audit, quarantine, reads, users
+from gateway.redis.errors import RedisUnavailable
+from gateway.store import audit, persons, quarantine, reads, users
 from gateway.store.apply import Item
 from gateway.store.base import StoreBase
 from gateway.store.keys import COUNTRIES, keys_of, shard_of
@@ -498,6 +499,42 @@ async def test_of_a_user_that_was_erased_nothing_is_left(world: World) -> None:
             assert secret not in key, key
             assert secret.encode() not in text, (key, secret)
     assert (await world.call("DELETE", "/v1/users/client-4711", key=manager)).status == 404
+
+
+async def took_only(world: World, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A process that stores u1 dies once the address is noted as the user's."""
+
+    async def dies(*_: object) -> None:
+        raise RedisUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(users, "_write", dies)
+        assert (await world.call("PUT", USER, {"phone": PHONE}, key=key)).status == 503
+
+
+@with_ingress(shards=3)
+async def test_of_a_user_that_was_not_written_whole_nothing_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await took_only(world, monkeypatch, "shop-key")
+    phone = f"p:{PHONE[1:]}"
+    assert await users.owners(world.store, [phone]) == {phone: {"": "u1"}}
+    found = await persons.find(world.store, phone, T0)
+    await persons.erase(world.store, found, T0, "shop")
+    assert await users.owners(world.store, [phone]) == {phone: {"": "u1"}}, "of every app"
+    await persons.erase(world.store, found, T0)
+    assert all(PHONE[1:] not in key for key in await everything(world))
+
+
+@with_ingress(shards=3, changed={"[prices]": '[dedupe]\nusers = "app"\n[prices]'})
+async def test_an_app_forgets_what_is_in_its_own_numbering_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("shop-key", "bank-key"):
+        await took_only(world, monkeypatch, key)
+    phone = f"p:{PHONE[1:]}"
+    await persons.erase(world.store, await persons.find(world.store, phone, T0), T0, "shop")
+    assert list((await users.owners(world.store, [phone]))[phone]) == ["bank"]
 
 
 @with_ingress(shards=3)
