@@ -6,7 +6,8 @@ counted by the transactions that change them, in each shard; recipients are rese
 decided where their number is bounded, so that no process exceeds it. A process that dies in
 between leaves a few places unused.
 
-A value that another version wrote and this one cannot read counts as a campaign that is paused.
+A value that another version wrote and this one cannot read counts as a campaign that is paused, and
+is not changed; of one that can be read, what this version does not know is kept.
 """
 
 from __future__ import annotations
@@ -30,9 +31,14 @@ UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
 
 _decode = msgspec.json.Decoder(Campaign).decode
+_decode_any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 Decide = Callable[[Campaign | None], Campaign]
+
+
+class UnreadableDeclarationError(Exception):
+    """What stands there was written by a version whose declarations this one cannot read."""
 
 
 class Declarations:
@@ -63,20 +69,24 @@ class Declarations:
 async def change(
     redis: RedisClient, name: str, decide: Decide, deed: Callable[[Campaign], Deed]
 ) -> Campaign:
-    """Puts what `decide` says of a campaign in its place, and notes the deed with it. Raises
-    RedisUnavailable, and what `decide` raises."""
+    """Puts what `decide` says of a campaign in its place, and notes the deed with it; what `decide`
+    gives back as it was is left. Raises RedisUnavailable, UnreadableDeclarationError, and what
+    `decide` raises."""
     token = keys.installation_token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], Campaign]:
         _, value = await session.call(
             [("WATCH", token, keys.CAMPAIGNS), ("HGET", keys.CAMPAIGNS, name)]
         )
-        before = _campaign(value) if isinstance(value, bytes) else None
+        assert value is None or isinstance(value, bytes)
+        before, kept = _to_change(value)
         after = decide(before)
+        if after is before:
+            return [], after
         commands: list[Command] = [
             ("HSETNX", keys.CAMPAIGNS_META, HOLDOUT_FIELD, secrets.token_bytes(32)),
             ("HINCRBY", keys.CAMPAIGNS_META, VERSION_FIELD, 1),
-            ("HSET", keys.CAMPAIGNS, name, _encode(after)),
+            ("HSET", keys.CAMPAIGNS, name, _encode(kept | msgspec.to_builtins(after))),
             audit.command(deed(after)),
         ]
         return commands, after
@@ -114,6 +124,19 @@ async def give_back(redis: RedisClient, name: str, unused: int) -> None:
     """Places that were not needed. Raises RedisUnavailable."""
     if unused:
         await redis.call([("HINCRBY", keys.RECIPIENTS, name, -unused)])
+
+
+def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.Raw]]:
+    """What is declared, and beside it what a newer version said. Raises
+    UnreadableDeclarationError."""
+    if value is None:
+        return None, {}
+    try:
+        before, said = _decode(value), _decode_any(value)
+    except msgspec.DecodeError as error:
+        raise UnreadableDeclarationError from error
+    known = Campaign.__struct_fields__
+    return before, {key: raw for key, raw in said.items() if key not in known}
 
 
 def _campaign(value: bytes) -> Campaign:

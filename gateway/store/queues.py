@@ -16,9 +16,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.core.records.message import Message
-from gateway.redis.client import RedisClient
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import keys, randomness
 from gateway.store.keys import QUEUES, keys_of
 from gateway.store.totals import as_list
+from gateway.store.transaction import CommitCounts, commit
 
 CONFIRM_MS = 60_000
 UNUSED_MS = 3_600_000
@@ -34,6 +36,7 @@ class Place(NamedTuple):
 
 ANY_TIME = 1  # a moment long ago: a campaign's queue is released in the order of ids
 CAMPAIGN = "campaign:"
+LANE = "lane:"
 
 
 def campaign_queue(campaign: str) -> str:
@@ -41,7 +44,15 @@ def campaign_queue(campaign: str) -> str:
 
 
 def lane_queue(provider: str, category: str) -> str:
-    return f"lane:{provider}:{category}"
+    return f"{LANE}{provider}:{category}"
+
+
+def lane_of(name: str) -> tuple[str, str] | None:
+    """The provider and category of a lane's queue; None of any other queue."""
+    provider, _, category = name.removeprefix(LANE).partition(":")
+    if not name.startswith(LANE) or not category or ":" in category:
+        return None
+    return provider, category
 
 
 def place_of(message: Message) -> Place | None:
@@ -81,14 +92,25 @@ class Queues:
         self.names = [name.decode() for name in as_list(found)]
 
     async def forget(self, redis: RedisClient, shards: int, now_ms: int) -> None:
-        """Drops the names of queues that nobody used for long and that hold nothing. Raises
-        RedisUnavailable."""
-        oldest_ms = now_ms - UNUSED_MS
-        (found,) = await redis.call([("ZRANGEBYSCORE", QUEUES, "-inf", oldest_ms)])
-        for name in as_list(found):
-            keys = [keys_of(shard).held(name.decode()) for shard in range(shards)]
-            if not any(await redis.call([("EXISTS", key) for key in keys])):
-                await redis.call([("ZREM", QUEUES, name)])
+        """Drops the names of queues that nobody used for long and that hold nothing. One that a
+        process says meanwhile is looked at again, and stays. Raises RedisUnavailable."""
+        token = keys.installation_token(randomness.token())
+
+        async def attempt(session: Session) -> tuple[list[Command], None]:
+            _, found = await session.call(
+                [
+                    ("WATCH", token, QUEUES),
+                    ("ZRANGEBYSCORE", QUEUES, "-inf", now_ms - UNUSED_MS),
+                ]
+            )
+            drops: list[Command] = []
+            for name in as_list(found):
+                held = [keys_of(shard).held(name.decode()) for shard in range(shards)]
+                if not any(await redis.call([("EXISTS", key) for key in held])):
+                    drops.append(("ZREM", QUEUES, name))
+            return drops, None
+
+        await commit(redis, token, attempt, CommitCounts())
 
 
 async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:

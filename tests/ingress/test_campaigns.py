@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from gateway.store.keys import CAMPAIGNS
 from tests.worlds.ingress_world import SALE, World, with_ingress
 
 MANAGED = {
@@ -115,6 +117,50 @@ async def test_a_campaign_that_is_cancelled_stays_so_and_takes_no_more(world: Wo
 
 
 @with_ingress(changed=MANAGED)
+async def test_saying_of_a_cancelled_campaign_what_it_is_changes_nothing(world: World) -> None:
+    first = await declare(world, state="cancelled", ttl=60)
+    world.clock.now_ms += 60_000
+    assert await declare(world, state="cancelled") == first
+    assert await declare(world, ttl=60, route=None) == first
+    answer = await world.call("PUT", PATH, {"state": "cancelled", "ttl": 61}, key="finance-key")
+    assert answer.status == 409
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_campaign_ends_after_it_starts_however_it_is_said(world: World) -> None:
+    await declare(world, start_at="2026-12-02T00:00:00Z")
+    early = {"end_at": "2026-12-01T00:00:00Z"}
+    answer = await world.call("PUT", PATH, early, key="finance-key")
+    assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/end_at")
+    await declare(world, end_at="2026-12-03T00:00:00Z")
+    late = {"start_at": "2026-12-03T00:00:00Z"}
+    answer = await world.call("PUT", PATH, late, key="finance-key")
+    assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/start_at")
+    await declare(world, **late, end_at=None)
+
+
+@with_ingress(changed=MANAGED)
+async def test_what_a_newer_kaskad_declared_is_kept(world: World) -> None:
+    async def kept() -> Any:
+        (found,) = await world.store.redis.call([("HGET", CAMPAIGNS, "autumn")])
+        return found
+
+    newer = b'{"state":"paused","route":"both","ttl_ms":60000,"budget":{"max":5}}'
+    await world.store.redis.call([("HSET", CAMPAIGNS, "autumn", newer)])
+    await declare(world, route=None, pace="60/m")
+    told = json.loads(await kept())
+    del told["updated_ms"], told["updated_by"]
+    paced = {"pace": "60/m", "pace_per_min": 60}
+    assert told == {"state": "paused", "ttl_ms": 60_000, "budget": {"max": 5}} | paced
+    for unreadable in (b'{"state":"asleep"}', b"[]", b"\xff"):
+        await world.store.redis.call([("HSET", CAMPAIGNS, "autumn", unreadable)])
+        answer = await world.call("PUT", PATH, {"state": "running"}, key="finance-key")
+        assert answer.status == 503
+        assert "newer Kaskad" in answer.json["detail"]
+        assert await kept() == unreadable
+
+
+@with_ingress(changed=MANAGED)
 async def test_a_message_of_a_paused_campaign_is_held_and_counted(world: World) -> None:
     await declare(world, state="paused")
     answer = await world.send(SALE)
@@ -132,13 +178,15 @@ async def test_a_campaign_gives_its_messages_what_they_do_not_name(world: World)
     answer = await world.send(bare)
     assert answer.status == 422
     assert [error["pointer"] for error in answer.json["errors"]] == ["/category"]
-    await declare(world, category="transactional", route="sms-only")
+    await declare(world, category="transactional", route="sms-only", importance="high")
     answer = await world.send(bare)
     shown = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
     assert (shown["category"], shown["route"]) == ("transactional", "sms-only")
-    own = await world.send(SALE | {"to": "+79161234568", "route": "both"})
+    assert shown["importance"] == "high"
+    own = await world.send(SALE | {"to": "+79161234568", "route": "both", "importance": "low"})
     shown = (await world.call("GET", f"/v1/messages/{own.json['id']}")).json
     assert (shown["category"], shown["route"]) == ("marketing", "both")
+    assert shown["importance"] == "low"
 
 
 @with_ingress(shards=3, changed=MANAGED)

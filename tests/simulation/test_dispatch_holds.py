@@ -11,6 +11,7 @@ from gateway.dispatch.jobs import feeder
 from gateway.store import queues
 from gateway.store.keys import QUEUES, keys_of
 from gateway.store.queues import lane_queue
+from tests.simulation.memory_client import MemoryClient
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import DAYTIME, HOUR, MINUTE, T0, policy
 
@@ -125,3 +126,38 @@ def test_the_name_of_a_queue_that_nobody_uses_is_dropped_once_it_is_empty() -> N
         assert await names() == []
 
     pace.run(work)
+
+
+def test_the_name_of_a_queue_that_is_used_again_while_it_is_looked_at_stays() -> None:
+    pace = held_world()
+    calls = 0
+
+    async def learns_elsewhere() -> None:
+        """Another process puts something in, after the looks and before the drop."""
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            await pace.store.redis.call([("ZADD", QUEUES, LATER, QUEUE)])
+        await trio.lowlevel.checkpoint()
+
+    async def work() -> None:
+        redis = MemoryClient(pace.weather, learns_elsewhere)
+        await pace.store.redis.call([("ZADD", QUEUES, T0, QUEUE)])
+        await pace.store.queues.forget(redis, 1, LATER)
+        await pace.store.queues.look(pace.store.redis)
+        assert pace.store.queues.names == [QUEUE]
+
+    pace.run(work)
+
+
+@pytest.mark.parametrize("name", ["batch:viber", "lane:viber", "lane:viber:marketing:3", ""])
+def test_a_queue_of_a_kind_that_is_not_known_stops_nobody(name: str) -> None:
+    pace = held_world()
+
+    async def work() -> None:
+        await pace.store.redis.call([("ZADD", QUEUES, T0, name)])
+        await pace.admit(10)
+        await trio.sleep(OPENS_S + 1.5)
+
+    pace.run(work)
+    assert len(pace.arrived) == 10

@@ -4,8 +4,8 @@ One dispatcher at a time feeds a shard; another goes on within seconds where tha
 message that is released asks again whether it may start, so nothing is lost or sent too early by
 two that feed at once. A lane gets what its provider sends within seconds: a million that open at
 nine do not stand before what comes in at one past. A campaign's own queue is left alone while it is
-paused, and released at its pace, which is one schedule for all shards. While a shard is
-unavailable, it is tried again.
+paused, and released at its pace, which is one schedule for all shards. Queues of a kind that
+a later version made are left to it. While a shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gateway.store.queues import CAMPAIGN
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5
+FORGET_MS = 60_000
 TOGETHER = 200  # released by one commit
 AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
@@ -40,30 +41,35 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
             for name in deps.store.queues.names:
                 if name.startswith(CAMPAIGN):
                     await feed_campaign(deps, shard, name, run_script)
-                else:
-                    await feed(deps, shard, name)
+                elif (lane := queues.lane_of(name)) is not None:
+                    await feed(deps, shard, name, lane)
         return LOOK_S
 
     await deps.redis_retry("feeder").for_ever(turn)
 
 
 async def look(deps: DispatchDeps) -> None:
-    """Learns which queues there are, and what is declared of campaigns, until cancelled."""
+    """Learns which queues there are, and what is declared of campaigns, until cancelled. Once a
+    minute it drops the names of queues that are used no more."""
+    forget_ms = 0
 
     async def turn() -> float:
+        nonlocal forget_ms
         await deps.store.look_at_campaigns()
         await deps.store.queues.look(deps.redis)
-        await deps.store.queues.forget(deps.redis, deps.store.shards, deps.clock())
+        now_ms = deps.clock()
+        if now_ms >= forget_ms:
+            await deps.store.queues.forget(deps.redis, deps.store.shards, now_ms)
+            forget_ms = now_ms + FORGET_MS
         return LOOK_S
 
     await deps.redis_retry("queues").for_ever(turn)
 
 
-async def feed(deps: DispatchDeps, shard: int, name: str) -> None:
+async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> None:
     """Releases what is due in one queue, as long as the lane it goes into has room. Raises
     RedisUnavailable."""
-    _, provider, category = name.split(":")
-    while (room := await _room(deps, shard, [(provider, category)])) > 0:
+    while (room := await _room(deps, shard, [lane])) > 0:
         now_ms = deps.clock()
         ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
         await _release(deps, shard, name, ids, now_ms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -25,6 +25,7 @@ from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import cancelling, declarations
 from gateway.store.audit import Deed
+from gateway.store.declarations import UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
 
@@ -33,6 +34,10 @@ CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
 EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
 PACE_MAX = 6_000_000
+UNREADABLE = (
+    "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
+    "server that is upgraded."
+)
 COUNTED = (
     "accepted",
     "duplicates",
@@ -160,15 +165,25 @@ class CampaignEndpoints:
             raise refuse("final", f"{CAMPAIGNS_MAX} campaigns are declared: no more can be.")
 
         def decide(before: Campaign | None) -> Campaign:
+            after = _changed(before or Campaign(), wanted, given)
             if before is not None and before.state == "cancelled":
+                if after == before:
+                    return before
                 raise refuse("final", "The campaign is cancelled, and that is for good.")
-            return _changed(before or Campaign(), wanted, given, now_ms, by)
+            ends_early = after.start_ms and after.end_ms and after.end_ms <= after.start_ms
+            if ends_early and given & {"start_at", "end_at"}:
+                raise Refusal(invalid([_order_fault(given)]))
+            cancelled_ms = now_ms if after.state == "cancelled" else 0
+            return replace(after, cancelled_ms=cancelled_ms, updated_ms=now_ms, updated_by=by)
 
         def deed(after: Campaign) -> Deed:
             keys = ", ".join(sorted(given))
             return Deed(now_ms, by, f"campaign.{after.state}", name, keys)
 
-        await declarations.change(self._store.redis, name, decide, deed)
+        try:
+            await declarations.change(self._store.redis, name, decide, deed)
+        except UnreadableDeclarationError as error:
+            raise refuse("unavailable", UNREADABLE) from error
         await self._show(request, name)
 
     async def get(self, request: Request) -> None:
@@ -221,9 +236,7 @@ def view_of(
     )
 
 
-def _changed(
-    before: Campaign, wanted: CampaignRequest, given: Any, now_ms: int, by: str
-) -> Campaign:
+def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Campaign:
     """The campaign with the keys that were given."""
     state: State = wanted.state or "running" if "state" in given else before.state
     values: dict[str, Any] = {
@@ -245,9 +258,14 @@ def _changed(
     changes = {fields.get(key, key): values[key] for key in values if key in given}
     if "pace" in given:
         changes["pace_per_min"] = _per_min(wanted.pace) or 0
-    if state == "cancelled":
-        changes["cancelled_ms"] = now_ms
-    return replace(before, **changes, updated_ms=now_ms, updated_by=by)
+    return replace(before, **changes)
+
+
+def _order_fault(given: Set[str]) -> RequestFault:
+    """A campaign that would end before it starts."""
+    if "end_at" in given:
+        return RequestFault("/end_at", "It is not after start_at.")
+    return RequestFault("/start_at", "It is not before end_at.")
 
 
 def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
@@ -260,9 +278,6 @@ def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
         yield RequestFault("/send_window", f"There is no such send window; there are: {names}.")
     if wanted.pace is not None and _per_min(wanted.pace) is None:
         yield RequestFault("/pace", PACE_RULE)
-    both = wanted.start_at is not None and wanted.end_at is not None
-    if both and moment_ms(wanted.end_at) <= moment_ms(wanted.start_at):
-        yield RequestFault("/end_at", "It is not after start_at.")
 
 
 def _per_min(pace: str | None) -> int | None:

@@ -289,6 +289,7 @@ def _filled(request: RequestBody, policy: Policy) -> RequestBody:
     return replace(
         request,
         category=request.category or campaign.category,
+        importance=request.importance or campaign.importance,
         route=request.route or (campaign.route if campaign.route in policy.routes else None),
         ttl=request.ttl or (ttl_ms // 1000 if ttl_ms is not None else None),
     )
