@@ -8,7 +8,8 @@ of a newer Kaskad is left alone: its record, its timer and its lane entry stay a
 that cannot be decided is set aside (`gateway.store.quarantine`): what brought it, a lane entry or a
 timer, ends, and the record stays as it is. Where too much is set aside already it is postponed: its
 timer comes a minute later, and its lane entry stays pending. A person that cannot be read counts as
-one who holds nothing, and is not written.
+one who holds nothing, and is not written. A message whose stored user is of a newer Kaskad is left
+alone as well, where its category needs consent.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core import cascade
+from gateway.core.consent import lacking
 from gateway.core.effects import Effects
 from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
 from gateway.core.opt_outs import NONE, OptOuts, widest
@@ -166,12 +168,28 @@ class Application:
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
         scopes = await read_scopes(self._redis, self._shards, claimed.values())
-        for id_, lacking in (await lacking_for(self._store, claimed.values())).items():
-            if lacking:
-                scopes[id_] = widest((scopes.get(id_, NONE), lacking))
+        for id_, lacks in (await self._lacking(list(claimed.values()))).items():
+            if lacks:
+                scopes[id_] = widest((scopes.get(id_, NONE), lacks))
         if not scopes:
             return list(self._items)
         return [self._opted_out(item, scopes) for item in self._items]
+
+    async def _lacking(self, messages: Sequence[Message]) -> dict[str, OptOuts]:
+        """Where their persons did not say yes; a user that cannot be read said yes to nothing, and
+        costs a round trip or two a message."""
+        try:
+            return await lacking_for(self._store, messages)
+        except (NewerRecordError, UnreadableRecordError) as error:
+            if len(messages) > 1:
+                alone = [await self._lacking([each]) for each in messages]
+                return {id_: lacks for found in alone for id_, lacks in found.items()}
+            (message,) = messages
+            if isinstance(error, NewerRecordError):
+                self._newer.add(message.id)
+                return {}
+            await quarantine.set_aside_record(self._redis, error, self._now_ms)
+            return {message.id: lacking(message.category, ())}
 
     def _opted_out(self, item: Item, scopes: dict[str, OptOuts]) -> Item:
         if not isinstance(item.event, Claimed) or item.message_id not in scopes:

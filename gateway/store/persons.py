@@ -196,11 +196,14 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
         await quarantine.drop(store.redis, store.shards, partial(_speaks_of, found.identities))
     await replies.forget(store, found.identities, app)
     await _drop_claims(store, found, whose)
+    theirs = {identity[2:] for identity in found.identities if identity.startswith("u:")}
     # The record that was asked for comes last: it leads to the others.
     for identity in reversed(found.identities):
         await _drop_record(store, identity, whose, alone=alone, everybodys=app is None)
         if identity.startswith("u:"):
             await users.forget(store, identity[2:], app)
+        else:
+            await users.disown(store, identity, theirs, app)
     return told
 
 

@@ -15,7 +15,7 @@ read NewerRecordError and UnreadableRecordError.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -142,10 +142,18 @@ async def forget(store: StoreBase, user: str, app: str | None = None) -> bool:
     dropped = await commit(store.redis, token, attempt, store.counts)
     if dropped is not None:
         for identity in dropped.addresses.identities(None):
-            for scope, owner in (await owners(store, [identity])).get(identity, {}).items():
-                if owner == user:
-                    await _disown(store, _Held(identity, scope, user))
+            await disown(store, identity, {user})
     return dropped is not None
+
+
+async def disown(
+    store: StoreBase, identity: str, users: Collection[str], app: str | None = None
+) -> None:
+    """An address is none of these users' any more, also where nothing was written of one that took
+    it; with `app` in that app's numbering alone."""
+    for scope, owner in (await owners(store, [identity])).get(identity, {}).items():
+        if owner in users and app in (None, scope):
+            await _disown(store, _Held(identity, scope, owner))
 
 
 def _taken(changes: Iterable[Change]) -> list[_Held]:

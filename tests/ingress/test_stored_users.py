@@ -10,11 +10,13 @@ import pytest
 
 from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.events import Claimed
+from gateway.core.records.codec import SCHEMA
 from gateway.core.records.user import StoredUser
-from gateway.store import audit, reads, users
+from gateway.redis.errors import RedisUnavailable
+from gateway.store import audit, persons, quarantine, reads, users
 from gateway.store.apply import Item
 from gateway.store.base import StoreBase
-from gateway.store.keys import COUNTRIES
+from gateway.store.keys import COUNTRIES, keys_of, shard_of
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
@@ -461,6 +463,28 @@ async def test_a_yes_that_was_withdrawn_stops_what_has_not_left(world: World) ->
     assert {step["error"]["code"] for step in message["steps"]} == {"opted_out"}
 
 
+@with_ingress(shards=3, changed=REQUIRED)
+@pytest.mark.parametrize("record", [bytes((SCHEMA + 1,)), b"\x00damaged"], ids=["newer", "damaged"])
+async def test_a_user_that_cannot_be_read_costs_its_own_message_alone(
+    world: World, record: bytes
+) -> None:
+    """What a newer Kaskad wrote is left to it; a damaged one said yes to nothing."""
+    newer = record[0] > SCHEMA
+    ids = []
+    for user, phone in (("u1", PHONE), ("u2", OTHER)):
+        await stored(world, user, phone=phone, consent=said_yes())
+        ids.append((await world.send(SALE | {"to": phone})).json["id"])
+    key = keys_of(shard_of("u1", world.store.shards)).user("u1")
+    await world.redis.call([("SET", key, record, "XX")])
+    applied = await world.store.apply([Item(id_, Claimed(0)) for id_ in ids], T0)
+    found = {a.item.message_id: a for a in applied}
+    assert [found[id_].newer for id_ in ids] == [newer, False]
+    assert not any(a.set_aside or a.postponed for a in applied)
+    statuses = [(await world.call("GET", f"/v1/messages/{id_}")).json["status"] for id_ in ids]
+    assert statuses == ["queued" if newer else "suppressed", "queued"]
+    assert await quarantine.count(world.redis, world.store.shards) == (0 if newer else 1)
+
+
 # --- erased
 
 
@@ -475,6 +499,42 @@ async def test_of_a_user_that_was_erased_nothing_is_left(world: World) -> None:
             assert secret not in key, key
             assert secret.encode() not in text, (key, secret)
     assert (await world.call("DELETE", "/v1/users/client-4711", key=manager)).status == 404
+
+
+async def took_only(world: World, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A process that stores u1 dies once the address is noted as the user's."""
+
+    async def dies(*_: object) -> None:
+        raise RedisUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(users, "_write", dies)
+        assert (await world.call("PUT", USER, {"phone": PHONE}, key=key)).status == 503
+
+
+@with_ingress(shards=3)
+async def test_of_a_user_that_was_not_written_whole_nothing_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await took_only(world, monkeypatch, "shop-key")
+    phone = f"p:{PHONE[1:]}"
+    assert await users.owners(world.store, [phone]) == {phone: {"": "u1"}}
+    found = await persons.find(world.store, phone, T0)
+    await persons.erase(world.store, found, T0, "shop")
+    assert await users.owners(world.store, [phone]) == {phone: {"": "u1"}}, "of every app"
+    await persons.erase(world.store, found, T0)
+    assert all(PHONE[1:] not in key for key in await everything(world))
+
+
+@with_ingress(shards=3, changed={"[prices]": '[dedupe]\nusers = "app"\n[prices]'})
+async def test_an_app_forgets_what_is_in_its_own_numbering_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("shop-key", "bank-key"):
+        await took_only(world, monkeypatch, key)
+    phone = f"p:{PHONE[1:]}"
+    await persons.erase(world.store, await persons.find(world.store, phone, T0), T0, "shop")
+    assert list((await users.owners(world.store, [phone]))[phone]) == ["bank"]
 
 
 @with_ingress(shards=3)
