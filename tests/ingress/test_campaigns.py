@@ -215,3 +215,16 @@ async def test_a_dry_run_names_the_campaigns_gate(world: World) -> None:
     told = (await world.call("POST", "/v1/messages?dry_run=true", SALE)).json
     assert told["reason"] == "campaign_ended"
     assert told["explain"]["gates"][-1]["verdict"] == "stop"
+
+
+@with_ingress()
+async def test_a_worker_knows_what_is_declared_before_it_serves(world: World) -> None:
+    assert world.store.declarations.loaded
+
+
+def test_a_worker_starts_while_redis_is_away() -> None:
+    @with_ingress()
+    async def ask(world: World) -> None:
+        assert (await world.send(SALE)).status == 503
+
+    ask("unix:///nowhere/redis.sock")
