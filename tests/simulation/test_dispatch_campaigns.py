@@ -36,7 +36,7 @@ class Campaigns:
             return replace(before or Campaign(), **changes)
 
         deed = Deed(self.pace.clock(), "shop", "campaign", NAME)
-        await declarations.change(self.pace.store.redis, NAME, decide, lambda _: deed)
+        await declarations.change(self.pace.store.redis, 1, NAME, decide, lambda _: deed)
         await self.pace.store.look_at_campaigns()
 
     async def cancel(self) -> None:
