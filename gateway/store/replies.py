@@ -5,12 +5,13 @@ index is looked through backwards for it, in bounds, and then what the person ho
 stream of the installation: they are few, and only the newest are kept. An app is told of one
 through its events, which name it and do not repeat it, so that it goes where its person is erased.
 
-A provider may say the same twice: the second is passed over. Raises RedisUnavailable.
+A provider may say the same twice: the second is passed over once all was done for the first.
+Raises RedisUnavailable.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import NamedTuple
 
@@ -55,9 +56,11 @@ async def unknown(store: Store, provider: str, replies: Sequence[PersonReply]) -
     return [reply for reply, value in zip(once, seen, strict=True) if value is None]
 
 
-async def answered(store: Store, provider: str, identities: Collection[str]) -> dict[str, Message]:
-    """By identity of who wrote, the newest message that the provider was given for it."""
-    found = await _newest_in_index(store, provider, identities)
+async def answered(
+    store: Store, identities: Collection[str], fits: Callable[[Message], bool]
+) -> dict[str, Message]:
+    """By identity of who wrote, the newest message for it that fits."""
+    found = await _newest_in_index(store, fits, identities)
     missing = [identity for identity in identities if identity not in found]
     records = await read_records(store.redis, store.shards, missing)
     for identity, record in records.items():
@@ -65,23 +68,30 @@ async def answered(store: Store, provider: str, identities: Collection[str]) -> 
             person = unpack_person(record)
             held = [slot.message for slot in person.slots]
             held += [claim.message for claim in person.claims.values()]
-            messages = await _sent(store, provider, dict.fromkeys(held))
+            messages = await _fitting(store, fits, dict.fromkeys(held))
             own = [m for m in messages if identity in m.identities]
             if own:
                 found[identity] = max(own, key=lambda m: m.created_ms)
     return found
 
 
-async def keep(store: Store, provider: str, taken: Mapping[str, KeptReply]) -> list[str]:
-    """Keeps replies, by the ids that the provider gave; returns their ids here."""
+async def keep(store: Store, taken: Sequence[KeptReply]) -> list[Kept]:
+    """Keeps replies, in order."""
     commands: list[Command] = [("MULTI",)]
-    for provider_id, reply in taken.items():
+    for reply in taken:
         entry = pack(reply_codec.encode(reply))
         commands.append(("XADD", REPLIES, "MAXLEN", "~", KEPT_MAX, "*", _FIELD, entry))
-        commands.append(("SET", reply_token(provider, provider_id), 1, "PX", KEPT_MS))
     commands += [("PEXPIRE", REPLIES, KEPT_MS), ("EXEC",)]
-    replies = (await store.redis.call(commands))[-1]
-    return [replies[2 * place].decode() for place in range(len(taken))]
+    *ids, _ = (await store.redis.call(commands))[-1]
+    return [Kept(id_.decode(), reply) for id_, reply in zip(ids, taken, strict=True)]
+
+
+async def note_taken(store: Store, provider: str, replies: Iterable[PersonReply]) -> None:
+    """From now on `unknown` passes them over."""
+    commands: list[Command] = [
+        ("SET", reply_token(provider, reply.id), 1, "PX", KEPT_MS) for reply in replies
+    ]
+    await store.redis.call(commands)
 
 
 async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Message]) -> None:
@@ -186,7 +196,7 @@ def _kept(page: list[tuple[bytes, list[bytes]]]) -> list[Kept]:
 
 
 async def _newest_in_index(
-    store: Store, provider: str, identities: Collection[str]
+    store: Store, fits: Callable[[Message], bool], identities: Collection[str]
 ) -> dict[str, Message]:
     wanted = set(map(bucket_of, identities))
     waiting: dict[str, None] = {}
@@ -199,22 +209,22 @@ async def _newest_in_index(
             waiting |= {i.message: None for i in items if not wanted.isdisjoint(i.buckets)}
             over = looked_at >= INDEXED_MAX
             if len(waiting) >= PAGE or over:
-                await _take(store, provider, identities, waiting, found)
+                await _take(store, fits, identities, waiting, found)
                 waiting = {}
             if over or len(found) == len(identities):
                 break
-    await _take(store, provider, identities, waiting, found)
+    await _take(store, fits, identities, waiting, found)
     return found
 
 
 async def _take(
     store: Store,
-    provider: str,
+    fits: Callable[[Message], bool],
     identities: Collection[str],
     ids: Collection[str],
     found: dict[str, Message],
 ) -> None:
-    for message in await _sent(store, provider, ids):
+    for message in await _fitting(store, fits, ids):
         for identity in message.identities:
             if identity in identities:
                 before = found.get(identity)
@@ -222,16 +232,11 @@ async def _take(
                     found[identity] = message
 
 
-async def _sent(store: Store, provider: str, ids: Collection[str]) -> list[Message]:
-    """Those of the messages of which the provider was given a step."""
+async def _fitting(
+    store: Store, fits: Callable[[Message], bool], ids: Collection[str]
+) -> list[Message]:
     if not ids:
         return []
-    names = store.policy.names_of(provider)
     records = await read_messages(store, ids)
     messages = [reads.readable(store, id_, records[id_].value) for id_ in ids]
-    return [
-        message
-        for message in messages
-        if message is not None
-        and any(step.attempts and step.provider in names for step in message.steps)
-    ]
+    return [message for message in messages if message is not None and fits(message)]

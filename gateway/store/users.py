@@ -2,10 +2,10 @@
 
 A user's record lies in the shard of the user's id, who an address belongs to in the shard of the
 address. Each changes alone, so an address is taken in steps: it is noted as the new user's, the
-record is written, the former user loses the address, and who lost one meanwhile loses it again. The
-identities of a user are joined to one person (`gateway.store.identities`), and an address that is
-not the user's any more is separated from it. A call that was interrupted is repeated by its caller;
-a batch is decided in order.
+record is written, the former user loses the address, and who lost one meanwhile loses it again;
+whose it is in the end keeps it. The identities of a user are joined to one person
+(`gateway.store.identities`), and an address that is not the user's any more is separated from it. A
+call that was interrupted is repeated by its caller; a batch is decided in order.
 
 Whether any user was ever stored is noted with the installation, before the first: while none was,
 nobody looks for one. Raises RedisUnavailable and ConflictError, and for a record that cannot be
@@ -15,7 +15,7 @@ read NewerRecordError and UnreadableRecordError.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -48,9 +48,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class _Held(NamedTuple):
-    """An address, as an identity, and the user that has it."""
+    """An address, as an identity, and the user that has it in an app's numbering."""
 
     identity: str
+    scope: str
     user: str
 
 
@@ -99,17 +100,17 @@ async def change(store: StoreBase, changes: Sequence[Change], now_ms: int) -> li
     written, before = await _write(store, changes)
     after = {each.user: left for each, left in zip(changes, written, strict=True)}
     scopes = {each.user: each.scope for each in changes}
-    had = {_Held(i, each.user) for each in changes for i in each.addresses.identities(None)}
-    given_up = (had | _held(before)) - _held(after)
-    for identity, user in sorted(given_up):
-        await _disown(store, identity, scopes[user], user)
-    lost |= await _lost_meanwhile(store, _held(after), scopes)
+    given_up = (set(_taken(changes)) | _held(before, scopes)) - _held(after, scopes)
+    for each in sorted(given_up):
+        await _disown(store, each)
+    lost |= await _lost_meanwhile(store, _held(after, scopes))
     for each in sorted(lost):
         await _lose(store, each)
-    for identity, user in sorted(given_up | lost):
-        await separate(store, identity, f"u:{user}", now_ms)
+    lost -= await _owned(store, lost)
+    for each in sorted(given_up | lost):
+        await separate(store, each.identity, f"u:{each.user}", now_ms)
     groups = [
-        [i for i in left.addresses.identities(user) if _Held(i, user) not in lost]
+        [i for i in left.addresses.identities(user) if _Held(i, scopes[user], user) not in lost]
         for user, left in after.items()
     ]
     await link(store, [group for group in groups if len(group) > 1], now_ms)
@@ -119,7 +120,7 @@ async def change(store: StoreBase, changes: Sequence[Change], now_ms: int) -> li
 async def drop_device(store: StoreBase, user: str, device: Device) -> None:
     """A device or browser that its provider calls gone is not the user's any more."""
 
-    def without(kept: StoredUser) -> StoredUser:
+    async def without(kept: StoredUser) -> StoredUser:
         return replace(kept, addresses=kept.addresses.without_device(device))
 
     await _rewrite(store, user, without)
@@ -143,26 +144,34 @@ async def forget(store: StoreBase, user: str, app: str | None = None) -> bool:
         for identity in dropped.addresses.identities(None):
             for scope, owner in (await owners(store, [identity])).get(identity, {}).items():
                 if owner == user:
-                    await _disown(store, identity, scope, user)
+                    await _disown(store, _Held(identity, scope, user))
     return dropped is not None
 
 
-def _held(users: Users) -> set[_Held]:
-    return {_Held(i, user) for user, kept in users.items() for i in kept.addresses.identities(None)}
+def _taken(changes: Iterable[Change]) -> list[_Held]:
+    return [_Held(i, c.scope, c.user) for c in changes for i in c.addresses.identities(None)]
+
+
+def _held(users: Users, scopes: Mapping[str, str]) -> set[_Held]:
+    return {
+        _Held(i, scopes[user], user)
+        for user, kept in users.items()
+        for i in kept.addresses.identities(None)
+    }
 
 
 async def _take(store: StoreBase, changes: Sequence[Change]) -> set[_Held]:
     """Notes addresses as the users' own; returns who had them before."""
-    taken = [(i, c.scope, c.user) for c in changes for i in c.addresses.identities(None)]
+    taken = _taken(changes)
     commands: list[Command] = []
     for identity, scope, user in taken:
         key = _owners_key(store, identity)
         commands += [("MULTI",), ("HGET", key, scope), ("HSET", key, scope, user), ("EXEC",)]
     replies = await store.redis.call(commands) if commands else []
     return {
-        _Held(identity, had.decode())
-        for (identity, _, user), (had, _) in zip(taken, replies[3::4], strict=True)
-        if had is not None and had.decode() != user
+        _Held(each.identity, each.scope, had.decode())
+        for each, (had, _) in zip(taken, replies[3::4], strict=True)
+        if had is not None and had.decode() != each.user
     }
 
 
@@ -209,29 +218,32 @@ async def _write_shard(
     return await commit(store.redis, token, attempt, store.counts)
 
 
-async def _lost_meanwhile(
-    store: StoreBase, held: set[_Held], scopes: Mapping[str, str]
-) -> set[_Held]:
+async def _lost_meanwhile(store: StoreBase, held: set[_Held]) -> set[_Held]:
     """What somebody else took while it was written down here."""
     found = await owners(store, sorted({each.identity for each in held}))
-    return {
-        each
-        for each in held
-        if found.get(each.identity, {}).get(scopes[each.user], each.user) != each.user
-    }
+    return {e for e in held if found.get(e.identity, {}).get(e.scope, e.user) != e.user}
+
+
+async def _owned(store: StoreBase, held: set[_Held]) -> set[_Held]:
+    """Those of which the user is the owner now."""
+    found = await owners(store, sorted({each.identity for each in held}))
+    return {e for e in held if found.get(e.identity, {}).get(e.scope) == e.user}
 
 
 async def _lose(store: StoreBase, lost: _Held) -> None:
-    """Takes an address from what is kept of a user."""
+    """Takes an address from what is kept of a user, unless the user took it again. The record is
+    watched by then: who takes it later writes the record later."""
 
-    def without(kept: StoredUser) -> StoredUser:
+    async def without(kept: StoredUser) -> StoredUser:
+        if await _owned(store, {lost}):
+            return kept
         return replace(kept, addresses=kept.addresses.without(lost.identity))
 
     await _rewrite(store, lost.user, without)
 
 
 async def _rewrite(
-    store: StoreBase, user: str, changed: Callable[[StoredUser], StoredUser]
+    store: StoreBase, user: str, changed: Callable[[StoredUser], Awaitable[StoredUser]]
 ) -> None:
     """Changes what is kept of a user, where anything is."""
     keys = keys_of(shard_of(user, store.shards))
@@ -242,20 +254,20 @@ async def _rewrite(
         if value is None:
             return [], None
         kept = _unpacked(store, user, value)
-        after = changed(kept)
+        after = await changed(kept)
         return ([("SET", key, user_codec.encode(after))] if after != kept else []), None
 
     await commit(store.redis, token, attempt, store.counts)
 
 
-async def _disown(store: StoreBase, identity: str, scope: str, user: str) -> None:
+async def _disown(store: StoreBase, held: _Held) -> None:
     """An address that was a user's is nobody's, unless somebody took it meanwhile."""
-    keys = keys_of(shard_of_identity(identity, store.shards))
-    key, token = keys.owners(identity), keys.token(randomness.token())
+    keys = keys_of(shard_of_identity(held.identity, store.shards))
+    key, token = keys.owners(held.identity), keys.token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
-        _, value = await session.call([("WATCH", token, key), ("HGET", key, scope)])
-        return ([("HDEL", key, scope)] if value == user.encode() else []), None
+        _, value = await session.call([("WATCH", token, key), ("HGET", key, held.scope)])
+        return ([("HDEL", key, held.scope)] if value == held.user.encode() else []), None
 
     await commit(store.redis, token, attempt, store.counts)
 

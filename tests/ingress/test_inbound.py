@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from gateway.core import events as ev
+from gateway.core.effects import Effects
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import replies
-from gateway.store.apply import Item
+from gateway.store.apply import Applied, Item
 from gateway.store.receipts import take_receipts
-from providers.contract import Receipt, Submission
+from providers.contract import Fault, Receipt, Submission
 from providers.simulator import Knobs
 from providers.simulator.exchange import Exchange
 from providers.simulator.knobs import changed
@@ -290,7 +293,89 @@ async def test_a_late_reply_is_no_reaction(world: World) -> None:
     assert message["reaction"] is None
 
 
+@with_ingress(shards=2)
+async def test_what_never_left_is_not_answered(world: World) -> None:
+    id_ = await sent(world, SALE)
+    world.clock.now_ms += 1_000
+    refused = await accepted(world, OTP, "bank-key")
+    no = ev.Refused(0, Fault("bad_number", "No.", permanent=True))
+    await world.store.apply([Item(refused, ev.Claimed(0)), Item(refused, no)], T0 + 1_000)
+    await brought(world, sms("Thanks"))
+    assert await shown(world, "bank-key") == []
+    assert [item["message"] for item in await shown(world)] == [id_]
+
+
+@with_ingress(shards=2)
+async def test_a_reaction_is_to_the_newest_that_arrived(world: World) -> None:
+    """Also where something was sent since, which is what the reply is shown with."""
+    older = await sent(world, OTP)
+    world.clock.now_ms += 1_000
+    id_ = await sent(world, OTP | {"text": "Again"})
+    for each in (older, id_):
+        await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{each}.0")], T0)
+    world.clock.now_ms += 1_000
+    newest = await sent(world, SALE, "bank-key")
+    await brought(world, sms("Thanks"))
+    assert [item["message"] for item in await shown(world, "bank-key")] == [newest]
+    for each, key, reaction in (
+        (older, "shop-key", None),
+        (id_, "shop-key", "replied"),
+        (newest, "bank-key", None),
+    ):
+        message = (await world.call("GET", f"/v1/messages/{each}", key=key)).json
+        assert message["reaction"] == reaction
+
+
 # --- faults and forgetting
+
+
+@with_ingress(shards=2)
+@pytest.mark.parametrize("fails", ["keep", "tell", "note_taken"])
+async def test_what_was_not_done_whole_is_done_when_the_provider_repeats_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    id_ = await sent(world, OTP)
+    await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{id_}.0")], T0)
+    stream = world.begin("GET", "/v1/events")
+    await stream.until(b"follow\n\n")
+
+    async def away(*_: object) -> None:
+        raise RedisUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replies, fails, away)
+        answer = await world.call("POST", SMS, sms("Thanks"), BASIC, key="")
+        assert answer.status == 503
+    assert (await brought(world, sms("Thanks"))).json["replies"] == 1
+    await stream.until(b"event: inbound\n")
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] == "replied"
+    assert "replies" not in (await brought(world, sms("Thanks"))).json
+    stream.hang_up()
+
+
+@with_ingress(shards=2)
+@pytest.mark.parametrize("why", ["newer", "postponed", "away"])
+async def test_a_reaction_that_cannot_be_taken_now_is_said_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    id_ = await sent(world, OTP)
+    await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{id_}.0")], T0)
+
+    async def left(items: Sequence[Item], _: int) -> list[Applied]:
+        if why == "away":
+            raise RedisUnavailable("away")
+        return [Applied(item, None, Effects(), **{why: True}) for item in items]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "apply", left)
+        answer = await world.call("POST", SMS, sms("Thanks"), BASIC, key="")
+        assert answer.status == 503
+    assert await shown(world) == []
+    assert (await brought(world, sms("Thanks"))).json["replies"] == 1
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] == "replied"
+    assert [item["text"] for item in await shown(world)] == ["Thanks"]
 
 
 @with_ingress()

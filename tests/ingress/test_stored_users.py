@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from gateway.core.addresses import FcmAddress
+from gateway.core.addresses import Addresses, FcmAddress
 from gateway.core.events import Claimed
+from gateway.core.records.user import StoredUser
 from gateway.store import audit, reads, users
 from gateway.store.apply import Item
+from gateway.store.base import StoreBase
 from gateway.store.keys import COUNTRIES
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
@@ -237,6 +239,47 @@ async def test_of_users_that_want_one_address_at_once_one_has_it(world: World) -
     assert len(holders) == 1
     owners = await users.owners(world.store, [f"p:{PHONE[1:]}"])
     assert owners == {f"p:{PHONE[1:]}": {"": f"u{holders[0]}"}}
+
+
+def phone_of(user: str, phone: str = PHONE) -> users.Change:
+    addresses = Addresses(phone=phone[1:])
+    return users.Change(user, "", addresses, lambda _: StoredUser("shop", T0, addresses=addresses))
+
+
+async def who_has_phone(world: World, *asked: str) -> list[str]:
+    kept = await users.read(world.store, asked)
+    return [user for user in asked if kept[user].addresses.phone == PHONE[1:]]
+
+
+@with_ingress(shards=3)
+@pytest.mark.parametrize("order", [("u1", "u2"), ("u2", "u1"), ("u1", "u3", "u2", "u1")])
+async def test_of_users_that_name_one_address_in_a_batch_the_last_has_it(
+    world: World, order: tuple[str, ...]
+) -> None:
+    await stored(world, "u2", phone=PHONE)
+    await users.change(world.store, [phone_of(user) for user in order], T0)
+    assert await who_has_phone(world, *sorted({*order})) == [order[-1]]
+    sale = (await world.send(SALE | {"user": order[-1]})).json
+    by_user = {key: SALE[key] for key in SALE if key != "to"} | {"user": order[-1]}
+    assert (await world.send(by_user)).json["id"] == sale["id"]
+
+
+@with_ingress(shards=3)
+async def test_who_takes_an_address_back_meanwhile_keeps_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first loses the address to the second, and has it again before that was written down."""
+    await stored(world, "u1", phone=PHONE)
+    lose = users._lose
+
+    async def late(store: StoreBase, lost: users._Held) -> None:
+        monkeypatch.setattr(users, "_lose", lose)
+        await users.change(world.store, [phone_of("u1")], T0)
+        await lose(store, lost)
+
+    monkeypatch.setattr(users, "_lose", late)
+    await users.change(world.store, [phone_of("u2")], T0)
+    assert await who_has_phone(world, "u1", "u2") == ["u1"]
 
 
 @with_ingress(shards=3, changed={"[prices]": '[dedupe]\nusers = "app"\n[prices]'})

@@ -28,7 +28,8 @@ from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.keys import keys_of
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
-OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING"}  # sent beside commands that have a key
+# Sent beside commands that have a key, or to the node of a session.
+OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING", "SCAN"}
 WITHOUT_ROUTING = {"connect.py", "cluster.py", "openapi.py"}  # of one node, or of HTTP
 EXAMPLES = {
     "EVAL": ("EVAL", "return 1", 2, "{a}1", "{a}2", "x"),

@@ -183,6 +183,12 @@ class MemoryRedis(StreamCommands):
     def do_hkeys(self, key: bytes) -> Value:
         return list(self.value(key) or ())
 
+    def do_hlen(self, key: bytes) -> Value:
+        return len(self.value(key) or ())
+
+    def do_hexists(self, key: bytes, field: bytes) -> Value:
+        return int(field in (self.value(key) or {}))
+
     def do_hset(self, key: bytes, *pairs: bytes) -> Value:
         made = self.make(key, dict)
         before = len(made)
@@ -214,6 +220,10 @@ class MemoryRedis(StreamCommands):
 
     def do_pexpire(self, key: bytes, ms: bytes) -> Value:
         self.outlive(key, int(ms))
+        return 1
+
+    def do_pexpireat(self, key: bytes, at_ms: bytes) -> Value:
+        self._expires[key] = int(at_ms)
         return 1
 
     def do_srem(self, key: bytes, *members: bytes) -> Value:

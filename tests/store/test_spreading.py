@@ -264,7 +264,11 @@ def test_what_says_where_a_message_is_ends_with_it(redis_url: str, target_url: s
     filled(redis_url, 1)
     spread(redis_url, target_url, 1, 4)
     found = everything(target_url)
-    moved = [key for key, value in found.items() if isinstance(value, bytes) and is_moved(value)]
+    moved = [
+        key
+        for key, value in found.items()
+        if b"}m:" in key and isinstance(value, bytes) and is_moved(value)
+    ]
     assert moved
     with Side(parse_address(target_url)) as target:
         for key in moved:

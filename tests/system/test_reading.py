@@ -21,9 +21,12 @@ MESSAGE_KEYS = [
     "to",
     "campaign",
     "category",
+    "importance",
     "route",
     "status",
     "final",
+    "reaction",
+    "held",
     "reason",
     "created_at",
     "updated_at",
@@ -41,13 +44,14 @@ STEP_KEYS = [
     "sent_at",
     "delivered_at",
     "seen_at",
+    "clicked_at",
     "done_at",
     "parts",
     "billed",
     "cost",
     "error",
 ]
-EVENT_KEYS = {"id", "campaign", "status", "channel", "reason", "at"}
+EVENT_KEYS = {"id", "campaign", "status", "channel", "reason", "at", "final", "reaction"}
 EVENTS_S = 10.0
 
 KNOBS: dict[str, Any] = {
@@ -95,9 +99,12 @@ def test_a_message_is_shown_key_by_key(kaskad: Stack) -> None:
         "to": to,
         "campaign": "keys",
         "category": "marketing",
+        "importance": "normal",
         "route": "viber-then-sms",
         "status": "delivered",
         "final": True,
+        "reaction": None,
+        "held": None,
         "reason": None,
         "metadata": {"order": "17", "город": "Пермь"},
         "billing": {"billed": "0.0890", "cost": "0.0742", "currency": "EUR"},
@@ -113,6 +120,7 @@ def test_a_message_is_shown_key_by_key(kaskad: Stack) -> None:
         "until": "delivered",
         "delivered_at": None,
         "seen_at": None,
+        "clicked_at": None,
         "billed": None,
         "cost": None,
         "provider_id": viber["provider_id"],
@@ -127,6 +135,7 @@ def test_a_message_is_shown_key_by_key(kaskad: Stack) -> None:
         "until": "delivered",
         "delivered_at": times[5],
         "seen_at": None,
+        "clicked_at": None,
         "billed": "0.0890",
         "cost": "0.0742",
         "provider_id": sms["provider_id"],

@@ -2,15 +2,16 @@
 
 A stop word opts its sender out, START takes that back; both are the person's own. A provider's
 event that somebody unsubscribed or complained opts out of marketing on its channel. Every reply is
-kept, and told to the app whose message it answers; one that wishes nothing is a reaction to that.
-All of it is durable before the provider's callback is answered; a reply that it repeats is passed
-over.
+kept, and told to the app whose message it answers: the newest that the provider sent. One that
+wishes nothing is a reaction to the newest that had arrived.
+All of it is durable before the provider's callback is answered; a reply that it repeats after that
+is passed over.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -22,13 +23,13 @@ from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
 from gateway.core.stop_words import wish_in
-from gateway.ingress.api.results import Time
+from gateway.ingress.api.results import Time, newer_record
 from gateway.ingress.http.asgi import rfc3339, to_json
-from gateway.ingress.http.problems import refuse
+from gateway.ingress.http.problems import Refusal, refuse, unavailable
 from gateway.ingress.http.request import Request
 from gateway.store import opt_outs, replies
 from gateway.store.apply import Item
-from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX, Kept
+from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX
 from gateway.store.store import Store
 from providers.contract import Channel, PersonReply
 
@@ -77,7 +78,9 @@ class InboundEndpoints:
         await request.respond(200, to_json(page))
 
     async def take(self, provider: str, channel: Channel, said: Sequence[PersonReply]) -> int:
-        """Does what replies wish and keeps them; how many were new. Raises RedisUnavailable."""
+        """Does what replies wish and keeps them; how many were new. Raises RedisUnavailable, and
+        Refusal where a message that one answers cannot take it now: what was done until then is
+        done again when the provider repeats it."""
         store = self._store
         fresh = await replies.unknown(store, provider, said)
         for reply in fresh:
@@ -85,37 +88,52 @@ class InboundEndpoints:
         texts = [reply for reply in fresh if reply.kind == "text"]
         if texts:
             wrote = {reply.id: identity_of(channel, reply) for reply in texts}
-            answered = await replies.answered(store, provider, set(wrote.values()))
-            taken = {
-                reply.id: self._kept(provider, channel, reply, answered.get(wrote[reply.id]))
-                for reply in texts
-            }
-            ids = await replies.keep(store, provider, taken)
-            kept = [Kept(*pair) for pair in zip(ids, taken.values(), strict=True)]
-            await replies.tell(store, kept, {m.id: m for m in answered.values()})
-            await self._note_reactions(
-                channel, texts, {i: answered.get(w) for i, w in wrote.items()}
+            answered = await replies.answered(
+                store, set(wrote.values()), lambda message: was_sent_by(message, provider)
             )
+            # Reactions count once, whereas what is kept again is there twice: they come first.
+            await self._note_reactions(provider, channel, texts)
+            taken = [
+                self._kept(provider, channel, reply, answered.get(wrote[reply.id]))
+                for reply in texts
+            ]
+            kept = await replies.keep(store, taken)
+            await replies.tell(store, kept, {m.id: m for m in answered.values()})
+            await replies.note_taken(store, provider, texts)
         return len(fresh)
 
     async def _note_reactions(
-        self,
-        channel: Channel,
-        texts: Sequence[PersonReply],
-        answered: Mapping[str, Message | None],
+        self, provider: str, channel: Channel, texts: Sequence[PersonReply]
     ) -> None:
-        """A reply that wishes nothing is a reaction to what had arrived just before."""
+        """A reply that wishes nothing is a reaction to the newest message that had arrived."""
+        now_ms, words = self._now_ms(), self._store.policy.stop_words
+        reacting = [
+            (identity_of(channel, reply), min(reply.at_ms or now_ms, now_ms))
+            for reply in texts
+            if wish_in(reply.text, words) is None
+        ]
+        if not reacting:
+            return
+
+        def arrived(message: Message) -> bool:
+            return was_sent_by(message, provider) and any(
+                identity in message.identities
+                and answered_step(message, channel, at_ms) is not None
+                for identity, at_ms in reacting
+            )
+
+        found = await replies.answered(self._store, {who for who, _ in reacting}, arrived)
         items = []
-        for reply in texts:
-            message = answered[reply.id]
-            if message is None or wish_in(reply.text, self._store.policy.stop_words):
-                continue
-            at_ms = min(reply.at_ms or self._now_ms(), self._now_ms())
-            step = answered_step(message, channel, at_ms)
-            if step is not None:
+        for identity, at_ms in reacting:
+            message = found.get(identity)
+            step = None if message is None else answered_step(message, channel, at_ms)
+            if message is not None and step is not None:
                 items.append(Item(message.id, Reacted(step, "replied", at_ms)))
-        if items:
-            await self._store.apply(items, self._now_ms())
+        for done in await self._store.apply(items, self._now_ms()):
+            if done.newer:
+                raise Refusal(newer_record())
+            if done.postponed:
+                raise unavailable()
 
     async def _grant(self, channel: Channel, reply: PersonReply) -> None:
         redis, shards = self._store.redis, self._store.shards
@@ -150,6 +168,15 @@ def identity_of(channel: Channel, reply: PersonReply) -> str:
     """Who wrote."""
     kind = CHANNELS[channel].address
     return one_identity(kind, reply.sender)
+
+
+def was_sent_by(message: Message, provider: str) -> bool:
+    """Whether the provider took a step of it, and not whether it arrived."""
+    return any(
+        attempt.sent_ms and step.candidates[attempt.candidate].provider == provider
+        for step in message.steps
+        for attempt in step.attempts
+    )
 
 
 def answered_step(message: Message, channel: Channel, at_ms: int) -> int | None:
