@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from gateway.redis.errors import RedisError
 from gateway.store.store import Store
@@ -10,11 +11,14 @@ from gateway.store.store import Store
 LOOK_S = 0.5
 
 
+async def look(store: Store) -> None:
+    """Looks once. While Redis is unavailable what is known stands."""
+    with suppress(RedisError):  # nothing is accepted meanwhile either
+        await store.look_at_campaigns()
+
+
 async def keep_looking(store: Store) -> None:
-    """Looks until it is cancelled. While Redis is unavailable what is known stands."""
+    """Looks until it is cancelled."""
     while True:
-        try:
-            await store.look_at_campaigns()
-        except RedisError:
-            pass  # nothing is accepted meanwhile either
         await asyncio.sleep(LOOK_S)
+        await look(store)

@@ -67,11 +67,11 @@ class Declarations:
 
 
 async def change(
-    redis: RedisClient, name: str, decide: Decide, deed: Callable[[Campaign], Deed]
+    redis: RedisClient, shards: int, name: str, decide: Decide, deed: Callable[[Campaign], Deed]
 ) -> Campaign:
     """Puts what `decide` says of a campaign in its place, and notes the deed with it; what `decide`
-    gives back as it was is left. Raises RedisUnavailable, UnreadableDeclarationError, and what
-    `decide` raises."""
+    gives back as it was is left. Where recipients are bounded, those there are have a place.
+    Raises RedisUnavailable, UnreadableDeclarationError, and what `decide` raises."""
     token = keys.installation_token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], Campaign]:
@@ -89,6 +89,11 @@ async def change(
             ("HSET", keys.CAMPAIGNS, name, _encode(kept | msgspec.to_builtins(after))),
             audit.command(deed(after)),
         ]
+        if after.recipients_max is not None:
+            accepted = (await counts(redis, shards, name))["accepted"]
+            lacking = accepted - await taken(redis, name)
+            if lacking > 0:
+                commands.append(("HINCRBY", keys.RECIPIENTS, name, lacking))
         return commands, after
 
     return await commit(redis, token, attempt, CommitCounts())

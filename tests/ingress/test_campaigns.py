@@ -205,6 +205,22 @@ async def test_no_more_than_so_many_recipients_are_accepted(world: World) -> Non
     assert (await counts(world))["accepted"] == 4
 
 
+@with_ingress(shards=3, changed=MANAGED)
+async def test_a_bound_of_recipients_counts_those_there_were_when_it_was_set(world: World) -> None:
+    await declare(world)
+    sends = [SALE | {"to": f"+7916123456{n}"} for n in range(6)]
+    await world.call("POST", "/v1/messages", sends[:3])
+    await declare(world, recipients_max=4)
+    await declare(world, recipients_max=4)
+    answer = await world.call("POST", "/v1/messages", sends[3:])
+    assert [item["outcome"] for item in answer.json].count("accepted") == 1
+    await declare(world, recipients_max=None)
+    assert (await world.send(SALE | {"to": "+79161234567"})).status == 202
+    await declare(world, recipients_max=5)
+    assert (await world.send(SALE | {"to": "+79161234568"})).json["reason"] == "recipients_max"
+    assert (await counts(world))["accepted"] == 5
+
+
 @with_ingress(changed=MANAGED)
 async def test_a_dry_run_names_the_campaigns_gate(world: World) -> None:
     await declare(world, state="paused")
@@ -215,3 +231,16 @@ async def test_a_dry_run_names_the_campaigns_gate(world: World) -> None:
     told = (await world.call("POST", "/v1/messages?dry_run=true", SALE)).json
     assert told["reason"] == "campaign_ended"
     assert told["explain"]["gates"][-1]["verdict"] == "stop"
+
+
+@with_ingress()
+async def test_a_worker_knows_what_is_declared_before_it_serves(world: World) -> None:
+    assert world.store.declarations.loaded
+
+
+def test_a_worker_starts_while_redis_is_away() -> None:
+    @with_ingress()
+    async def ask(world: World) -> None:
+        assert (await world.send(SALE)).status == 503
+
+    ask("unix:///nowhere/redis.sock")

@@ -12,6 +12,7 @@ from gateway.core.campaigns import Campaign
 from gateway.core.events import Cancelled, Reported
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.dispatch.jobs import cancelling as job
+from gateway.dispatch.jobs import feeder
 from gateway.store import cancelling, declarations, reads
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
@@ -36,7 +37,7 @@ class Campaigns:
             return replace(before or Campaign(), **changes)
 
         deed = Deed(self.pace.clock(), "shop", "campaign", NAME)
-        await declarations.change(self.pace.store.redis, NAME, decide, lambda _: deed)
+        await declarations.change(self.pace.store.redis, 1, NAME, decide, lambda _: deed)
         await self.pace.store.look_at_campaigns()
 
     async def cancel(self) -> None:
@@ -84,6 +85,23 @@ def test_a_pause_holds_what_waits_and_a_resume_sends_it_once_and_in_order() -> N
     world.pace.run(work, 2)
     sent = [id_ for _, _, id_ in world.pace.arrived]
     assert sorted(sent) == sorted(ids), "each once"
+
+
+def test_a_resume_fills_the_lane_no_further_than_its_provider_bears() -> None:
+    world = Campaigns(rate=20)
+    lengths: list[Any] = []
+
+    async def work() -> None:
+        await world.declare(state="paused")
+        await world.pace.admit(1_500)
+        await world.declare(state="running")
+        for _ in range(8):
+            await trio.sleep(1.0)
+            lane = keys_of(0).lane("viber", "marketing")
+            lengths.extend(await world.pace.store.redis.call([("XLEN", lane)]))
+
+    world.pace.run(work)
+    assert max(lengths) <= feeder.LANE_MIN + feeder.TOGETHER
 
 
 def test_others_go_on_at_the_full_rate_behind_a_paused_campaign() -> None:

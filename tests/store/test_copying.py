@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.core.opt_outs import Origin
 from gateway.redis.address import parse_address
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, copying, installation, keys, opt_outs, pauses
+from gateway.store import api_keys, cancelling, copying, installation, keys, opt_outs, pauses
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.copying import Unchanged
@@ -195,3 +196,17 @@ def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisClust
     whole_copy(redis_url, cluster.url)
     assert everything(cluster.url) == everything(redis_url)
     assert all(node.client.dbsize() > 0 for node in cluster.nodes)
+
+
+def test_the_shards_of_a_copy_look_again_for_what_is_to_be_cancelled(
+    redis_url: str, target_url: str
+) -> None:
+    async def cancelling_of(url: str, shards: int, *, first: bool) -> int:
+        async with open_client(url) as client:
+            if first:
+                await cancelling.finish(client, 0, ["autumn"])
+            return await cancelling.left(client, shards, "autumn")
+
+    assert trio.run(partial(cancelling_of, redis_url, SHARDS, first=True)) == SHARDS - 1
+    whole_copy(redis_url, target_url)
+    assert trio.run(partial(cancelling_of, target_url, SHARDS, first=False)) == SHARDS

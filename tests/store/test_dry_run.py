@@ -166,10 +166,13 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
 
 
 async def declare(store: Store, name: str, **said: Any) -> None:
+    def decide(_: Campaign | None) -> Campaign:
+        return Campaign(**said)
+
     def deed(_: Campaign) -> Deed:
         return Deed(T0, "a test", "campaign.put", name)
 
-    await declarations.change(store.redis, name, lambda _: Campaign(**said), deed)
+    await declarations.change(store.redis, store.shards, name, decide, deed)
     await store.look_at_campaigns()
 
 

@@ -10,7 +10,8 @@ a later version made are left to it. While a shard is unavailable, it is tried a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
@@ -24,6 +25,7 @@ from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5
 FORGET_MS = 60_000
+LATELY_MS = 60_000
 TOGETHER = 200  # released by one commit
 AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
@@ -35,12 +37,13 @@ _log = structlog.get_logger("dispatch")
 
 async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     """Feeds one shard's lanes until cancelled."""
+    fed: defaultdict[str, dict[Lane, int]] = defaultdict(dict)  # by queue, and when last
 
     async def turn() -> float:
         if deps.store.queues.names and await queues.may_feed(deps.redis, shard, deps.consumer):
             for name in deps.store.queues.names:
                 if name.startswith(CAMPAIGN):
-                    await feed_campaign(deps, shard, name, run_script)
+                    await feed_campaign(deps, shard, name, run_script, fed[name])
                 elif (lane := queues.lane_of(name)) is not None:
                     await feed(deps, shard, name, lane)
         return LOOK_S
@@ -77,12 +80,14 @@ async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> None:
             return
 
 
-async def feed_campaign(deps: DispatchDeps, shard: int, name: str, run_script: RunScript) -> None:
+async def feed_campaign(
+    deps: DispatchDeps, shard: int, name: str, run_script: RunScript, fed: dict[Lane, int]
+) -> None:
     """Releases what waits of one campaign, unless it is paused: at its pace, and as long as the
-    lanes it goes into have room. Raises RedisUnavailable."""
+    lanes it went into lately have room. `fed` says which and when, from turn to turn. Raises
+    RedisUnavailable."""
     campaign = name.removeprefix(CAMPAIGN)
-    lanes_fed: set[Lane] = set()
-    while (room := await _room(deps, shard, lanes_fed)) > 0:
+    while (room := await _room(deps, shard, _lately(fed, deps.clock()))) > 0:
         declared = deps.store.policy.declared.of(campaign)
         if declared is not None and declared.state == "paused":
             return
@@ -94,9 +99,16 @@ async def feed_campaign(deps: DispatchDeps, shard: int, name: str, run_script: R
             pace = pace_of(declared.pace_per_min)
             places = await take_in_pace(run_script, keys.pace(campaign), pace, len(ids))
             ids = ids[:places]
-        lanes_fed |= await _release(deps, shard, name, ids, now_ms, in_pace=True)
+        released = await _release(deps, shard, name, ids, now_ms, in_pace=True)
+        fed.update(dict.fromkeys(released, now_ms))
         if len(ids) < TOGETHER:
             return
+
+
+def _lately(fed: Mapping[Lane, int], now_ms: int) -> list[Lane]:
+    """The lanes to which a campaign's messages go; after a while it is tried whether they still do,
+    so that a lane that stays full does not stop what goes elsewhere for good."""
+    return [lane for lane, at_ms in fed.items() if now_ms < at_ms + LATELY_MS]
 
 
 async def _room(deps: DispatchDeps, shard: int, fed: Iterable[Lane]) -> int:

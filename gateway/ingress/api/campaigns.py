@@ -181,7 +181,8 @@ class CampaignEndpoints:
             return Deed(now_ms, by, f"campaign.{after.state}", name, keys)
 
         try:
-            await declarations.change(self._store.redis, name, decide, deed)
+            store = self._store
+            await declarations.change(store.redis, store.shards, name, decide, deed)
         except UnreadableDeclarationError as error:
             raise refuse("unavailable", UNREADABLE) from error
         await self._show(request, name)

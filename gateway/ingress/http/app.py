@@ -20,6 +20,7 @@ import structlog
 
 from gateway import telemetry
 from gateway.core.policy import Policy
+from gateway.ingress import campaign_watch
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
@@ -41,7 +42,6 @@ from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
-from gateway.ingress.campaign_watch import keep_looking
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     PRIVATE,
@@ -272,6 +272,7 @@ async def open_ingress(
     first; a caller that cannot wait cancels.
     """
     app = Ingress(settings, store, now_ms, process, server)
+    await campaign_watch.look(store)  # a request may lack what its campaign says
     tasks = [
         asyncio.create_task(coroutine, name=name)
         for name, coroutine in (
@@ -279,7 +280,7 @@ async def open_ingress(
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("keys", app.keys.keep_looking()),
-            ("campaigns", keep_looking(store)),
+            ("campaigns", campaign_watch.keep_looking(store)),
             ("metrics", app.keep_publishing()),
         )
     ]
