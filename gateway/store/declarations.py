@@ -30,6 +30,8 @@ from gateway.store.transaction import CommitCounts, commit
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
 
+_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)
+
 _decode = msgspec.json.Decoder(Campaign).decode
 _decode_any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -138,7 +140,7 @@ def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.
         return None, {}
     try:
         before, said = _decode(value), _decode_any(value)
-    except msgspec.DecodeError as error:
+    except _NOT_READABLE as error:
         raise UnreadableDeclarationError from error
     known = Campaign.__struct_fields__
     return before, {key: raw for key, raw in said.items() if key not in known}
@@ -147,5 +149,5 @@ def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.
 def _campaign(value: bytes) -> Campaign:
     try:
         return _decode(value)
-    except msgspec.DecodeError:
+    except _NOT_READABLE:
         return UNREADABLE

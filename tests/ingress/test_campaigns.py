@@ -152,7 +152,7 @@ async def test_what_a_newer_kaskad_declared_is_kept(world: World) -> None:
     del told["updated_ms"], told["updated_by"]
     paced = {"pace": "60/m", "pace_per_min": 60}
     assert told == {"state": "paused", "ttl_ms": 60_000, "budget": {"max": 5}} | paced
-    for unreadable in (b'{"state":"asleep"}', b"[]", b"\xff"):
+    for unreadable in (b'{"state":"asleep"}', b"[]", b"\xff", b'{"pace":"\xff"}'):
         await world.store.redis.call([("HSET", CAMPAIGNS, "autumn", unreadable)])
         answer = await world.call("PUT", PATH, {"state": "running"}, key="finance-key")
         assert answer.status == 503
