@@ -18,9 +18,9 @@ from gateway.core.events import Reacted
 from gateway.core.reactions import reacted_step
 from gateway.core.records.message import Message
 from gateway.ingress.api.array_items import array_items
-from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api.decoder import read_item
 from gateway.ingress.api.results import incident_of, newer_record, outcome_of, refusal_of
-from gateway.ingress.http.asgi import NOT_JSON, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import (
     Problem,
     Refusal,
@@ -101,7 +101,7 @@ class ReactionEndpoint:
 
     async def _decide(self, app: str, raws: Sequence[bytes | msgspec.Raw]) -> list[ReactionResult]:
         """What each came to, in order."""
-        asked = [_read(bytes(raw)) for raw in raws]
+        asked = [read_item(ReactionRequest, bytes(raw), _SHOWN) for raw in raws]
         ids = dict.fromkeys(each.message for each in asked if isinstance(each, ReactionRequest))
         messages = await reads.messages_anywhere(self._store, ids)
         found = [self._item(app, each, messages) for each in asked]
@@ -132,14 +132,6 @@ class ReactionEndpoint:
         at_ms = (asked.at - _EPOCH) // _MS
         within_ms = max(min(at_ms, self._now_ms()), message.created_ms)
         return Item(message.id, Reacted(step, asked.kind, within_ms))
-
-
-def _read(raw: bytes) -> ReactionRequest | Problem:
-    try:
-        found = read_keys(ReactionRequest, raw, _SHOWN)
-    except NOT_JSON as error:
-        return problem("malformed", f"This is not JSON in UTF-8: {error}.")
-    return invalid(found.faults, found.total) if found.faults else ReactionRequest(**found.values)
 
 
 def _result(done: Applied) -> ReactionResult:

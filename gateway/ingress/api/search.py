@@ -17,12 +17,12 @@ import msgspec
 from gateway.core.addresses import Addresses, SoughtAddresses, person_id
 from gateway.core.policy import Policy
 from gateway.core.texts import name_of
-from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api.decoder import read_object
 from gateway.ingress.api.message_view import MessageView, view_of
 from gateway.ingress.api.requests import NAME_MAX
 from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
-from gateway.ingress.http.asgi import NOT_JSON, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.message_search import Page, Sought, search
@@ -73,17 +73,16 @@ class SearchEndpoints:
 
     async def of_address(self, request: Request) -> None:
         """What the parameters ask for."""
-        await self._answer(request, _read(_body_of(request.query), "query"), "query")
+        await self._answer(request, _body_of(request.query), "query")
 
     async def of_body(self, request: Request) -> None:
         """What the body asks for."""
         if request.media_type != "application/json":
             raise refuse("media-type", "Send application/json.")
-        body = await request.body(BODY_BYTES_MAX)
-        await self._answer(request, _read(body, "invalid"), "invalid")
+        await self._answer(request, await request.body(BODY_BYTES_MAX), "invalid")
 
-    async def _answer(self, request: Request, asked: SearchRequest, code: str) -> None:
-        store = self._store
+    async def _answer(self, request: Request, body: bytes, code: str) -> None:
+        asked, store = read_object(SearchRequest, body, EXAMPLE, code), self._store
         faults: list[RequestFault] = []
         sought = _sought(asked, request.principal.app, store.policy, faults)
         before = _place_of(asked.cursor, faults)
@@ -109,16 +108,6 @@ def _body_of(query: bytes) -> bytes:
         is_number = name == "limit" and value.isdecimal() and len(value) < len(str(1 << 53))
         values[name] = int(value) if is_number else value
     return to_json(values)
-
-
-def _read(body: bytes, code: str) -> SearchRequest:
-    try:
-        found = read_keys(SearchRequest, body, EXAMPLE)
-    except NOT_JSON as error:
-        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
-    if found.faults:
-        raise Refusal(invalid(found.faults, found.total, code))
-    return SearchRequest(**found.values)
 
 
 def _sought(asked: SearchRequest, app: str, policy: Policy, faults: list[RequestFault]) -> Sought:
