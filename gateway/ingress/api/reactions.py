@@ -17,18 +17,11 @@ from gateway.core.channels import ChannelName
 from gateway.core.events import Reacted
 from gateway.core.reactions import reacted_step
 from gateway.core.records.message import Message
-from gateway.ingress.api.array_items import array_items
+from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.decoder import read_item
-from gateway.ingress.api.results import incident_of, newer_record, outcome_of, refusal_of
+from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
 from gateway.ingress.http.asgi import to_json
-from gateway.ingress.http.problems import (
-    Problem,
-    Refusal,
-    RequestFault,
-    invalid,
-    problem,
-    refuse,
-)
+from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import reads
 from gateway.store.apply import Applied, Item
@@ -88,7 +81,7 @@ class ReactionEndpoint:
             raise refuse("media-type", "Send application/json: one reaction or an array.")
         body = await request.body(self._body_bytes_max)
         app = request.principal.app
-        if body.lstrip(b" \t\r\n")[:1] != b"[":
+        if not is_array(body):
             (result,) = await self._decide(app, [body])
             if isinstance(result.error, Problem):
                 raise Refusal(result.error)
@@ -125,7 +118,7 @@ class ReactionEndpoint:
         if isinstance(message, Exception):
             return refusal_of(message).problem
         if message is None or message.app != app:
-            return _no_message()
+            return no_message()
         step = reacted_step(message, asked.channel)
         if step is None:
             return _not_sent(asked.channel)
@@ -135,12 +128,9 @@ class ReactionEndpoint:
 
 
 def _result(done: Applied) -> ReactionResult:
-    if done.newer:
-        return _failed(newer_record())
-    if done.set_aside or done.postponed:
-        return _failed(incident_of("A reaction cannot be applied: it was set aside."))
-    if done.message is None:
-        return _failed(_no_message())
+    message = message_after(done, "A reaction cannot be applied: it was set aside.")
+    if isinstance(message, Problem):
+        return _failed(message)
     if done.effects.refused is not None:
         return _failed(_not_sent(None))
     return ReactionResult(outcome="accepted" if done.effects.reaction else "duplicate")
@@ -148,10 +138,6 @@ def _result(done: Applied) -> ReactionResult:
 
 def _failed(why: Problem) -> ReactionResult:
     return ReactionResult(outcome=outcome_of(why), error=why)
-
-
-def _no_message() -> Problem:
-    return problem("not-found", "Your app has no message of this id; it may have been forgotten.")
 
 
 def _not_sent(channel: str | None) -> Problem:
