@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -16,6 +15,7 @@ from gateway.core.policy import Policy
 from gateway.ingress.api.decoder import read_object
 from gateway.ingress.api.health import PauseView, server_shown
 from gateway.ingress.api.ops_view import read_fleet, view_of
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.results import Time
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http.asgi import rfc3339, to_json
@@ -131,12 +131,8 @@ async def _reason(request: Request) -> str:
 
 def _page_asked(request: Request) -> tuple[int, str]:
     """How many deeds, and before which. Raises Refusal."""
-    try:
-        pairs = parse_qsl(request.query.decode("ascii"), max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
     limit, cursor = DEEDS_DEFAULT, ""
-    for name, value in pairs:
+    for name, value in read_parameters(request.query, PARAMETERS_MAX):
         if name == "limit" and value.isdecimal() and 1 <= int(value[:9]) <= DEEDS_MAX:
             limit = int(value)
         elif name == "cursor" and audit.is_id(value):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -18,6 +17,7 @@ from gateway.core.addresses import Addresses, OneAddress, read_one
 from gateway.core.channels import CHANNELS, ChannelName
 from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, KeptOptOuts, NotTheirsError, Origin
 from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
@@ -171,11 +171,7 @@ def _manages(request: Request) -> bool:
 
 def _channel_asked(request: Request) -> str | None:
     """The channel in the query. Raises Refusal."""
-    try:
-        pairs = parse_qsl(request.query.decode("ascii"), max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
-    channel = dict(pairs).get("channel")
+    channel = dict(read_parameters(request.query, PARAMETERS_MAX)).get("channel")
     if channel is not None and channel not in CHANNELS:
         raise refuse("malformed", f"`channel` cannot be that. {CHANNEL_RULE}")
     return channel

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -19,6 +18,7 @@ from gateway.core.policy import Policy
 from gateway.core.texts import name_of
 from gateway.ingress.api.decoder import read_object
 from gateway.ingress.api.message_view import MessageView, view_of
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.requests import NAME_MAX
 from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
@@ -95,12 +95,8 @@ class SearchEndpoints:
 
 def _body_of(query: bytes) -> bytes:
     """The parameters as the body that asks for the same. Raises Refusal."""
-    try:
-        pairs = parse_qsl(query.decode("ascii"), True, max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
     values: dict[str, str | int] = {}
-    for name, value in pairs:
+    for name, value in read_parameters(query, PARAMETERS_MAX, keep_blank=True):
         if name in values:
             raise refuse("query", f"`{name}` is given more than once: give it once.")
         if name in ADDRESSES:

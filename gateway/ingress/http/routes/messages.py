@@ -9,7 +9,7 @@ from gateway.ingress.api.message_view import MessageView, TimelineView
 from gateway.ingress.api.requests import KEY_MAX
 from gateway.ingress.api.results import Result, Status
 from gateway.ingress.api.search import ADDRESSES, LIMIT_MAX, WHO, MessagesPage, SearchRequest
-from gateway.ingress.http.documented import json_payload, one_or_many
+from gateway.ingress.http.documented import json_payload, one_or_many, page_parameters
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
@@ -116,13 +116,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
             *(Parameter(name, "query", "Its plus sign may come as it is.") for name in ADDRESSES),
             Parameter("campaign", "query", "The campaign's name."),
             Parameter("status", "query", "Only messages with this status now.", Status),
-            Parameter(
-                "limit",
-                "query",
-                "How many.",
-                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
-            ),
-            Parameter("cursor", "query", "`next` of the page before."),
+            *page_parameters(LIMIT_MAX),
         ],
         answers=_PAGE,
         problems=[400],
