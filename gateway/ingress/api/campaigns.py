@@ -38,20 +38,6 @@ UNREADABLE = (
     "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
     "server that is upgraded."
 )
-COUNTED = (
-    "accepted",
-    "duplicates",
-    "suppressed",
-    "held",
-    "queued",
-    "sent",
-    "delivered",
-    "seen",
-    "clicked",
-    "undelivered",
-    "expired",
-    "cancelled",
-)
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -208,11 +194,12 @@ class CampaignEndpoints:
         counts = await declarations.counts(redis, shards, name)
         cancelled = campaign.state == "cancelled"
         left = await cancelling.left(redis, shards, name) if cancelled else 0
-        return view_of(name, campaign, {c: counts[c] for c in COUNTED}, cancelling=left > 0)
+        shown = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
+        return view_of(name, campaign, shown, cancelling=left > 0)
 
 
 def view_of(
-    name: str, campaign: Campaign, counts: dict[str, int], *, cancelling: bool
+    name: str, campaign: Campaign, counts: CampaignCounts, *, cancelling: bool
 ) -> CampaignView:
     """The campaign as CONTRACT.md section 8 shows it."""
     holdout = campaign.holdout * 100 / HOLDOUT_PARTS
@@ -231,7 +218,7 @@ def view_of(
         recipients_max=campaign.recipients_max,
         holdout_percent=holdout or None,
         cancelling=cancelling,
-        counts=CampaignCounts(**counts),
+        counts=counts,
         updated_at=rfc3339(campaign.updated_ms),
         updated_by=campaign.updated_by,
     )
