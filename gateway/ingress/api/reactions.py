@@ -19,8 +19,10 @@ from gateway.core.reactions import reacted_step
 from gateway.core.records.message import Message
 from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.decoder import read_item
+from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
 from gateway.ingress.http.asgi import to_json
+from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import reads
@@ -29,13 +31,11 @@ from gateway.store.store import Store
 
 REACTIONS_MAX = 1_000
 EXAMPLE = {
-    "message": "1M7Q5CQG0000000000AB",
+    "message": MESSAGE_ID,
     "kind": "clicked",
     "at": "2026-11-21T10:00:00Z",
 }
 _SHOWN = msgspec.json.encode(EXAMPLE).decode()
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MS = datetime.timedelta(milliseconds=1)
 
 
 class ReactionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,8 +122,7 @@ class ReactionEndpoint:
         step = reacted_step(message, asked.channel)
         if step is None:
             return _not_sent(asked.channel)
-        at_ms = (asked.at - _EPOCH) // _MS
-        within_ms = max(min(at_ms, self._now_ms()), message.created_ms)
+        within_ms = max(min(moment_ms(asked.at), self._now_ms()), message.created_ms)
         return Item(message.id, Reacted(step, asked.kind, within_ms))
 
 
