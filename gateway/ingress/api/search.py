@@ -117,7 +117,7 @@ def _sought(asked: SearchRequest, app: str, policy: Policy, faults: list[Request
     user = name_of(asked.user) if asked.user is not None else None
     return Sought(
         app,
-        tuple(addresses.identities(person_id(user, app if policy.own_users else ""))),
+        tuple(addresses.identities(person_id(user, policy.numbering_of(app)))),
         name_of(asked.campaign) if asked.campaign is not None else None,
         asked.status,
     )

@@ -99,7 +99,7 @@ class StoredUserEndpoints:
     def change_of(
         self, app: str, said: UserSettings, after: Callable[[StoredUser | None], StoredUser]
     ) -> Change:
-        scope = app if self._store.policy.own_users else ""
+        scope = self._store.policy.numbering_of(app)
         return Change(f"{person_id(said.user, scope)}", scope, said.addresses, after)
 
     async def _said(self, request: Request) -> UserSettings:
