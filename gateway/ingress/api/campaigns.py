@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.requests import NAME_MAX, moment_ms
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
@@ -135,8 +135,7 @@ class CampaignEndpoints:
         self._now_ms = now_ms
 
     async def put(self, request: Request) -> None:
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
+        require_json(request)
         name = _name(request)
         body = await request.body(BODY_BYTES_MAX)
         wanted = read_object(CampaignRequest, body, EXAMPLE)

@@ -23,7 +23,9 @@ from gateway.ingress.http.problems import (
     RequestFault,
     invalid,
     problem,
+    refuse,
 )
+from gateway.ingress.http.request import Request
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -51,6 +53,12 @@ class JsonWords:
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002
         return f"Use one of: {', '.join(known)}."
+
+
+def require_json(request: Request) -> None:
+    """Raises Refusal of a body that is said to be something else."""
+    if request.media_type != "application/json":
+        raise refuse("media-type", "Send application/json.")
 
 
 def read_object(kind: type[StructT], body: bytes, example: str, code: str = "invalid") -> StructT:

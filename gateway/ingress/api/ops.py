@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from gateway.core.policy import Policy
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView, server_shown
 from gateway.ingress.api.ops_view import read_fleet, view_of
 from gateway.ingress.api.parameters import read_parameters
@@ -124,8 +124,7 @@ async def _reason(request: Request) -> str:
     body = await request.body(BODY_BYTES_MAX)
     if not body:
         return ""
-    if request.media_type != "application/json":
-        raise refuse("media-type", "Send application/json.")
+    require_json(request)
     return read_object(PauseRequest, body, EXAMPLE).reason
 
 

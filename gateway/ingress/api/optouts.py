@@ -16,7 +16,7 @@ import msgspec
 from gateway.core.addresses import Addresses, OneAddress, read_one
 from gateway.core.channels import CHANNELS, ChannelName
 from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, KeptOptOuts, NotTheirsError, Origin
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
@@ -86,8 +86,7 @@ class OptOutEndpoints:
 
     async def put(self, request: Request) -> None:
         addresses = _addresses(request)
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
+        require_json(request)
         wanted = read_object(OptOutRequest, await request.body(BODY_BYTES_MAX), EXAMPLE)
         if wanted.channel is not None and wanted.channel not in CHANNELS:
             raise Refusal(invalid([RequestFault("/channel", CHANNEL_RULE)]))

@@ -16,7 +16,7 @@ import msgspec
 from gateway.core.addresses import Addresses, SoughtAddresses, person_id
 from gateway.core.policy import Policy
 from gateway.core.texts import name_of
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.message_view import MessageView, view_of
 from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.requests import NAME_MAX
@@ -77,8 +77,7 @@ class SearchEndpoints:
 
     async def of_body(self, request: Request) -> None:
         """What the body asks for."""
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
+        require_json(request)
         await self._answer(request, await request.body(BODY_BYTES_MAX), "invalid")
 
     async def _answer(self, request: Request, body: bytes, code: str) -> None:
