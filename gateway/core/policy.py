@@ -186,6 +186,10 @@ class Policy(msgspec.Struct, frozen=True):
     def app(self, name: str) -> AppRule:
         return self.apps.get(name, _UNBOUND)
 
+    def numbering_of(self, app: str) -> str:
+        """Whose user ids an app's are; empty where all apps have the same."""
+        return app if self.own_users else ""
+
     def present(self, provider: str) -> str:
         """The present name of a provider, by that or an earlier one."""
         return self.former.get(provider, provider)

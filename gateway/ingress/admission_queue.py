@@ -70,7 +70,8 @@ class AdmissionQueue:
         self, raw: bytes | msgspec.Raw, app: str, key: str | None
     ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself."""
-        found = read(raw, self.store.policy, app)
+        policy = self.store.policy
+        found = read(raw, policy, app)
         if isinstance(found, Malformed):
             self.metrics.refused.labels("malformed").inc()
             return problem("malformed", found.detail)
@@ -79,8 +80,7 @@ class AdmissionQueue:
             return invalid(found.faults, found.total)
         request, destination = found.filled, found.destination
         addresses = destination.addresses
-        own_users = self.store.policy.own_users
-        home = addresses.phone or addresses.home(person_id(request.user, app if own_users else ""))
+        home = addresses.phone or addresses.home(person_id(request.user, policy.numbering_of(app)))
         key = request.idempotency_key or key
         return MessageRequest(
             id=self.store.new_message_id(home, self._now_ms()),
@@ -91,7 +91,7 @@ class AdmissionQueue:
             content=content_of(request),
             route=request.route,
             user=request.user,
-            own_users=own_users,
+            own_users=policy.own_users,
             campaign=request.campaign,
             not_before_ms=moment_ms(request.send_at),
             tz=request.tz,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.core import addresses
-from gateway.core.addresses import NOBODY, Destination, person_id
+from gateway.core.addresses import NOBODY, Destination
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import StoredUser
 from gateway.ingress.api.app_bounds import destination_faults
@@ -67,7 +67,7 @@ class KnownUsers:
             named = [r for r in named if r.addresses == NOBODY]
             if not named:
                 return requests, []
-        ids = {r.id: f"{person_id(r.user, r.app if r.own_users else '')}" for r in named}
+        ids = {r.id: f"{r.person}" for r in named}
         found = await users.read(self._store, ids.values())
         whole: list[MessageRequest] = []
         refused: list[Refused] = []

@@ -46,13 +46,15 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     @property
     def home(self) -> str:
         """The identity whose shard it is decided in."""
-        return self.addresses.home(self._person_id())
+        return self.addresses.home(self.person)
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self._person_id())
+        return self.addresses.identities(self.person)
 
-    def _person_id(self) -> str | None:
+    @property
+    def person(self) -> str | None:
+        """The `user` as an identity."""
         return person_id(self.user, self.app) if self.own_users else self.user
 
 

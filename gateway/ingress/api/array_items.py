@@ -13,6 +13,11 @@ from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+def is_array(body: bytes) -> bool:
+    """Whether it begins as one."""
+    return body.lstrip(b" \t\r\n")[:1] == b"["
+
+
 def array_items(body: bytes, most: int, what: str, hint: str = "") -> Sequence[bytes | msgspec.Raw]:
     """The items, of which there may be so many; `what` is one of them. Raises Refusal."""
     items: Sequence[bytes | msgspec.Raw] | None

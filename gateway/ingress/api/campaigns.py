@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.requests import NAME_MAX, moment_ms
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
@@ -37,20 +37,6 @@ PACE_MAX = 6_000_000
 UNREADABLE = (
     "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
     "server that is upgraded."
-)
-COUNTED = (
-    "accepted",
-    "duplicates",
-    "suppressed",
-    "held",
-    "queued",
-    "sent",
-    "delivered",
-    "seen",
-    "clicked",
-    "undelivered",
-    "expired",
-    "cancelled",
 )
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
@@ -149,8 +135,7 @@ class CampaignEndpoints:
         self._now_ms = now_ms
 
     async def put(self, request: Request) -> None:
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
+        require_json(request)
         name = _name(request)
         body = await request.body(BODY_BYTES_MAX)
         wanted = read_object(CampaignRequest, body, EXAMPLE)
@@ -208,11 +193,12 @@ class CampaignEndpoints:
         counts = await declarations.counts(redis, shards, name)
         cancelled = campaign.state == "cancelled"
         left = await cancelling.left(redis, shards, name) if cancelled else 0
-        return view_of(name, campaign, {c: counts[c] for c in COUNTED}, cancelling=left > 0)
+        shown = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
+        return view_of(name, campaign, shown, cancelling=left > 0)
 
 
 def view_of(
-    name: str, campaign: Campaign, counts: dict[str, int], *, cancelling: bool
+    name: str, campaign: Campaign, counts: CampaignCounts, *, cancelling: bool
 ) -> CampaignView:
     """The campaign as CONTRACT.md section 8 shows it."""
     holdout = campaign.holdout * 100 / HOLDOUT_PARTS
@@ -231,7 +217,7 @@ def view_of(
         recipients_max=campaign.recipients_max,
         holdout_percent=holdout or None,
         cancelling=cancelling,
-        counts=CampaignCounts(**counts),
+        counts=counts,
         updated_at=rfc3339(campaign.updated_ms),
         updated_by=campaign.updated_by,
     )

@@ -16,7 +16,16 @@ import msgspec
 from gateway.decoding import Collector, bare, rule_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.http.asgi import NOT_JSON
-from gateway.ingress.http.problems import FAULTS_MAX, Refusal, RequestFault, invalid, refuse
+from gateway.ingress.http.problems import (
+    FAULTS_MAX,
+    Problem,
+    Refusal,
+    RequestFault,
+    invalid,
+    problem,
+    refuse,
+)
+from gateway.ingress.http.request import Request
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -46,16 +55,30 @@ class JsonWords:
         return f"Use one of: {', '.join(known)}."
 
 
-def read_object(kind: type[StructT], body: bytes, example: str) -> StructT:
-    """A body that is one small JSON object. Raises Refusal with every fault; `example` is shown to
-    whoever sends something else."""
+def require_json(request: Request) -> None:
+    """Raises Refusal of a body that is said to be something else."""
+    if request.media_type != "application/json":
+        raise refuse("media-type", "Send application/json.")
+
+
+def read_object(kind: type[StructT], body: bytes, example: str, code: str = "invalid") -> StructT:
+    """A body that is one small JSON object. Raises Refusal with every fault, as a problem of that
+    code; `example` is shown to whoever sends something else."""
+    found = read_item(kind, body, example, code)
+    if isinstance(found, Problem):
+        raise Refusal(found)
+    return found
+
+
+def read_item(
+    kind: type[StructT], raw: bytes, example: str, code: str = "invalid"
+) -> StructT | Problem:
+    """The same of one item among others: what is wrong with it is a problem of its own."""
     try:
-        found = read_keys(kind, body, example)
+        found = read_keys(kind, raw, example)
     except NOT_JSON as error:
-        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
-    if found.faults:
-        raise Refusal(invalid(found.faults, found.total))
-    return kind(**found.values)
+        return problem("malformed", f"This is not JSON in UTF-8: {error}.")
+    return invalid(found.faults, found.total, code) if found.faults else kind(**found.values)
 
 
 class ReadKeys(NamedTuple):

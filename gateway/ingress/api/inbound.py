@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -23,6 +22,7 @@ from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
 from gateway.core.stop_words import wish_in
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.results import Time, newer_record
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import Refusal, refuse, unavailable
@@ -207,10 +207,7 @@ def view_of(id_: str, reply: KeptReply) -> ReplyView:
 
 def _asked(query: bytes) -> tuple[int, str]:
     """Limit and cursor. Raises Refusal."""
-    try:
-        pairs = dict(parse_qsl(query.decode("ascii"), max_num_fields=PARAMETERS_MAX))
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
+    pairs = dict(read_parameters(query, PARAMETERS_MAX))
     limit = pairs.get("limit", str(LIMIT_DEFAULT))
     if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= LIMIT_MAX:
         raise refuse("query", f"`limit` is a number from 1 to {LIMIT_MAX}.")

@@ -18,12 +18,12 @@ from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
-from gateway.ingress.api.array_items import array_items
+from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.explain_view import dry_result, explain_view
 from gateway.ingress.api.message_stream import MessageStream
 from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
-from gateway.ingress.api.results import Result, failure, incident_of, newer_record, result_of
+from gateway.ingress.api.results import Result, failure, message_after, no_message, result_of
 from gateway.ingress.api.stream import Streams
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import to_json
@@ -65,7 +65,7 @@ class SendEndpoint:
             await self._streams.answer(request, stream)
             return
         body = await request.body(self._limits.body_bytes_max)
-        if body.lstrip(b" \t\r\n")[:1] == b"[":
+        if is_array(body):
             await self._many(request, body, key)
         else:
             await self._one(request, body, key)
@@ -96,7 +96,7 @@ class SendEndpoint:
     async def _dry_run(self, request: Request, key: str | None) -> None:
         """What the message would come to, and why; what is asked of others is refused."""
         body = await request.body(self._limits.body_bytes_max)
-        if request.media_type != "application/json" or body.lstrip(b" \t\r\n")[:1] == b"[":
+        if request.media_type != "application/json" or is_array(body):
             raise refuse("query", "A dry run takes one message: send one object as JSON.")
         message = self._prepare_one(request, body, key)
         quota = self._queue.quotas.of(message.app)
@@ -198,24 +198,21 @@ class MessageEndpoints:
     async def cancel(self, request: Request) -> None:
         message = await self._own(request)
         (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
-        if applied.newer:
-            raise Refusal(newer_record())
-        if applied.set_aside or applied.postponed:
-            raise Refusal(incident_of("The message cannot be cancelled: it was set aside."))
-        if applied.message is None:
-            raise _no_message()
+        after = message_after(applied, "The message cannot be cancelled: it was set aside.")
+        if isinstance(after, Problem):
+            raise Refusal(after)
         if not applied.effects.changed:
-            status = MESSAGE_NAMES[applied.message.status]
+            status = MESSAGE_NAMES[after.status]
             raise refuse("final", f"The message is {status}: there is nothing left to cancel.")
         deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
         await audit.note(self._store.redis, deed)
-        await self._show(request, applied.message)
+        await self._show(request, after)
 
     async def _own(self, request: Request) -> Message:
         """The message, if it is the asking app's. Raises Refusal (404) and RedisUnavailable."""
         message = await reads.message(self._store, request.parameters["id"])
         if message is None or message.app != request.principal.app:
-            raise _no_message()
+            raise Refusal(no_message())
         return message
 
     async def _show(self, request: Request, message: Message) -> None:
@@ -228,10 +225,6 @@ def is_dry_run(query: bytes) -> bool:
     if values not in (["true"], ["false"]):
         raise refuse("query", "`dry_run` is true or false: give it once.")
     return values == ["true"]
-
-
-def _no_message() -> Refusal:
-    return refuse("not-found", "Your app has no message of this id; it may have been forgotten.")
 
 
 def idempotency_key(value: bytes | None) -> str | None:

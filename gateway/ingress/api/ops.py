@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.policy import Policy
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView, server_shown
 from gateway.ingress.api.ops_view import read_fleet, view_of
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.results import Time
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http.asgi import rfc3339, to_json
@@ -124,19 +124,14 @@ async def _reason(request: Request) -> str:
     body = await request.body(BODY_BYTES_MAX)
     if not body:
         return ""
-    if request.media_type != "application/json":
-        raise refuse("media-type", "Send application/json.")
+    require_json(request)
     return read_object(PauseRequest, body, EXAMPLE).reason
 
 
 def _page_asked(request: Request) -> tuple[int, str]:
     """How many deeds, and before which. Raises Refusal."""
-    try:
-        pairs = parse_qsl(request.query.decode("ascii"), max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
     limit, cursor = DEEDS_DEFAULT, ""
-    for name, value in pairs:
+    for name, value in read_parameters(request.query, PARAMETERS_MAX):
         if name == "limit" and value.isdecimal() and 1 <= int(value[:9]) <= DEEDS_MAX:
             limit = int(value)
         elif name == "cursor" and audit.is_id(value):

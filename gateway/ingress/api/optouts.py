@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.addresses import Addresses, OneAddress, read_one
 from gateway.core.channels import CHANNELS, ChannelName
 from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, KeptOptOuts, NotTheirsError, Origin
-from gateway.ingress.api.decoder import read_object
+from gateway.ingress.api.decoder import read_object, require_json
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
@@ -86,8 +86,7 @@ class OptOutEndpoints:
 
     async def put(self, request: Request) -> None:
         addresses = _addresses(request)
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
+        require_json(request)
         wanted = read_object(OptOutRequest, await request.body(BODY_BYTES_MAX), EXAMPLE)
         if wanted.channel is not None and wanted.channel not in CHANNELS:
             raise Refusal(invalid([RequestFault("/channel", CHANNEL_RULE)]))
@@ -171,11 +170,7 @@ def _manages(request: Request) -> bool:
 
 def _channel_asked(request: Request) -> str | None:
     """The channel in the query. Raises Refusal."""
-    try:
-        pairs = parse_qsl(request.query.decode("ascii"), max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
-    channel = dict(pairs).get("channel")
+    channel = dict(read_parameters(request.query, PARAMETERS_MAX)).get("channel")
     if channel is not None and channel not in CHANNELS:
         raise refuse("malformed", f"`channel` cannot be that. {CHANNEL_RULE}")
     return channel

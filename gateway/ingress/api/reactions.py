@@ -17,18 +17,13 @@ from gateway.core.channels import ChannelName
 from gateway.core.events import Reacted
 from gateway.core.reactions import reacted_step
 from gateway.core.records.message import Message
-from gateway.ingress.api.array_items import array_items
-from gateway.ingress.api.decoder import read_keys
-from gateway.ingress.api.results import incident_of, newer_record, outcome_of, refusal_of
-from gateway.ingress.http.asgi import NOT_JSON, to_json
-from gateway.ingress.http.problems import (
-    Problem,
-    Refusal,
-    RequestFault,
-    invalid,
-    problem,
-    refuse,
-)
+from gateway.ingress.api.array_items import array_items, is_array
+from gateway.ingress.api.decoder import read_item
+from gateway.ingress.api.requests import moment_ms
+from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
+from gateway.ingress.http.asgi import to_json
+from gateway.ingress.http.fields import MESSAGE_ID
+from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import reads
 from gateway.store.apply import Applied, Item
@@ -36,13 +31,11 @@ from gateway.store.store import Store
 
 REACTIONS_MAX = 1_000
 EXAMPLE = {
-    "message": "1M7Q5CQG0000000000AB",
+    "message": MESSAGE_ID,
     "kind": "clicked",
     "at": "2026-11-21T10:00:00Z",
 }
 _SHOWN = msgspec.json.encode(EXAMPLE).decode()
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MS = datetime.timedelta(milliseconds=1)
 
 
 class ReactionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +81,7 @@ class ReactionEndpoint:
             raise refuse("media-type", "Send application/json: one reaction or an array.")
         body = await request.body(self._body_bytes_max)
         app = request.principal.app
-        if body.lstrip(b" \t\r\n")[:1] != b"[":
+        if not is_array(body):
             (result,) = await self._decide(app, [body])
             if isinstance(result.error, Problem):
                 raise Refusal(result.error)
@@ -101,7 +94,7 @@ class ReactionEndpoint:
 
     async def _decide(self, app: str, raws: Sequence[bytes | msgspec.Raw]) -> list[ReactionResult]:
         """What each came to, in order."""
-        asked = [_read(bytes(raw)) for raw in raws]
+        asked = [read_item(ReactionRequest, bytes(raw), _SHOWN) for raw in raws]
         ids = dict.fromkeys(each.message for each in asked if isinstance(each, ReactionRequest))
         messages = await reads.messages_anywhere(self._store, ids)
         found = [self._item(app, each, messages) for each in asked]
@@ -125,30 +118,18 @@ class ReactionEndpoint:
         if isinstance(message, Exception):
             return refusal_of(message).problem
         if message is None or message.app != app:
-            return _no_message()
+            return no_message()
         step = reacted_step(message, asked.channel)
         if step is None:
             return _not_sent(asked.channel)
-        at_ms = (asked.at - _EPOCH) // _MS
-        within_ms = max(min(at_ms, self._now_ms()), message.created_ms)
+        within_ms = max(min(moment_ms(asked.at), self._now_ms()), message.created_ms)
         return Item(message.id, Reacted(step, asked.kind, within_ms))
 
 
-def _read(raw: bytes) -> ReactionRequest | Problem:
-    try:
-        found = read_keys(ReactionRequest, raw, _SHOWN)
-    except NOT_JSON as error:
-        return problem("malformed", f"This is not JSON in UTF-8: {error}.")
-    return invalid(found.faults, found.total) if found.faults else ReactionRequest(**found.values)
-
-
 def _result(done: Applied) -> ReactionResult:
-    if done.newer:
-        return _failed(newer_record())
-    if done.set_aside or done.postponed:
-        return _failed(incident_of("A reaction cannot be applied: it was set aside."))
-    if done.message is None:
-        return _failed(_no_message())
+    message = message_after(done, "A reaction cannot be applied: it was set aside.")
+    if isinstance(message, Problem):
+        return _failed(message)
     if done.effects.refused is not None:
         return _failed(_not_sent(None))
     return ReactionResult(outcome="accepted" if done.effects.reaction else "duplicate")
@@ -156,10 +137,6 @@ def _result(done: Applied) -> ReactionResult:
 
 def _failed(why: Problem) -> ReactionResult:
     return ReactionResult(outcome=outcome_of(why), error=why)
-
-
-def _no_message() -> Problem:
-    return problem("not-found", "Your app has no message of this id; it may have been forgotten.")
 
 
 def _not_sent(channel: str | None) -> Problem:

@@ -43,7 +43,7 @@ WORTH = "low, normal (the default) or high: what the message is worth. Steps can
 
 CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
-_UNSEEN = f"1 to {NAME_MAX} characters that can be seen."
+NAME_RULE = f"1 to {NAME_MAX} characters that can be seen."
 _ALL_READ: frozenset[str] = frozenset()
 _TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
 
@@ -308,9 +308,9 @@ def _meaning(
     if not names.isprintable() and control(names):
         faults.extend(_control_faults(request))
     if user is not None and (is_blank(user) or len(user) > NAME_MAX):
-        faults.append(RequestFault("/user", _UNSEEN))
+        faults.append(RequestFault("/user", NAME_RULE))
     if campaign is not None and (is_blank(campaign) or len(campaign) > NAME_MAX):
-        faults.append(RequestFault("/campaign", _UNSEEN))
+        faults.append(RequestFault("/campaign", NAME_RULE))
     if text is not None and (detail := text_fault(text)):
         faults.append(RequestFault("/text", detail))
     if campaign is None or request.category is None or request.tz is not None:

@@ -14,6 +14,7 @@ import structlog
 
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.held import Held, HeldReason
+from gateway.core.records.message import Message
 from gateway.core.records.request import Answer
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import rfc3339
@@ -26,6 +27,7 @@ from gateway.ingress.http.problems import (
     unavailable,
 )
 from gateway.redis.errors import RedisUnavailable
+from gateway.store.apply import Applied
 
 UNSET = msgspec.UNSET
 _PASSING = ("/docs#backlog", "/docs#rate")  # problems of a 4xx that soon end by themselves
@@ -156,6 +158,20 @@ def newer_record() -> Problem:
         "A record of this person was written by a newer Kaskad, and an older one answered: send it "
         "again.",
     )
+
+
+def no_message() -> Problem:
+    return problem("not-found", "Your app has no message of this id; it may have been forgotten.")
+
+
+def message_after(applied: Applied, said: str) -> Message | Problem:
+    """The message that an event was applied to, or what kept it from that; `said` is logged where
+    it was set aside."""
+    if applied.newer:
+        return newer_record()
+    if applied.set_aside or applied.postponed:
+        return incident_of(said)
+    return no_message() if applied.message is None else applied.message
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.addresses import Addresses, SoughtAddresses, person_id
 from gateway.core.policy import Policy
 from gateway.core.texts import name_of
-from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.message_view import MessageView, view_of
+from gateway.ingress.api.parameters import read_parameters
 from gateway.ingress.api.requests import NAME_MAX
 from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
-from gateway.ingress.http.asgi import NOT_JSON, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.message_search import Page, Sought, search
@@ -73,17 +73,15 @@ class SearchEndpoints:
 
     async def of_address(self, request: Request) -> None:
         """What the parameters ask for."""
-        await self._answer(request, _read(_body_of(request.query), "query"), "query")
+        await self._answer(request, _body_of(request.query), "query")
 
     async def of_body(self, request: Request) -> None:
         """What the body asks for."""
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
-        body = await request.body(BODY_BYTES_MAX)
-        await self._answer(request, _read(body, "invalid"), "invalid")
+        require_json(request)
+        await self._answer(request, await request.body(BODY_BYTES_MAX), "invalid")
 
-    async def _answer(self, request: Request, asked: SearchRequest, code: str) -> None:
-        store = self._store
+    async def _answer(self, request: Request, body: bytes, code: str) -> None:
+        asked, store = read_object(SearchRequest, body, EXAMPLE, code), self._store
         faults: list[RequestFault] = []
         sought = _sought(asked, request.principal.app, store.policy, faults)
         before = _place_of(asked.cursor, faults)
@@ -96,12 +94,8 @@ class SearchEndpoints:
 
 def _body_of(query: bytes) -> bytes:
     """The parameters as the body that asks for the same. Raises Refusal."""
-    try:
-        pairs = parse_qsl(query.decode("ascii"), True, max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
     values: dict[str, str | int] = {}
-    for name, value in pairs:
+    for name, value in read_parameters(query, PARAMETERS_MAX, keep_blank=True):
         if name in values:
             raise refuse("query", f"`{name}` is given more than once: give it once.")
         if name in ADDRESSES:
@@ -109,16 +103,6 @@ def _body_of(query: bytes) -> bytes:
         is_number = name == "limit" and value.isdecimal() and len(value) < len(str(1 << 53))
         values[name] = int(value) if is_number else value
     return to_json(values)
-
-
-def _read(body: bytes, code: str) -> SearchRequest:
-    try:
-        found = read_keys(SearchRequest, body, EXAMPLE)
-    except NOT_JSON as error:
-        raise refuse("malformed", f"This is not JSON in UTF-8: {error}.") from None
-    if found.faults:
-        raise Refusal(invalid(found.faults, found.total, code))
-    return SearchRequest(**found.values)
 
 
 def _sought(asked: SearchRequest, app: str, policy: Policy, faults: list[RequestFault]) -> Sought:
@@ -132,7 +116,7 @@ def _sought(asked: SearchRequest, app: str, policy: Policy, faults: list[Request
     user = name_of(asked.user) if asked.user is not None else None
     return Sought(
         app,
-        tuple(addresses.identities(person_id(user, app if policy.own_users else ""))),
+        tuple(addresses.identities(person_id(user, policy.numbering_of(app)))),
         name_of(asked.campaign) if asked.campaign is not None else None,
         asked.status,
     )

@@ -15,6 +15,7 @@ import msgspec
 from gateway.core.addresses import person_id
 from gateway.core.records.user import StoredUser
 from gateway.core.texts import name_of
+from gateway.ingress.api.decoder import require_json
 from gateway.ingress.api.results import failure, refusal_of
 from gateway.ingress.api.stream import LineStream, PendingLine, Streams
 from gateway.ingress.api.user_bodies import (
@@ -99,13 +100,12 @@ class StoredUserEndpoints:
     def change_of(
         self, app: str, said: UserSettings, after: Callable[[StoredUser | None], StoredUser]
     ) -> Change:
-        scope = app if self._store.policy.own_users else ""
+        scope = self._store.policy.numbering_of(app)
         return Change(f"{person_id(said.user, scope)}", scope, said.addresses, after)
 
     async def _said(self, request: Request) -> UserSettings:
         """What the body says. Raises Refusal."""
-        if request.media_type != "application/json":
-            raise refuse("media-type", "Send application/json.")
+        require_json(request)
         user = name_of(request.parameters["user"])
         if detail := name_fault(user):
             raise Refusal(invalid([RequestFault("/user", detail)]))

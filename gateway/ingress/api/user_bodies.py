@@ -21,7 +21,7 @@ from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api.content_faults import control
 from gateway.ingress.api.decoder import ReadKeys, read_keys
-from gateway.ingress.api.requests import NAME_MAX, Name
+from gateway.ingress.api.requests import NAME_MAX, NAME_RULE, Name
 from gateway.ingress.http.asgi import NOT_JSON, rfc3339
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
 from providers.contract import Category
@@ -31,7 +31,6 @@ SOURCE_MAX = 200
 AHEAD_MAX_MS = 86_400_000  # how far the clock of an app may be ahead
 EXAMPLE = '{"phone": "+79161234567", "tz": "Europe/Moscow"}'
 
-_NAME_RULE = f"1 to {NAME_MAX} characters that can be seen."
 _TIME_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z."
 _ZONE_RULE = "A time zone of the IANA database, such as Europe/Moscow."
 _LOCALE_RULE = "A language tag, such as ru or ru-RU."
@@ -119,7 +118,7 @@ def read_line(raw: bytes, now_ms: int) -> UserSettings | Problem:
 def name_fault(user: str) -> str | None:
     """Why it cannot be a user's id; None when it can."""
     bad = is_blank(user) or len(user) > NAME_MAX or control(user) is not None
-    return _NAME_RULE if bad else None
+    return NAME_RULE if bad else None
 
 
 def _read(

@@ -153,8 +153,7 @@ class UserEndpoints:
         return user, found, own
 
     def _id_of(self, request: Request, user: str) -> str:
-        app = request.principal.app if self._store.policy.own_users else ""
-        return f"{person_id(user, app)}"
+        return f"{person_id(user, self._store.policy.numbering_of(request.principal.app))}"
 
     def _own(self, request: Request, found: Found) -> list[Message]:
         """The app's own messages, the newest first."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from gateway.ingress.api.requests import SendRequest
-from gateway.ingress.http.route import Doc, DocumentedSettings, Payload, Schema
+from gateway.ingress.http.route import Doc, DocumentedSettings, Parameter, Payload, Schema
 
 
 def json_payload(text: str, schema: Schema, example: Any = None) -> Payload:
@@ -27,6 +27,15 @@ def one_or_many(configured: DocumentedSettings) -> Schema:
     """One message, or as many as the configuration takes at once."""
     several = Meta(min_length=1, max_length=configured.batch_items_max)
     return SendRequest, Annotated[list[SendRequest], several]
+
+
+def page_parameters(most: int) -> tuple[Parameter, Parameter]:
+    """How long a page of a list may be, and where it begins."""
+    number = {"type": "integer", "minimum": 1, "maximum": most}
+    return (
+        Parameter("limit", "query", "How many.", number),
+        Parameter("cursor", "query", "`next` of the page before."),
+    )
 
 
 def provider_name(configured: DocumentedSettings) -> Doc:

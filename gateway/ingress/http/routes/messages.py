@@ -5,11 +5,12 @@ from __future__ import annotations
 from gateway.core import channels
 from gateway.ingress.api.events import EventData
 from gateway.ingress.api.explain_view import DryResult, ExplainView
+from gateway.ingress.api.inbound import ReplyView
 from gateway.ingress.api.message_view import MessageView, TimelineView
 from gateway.ingress.api.requests import KEY_MAX
 from gateway.ingress.api.results import Result, Status
 from gateway.ingress.api.search import ADDRESSES, LIMIT_MAX, WHO, MessagesPage, SearchRequest
-from gateway.ingress.http.documented import json_payload, one_or_many
+from gateway.ingress.http.documented import json_payload, one_or_many, page_parameters
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
@@ -28,7 +29,7 @@ _DUPLICATE = {"id": MESSAGE_ID, "outcome": "duplicate", "status": "queued"}
 _EVENT = (
     f'id: 1795082400000-0.0\nevent: status\ndata: {{"id":"{MESSAGE_ID}","campaign":"autumn-sale",'
     f'"status":"delivered","channel":"{next(iter(channels.CHANNELS))}","reason":null,'
-    '"at":"2026-11-21T10:00:00.000Z"}\n\n'
+    '"at":"2026-11-21T10:00:00.000Z","final":true,"reaction":null}\n\n'
 )
 _REPLAYED = {
     "Idempotent-Replayed": {
@@ -116,13 +117,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
             *(Parameter(name, "query", "Its plus sign may come as it is.") for name in ADDRESSES),
             Parameter("campaign", "query", "The campaign's name."),
             Parameter("status", "query", "Only messages with this status now.", Status),
-            Parameter(
-                "limit",
-                "query",
-                "How many.",
-                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
-            ),
-            Parameter("cursor", "query", "`next` of the page before."),
+            *page_parameters(LIMIT_MAX),
         ],
         answers=_PAGE,
         problems=[400],
@@ -196,9 +191,9 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
         scope="read",
         endless=True,
         tag="Messages",
-        summary="Follow status changes as Server-Sent Events",
-        text="Each `event: status` carries an EventData object. Reconnect with "
-        "`Last-Event-ID` and nothing is missed.",
+        summary="Follow status changes and replies as Server-Sent Events",
+        text="Each `event: status` carries an EventData object, each `event: inbound` a ReplyView. "
+        "Reconnect with `Last-Event-ID` and nothing is missed.",
         parameters=[
             Parameter("Last-Event-ID", "header", "The id of the last event that was received.")
         ],
@@ -207,7 +202,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
                 text="The stream; it does not end.",
                 media={"text/event-stream": {"type": "string"}},
                 examples={"text/event-stream": _EVENT},
-                shown=[EventData],
+                shown=[EventData, ReplyView],
             )
         },
     ),

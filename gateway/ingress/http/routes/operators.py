@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.ingress.api.ops import DEEDS_MAX, DeedsPage, PauseRequest, PauseState
 from gateway.ingress.api.ops_view import OpsView
-from gateway.ingress.http.documented import json_payload, provider_name
+from gateway.ingress.http.documented import json_payload, page_parameters, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -68,15 +68,7 @@ OPERATORS: tuple[HttpRoute[Endpoints], ...] = (
         tag="Operators",
         summary="Who changed what, and when",
         text="The deeds of operators and of apps as one list; of each the newest 100,000 are kept.",
-        parameters=[
-            Parameter(
-                "limit",
-                "query",
-                "How many.",
-                {"type": "integer", "minimum": 1, "maximum": DEEDS_MAX},
-            ),
-            Parameter("cursor", "query", "`next` of the page before."),
-        ],
+        parameters=page_parameters(DEEDS_MAX),
         answers={200: json_payload("A page.", DeedsPage)},
         problems=[400],
     ),

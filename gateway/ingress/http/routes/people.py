@@ -15,7 +15,7 @@ from gateway.ingress.api.reactions import REACTIONS_MAX, ReactionRequest, Reacti
 from gateway.ingress.api.stored_users import StoredUserView, UserResult
 from gateway.ingress.api.user_bodies import UserBody, UserLine
 from gateway.ingress.api.users import ErasedView, UserView
-from gateway.ingress.http.documented import json_payload
+from gateway.ingress.http.documented import json_payload, page_parameters, text_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -161,9 +161,8 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         summary="Keep many persons' addresses, one a line",
         text="Each line is what `PUT` takes, with `user`. The answer has a line for each, in "
         "order, as that of a stream of messages.",
-        body=Payload(
-            media={"application/x-ndjson": {"type": "string"}},
-            examples={"application/x-ndjson": '{"user": "u-1001", "phone": "+79161234567"}\n'},
+        body=text_payload(
+            "", "application/x-ndjson", '{"user": "u-1001", "phone": "+79161234567"}\n'
         ),
         answers={
             200: Payload(
@@ -199,15 +198,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         summary="What people wrote back in the last 7 days",
         text="To the app's messages: a reply answers the newest message to its person by the "
         "provider it came through. Those that answer none are shown with the scope `manage`.",
-        parameters=[
-            Parameter(
-                "limit",
-                "query",
-                "How many.",
-                {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX},
-            ),
-            Parameter("cursor", "query", "`next` of the page before."),
-        ],
+        parameters=page_parameters(LIMIT_MAX),
         answers={200: json_payload("A page.", RepliesPage)},
         problems=[400],
     ),
