@@ -45,7 +45,7 @@ from gateway.store.people import (
     take_opt_outs,
 )
 from gateway.store.transaction import values_in
-from gateway.store.writes import NEW, Writes
+from gateway.store.writes import NEW
 from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
@@ -95,15 +95,7 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(
-            keys,
-            store.policy,
-            store.retention,
-            store.campaigns,
-            store.lines,
-            store.queues,
-            now_ms,
-        )
+        self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known

@@ -29,7 +29,7 @@ from gateway.store.outcomes import Outcomes
 from gateway.store.queues import Queues
 from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
-from gateway.store.writes import Retention
+from gateway.store.writes import Retention, Writes
 
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
 
@@ -86,6 +86,18 @@ class StoreBase:
         """Reads what is declared of campaigns, where it changed. Raises RedisUnavailable."""
         if await self.declarations.look(self.redis):
             self.policy = self._policy
+
+    def writes(self, keys: Keys, now_ms: int) -> Writes:
+        """To collect what one transaction on a shard changes."""
+        return Writes(
+            keys,
+            self.policy,
+            self.retention,
+            self.campaigns,
+            self.lines,
+            self.queues,
+            now_ms,
+        )
 
     def shard_of_home(self, home: str) -> int:
         """The shard of a request whose first identity this is."""
