@@ -22,7 +22,6 @@ from gateway.core.records.person import unpack_person
 from gateway.core.records.reply import KeptReply, reply_codec
 from gateway.redis.client import Command, RedisClient
 from gateway.store import person_index, reads
-from gateway.store.base import read_messages
 from gateway.store.compression import pack, unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import REPLIES, keys_of, reply_token
@@ -235,8 +234,4 @@ async def _take(
 async def _fitting(
     store: Store, fits: Callable[[Message], bool], ids: Collection[str]
 ) -> list[Message]:
-    if not ids:
-        return []
-    records = await read_messages(store, ids)
-    messages = [reads.readable(store, id_, records[id_].value) for id_ in ids]
-    return [message for message in messages if message is not None and fits(message)]
+    return [message for message in await reads.readable_messages(store, ids) if fits(message)]
