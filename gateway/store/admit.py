@@ -255,9 +255,7 @@ class Admission:
         if (first := self._remembered.get(memory_key)) is not None:
             if first.open:
                 return Undecided(keyed=True)
-            if first.body_hash != request.body_hash:
-                return Answer("conflict")
-            return replace(first.answer, replayed=True)
+            return replay(first, request)
         answer = self._decide_person(ask)
         if isinstance(answer, Answer) and answer.outcome not in NOT_REMEMBERED:
             # The same key twice in one batch: the second is a replay of the first.
@@ -367,6 +365,13 @@ class Admission:
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
+
+
+def replay(first: RememberedAnswer, request: MessageRequest) -> Answer:
+    """What a request is told whose key holds a first answer."""
+    if first.body_hash != request.body_hash:
+        return Answer("conflict")
+    return replace(first.answer, replayed=True)
 
 
 def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
