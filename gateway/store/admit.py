@@ -324,12 +324,10 @@ class Admission:
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""
-        if ask.request.lacks_consent:
-            told = scopes_of(self._addresses(ask), self._opt_outs) if ask.home else NONE
-            return widest((told, ask.request.lacks_consent))
-        if not self._opt_outs or not ask.home:
-            return NONE
-        return scopes_of(self._addresses(ask), self._opt_outs)
+        told, lacks = NONE, ask.request.lacks_consent
+        if self._opt_outs and ask.home:
+            told = scopes_of(self._addresses(ask), self._opt_outs)
+        return widest((told, lacks)) if lacks else told
 
     async def _name_winners(self, answers: Sequence[Answer | Undecided]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
