@@ -109,11 +109,6 @@ class StoreBase:
         assert shard is not None, f"not a message id: {message_id!r}"
         return shard % self.shards
 
-    def keys_for_message(self, message_id: str) -> Keys | None:
-        """The keys of the shard named in the id; None when it is no id of ours."""
-        shard = shard_of_id(message_id)
-        return None if shard is None else keys_of(shard % self.shards)
-
     def new_message_id(self, home: str, now_ms: int) -> str:
         return new_id(now_ms, shard_of(home, self.shards), randomness.bits(45))
 
