@@ -125,9 +125,11 @@ async def find(store: Store, ids: Sequence[str]) -> dict[str, KeptReply]:
 
 async def add(store: Store, entries: Sequence[EventEntry]) -> None:
     """Adds the replies that event entries tell of."""
-    for entry in entries:
-        named = [change.reply for change in entry.changes if change.reply]
-        entry.replies.update(await find(store, named))
+    named = [(entry, change.reply) for entry in entries for change in entry.changes if change.reply]
+    found = await find(store, [id_ for _, id_ in named])
+    for entry, id_ in named:
+        if id_ in found:
+            entry.replies[id_] = found[id_]
 
 
 async def newest(
