@@ -32,7 +32,7 @@ _log = structlog.get_logger("store")
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Why and when something was set aside, and what it was."""
+    """Why and when something was set aside, and its bytes; of a record under its key none."""
 
     reason: str = field(name="r")
     at_ms: int = field(name="t")
@@ -94,7 +94,7 @@ async def set_aside(
 
 
 async def set_aside_record(redis: RedisClient, error: Exception, now_ms: int) -> None:
-    """Keeps a record that was read in vain; any other fault is only logged."""
+    """Lists a record that was read in vain, by its key; any other fault is only logged."""
     if isinstance(error, UnreadableRecordError) and error.key:
         await set_aside(redis, shard_in(error.key), {error.key: b""}, error, now_ms)
     else:
