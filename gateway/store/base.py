@@ -82,6 +82,12 @@ class StoreBase:
     def policy(self, configured: Policy) -> None:
         self._policy = replace(configured, declared=self.declarations.declared)
 
+    async def know_campaigns(self) -> None:
+        """To be called before a decision; without a round trip from the first on. Raises
+        RedisUnavailable."""
+        if not self.declarations.loaded:
+            await self.look_at_campaigns()
+
     async def look_at_campaigns(self) -> None:
         """Reads what is declared of campaigns, where it changed. Raises RedisUnavailable."""
         if await self.declarations.look(self.redis):
