@@ -189,7 +189,8 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for name, route in document.routes.items():
         path = f"routes.{name}.steps"
         # Steps with a fault of their own are left out: only as many as were written count.
-        if not 1 <= len(_table_of(table, "routes")[name]["steps"]) <= STEPS_MAX:
+        written = _table_of(table, "routes")[name]["steps"]
+        if not 1 <= len(written) <= STEPS_MAX:
             yield KeyFault(path, f"needs 1 to {STEPS_MAX} steps.")
         names = Counter(step.provider for step in route.steps)
         for provider, times in names.items():
@@ -199,9 +200,9 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                 yield KeyFault(
                     path, f"names the provider {provider!r} {times} times: once is enough."
                 )
-        written = [step.get("provider") for step in _table_of(table, "routes")[name]["steps"]]
+        places = [isinstance(step, Mapping) and step.get("provider") for step in written]
         for step in route.steps:
-            at = f"{path}[{written.index(step.provider)}]"
+            at = f"{path}[{places.index(step.provider)}]"
             if step.until != "delivered" and step.react_ms is None:
                 yield KeyFault(
                     f"{at}.react",

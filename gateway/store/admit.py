@@ -45,7 +45,7 @@ from gateway.store.people import (
     take_opt_outs,
 )
 from gateway.store.transaction import values_in
-from gateway.store.writes import NEW, Writes
+from gateway.store.writes import NEW
 from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
@@ -95,15 +95,7 @@ class Admission:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(
-            keys,
-            store.policy,
-            store.retention,
-            store.campaigns,
-            store.lines,
-            store.queues,
-            now_ms,
-        )
+        self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -263,9 +255,7 @@ class Admission:
         if (first := self._remembered.get(memory_key)) is not None:
             if first.open:
                 return Undecided(keyed=True)
-            if first.body_hash != request.body_hash:
-                return Answer("conflict")
-            return replace(first.answer, replayed=True)
+            return replay(first, request)
         answer = self._decide_person(ask)
         if isinstance(answer, Answer) and answer.outcome not in NOT_REMEMBERED:
             # The same key twice in one batch: the second is a replay of the first.
@@ -334,12 +324,10 @@ class Admission:
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
         """All that the person opted out of under any address."""
-        if ask.request.lacks_consent:
-            told = scopes_of(self._addresses(ask), self._opt_outs) if ask.home else NONE
-            return widest((told, ask.request.lacks_consent))
-        if not self._opt_outs or not ask.home:
-            return NONE
-        return scopes_of(self._addresses(ask), self._opt_outs)
+        told, lacks = NONE, ask.request.lacks_consent
+        if self._opt_outs and ask.home:
+            told = scopes_of(self._addresses(ask), self._opt_outs)
+        return widest((told, lacks)) if lacks else told
 
     async def _name_winners(self, answers: Sequence[Answer | Undecided]) -> None:
         """Gives each duplicate its winner's status now. A winner whose record is gone was
@@ -375,6 +363,13 @@ class Admission:
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
+
+
+def replay(first: RememberedAnswer, request: MessageRequest) -> Answer:
+    """What a request is told whose key holds a first answer."""
+    if first.body_hash != request.body_hash:
+        return Answer("conflict")
+    return replace(first.answer, replayed=True)
 
 
 def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:

@@ -174,8 +174,7 @@ async def note_uses(redis: RedisClient, uses: Mapping[bytes, int]) -> None:
 async def unreadable(redis: RedisClient) -> list[str]:
     """The fields whose record cannot be read."""
     (reply,) = await redis.call([("HGETALL", keys.API_KEYS)])
-    assert isinstance(reply, list)
-    fields = zip(reply[::2], reply[1::2], strict=True)
+    fields = pairs(as_list(reply))
     return sorted(name.decode(errors="replace") for name, value in fields if _read(value) is None)
 
 

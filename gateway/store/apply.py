@@ -38,7 +38,7 @@ from gateway.store.consent import lacking_for
 from gateway.store.keys import GROUP, Keys
 from gateway.store.people import People, look_after_waiting, read_others, read_scopes
 from gateway.store.transaction import values_in
-from gateway.store.writes import Before, Writes
+from gateway.store.writes import Before
 
 
 class LaneEntry(msgspec.Struct, frozen=True, gc=False):
@@ -98,15 +98,7 @@ class Application:
         self._policy = store.policy
         self._now_ms = now_ms
         self._token = token
-        self._writes = Writes(
-            keys,
-            store.policy,
-            store.retention,
-            store.campaigns,
-            store.lines,
-            store.queues,
-            now_ms,
-        )
+        self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
         self._newer: set[str] = set()  # messages that are left alone

@@ -29,7 +29,7 @@ from gateway.store.outcomes import Outcomes
 from gateway.store.queues import Queues
 from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
-from gateway.store.writes import Retention
+from gateway.store.writes import Retention, Writes
 
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
 
@@ -82,10 +82,28 @@ class StoreBase:
     def policy(self, configured: Policy) -> None:
         self._policy = replace(configured, declared=self.declarations.declared)
 
+    async def know_campaigns(self) -> None:
+        """To be called before a decision; without a round trip from the first on. Raises
+        RedisUnavailable."""
+        if not self.declarations.loaded:
+            await self.look_at_campaigns()
+
     async def look_at_campaigns(self) -> None:
         """Reads what is declared of campaigns, where it changed. Raises RedisUnavailable."""
         if await self.declarations.look(self.redis):
             self.policy = self._policy
+
+    def writes(self, keys: Keys, now_ms: int) -> Writes:
+        """To collect what one transaction on a shard changes."""
+        return Writes(
+            keys,
+            self.policy,
+            self.retention,
+            self.campaigns,
+            self.lines,
+            self.queues,
+            now_ms,
+        )
 
     def shard_of_home(self, home: str) -> int:
         """The shard of a request whose first identity this is."""
@@ -96,11 +114,6 @@ class StoreBase:
         shard = shard_of_id(message_id)
         assert shard is not None, f"not a message id: {message_id!r}"
         return shard % self.shards
-
-    def keys_for_message(self, message_id: str) -> Keys | None:
-        """The keys of the shard named in the id; None when it is no id of ours."""
-        shard = shard_of_id(message_id)
-        return None if shard is None else keys_of(shard % self.shards)
 
     def new_message_id(self, home: str, now_ms: int) -> str:
         return new_id(now_ms, shard_of(home, self.shards), randomness.bits(45))

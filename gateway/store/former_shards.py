@@ -1,8 +1,9 @@
 """Numbers of shards that there were before a copy with another one.
 
-Ledger, totals, events and quarantine stay in the shard in which they were written: sums are the
-same over any number of shards, and a client's place in an event stream stays what it was. So who
-reads those looks into as many shards as there ever were. Raises RedisUnavailable.
+Ledger, totals and other counts, events, the index and quarantine stay in the shard in which they
+were written: sums are the same over any number of shards, and a client's place in an event stream
+stays what it was. So who reads those looks into as many shards as there ever were. Raises
+RedisUnavailable.
 """
 
 from __future__ import annotations

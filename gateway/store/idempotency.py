@@ -19,7 +19,7 @@ from gateway.core.records.request import (
 )
 from gateway.redis.client import Command, Session
 from gateway.store import randomness
-from gateway.store.admit import NOT_REMEMBERED
+from gateway.store.admit import NOT_REMEMBERED, replay
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import commit
@@ -41,9 +41,7 @@ async def recall(store: StoreBase, request: MessageRequest) -> Answer | None:
     held = _read(key, value) if isinstance(value, bytes) else None
     if held is None or held.open:
         return None
-    if held.body_hash != request.body_hash:
-        return Answer("conflict")
-    return replace(held.answer, replayed=True)
+    return replay(held, request)
 
 
 async def open_key(store: StoreBase, request: MessageRequest) -> Answer | MessageRequest:
@@ -58,10 +56,8 @@ async def open_key(store: StoreBase, request: MessageRequest) -> Answer | Messag
             return [_held(store, key, request)], request
         assert isinstance(value, bytes)
         held = _read(key, value)
-        if held.body_hash != request.body_hash:
-            return [], Answer("conflict")
-        if not held.open:
-            return [], replace(held.answer, replayed=True)
+        if not held.open or held.body_hash != request.body_hash:
+            return [], replay(held, request)
         assert held.answer.id is not None
         return [], replace(request, id=held.answer.id)
 

@@ -23,10 +23,9 @@ from gateway.redis.client import Command, Session
 from gateway.store import randomness
 from gateway.store.admit import Ask
 from gateway.store.base import StoreBase, read_messages
-from gateway.store.keys import Keys, keys_of, shard_of_identity
+from gateway.store.keys import keys_of, shard_of_identity
 from gateway.store.people import read_records
 from gateway.store.transaction import ConflictError, commit
-from gateway.store.writes import Writes
 
 TRIES_MAX = 50  # after each that fails somebody else has joined somebody
 LINKED_MS = 365 * 86_400_000  # how long at least the identities of a stored user are one person
@@ -133,7 +132,7 @@ async def _enlist(store: StoreBase, found: Join, now_ms: int) -> bool:
             return [], False
         if persons.is_old(person):
             persons.bound_old(person, store.policy, now_ms)
-        writes = _writes(store, keys, now_ms)
+        writes = store.writes(keys, now_ms)
         if enlist(person, found.home, found.found, now_ms):
             writes.person(found.home, person, value, {})
         return writes.commands(), True
@@ -219,23 +218,11 @@ async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -
             await _upgrade(store, write.after, now_ms)
         # Writing takes claims out that are too many for a record: of a copy, for the next try.
         after = replace(write.after, claims=dict(write.after.claims))
-        writes = _writes(store, keys, now_ms)
+        writes = store.writes(keys, now_ms)
         writes.person(write.identity, after, before, {})
         return writes.commands(), True
 
     return await commit(store.redis, token, attempt, store.counts)
-
-
-def _writes(store: StoreBase, keys: Keys, now_ms: int) -> Writes:
-    return Writes(
-        keys,
-        store.policy,
-        store.retention,
-        store.campaigns,
-        store.lines,
-        store.queues,
-        now_ms,
-    )
 
 
 async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:

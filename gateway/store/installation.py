@@ -146,12 +146,9 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
             "ends, or empty it."
         )
         return [Finding("error", "copy_unfinished", sentence)]
-    first = client.hget(keys.META, SCHEMA_FIELD) is None
-    seconds, micros = client.time()
     with client.pipeline(transaction=True) as pipe:
         if write:
-            indexed_ms = 0 if first else seconds * 1_000 + micros // 1_000
-            pipe.hsetnx(keys.META, keys.INDEXED_FIELD, str(indexed_ms))
+            pipe.hsetnx(keys.META, keys.INDEXED_FIELD, str(_indexed_since_ms(client)))
             # Two roles may start first at the same moment: one of them wins, the other reads it.
             pipe.hsetnx(keys.META, SCHEMA_FIELD, str(SCHEMA))
             pipe.hsetnx(keys.META, SHARDS_FIELD, str(shards))
@@ -168,6 +165,14 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     if write and schema < SCHEMA and not findings:
         _raise_schema(client)
     return findings
+
+
+def _indexed_since_ms(client: redis.Redis) -> int:
+    """Since when every message is indexed, where that begins now; 0: there was none before."""
+    if client.hget(keys.META, SCHEMA_FIELD) is None:
+        return 0
+    seconds, micros = client.time()
+    return seconds * 1_000 + micros // 1_000
 
 
 def _check_currency(

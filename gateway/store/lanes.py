@@ -22,6 +22,7 @@ from gateway.redis.errors import CommandRefused
 from gateway.store import quarantine
 from gateway.store.apply import LaneEntry
 from gateway.store.keys import GROUP, alive, keys_of, shard_in
+from gateway.store.totals import as_list, pairs
 from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once
@@ -303,8 +304,7 @@ def _message_id(fields: list[bytes]) -> str:
 
 
 def _pairs(reply: Reply) -> dict[bytes, bytes]:
-    assert isinstance(reply, list)
-    return dict(zip(reply[::2], reply[1::2], strict=True))
+    return dict(pairs(as_list(reply)))
 
 
 def _text(value: bytes) -> str:

@@ -16,7 +16,6 @@ import msgspec
 
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.store import person_index, reads
-from gateway.store.base import read_messages
 from gateway.store.former_shards import shards_ever
 from gateway.store.person_index import Place, bucket_of
 from gateway.store.store import Store
@@ -84,12 +83,5 @@ async def _fitting(
     store: Store, sought: Sought, places: Mapping[str, Place]
 ) -> list[tuple[Place, Message]]:
     """Those of the messages that are what is sought, in their order."""
-    if not places:
-        return []
-    records = await read_messages(store, places)
-    found = []
-    for id_, place in places.items():
-        message = reads.readable(store, id_, records[id_].value)
-        if message is not None and sought.fits(message):
-            found.append((place, message))
-    return found
+    messages = await reads.readable_messages(store, places)
+    return [(places[message.id], message) for message in messages if sought.fits(message)]

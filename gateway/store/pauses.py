@@ -17,6 +17,7 @@ from gateway.backoff import delay_by_age_ms
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import audit, keys, randomness
 from gateway.store.audit import Deed
+from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
@@ -127,12 +128,8 @@ def outranks(trouble: Trouble, pause: Pause) -> bool:
 async def read(redis: RedisClient) -> dict[str, Pause]:
     """Every provider that is paused. Raises RedisUnavailable."""
     (reply,) = await redis.call([("HGETALL", keys.PAUSED)])
-    assert isinstance(reply, list)
-    pairs = reply[: 2 * SHOWN_MAX]
-    return {
-        name.decode(errors="replace"): _pause(value)
-        for name, value in zip(pairs[::2], pairs[1::2], strict=True)
-    }
+    shown = as_list(reply)[: 2 * SHOWN_MAX]
+    return {name.decode(errors="replace"): _pause(value) for name, value in pairs(shown)}
 
 
 async def change(

@@ -11,16 +11,17 @@ lost that is not listed. Whoever repairs the first ones finds the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
 from msgspec import field
 
 from gateway.core.records.codec import UnreadableRecordError
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of, shard_in
+from gateway.store.totals import as_list, pairs
 
 ENTRIES_MAX = 500  # a shard
 LATER_MS = 60_000  # what had no place is met again after so long
@@ -31,7 +32,7 @@ _log = structlog.get_logger("store")
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Why and when something was set aside, and what it was."""
+    """Why and when something was set aside, and its bytes; of a record under its key none."""
 
     reason: str = field(name="r")
     at_ms: int = field(name="t")
@@ -93,7 +94,7 @@ async def set_aside(
 
 
 async def set_aside_record(redis: RedisClient, error: Exception, now_ms: int) -> None:
-    """Keeps a record that was read in vain; any other fault is only logged."""
+    """Lists a record that was read in vain, by its key; any other fault is only logged."""
     if isinstance(error, UnreadableRecordError) and error.key:
         await set_aside(redis, shard_in(error.key), {error.key: b""}, error, now_ms)
     else:
@@ -112,7 +113,7 @@ async def drop(redis: RedisClient, shards: int, unwanted: Callable[[SetAside], b
     for shard in await shards_ever(redis, shards):
         key = keys_of(shard).quarantine
         (reply,) = await redis.call([("HGETALL", key)])
-        if names := [name for name, note in _notes(reply) if unwanted(_read(name, note))]:
+        if names := [name for name, note in pairs(as_list(reply)) if unwanted(_read(name, note))]:
             await redis.call([("HDEL", key, *names)])
 
 
@@ -122,13 +123,8 @@ async def listed(redis: RedisClient, shards: int) -> list[SetAside]:
     replies = await redis.call([("HGETALL", keys_of(shard).quarantine) for shard in every])
     found = []
     for reply in replies:
-        found += [_read(name, note) for name, note in sorted(_notes(reply))]
+        found += [_read(name, note) for name, note in sorted(pairs(as_list(reply)))]
     return found
-
-
-def _notes(reply: Reply) -> Iterable[tuple[bytes, bytes]]:
-    assert isinstance(reply, list)
-    return zip(reply[::2], reply[1::2], strict=True)
 
 
 def _without_people(what: str) -> str:

@@ -6,7 +6,7 @@ Loop-neutral; every call may raise RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -78,6 +78,15 @@ def readable(store: Store, message_id: str, record: bytes | None) -> Message | N
     with suppress(NewerRecordError, UnreadableRecordError, MovedError):
         return None if record is None else _message(store, message_id, record)
     return None
+
+
+async def readable_messages(store: Store, ids: Collection[str]) -> list[Message]:
+    """Those of some messages in any shards that this process can read, in their order."""
+    if not ids:
+        return []
+    records = await read_messages(store, ids)
+    found = [readable(store, id_, records[id_].value) for id_ in ids]
+    return [message for message in found if message is not None]
 
 
 def _message(store: Store, message_id: str, record: bytes) -> Message:

@@ -16,13 +16,12 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.entries import StatusChange, StatusChanges, changes_codec
+from gateway.core.records.entries import StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.person import unpack_person
 from gateway.core.records.reply import KeptReply, reply_codec
 from gateway.redis.client import Command, RedisClient
 from gateway.store import person_index, reads
-from gateway.store.base import read_messages
 from gateway.store.compression import pack, unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import REPLIES, keys_of, reply_token
@@ -30,7 +29,7 @@ from gateway.store.people import read_records
 from gateway.store.person_index import bucket_of
 from gateway.store.reads import EventEntry
 from gateway.store.store import Store
-from gateway.store.writes import BLOB_FIELD
+from gateway.store.writes import BLOB_FIELD, event_commands
 from providers.contract import PersonReply
 
 KEPT_MS = 7 * 86_400_000
@@ -38,8 +37,6 @@ KEPT_MAX = 100_000
 TEXT_CHARS_MAX = 1_600  # of a text that is kept
 INDEXED_MAX = 20_000  # messages of the index that are looked at for the replies of one callback
 PAGE = 200
-
-_FIELD = b"d"
 
 
 class Kept(NamedTuple):
@@ -80,7 +77,7 @@ async def keep(store: Store, taken: Sequence[KeptReply]) -> list[Kept]:
     commands: list[Command] = [("MULTI",)]
     for reply in taken:
         entry = pack(reply_codec.encode(reply))
-        commands.append(("XADD", REPLIES, "MAXLEN", "~", KEPT_MAX, "*", _FIELD, entry))
+        commands.append(("XADD", REPLIES, "MAXLEN", "~", KEPT_MAX, "*", BLOB_FIELD, entry))
     commands += [("PEXPIRE", REPLIES, KEPT_MS), ("EXEC",)]
     *ids, _ = (await store.redis.call(commands))[-1]
     return [Kept(id_.decode(), reply) for id_, reply in zip(ids, taken, strict=True)]
@@ -113,12 +110,7 @@ async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Messag
             reply=id_,
         )
         keys = keys_of(store.shard_of_message(message.id))
-        entry = pack(changes_codec.encode(StatusChanges([change])))
-        limit = store.retention.events_max
-        commands += [
-            ("XADD", keys.events(reply.app), "MAXLEN", "~", limit, "*", BLOB_FIELD, entry),
-            ("HINCRBY", keys.changed, reply.app, 1),
-        ]
+        commands += event_commands(keys, reply.app, [change], store.retention)
     if commands:
         await store.redis.call(commands)
 
@@ -133,9 +125,11 @@ async def find(store: Store, ids: Sequence[str]) -> dict[str, KeptReply]:
 
 async def add(store: Store, entries: Sequence[EventEntry]) -> None:
     """Adds the replies that event entries tell of."""
-    for entry in entries:
-        named = [change.reply for change in entry.changes if change.reply]
-        entry.replies.update(await find(store, named))
+    named = [(entry, change.reply) for entry in entries for change in entry.changes if change.reply]
+    found = await find(store, [id_ for _, id_ in named])
+    for entry, id_ in named:
+        if id_ in found:
+            entry.replies[id_] = found[id_]
 
 
 async def newest(
@@ -235,8 +229,4 @@ async def _take(
 async def _fitting(
     store: Store, fits: Callable[[Message], bool], ids: Collection[str]
 ) -> list[Message]:
-    if not ids:
-        return []
-    records = await read_messages(store, ids)
-    messages = [reads.readable(store, id_, records[id_].value) for id_ in ids]
-    return [message for message in messages if message is not None and fits(message)]
+    return [message for message in await reads.readable_messages(store, ids) if fits(message)]

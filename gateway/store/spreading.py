@@ -7,10 +7,10 @@ as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched recei
 names; timers, queues of what is held and lane entries with their messages, the lanes in the order
 of their entries.
 
-Ledger, totals, rates, events, the index and what is set aside stay in the shard they were written
-in (`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
-were. How many changes an event stream told is counted anew; the streams of shards that are no more
-end with the messages' retention.
+Ledger, totals, what campaigns, rates and delays count, events, the index and what is set aside stay
+in the shard they were written in (`gateway.store.former_shards`), so that sums, checkpoints and
+places in a stream stay what they were. How many changes an event stream told is counted anew; the
+streams of shards that are no more end with the messages' retention.
 
 What cannot be read stays where its name says. Synchronous; raises CopyFault for a key that is none
 of ours.

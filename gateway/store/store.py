@@ -26,8 +26,7 @@ class Store(StoreBase):
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        if not self.declarations.loaded:
-            await self.look_at_campaigns()
+        await self.know_campaigns()
         decide, campaigns = Acceptance(self, now_ms).decide, self.policy.declared.campaigns
         if campaigns and recipients.are_bounded(campaigns, requests):
             answers = await recipients.decide(self.redis, campaigns, requests, decide)
@@ -49,8 +48,7 @@ class Store(StoreBase):
         None; so does a message whose record is of a newer Kaskad, which is left alone, and an item
         that cannot be decided, which is set aside.
         """
-        if not self.declarations.loaded:
-            await self.look_at_campaigns()
+        await self.know_campaigns()
         applied = await self._apply(items, now_ms)
         moved = [a for a in applied if a.moved is not None]
         if moved:

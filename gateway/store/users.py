@@ -29,6 +29,7 @@ from gateway.store import randomness
 from gateway.store.base import StoreBase
 from gateway.store.identities import link, separate
 from gateway.store.keys import META, Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.totals import pairs
 from gateway.store.transaction import commit, values_in
 
 _ANY_FIELD = "users"  # of META
@@ -87,7 +88,7 @@ async def owners(store: StoreBase, identities: Sequence[str]) -> dict[str, dict[
     commands: list[Command] = [("HGETALL", _owners_key(store, i)) for i in identities]
     replies = await store.redis.call(commands)
     return {
-        identity: {app.decode(): user.decode() for app, user in _pairs(reply)}
+        identity: {app.decode(): user.decode() for app, user in pairs(reply)}
         for identity, reply in zip(identities, replies, strict=True)
         if reply
     }
@@ -289,7 +290,3 @@ def _unpacked(store: StoreBase, user: str, value: bytes) -> StoredUser:
         return user_codec.decode(value)
     except UnreadableRecordError as error:
         raise error.at(keys_of(shard_of(user, store.shards)).user(user)) from None
-
-
-def _pairs(reply: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    return zip(reply[::2], reply[1::2], strict=True)

@@ -262,7 +262,8 @@ class Writes:
             out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
         if self._delays:
             out.extend(delay_commands(self._keys, self._delays, self._now_ms))
-        out.extend(self._change_commands())
+        for app, changes in self._changes.items():
+            out.extend(event_commands(self._keys, app, changes, self._retention))
         return out
 
     def _ledger_commands(self) -> Iterable[Command]:
@@ -276,14 +277,16 @@ class Writes:
         for field, amount in add_up(folded).items():
             yield ("HINCRBY", totals, field, amount)
 
-    def _change_commands(self) -> Iterable[Command]:
-        for app, changes in self._changes.items():
-            key = self._keys.events(app)
-            limit = self._retention.events_max
-            entry = pack(changes_codec.encode(StatusChanges(changes)))
-            # An entry has a change at least: `event_marks` cuts by their number, and sooner.
-            yield ("XADD", key, "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
-            yield ("HINCRBY", self._keys.changed, app, len(changes))
+
+def event_commands(
+    keys: Keys, app: str, changes: list[StatusChange], retention: Retention
+) -> Iterable[Command]:
+    """Tells an app of what changed in a shard."""
+    entry = pack(changes_codec.encode(StatusChanges(changes)))
+    # An entry has a change at least: `event_marks` cuts by their number, and sooner.
+    limit = retention.events_max
+    yield ("XADD", keys.events(app), "MAXLEN", "~", limit, "*", BLOB_FIELD, entry)
+    yield ("HINCRBY", keys.changed, app, len(changes))
 
 
 def _sorted_set_commands(key: str, moments: Mapping[str, int]) -> Iterable[Command]:

@@ -418,7 +418,7 @@ async def test_a_stop_ends_at_its_deadline_and_others_ask_what_became(redis_url:
 async def test_several_shards_are_all_worked_on(redis_url: str) -> None:
     async with world(redis_url, shards=3) as w:
         ids = await w.admit(60)
-        assert len({w.store.keys_for_message(i) for i in ids}) == 3
+        assert len({w.store.shard_of_message(i) for i in ids}) == 3
         async with dispatching(w):
             await w.until(ids, "sent", "planned")
             more = await w.admit(6)

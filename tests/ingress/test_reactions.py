@@ -8,6 +8,7 @@ from gateway.core import events as ev
 from gateway.ingress.api.reactions import REACTIONS_MAX
 from gateway.redis.client import Command
 from gateway.store.apply import Item
+from gateway.store.keys import keys_of
 from providers.contract import Receipt
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
@@ -118,9 +119,8 @@ async def test_so_many_reactions_are_taken_at_once_and_no_more(world: World) -> 
 @with_ingress()
 async def test_a_message_of_a_newer_kaskad_is_left_to_it(world: World) -> None:
     id_ = await delivered(world)
-    key = world.store.keys_for_message(id_)
-    assert key is not None
-    newer: Command = ("SET", key.message(id_), b"\x09")
+    key = keys_of(world.store.shard_of_message(id_)).message(id_)
+    newer: Command = ("SET", key, b"\x09")
     await world.store.redis.call([newer])
     (item,) = (await react(world, [reaction(id_)])).json
     assert (item["outcome"], item["error"]["status"]) == ("error", 503)

@@ -348,6 +348,7 @@ def test_a_fault_names_its_key_and_says_what_to_do(text: str, key: str, says: st
         ('{ provider = "v" }', '{ provider = "v" }, { provider = "v" }', "routes.r.steps", "times"),
         ('"v" }', '"v", wait = "99ms" }', "routes.r.steps[0].wait", "at least 100 ms"),
         ('"v" }', '"v", pause = 1 }', "routes.r.steps[0].pause", "unknown"),
+        ('{ provider = "v" }', '"w", { provider = "v" }', "routes.r.steps[0]", "a table"),
         ("limit = 2", "limit = 0", "caps[0].limit", ">= 1"),
         ('sender = "Shop"', 'sender = "S"\nwas = ["a b"]', "providers.v.was", "'a b'"),
         ('sender = "Shop"', 'sender = "S"\nwas = ["v"]', "providers.v.was", "'v', which is a prov"),

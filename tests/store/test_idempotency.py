@@ -70,8 +70,7 @@ def test_a_repeated_request_takes_nothing_for_a_message_that_is_over(redis_url: 
             dying = WatchedLink(store.redis, dies_at=dies_at)
             with pytest.raises(Killed):
                 await Store(dying, store.policy, shards=SHARDS).admit([wanted], T0)
-            keys = store.keys_for_message(wanted.id)
-            assert keys is not None
+            keys = keys_of(store.shard_of_message(wanted.id))
             if await store.redis.call([("EXISTS", keys.message(wanted.id))]) == [1]:
                 break
         await store.apply([Item(wanted.id, ev.Cancelled())], T0)
