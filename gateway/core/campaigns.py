@@ -13,12 +13,12 @@ from typing import Literal
 
 import msgspec
 
+from gateway.core.records.words import ImportanceName
 from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 
 State = Literal["running", "paused", "cancelled"]
 WhyNot = Literal["campaign_cancelled", "campaign_ended", "recipients_max", "holdout"]
-STATES: tuple[State, ...] = ("running", "paused", "cancelled")
 NO_WINDOW = "none"
 HOLDOUT_PARTS = 10_000  # a share is so many of these
 
@@ -29,7 +29,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
 
     state: State = "running"
     category: Category | None = None
-    importance: Literal["low", "normal", "high"] | None = None
+    importance: ImportanceName | None = None
     route: str | None = None
     ttl_ms: int | None = None
     links: Literal["track", "off"] | None = None

@@ -19,6 +19,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.policy import Metric, OrderBy, Policy, RouteStep
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import Person
+from gateway.core.records.words import ReactionName
 
 THOUSAND, MILLION = 1_000, 1_000_000
 HALF_LIFE_S = 90 * 86_400
@@ -58,10 +59,7 @@ AppRates = Mapping[tuple[str, str], Counted]  # by app and channel
 NO_RATES: AppRates = {}
 
 
-Reaction = Literal["seen", "replied", "clicked"]
-
-
-def counts_as(kind: Reaction, metric: Metric, *, first: bool = True) -> bool:
+def counts_as(kind: ReactionName, metric: Metric, *, first: bool = True) -> bool:
     """Whether what a person did is what rates count. Where every kind does, only the `first` thing
     that was done with a message counts: one exposure has one reaction at most."""
     return kind == metric or (metric == "any" and first)

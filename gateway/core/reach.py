@@ -25,7 +25,6 @@ from gateway.core.rates import (
     AppRates,
     Counted,
     Rate,
-    Reaction,
     counted_of,
     counts_as,
     prior_of,
@@ -34,6 +33,7 @@ from gateway.core.rates import (
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import DAY_MS, ChannelMemory, Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.records.words import ReactionName
 from providers.contract import Fault
 
 NOT_REACHABLE = Fault("not_reachable", "not_reachable", True)
@@ -109,7 +109,13 @@ def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, 
 
 
 def reacted(
-    person: Person, channel: str, kind: Reaction, policy: Policy, at_ms: int, *, first: bool = True
+    person: Person,
+    channel: str,
+    kind: ReactionName,
+    policy: Policy,
+    at_ms: int,
+    *,
+    first: bool = True,
 ) -> None:
     """Notes in the record, in place, what the person did at that moment; a rate counts it where
     the metric says so. `first`: of what was done with one message."""

@@ -13,7 +13,7 @@ from gateway.core import holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
-from gateway.core.rates import Reaction, Tally, counts_as
+from gateway.core.rates import Tally, counts_as
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.entries import Post
 from gateway.core.records.held import Held
@@ -25,6 +25,7 @@ from gateway.core.records.message import (
     Step,
 )
 from gateway.core.records.person import Person
+from gateway.core.records.words import ReactionName
 from gateway.core.settlement import Booking, Work
 from gateway.core.waits import Delay
 from ratelimit.caps import Full
@@ -135,7 +136,7 @@ class Decision:
         if self.policy.counts:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
 
-    def note_reaction(self, step: Step, kind: Reaction, at_ms: int) -> None:
+    def note_reaction(self, step: Step, kind: ReactionName, at_ms: int) -> None:
         """The person did, for the first time, that with what the step sent. Where every kind
         counts, only the message's first does: one exposure has one reaction at most."""
         policy, first = self.policy, self.message.reaction == 0
