@@ -223,9 +223,7 @@ class Transitions(Decision):
         """No step is left that may start."""
         message = self.message
         if message.delivered_step >= 0:
-            self.finish("delivered")
-            self.close()
-            self.tell_more(message.step)
+            self.end(message.status, "delivered")
             return
         codes = [step.fault.code for step in message.steps if step.fault is not None]
         if stopped := [code for code in codes if code in _STOPS]:
