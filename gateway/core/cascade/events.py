@@ -85,8 +85,10 @@ def _happen_seldom(
             _reacted(change, event)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
-        case ev.TimerDue() | ev.Released():
-            _moment_came(change, event)
+        case ev.TimerDue():
+            _timer_due(change, event)
+        case ev.Released():
+            _released(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
@@ -294,13 +296,6 @@ def _provider_gone(change: Change, provider: str) -> None:
     attempt = change.attempt_for(step)
     attempt.fault = PROVIDER_REMOVED
     change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
-
-
-def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
-    if isinstance(moment, ev.Released):
-        _released(change, moment)
-    else:
-        _timer_due(change, moment)
 
 
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
