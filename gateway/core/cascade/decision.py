@@ -86,8 +86,7 @@ class Decision:
 
     @property
     def campaign_cancelled(self) -> bool:
-        campaign = self.policy.declared.of(self.message.campaign)
-        return campaign is not None and campaign.state == "cancelled"
+        return self.policy.declared.is_cancelled(self.message.campaign)
 
     def is_first(self) -> bool:
         """Whether nothing of the message was ever tried."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from gateway.core import campaigns, settlement, timing
 from gateway.core import events as ev
-from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.arrivals import Change
-from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, PAUSED, paced
 from gateway.core.opt_outs import refuses
@@ -107,7 +106,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.opt_out(index, claim.opt_outs)
         return
     if change.campaign_cancelled:
-        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
         return
     if not change.in_time():
         change.expire(away=claim.away)
@@ -357,7 +356,7 @@ def _released(change: Change, released: ev.Released) -> None:
     if held is None or message.step.status != StepStatus.RETRYING or message.finished:
         return
     if change.campaign_cancelled:
-        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
     elif not change.in_time():
         change.expire(away=False)
     elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:
