@@ -155,8 +155,8 @@ class Decision:
             self.effects.delays.append(Delay(work.provider, self.message.country, took_ms))
 
     def _within(self, at_ms: int | None) -> int:
-        """The moment that a provider names, within what can be."""
-        return max(min(at_ms or self.now_ms, self.now_ms), self.message.created_ms)
+        """The moment that a provider names; now, where it names none."""
+        return timing.within_ms(self.message, at_ms or self.now_ms, self.now_ms)
 
     def book_undelivered(self, undelivered: bool) -> None:
         """Books that the message reached nobody, or that it did after all."""
