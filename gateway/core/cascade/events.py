@@ -22,7 +22,8 @@ from gateway.core.policy import (
     SENDING_LIMIT_MS,
     Policy,
 )
-from gateway.core.records.message import OPEN, Attempt, Message, MessageStatus, Step, StepStatus
+from gateway.core.reactions import may_have_left
+from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
 
@@ -279,7 +280,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
 
 def _reacted(change: Change, reacted: ev.Reacted) -> None:
     step, attempt = change.attempted(reacted.step)
-    if step is None or attempt is None or not (attempt.sent_ms or step.status in OPEN):
+    if step is None or attempt is None or not may_have_left(step):
         change.effects.refused = "not_sent"
         return
     change.take_as_sent(reacted.step, step, attempt, attempt.claimed_ms)
