@@ -18,7 +18,7 @@ import msgspec
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Metric, OrderBy, Policy, RouteStep
 from gateway.core.records.message import Step, StepStatus
-from gateway.core.records.person import Person
+from gateway.core.records.person import ChannelMemory, Person
 from gateway.core.records.words import ReactionName
 
 THOUSAND, MILLION = 1_000, 1_000_000
@@ -83,13 +83,17 @@ class Rate(msgspec.Struct, frozen=True):
         return round(max(low, 0) * MILLION), round(min(high, 1) * MILLION)
 
 
+def memories(people: Iterable[Person], channel: str) -> list[ChannelMemory]:
+    """What each of a person's records remembers of a channel, where it remembers anything."""
+    return [memory for person in people if (memory := person.channels.get(channel)) is not None]
+
+
 def counted_of(people: Iterable[Person], channel: str, now_ms: int) -> Counted:
     """What is counted of a person on a channel; of several records the one that knows more."""
     now_s = now_ms // 1000
     found = [
         Counted(memory.exposures, memory.reactions).faded(now_s - memory.counted_s)
-        for person in people
-        if (memory := person.channels.get(channel)) is not None
+        for memory in memories(people, channel)
     ]
     return max(found, key=lambda one: (one.exposures, one.reactions), default=NOTHING)
 
