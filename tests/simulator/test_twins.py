@@ -101,7 +101,7 @@ class Plain:
         raise NotImplementedError
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
-        raise NotImplementedError
+        return f"{entry.to} {text}".encode()
 
     def post(self, reports: Sequence[bytes]) -> bytes:
         return b"\n".join(reports)

@@ -18,7 +18,7 @@ from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.store import Store
 from gateway.store.tallies import PERIOD_MS, PERIODS, REFRESH_MS
-from providers.contract import Receipt
+from providers.contract import Receipt, ReceiptStatus
 from tests.store.test_identities import SHARDS, accept, in_store
 from tests.worlds.cascade_world import T0, policy
 
@@ -38,9 +38,9 @@ async def deliver(store: Store, to: str, channel: str, *, seen: bool = False) ->
     id_ = await accept(store, to, route=f"{channel}-only", **CODE)
     for event in (ev.Claimed(0), ev.Accepted(0)):
         await store.apply([Item(id_, event)], T0)
-    told = ["delivered", "seen"] if seen else ["delivered"]
+    told: list[ReceiptStatus] = ["delivered", "seen"] if seen else ["delivered"]
     for status in told:
-        receipt = Receipt(status, ref=f"{id_}.0")  # type: ignore[arg-type]
+        receipt = Receipt(status, ref=f"{id_}.0")
         await store.apply([Item(id_, ev.Reported(0, receipt, channel))], T0)
 
 
