@@ -79,7 +79,7 @@ class Pace(NamedTuple):
 
 def pace_of(per_min: int) -> Pace:
     """So many a minute, evenly, and never more in any minute."""
-    return Pace(per_min * SPEED_PERCENT_TENTHS * 1_000 // 60, max(per_min // 60, 1))
+    return Pace(speed_of(per_min) // 60, max(per_min // 60, 1))
 
 
 async def take_in_pace(run: RunScript, key: str, pace: Pace, wanted: int) -> int:

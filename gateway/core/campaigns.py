@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
+from gateway.core.records.words import ImportanceName
 from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 
 State = Literal["running", "paused", "cancelled"]
 WhyNot = Literal["campaign_cancelled", "campaign_ended", "recipients_max", "holdout"]
-STATES: tuple[State, ...] = ("running", "paused", "cancelled")
+CANCELLED: Final = "campaign_cancelled"  # the reason of what ends or is refused by that
 NO_WINDOW = "none"
 HOLDOUT_PARTS = 10_000  # a share is so many of these
 
@@ -29,7 +30,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
 
     state: State = "running"
     category: Category | None = None
-    importance: Literal["low", "normal", "high"] | None = None
+    importance: ImportanceName | None = None
     route: str | None = None
     ttl_ms: int | None = None
     links: Literal["track", "off"] | None = None
@@ -54,6 +55,10 @@ class Declared(msgspec.Struct, frozen=True):
     def of(self, name: str | None) -> Campaign | None:
         return self.campaigns.get(name) if name is not None else None
 
+    def is_cancelled(self, name: str | None) -> bool:
+        campaign = self.of(name)
+        return campaign is not None and campaign.state == "cancelled"
+
 
 NONE_DECLARED = Declared()
 
@@ -67,7 +72,7 @@ def why_not(
     if campaign is None or name is None:
         return None
     if campaign.state == "cancelled":
-        return "campaign_cancelled"
+        return CANCELLED
     if campaign.end_ms and starts_ms >= campaign.end_ms:
         return "campaign_ended"
     if campaign.holdout and category == "marketing":

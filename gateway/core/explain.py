@@ -17,7 +17,7 @@ from gateway.core import persons
 from gateway.core.admission import Decision, Duplicate, Suppressed
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
-from gateway.core.holding import paced
+from gateway.core.holding import paced, starts_ms
 from gateway.core.money import format_amount
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
@@ -189,7 +189,6 @@ def _timing(
     """Whether its step may start now, as far as something might hold it."""
     campaign, rule = policy.declared.of(about.campaign), policy.categories.get(about.category)
     window = window_of(campaign, policy.send_windows, rule.send_window if rule else None)
-    starts_ms = max(about.not_before_ms, campaign.start_ms if campaign is not None else 0)
     reason = held.reason if held is not None else None
     gates = []
     if reason == "send_window":
@@ -197,9 +196,9 @@ def _timing(
         gates.append(Gate("send_window", "hold", until_ms=held.until_ms or None))
     elif window is not None and reason != "paused":
         gates.append(Gate("send_window"))
-    if starts_ms > now_ms:
-        gates.append(Gate("schedule", "hold", until_ms=starts_ms))
-    elif starts_ms:
+    if (moment_ms := starts_ms(about, policy)) > now_ms:
+        gates.append(Gate("schedule", "hold", until_ms=moment_ms))
+    elif moment_ms:
         gates.append(Gate("schedule"))
     if reason == "pace" or (paced(about, policy) and reason is None):
         pace = campaign.pace if campaign is not None else None

@@ -40,6 +40,13 @@ class Timed(Protocol):
     def not_before_ms(self) -> int: ...
 
 
+def starts_ms(timed: Timed, policy: Policy) -> int:
+    """Nothing of it is sent before that moment, by its own `send_at` and its campaign's start; 0:
+    by neither."""
+    campaign = policy.declared.of(timed.campaign)
+    return max(timed.not_before_ms, campaign.start_ms if campaign is not None else 0)
+
+
 def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
     """Why its step may not start now; None: it may.
 
@@ -50,12 +57,11 @@ def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
     campaign = policy.declared.of(timed.campaign) if policy.declared.campaigns else None
     if window is None and campaign is None and not timed.not_before_ms:
         return None  # as almost always
-    moment_ms = max(now_ms, timed.not_before_ms)
+    moment_ms = max(now_ms, starts_ms(timed, policy))
     if campaign is not None:
         if campaign.state == "paused":
             return PAUSED
         window = window_of(campaign, policy.send_windows, window)
-        moment_ms = max(moment_ms, campaign.start_ms)
     if window is not None:
         phone = timed.addresses.phone
         opens_ms = opening_ms(window, timed.tz, phone, timed.country, moment_ms)

@@ -13,6 +13,7 @@ from gateway.core.policy import SENDING_LIMIT_MS, Policy
 from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.timing import within_ms
 from ratelimit import caps
 from ratelimit.caps import Full, Slot
 
@@ -199,8 +200,8 @@ def release(people: Sequence[Person], message: Message, policy: Policy, now_ms: 
     person = people[0]
     claim = person.claims.get(message.campaign) if message.campaign is not None else None
     if message.campaign is not None and claim == DedupeClaim(message.id):
-        arrived = [_arrived_ms(message, step, now_ms) for step in message.steps if step.arrived]
-        until_ms = max(arrived) + policy.dedupe_ms
+        latest_ms = max(step.delivered_ms for step in message.steps if step.arrived)
+        until_ms = within_ms(message, latest_ms, now_ms) + policy.dedupe_ms
         person.claims[message.campaign] = DedupeClaim(message.id, until_ms)
         _keep_until(person, until_ms)
 
@@ -247,14 +248,9 @@ def _keep_slot(
         own = message.id, step.leg
         held = [slot.channel for slot in person.slots if (slot.message, slot.leg) == own]
         channel = held[0] if held else channel
-    at_ms = _arrived_ms(message, step, now_ms)
+    at_ms = within_ms(message, step.delivered_ms, now_ms)
     _put_slot(person, Slot(message.id, at_ms, message.category, channel, leg=step.leg))
     _keep_until(person, at_ms + policy.slot_ms[message.category])
-
-
-def _arrived_ms(message: Message, step: Step, now_ms: int) -> int:
-    """When, by the provider's clock, within what can be."""
-    return max(min(step.delivered_ms, now_ms), message.created_ms)
 
 
 def _put_slot(person: Person, slot: Slot) -> None:

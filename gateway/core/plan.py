@@ -19,7 +19,7 @@ import msgspec
 from gateway.core import persons, reach
 from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.holding import PACE, held_of, paced
+from gateway.core.holding import PACE, held_of, paced, starts_ms
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
 from gateway.core.rates import NO_RATES, AppRates, put_in_order
@@ -134,9 +134,9 @@ def plan(
     held = held_of(request, policy, now_ms)
     if held is None and paced(request, policy):
         held = PACE
-    starts_ms = now_ms if held is None else max(held.until_ms, now_ms)
+    begins_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(
-        people, policy, request.category, steps[first].channel, starts_ms, but=request.id
+        people, policy, request.category, steps[first].channel, begins_ms, but=request.id
     )
     return Plan(
         route=name,
@@ -168,12 +168,10 @@ def left_out(
 def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     """From when it may be sent on for its ttl, and no longer than its campaign lasts."""
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    expires_ms = max(now_ms, request.not_before_ms) + ttl_ms
+    expires_ms = max(now_ms, starts_ms(request, policy)) + ttl_ms
     campaign = policy.declared.of(request.campaign)
-    if campaign is None:
-        return expires_ms
-    expires_ms = max(expires_ms, campaign.start_ms + ttl_ms)
-    return min(expires_ms, campaign.end_ms) if campaign.end_ms else expires_ms
+    ends = campaign is not None and campaign.end_ms
+    return min(expires_ms, ends) if ends else expires_ms
 
 
 def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
@@ -185,9 +183,7 @@ def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     step_ms = max(each.step.wait_ms + each.step.grace_ms for each in named[1])
     after_ms = persons.held_after_ms(step_ms, request.category, policy)
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    campaign = policy.declared.of(request.campaign)
-    starts_ms = max(request.not_before_ms, campaign.start_ms if campaign is not None else 0)
-    ahead_ms = max(starts_ms - now_ms, 0)
+    ahead_ms = max(starts_ms(request, policy) - now_ms, 0)
     return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 
@@ -200,9 +196,8 @@ def channels_without_text(
     policy: Policy,
 ) -> list[str]:
     """Channels of a route that a message of this importance takes, for which there is an address
-    and no text; of all channels with a
-    provider where there is no such route, which is admission's to refuse. `addresses` None: they
-    are not known."""
+    and no text; of all channels with a provider where there is no such route, which is admission's
+    to refuse. `addresses` None: they are not known."""
     named = _route(category, route, policy)
     if isinstance(named, Rejection):
         asked = {rule.channel for rule in policy.providers.values()}

@@ -18,7 +18,8 @@ import msgspec
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Metric, OrderBy, Policy, RouteStep
 from gateway.core.records.message import Step, StepStatus
-from gateway.core.records.person import Person
+from gateway.core.records.person import ChannelMemory, Person
+from gateway.core.records.words import ReactionName
 
 THOUSAND, MILLION = 1_000, 1_000_000
 HALF_LIFE_S = 90 * 86_400
@@ -58,10 +59,7 @@ AppRates = Mapping[tuple[str, str], Counted]  # by app and channel
 NO_RATES: AppRates = {}
 
 
-Reaction = Literal["seen", "replied", "clicked"]
-
-
-def counts_as(kind: Reaction, metric: Metric, *, first: bool = True) -> bool:
+def counts_as(kind: ReactionName, metric: Metric, *, first: bool = True) -> bool:
     """Whether what a person did is what rates count. Where every kind does, only the `first` thing
     that was done with a message counts: one exposure has one reaction at most."""
     return kind == metric or (metric == "any" and first)
@@ -85,13 +83,17 @@ class Rate(msgspec.Struct, frozen=True):
         return round(max(low, 0) * MILLION), round(min(high, 1) * MILLION)
 
 
+def memories(people: Iterable[Person], channel: str) -> list[ChannelMemory]:
+    """What each of a person's records remembers of a channel, where it remembers anything."""
+    return [memory for person in people if (memory := person.channels.get(channel)) is not None]
+
+
 def counted_of(people: Iterable[Person], channel: str, now_ms: int) -> Counted:
     """What is counted of a person on a channel; of several records the one that knows more."""
     now_s = now_ms // 1000
     found = [
         Counted(memory.exposures, memory.reactions).faded(now_s - memory.counted_s)
-        for person in people
-        if (memory := person.channels.get(channel)) is not None
+        for memory in memories(people, channel)
     ]
     return max(found, key=lambda one: (one.exposures, one.reactions), default=NOTHING)
 

@@ -21,19 +21,21 @@ from gateway.core.channels import CHANNELS
 from gateway.core.policy import Policy
 from gateway.core.rates import (
     HALF_LIFE_S,
+    NOTHING,
     THOUSAND,
     AppRates,
     Counted,
     Rate,
-    Reaction,
     counted_of,
     counts_as,
+    memories,
     prior_of,
     rate_of,
 )
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import DAY_MS, ChannelMemory, Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.records.words import ReactionName
 from providers.contract import Fault
 
 NOT_REACHABLE = Fault("not_reachable", "not_reachable", True)
@@ -57,7 +59,7 @@ def is_unreachable(
 
 def _latest(people: Iterable[Person], channel: str) -> ChannelMemory | None:
     """Of several records what was learned last."""
-    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    known = memories(people, channel)
     return max(known, key=lambda memory: memory.known_s, default=None)
 
 
@@ -73,8 +75,6 @@ def learn(
     """Notes in the record, in place, that the person was reached on a channel, or is not to be
     reached there, at that moment; returns whether that changed it. That the person is reached is
     nothing new where nothing else is known."""
-    if reached and channel not in person.channels:
-        return False
     known = person.channels.get(channel, _NOTHING)
     if reached and (known.reached or not known.known_s):
         return False
@@ -84,7 +84,7 @@ def learn(
         return False
     if not reached and same and not known.reached and at_s < known.known_s + AGAIN_S:
         return False
-    keep_d = -(-(at_ms + policy.reach.forget_ms) // DAY_MS)
+    keep_d = _day_after(at_ms + policy.reach.forget_ms)
     memory = replace(
         known, known_s=at_s, reached=reached, address=mark, keep_d=max(known.keep_d, keep_d)
     )
@@ -109,13 +109,19 @@ def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, 
 
 
 def reacted(
-    person: Person, channel: str, kind: Reaction, policy: Policy, at_ms: int, *, first: bool = True
+    person: Person,
+    channel: str,
+    kind: ReactionName,
+    policy: Policy,
+    at_ms: int,
+    *,
+    first: bool = True,
 ) -> None:
     """Notes in the record, in place, what the person did at that moment; a rate counts it where
     the metric says so. `first`: of what was done with one message."""
     known = person.channels.get(channel, _NOTHING)
     counts = counts_as(kind, policy.reach.metric, first=first)
-    memory = _counted(known, ONE_REACTION if counts else Counted(), at_ms)
+    memory = _counted(known, ONE_REACTION if counts else NOTHING, at_ms)
     seen = known.seen or kind == "seen"
     _keep(person, channel, replace(memory, seen=seen, acted=known.acted or kind != "seen"))
 
@@ -123,7 +129,7 @@ def reacted(
 def hides_seen(people: Sequence[Person], channel: str) -> bool:
     """Whether the person hides on a channel that something was seen: it was sent enough there, saw
     nothing of it by what is told, and yet clicked or replied."""
-    known = [memory for person in people if (memory := person.channels.get(channel)) is not None]
+    known = memories(people, channel)
     return (
         any(memory.deliveries >= HIDDEN_DELIVERIES for memory in known)
         and any(memory.acted for memory in known)
@@ -146,7 +152,7 @@ def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
     now_s = max(at_s, known.counted_s)
     before = Counted(known.exposures, known.reactions).faded(now_s - known.counted_s)
     after = before + one.faded(now_s - at_s)
-    keep_d = max(known.keep_d, -(-(at_ms + KEEP_COUNTED_MS) // DAY_MS))
+    keep_d = max(known.keep_d, _day_after(at_ms + KEEP_COUNTED_MS))
     return replace(
         known,
         exposures=after.exposures,
@@ -154,6 +160,11 @@ def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
         counted_s=now_s,
         keep_d=keep_d,
     )
+
+
+def _day_after(at_ms: int) -> int:
+    """The first day, of those since 1970, that begins at that moment or later."""
+    return -(-at_ms // DAY_MS)
 
 
 def _keep(person: Person, channel: str, memory: ChannelMemory) -> None:

@@ -1,8 +1,14 @@
-"""Which step of a message somebody reacted to. Pure."""
+"""To which step of a message somebody can react, and to which it was. Pure."""
 
 from __future__ import annotations
 
-from gateway.core.records.message import OPEN, Message
+from gateway.core.records.message import OPEN, Message, Step
+
+
+def may_have_left(step: Step) -> bool:
+    """Whether its provider has it, or may have it, by its latest attempt."""
+    attempt = step.attempt
+    return attempt is not None and (attempt.sent_ms > 0 or step.status in OPEN)
 
 
 def reacted_step(message: Message, channel: str | None) -> int | None:
@@ -15,7 +21,6 @@ def reacted_step(message: Message, channel: str | None) -> int | None:
             continue
         if step.arrived:
             return index
-        attempt = step.attempt
-        if sent is None and attempt is not None and (attempt.sent_ms or step.status in OPEN):
+        if sent is None and may_have_left(step):
             sent = index
     return sent

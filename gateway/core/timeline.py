@@ -123,9 +123,6 @@ def _skipped_ms(message: Message, index: int, step: Step) -> int:
     if code == "reacted":
         moments = [at_ms for each in message.steps for at_ms in (each.seen_ms, each.clicked_ms)]
         return min(filter(None, moments), default=message.updated_ms)
-    if code == "reacted":
-        moments = [at_ms for s in message.steps for at_ms in (s.seen_ms, s.clicked_ms) if at_ms]
-        return min(moments, default=message.updated_ms)
     if code == "delivered" and message.delivered_step >= 0:
         return message.steps[message.delivered_step].delivered_ms
     if code in _AT_THE_END or code == message.reason:

@@ -48,6 +48,11 @@ def began_ms(message: Message, step: Step) -> int:
     return claimed_ms or message.updated_ms
 
 
+def within_ms(message: Message, at_ms: int, now_ms: int) -> int:
+    """The moment that a provider's clock names, within what can be."""
+    return max(min(at_ms, now_ms), message.created_ms)
+
+
 def is_stopped(message: Message, step: Step) -> bool:
     """Whether the step's clock stands still: it waits for its turn, or may not start yet, or is
     held for a provider that is away."""

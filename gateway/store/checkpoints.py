@@ -29,11 +29,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     days: dict[datetime.date, bytes] = {}
 
 
-def _of_no_earlier_schema(_record: bytes) -> Checkpoint:
-    raise msgspec.DecodeError("There were no checkpoints then.")
-
-
-_codec = Codec(Checkpoint, "checkpoint", _of_no_earlier_schema)
+_codec = Codec(Checkpoint, "checkpoint")
 
 
 async def read_checkpoints(redis: RedisClient, shards: int) -> dict[int, Checkpoint]:

@@ -99,9 +99,7 @@ class Change(Transitions):
                 self.next_step()
                 return
         elif all(s.status != StepStatus.PLANNED for s in message.steps[message.current + 1 :]):
-            self.finish("delivered")
-            self.close()
-            self.tell_more(step)
+            self.end(message.status, "delivered")
             return
         message.due_ms = due_ms
 

@@ -13,7 +13,7 @@ from gateway.core import holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
-from gateway.core.rates import Reaction, Tally, counts_as
+from gateway.core.rates import Tally, counts_as
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.entries import Post
 from gateway.core.records.held import Held
@@ -25,6 +25,7 @@ from gateway.core.records.message import (
     Step,
 )
 from gateway.core.records.person import Person
+from gateway.core.records.words import ReactionName
 from gateway.core.settlement import Booking, Work
 from gateway.core.waits import Delay
 from ratelimit.caps import Full
@@ -85,8 +86,7 @@ class Decision:
 
     @property
     def campaign_cancelled(self) -> bool:
-        campaign = self.policy.declared.of(self.message.campaign)
-        return campaign is not None and campaign.state == "cancelled"
+        return self.policy.declared.is_cancelled(self.message.campaign)
 
     def is_first(self) -> bool:
         """Whether nothing of the message was ever tried."""
@@ -135,7 +135,7 @@ class Decision:
         if self.policy.counts:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
 
-    def note_reaction(self, step: Step, kind: Reaction, at_ms: int) -> None:
+    def note_reaction(self, step: Step, kind: ReactionName, at_ms: int) -> None:
         """The person did, for the first time, that with what the step sent. Where every kind
         counts, only the message's first does: one exposure has one reaction at most."""
         policy, first = self.policy, self.message.reaction == 0
@@ -155,8 +155,8 @@ class Decision:
             self.effects.delays.append(Delay(work.provider, self.message.country, took_ms))
 
     def _within(self, at_ms: int | None) -> int:
-        """The moment that a provider names, within what can be."""
-        return max(min(at_ms or self.now_ms, self.now_ms), self.message.created_ms)
+        """The moment that a provider names; now, where it names none."""
+        return timing.within_ms(self.message, at_ms or self.now_ms, self.now_ms)
 
     def book_undelivered(self, undelivered: bool) -> None:
         """Books that the message reached nobody, or that it did after all."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from gateway.core import campaigns, settlement, timing
 from gateway.core import events as ev
-from gateway.core import settlement, timing
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.arrivals import Change
-from gateway.core.cascade.transitions import CAMPAIGN_CANCELLED
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, PAUSED, paced
 from gateway.core.opt_outs import refuses
@@ -23,7 +22,8 @@ from gateway.core.policy import (
     SENDING_LIMIT_MS,
     Policy,
 )
-from gateway.core.records.message import OPEN, Attempt, Message, MessageStatus, Step, StepStatus
+from gateway.core.reactions import may_have_left
+from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 from providers.contract import Fault
 
@@ -85,8 +85,10 @@ def _happen_seldom(
             _reacted(change, event)
         case ev.ProviderGone():
             _provider_gone(change, event.provider)
-        case ev.TimerDue() | ev.Released():
-            _moment_came(change, event)
+        case ev.TimerDue():
+            _timer_due(change, event)
+        case ev.Released():
+            _released(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
@@ -105,7 +107,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.opt_out(index, claim.opt_outs)
         return
     if change.campaign_cancelled:
-        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
         return
     if not change.in_time():
         change.expire(away=claim.away)
@@ -278,7 +280,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
 
 def _reacted(change: Change, reacted: ev.Reacted) -> None:
     step, attempt = change.attempted(reacted.step)
-    if step is None or attempt is None or not (attempt.sent_ms or step.status in OPEN):
+    if step is None or attempt is None or not may_have_left(step):
         change.effects.refused = "not_sent"
         return
     change.take_as_sent(reacted.step, step, attempt, attempt.claimed_ms)
@@ -294,13 +296,6 @@ def _provider_gone(change: Change, provider: str) -> None:
     attempt = change.attempt_for(step)
     attempt.fault = PROVIDER_REMOVED
     change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
-
-
-def _moment_came(change: Change, moment: ev.TimerDue | ev.Released) -> None:
-    if isinstance(moment, ev.Released):
-        _released(change, moment)
-    else:
-        _timer_due(change, moment)
 
 
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
@@ -362,7 +357,7 @@ def _released(change: Change, released: ev.Released) -> None:
     if held is None or message.step.status != StepStatus.RETRYING or message.finished:
         return
     if change.campaign_cancelled:
-        change.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+        change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
     elif not change.in_time():
         change.expire(away=False)
     elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:

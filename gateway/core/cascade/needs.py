@@ -67,7 +67,6 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
 
 def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
     """Whether a claim of it ends or holds the message."""
-    campaign = policy.declared.of(message.campaign)
-    if campaign is not None and campaign.state == "cancelled":
+    if policy.declared.is_cancelled(message.campaign):
         return True
     return held_of(message, policy, now_ms) is not None

@@ -6,7 +6,7 @@ claims and slots, and adds to the effects. `settlement` says what is booked; it 
 
 from __future__ import annotations
 
-from gateway.core import settlement, timing
+from gateway.core import campaigns, settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.opt_outs import OptOuts, refuses
@@ -24,7 +24,6 @@ from gateway.core.records.message import (
 )
 from providers.contract import Fault, Receipt
 
-CAMPAIGN_CANCELLED = "campaign_cancelled"
 # What keeps a step from starting that the person could otherwise be reached by.
 _STOPS = frozenset(("frequency_cap", "opted_out"))
 
@@ -190,7 +189,7 @@ class Transitions(Decision):
         still react nothing starts."""
         message = self.message
         if self.campaign_cancelled:
-            self.end(MessageStatus.CANCELLED, CAMPAIGN_CANCELLED)
+            self.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
             return
         arrived = message.delivered_step >= 0
         if arrived and self.now_ms < timing.react_end_ms(message, self.now_ms):
@@ -223,9 +222,7 @@ class Transitions(Decision):
         """No step is left that may start."""
         message = self.message
         if message.delivered_step >= 0:
-            self.finish("delivered")
-            self.close()
-            self.tell_more(message.step)
+            self.end(message.status, "delivered")
             return
         codes = [step.fault.code for step in message.steps if step.fault is not None]
         if stopped := [code for code in codes if code in _STOPS]:

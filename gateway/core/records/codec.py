@@ -47,9 +47,12 @@ class UnreadableRecordError(msgspec.DecodeError):
 
 
 class Codec(Generic[Record]):
-    """Writes and reads one kind of record. `upgrade` reads its form in schema 2."""
+    """Writes and reads one kind of record. `upgrade` reads its form in schema 2; without one it
+    had none."""
 
-    def __init__(self, kind: type[Record], name: str, upgrade: Callable[[bytes], Record]) -> None:
+    def __init__(
+        self, kind: type[Record], name: str, upgrade: Callable[[bytes], Record] | None = None
+    ) -> None:
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._name = name
         self._upgrade = upgrade
@@ -65,7 +68,7 @@ class Codec(Generic[Record]):
         try:
             if first == SCHEMA:
                 return self._decode(data[1:])
-            if first >= FIRST_ARRAY_BYTE:
+            if first >= FIRST_ARRAY_BYTE and self._upgrade is not None:
                 return self._upgrade(data)
         except Exception as error:  # an upgrade can fail in any way over what it is given
             raise UnreadableRecordError(f"This {self._name} cannot be read: {error}") from error

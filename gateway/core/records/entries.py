@@ -140,11 +140,5 @@ def _unmatched_of_2(record: bytes) -> UnmatchedReceipt:
 ledger_codec = Codec(LedgerEntry, "ledger entry", _entry_of_2)
 total_codec = Codec(Total, "running total", _total_of_2)
 changes_codec = Codec(StatusChanges, "status change", _changes_of_2)
-
-
-def _index_of_2(_: bytes) -> IndexEntry:
-    raise msgspec.DecodeError("In schema 2 there was no index.")
-
-
-index_codec = Codec(IndexEntry, "index entry", _index_of_2)
+index_codec = Codec(IndexEntry, "index entry")
 unmatched_codec = Codec(UnmatchedReceipt, "unmatched receipt", _unmatched_of_2)

@@ -87,9 +87,5 @@ def _person_of_2(record: bytes) -> Person:
     )
 
 
-def _claim_of_2(_: bytes) -> DedupeClaim:
-    raise msgspec.DecodeError("In schema 2 a claim was no record of its own.")
-
-
 person_codec = Codec(Person, "person", _person_of_2)
-claim_codec = Codec(DedupeClaim, "claim", _claim_of_2)
+claim_codec = Codec(DedupeClaim, "claim")

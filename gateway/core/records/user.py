@@ -31,8 +31,4 @@ class StoredUser(msgspec.Struct, frozen=True, omit_defaults=True):
     consent: tuple[Consent, ...] = field(name="c", default=())
 
 
-def _user_of_2(_: bytes) -> StoredUser:
-    raise msgspec.DecodeError("In schema 2 there were no stored users.")
-
-
-user_codec = Codec(StoredUser, "stored user", _user_of_2)
+user_codec = Codec(StoredUser, "stored user")

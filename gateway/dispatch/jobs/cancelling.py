@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import structlog
 
+from gateway.core import campaigns
 from gateway.core.events import Cancelled
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import cancelling, queues, reads
@@ -27,11 +28,11 @@ async def run(deps: DispatchDeps, shard: int) -> None:
     """Cancels in one shard until cancelled itself."""
 
     async def turn() -> float:
-        campaigns = deps.store.policy.declared.campaigns
+        declared = deps.store.policy.declared.campaigns
         begun_ms = deps.clock() - KNOWN_MS
         names = {
             name
-            for name, campaign in campaigns.items()
+            for name, campaign in declared.items()
             if campaign.state == "cancelled" and campaign.cancelled_ms <= begun_ms
         }
         if names and await queues.may_feed(deps.redis, shard, deps.consumer):
@@ -50,7 +51,7 @@ async def cancel(deps: DispatchDeps, shard: int, names: set[str]) -> None:
     while True:
         cursor, ids = await cancelling.page(deps.redis, shard, cursor)
         found = await reads.messages(deps.store, shard, ids)
-        event = Cancelled(reason="campaign_cancelled")
+        event = Cancelled(reason=campaigns.CANCELLED)
         items = [
             Item(id_, event, shard=shard)
             for id_, message in found.items()

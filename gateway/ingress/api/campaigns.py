@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.requests import NAME_MAX, moment_ms
@@ -55,10 +56,9 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     category: (
         Annotated[Category, msgspec.Meta(description="otp, transactional or marketing.")] | None
     ) = None
-    importance: (
-        Annotated[Literal["low", "normal", "high"], msgspec.Meta(description="low, normal, high.")]
-        | None
-    ) = None
+    importance: Annotated[ImportanceName, msgspec.Meta(description="low, normal, high.")] | None = (
+        None
+    )
     route: Named | None = None
     ttl: (
         Annotated[
@@ -105,7 +105,7 @@ class CampaignView(msgspec.Struct, frozen=True):
     name: str
     state: State
     category: Category | None
-    importance: Literal["low", "normal", "high"] | None
+    importance: ImportanceName | None
     route: str | None
     ttl: int | None
     links: Literal["track", "off"] | None
