@@ -8,9 +8,11 @@ same time there is an order which explains all answers and all that is in Redis.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import msgspec
 import pytest
@@ -35,9 +37,10 @@ from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
+from gateway.redis.client import Session
 from gateway.redis.trio_driver import open_client
 from gateway.store import randomness as noise
-from gateway.store.apply import Item
+from gateway.store.apply import Application, Item
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.store import Store
@@ -425,6 +428,16 @@ def test_two_that_commit_on_one_message_do_it_one_after_the_other(redis_url: str
     machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
     machine.post([(Addresses("79160000001"), None, "a", "marketing")], 0)
     machine.happen([(0, ev.Claimed(0))], 0)
-    machine.at_once([[(0, ev.Accepted(0))], [(0, ev.LostAnswer(0))]], 0)
+    attempt, read, both = Application.attempt, itertools.count(1), trio.Event()
+
+    async def beside_another(self: Application, session: Session) -> Any:
+        decided = await attempt(self, session)
+        if next(read) == 2:
+            both.set()
+        await both.wait()  # neither commits before both have read
+        return decided
+
+    with mock.patch.object(Application, "attempt", beside_another):
+        machine.at_once([[(0, ev.Accepted(0))], [(0, ev.LostAnswer(0))]], 0)
     assert machine.conflicts == 1
     machine.teardown()
