@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -70,9 +70,7 @@ async def _answered(world: World, request: requests.PreparedRequest) -> requests
     parts = urlsplit(request.url or "")
     headers = {name: _latin(value) for name, value in request.headers.items()}
     body = request.body or b""
-    exchange = world.begin(
-        request.method or "", f"{unquote(parts.path)}?{parts.query}", headers, key=""
-    )
+    exchange = world.begin(request.method or "", f"{parts.path}?{parts.query}", headers, key="")
     octets = body.encode() if isinstance(body, str) else body
     assert isinstance(octets, bytes)
     exchange.feed(octets, more=False)
