@@ -216,14 +216,14 @@ def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Perso
         campaign: claim if claim.until_ms else replace(claim, until_ms=held.keep_ms)
         for campaign, claim in held.claims.items()
     }
-    own_slots = {slot.message for slot in own.slots}
+    own_slots = {(slot.message, slot.leg) for slot in own.slots}
     apart_ms = held.keep_ms if held.apart_ms is None else held.apart_ms
     return replace(
         own,
         home="",
         aliases=[],
         claims=claims | own.claims,
-        slots=[*own.slots, *(slot for slot in held.slots if slot.message not in own_slots)],
+        slots=[*own.slots, *(s for s in held.slots if (s.message, s.leg) not in own_slots)],
         keep_ms=max(own.keep_ms, held.keep_ms),
         former=[home] if apart_ms > now_ms else [],  # too many claims to be copied
     )

@@ -218,3 +218,15 @@ def test_who_has_claims_apart_goes_on_asking_the_former_home() -> None:
         pass
     assert forest.records["u:1"].former == ["p:1"]
     assert list(forest.separation("p:1", "u:1"))  # reads, and writes nothing
+
+
+def test_every_leg_of_a_message_counts_for_whoever_is_parted_from_its_person() -> None:
+    forest = Forest()
+    settle(forest, "p:1", "u:1")
+    first = Slot("m1", T0, "marketing", "viber")
+    second = Slot("m1", T0 + 9, "marketing", "sms", leg=1)
+    forest.records["u:1"].slots = [first]  # moved there while both were persons of their own
+    forest.records["p:1"].slots = [first, second]
+    for _ in forest.separation("u:1", "p:1"):
+        pass
+    assert forest.records["u:1"].slots == [first, second]
