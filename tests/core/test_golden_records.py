@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
 from gateway.core.records.codec import SCHEMA, Codec, NewerRecordError, UnreadableRecordError
 from gateway.core.records.content import Content, content_codec, content_with
@@ -40,7 +40,7 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.core.records.user import Consent, StoredUser, user_codec
-from providers.contract import Fault, Receipt
+from providers.contract import Fault, FcmAddress, Receipt
 from ratelimit.caps import Slot
 
 GOLDEN = Path(__file__).parent / "golden"
