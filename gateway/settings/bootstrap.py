@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.core.addresses import mailbox_of
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
@@ -108,7 +109,9 @@ def _reach_rule(settings: Settings) -> ReachRule:
 def _app_rule(app: App) -> AppRule:
     return AppRule(
         countries=None if app.countries is None else frozenset(app.countries),
-        senders=None if app.senders is None else frozenset(app.senders),
+        senders=None
+        if app.senders is None
+        else frozenset(mailbox_of(sender) or sender for sender in app.senders),
         allows=frozenset(app.allow),
     )
 
