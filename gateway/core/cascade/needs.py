@@ -56,9 +56,10 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
             doubted = event.step < len(message.steps) and message.steps[event.step].doubted
-            return doubted or policy.counts
+            reacted = event.receipt.status == "seen" and policy.asks_reactions
+            return doubted or policy.counts or reacted
         case ev.Reacted():
-            return policy.counts
+            return policy.asks_reactions
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
