@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import reach
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.explain import explain_message
 from gateway.core.plan import Known, Plan, plan
 from gateway.core.policy import Policy, ProviderRule, ReachRule, RouteStep
@@ -32,6 +32,7 @@ from gateway.core.rates import (
     rate_of,
 )
 from gateway.core.records.person import ChannelMemory, Person, pack_person
+from providers.contract import FcmAddress
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
 
 ANNA = Addresses("79161234567", push=(FcmAddress("token"),))

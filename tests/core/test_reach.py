@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import reach
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.identities import enlist
 from gateway.core.plan import Plan, plan
 from gateway.core.policy import PLANNED_LATELY_MS, Policy, ProviderRule, RouteStep
 from gateway.core.rates import NO_RATES, Counted
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import ChannelMemory, Person, pack_person, unpack_person
-from providers.contract import Fault
+from providers.contract import Fault, FcmAddress
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
 
