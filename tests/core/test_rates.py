@@ -223,7 +223,7 @@ def test_deliveries_and_reactions_count_the_same_in_any_order(
         who = Person()
         for at_ms, is_reaction in happened:
             if is_reaction:
-                reach.reacted(who, "viber", "seen", rules(), T0 + at_ms)
+                reach.reacted(who, "viber", "seen", T0 + at_ms, counts=True)
             else:
                 reach.arrived(who, "viber", ANNA, rules(), T0 + at_ms)
         found.append(counted_of([who], "viber", now_ms))
@@ -246,7 +246,7 @@ def test_what_is_remembered_of_a_channel_takes_forty_bytes() -> None:
     who = Person()
     for day in range(40):
         reach.arrived(who, "viber", ANNA, rules(), T0 + day * DAY)
-        reach.reacted(who, "viber", "seen", rules(), T0 + day * DAY)
+        reach.reacted(who, "viber", "seen", T0 + day * DAY, counts=True)
     assert len(pack_person(who)) - len(pack_person(Person())) <= 40
 
 

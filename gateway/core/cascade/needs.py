@@ -59,9 +59,10 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            return _arrival_is_noted(message, event.step, policy)
+            reacted = event.receipt.status == "seen" and policy.asks_reactions
+            return reacted or _arrival_is_noted(message, event.step, policy)
         case ev.Reacted():
-            return policy.counts
+            return policy.asks_reactions
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
