@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from providers.contract import Channel, Provider
+from providers.fcm.settings import FcmSettings
 from providers.http.adapter import Adapter, CallbackReader, HttpConfig
 from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
@@ -19,6 +20,7 @@ from providers.settings import Configured, ProviderSettings
 from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.settings import UniSenderGoSettings
+from providers.webpush.settings import WebPushSettings
 
 
 class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,17 +80,36 @@ def _connect_smtp(configured: Configured) -> Provider:
     return SmtpProvider(smtp_config(configured))
 
 
+def _connect_fcm(configured: Configured) -> Provider:
+    from providers.fcm.provider import FcmProvider  # and with it trio
+
+    return FcmProvider(configured)
+
+
+def _connect_web_push(configured: Configured) -> Provider:
+    from providers.webpush.provider import WebPushProvider  # and with it trio
+
+    return WebPushProvider(configured)
+
+
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber)
+} | {
+    "fcm": ProviderKind(
+        settings=FcmSettings, channel="push", can_look_up=False, connect=_connect_fcm
+    ),
+    "smtp": ProviderKind(
+        settings=SmtpSettings,
+        channel="email",
+        can_look_up=False,
+        connect=_connect_smtp,
+        callbacks=smtp_events,
+    ),
+    "unisender-go": http_kind(
+        UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
+    ),
+    "webpush": ProviderKind(
+        settings=WebPushSettings, channel="push", can_look_up=False, connect=_connect_web_push
+    ),
 }
-KINDS[UniSenderGo.kind] = http_kind(
-    UniSenderGo, UniSenderGo.channel, can_look_up=False, settings=UniSenderGoSettings
-)
-KINDS["smtp"] = ProviderKind(
-    settings=SmtpSettings,
-    channel="email",
-    can_look_up=False,
-    connect=_connect_smtp,
-    callbacks=smtp_events,
-)
