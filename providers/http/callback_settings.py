@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -16,12 +17,20 @@ from providers.http.callback_proofs import (
     Signature,
 )
 from providers.notation import Text
-from providers.settings import Fault, ProviderSettings, Variables, several
+from providers.settings import Configured, Fault, ProviderSettings, Variables, several
 
 _NO_PROOF = (
     "has no proof for its callbacks: set callback_token_env, or callback_basic_user with "
     "callback_basic_password_env, or callback_hmac_secret_env with callback_hmac_header."
 )
+
+
+def callback_address(configured: Configured) -> str:
+    """The address that the provider is to call; with a token it is a secret."""
+    settings, url = configured.settings, configured.callback_url
+    variables = settings.callback_token_env if isinstance(settings, CallbackSettings) else None
+    token = configured.secret(next(iter(several(variables)), None))
+    return f"{url}?token={quote(token, safe='')}" if token else url
 
 
 class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):

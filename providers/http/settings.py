@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import quote
 
 import msgspec
 
 from providers.http.adapter import HttpConfig
-from providers.http.callback_settings import CallbackSettings
+from providers.http.callback_settings import CallbackSettings, callback_address
 from providers.notation import Text
 from providers.settings import (
     Configured,
     Fault,
     address_faults,
     is_local,
-    several,
 )
 
 
@@ -55,9 +53,8 @@ class HttpSettings(CallbackSettings, frozen=True, kw_only=True):
 def http_config(configured: Configured) -> HttpConfig:
     """What the adapter and the client of a provider are told; with a token its callback address is
     a secret."""
-    settings, url = configured.settings, configured.callback_url
+    settings = configured.settings
     assert isinstance(settings, HttpSettings), "a kind is given its own settings"
-    token = configured.secret(next(iter(several(settings.callback_token_env)), None))
     return HttpConfig(
         name=configured.name,
         kind=settings.kind,
@@ -68,5 +65,5 @@ def http_config(configured: Configured) -> HttpConfig:
         base_url=settings.base_url.rstrip("/"),
         api_key=configured.secret(settings.api_key_env),
         batch=settings.batch,
-        callback_url=f"{url}?token={quote(token, safe='')}" if token else url,
+        callback_url=callback_address(configured),
     )

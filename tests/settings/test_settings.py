@@ -619,11 +619,11 @@ OWN_KEYS = [
 @pytest.mark.parametrize(
     ("kind", "field"), OWN_KEYS, ids=lambda value: getattr(value, "name", value)
 )
-def test_every_key_of_one_kind_alone_is_in_the_docs_with_its_default(
+def test_every_key_of_one_kind_alone_is_in_the_docs(
     kind: str, field: msgspec.structs.FieldInfo
 ) -> None:
     (own,) = re.findall(rf"(?ms)^### `\[providers.NAME\]`, of kind `{kind}`$.*?(?=^#)", DOCS)
-    assert f"| `{field.encode_name}` | {written(field)} | " in own
+    assert f"\n| `{field.encode_name}` | " in own
 
 
 def test_every_table_is_covered() -> None:
