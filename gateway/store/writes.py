@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core import reach
+from gateway.core import audience, reach
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
@@ -193,6 +193,8 @@ class Writes:
             prune(person, self._policy, self._now_ms)
         if person.channels:
             reach.prune(person, self._now_ms)
+        if person.reached:
+            audience.prune(person, self._now_ms)
         for campaign, known in apart.items():
             claim = person.claims.get(campaign)
             if claim is None or claim.message != known.message:

@@ -60,6 +60,8 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         "send_window": None,
         "recipients_max": None,
         "holdout_percent": 12.5,
+        "exclude_campaigns": [],
+        "silent_for": None,
         "cancelling": False,
         "counts": NOTHING,
         "updated_at": first["updated_at"],
@@ -82,6 +84,12 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         ({"state": "asleep"}, "/state"),
         ({"holdout_percent": 101}, "/holdout_percent"),
         ({"colour": "red"}, "/colour"),
+        ({"exclude_campaigns": ["autumn"]}, "/exclude_campaigns/0"),
+        ({"exclude_campaigns": ["winter", "\u200b"]}, "/exclude_campaigns/1"),
+        ({"exclude_campaigns": ["winter"] * 101}, "/exclude_campaigns"),
+        ({"silent_for": "long"}, "/silent_for"),
+        ({"silent_for": "0d"}, "/silent_for"),
+        ({"silent_for": "366d"}, "/silent_for"),
         ({"start_at": "2026-12-02T00:00:00Z", "end_at": "2026-12-01T00:00:00Z"}, "/end_at"),
     ],
 )
@@ -244,3 +252,28 @@ def test_a_worker_starts_while_redis_is_away() -> None:
         assert (await world.send(SALE)).status == 503
 
     ask("unix:///nowhere/redis.sock")
+
+
+@with_ingress(shards=3, changed=MANAGED)
+async def test_each_wave_leaves_out_who_was_in_those_before(world: World) -> None:
+    waves = "/v1/campaigns/wave-2"
+    said = {"exclude_campaigns": ["wave-1", " wave-1 ", "wave-0"], "silent_for": "90d"}
+    answer = await world.call("PUT", waves, said, key="finance-key")
+    assert answer.json["exclude_campaigns"] == ["wave-1", "wave-0"]
+    assert answer.json["silent_for"] == "90d"
+    first = SALE | {"campaign": "wave-1", "user": "u1"}
+    assert (await world.send(first)).status == 202
+    second = SALE | {"campaign": "wave-2"}
+    refused = {"outcome": "suppressed", "reason": "excluded"}
+    assert (await world.send(second)).json == refused
+    dry = (await world.call("POST", "/v1/messages?dry_run=true", second)).json
+    assert dry["explain"]["gates"][-1] == {
+        "gate": "campaign",
+        "verdict": "stop",
+        "detail": "excluded: in wave-1",
+    }
+    assert (await world.send(second | {"to": "+79161234568"})).status == 202
+    reset = dict.fromkeys(said)
+    answer = await world.call("PUT", waves, reset, key="finance-key")
+    assert (answer.json["exclude_campaigns"], answer.json["silent_for"]) == ([], None)
+    assert (await world.send(second)).status == 202

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api.decoder import read_object, require_json
@@ -29,12 +30,16 @@ from gateway.store.audit import Deed
 from gateway.store.declarations import UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
+from providers.notation import Duration
 
 BODY_BYTES_MAX = 65_536
 CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
 EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
 PACE_MAX = 6_000_000
+NAME_RULE = f"1 to {NAME_MAX} visible characters."
+EXCLUDED_MAX = 100
+SILENT_RULE = 'How long without a reaction, such as "90d": 365d at most.'
 UNREADABLE = (
     "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
     "server that is upgraded."
@@ -44,6 +49,7 @@ _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
+Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
 Named = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")
 ]
@@ -80,6 +86,11 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holdout_percent: (
         Annotated[float, msgspec.Meta(ge=0, le=100, description="Per cent, of marketing.")] | None
     ) = None
+    exclude_campaigns: (
+        Annotated[list[Excluded], msgspec.Meta(max_length=EXCLUDED_MAX, description="Names.")]
+        | None
+    ) = None
+    silent_for: Annotated[str, msgspec.Meta(description=SILENT_RULE)] | None = None
 
 
 class CampaignCounts(msgspec.Struct, frozen=True):
@@ -115,6 +126,8 @@ class CampaignView(msgspec.Struct, frozen=True):
     send_window: str | None
     recipients_max: int | None
     holdout_percent: float | None
+    exclude_campaigns: list[str]
+    silent_for: str | None
     cancelling: bool
     counts: CampaignCounts
     updated_at: Time
@@ -140,7 +153,7 @@ class CampaignEndpoints:
         body = await request.body(BODY_BYTES_MAX)
         wanted = read_object(CampaignRequest, body, EXAMPLE)
         given = _decode(body).keys()
-        faults = list(_faults(wanted, self._store.policy))
+        faults = list(_faults(name, wanted, self._store.policy))
         if faults:
             raise Refusal(invalid(faults))
         now_ms, by = self._now_ms(), request.principal.named
@@ -216,6 +229,8 @@ def view_of(
         send_window=campaign.send_window,
         recipients_max=campaign.recipients_max,
         holdout_percent=holdout or None,
+        exclude_campaigns=list(campaign.exclude_campaigns),
+        silent_for=campaign.silent_for,
         cancelling=cancelling,
         counts=counts,
         updated_at=rfc3339(campaign.updated_ms),
@@ -239,12 +254,16 @@ def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Camp
         "send_window": wanted.send_window,
         "recipients_max": wanted.recipients_max,
         "holdout_percent": round((wanted.holdout_percent or 0) * HOLDOUT_PARTS / 100),
+        "exclude_campaigns": tuple(dict.fromkeys(map(name_of, wanted.exclude_campaigns or ()))),
+        "silent_for": wanted.silent_for,
     }
     fields = {"ttl": "ttl_ms", "start_at": "start_ms", "end_at": "end_ms"}
     fields["holdout_percent"] = "holdout"
     changes = {fields.get(key, key): values[key] for key in values if key in given}
     if "pace" in given:
         changes["pace_per_min"] = _per_min(wanted.pace) or 0
+    if "silent_for" in given:
+        changes["silent_ms"] = _silent_ms(wanted.silent_for) or 0
     return replace(before, **changes)
 
 
@@ -255,7 +274,7 @@ def _order_fault(given: Set[str]) -> RequestFault:
     return RequestFault("/start_at", "It is not before end_at.")
 
 
-def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
+def _faults(name: str, wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
     if wanted.route is not None and wanted.route not in policy.routes:
         names = ", ".join(policy.routes)
         yield RequestFault("/route", f"There is no such route; there are: {names}.")
@@ -265,6 +284,12 @@ def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
         yield RequestFault("/send_window", f"There is no such send window; there are: {names}.")
     if wanted.pace is not None and _per_min(wanted.pace) is None:
         yield RequestFault("/pace", PACE_RULE)
+    for index, excluded in enumerate(wanted.exclude_campaigns or ()):
+        if (excluded := name_of(excluded)) == name or not _is_name(excluded):
+            detail = f"The name of another campaign: {NAME_RULE}"
+            yield RequestFault(f"/exclude_campaigns/{index}", detail)
+    if wanted.silent_for is not None and _silent_ms(wanted.silent_for) is None:
+        yield RequestFault("/silent_for", SILENT_RULE)
 
 
 def _per_min(pace: str | None) -> int | None:
@@ -273,9 +298,22 @@ def _per_min(pace: str | None) -> int | None:
     return per_min if 1 <= per_min <= PACE_MAX else None
 
 
+def _silent_ms(silent_for: str | None) -> int | None:
+    """None where it is no such length."""
+    try:
+        length = Duration.parse(silent_for)
+    except ValueError:
+        return None
+    return int(length) if 0 < length <= REMEMBERED_MS else None
+
+
 def _name(request: Request) -> str:
     """The campaign's name in the path. Raises Refusal."""
     name = name_of(request.parameters["name"])
-    if not name or len(name) > NAME_MAX or has_control(name) or is_blank(name):
-        raise Refusal(invalid([RequestFault("/name", f"1 to {NAME_MAX} visible characters.")]))
+    if not _is_name(name):
+        raise Refusal(invalid([RequestFault("/name", NAME_RULE)]))
     return name
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= NAME_MAX and not has_control(name) and not is_blank(name)

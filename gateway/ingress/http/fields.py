@@ -175,6 +175,10 @@ FIELDS: Mapping[str, Field] = {
     "ErasedView.messages": Field("How many messages were erased.", 3),
     "Health.status": Field("It answers.", "ok"),
     "GateView.currency": Field("The currency of the price.", "EUR"),
+    "CampaignRequest.exclude_campaigns": Field(
+        "Leaves out who was reached by one of these campaigns, or is about to be.", ["wave-1"]
+    ),
+    "CampaignRequest.silent_for": Field("Leaves out who reacted within that time.", "90d"),
     "CampaignRequest.end_at": Field("From when on it takes no more.", "2026-12-24T18:00:00Z"),
     "CampaignRequest.start_at": Field("Before which nothing goes out.", "2026-12-01T06:00:00Z"),
     "CampaignRequest.state": Field("What becomes of it: cancelled is for good.", "paused"),
@@ -195,6 +199,8 @@ FIELDS: Mapping[str, Field] = {
     "CampaignView.category": Field("Of its messages that name none.", "marketing"),
     "CampaignView.counts": Field("What came of its requests and messages."),
     "CampaignView.end_at": Field("From when on it takes no more."),
+    "CampaignView.exclude_campaigns": Field("The campaigns whose people it leaves out.", []),
+    "CampaignView.silent_for": Field("It leaves out who reacted within that time.", "90d"),
     "CampaignView.holdout_percent": Field("Per cent of people who are sent nothing.", 10.0),
     "CampaignView.importance": Field("Of its messages that name none.", "normal"),
     "CampaignView.links": Field("Of its messages that name none.", "off"),

@@ -22,6 +22,8 @@ _SHOWN = {
     "send_window": None,
     "recipients_max": None,
     "holdout_percent": 10.0,
+    "exclude_campaigns": ["summer-sale"],
+    "silent_for": None,
     "cancelling": False,
     "counts": {
         "accepted": 1_000,
