@@ -38,7 +38,6 @@ REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
 
 Found = TypeVar("Found")
 
-from providers.http.callback_settings import callback_address
 
 _log = structlog.get_logger("start")
 

@@ -40,7 +40,7 @@ class Vapid:
         if not value or not signed_s <= now_s < signed_s + RENEW_S:
             claims = {"aud": origin, "exp": now_s + LIFE_S, "sub": self._subject}
             token = jwt.encode(claims, self._private, algorithm="ES256")
-            value = f"vapid t={token}, k={self.public_key}"
+            value = f"vapid t={token},k={self.public_key}"
             if len(self._signed) >= SIGNED_MAX:
                 self._signed.clear()
             self._signed[origin] = now_s, value

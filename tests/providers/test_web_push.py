@@ -85,7 +85,7 @@ def test_what_no_record_holds_is_refused() -> None:
 def test_claims_are_signed_for_one_service_and_kept_for_a_while() -> None:
     vapid = Vapid(VAPID_KEY, SUBJECT)
     value = vapid.authorization("https://push.example", NOW_S)
-    token, key = (part.partition("=")[2] for part in value.removeprefix("vapid ").split(", "))
+    token, key = (part.partition("=")[2] for part in value.removeprefix("vapid ").split(","))
     assert key == vapid.public_key
     point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), decoded(key))
     claims = jwt.decode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,6 @@ from providers.smtp.settings import smtp_config
 ENV = {"USER": "u", "PASSWORD": "p", "KEY": "k3y", "TOKEN": "t0k"}
 SMTP = 'kind = "smtp"\nhost = "mail.example"\nfrom = "Shop <news@shop.example>"\n'
 GO = 'kind = "unisender-go"\nbase_url = "https://go1.unisender.ru"\napi_key_env = "KEY"\n'
-
-
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "providers"
 
 
 def read(table: str, *more: str) -> Settings:
@@ -130,14 +126,3 @@ def test_unisender_needs_a_sender_and_no_proof_but_its_own(sender: str) -> None:
     assert http_config(settings.provider("mail")).sender == "Shop <news@shop.example>"
     assert "from" in told(GO)
     assert "from" in told(GO, 'sender = "Shop"')
-
-
-@pytest.mark.parametrize("page", ["smtp", "unisender-go"])
-def test_what_its_page_shows_is_a_configuration(page: str) -> None:
-    blocks = re.findall(r"(?ms)^```toml\n(.*?)^```", (PAGES / f"{page}.md").read_text())
-    assert blocks
-    for block in blocks:
-        variables = re.findall(r'_env = "(\w+)"', block)
-        settings = parse(block, Path("/etc/kaskad/k.toml"), dict.fromkeys(variables, "s3cret"))
-        assert settings.warnings == ()
-        assert {provider.kind for provider in settings.providers.values()} == {page}
