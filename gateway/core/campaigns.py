@@ -48,6 +48,11 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_by: str = ""
     cancelled_ms: int = 0
 
+    @property
+    def over_ms(self) -> int:
+        """Since when it takes no more, or from when on it will not; 0: nobody said."""
+        return self.cancelled_ms or self.end_ms
+
 
 class Declared(msgspec.Struct, frozen=True):
     """All campaigns that are declared, and the key by which hold-outs are drawn. `excluded` are
@@ -115,8 +120,10 @@ def share_of(key: bytes, campaign: str, identity: str) -> int:
 def window_of(
     campaign: Campaign | None, windows: Mapping[str, SendWindow], otherwise: SendWindow | None
 ) -> SendWindow | None:
-    """The send window that holds for a step: the campaign's before its category's. One that is
-    gone from the configuration counts as none."""
+    """The send window that holds for a step: the campaign's before its category's. Where it names
+    one that is gone from the configuration it counts as naming none."""
     if campaign is None or campaign.send_window is None:
         return otherwise
-    return windows.get(campaign.send_window)
+    if campaign.send_window == NO_WINDOW:
+        return None
+    return windows.get(campaign.send_window, otherwise)

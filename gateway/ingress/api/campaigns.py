@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
+from gateway.core.money import format_amount
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.ingress.api.decoder import read_object, require_json
+from gateway.ingress.api.decoder import read_given, require_json
+from gateway.ingress.api.message_view import Amount
+from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.requests import NAME_MAX, moment_ms
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import cancelling, declarations
+from gateway.store import cancelling, declarations, lapsing
 from gateway.store.audit import Deed
-from gateway.store.declarations import UnreadableDeclarationError
+from gateway.store.declarations import BILLED, COST, UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
 from providers.notation import Duration
@@ -46,7 +50,6 @@ UNREADABLE = (
 )
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
 Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
@@ -111,7 +114,8 @@ class CampaignCounts(msgspec.Struct, frozen=True):
 
 
 class CampaignView(msgspec.Struct, frozen=True):
-    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled."""
+    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled. What
+    its messages cost, and were billed to apps, stands with the scope `report-all`."""
 
     name: str
     state: State
@@ -132,12 +136,15 @@ class CampaignView(msgspec.Struct, frozen=True):
     counts: CampaignCounts
     updated_at: Time
     updated_by: str
+    cost: Amount | msgspec.UnsetType = msgspec.UNSET
+    billed: Amount | msgspec.UnsetType = msgspec.UNSET
 
 
 class CampaignList(msgspec.Struct, frozen=True):
-    """All campaigns that are declared."""
+    """The campaigns that are declared, by name; `next` is the cursor of the page after it."""
 
     items: list[CampaignView]
+    next: str | None
 
 
 class CampaignEndpoints:
@@ -151,16 +158,13 @@ class CampaignEndpoints:
         require_json(request)
         name = _name(request)
         body = await request.body(BODY_BYTES_MAX)
-        wanted = read_object(CampaignRequest, body, EXAMPLE)
-        given = _decode(body).keys()
+        wanted, given = read_given(CampaignRequest, body, EXAMPLE)
         faults = list(_faults(name, wanted, self._store.policy))
         if faults:
             raise Refusal(invalid(faults))
         now_ms, by = self._now_ms(), request.principal.named
         await self._store.look_at_campaigns()
-        known = self._store.policy.declared.campaigns
-        if name not in known and len(known) >= CAMPAIGNS_MAX:
-            raise refuse("final", f"{CAMPAIGNS_MAX} campaigns are declared: no more can be.")
+        await self._make_room(name, now_ms)
 
         def decide(before: Campaign | None) -> Campaign:
             after = _changed(before or Campaign(), wanted, given)
@@ -185,36 +189,58 @@ class CampaignEndpoints:
             raise refuse("unavailable", UNREADABLE) from error
         await self._show(request, name)
 
+    async def _make_room(self, name: str, now_ms: int) -> None:
+        """Raises Refusal where there is none for one more campaign."""
+        store = self._store
+        known = store.policy.declared.campaigns
+        if name in known or len(known) < CAMPAIGNS_MAX:
+            return
+        if not await lapsing.make_room(store.redis, store.shards, known, now_ms):
+            told = f"{CAMPAIGNS_MAX} campaigns are declared, and none is over for 30 days"
+            raise refuse("final", f"{told}: cancel some, or give them an end_at.")
+
     async def get(self, request: Request) -> None:
         await self._show(request, _name(request))
 
     async def every(self, request: Request) -> None:
+        asked = read_page(request.query, lambda text: _name_before(text) is not None)
+        before = _name_before(asked.cursor) or ""
         await self._store.look_at_campaigns()
         campaigns = self._store.policy.declared.campaigns
-        items = [await self._view(name, each) for name, each in sorted(campaigns.items())]
-        await request.respond(200, to_json(CampaignList(items)))
+        names = sorted(name for name in campaigns if name > before)
+        page, rest = names[: asked.limit], names[asked.limit :]
+        items = await self._views(request, {name: campaigns[name] for name in page})
+        cursor = page[-1].encode().hex() if rest else None
+        await request.respond(200, to_json(CampaignList(items, cursor)))
 
     async def _show(self, request: Request, name: str) -> None:
         await self._store.look_at_campaigns()
         campaign = self._store.policy.declared.of(name)
         if campaign is None:
             raise refuse("not-found", "No campaign of this name is declared.")
-        await request.respond(200, to_json(await self._view(name, campaign)))
+        (view,) = await self._views(request, {name: campaign})
+        await request.respond(200, to_json(view))
 
-    async def _view(self, name: str, campaign: Campaign) -> CampaignView:
+    async def _views(
+        self, request: Request, campaigns: Mapping[str, Campaign]
+    ) -> list[CampaignView]:
         redis, shards = self._store.redis, self._store.shards
-        counts = await declarations.counts(redis, shards, name)
-        cancelled = campaign.state == "cancelled"
-        left = await cancelling.left(redis, shards, name) if cancelled else 0
-        shown = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
-        return view_of(name, campaign, shown, cancelling=left > 0)
+        counts = await declarations.counts(redis, shards, list(campaigns))
+        cancelled = [name for name, each in campaigns.items() if each.state == "cancelled"]
+        left = await cancelling.left(redis, shards, cancelled)
+        money = "report-all" in request.principal.scopes
+        return [
+            view_of(name, each, counts[name], cancelling=bool(left.get(name)), money=money)
+            for name, each in campaigns.items()
+        ]
 
 
 def view_of(
-    name: str, campaign: Campaign, counts: CampaignCounts, *, cancelling: bool
+    name: str, campaign: Campaign, counts: Counter[str], *, cancelling: bool, money: bool
 ) -> CampaignView:
     """The campaign as CONTRACT.md section 8 shows it."""
     holdout = campaign.holdout * 100 / HOLDOUT_PARTS
+    states = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
     return CampaignView(
         name=name,
         state=campaign.state,
@@ -232,9 +258,11 @@ def view_of(
         exclude_campaigns=list(campaign.exclude_campaigns),
         silent_for=campaign.silent_for,
         cancelling=cancelling,
-        counts=counts,
+        counts=states,
         updated_at=rfc3339(campaign.updated_ms),
         updated_by=campaign.updated_by,
+        cost=format_amount(counts[COST]) if money else msgspec.UNSET,
+        billed=format_amount(counts[BILLED]) if money else msgspec.UNSET,
     )
 
 
@@ -305,6 +333,14 @@ def _silent_ms(silent_for: str | None) -> int | None:
     except ValueError:
         return None
     return int(length) if 0 < length <= REMEMBERED_MS else None
+
+
+def _name_before(cursor: str) -> str | None:
+    """The last name of the page before; None for what is no cursor."""
+    try:
+        return bytes.fromhex(cursor).decode()
+    except ValueError:
+        return None
 
 
 def _name(request: Request) -> str:

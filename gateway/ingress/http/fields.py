@@ -196,6 +196,8 @@ FIELDS: Mapping[str, Field] = {
     "CampaignCounts.undelivered": Field("Messages that did not arrive.", 0),
     "CampaignList.items": Field("They, by name."),
     "CampaignView.cancelling": Field("Whether messages of it are still being cancelled.", False),
+    "CampaignView.cost": Field("What its messages cost; with the scope `report-all`.", "1.5000"),
+    "CampaignView.billed": Field("What they were billed; with the scope `report-all`.", "2.7000"),
     "CampaignView.category": Field("Of its messages that name none.", "marketing"),
     "CampaignView.counts": Field("What came of its requests and messages."),
     "CampaignView.end_at": Field("From when on it takes no more."),
