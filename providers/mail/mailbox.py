@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import unicodedata
 from email.headerregistry import Address
+from functools import lru_cache
 
 import idna
 import msgspec
 
 RULE = 'write an address such as "news@shop.example" or "Shop <news@shop.example>".'
+DOMAINS_KEPT = 4_096  # most people are at few
 _FORBIDDEN = frozenset(' "(),:;<>@[\\]')  # in a local part without quotes
 _NAME_CHARS_MAX = 255
 _LOCAL_BYTES_MAX = 64
@@ -42,13 +44,18 @@ def read(text: str, name: str = "") -> Mailbox:
     if not at or not _is_local(local):
         raise ValueError(f"{text!r} is no mailbox: {RULE}")
     try:
-        ascii_domain = idna.encode(domain, uts46=True).decode().lower()
+        ascii_domain = _ascii(domain)
     except (idna.IDNAError, UnicodeError):
         raise ValueError(f"{text!r} has no domain that can be: {RULE}") from None
     shown = named or name
     if len(shown) > _NAME_CHARS_MAX or not shown.isprintable():
         raise ValueError(f"{text!r} has a name that cannot be shown: {RULE}")
     return Mailbox(local, ascii_domain, shown)
+
+
+@lru_cache(DOMAINS_KEPT)
+def _ascii(domain: str) -> str:
+    return idna.encode(domain, uts46=True).decode().lower()
 
 
 def _split(text: str) -> tuple[str, str]:

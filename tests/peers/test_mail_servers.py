@@ -1,4 +1,4 @@
-"""Our SMTP against other people's servers, with TLS and login: PyPI's aiosmtpd, npm's smtp-server."""
+"""Our SMTP against other people's servers, with TLS and login: aiosmtpd and npm's smtp-server."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from providers.contract import AccountFault, Outcome, Refused, SendFault, Submis
 from providers.settings import Configured
 from providers.smtp.provider import SmtpProvider
 from providers.smtp.settings import SmtpSettings, smtp_config
+from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import submission
 from tests.worlds.raw_server import TLS, server_context
 
 HERE = Path(__file__).parent
 WAIT_S = 30.0
+SECRET = "s3cret"
 CERTIFICATE, KEY = TLS / "localhost-cert.pem", TLS / "localhost-key.pem"
 
 
@@ -85,10 +87,12 @@ class Aiosmtpd:
 
     def __init__(self) -> None:
         self._handler = Handler()
+        self.port = free_port()
         self._controller = Controller(
             self._handler,
             hostname="127.0.0.1",
-            port=0,
+            port=self.port,
+            ready_timeout=WAIT_S,
             tls_context=server_context(),
             require_starttls=True,
             authenticator=authenticated,
@@ -97,11 +101,7 @@ class Aiosmtpd:
         )
 
     def __enter__(self) -> Aiosmtpd:
-        self._controller._trigger_server = lambda: None  # type: ignore[method-assign] # it knows no free port
         self._controller.start()
-        server = self._controller.server
-        assert server is not None
-        self.port = server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,7 +119,7 @@ class SmtpServer:
         self._lines: queue.Queue[str] = queue.Queue()
 
     def __enter__(self) -> SmtpServer:
-        command = ["node", HERE / "mail_server.js", CERTIFICATE, KEY, self.tls]
+        command = ["node", *map(str, (HERE / "mail_server.js", CERTIFICATE, KEY)), self.tls]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -158,7 +158,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
             yield npm
 
 
-def sent(server: Server, *batch: Submission, password: str = "s3cret") -> list[Outcome | SendFault]:
+def sent(server: Server, *batch: Submission, secret: str = SECRET) -> list[Outcome | SendFault]:
     """What each came to, over one provider."""
     settings = SmtpSettings(
         kind="smtp",
@@ -169,7 +169,7 @@ def sent(server: Server, *batch: Submission, password: str = "s3cret") -> list[O
         password_env="PASSWORD",
         from_="Магазин <news@shop.example>",
     )
-    secrets = {"USER": "kaskad", "PASSWORD": password}
+    secrets = {"USER": "kaskad", "PASSWORD": secret}
     config = smtp_config(
         Configured(name="m", settings=settings, secret=lambda v: secrets[v or ""], callback_url="")
     )
@@ -221,7 +221,7 @@ def test_nobody_is_there_and_the_next_one_goes(server: Server) -> None:
 
 
 def test_a_wrong_password_is_a_fault_of_the_account(server: Server) -> None:
-    (fault,) = sent(server, mail("m.1"), password="guess")
+    (fault,) = sent(server, mail("m.1"), secret="guess")
     assert isinstance(fault, AccountFault)
 
 
