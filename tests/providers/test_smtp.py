@@ -130,6 +130,8 @@ async def test_tls_comes_before_the_login(tls: str) -> None:
         ) as made,
     ):
         assert isinstance(await sent(made), Submitted)
+        assert isinstance(await sent(made), Submitted)
+        assert server.connections == 1  # a session of TLS is gone on with as well
     secret = base64.b64encode(b"\0kaskad\0s3cret").decode()
     login = server.commands.index(f"AUTH PLAIN {secret}")
     if tls == "starttls":
