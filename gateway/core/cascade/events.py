@@ -364,7 +364,7 @@ def _released(change: Change, released: ev.Released) -> None:
         change.expire(away=False)
     elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:
         change.pass_capped(message.step, full.cap.name)  # others were sent meanwhile
-    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+    elif not released.in_pace and message.is_first and paced(message, change.policy):
         change.hold_back(message.step, change.held() or PACE)
     else:
         change.enqueue(message.step)

@@ -161,7 +161,7 @@ class Transitions(Decision):
         """A cap is full for the current step, which was held: on to the next one, and where
         nothing was tried yet to the end, as at acceptance."""
         self.skip(step, "frequency_cap", cap)
-        if self.is_first():
+        if self.message.is_first:
             self.end(MessageStatus.SUPPRESSED, "frequency_cap")
         else:
             step.done_ms = self.now_ms
