@@ -5,7 +5,8 @@ moment waits apart for each lane it will go into, so that a slow provider's rele
 else's waiting; those of one moment are released in the order of their ids, which is that of their
 acceptance. What is counted for a declared campaign waits in the campaign's own queues, so that it
 is found when the campaign is changed; so does all that waits for a campaign to go on. Its first
-steps, which go out at its pace, wait apart from those that follow.
+steps, which go out at its pace, wait apart from those that follow. What waits for the time zone of
+its user has a mark of the user for a moment, and is released by who learns the zone.
 
 `{kaskad}queues` says which queues there are, by name. A process says so before it first puts
 something into one, and again each minute in which it does; a name that nobody used for an hour and
@@ -14,9 +15,12 @@ that holds nothing in any shard is dropped. So where nothing is held nothing is 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
+from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import keys, randomness
@@ -46,6 +50,7 @@ class CampaignQueue(NamedTuple):
 
 ANY_TIME = 1  # a moment long ago: those that wait for no moment are released in the order of ids
 FIRST, FOLLOWING = "campaign:", "following:"
+ZONES = "zones"
 LANE = "lane:"
 
 
@@ -79,11 +84,13 @@ def place_of(message: Message) -> Place | None:
     if held is None or not held.stops_clock:
         return None
     goes_on = held.reason in ("paused", "pace")
+    if held == ZONE_UNKNOWN and message.tz is None and message.named_user is not None:
+        return Place(ZONES, _mark_of(message.named_user))
     if not goes_on and not held.until_ms:
         return None
     if goes_on or message.counted:
         assert message.campaign is not None
-        queue = campaign_queue(message.campaign, of_first=message.is_first)
+        queue = campaign_queue(message.campaign, of_first=is_first(message))
         return Place(queue, ANY_TIME if goes_on else held.until_ms)
     provider = message.step.candidate.provider
     return Place(lane_queue(provider, message.category), held.until_ms)
@@ -146,6 +153,29 @@ async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
         return False
     await redis.call([("PEXPIRE", key, FEEDER_MS)])
     return True
+
+
+async def waiting_for_zone(
+    redis: RedisClient, shards: range, users: Sequence[str]
+) -> dict[str, list[str]]:
+    """By user, the messages that wait for the user's zone, or for that of another with the same
+    mark."""
+    asked = [(user, shard) for user in users for shard in shards]
+    replies = await redis.call(
+        [
+            ("ZRANGEBYSCORE", keys_of(shard).held(ZONES), _mark_of(user), _mark_of(user))
+            for user, shard in asked
+        ]
+    )
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for (user, _), ids in zip(asked, replies, strict=True):
+        found[user] += [id_.decode(errors="replace") for id_ in as_list(ids)]
+    return found
+
+
+def _mark_of(user: str) -> int:
+    """48 bits, which a sorted set's score holds exactly; not 0, which is no moment."""
+    return int.from_bytes(blake2b(user.encode(), digest_size=6).digest()) or 1
 
 
 async def due(redis: RedisClient, shard: int, name: str, now_ms: int, count: int) -> list[str]:

@@ -272,11 +272,6 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
         return self.steps[self.current]
 
     @property
-    def is_first(self) -> bool:
-        """Whether nothing of it was ever tried."""
-        return not any(step.attempts for step in self.steps)
-
-    @property
     def awaits(self) -> bool:
         """Whether a step of it waits for a reaction."""
         return any(step.react_ms for step in self.steps)
