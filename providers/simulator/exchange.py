@@ -29,6 +29,7 @@ from providers.simulator.lines import (
     accepted,
 )
 from providers.simulator.prices import PriceList, Tag
+from providers.simulator.replies import Reply
 from providers.simulator.schedule import Schedule
 from providers.simulator.twin import Destination, Order, Sending, Taken, Twin
 from providers.simulator.twins import CHANNELS, TWINS
@@ -51,7 +52,7 @@ class Push(NamedTuple):
 class Sent(NamedTuple):
     """The answer to a send, and the reports that must be out before it."""
 
-    answer: bytes
+    answer: Reply
     early: list[Push]
 
 

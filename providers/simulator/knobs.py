@@ -54,6 +54,7 @@ class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     viber: Override | None = None
     sms: Override | None = None
+    push: Override | None = None
 
 
 def _share(what: str) -> Any:
@@ -71,6 +72,7 @@ def _knob(unit: str, what: str) -> Any:
 _DEFAULT_PRICES: Final = (
     Price(channel="viber", price="0.0100"),
     Price(channel="sms", price="0.0400"),
+    Price(channel="push", price="0"),
 )
 
 
@@ -87,6 +89,9 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = 0.02
     sms_delivered: Annotated[Share, _share("SMS that are delivered")] = 0.96
     sms_undelivered: Annotated[Share, _share("SMS that fail; the rest is not reached")] = 0.03
+    push_share: Annotated[
+        Share, _share("device tokens and subscriptions that are alive; the rest is gone")
+    ] = 0.97
     seen_share: Annotated[Share, _share("delivered Viber messages that are seen")] = 0.6
     non_viber: Annotated[
         Literal["receipt", "reject"],
@@ -107,7 +112,11 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reject_status: Annotated[int, _knob("status id", "The status of those rejects.")] = 6
     by_phone: Annotated[
         dict[str, Overrides],
-        _knob("", "What happens to named numbers (with or without the plus sign), by channel."),
+        _knob(
+            "",
+            "What happens to named numbers (with or without the plus sign), tokens and "
+            "subscriptions, by channel.",
+        ),
     ] = {}
     people: Annotated[
         tuple[People, ...],
@@ -208,6 +217,7 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "delivered"
     )
     sms_charged_on: Annotated[ChargedOn, _knob("", "When an SMS is charged.")] = "sent"
+    push_charged_on: Annotated[ChargedOn, _knob("", "When a notification is charged.")] = "sent"
     price_when_free: Annotated[
         bool, _knob("", "Whether the report of an uncharged message still carries the list price.")
     ] = True
@@ -218,11 +228,12 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return share
 
     def delivered(self, channel: Channel) -> float:
-        share: float = getattr(self, f"{channel}_delivered")
+        """Everything, where no knob says otherwise: nobody would hear of it."""
+        share: float = getattr(self, f"{channel}_delivered", 1.0)
         return share
 
     def undelivered(self, channel: Channel) -> float:
-        share: float = getattr(self, f"{channel}_undelivered")
+        share: float = getattr(self, f"{channel}_undelivered", 0.0)
         return share
 
     def charged_on(self, channel: Channel) -> ChargedOn:
@@ -333,7 +344,7 @@ def explained(knobs: Knobs) -> list[Explained]:
 
 
 def _check_overrides(key: str, phone: str, overrides: Overrides) -> None:
-    if not phone.removeprefix("+").isdecimal():
+    if overrides.push is None and not phone.removeprefix("+").isdecimal():
         raise KnobFault(key, "Write the phone number in digits, with or without the plus sign.")
     for channel in CHANNELS:
         override: Override | None = getattr(overrides, channel)

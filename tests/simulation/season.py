@@ -171,10 +171,10 @@ class Season:
         sender = self.settings.providers[name].sender
         batch = [submission_of(message, content, sender, self.now_ms)]
         asked = adapter.submit(batch)
-        twin = next(twin for twin in TWINS.values() if asked.path in twin.sends)
-        read = twin.read_send(twin.sends[asked.path], asked.body)
+        twin = next(twin for twin in TWINS.values() if twin.sends_at(asked.path))
+        read = twin.read_send(message.step.channel, asked.body, asked.path)
         answer = self.exchange.send(twin, read, self.now_ms).answer
-        (outcome,) = adapter.outcomes(batch, Reply(200, {}, answer))
+        (outcome,) = adapter.outcomes(batch, Reply(answer.status, {}, answer.body))
         if isinstance(outcome, Submitted):
             taken = events.Accepted(step, outcome.provider_id, outcome.parts, outcome.again)
             self._happen(message, taken)
