@@ -58,7 +58,7 @@ def claimed(count: int) -> list[ClaimedStep]:
     entry = Entry(ID, LaneEntry("lane", b"1-1", 0), "marketing")
     return [
         ClaimedStep(
-            entry, 0, 1, 0.0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
+            entry, 0, 1, 0.0, 0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
         )
         for n in range(count)
     ]
@@ -251,7 +251,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         T0 + 7,
     )
     assert [item.event for item in result.items] == [
-        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
+        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7, series=0),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),

@@ -54,12 +54,13 @@ class Entry(msgspec.Struct, frozen=True):
 
 class ClaimedStep(msgspec.Struct, frozen=True):
     """A message's step, by its index, that we alone may send. `since` is trio's time of the
-    claim."""
+    claim, `series` its reference's."""
 
     entry: Entry
     index: int
     claimed_ms: int
     since: float
+    series: int
     submission: Submission
 
     def became(self, event: Event) -> Item:
@@ -107,11 +108,11 @@ async def claim(
     now_ms: int,
     since: float,
     *,
-    away: bool = False,
+    away: frozenset[str] = frozenset(),
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    `away`: the provider is, so none of them may be sent."""
+    `away`: whoever is, this provider with them, so none of them may be sent."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away, restored_ms=store.restored_ms)
@@ -139,7 +140,10 @@ async def claim(
                 refusal = Refused(message.current, UNREADABLE_CONTENT)
                 result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
                 continue
-            result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
+            claimed = ClaimedStep(
+                entry, message.current, now_ms, since, message.step.series, submission
+            )
+            result.claimed.append(claimed)
     failpoint("claimed")
     return result
 
