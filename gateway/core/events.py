@@ -34,13 +34,15 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
     the reference already, and what it said of it then was lost, so it may have refused it.
     `sent_ms` is when its request began: what the provider says happened later by its clock too.
-    `series` is the reference's: whoever was asked since is not meant."""
+    `delivered`: it never says more, and the step counts as delivered. `series` is the reference's:
+    whoever was asked since is not meant."""
 
     step: int
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
     sent_ms: int | None = None  # None: now
+    delivered: bool = False
     series: int | None = None  # None: the latest
 
 

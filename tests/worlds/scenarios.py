@@ -9,6 +9,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     claimed 0 away=viber,sms     ... and who else is; likewise of `refused`, `not-sent`, `not-known`
     claimed 0 restored=1s        ... and the data was restored from a backup at that moment
     accepted 0 again             the provider takes it; `again`: it had the reference before
+    accepted 0 delivered         ... and says no more: the step counts as delivered
     refused 0 for-good           or `for-now`; `nobody`: the address reaches nobody on its channel
     not-sent 0                   the connection failed
     put-back 0 refused           put back unsent; `refused`: the provider saw the reference
@@ -76,7 +77,7 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     ),
     "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
     "accepted": lambda step, said: events.Accepted(
-        step, again="again" in said, series=_series(said)
+        step, again="again" in said, delivered="delivered" in said, series=_series(said)
     ),
     "refused": lambda step, said: events.Refused(
         step, FAULTS[said[0]], said[0] == "nobody", _away(said)
