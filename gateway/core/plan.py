@@ -24,7 +24,6 @@ from gateway.core.holding import PACE, held_of, paced, starts_ms
 from gateway.core.ids import lot_of
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
-from gateway.core.prices import Price
 from gateway.core.rates import NO_RATES, AppRates, put_in_order
 from gateway.core.records.attempt import Candidate
 from gateway.core.records.content import Content
@@ -254,22 +253,25 @@ def _step(
 ) -> Step | None:
     """One step, skipped where it has no address or content or is not for messages of such an
     importance; None where nobody has a price."""
-    quoted: list[tuple[str, Price]] = []
+    candidates: list[Candidate] = []
+    sells: list[int] = []
     for provider in asked.sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
-            quoted.append((provider, price))
-    if not quoted:
+            candidates.append(Candidate(provider, price.cost))
+            sells.append(price.sell)
+    if not candidates:
         return None
-    if len(quoted) > 1:
-        weights = [policy.provider(name).weight for name, _ in quoted]
-        quoted = [quoted[place] for place in in_line(weights, lot_of(request.id))]
-    candidates = [Candidate(name, price.cost) for name, price in quoted]
+    first = 0
+    if len(candidates) > 1:
+        weights = [policy.provider(candidate.provider).weight for candidate in candidates]
+        first, *_ = line = in_line(weights, lot_of(request.id))
+        candidates = [candidates[place] for place in line]
     row, timed = asked.channel, asked.step
     step = Step(
         channel=row.name,
         candidates=candidates,
-        sell=quoted[0][1].sell,
+        sell=sells[first],
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
         until=asked.until,

@@ -34,9 +34,10 @@ class _Lots:
 _lots = _Lots()
 
 
-def begin_anew() -> None:
-    """What a child of a fork must do: else it would draw what its parent does."""
-    _generator.seed()
+def begin_anew(seed: int | None = None) -> None:
+    """What a child of a fork must do: else it would draw what its parent does. `seed`: what is
+    drawn from then on is the same each time."""
+    _generator.seed(seed)
     _lots.begin()
 
 

@@ -310,7 +310,7 @@ def test_an_answer_may_say_that_it_is_all_and_which_devices_are_gone() -> None:
         5,
     )
     assert [type(item.event) for item in result.items] == [ev.Accepted, ev.Refused, ev.Accepted]
-    assert result.items[0].event == ev.Accepted(0, sent_ms=5, delivered=True)
+    assert result.items[0].event == ev.Accepted(0, sent_ms=5, delivered=True, series=0)
     assert result.gone == [("u1", dead), ("u1", dead)]
     of_nobody = [msgspec.structs.replace(step, user=None) for step in steps]
     assert read_outcomes(of_nobody, [Submitted(f"{ID}.0", gone=(dead,))], 5).gone == []
