@@ -147,7 +147,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 class Policy(msgspec.Struct, frozen=True):
     """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`,
-    `counts` and `shared`. `declared` is what was read last of campaigns; all else is configured."""
+    `counts`, `shared` and `holds_for_zone`. `declared` is what was read last of campaigns; all else
+    is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -170,6 +171,7 @@ class Policy(msgspec.Struct, frozen=True):
     counts: bool = False  # whether it matters what persons are sent and how they react
     shared: frozenset[str] = frozenset()  # channels whose providers stand in for one another
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    holds_for_zone: bool = False  # whether a step may wait until its user has a zone
     declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
@@ -184,6 +186,11 @@ class Policy(msgspec.Struct, frozen=True):
         apart = {rule.channel for rule in self.providers.values() if not rule.weight}
         several = {self.provider(s.providers[0]).channel for s in every if len(s.providers) > 1}
         msgspec.structs.force_setattr(self, "shared", frozenset(apart | several))
+
+        windows = [rule.send_window for rule in self.categories.values() if rule.send_window]
+        windows += self.send_windows.values()
+        holds = any(window.unknown_zone == "hold" for window in windows)
+        msgspec.structs.force_setattr(self, "holds_for_zone", holds)
 
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
