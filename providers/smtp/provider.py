@@ -84,7 +84,6 @@ class SmtpProvider:
             tcp = await trio.open_tcp_stream(config.host, config.port)
         except OSError as error:
             raise NotSent("connect_failed", f"No connection to {config.host}: {error}") from error
-        connection: Connection | None = None
         try:
             stream: trio.abc.Stream = tcp
             if config.tls == "implicit":
