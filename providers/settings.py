@@ -52,6 +52,14 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
         """What is wrong with the files that are named; reads them."""
         return iter(())
 
+    def secret_faults(
+        self,
+        secret: Callable[[str | None], str],  # noqa: ARG002 - for the kinds that can tell
+    ) -> Iterator[Fault]:
+        """What cannot be right of the values of its secrets; one that is not set is none's fault
+        here."""
+        return iter(())
+
     def variables(self) -> Iterator[tuple[str, str]]:
         """The environment variables that are named: (key, variable)."""
         for key in self.__struct_fields__:
@@ -91,9 +99,12 @@ def address_faults(key: str, url: str) -> Iterator[Fault]:
 
 
 def is_local(url: str) -> bool:
-    """Whether an address is this machine or its own network: a loopback or private IP, or a name
-    without a dot."""
-    host = urlsplit(url).hostname or ""
+    """Whether an address is this machine or its own network."""
+    return is_local_host(urlsplit(url).hostname or "")
+
+
+def is_local_host(host: str) -> bool:
+    """Whether it is a loopback or private IP, or a name without a dot."""
     try:
         return ipaddress.ip_address(host).is_private
     except ValueError:

@@ -185,7 +185,7 @@ def free_port() -> int:
 def campaign_channels(settings: Settings) -> tuple[str, ...]:
     """The channels of the route that marketing takes, in its order."""
     route = settings.routes[settings.categories["marketing"].route]
-    return tuple(dict.fromkeys(settings.channel(step.provider) for step in route.steps))
+    return tuple(dict.fromkeys(settings.channel_of(step) for step in route.steps))
 
 
 def shipped_file(settings: Settings, name: str) -> Path:

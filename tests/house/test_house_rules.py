@@ -29,6 +29,8 @@ PURE_EDGES = (
     "providers/simulator/",
     "providers/fcm/access.py",
     "providers/fcm/provider.py",
+    "providers/smtp/connection.py",
+    "providers/smtp/provider.py",
     "providers/webpush/provider.py",
 )
 CLOCKS_AND_CHANCE = re.compile(
