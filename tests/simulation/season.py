@@ -56,6 +56,11 @@ class Wave(msgspec.Struct, frozen=True):
     route: str | None = None
 
 
+def phones_of(size: int) -> list[str]:
+    """Those of an audience; a smaller one is a part of it."""
+    return [f"7944{n:07d}" for n in range(size)]
+
+
 class Season:
     """`configured` is a whole configuration, `people` the kinds of the audience, `size` how many
     persons there are; `before`: what was learned of them by then."""
@@ -73,7 +78,7 @@ class Season:
         knobs = replace(knobs, seed=SEED, people=tuple(people))
         self.exchange = Exchange(replace(knobs, receipt_ms_min=2_000, receipt_ms_max=20_000))
         self.adapters = adapters_of(configured)
-        self.phones = [f"7944{n:07d}" for n in range(size)]
+        self.phones = phones_of(size)
         self.persons = {phone: Person() for phone in self.phones}
         self.opt_outs: dict[str, OptOuts] = {}
         self.rates: dict[tuple[str, str], Counted] = {}
