@@ -243,11 +243,14 @@ def _end(
     knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
 ) -> tuple[Ending, int, int]:
     if happens(words[0], knobs.reject_share):
-        return "rejected", knobs.reject_status, 0
+        status = knobs.reject_status
+        usual = catalogue.usual("rejected", channel)
+        return "rejected", *((status, 0) if status in catalogue.statuses else usual)
     if not has_channel(knobs, channel, to):
-        if knobs.non_viber == "reject":
+        if knobs.non_viber == "reject" or not catalogue.reports:
             return "rejected", catalogue.unreachable.id, 0
-        return "undelivered", knobs.non_viber_status, knobs.non_viber_error
+        absent = catalogue.absent or (knobs.non_viber_status, knobs.non_viber_error)
+        return "undelivered", *absent
     delivered, undelivered = knobs.delivered(channel), knobs.undelivered(channel)
     ending: Ending = knobs.unreached
     if happens(words[1], delivered):
