@@ -30,7 +30,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
     with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
     not know. `adapter` is that of a kind which is spoken to over HTTP; `callbacks` reads what a
-    kind calls back with, if it is configured to.
+    kind calls back with, if it is configured to. `devices` is the one kind of devices that it
+    reaches, where its channel has several.
     """
 
     settings: type[ProviderSettings]
@@ -39,6 +40,7 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     connect: Callable[[Configured], Provider]
     reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
+    devices: str = ""
     callbacks: Callable[[Configured], CallbackReader | None] | None = None
 
 
@@ -98,7 +100,11 @@ KINDS: dict[str, ProviderKind] = {
     for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
     "fcm": ProviderKind(
-        settings=FcmSettings, channel="push", can_look_up=False, connect=_connect_fcm
+        settings=FcmSettings,
+        channel="push",
+        can_look_up=False,
+        connect=_connect_fcm,
+        devices="fcm",
     ),
     "smtp": ProviderKind(
         settings=SmtpSettings,
@@ -111,6 +117,10 @@ KINDS: dict[str, ProviderKind] = {
         UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
     ),
     "webpush": ProviderKind(
-        settings=WebPushSettings, channel="push", can_look_up=False, connect=_connect_web_push
+        settings=WebPushSettings,
+        channel="push",
+        can_look_up=False,
+        connect=_connect_web_push,
+        devices="webpush",
     ),
 }

@@ -266,7 +266,7 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
 def _routes(base: Settings) -> dict[str, Any]:
     """Those of the acts, by the providers of the campaign's route."""
     steps = base.routes[base.categories["marketing"].route].steps
-    names = list(dict.fromkeys(step.provider for step in steps))
+    names = list(dict.fromkeys(base.senders(step)[0] for step in steps))
     routes: dict[str, Any] = {
         alone(base.channel(name)): {"steps": [{"provider": name}]} for name in names
     }

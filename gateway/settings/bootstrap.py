@@ -218,6 +218,7 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
     kind = KINDS[provider.kind]
     return ProviderRule(
         channel=kind.channel,
+        devices=kind.devices,
         charged_on=provider.charged_on,
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
