@@ -19,6 +19,8 @@ from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
 from providers.smsc_ru.adapter import SmscRu
 from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
+from providers.twilio.adapter import TwilioSms
+from providers.twilio.settings import TwilioSettings
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.settings import UniSenderGoSettings
 from providers.webpush.settings import WebPushSettings
@@ -113,6 +115,7 @@ KINDS: dict[str, ProviderKind] = {
         connect=_connect_smtp,
         callbacks=smtp_events,
     ),
+    "twilio-sms": http_kind(TwilioSms, "sms", can_look_up=False, settings=TwilioSettings),
     "unisender-go": http_kind(
         UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
     ),
