@@ -53,13 +53,13 @@ def sent_to(row: PushRow, *names: str, **changes: Any) -> Submission:
 
 
 def delivered(
-    row: PushRow, simulator: child.Child, folder: Path, *batch: Submission, **keys: object
+    row: PushRow, simulator: child.Child, folder: Path, *batch: Submission, **keys: Any
 ) -> list[Outcome | SendFault]:
     """What each message came to."""
     met: list[Outcome | SendFault] = []
 
     async def main() -> None:
-        hosts = {"hosts": (HOST,)} if row.kind == "webpush" else {}
+        hosts: dict[str, Any] = {"hosts": (HOST,)} if row.kind == "webpush" else {}
         provider = row.provider(simulator.base_url, folder, **hosts, **keys)
         for sent in batch:
             try:
@@ -170,6 +170,6 @@ def test_a_service_account_that_is_refused_is_the_accounts_fault(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     file = service_account(elsewhere, simulator.base_url + "/nothing")
-    keys = {"service_account_file": str(file)}
+    keys: dict[str, Any] = {"service_account_file": str(file)}
     (met,) = delivered(row, simulator, tmp_path, sent_to(row, "phone"), **keys)
     assert isinstance(met, AccountFault)
