@@ -16,6 +16,7 @@ from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
+from providers.smpp.settings import SmppSettings, smpp_config
 
 
 class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,16 @@ def http_kind(
     )
 
 
+def _connect_smpp(configured: Configured) -> Provider:
+    from providers.smpp.provider import SmppProvider  # and with it trio
+
+    return SmppProvider(smpp_config(configured))
+
+
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber)
 }
+KINDS["smpp"] = ProviderKind(
+    settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
+)

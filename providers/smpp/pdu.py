@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import ClassVar, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -300,7 +300,7 @@ def decode(frame: Frame) -> Body:
     body = frame.body
     if kind is Empty or (frame.status != OK and not body):
         return NOTHING  # what a peer adds to a PDU without a body has no meaning
-    values: dict[str, str | int | bytes | dict[int, bytes]] = {}
+    values: dict[str, Any] = {}
     at = 0
     for name, size in kind.layout:
         values[name], at = _read(name, size, body, at)

@@ -1,8 +1,9 @@
 """How much more one provider's worker may take on, read from what is in flight and in the queue.
 
-The bounds are `connections` requests, and `claim_max` messages granted for and not recorded. Only
-open shards count: what an outage holds up takes no room and no tokens from the others. How long a
-claim and a request take of late is kept here; nothing else is changed. Times are trio's seconds.
+The bounds are `connections` requests (which change where dispatchers share sessions), and
+`claim_max` messages granted for and not recorded. Only open shards count: what an outage holds up
+takes no room and no tokens from the others. How long a claim and a request take of late is kept
+here; nothing else is changed. Times are trio's seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Capacity:
         self._queue = queue
         self._shards = shards
         self._batch = batch
-        self._connections = connections
+        self.connections = connections
         self._claim_max = claim_max
         self._claim_s = 0.0
         self._send_s = 0.0
@@ -61,19 +62,24 @@ class Capacity:
         """How many more messages tokens may be taken for; `alone`: nothing may be beside one
         request."""
         flight = self._in_flight
-        requests = 1 if alone else self._connections + self._requests_ahead()
+        requests = self._requests_max(alone=alone)
+        if not alone:
+            requests += self._requests_ahead()
         waiting = max(flight.granted + flight.imminent, self._claiming() + len(self._queue))
         room = (requests - flight.requests) * self._batch - waiting
         return max(min(room, self.claimable()), self.tokenless(now, alone=alone))
 
     def limited_by(self) -> Literal["connections", "claim_max"] | None:
         """Which bound of the settings is reached."""
-        if self._in_flight.requests >= self._connections:
+        if self._in_flight.requests >= self.connections:
             return "connections"
         return "claim_max" if self.claimable() <= 0 else None
 
     def claimable(self) -> int:
-        """How many more messages may be claimed beside those there are tokens for."""
+        """How many more messages may be claimed beside those there are tokens for; none where
+        nothing can be sent from here."""
+        if not self.connections:
+            return 0
         held = self._in_flight.messages_of(self._shards.open)
         return self._claim_max - held - self._in_flight.granted
 
@@ -93,11 +99,14 @@ class Capacity:
         if not self._send_s:
             return 0
         share = (PACE_S + 2 * self._claim_s) / self._send_s
-        return math.ceil(self._connections * min(share, 1.0))
+        return math.ceil(self.connections * min(share, 1.0))
 
     def free(self, *, alone: bool) -> int:
         """How many messages the connections that are free take."""
-        return ((1 if alone else self._connections) - self._in_flight.requests) * self._batch
+        return (self._requests_max(alone=alone) - self._in_flight.requests) * self._batch
+
+    def _requests_max(self, *, alone: bool) -> int:
+        return min(self.connections, 1) if alone else self.connections
 
     def whole(self, room: int, now: float) -> int:
         """How many of `room` messages go now: whole requests where there are tokens for one and the

@@ -50,7 +50,7 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
                 shard,
                 steps,
                 [item for step, item in pairs if step.entry.shard == shard],
-                [(pid, ref) for pid, ref in result.provider_ids if ref in refs],
+                [(pid, ref) for pid, ref in result.provider_ids if ref.partition(" ")[0] in refs],
             )
         )
     return parts

@@ -27,6 +27,7 @@ from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
 from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
+from gateway.store.receipts import part_of
 from gateway.telemetry import few
 from providers import contract
 from providers.contract import Fault, Outcome, Provider
@@ -49,7 +50,8 @@ class RequestResult:
         self.detail = detail
         self.items: list[Item] = []
         self.counts: Counter[str] = Counter()
-        self.provider_ids: list[tuple[str, str]] = []  # the provider's id, our reference
+        # The provider's id, and our reference or a part of it.
+        self.provider_ids: list[tuple[str, str]] = []
         self.trouble: Trouble | None = None  # for which the provider is paused
         self.slow_down_ms: int | None = None
         self.halt = False
@@ -118,14 +120,21 @@ def read_outcomes(
         if outcome is None:
             result.add(step, "unknown", LostAnswer(step.index))
         elif isinstance(outcome, contract.Submitted):
+            ref, ids = step.submission.ref, outcome.part_ids
             if outcome.provider_id is not None:
-                result.provider_ids.append((outcome.provider_id, step.submission.ref))
-            accepted = Accepted(
-                step.index, outcome.provider_id, outcome.parts, outcome.again, sent_ms
-            )
+                result.provider_ids.append((outcome.provider_id, ref))
+            elif ids:
+                result.provider_ids += (
+                    (id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)
+                )
+            provider_id = outcome.provider_id or (ids[0] if ids else None)
+            accepted = Accepted(step.index, provider_id, outcome.parts, outcome.again, sent_ms)
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1
+        elif isinstance(outcome, contract.NotTaken):
+            result.halt = True
+            result.add(step, "throttled" if outcome.throttled else "put_back", PutBack(step.index))
         elif outcome.account:
             result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
             result.halt = True
@@ -229,6 +238,12 @@ class Sender:
                 if count < len(part):
                     parts.append(part[count:])
                     part = part[:count]
+            if part and (lacking := self._lacking(part)):
+                count, start = await self._take_all(lacking)
+                since = trio.current_time()
+                if not count:
+                    parts.append(part)
+                    break
             if probe and part:
                 await self._announce(part)
             if not part or not await self._may_go(start, since, probe):
@@ -271,6 +286,20 @@ class Sender:
             await trio.sleep_until(start)
         return 0, trio.current_time()
 
+    def _lacking(self, batch: Sequence[ClaimedStep]) -> int:
+        """How many tokens a batch takes beyond one a message."""
+        return self._provider.tokens([step.submission for step in batch]) - len(batch)
+
+    async def _take_all(self, wanted: int) -> tuple[int, float]:
+        """As `_take_tokens`, but all of them, in as many grants as that takes."""
+        taken, start = 0, trio.current_time()
+        while taken < wanted:
+            count, start = await self._take_tokens(wanted - taken)
+            if not count:
+                return 0, start
+            taken += count
+        return taken, start
+
     async def _may_go(self, start: float, since: float, probe: bool) -> bool:
         """Waits for the start; whether then everything still speaks for sending."""
         await self._deps.until(start)
@@ -308,11 +337,14 @@ class Sender:
             # Not `fail_after`: its generator is a tenth of what a single message costs here.
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([step.submission for step in batch])
-                self._breaker.went_well()
                 held = self._held(codes_of(outcomes))
                 result = read_outcomes(batch, outcomes, sent_ms, held=held)
                 if result.counts["accepted"]:
                     self._pauses.note_accepted(self._name, sent_ms)
+                if result.counts["throttled"]:
+                    result.slow_down_ms = self._breaker.slowed_down(None)
+                else:
+                    self._breaker.went_well()
                 return result
         except contract.SendFault as fault:
             alike = isinstance(fault, contract.BadRequest) and fault.about == "account"

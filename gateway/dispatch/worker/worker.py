@@ -70,7 +70,7 @@ class ProviderWorker:
         config = provider.config
         self.name = config.name
         self._deps = deps
-        self._sender_name = config.sender
+        self._config = config
         self._pauses = pauses
         self._heartbeat = heartbeat
         self._breaker = Breaker()
@@ -87,7 +87,7 @@ class ProviderWorker:
             self._queue,
             self.shards,
             batch=self._batch,
-            connections=config.connections,
+            connections=0 if config.places else config.connections,
             claim_max=deps.terms.claim_max,
         )
         self.token_source = TokenSource(
@@ -143,6 +143,13 @@ class ProviderWorker:
         """A shard that closed makes room for the others, one that opened can be read."""
         self._in_flight.freed()
         self.reader.wake_ups.wake_all()
+
+    def hold_places(self, count: int) -> None:
+        """So many of the provider's sessions are kept here from now on."""
+        config = self._config
+        self._capacity.connections = config.connections * count // (config.places or 1)
+        self._in_flight.freed()
+        self.reader.wake_ups.wake()
 
     def _stopped(self) -> bool:
         return self._deps.stopping.is_set() or not self._heartbeat.fresh
@@ -271,7 +278,13 @@ class ProviderWorker:
             now_ms, now = self._deps.clock(), trio.current_time()
             try:
                 made = await claim.claim(
-                    self._deps.store, self.name, self._sender_name, entries, now_ms, now, away=away
+                    self._deps.store,
+                    self.name,
+                    self._config.sender,
+                    entries,
+                    now_ms,
+                    now,
+                    away=away,
                 )
             except RETRYABLE as error:
                 doubt = begun.fall_into_doubt()
