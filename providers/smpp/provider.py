@@ -189,8 +189,9 @@ class SmppProvider:
                 sessions.append(session)
             await self._work(sessions, receive)
         finally:
-            for session in sessions:
-                await session.close()
+            with trio.CancelScope(shield=True):
+                for session in sessions:
+                    await session.close()
 
     async def _bind(self, kind: pdu.BindKind) -> Session:
         config = self.config

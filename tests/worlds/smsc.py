@@ -52,7 +52,7 @@ def config(**changes: Any) -> SmppConfig:
 
 
 def submission(ref: str = "m.0", text: str = "Hello", **changes: Any) -> Submission:
-    fields = {"to": "+79161234567", "sender": "Shop", "category": "marketing"}
+    fields: dict[str, Any] = {"to": "+79161234567", "sender": "Shop", "category": "marketing"}
     return Submission(**({"ref": ref, "text": text, "validity_ms": 3_600_000} | fields | changes))
 
 
