@@ -52,8 +52,15 @@ def config(**changes: Any) -> SmppConfig:
 
 
 def submission(ref: str = "m.0", text: str = "Hello", **changes: Any) -> Submission:
-    fields: dict[str, Any] = {"to": "+79161234567", "sender": "Shop", "category": "marketing"}
-    return Submission(**({"ref": ref, "text": text, "validity_ms": 3_600_000} | fields | changes))
+    fields: dict[str, Any] = {
+        "ref": ref,
+        "to": "+79161234567",
+        "sender": "Shop",
+        "category": "marketing",
+        "text": text,
+        "validity_ms": 3_600_000,
+    }
+    return Submission(**(fields | changes))
 
 
 class Smsc:
@@ -68,9 +75,9 @@ class Smsc:
         self.submitted: list[pdu.Short] = []
         self.answered: list[int] = []  # sequences of deliver_sm that we were thanked for
         self.unbound = 0
-        self.under_way_max = 0
         self.streams: list[trio.abc.Stream] = []
         self.changed = trio.Event()
+        self._sending = trio.Lock()
         self._sequence = itertools.count(1)
         self._commands = {code: kind for kind, code in pdu.BINDS.items()}
 
@@ -95,7 +102,8 @@ class Smsc:
             self.changed.set()
             self.changed = trio.Event()
             if any(answers):
-                await stream.send_all(b"".join(answers))
+                async with self._sending:
+                    await stream.send_all(b"".join(answers))
 
     def _answer(self, frame: Frame) -> bytes:
         body = pdu.decode(frame)
@@ -126,7 +134,8 @@ class Smsc:
         """Sends a deliver_sm or data_sm; its sequence."""
         sequence = next(self._sequence)
         command = pdu.DELIVER_SM if isinstance(message, pdu.Short) else pdu.DATA_SM
-        await self.streams[stream].send_all(pdu.encode(command, sequence, message))
+        async with self._sending:
+            await self.streams[stream].send_all(pdu.encode(command, sequence, message))
         return sequence
 
     async def until(self, what: Callable[[], bool]) -> None:
