@@ -11,12 +11,14 @@ from collections.abc import Callable
 import msgspec
 
 from providers.contract import Channel, Provider
+from providers.fcm.settings import FcmSettings
 from providers.http.adapter import Adapter, HttpConfig
 from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
 from providers.smpp.settings import SmppSettings, smpp_config
+from providers.webpush.settings import WebPushSettings
 
 
 class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +71,29 @@ def _connect_smpp(configured: Configured) -> Provider:
     return SmppProvider(smpp_config(configured))
 
 
+def _connect_fcm(configured: Configured) -> Provider:
+    from providers.fcm.provider import FcmProvider  # and with it trio
+
+    return FcmProvider(configured)
+
+
+def _connect_web_push(configured: Configured) -> Provider:
+    from providers.webpush.provider import WebPushProvider  # and with it trio
+
+    return WebPushProvider(configured)
+
+
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber)
+} | {
+    "smpp": ProviderKind(
+        settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
+    ),
+    "fcm": ProviderKind(
+        settings=FcmSettings, channel="push", can_look_up=False, connect=_connect_fcm
+    ),
+    "webpush": ProviderKind(
+        settings=WebPushSettings, channel="push", can_look_up=False, connect=_connect_web_push
+    ),
 }
-KINDS["smpp"] = ProviderKind(
-    settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
-)

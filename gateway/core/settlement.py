@@ -189,7 +189,7 @@ def _post(work: Work, measures: dict[str, int], charged: int | None = None) -> P
     message = work.message
     carries_money = not COUNTS.issuperset(measures)
     return Post(
-        group=group_of(message, work.step, work.provider),
+        group=group_of(message, work.index, work.provider),
         measures=measures,
         message=message.id if carries_money else None,
         step=work.index if carries_money else -1,

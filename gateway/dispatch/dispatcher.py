@@ -245,7 +245,7 @@ def _start_background(
     nursery.start_soon(feeder.look, deps)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
-    held = {worker.name: worker.hold_places for worker in working}
+    held = {worker.name: worker.capacity.hold_places for worker in working}
     for name, provider in deps.providers.items():
         nursery.start_soon(receipts.run, deps, provider, held.get(name))
     for asked in look_ups.values():

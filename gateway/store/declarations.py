@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -29,6 +29,7 @@ from gateway.store.transaction import CommitCounts, commit
 
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
+MONEY = COST, BILLED = "cost", "billed"  # beside the states, in 1e-6 units
 
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -61,7 +62,7 @@ class Declarations:
                 [("HGETALL", keys.CAMPAIGNS_META), ("HGETALL", keys.CAMPAIGNS)]
             )
             told = dict(pairs(as_list(meta)))
-            campaigns = {n.decode(): _campaign(v) for n, v in pairs(as_list(found))}
+            campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
         self.loaded = True
@@ -92,7 +93,7 @@ async def change(
             audit.command(deed(after)),
         ]
         if after.recipients_max is not None:
-            accepted = (await counts(redis, shards, name))["accepted"]
+            accepted = (await counts(redis, shards, [name]))[name]["accepted"]
             lacking = accepted - await taken(redis, name)
             if lacking > 0:
                 commands.append(("HINCRBY", keys.RECIPIENTS, name, lacking))
@@ -101,15 +102,19 @@ async def change(
     return await commit(redis, token, attempt, CommitCounts())
 
 
-async def counts(redis: RedisClient, shards: int, name: str) -> Counter[str]:
-    """How many messages of a campaign there are in each state. Raises RedisUnavailable."""
+async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, Counter[str]]:
+    """How many messages of each campaign there are in each state, and under COST and BILLED what
+    they cost and were billed. Raises RedisUnavailable."""
     ever = await shards_ever(redis, shards)
-    names = [keys_of(shard).campaign_counts(name) for shard in ever]
-    total: Counter[str] = Counter()
-    for found in await redis.call([("HGETALL", key) for key in names]):
+    asked = [(name, keys_of(shard).campaign_counts(name)) for name in names for shard in ever]
+    totals = {name: Counter[str]() for name in names}
+    if not asked:
+        return totals
+    replies = await redis.call([("HGETALL", key) for _, key in asked])
+    for (name, _), found in zip(asked, replies, strict=True):
         for field, count in pairs(as_list(found)):
-            total[field.decode()] += int(count)
-    return total
+            totals[name][field.decode()] += int(count)
+    return totals
 
 
 async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
@@ -133,6 +138,14 @@ async def give_back(redis: RedisClient, name: str, unused: int) -> None:
         await redis.call([("HINCRBY", keys.RECIPIENTS, name, -unused)])
 
 
+def read(value: bytes) -> Campaign:
+    """A campaign as it stands there."""
+    try:
+        return _decode(value)
+    except _NOT_READABLE:
+        return UNREADABLE
+
+
 def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.Raw]]:
     """What is declared, and beside it what a newer version said. Raises
     UnreadableDeclarationError."""
@@ -144,10 +157,3 @@ def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.
         raise UnreadableDeclarationError from error
     known = Campaign.__struct_fields__
     return before, {key: raw for key, raw in said.items() if key not in known}
-
-
-def _campaign(value: bytes) -> Campaign:
-    try:
-        return _decode(value)
-    except _NOT_READABLE:
-        return UNREADABLE

@@ -16,14 +16,19 @@ import msgspec
 from providers.contract import Channel, Outcome, PersonReply, ProviderConfig, Receipt, Submission
 
 
-class HttpConfig(ProviderConfig, frozen=True, kw_only=True):
+class HttpOrigin(ProviderConfig, frozen=True, kw_only=True):
+    """What a client is told: `base_url` is where every request goes."""
+
+    base_url: str
+
+
+class HttpConfig(HttpOrigin, frozen=True, kw_only=True):
     """What an adapter and its client are told.
 
     `batch` is the configured number of messages in one request; `callback_url` is
     `{public_url}/v1/callbacks/{name}`, with `?token=` where the proof of a callback is a token.
     """
 
-    base_url: str
     api_key: str
     batch: int
     callback_url: str

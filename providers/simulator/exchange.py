@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from providers.contract import Channel
 from providers.simulator.book import Book, Entry
-from providers.simulator.fate import Fate, Kind, fate, timeline
+from providers.simulator.fate import Fate, Kind, fate, reply_of, timeline
 from providers.simulator.knobs import Knobs, Override
 from providers.simulator.lines import (
     CHANGES,
@@ -29,6 +29,7 @@ from providers.simulator.lines import (
     accepted,
 )
 from providers.simulator.prices import PriceList, Tag
+from providers.simulator.replies import Reply
 from providers.simulator.schedule import Schedule
 from providers.simulator.twin import Destination, Order, Sending, Taken, Twin
 from providers.simulator.twins import CHANNELS, TWINS
@@ -51,7 +52,7 @@ class Push(NamedTuple):
 class Sent(NamedTuple):
     """The answer to a send, and the reports that must be out before it."""
 
-    answer: bytes
+    answer: Reply
     early: list[Push]
 
 
@@ -259,6 +260,8 @@ class Exchange:
                 self.book.revive(entry, now_ms, charge=self._charges_delivery(entry))
             case Kind.SEE:
                 entry.seen_ms = now_ms
+            case Kind.CLICK:
+                self.book.click(entry, now_ms)
             case _:
                 push = self._report(kind, entry, now_ms)
                 if push.url:
@@ -271,7 +274,7 @@ class Exchange:
             return Push(twin, hooks.seen_url, "seen", twin.seen_report(entry), item)
         if kind is Kind.REPLY:
             override = self._override(entry.channel, entry.to)
-            text = override.reply if override is not None and override.reply else ""
+            text = reply_of(self.knobs, entry.channel, entry.to, override)
             reply = twin.reply(entry, text, now_ms)
             return Push(twin, hooks.delivery_url, "reply", reply, item)
         free = self.knobs.price_when_free

@@ -53,7 +53,8 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
 
     `provider` is the name of its twin. `usual` gives the ids of status and error of an ending when
     nobody names others; `unreachable` rejects a number that does not have the channel.
-    `seen_channels` tell when a message is seen.
+    `seen_channels` tell when a message is seen. `reports`: what becomes of a message is told later;
+    else its answer is all that is heard of it.
     """
 
     provider: str
@@ -68,3 +69,4 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     no_error: Error
     usual: Callable[[Ending, Channel], tuple[int, int]]
     seen_channels: frozenset[Channel]
+    reports: bool = True

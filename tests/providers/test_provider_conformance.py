@@ -26,7 +26,9 @@ REFS = [sent.ref for sent in BATCH]
 
 
 def test_every_adapter_there_is_has_a_row() -> None:
-    assert {row.kind for row in ROWS} == set(KINDS)
+    assert {row.kind for row in ROWS} == {
+        name for name, kind in KINDS.items() if kind.adapter is not None
+    }
 
 
 @every_provider

@@ -302,8 +302,12 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
 
     @property
     def identities(self) -> list[str]:
-        user = person_id(self.user, self.app) if self.own_users else self.user
-        return self.addresses.identities(user)
+        return self.addresses.identities(self.named_user)
+
+    @property
+    def named_user(self) -> str | None:
+        """The `user` as an identity."""
+        return person_id(self.user, self.app) if self.own_users else self.user
 
 
 def _message_of_2(record: bytes) -> Message:

@@ -29,15 +29,23 @@ class Capacity:
         batch: int,
         connections: int,
         claim_max: int,
+        places: int | None = None,
     ) -> None:
         self._in_flight = in_flight
         self._queue = queue
         self._shards = shards
         self._batch = batch
-        self.connections = connections
+        self._connections = 0 if places else connections
+        self._whole = connections, places or 1
         self._claim_max = claim_max
         self._claim_s = 0.0
         self._send_s = 0.0
+
+    def hold_places(self, count: int) -> None:
+        """The share of the connections that goes with so many of the provider's sessions."""
+        connections, places = self._whole
+        self._connections = connections * count // places
+        self._in_flight.freed()
 
     def claim_took(self, seconds: float) -> None:
         self._claim_s += (seconds - self._claim_s) / 8
@@ -71,14 +79,14 @@ class Capacity:
 
     def limited_by(self) -> Literal["connections", "claim_max"] | None:
         """Which bound of the settings is reached."""
-        if self._in_flight.requests >= self.connections:
+        if self._in_flight.requests >= self._connections:
             return "connections"
         return "claim_max" if self.claimable() <= 0 else None
 
     def claimable(self) -> int:
         """How many more messages may be claimed beside those there are tokens for; none where
         nothing can be sent from here."""
-        if not self.connections:
+        if not self._connections:
             return 0
         held = self._in_flight.messages_of(self._shards.open)
         return self._claim_max - held - self._in_flight.granted
@@ -99,14 +107,14 @@ class Capacity:
         if not self._send_s:
             return 0
         share = (PACE_S + 2 * self._claim_s) / self._send_s
-        return math.ceil(self.connections * min(share, 1.0))
+        return math.ceil(self._connections * min(share, 1.0))
 
     def free(self, *, alone: bool) -> int:
         """How many messages the connections that are free take."""
         return (self._requests_max(alone=alone) - self._in_flight.requests) * self._batch
 
     def _requests_max(self, *, alone: bool) -> int:
-        return min(self.connections, 1) if alone else self.connections
+        return min(self._connections, 1) if alone else self._connections
 
     def whole(self, room: int, now: float) -> int:
         """How many of `room` messages go now: whole requests where there are tokens for one and the

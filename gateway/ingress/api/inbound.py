@@ -13,19 +13,16 @@ import msgspec
 
 from gateway.core.channels import ChannelName
 from gateway.core.records.reply import KeptReply
-from gateway.ingress.api.parameters import read_parameters
+from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.results import Time, newer_record
 from gateway.ingress.http.asgi import rfc3339, to_json
-from gateway.ingress.http.problems import Refusal, refuse, unavailable
+from gateway.ingress.http.problems import Refusal, unavailable
 from gateway.ingress.http.request import Request
 from gateway.store import replies
 from gateway.store.replies import KEPT_MS
 from gateway.store.store import Store
 from gateway.store.taken_replies import NotNowError, take_replies
 from providers.contract import Channel, PersonReply
-
-LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000  # replies of a page
-PARAMETERS_MAX = 16
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
 
@@ -59,7 +56,7 @@ class InboundEndpoints:
         self._now_ms = now_ms
 
     async def get(self, request: Request) -> None:
-        limit, cursor = _asked(request.query)
+        limit, cursor = read_page(request.query, lambda text: _cursor(text) is not None)
         principal = request.principal
         apps = {principal.app, *([""] if "manage" in principal.scopes else [])}
         oldest_ms = self._now_ms() - KEPT_MS
@@ -90,15 +87,3 @@ def view_of(id_: str, reply: KeptReply) -> ReplyView:
         text=reply.text,
         message=reply.message or None,
     )
-
-
-def _asked(query: bytes) -> tuple[int, str]:
-    """Limit and cursor. Raises Refusal."""
-    pairs = dict(read_parameters(query, PARAMETERS_MAX))
-    limit = pairs.get("limit", str(LIMIT_DEFAULT))
-    if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= LIMIT_MAX:
-        raise refuse("query", f"`limit` is a number from 1 to {LIMIT_MAX}.")
-    cursor = pairs.get("cursor", "")
-    if cursor and _cursor(cursor) is None:
-        raise refuse("query", "`cursor` is `next` of the page before.")
-    return int(limit), cursor
