@@ -12,12 +12,15 @@ import msgspec
 
 from providers.contract import Channel, Provider
 from providers.fcm.settings import FcmSettings
-from providers.http.adapter import Adapter, HttpConfig
+from providers.http.adapter import Adapter, CallbackReader, HttpConfig
 from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
 from providers.smpp.settings import SmppSettings, smpp_config
+from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
+from providers.unisender_go.adapter import UniSenderGo
+from providers.unisender_go.settings import UniSenderGoSettings
 from providers.webpush.settings import WebPushSettings
 
 
@@ -26,7 +29,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
 
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
     with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
-    not know. `adapter` is that of a kind which is spoken to over HTTP and calls back.
+    not know. `adapter` is that of a kind which is spoken to over HTTP; `callbacks` reads what a
+    kind calls back with, if it is configured to.
     """
 
     settings: type[ProviderSettings]
@@ -35,10 +39,15 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     connect: Callable[[Configured], Provider]
     reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
+    callbacks: Callable[[Configured], CallbackReader | None] | None = None
 
 
 def http_kind(
-    adapter: Callable[[HttpConfig], Adapter], channel: Channel, *, can_look_up: bool
+    adapter: Callable[[HttpConfig], Adapter],
+    channel: Channel,
+    *,
+    can_look_up: bool,
+    settings: type[HttpSettings] = HttpSettings,
 ) -> ProviderKind:
     """A kind that is spoken to over HTTP: its adapter is all there is to say."""
 
@@ -56,12 +65,13 @@ def http_kind(
         provider.reconfigure(config, adapter(config))
 
     return ProviderKind(
-        settings=HttpSettings,
+        settings=settings,
         channel=channel,
         can_look_up=can_look_up,
         connect=connect,
         reconfigure=reconfigure,
         adapter=adapter,
+        callbacks=lambda configured: adapter(http_config(configured)),
     )
 
 
@@ -69,6 +79,12 @@ def _connect_smpp(configured: Configured) -> Provider:
     from providers.smpp.provider import SmppProvider  # and with it trio
 
     return SmppProvider(smpp_config(configured))
+
+
+def _connect_smtp(configured: Configured) -> Provider:
+    from providers.smtp.provider import SmtpProvider  # and with it trio
+
+    return SmtpProvider(smtp_config(configured))
 
 
 def _connect_fcm(configured: Configured) -> Provider:
@@ -92,6 +108,16 @@ KINDS: dict[str, ProviderKind] = {
     ),
     "fcm": ProviderKind(
         settings=FcmSettings, channel="push", can_look_up=False, connect=_connect_fcm
+    ),
+    "smtp": ProviderKind(
+        settings=SmtpSettings,
+        channel="email",
+        can_look_up=False,
+        connect=_connect_smtp,
+        callbacks=smtp_events,
+    ),
+    "unisender-go": http_kind(
+        UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
     ),
     "webpush": ProviderKind(
         settings=WebPushSettings, channel="push", can_look_up=False, connect=_connect_web_push

@@ -224,6 +224,9 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    smtp_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port that takes mails by SMTP; 0: none.")
+    ] = 0,
 ) -> int:
     """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
 
@@ -237,7 +240,7 @@ def simulate(
     from gateway.cli.roles import simulate as run_simulate
 
     knobs = (f"viber_share={share}", *(knob or ()))
-    simulation = Simulation(host, port, seed, api_key, knobs, people, book)
+    simulation = Simulation(host, port, seed, api_key, knobs, people, book, smtp_port)
     return run_simulate(config, os.environ, simulation)
 
 

@@ -47,6 +47,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_ms: int = 0
     updated_by: str = ""
     cancelled_ms: int = 0
+    moved_ms: int = 0  # when its start or send window was changed last
 
     @property
     def over_ms(self) -> int:

@@ -134,14 +134,16 @@ class Admission:
         keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
-        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
+        # Of somebody who has devices alone nothing is kept, and MGET wants a key.
+        read = watched or (self._token,)
+        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *read)]
         named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
             commands.append(("GET", self._keys.opt_outs_mark))
         replies = await session.call(commands)
-        values = values_in(replies[1])
+        values = values_in(replies[1])[: len(watched)]
         self._people.read(people, values[: len(people)])
         for key, value in zip(keyed, values[len(people) :], strict=False):
             if value is None:

@@ -1,6 +1,8 @@
 """Firebase Cloud Messaging as dispatch uses it: one request a device, over one pool of connections.
 
-Connections and not HTTP/2: see `providers.http.transport` for what a request costs there.
+Kept connections and not HTTP/2: over TLS, 50 requests at a time, one costs 280 µs CPU on ours and
+2,800 µs by httpx2 over h2 (2026-11-28, two busy cores, node's http2 server with answers after
+20 ms). What a single connection saves is nothing beside that.
 """
 
 from __future__ import annotations

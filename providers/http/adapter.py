@@ -56,17 +56,30 @@ class Receipts(msgspec.Struct, frozen=True):
     receipts: list[Receipt]
     faults: list[str] = []
     replies: list[PersonReply] = []
+    confirm_url: str | None = None  # to be asked for, so that the provider goes on to call back
 
 
-class Adapter(Protocol):
+class CallbackReader(Protocol):
+    """What is read of a provider's callbacks; pure and safe to share."""
+
+    channel: Channel
+    callback_bytes_max: int  # what the provider sends in one callback at most
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:
+        """Reads a callback's body.
+
+        Raises ValueError with a plain sentence only when nothing of it can be read.
+        """
+        ...
+
+
+class Adapter(CallbackReader, Protocol):
     """One provider's wire format. Constructed once from its `HttpConfig`; safe to share."""
 
     kind: str
-    channel: Channel
     batch_max: int  # what the wire format takes in one request, whatever the configuration says
     can_look_up: bool
     look_up_max: int  # refs in one look-up request, at least 1
-    callback_bytes_max: int  # what the provider sends in one callback at most
 
     def submit(self, batch: Sequence[Submission]) -> Request:
         """Builds the request that sends the batch (1..batch_max submissions)."""
@@ -78,13 +91,6 @@ class Adapter(Protocol):
         A submission the answer does not mention is absent from the list, and the caller treats it
         as unknown; an answer that mentions none of them raises Unknown. Raises Throttled,
         AccountFault, BadRequest or Unknown for the batch as a whole.
-        """
-        ...
-
-    def receipts(self, body: bytes, content_type: str) -> Receipts:
-        """Reads a callback's body.
-
-        Raises ValueError with a plain sentence only when nothing of it can be read.
         """
         ...
 

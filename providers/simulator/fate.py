@@ -249,7 +249,8 @@ def _end(
     if not has_channel(knobs, channel, to):
         if knobs.non_viber == "reject" or not catalogue.reports:
             return "rejected", catalogue.unreachable.id, 0
-        return "undelivered", knobs.non_viber_status, knobs.non_viber_error
+        absent = catalogue.absent or (knobs.non_viber_status, knobs.non_viber_error)
+        return "undelivered", *absent
     delivered, undelivered = knobs.delivered(channel), knobs.undelivered(channel)
     ending: Ending = knobs.unreached
     if happens(words[1], delivered):

@@ -92,7 +92,7 @@ class Silent:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return b""
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         return b""
 
 

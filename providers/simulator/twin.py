@@ -143,6 +143,6 @@ class Twin(Protocol):
         """What the person wrote back to a message, as it is pushed."""
         ...
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
-        """The body of a POST with reports of one kind."""
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
+        """The body of a POST with reports of one kind; `key` is that of the API, where it signs."""
         ...

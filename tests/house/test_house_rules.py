@@ -31,6 +31,8 @@ PURE_EDGES = (
     "providers/fcm/provider.py",
     "providers/smpp/provider.py",
     "providers/smpp/session.py",
+    "providers/smtp/connection.py",
+    "providers/smtp/provider.py",
     "providers/webpush/provider.py",
 )
 CLOCKS_AND_CHANCE = re.compile(

@@ -32,7 +32,7 @@ def test_a_pages_configuration_works(page: Path, tmp_path: Path) -> None:
     for text in blocks:
         file = tmp_path / "kaskad.toml"
         file.write_text(text)
-        env = {name: f"a long and secret value of {name}" for name in _variable.findall(text)}
+        env = {name: f"a-long-and-secret-value-of-{name}" for name in _variable.findall(text)}
         settings = load(file, env | {name: SECRETS[name] for name in SECRETS if name in env})
 
         async def connect(settings=settings) -> None:  # type: ignore[no-untyped-def]

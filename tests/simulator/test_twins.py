@@ -111,7 +111,7 @@ class Plain:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return f"{entry.to} {text}".encode()
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         return b"\n".join(reports)
 
 

@@ -176,7 +176,14 @@ class CampaignEndpoints:
             if ends_early and given & {"start_at", "end_at"}:
                 raise Refusal(invalid([_order_fault(given)]))
             cancelled_ms = now_ms if after.state == "cancelled" else 0
-            return replace(after, cancelled_ms=cancelled_ms, updated_ms=now_ms, updated_by=by)
+            moved = given & {"start_at", "send_window"}
+            return replace(
+                after,
+                cancelled_ms=cancelled_ms,
+                moved_ms=now_ms if moved else after.moved_ms,
+                updated_ms=now_ms,
+                updated_by=by,
+            )
 
         def deed(after: Campaign) -> Deed:
             keys = ", ".join(sorted(given))

@@ -146,7 +146,7 @@ class Infobip:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return reports.reply(entry, text, now_ms)
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:  # noqa: ARG002 - unsigned
         return b'{"results":[' + b",".join(reports) + b"]}"
 
 
