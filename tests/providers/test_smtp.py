@@ -8,7 +8,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.policy import default
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -344,14 +343,14 @@ async def test_connections_that_rest_are_ended(mock_clock: trio.testing.MockCloc
         trio.open_nursery() as nursery,
     ):
         await sent(made)
-        nursery.start_soon(partial(made.run, _nobody))
+        nursery.start_soon(made.run, _nobody)
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(2 * connection.IDLE_S_MAX)
         await server.until("QUIT", 1)
         nursery.cancel_scope.cancel()
 
 
-async def _nobody(receipts: Any) -> None:
+async def _nobody(receipts: Any, replies: Any = ()) -> None:
     raise AssertionError("nothing comes this way")
 
 
