@@ -53,7 +53,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     slots_ms = {category: window_max_ms(caps, category) for category in CATEGORIES}
     return Policy(
         routes={
-            name: tuple(_route_step(step) for step in route.steps)
+            name: tuple(_route_step(settings, step) for step in route.steps)
             for name, route in settings.routes.items()
         },
         categories={name: _category_rule(settings, name) for name in CATEGORIES},
@@ -77,9 +77,9 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     )
 
 
-def _route_step(step: StepSettings) -> RouteStep:
+def _route_step(settings: Settings, step: StepSettings) -> RouteStep:
     return RouteStep(
-        providers=(step.provider,),
+        providers=settings.senders(step),
         wait_ms=int(step.longest_ms),
         grace_ms=int(step.last_receipt_ms),
         learned=_learned_wait(step) if step.is_learned else None,
@@ -223,4 +223,5 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
         retry_ms=int(provider.retry_delay_ms),
         can_look_up=kind.can_look_up,
         retired=provider.retired,
+        weight=settings.weights(kind.channel).get(name, 0),
     )

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
+from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import SCHEMA, Codec, NewerRecordError, UnreadableRecordError
 from gateway.core.records.content import Content, content_codec, content_with
 from gateway.core.records.entries import (
@@ -31,7 +32,7 @@ from gateway.core.records.entries import (
     total_codec,
     unmatched_codec,
 )
-from gateway.core.records.message import Attempt, Candidate, Message, Step, message_codec
+from gateway.core.records.message import Message, Step, message_codec
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, person_codec
 from gateway.core.records.request import (
     Answer,

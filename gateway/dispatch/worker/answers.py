@@ -90,11 +90,13 @@ def read_outcomes(
     sent_ms: int,
     *,
     held: str | None = None,
+    away: frozenset[str] = frozenset(),
 ) -> RequestResult:
     """An answer that speaks of single messages; one it does not mention has lost its answer.
 
     `sent_ms` is when the request began. `held` is the code that nearly all messages are rejected
-    with: it is the account's fault, and what has it goes back to its lane."""
+    with: it is the account's fault, and what has it goes back to its lane. `away` are the providers
+    that none of them goes to."""
     result = RequestResult(batch)
     by_ref = {outcome.ref: outcome for outcome in outcomes}
     for step in batch:
@@ -121,6 +123,7 @@ def read_outcomes(
                 outcome.again,
                 sent_ms,
                 outcome.delivered,
+                step.series,
             )
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
@@ -134,21 +137,25 @@ def read_outcomes(
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
-            refused = Refused(step.index, outcome.fault, outcome.unreachable)
+            refused = Refused(step.index, outcome.fault, outcome.unreachable, away)
             result.add(step, "refused", refused)
     return result
 
 
 def read_fault(
-    batch: Sequence[ClaimedStep], fault: contract.SendFault, *, held: str | None = None
+    batch: Sequence[ClaimedStep],
+    fault: contract.SendFault,
+    *,
+    held: str | None = None,
+    away: frozenset[str] = frozenset(),
 ) -> RequestResult:
-    """A request that failed as a whole, by its stage; `held` as for `read_outcomes`."""
+    """A request that failed as a whole, by its stage; the rest as for `read_outcomes`."""
     result = RequestResult(batch, fault.code, fault.detail)
     named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
     match fault:
         case contract.NotSent():
             result.halt = True
-            result.add_all("not_sent", lambda step: NotSent(step.index, named))
+            result.add_all("not_sent", lambda step: NotSent(step.index, named, away))
         case contract.Throttled():
             result.halt = True
             result.add_all("throttled", lambda step: PutBack(step.index))

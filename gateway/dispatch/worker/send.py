@@ -189,7 +189,8 @@ class Sender:
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
                 outcomes = await self._provider.deliver([step.submission for step in batch])
                 held = self._held(codes_of(outcomes))
-                result = read_outcomes(batch, outcomes, sent_ms, held=held)
+                away = self._pauses.away
+                result = read_outcomes(batch, outcomes, sent_ms, held=held, away=away)
                 if result.counts["accepted"]:
                     self._pauses.note_accepted(self._name, sent_ms)
                 if result.counts["throttled"]:
@@ -199,9 +200,8 @@ class Sender:
                 return result
         except contract.SendFault as fault:
             alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
-            result = read_fault(
-                batch, fault, held=self._held([fault.code] * len(batch)) if alike else None
-            )
+            held = self._held([fault.code] * len(batch)) if alike else None
+            result = read_fault(batch, fault, held=held, away=self._pauses.away)
             if isinstance(fault, contract.NotSent):
                 self._breaker.unreachable()
             elif isinstance(fault, contract.Throttled):
