@@ -67,6 +67,7 @@ TLV_OCTETS_MAX: Final = 0xFFFF
 Layout = tuple[tuple[str, int], ...]
 OCTET: Final = 0
 SIZED: Final = -1
+_OCTETS: Final = [bytes([value]) for value in range(256)]
 
 
 class Malformed(ValueError):
@@ -270,7 +271,11 @@ def encode(command: int, sequence: int, body: Body = NOTHING, *, status: int = O
     """One PDU. Raises Malformed when a field does not fit."""
     parts = [b""]
     for name, size in body.layout:
-        parts.append(_field(name, size, getattr(body, name)))
+        value = getattr(body, name)
+        if size == OCTET:
+            parts.append(_OCTETS[value])
+        else:
+            parts.append(_field(name, size, value) if value else b"\0")
     if not isinstance(body, Bind | Empty):
         for tag, value in body.tlvs.items():
             if len(value) > TLV_OCTETS_MAX:
@@ -303,7 +308,11 @@ def decode(frame: Frame) -> Body:
     values: dict[str, Any] = {}
     at = 0
     for name, size in kind.layout:
-        values[name], at = _read(name, size, body, at)
+        if size == OCTET and at < len(body):
+            values[name] = body[at]
+            at += 1
+        else:
+            values[name], at = _read(name, size, body, at)
     if kind.has_tlvs:
         values["tlvs"] = _read_tlvs(body, at)
     elif at != len(body):
@@ -311,9 +320,7 @@ def decode(frame: Frame) -> Body:
     return kind(**values)
 
 
-def _field(name: str, size: int, value: str | int | bytes) -> bytes:
-    if isinstance(value, int):
-        return value.to_bytes(1, "big")
+def _field(name: str, size: int, value: str | bytes) -> bytes:
     if isinstance(value, bytes):
         if len(value) > SHORT_MESSAGE_OCTETS_MAX:
             raise Malformed(INVALID_MESSAGE_LENGTH, f"{name} has {len(value)} octets.")
@@ -324,7 +331,7 @@ def _field(name: str, size: int, value: str | int | bytes) -> bytes:
     return octets + b"\0"
 
 
-def _read(name: str, size: int, body: bytes, at: int) -> tuple[str | int | bytes, int]:
+def _read(name: str, size: int, body: bytes, at: int) -> tuple[str | bytes, int]:
     if size > 0:
         end = body.find(b"\0", at, at + size)
         if end < 0:
@@ -332,8 +339,6 @@ def _read(name: str, size: int, body: bytes, at: int) -> tuple[str | int | bytes
         return body[at:end].decode("latin-1"), end + 1
     if at >= len(body):
         raise Malformed(INVALID_COMMAND_LENGTH, f"{name} is missing.")
-    if size == OCTET:
-        return body[at], at + 1
     end = at + 1 + body[at]
     if body[at] > SHORT_MESSAGE_OCTETS_MAX or end > len(body):
         raise Malformed(INVALID_MESSAGE_LENGTH, f"{name} says that it has {body[at]} octets.")

@@ -86,12 +86,13 @@ class SmppProvider:
             messages.append(_Message(sent.ref, *written, len(pdus)))
             pdus += written.pdus
         if messages:
+            deadline = trio.current_time() + self.config.timeout_ms / 1000
             session = await self._session()
             count, answers = await session.submit(pdus, _asks_to_stop)
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
             for message in messages:
-                outcome = await self._outcome(session, message, count, answers)
+                outcome = await self._outcome(session, message, count, answers, deadline)
                 if outcome is not None:
                     outcomes[message.ref] = outcome
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
@@ -120,10 +121,15 @@ class SmppProvider:
     # Outcomes
 
     async def _outcome(
-        self, session: Session, message: _Message, count: int, answers: dict[int, Answer]
+        self,
+        session: Session,
+        message: _Message,
+        count: int,
+        answers: dict[int, Answer],
+        deadline: float,
     ) -> Outcome | None:
         """What became of a message when the first `count` PDUs of the batch were written; None when
-        nobody knows."""
+        nobody knows, by the deadline at the latest."""
         places = range(message.first, message.first + len(message.pdus))
         if places.start >= count:
             return NotTaken(message.ref)
@@ -131,8 +137,12 @@ class SmppProvider:
             return None
         told = [answers.get(place) for place in places]
         taken = [answer for answer in told if answer is not None and answer.status == pdu.OK]
-        if taken and len(taken) < len(told) and not await self._complete(session, message, told):
-            return None
+        if taken and len(taken) < len(told):
+            with trio.move_on_at(deadline) as waiting:
+                if not await self._complete(session, message, told):
+                    return None
+            if waiting.cancelled_caught:
+                return None
         statuses = [answer.status for answer in told if answer is not None]
         refused = next((status for status in statuses if status != pdu.OK), None)
         if refused in reasons.SLOW_DOWN:

@@ -51,7 +51,9 @@ HandOver = Callable[[Sequence[Arrived]], Awaitable[None]]
 class _Waiting:
     """The answers to PDUs that were sent together, by their place; None where it is lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[Answer], bool]) -> None:
+        self._stop = stop
+        self.stopped = False  # an answer said so
         self.answers: dict[int, Answer] = {}
         self.sequences: dict[int, int] = {}  # of those under way: which place
         self.sending = True
@@ -61,6 +63,7 @@ class _Waiting:
         place = self.sequences.pop(sequence)
         if answer is not None:
             self.answers[place] = answer
+            self.stopped = self.stopped or self._stop(answer)
         self.look()
 
     def look(self) -> None:
@@ -76,7 +79,6 @@ class Session:
         self._config = config
         self._kind = kind
         self.sends = kind != "receiver"
-        self.leaving = False
         self.ended = trio.Event()
         self._reason = ""  # why it ended
         self._frames = Frames()
@@ -138,9 +140,11 @@ class Session:
     async def submit(
         self, messages: Iterable[pdu.Short], stop: Callable[[Answer], bool]
     ) -> tuple[int, dict[int, Answer]]:
-        """Sends submit_sm after submit_sm, until an answer says to stop; how many were written, and
-        the answers by their place: one that is missing is lost."""
-        waiting = _Waiting()
+        """Sends submit_sm after submit_sm, until an answer says to stop or there was no room for as
+        long as an answer may take; how many were written, and the answers by their place: one that
+        is missing is lost."""
+        waiting = _Waiting(stop)
+        room_until = trio.current_time() + self._config.response_timeout_s
         written = 0
         batch: list[bytes] = []
         try:
@@ -148,9 +152,9 @@ class Session:
                 if self.room <= 0:
                     await self._write_all(batch)
                     batch = []
-                    if not await self._has_room():
+                    if not await self._has_room(room_until):
                         break
-                if self.ended.is_set() or any(map(stop, waiting.answers.values())):
+                if self.ended.is_set() or waiting.stopped:
                     break
                 sequence = self._next()
                 batch.append(pdu.encode(pdu.SUBMIT_SM, sequence, message))
@@ -173,8 +177,7 @@ class Session:
         await trio.aclose_forcefully(self._stream)
 
     async def leave(self) -> None:
-        """Takes nothing more, waits a little for answers, and unbinds. `run` must be running."""
-        self.leaving = True
+        """Waits a little for the answers that are under way, and unbinds. `run` must be running."""
         with trio.move_on_after(LEAVE_S):
             while self._under_way and not self.ended.is_set():
                 await self._freed.wait()
@@ -186,9 +189,9 @@ class Session:
                     return
                 await self.ended.wait()
 
-    async def _has_room(self) -> bool:
+    async def _has_room(self, until: float) -> bool:
         """Waits for room; False when there is none in time."""
-        with trio.move_on_after(self._config.response_timeout_s):
+        with trio.move_on_at(until):
             while self.room <= 0 and not self.ended.is_set():
                 await self._freed.wait()
         return self.room > 0

@@ -18,7 +18,8 @@ Ton = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Bind = Literal["trx", "tx+rx"]
 
 BATCHES_A_WINDOW: Final = 4  # so that a window is full while answers to one batch are awaited
-RESPONSE_TIMEOUT_MS_MAX: Final = 40_000  # a batch may wait twice: for the window, for its answers
+RESPONSE_TIMEOUT_MS_MAX: Final = 40_000
+PARTS_MS: Final = 10_000  # for parts that are sent again, and for a session
 SYSTEM_ID_CHARS_MAX: Final = 15
 SYSTEM_TYPE_CHARS_MAX: Final = 12
 PASSWORD_CHARS_MAX: Final = 64
@@ -114,7 +115,8 @@ def smpp_config(configured: Configured) -> SmppConfig:
         kind=settings.kind,
         sender=settings.sender,
         rate_per_s=int(settings.rate_per_s),
-        timeout_ms=2 * int(settings.response_timeout_ms),
+        # A batch waits for room in the window, and then for its answers.
+        timeout_ms=2 * int(settings.response_timeout_ms) + PARTS_MS,
         connections=min(settings.connections, (BATCHES_A_WINDOW + 1) * settings.binds),
         places=settings.binds,
         host=settings.host,

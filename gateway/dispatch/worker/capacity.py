@@ -42,9 +42,10 @@ class Capacity:
         self._send_s = 0.0
 
     def hold_places(self, count: int) -> None:
-        """The share of the connections that goes with so many of the provider's sessions."""
+        """The share of the connections that goes with so many of the provider's sessions; at least
+        one with any."""
         connections, places = self._whole
-        self._connections = connections * count // places
+        self._connections = max(connections * count // places, min(count, 1))
         self._in_flight.freed()
 
     def claim_took(self, seconds: float) -> None:
