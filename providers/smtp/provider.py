@@ -47,6 +47,9 @@ class SmtpProvider:
         if config.tls != "none" and context is None:
             self._context = ssl.create_default_context()
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
         try:
