@@ -27,6 +27,8 @@ Books and events stay in the shard in which they were written.
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
     {kN}counts:<campaign>      hash    for ever: state -> messages       admission, cascade
+    {kN}said:<version>         string  some days longer than a message   admission
+                                       says that version of a content
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -63,6 +65,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}declared           hash    for ever: campaign -> what is     campaign calls
                                        declared of it
+    {kaskad}said               hash    for ever: campaign -> its content campaign calls
+                                       and variants
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there
@@ -104,6 +108,7 @@ PROVIDERS = "{kaskad}providers"
 QUEUES = "{kaskad}queues"
 CAMPAIGNS = "{kaskad}declared"
 CAMPAIGNS_META = "{kaskad}declared_meta"
+CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 RECIPIENTS = "{kaskad}recipients"
 
@@ -207,6 +212,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def provider_id(self, provider: str, provider_id: str) -> str:
         return f"{self.tag}x:{provider}:{provider_id}"
+
+    def version(self, id_: bytes) -> str:
+        """A version of a campaign's content, by its hash."""
+        return f"{self.tag}said:{id_.hex()}"
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token

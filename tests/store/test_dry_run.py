@@ -25,6 +25,7 @@ from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap
+from tests.store.test_contents import with_sayings
 from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
 
 SHARDS = 4
@@ -59,6 +60,14 @@ async def everything(store: Store) -> dict[bytes, Any]:
     return dict(zip(sorted(names), replies, strict=True))
 
 
+WORDS = (
+    b'{"content":{"text":"{{name}}"},'
+    b'"variants":[{"name":"long","percent":50,"content":{"text":"'
+    + "я".encode() * 71
+    + b'{{name}}"}}]}'
+)
+
+
 class Callers:
     """Random requests of a few apps to a few people who are known by several identities."""
 
@@ -84,7 +93,7 @@ class Callers:
             category=category,
             campaign=campaign if category == "marketing" or draw.random() < 0.3 else None,
             route=draw.choice((None, None, None, "fast", "sms-only", "viber-only", "nowhere")),
-            content=Content(draw.choice(("Sale!", "я" * 71))),
+            content=Content(draw.choice(("Sale!", "я" * 71, "" if campaign == "spring" else "a"))),
             idempotency_key=f"key-{draw.randrange(20)}" if keyed else None,
             body_hash=bytes([draw.randrange(2)]) if keyed else b"",
             not_before_ms=self.now_ms + HOUR if draw.random() < 0.1 else 0,
@@ -139,9 +148,9 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
 
     async def work(store: Store) -> None:
         callers = Callers(seed)
-        await declare(store, "spring", recipients_max=5, holdout=HOLDOUT_PARTS // 4)
+        await declare(store, "spring", WORDS, recipients_max=5, holdout=HOLDOUT_PARTS // 4)
         for i in range(REQUESTS):
-            asked = callers.request(store)
+            asked = await with_sayings(store, callers.request(store), {"name": "Anna"})
             before = await everything(store) if i % 50 == 0 else None
             told = await store.dry_run(asked, callers.now_ms)
             if before is not None:
@@ -165,9 +174,9 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
     assert seen >= {"address", "cap", "schedule", "pace"}
 
 
-async def declare(store: Store, name: str, **said: Any) -> None:
-    def decide(_: Campaign | None) -> Campaign:
-        return Campaign(**said)
+async def declare(store: Store, name: str, words: bytes = b"", **said: Any) -> None:
+    def decide(_: Campaign | None, _words: bytes) -> tuple[Campaign, bytes]:
+        return Campaign(**said), words
 
     def deed(_: Campaign) -> Deed:
         return Deed(T0, "a test", "campaign.put", name)

@@ -17,7 +17,7 @@ from msgspec import field
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import Until
 from gateway.core.records import schema2
-from gateway.core.records.codec import Codec, NewerRecordError
+from gateway.core.records.codec import GUARDED, Codec, NewerRecordError
 from gateway.core.records.held import Held
 from gateway.core.records.moved import MovedError, is_moved, moved_to
 from gateway.core.records.words import Importance
@@ -223,8 +223,8 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
 class Message(msgspec.Struct, omit_defaults=True, gc=False):
     """Read and written by `unpack_message` and `pack_message`.
 
-    `content` is an encoded Content and goes with the record: a key of its own for each text cost
-    104 bytes a waiting message, and a write and a deletion more (2026-11-22)."""
+    `content` is an encoded Content, its own words, and goes with the record: a key of its own for
+    each text cost 104 bytes a waiting message, and a write and a deletion more (2026-11-22)."""
 
     app: str = field(name="a")
     addresses: Addresses = field(name="t")
@@ -260,6 +260,9 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     tz: str | None = field(name="T", default=None)  # the recipient's, as given
     held: Held | None = field(name="H", default=None)  # why its current step may not start
     counted: bool = field(name="D", default=False)  # among those of its declared campaign
+    variant: str = field(name="V", default="")  # of its campaign's content
+    content_of: bytes = field(name="C", default=b"")  # the version of that which it says, if any
+    vars: dict[str, str] | None = field(name="A", default=None)  # filled in there
 
     @property
     def closed(self) -> bool:
@@ -372,13 +375,14 @@ def _step_of_2(old: schema2.Step) -> Step:
     )
 
 
-message_codec = Codec(Message, "message", _message_of_2)
+message_codec = Codec(Message, "message", _message_of_2, GUARDED)
 
 
 def pack_message(message: Message) -> bytes:
     """The record as it is kept under its id, which it does not repeat."""
     id_, message.id = message.id, ""
-    packed = message_codec.encode(message)
+    guarded = message.content_of or message.variant
+    packed = (message_codec.encode_guarded if guarded else message_codec.encode)(message)
     message.id = id_
     return packed
 

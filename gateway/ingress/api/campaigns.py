@@ -9,17 +9,34 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.campaign_words import (
+    CampaignContent,
+    CampaignWords,
+    Variant,
+    pack_words,
+    unpack_words,
+)
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.campaign_content import (
+    ShownContent,
+    VariantView,
+    shown,
+    shown_variants,
+    words_faults,
+    words_with,
+)
 from gateway.ingress.api.decoder import read_object, require_json
-from gateway.ingress.api.requests import NAME_MAX, moment_ms
+from gateway.ingress.api.request_body import NAME_MAX
+from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
@@ -30,7 +47,7 @@ from gateway.store.declarations import UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
 
-BODY_BYTES_MAX = 65_536
+BODY_BYTES_MAX = 1024 * 1024
 CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
 EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
@@ -80,6 +97,8 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holdout_percent: (
         Annotated[float, msgspec.Meta(ge=0, le=100, description="Per cent, of marketing.")] | None
     ) = None
+    content: CampaignContent | None = None
+    variants: list[Variant] | None = None
 
 
 class CampaignCounts(msgspec.Struct, frozen=True):
@@ -115,6 +134,8 @@ class CampaignView(msgspec.Struct, frozen=True):
     send_window: str | None
     recipients_max: int | None
     holdout_percent: float | None
+    content: ShownContent | None
+    variants: list[VariantView] | None
     cancelling: bool
     counts: CampaignCounts
     updated_at: Time
@@ -149,17 +170,19 @@ class CampaignEndpoints:
         if name not in known and len(known) >= CAMPAIGNS_MAX:
             raise refuse("final", f"{CAMPAIGNS_MAX} campaigns are declared: no more can be.")
 
-        def decide(before: Campaign | None) -> Campaign:
+        def decide(before: Campaign | None, packed: bytes) -> tuple[Campaign, bytes]:
             after = _changed(before or Campaign(), wanted, given)
+            said = _said(packed, wanted, given)
             if before is not None and before.state == "cancelled":
-                if after == before:
-                    return before
+                if after == before and said == packed:
+                    return before, packed
                 raise refuse("final", "The campaign is cancelled, and that is for good.")
             ends_early = after.start_ms and after.end_ms and after.end_ms <= after.start_ms
             if ends_early and given & {"start_at", "end_at"}:
                 raise Refusal(invalid([_order_fault(given)]))
             cancelled_ms = now_ms if after.state == "cancelled" else 0
-            return replace(after, cancelled_ms=cancelled_ms, updated_ms=now_ms, updated_by=by)
+            after = replace(after, cancelled_ms=cancelled_ms, updated_ms=now_ms, updated_by=by)
+            return after, said
 
         def deed(after: Campaign) -> Deed:
             keys = ", ".join(sorted(given))
@@ -191,14 +214,18 @@ class CampaignEndpoints:
     async def _view(self, name: str, campaign: Campaign) -> CampaignView:
         redis, shards = self._store.redis, self._store.shards
         counts = await declarations.counts(redis, shards, name)
+        words = CampaignWords()
+        if campaign.words:
+            with suppress(msgspec.DecodeError):  # a newer version's, which shows it
+                words = unpack_words(await declarations.words(redis, name))
         cancelled = campaign.state == "cancelled"
         left = await cancelling.left(redis, shards, name) if cancelled else 0
-        shown = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
-        return view_of(name, campaign, shown, cancelling=left > 0)
+        counted = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
+        return view_of(name, campaign, words, counted, cancelling=left > 0)
 
 
 def view_of(
-    name: str, campaign: Campaign, counts: CampaignCounts, *, cancelling: bool
+    name: str, campaign: Campaign, words: CampaignWords, counts: CampaignCounts, *, cancelling: bool
 ) -> CampaignView:
     """The campaign as CONTRACT.md section 8 shows it."""
     holdout = campaign.holdout * 100 / HOLDOUT_PARTS
@@ -216,6 +243,8 @@ def view_of(
         send_window=campaign.send_window,
         recipients_max=campaign.recipients_max,
         holdout_percent=holdout or None,
+        content=shown(words.content) if words.content is not None else None,
+        variants=shown_variants(words.variants) or None,
         cancelling=cancelling,
         counts=counts,
         updated_at=rfc3339(campaign.updated_ms),
@@ -246,6 +275,22 @@ def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Camp
     if "pace" in given:
         changes["pace_per_min"] = _per_min(wanted.pace) or 0
     return replace(before, **changes)
+
+
+def _said(packed: bytes, wanted: CampaignRequest, given: Set[str]) -> bytes:
+    """What it says with the keys that were given, packed. Raises Refusal, and
+    UnreadableDeclarationError where a newer version said something."""
+    if given.isdisjoint(("content", "variants")):
+        return packed
+    try:
+        before = unpack_words(packed)
+    except msgspec.DecodeError as error:
+        raise UnreadableDeclarationError from error
+    words = words_with(before, given, wanted.content, wanted.variants)
+    faults = list(words_faults(words))
+    if faults:
+        raise Refusal(invalid(faults))
+    return pack_words(words)
 
 
 def _order_fault(given: Set[str]) -> RequestFault:

@@ -37,7 +37,7 @@ class MessageStream(LineStream):
 
     async def take_line(self, line: bytes) -> None:
         key = f"{self._key}#{self.next_line}" if self._key is not None else None
-        message = self._queue.prepare(line, self._app, key)
+        message = await self._queue.prepare(line, self._app, key)
         if isinstance(message, Problem):
             self.answer_at_once(message)
             return

@@ -19,7 +19,7 @@ from gateway.core.texts import name_of
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.message_view import MessageView, view_of
 from gateway.ingress.api.parameters import read_parameters
-from gateway.ingress.api.requests import NAME_MAX
+from gateway.ingress.api.request_body import NAME_MAX
 from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.http.asgi import to_json

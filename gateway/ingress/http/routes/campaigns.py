@@ -7,7 +7,16 @@ from gateway.ingress.http.documented import json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints
 
-_DECLARED = {"state": "running", "category": "marketing", "pace": "600/m", "holdout_percent": 10}
+_DECLARED = {
+    "state": "running",
+    "category": "marketing",
+    "pace": "600/m",
+    "holdout_percent": 10,
+    "content": {"text": "{{name}}, autumn is here: 20 % off until Sunday."},
+    "variants": [
+        {"name": "urgent", "percent": 50, "content": {"text": "{{name}}, only until Sunday!"}}
+    ],
+}
 _SHOWN = {
     "name": "autumn-sale",
     "state": "running",
@@ -22,6 +31,10 @@ _SHOWN = {
     "send_window": None,
     "recipients_max": None,
     "holdout_percent": 10.0,
+    "content": {"text": "{{name}}, autumn is here: 20 % off until Sunday."},
+    "variants": [
+        {"name": "urgent", "percent": 50.0, "content": {"text": "{{name}}, only until Sunday!"}}
+    ],
     "cancelling": False,
     "counts": {
         "accepted": 1_000,
