@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,6 +42,14 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
 
     def warnings(self) -> Iterator[Fault]:
         """What works, but perhaps not as it was meant."""
+        return iter(())
+
+    def below(self, folder: Path) -> Self:  # noqa: ARG002 - a kind's own
+        """With the relative paths among the keys read from that folder."""
+        return self
+
+    def file_faults(self) -> Iterator[Fault]:
+        """What is wrong with the files that are named; reads them."""
         return iter(())
 
     def variables(self) -> Iterator[tuple[str, str]]:

@@ -208,6 +208,13 @@ def simulate(
             metavar="NAME=VALUE", help="Any other knob, as often as needed.", show_default=False
         ),
     ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of people's habits (TOML), in place of shares; see docs/calling.md.",
+            show_default=False,
+        ),
+    ] = None,
     book: Annotated[
         Path | None,
         typer.Option(
@@ -219,7 +226,8 @@ def simulate(
     """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
 
     Prices come from the configured price file. `GET /_sim/knobs?explain=1` lists every knob, and
-    `PUT /_sim/knobs` turns them while it runs; `GET /_sim/bill` is what it would charge.
+    `PUT /_sim/knobs` turns them while it runs; `GET /_sim/bill` is what it would charge, and
+    `GET /_sim/clicks` what people with habits clicked.
 
     Examples: `kaskad simulate`, `kaskad simulate --viber-share 0.8 --knob repeat_share=0.1`
     """
@@ -227,7 +235,7 @@ def simulate(
     from gateway.cli.roles import simulate as run_simulate
 
     knobs = (f"viber_share={share}", *(knob or ()))
-    simulation = Simulation(host, port, seed, api_key, knobs, book)
+    simulation = Simulation(host, port, seed, api_key, knobs, people, book)
     return run_simulate(config, os.environ, simulation)
 
 

@@ -41,14 +41,15 @@ _log = structlog.get_logger("start")
 
 
 class Simulation(msgspec.Struct, frozen=True):
-    """How the simulator was asked for; `knobs` are texts of the form name=value, `book` the path
-    of its durable book."""
+    """How the simulator was asked for; `knobs` are texts of the form name=value, `people` the path
+    of a file of their habits, `book` that of its durable book."""
 
     host: str
     port: int
     seed: int
     api_key: str | None
     knobs: tuple[str, ...]
+    people: Path | None = None
     book: Path | None = None
 
 
@@ -105,6 +106,9 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
 
     try:
         given = {"seed": wanted.seed} | dict(_knob(text) for text in wanted.knobs)
+        if wanted.people is not None:
+            people = simulator.read_people(wanted.people.read_text("utf-8"))
+            given["people"] = msgspec.to_builtins(people)
         knobs = simulator.changed(
             simulator.knobs_of(settings.providers, settings.prices.file), given
         )

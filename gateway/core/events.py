@@ -32,13 +32,15 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
     the reference already, and what it said of it then was lost, so it may have refused it.
-    `sent_ms` is when its request began: what the provider says happened later by its clock too."""
+    `sent_ms` is when its request began: what the provider says happened later by its clock too.
+    `delivered`: it never says more, and the step counts as delivered."""
 
     step: int
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
     sent_ms: int | None = None  # None: now
+    delivered: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -223,8 +223,9 @@ def _stopped(decision: Decision, wishes: str, campaign: Campaign | None) -> Gate
             return _cap(full, "stop")
         case Suppressed(reason="recipients_max") if campaign is not None:
             return Gate("campaign", "stop", "recipients_max", limit=campaign.recipients_max)
-        case Suppressed(reason=reason):
-            return Gate("holdout" if reason == "holdout" else "campaign", "stop", reason)
+        case Suppressed(reason=reason, detail=detail):
+            told = f"{reason}: {detail}" if detail else reason
+            return Gate("holdout" if reason == "holdout" else "campaign", "stop", told)
         case _:
             return None
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core import audience
 from gateway.core.reach import take_over
 from gateway.core.records.person import Person
 
@@ -218,7 +219,7 @@ def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Perso
     }
     own_slots = {(slot.message, slot.leg) for slot in own.slots}
     apart_ms = held.keep_ms if held.apart_ms is None else held.apart_ms
-    return replace(
+    alone = replace(
         own,
         home="",
         aliases=[],
@@ -227,6 +228,8 @@ def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Perso
         keep_ms=max(own.keep_ms, held.keep_ms),
         former=[home] if apart_ms > now_ms else [],  # too many claims to be copied
     )
+    audience.take_over(alone, [held])
+    return alone
 
 
 def _known(record: Person | None) -> Person:

@@ -187,6 +187,16 @@ def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 
+def first_provider(request: MessageRequest, policy: Policy) -> str | None:
+    """Who would do the first step of its route that is for messages of its importance, whatever
+    addresses it has; None where nobody would."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return None
+    asked = (each.sending for each in named[1] if _is_for(each.step, request.importance))
+    return next((sending[0] for sending in asked if sending), None)
+
+
 def channels_without_text(
     category: Category,
     route: str | None,

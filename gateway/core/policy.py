@@ -179,6 +179,11 @@ class Policy(msgspec.Struct, frozen=True):
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
         return ResolvedStep(step, channel, sending, channel.can_show(step.until))
 
+    @property
+    def asks_reactions(self) -> bool:
+        """Whether it matters that persons react."""
+        return self.counts or self.declared.asks_silence
+
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
         return rule.when_away if rule is not None else "wait"

@@ -97,8 +97,9 @@ class SettingsError(ConfigurationError):
 def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = True) -> Settings:
     """Reads `path`, else the file KASKAD_CONFIG names, else the shipped default.
 
-    Relative paths in the file are relative to it. Only the default of an installed Kaskad keeps its
-    data below the working directory, because it lies among the program's own files.
+    Relative paths in the file are relative to it, and the files that providers name are read. Only
+    the default of an installed Kaskad keeps its data below the working directory, because it lies
+    among the program's own files.
     `secrets_required=False` is for commands that reach no provider: a secret that is not set is
     then a warning. Raises SettingsError.
     """
@@ -117,7 +118,19 @@ def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = 
         raise _unusable(path, f"cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise _unusable(path, "is not UTF-8 text.") from None
-    return parse(text, path.absolute(), env, secrets_required=secrets_required, data_base=data_base)
+    settings = parse(
+        text, path.absolute(), env, secrets_required=secrets_required, data_base=data_base
+    )
+    unusable = [
+        SettingsFault(str(settings.path), f"providers.{name}.{key}", reason)
+        for name, provider in settings.providers.items()
+        for key, reason in provider.file_faults()
+    ]
+    if unusable and secrets_required:
+        raise SettingsError(unusable)
+    return replace(
+        settings, warnings=settings.warnings + tuple(f"{f.key} {f.reason}" for f in unusable)
+    )
 
 
 def parse(
@@ -180,6 +193,7 @@ def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -
     tables["server"] = replace(server, public_url=public_url)
     tables["redis"] = replace(redis, url=redis_url, data_dir=data_base / redis.data_dir)
     tables["prices"] = replace(prices, file=path.parent / prices.file)
+    tables["providers"] = {n: each.below(path.parent) for n, each in document.providers.items()}
     return tables
 
 

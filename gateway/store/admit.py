@@ -22,7 +22,8 @@ from gateway.core.identities import enlist
 from gateway.core.opt_outs import NONE, OptOuts, widest
 from gateway.core.plan import Rejection, hold_ms
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.message import MESSAGE_NAMES, unpack_message
+from gateway.core.records.message import MESSAGE_NAMES
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import (
     Answer,
@@ -167,7 +168,8 @@ class Admission:
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
         for ask in self._asks:
-            self._people.ask_claim(ask.home, ask.request.campaign)
+            for campaign in self._policy.declared.asked_by(ask.request.campaign):
+                self._people.ask_claim(ask.home, campaign)
         await self._people.read_claims(session)
 
     def _is_read(self, ask: Ask) -> bool:
@@ -193,7 +195,7 @@ class Admission:
                     if address not in self._asked:
                         missing[address] = None
             if person.former or ask.apart:
-                campaigns[ask.home] |= {ask.request.campaign} if ask.request.campaign else set()
+                campaigns[ask.home].update(self._policy.declared.asked_by(ask.request.campaign))
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
         if missing:
             self._opt_outs |= await read_opt_outs(self._redis, self._shards, missing)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -27,10 +27,11 @@ from gateway.store.audit import Deed
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
 from gateway.store.totals import as_list, pairs
-from gateway.store.transaction import CommitCounts, commit
+from gateway.store.transaction import CommitCounts, commit, values_in
 
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
+MONEY = COST, BILLED = "cost", "billed"  # beside the states, in 1e-6 units
 
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -64,7 +65,7 @@ class Declarations:
                 [("HGETALL", keys.CAMPAIGNS_META), ("HGETALL", keys.CAMPAIGNS)]
             )
             told = dict(pairs(as_list(meta)))
-            campaigns = {n.decode(): _campaign(v) for n, v in pairs(as_list(found))}
+            campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
         self.loaded = True
@@ -105,7 +106,7 @@ async def change(
         else:
             commands.append(("HDEL", keys.CAMPAIGN_WORDS, name))
         if after.recipients_max is not None:
-            accepted = (await counts(redis, shards, name))["accepted"]
+            accepted = (await counts(redis, shards, [name]))[name]["accepted"]
             lacking = accepted - await taken(redis, name)
             if lacking > 0:
                 commands.append(("HINCRBY", keys.RECIPIENTS, name, lacking))
@@ -114,21 +115,29 @@ async def change(
     return await commit(redis, token, attempt, CommitCounts())
 
 
-async def words(redis: RedisClient, name: str) -> bytes:
-    """What a campaign says, packed; empty: nothing. Raises RedisUnavailable."""
-    (found,) = await redis.call([("HGET", keys.CAMPAIGN_WORDS, name)])
-    return found if isinstance(found, bytes) else b""
+async def words(redis: RedisClient, names: Sequence[str]) -> dict[str, bytes]:
+    """What each campaign says, packed; those that say nothing are left out. Raises
+    RedisUnavailable."""
+    if not names:
+        return {}
+    (found,) = await redis.call([("HMGET", keys.CAMPAIGN_WORDS, *names)])
+    packed = zip(names, values_in(found), strict=True)
+    return {name: each for name, each in packed if each is not None}
 
 
-async def counts(redis: RedisClient, shards: int, name: str) -> Counter[str]:
-    """How many messages of a campaign there are in each state. Raises RedisUnavailable."""
+async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, Counter[str]]:
+    """How many messages of each campaign there are in each state, and under COST and BILLED what
+    they cost and were billed. Raises RedisUnavailable."""
     ever = await shards_ever(redis, shards)
-    names = [keys_of(shard).campaign_counts(name) for shard in ever]
-    total: Counter[str] = Counter()
-    for found in await redis.call([("HGETALL", key) for key in names]):
+    asked = [(name, keys_of(shard).campaign_counts(name)) for name in names for shard in ever]
+    totals = {name: Counter[str]() for name in names}
+    if not asked:
+        return totals
+    replies = await redis.call([("HGETALL", key) for _, key in asked])
+    for (name, _), found in zip(asked, replies, strict=True):
         for field, count in pairs(as_list(found)):
-            total[field.decode()] += int(count)
-    return total
+            totals[name][field.decode()] += int(count)
+    return totals
 
 
 async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
@@ -152,6 +161,14 @@ async def give_back(redis: RedisClient, name: str, unused: int) -> None:
         await redis.call([("HINCRBY", keys.RECIPIENTS, name, -unused)])
 
 
+def read(value: bytes) -> Campaign:
+    """A campaign as it stands there."""
+    try:
+        return _decode(value)
+    except _NOT_READABLE:
+        return UNREADABLE
+
+
 def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.Raw]]:
     """What is declared, and beside it what a newer version said. Raises
     UnreadableDeclarationError."""
@@ -163,10 +180,3 @@ def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.
         raise UnreadableDeclarationError from error
     known = Campaign.__struct_fields__
     return before, {key: raw for key, raw in said.items() if key not in known}
-
-
-def _campaign(value: bytes) -> Campaign:
-    try:
-        return _decode(value)
-    except _NOT_READABLE:
-        return UNREADABLE

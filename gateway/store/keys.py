@@ -26,7 +26,8 @@ Books and events stay in the shard in which they were written.
                                        (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
-    {kN}counts:<campaign>      hash    for ever: state -> messages       admission, cascade
+    {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
+                                       messages, money
     {kN}said:<version>         string  some days longer than a message   admission
                                        says that version of a content
     {kN}feeder                 string  3 s: who releases what is held    dispatch
@@ -63,15 +64,15 @@ Books and events stay in the shard in which they were written.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
-    {kaskad}declared           hash    for ever: campaign -> what is     campaign calls
-                                       declared of it
-    {kaskad}said               hash    for ever: campaign -> its content campaign calls
+    {kaskad}declared           hash    long over, and another needs the  campaign calls
+                                       room: campaign -> what is declared
+    {kaskad}said               hash    the same: campaign -> its content campaign calls
                                        and variants
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there
-    {kaskad}recipients         hash    for ever: campaign -> places      ingress
-                                       that are taken
+    {kaskad}recipients         hash    its declaration lapses: campaign  ingress
+                                       -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process

@@ -29,7 +29,8 @@ import msgspec
 from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import unmatched_codec
-from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.message import Message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError, is_moved, pack_moved
 from gateway.store.keys import keys_of, shard_of, shard_of_identity, shard_of_provider_id
 from gateway.store.receipts import told_id

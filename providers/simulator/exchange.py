@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from providers.contract import Channel
 from providers.simulator.book import Book, Entry
-from providers.simulator.fate import Fate, Kind, fate, timeline
+from providers.simulator.fate import Fate, Kind, fate, reply_of, timeline
 from providers.simulator.knobs import Knobs, Override
 from providers.simulator.lines import (
     CHANGES,
@@ -259,6 +259,8 @@ class Exchange:
                 self.book.revive(entry, now_ms, charge=self._charges_delivery(entry))
             case Kind.SEE:
                 entry.seen_ms = now_ms
+            case Kind.CLICK:
+                self.book.click(entry, now_ms)
             case _:
                 push = self._report(kind, entry, now_ms)
                 if push.url:
@@ -271,7 +273,7 @@ class Exchange:
             return Push(twin, hooks.seen_url, "seen", twin.seen_report(entry), item)
         if kind is Kind.REPLY:
             override = self._override(entry.channel, entry.to)
-            text = override.reply if override is not None and override.reply else ""
+            text = reply_of(self.knobs, entry.channel, entry.to, override)
             reply = twin.reply(entry, text, now_ms)
             return Push(twin, hooks.delivery_url, "reply", reply, item)
         free = self.knobs.price_when_free

@@ -18,17 +18,13 @@ from msgspec.structs import replace
 from providers.contract import Channel
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
+from providers.simulator.habits import People, people_problem
 from providers.simulator.prices import Price, load_prices, price_problem
+from providers.simulator.ranges import Count, Millis, Rate, Share
 from providers.simulator.twins import CHANNELS, TWINS
 from providers.simulator.vocabulary import Ending, State
 
-DAY_MS: Final = 86_400_000
-
 ChargedOn = Literal["sent", "delivered"]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Millis = Annotated[int, Meta(ge=0, le=30 * DAY_MS)]
-Count = Annotated[int, Meta(ge=0, le=1_000)]
-Rate = Annotated[int, Meta(ge=0, le=10_000_000)]
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -113,6 +109,10 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         dict[str, Overrides],
         _knob("", "What happens to named numbers (with or without the plus sign), by channel."),
     ] = {}
+    people: Annotated[
+        tuple[People, ...],
+        _knob("", "Kinds of people, by their habits; instead of viber_share and seen_share."),
+    ] = ()
 
     # When.
     answer_ms_min: Annotated[Millis, _ms("Shortest time to answer a send.")] = 2
@@ -305,12 +305,14 @@ def check(knobs: Knobs) -> Knobs:
     _check_error("non_viber_error", knobs.non_viber_error)
     for phone, overrides in knobs.by_phone.items():
         _check_overrides(f"by_phone.{phone}", phone, overrides)
+    if (problem := people_problem(knobs.people, CHANNELS)) is not None:
+        raise KnobFault(f"people{problem[0]}", problem[1])
     for index, price in enumerate(knobs.prices):
         if price.channel not in CHANNELS:
             raise KnobFault(f"prices[{index}]", f"There is no channel {price.channel!r}.")
-        problem = price_problem(price)
-        if problem:
-            raise KnobFault(f"prices[{index}]", problem)
+        fault = price_problem(price)
+        if fault:
+            raise KnobFault(f"prices[{index}]", fault)
     return knobs
 
 

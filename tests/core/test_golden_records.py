@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
 from gateway.core.records.codec import (
     GUARDED,
@@ -37,15 +37,8 @@ from gateway.core.records.entries import (
     total_codec,
     unmatched_codec,
 )
-from gateway.core.records.message import (
-    Attempt,
-    Candidate,
-    Message,
-    Step,
-    message_codec,
-    pack_message,
-    unpack_message,
-)
+from gateway.core.records.message import Attempt, Candidate, Message, Step
+from gateway.core.records.message_codec import message_codec, pack_message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, person_codec
 from gateway.core.records.request import (
     Answer,
@@ -54,7 +47,7 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.core.records.user import Consent, StoredUser, user_codec
-from providers.contract import Fault, Receipt
+from providers.contract import Fault, FcmAddress, Receipt
 from ratelimit.caps import Slot
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.channels import EmailContent, Until, ViberContent
 from gateway.core.effects import NOT_COMPARED
 from gateway.core.plan import Plan, Rejection, channels_without_text, plan
@@ -17,6 +17,7 @@ from gateway.core.records.content import Content, content_with
 from gateway.core.records.person import Person
 from gateway.core.records.words import Importance
 from gateway.settings.price_file import parse_prices
+from providers.contract import FcmAddress
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
 

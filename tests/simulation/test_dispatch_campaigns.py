@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 import trio
 from msgspec.structs import replace
 
@@ -54,7 +55,7 @@ class Campaigns:
         return Counter(MESSAGE_NAMES[m.status] for m in await self.messages(ids))
 
     async def counts(self) -> dict[str, int]:
-        return dict(+await declarations.counts(self.pace.store.redis, 1, NAME))
+        return dict(+(await declarations.counts(self.pace.store.redis, 1, [NAME]))[NAME])
 
     def sent_after(self, moment: float) -> list[str]:
         return [id_ for at, _, id_ in self.pace.arrived if at > moment]
@@ -133,7 +134,7 @@ def test_a_cancel_ends_all_that_is_not_final_and_what_is_out_still_counts() -> N
         told = trio.current_time()
         await trio.sleep(job.KNOWN_MS / 1000 + 2.0)
         assert world.sent_after(told) == []
-        assert await cancelling.left(world.pace.store.redis, 1, NAME) == 0
+        assert await cancelling.left(world.pace.store.redis, 1, [NAME]) == {NAME: 0}
         assert await world.statuses(ids) == {"cancelled": 500}
         assert await world.counts() == {"accepted": 500, "cancelled": 500}
         reasons = {message.reason for message in await world.messages(ids)}
@@ -162,7 +163,7 @@ def test_a_cancel_that_is_broken_off_goes_on_where_somebody_else_begins() -> Non
         # It dies when it has cancelled some of them.
         event = Cancelled(reason="campaign_cancelled")
         await store.apply([Item(id_, event) for id_ in ids[:100]], world.pace.clock())
-        assert await cancelling.left(store.redis, 1, NAME) == 1
+        assert await cancelling.left(store.redis, 1, [NAME]) == {NAME: 1}
         await trio.sleep(4.0 + job.KNOWN_MS / 1000 + 2.0)
         assert await world.statuses(ids) == {"cancelled": 500}
         assert await world.counts() == {"accepted": 500, "cancelled": 500}
@@ -223,3 +224,28 @@ def test_content_that_changes_while_messages_wait_changes_none_of_them() -> None
     sent = [each for batch in world.pace.provider.batches for each in batch]
     assert {each.ref.partition(".")[0]: each.text for each in sent} == said
     assert len(sent) == len(said)
+
+
+def test_while_nothing_is_due_no_lane_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Campaigns()
+    looked: list[Any] = []
+    room = feeder._room
+
+    async def asked(*about: Any) -> int:
+        looked.append(about)
+        return await room(*about)
+
+    monkeypatch.setattr(feeder, "_room", asked)
+
+    async def work() -> None:
+        await world.declare(state="paused")
+        await world.pace.admit(2)
+        at_ms = world.pace.clock() + MINUTE
+        others = await world.pace.admit(2, campaign="winter", not_before_ms=at_ms)
+        await trio.sleep(50.0)
+        assert looked == []
+        await trio.sleep(15.0)
+        assert looked
+        assert sorted(world.sent_after(0)) == sorted(others)
+
+    world.pace.run(work)

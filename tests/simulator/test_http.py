@@ -465,6 +465,19 @@ def test_the_bill_is_paged_and_a_bad_page_is_422(simulator: child.Child) -> None
     assert call(simulator.port, "PUT", "/_sim/knobs", b"{").status == 400
 
 
+def test_what_people_click_is_asked_for_page_by_page(simulator: child.Child) -> None:
+    simulator.turn(people=[{"name": "all", "share": 1, "on": {"viber": {"clicks": 1}}}])
+    send_viber(simulator, viber("m", "n"))
+    simulator.flush(everything=True)
+    page = simulator.clicks()
+    assert {(click.message_id, click.channel) for click in page.clicks} == {
+        ("m", "viber"),
+        ("n", "viber"),
+    }
+    assert simulator.clicks(page.next_offset).clicks == []
+    assert call(simulator.port, "GET", "/_sim/clicks?offset=x").status == 422
+
+
 def test_reset_forgets_messages_and_knobs(simulator: child.Child, webhook: Webhook) -> None:
     simulator.turn(seen_share=0.25)
     send_viber(simulator, viber("m", webhook=webhook))

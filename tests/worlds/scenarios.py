@@ -8,6 +8,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     claimed 0 away               ... whose provider is away
     claimed 0 restored=1s        ... and the data was restored from a backup at that moment
     accepted 0 again             the provider takes it; `again`: it had the reference before
+    accepted 0 delivered         ... and says no more: the step counts as delivered
     refused 0 for-good           or `for-now`; `nobody`: the address reaches nobody on its channel
     not-sent 0                   the connection failed
     put-back 0 refused           put back unsent; `refused`: the provider saw the reference
@@ -70,7 +71,9 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
         step, away="away" in said, restored_ms=_restored_ms(said)
     ),
     "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
-    "accepted": lambda step, said: events.Accepted(step, again="again" in said),
+    "accepted": lambda step, said: events.Accepted(
+        step, again="again" in said, delivered="delivered" in said
+    ),
     "refused": lambda step, said: events.Refused(step, FAULTS[said[0]], said[0] == "nobody"),
     "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
     "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),

@@ -158,6 +158,8 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.wait_unknown(accepted.step, step, attempt)
         return
     change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or change.now_ms)
+    if accepted.delivered:
+        change.deliver(change.work(accepted.step, step, attempt), None, None)
 
 
 def _refused(change: Change, refused: ev.Refused) -> None:

@@ -72,10 +72,13 @@ async def look(deps: DispatchDeps) -> None:
 async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> None:
     """Releases what is due in one queue, as long as the lane it goes into has room. Raises
     RedisUnavailable."""
-    while (room := await _room(deps, shard, [lane])) > 0:
+    while True:
         now_ms = deps.clock()
-        ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
-        await _release(deps, shard, name, ids, now_ms)
+        ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
+        room = await _room(deps, shard, [lane]) if ids else 0
+        if room <= 0:
+            return
+        await _release(deps, shard, name, ids[:room], now_ms)
         if len(ids) < TOGETHER:
             return
 
@@ -87,14 +90,16 @@ async def feed_campaign(
     lanes it went into lately have room. `fed` says which and when, from turn to turn. Raises
     RedisUnavailable."""
     campaign = name.removeprefix(CAMPAIGN)
-    while (room := await _room(deps, shard, _lately(fed, deps.clock()))) > 0:
+    while True:
         declared = deps.store.policy.declared.of(campaign)
         if declared is not None and declared.state == "paused":
             return
         now_ms = deps.clock()
-        ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
-        if not ids:
+        ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
+        room = await _room(deps, shard, _lately(fed, now_ms)) if ids else 0
+        if room <= 0:
             return
+        ids = ids[:room]
         if declared is not None and declared.pace_per_min:
             pace = pace_of(declared.pace_per_min)
             places = await take_in_pace(run_script, keys.pace(campaign), pace, len(ids))

@@ -55,13 +55,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 class ClaimedStep(msgspec.Struct, frozen=True):
     """A message's step, by its index, that we alone may send. `since` is trio's time of the
-    claim."""
+    claim, `user` whose the message is, as stored users are called."""
 
     entry: Entry
     index: int
     claimed_ms: int
     since: float
     submission: Submission
+    user: str | None = None
 
     def became(self, event: Event) -> Item:
         """The item that records its outcome: of this claim alone."""
@@ -143,7 +144,9 @@ async def claim(
                 refusal = Refused(message.current, NO_CONTENT if gone else UNREADABLE_CONTENT)
                 result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
                 continue
-            result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
+            user = message.named_user
+            step = ClaimedStep(entry, message.current, now_ms, since, submission, user)
+            result.claimed.append(step)
     failpoint("claimed")
     return result
 
@@ -169,7 +172,7 @@ def content_said(message: Message, contents: Contents) -> Content:
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
     """What the provider of the current step is asked to send; `sender` is the configured one."""
     step = message.step
-    said = content.of(step.channel)
+    said, kind = content.of(step.channel), CHANNELS[step.channel].address
     fields: dict[str, Any] = {"sender": sender, "text": ""}
     for name in _SAID[step.channel]:
         value = getattr(said, name)
@@ -177,7 +180,9 @@ def submission_of(message: Message, content: Content, sender: str, now_ms: int) 
             fields[name] = value
     return Submission(
         ref=step_ref(message.id, message.current, step.series),
-        to=f"+{message.addresses.phone}",
+        to=message.addresses.one(kind),
+        devices=message.addresses.several(kind),
+        message=message.id,
         category=message.category,
         validity_ms=patience_ms(message, step, now_ms),
         **fields,

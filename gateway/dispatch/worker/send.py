@@ -29,7 +29,7 @@ from gateway.store.apply import Item
 from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
 from gateway.telemetry import few
 from providers import contract
-from providers.contract import Fault, Outcome, Provider
+from providers.contract import Device, Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
 
 CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go back
@@ -50,6 +50,7 @@ class RequestResult:
         self.items: list[Item] = []
         self.counts: Counter[str] = Counter()
         self.provider_ids: list[tuple[str, str]] = []  # the provider's id, our reference
+        self.gone: list[tuple[str, Device]] = []  # a user, and one of theirs that no longer exists
         self.trouble: Trouble | None = None  # for which the provider is paused
         self.slow_down_ms: int | None = None
         self.halt = False
@@ -117,11 +118,19 @@ def read_outcomes(
         outcome = by_ref.get(step.submission.ref)
         if outcome is None:
             result.add(step, "unknown", LostAnswer(step.index))
-        elif isinstance(outcome, contract.Submitted):
+            continue
+        if outcome.gone and step.user is not None:
+            result.gone += ((step.user, device) for device in outcome.gone)
+        if isinstance(outcome, contract.Submitted):
             if outcome.provider_id is not None:
                 result.provider_ids.append((outcome.provider_id, step.submission.ref))
             accepted = Accepted(
-                step.index, outcome.provider_id, outcome.parts, outcome.again, sent_ms
+                step.index,
+                outcome.provider_id,
+                outcome.parts,
+                outcome.again,
+                sent_ms,
+                outcome.delivered,
             )
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))

@@ -1,4 +1,4 @@
-"""What is wrong with what a campaign is to say, and how it is shown. Pure.
+"""What is wrong with what a campaign is to say. Pure.
 
 A content keeps to the rules of a message's, with its places filled by one letter each: what they
 are filled with is held against the rules again with each message.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
-from typing import Annotated, Any
 
 import msgspec
 
@@ -18,7 +17,6 @@ from gateway.core.campaign_words import (
     VARIANTS_MAX,
     CampaignContent,
     CampaignWords,
-    ContentBody,
     Variant,
     drafts_of,
 )
@@ -28,18 +26,6 @@ from gateway.core.records.content import NO_WORDS
 from gateway.core.texts import has_control, is_blank
 from gateway.ingress.api.content_faults import override_faults, text_fault
 from gateway.ingress.http.problems import RequestFault
-
-ShownContent = Annotated[
-    dict[str, Any], msgspec.Meta(description="As it was given: keys as those of a message.")
-]
-
-
-class VariantView(msgspec.Struct, frozen=True):
-    """What is said to a share of people."""
-
-    name: str
-    percent: float
-    content: ShownContent
 
 
 def words_with(
@@ -67,21 +53,6 @@ def words_faults(words: CampaignWords) -> Iterator[RequestFault]:
         whole = msgspec.structs.replace(variant, percent=100.0)
         one = CampaignWords(words.content, (whole,))
         yield from _content_faults(one, f"/variants/{place}/content")
-
-
-def shown(body: ContentBody) -> dict[str, Any]:
-    """A content without what it does not say."""
-    fields: dict[str, Any] = msgspec.to_builtins(body)
-    return {
-        key: {name: part for name, part in value.items() if part is not None}
-        if isinstance(value, dict)
-        else value
-        for key, value in fields.items()
-    }
-
-
-def shown_variants(variants: Sequence[Variant]) -> list[VariantView]:
-    return [VariantView(each.name, each.percent, shown(each.content)) for each in variants]
 
 
 def _variant_faults(variants: Sequence[Variant]) -> Iterator[RequestFault]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,43 +23,42 @@ from gateway.core.campaign_words import (
 )
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.ingress.api.campaign_content import (
-    ShownContent,
-    VariantView,
-    shown,
-    shown_variants,
-    words_faults,
-    words_with,
-)
-from gateway.ingress.api.decoder import read_object, require_json
+from gateway.ingress.api.campaign_content import words_faults, words_with
+from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
+from gateway.ingress.api.decoder import read_given, require_json
+from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.request_body import NAME_MAX
 from gateway.ingress.api.requests import moment_ms
-from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import cancelling, declarations
+from gateway.store import cancelling, declarations, lapsing
 from gateway.store.audit import Deed
 from gateway.store.declarations import UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
+from providers.notation import Duration
 
-BODY_BYTES_MAX = 1024 * 1024
+BODY_BYTES_MAX = 512 * 1024
 CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
 EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
 PACE_MAX = 6_000_000
+NAME_RULE = f"1 to {NAME_MAX} visible characters."
+EXCLUDED_MAX = 100
+SILENT_RULE = 'How long without a reaction, such as "90d": 365d at most.'
 UNREADABLE = (
     "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
     "server that is upgraded."
 )
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
+Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
 Named = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")
 ]
@@ -99,53 +97,11 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
     content: CampaignContent | None = None
     variants: list[Variant] | None = None
-
-
-class CampaignCounts(msgspec.Struct, frozen=True):
-    """Requests by outcome, and messages by state, each in one of them; since it was declared."""
-
-    accepted: int
-    duplicates: int
-    suppressed: int
-    held: int
-    queued: int
-    sent: int
-    delivered: int
-    seen: int
-    clicked: int
-    undelivered: int
-    expired: int
-    cancelled: int
-
-
-class CampaignView(msgspec.Struct, frozen=True):
-    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled."""
-
-    name: str
-    state: State
-    category: Category | None
-    importance: ImportanceName | None
-    route: str | None
-    ttl: int | None
-    links: Literal["track", "off"] | None
-    start_at: Time | None
-    end_at: Time | None
-    pace: str | None
-    send_window: str | None
-    recipients_max: int | None
-    holdout_percent: float | None
-    content: ShownContent | None
-    variants: list[VariantView] | None
-    cancelling: bool
-    counts: CampaignCounts
-    updated_at: Time
-    updated_by: str
-
-
-class CampaignList(msgspec.Struct, frozen=True):
-    """All campaigns that are declared."""
-
-    items: list[CampaignView]
+    exclude_campaigns: (
+        Annotated[list[Excluded], msgspec.Meta(max_length=EXCLUDED_MAX, description="Names.")]
+        | None
+    ) = None
+    silent_for: Annotated[str, msgspec.Meta(description=SILENT_RULE)] | None = None
 
 
 class CampaignEndpoints:
@@ -159,16 +115,13 @@ class CampaignEndpoints:
         require_json(request)
         name = _name(request)
         body = await request.body(BODY_BYTES_MAX)
-        wanted = read_object(CampaignRequest, body, EXAMPLE)
-        given = _decode(body).keys()
-        faults = list(_faults(wanted, self._store.policy))
+        wanted, given = read_given(CampaignRequest, body, EXAMPLE)
+        faults = list(_faults(name, wanted, self._store.policy))
         if faults:
             raise Refusal(invalid(faults))
         now_ms, by = self._now_ms(), request.principal.named
         await self._store.look_at_campaigns()
-        known = self._store.policy.declared.campaigns
-        if name not in known and len(known) >= CAMPAIGNS_MAX:
-            raise refuse("final", f"{CAMPAIGNS_MAX} campaigns are declared: no more can be.")
+        await self._make_room(name, now_ms)
 
         def decide(before: Campaign | None, packed: bytes) -> tuple[Campaign, bytes]:
             after = _changed(before or Campaign(), wanted, given)
@@ -195,61 +148,66 @@ class CampaignEndpoints:
             raise refuse("unavailable", UNREADABLE) from error
         await self._show(request, name)
 
+    async def _make_room(self, name: str, now_ms: int) -> None:
+        """Raises Refusal where there is none for one more campaign."""
+        store = self._store
+        known = store.policy.declared.campaigns
+        if name in known or len(known) < CAMPAIGNS_MAX:
+            return
+        if not await lapsing.make_room(store.redis, store.shards, known, now_ms):
+            told = f"{CAMPAIGNS_MAX} campaigns are declared, and none is over for 30 days"
+            raise refuse("final", f"{told}: cancel some, or give them an end_at.")
+
     async def get(self, request: Request) -> None:
         await self._show(request, _name(request))
 
     async def every(self, request: Request) -> None:
+        asked = read_page(request.query, lambda text: _name_before(text) is not None)
+        before = _name_before(asked.cursor) or ""
         await self._store.look_at_campaigns()
         campaigns = self._store.policy.declared.campaigns
-        items = [await self._view(name, each) for name, each in sorted(campaigns.items())]
-        await request.respond(200, to_json(CampaignList(items)))
+        names = sorted(name for name in campaigns if name > before)
+        page, rest = names[: asked.limit], names[asked.limit :]
+        items = await self._views(request, {name: campaigns[name] for name in page})
+        cursor = page[-1].encode().hex() if rest else None
+        await request.respond(200, to_json(CampaignList(items, cursor)))
 
     async def _show(self, request: Request, name: str) -> None:
         await self._store.look_at_campaigns()
         campaign = self._store.policy.declared.of(name)
         if campaign is None:
             raise refuse("not-found", "No campaign of this name is declared.")
-        await request.respond(200, to_json(await self._view(name, campaign)))
+        (view,) = await self._views(request, {name: campaign})
+        await request.respond(200, to_json(view))
 
-    async def _view(self, name: str, campaign: Campaign) -> CampaignView:
+    async def _views(
+        self, request: Request, campaigns: Mapping[str, Campaign]
+    ) -> list[CampaignView]:
         redis, shards = self._store.redis, self._store.shards
-        counts = await declarations.counts(redis, shards, name)
-        words = CampaignWords()
-        if campaign.words:
-            with suppress(msgspec.DecodeError):  # a newer version's, which shows it
-                words = unpack_words(await declarations.words(redis, name))
-        cancelled = campaign.state == "cancelled"
-        left = await cancelling.left(redis, shards, name) if cancelled else 0
-        counted = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
-        return view_of(name, campaign, words, counted, cancelling=left > 0)
+        counts = await declarations.counts(redis, shards, list(campaigns))
+        cancelled = [name for name, each in campaigns.items() if each.state == "cancelled"]
+        left = await cancelling.left(redis, shards, cancelled)
+        words = await declarations.words(redis, [n for n, each in campaigns.items() if each.words])
+        money = "report-all" in request.principal.scopes
+        return [
+            view_of(
+                name,
+                each,
+                _readable(words.get(name, b"")),
+                counts[name],
+                cancelling=bool(left.get(name)),
+                money=money,
+            )
+            for name, each in campaigns.items()
+        ]
 
 
-def view_of(
-    name: str, campaign: Campaign, words: CampaignWords, counts: CampaignCounts, *, cancelling: bool
-) -> CampaignView:
-    """The campaign as CONTRACT.md section 8 shows it."""
-    holdout = campaign.holdout * 100 / HOLDOUT_PARTS
-    return CampaignView(
-        name=name,
-        state=campaign.state,
-        category=campaign.category,
-        importance=campaign.importance,
-        route=campaign.route,
-        ttl=campaign.ttl_ms // 1000 if campaign.ttl_ms is not None else None,
-        links=campaign.links,
-        start_at=rfc3339(campaign.start_ms) if campaign.start_ms else None,
-        end_at=rfc3339(campaign.end_ms) if campaign.end_ms else None,
-        pace=campaign.pace,
-        send_window=campaign.send_window,
-        recipients_max=campaign.recipients_max,
-        holdout_percent=holdout or None,
-        content=shown(words.content) if words.content is not None else None,
-        variants=shown_variants(words.variants) or None,
-        cancelling=cancelling,
-        counts=counts,
-        updated_at=rfc3339(campaign.updated_ms),
-        updated_by=campaign.updated_by,
-    )
+def _readable(packed: bytes) -> CampaignWords:
+    """What a campaign says; of a newer version's nothing, which shows it."""
+    try:
+        return unpack_words(packed)
+    except msgspec.DecodeError:
+        return CampaignWords()
 
 
 def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Campaign:
@@ -268,12 +226,16 @@ def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Camp
         "send_window": wanted.send_window,
         "recipients_max": wanted.recipients_max,
         "holdout_percent": round((wanted.holdout_percent or 0) * HOLDOUT_PARTS / 100),
+        "exclude_campaigns": tuple(dict.fromkeys(map(name_of, wanted.exclude_campaigns or ()))),
+        "silent_for": wanted.silent_for,
     }
     fields = {"ttl": "ttl_ms", "start_at": "start_ms", "end_at": "end_ms"}
     fields["holdout_percent"] = "holdout"
     changes = {fields.get(key, key): values[key] for key in values if key in given}
     if "pace" in given:
         changes["pace_per_min"] = _per_min(wanted.pace) or 0
+    if "silent_for" in given:
+        changes["silent_ms"] = _silent_ms(wanted.silent_for) or 0
     return replace(before, **changes)
 
 
@@ -300,7 +262,7 @@ def _order_fault(given: Set[str]) -> RequestFault:
     return RequestFault("/start_at", "It is not before end_at.")
 
 
-def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
+def _faults(name: str, wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
     if wanted.route is not None and wanted.route not in policy.routes:
         names = ", ".join(policy.routes)
         yield RequestFault("/route", f"There is no such route; there are: {names}.")
@@ -310,6 +272,12 @@ def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
         yield RequestFault("/send_window", f"There is no such send window; there are: {names}.")
     if wanted.pace is not None and _per_min(wanted.pace) is None:
         yield RequestFault("/pace", PACE_RULE)
+    for index, excluded in enumerate(wanted.exclude_campaigns or ()):
+        if (excluded := name_of(excluded)) == name or not _is_name(excluded):
+            detail = f"The name of another campaign: {NAME_RULE}"
+            yield RequestFault(f"/exclude_campaigns/{index}", detail)
+    if wanted.silent_for is not None and _silent_ms(wanted.silent_for) is None:
+        yield RequestFault("/silent_for", SILENT_RULE)
 
 
 def _per_min(pace: str | None) -> int | None:
@@ -318,9 +286,30 @@ def _per_min(pace: str | None) -> int | None:
     return per_min if 1 <= per_min <= PACE_MAX else None
 
 
+def _silent_ms(silent_for: str | None) -> int | None:
+    """None where it is no such length."""
+    try:
+        length = Duration.parse(silent_for)
+    except ValueError:
+        return None
+    return int(length) if 0 < length <= REMEMBERED_MS else None
+
+
+def _name_before(cursor: str) -> str | None:
+    """The last name of the page before; None for what is no cursor."""
+    try:
+        return bytes.fromhex(cursor).decode()
+    except ValueError:
+        return None
+
+
 def _name(request: Request) -> str:
     """The campaign's name in the path. Raises Refusal."""
     name = name_of(request.parameters["name"])
-    if not name or len(name) > NAME_MAX or has_control(name) or is_blank(name):
-        raise Refusal(invalid([RequestFault("/name", f"1 to {NAME_MAX} visible characters.")]))
+    if not _is_name(name):
+        raise Refusal(invalid([RequestFault("/name", NAME_RULE)]))
     return name
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= NAME_MAX and not has_control(name) and not is_blank(name)

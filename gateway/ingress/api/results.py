@@ -60,6 +60,7 @@ WhySuppressed = Literal[
     "campaign_cancelled",
     "campaign_ended",
     "recipients_max",
+    "excluded",
     "holdout",
 ]
 
