@@ -1,4 +1,4 @@
-"""The eight scenarios: what is set up, loaded and measured in each. Every one is a function from a
+"""The scenarios: what is set up, loaded and measured in each. Every one is a function from a
 `Bench` to its rows, in a world of its own, and ends by holding ledger and bill against each other.
 
 A scenario that cannot be believed (a message refused, lost or billed differently) raises
@@ -22,7 +22,7 @@ from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
 from bench.stack import CALLBACK_TOKEN, VIBER
-from bench.world import VIBER_COST, Plan, World
+from bench.world import NOTIFIED, VIBER_COST, Plan, World
 
 PROVIDER_POLL_S = 0.02
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
@@ -355,6 +355,25 @@ def in_flight(samples: list[tuple[float, int]], answer_ms: float) -> float:
     return (end[1] - begin[1]) / (end[0] - begin[0]) * answer_ms / 1000
 
 
+def notifications(bench: Bench) -> list[Row]:
+    """11: notifications by FCM, one device a message and one message a request."""
+    count, warm = bench.sizes.single, bench.sizes.warm
+    how = {"mode": "stream", "connections": 1, "devices": True, "route": NOTIFIED}
+    name = f"FCM, {SINGLE_CONNECTIONS} connections"
+    with (
+        bench.world(notifies=True, connections=SINGLE_CONNECTIONS) as world,
+        bench.progress(f"11 {name}", warm + count) as progress,
+    ):
+        post(world, spec_for(world, messages=warm, **how))
+        world.await_ledger(warm)
+        begin, result = post(world, spec_for(world, messages=count, first=warm, **how), progress)
+        world.await_ledger(warm + count)
+        found = row("11", name, count, begin, Mark(world), result)
+        world.await_provider(warm + count)
+        found.ledger = world.reconcile(warm + count)
+    return [found]
+
+
 SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "1": single_posts,
     "2": stream,
@@ -364,4 +383,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "6": provider_limit,
     "7": growth,
     "8": single_message_provider,
+    "11": notifications,
 }

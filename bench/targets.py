@@ -125,4 +125,6 @@ TARGETS: tuple[tuple[str, str, Judge], ...] = (
         "50 requests in flight",
         _figure(0, "in_flight", "{:.0f}", at_least=47.5),
     ),
+    ("11", "FCM: at least 1,000/s", _rate(0, 1_000)),
+    ("11", "at most 800 µs CPU a message", _cpu(0, 800)),
 )

@@ -19,20 +19,33 @@ import msgspec
 
 from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s
 from bench.redis_server import RedisServer
-from bench.stack import APP_KEY, PRICES, PROVIDER_KEY, SMS, VIBER, Stack, providers_text
+from bench.stack import (
+    ACCOUNT_FILE,
+    APP_KEY,
+    FCM,
+    PRICES,
+    PROVIDER_KEY,
+    SMS,
+    VIBER,
+    Stack,
+    fcm_text,
+    providers_text,
+    service_account,
+)
 
 VIBER_COST = "0.0100"
 SETTLE_S_MAX = 600.0
 STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stuck
 POLL_S = 0.02
 LOGS_A_REQUEST = 50
+NOTIFIED = "notified"  # the route of notifications
 
 Progress = Callable[[float], None]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
-    simulator.
+    simulator. `notifies`: there is a provider of notifications, and a route to it.
     """
 
     dispatchers: int = 1
@@ -43,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     viber_share: float = 1.0
     seed: int = 1
     knobs: dict[str, object] = {}
+    notifies: bool = False
 
 
 class Cpu(NamedTuple):
@@ -70,6 +84,8 @@ class World(Stack):
     def start(self) -> None:
         self.folder.mkdir(parents=True)
         (self.folder / "prices.csv").write_text(PRICES)
+        if self.plan.notifies:
+            (self.folder / ACCOUNT_FILE).write_text(service_account(self.provider_url))
         self.redis = RedisServer(self.folder / "redis", self.env)
         self._children.append(self.redis)
         text = config_text(self.plan, self.port, self.provider_url, self.redis.url)
@@ -111,6 +127,7 @@ class World(Stack):
         # Shares are all or nothing, so that a message is one send and one receipt unless asked.
         knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
         knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": 0.0}
+        knobs |= {"push_share": 1.0}
         knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **self.plan.knobs}
         plan = self.plan
         child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs)
@@ -160,6 +177,16 @@ class World(Stack):
                     f"The provider has {stats['messages']} of {messages} messages and "
                     f"{open_reports} receipts are open, and nothing moves any more."
                 )
+            time.sleep(POLL_S)
+
+    def await_ledger(self, delivered: int) -> None:
+        """Returns when so many deliveries are booked, which nobody reports."""
+        deadline = time.monotonic() + SETTLE_S_MAX
+        url = f"http://127.0.0.1:{self.port}/v1/reports/cost"
+        while self.ask(url, f"Bearer {APP_KEY}")["total"]["delivered"] < delivered:
+            self.check()
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"Not all of {delivered} deliveries were booked in time.")
             time.sleep(POLL_S)
 
     def sent_ms(self, message_ids: list[str]) -> dict[str, float]:
@@ -223,6 +250,10 @@ def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str
     """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
     connections = f"connections = {plan.connections}"
     providers = providers_text(provider_url, plan.rate, plan.batch, connections)
+    notified = ""
+    if plan.notifies:
+        providers += fcm_text(provider_url, plan.rate, connections)
+        notified = f'[routes.{NOTIFIED}]\nsteps = [{{ provider = "{FCM}", wait = "15m" }}]\n\n'
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
         f'  {{ provider = "{VIBER}", wait = "{wait}" }},\n'
@@ -248,5 +279,5 @@ def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
         f"{providers}"
-        f'{routes}{categories}{caps}[prices]\nfile = "prices.csv"\n'
+        f'{routes}{notified}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

@@ -91,6 +91,11 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     data: dict[str, str] | None = None
     devices: tuple[Device, ...] = ()
     message: str = ""
+    subject: str | None = None
+    html: str | None = None
+    from_: str | None = None
+    reply_to: str | None = None
+    unsubscribe_url: str | None = None
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):

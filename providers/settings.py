@@ -91,9 +91,12 @@ def address_faults(key: str, url: str) -> Iterator[Fault]:
 
 
 def is_local(url: str) -> bool:
-    """Whether an address is this machine or its own network: a loopback or private IP, or a name
-    without a dot."""
-    host = urlsplit(url).hostname or ""
+    """Whether an address is this machine or its own network."""
+    return is_local_host(urlsplit(url).hostname or "")
+
+
+def is_local_host(host: str) -> bool:
+    """Whether it is a loopback or private IP, or a name without a dot."""
     try:
         return ipaddress.ip_address(host).is_private
     except ValueError:

@@ -28,6 +28,7 @@ from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
 from gateway.version import VERSION
+from providers.http.callback_settings import callback_address
 from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -36,6 +37,7 @@ REDIS_WAIT_S = 30.0  # under `kaskad up`, which has seen Redis serve
 REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
 
 Found = TypeVar("Found")
+
 
 _log = structlog.get_logger("start")
 
@@ -51,6 +53,7 @@ class Simulation(msgspec.Struct, frozen=True):
     knobs: tuple[str, ...]
     people: Path | None = None
     book: Path | None = None
+    smtp_port: int = 0
 
 
 def serve(
@@ -105,7 +108,8 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     from providers import simulator
 
     try:
-        given = {"seed": wanted.seed} | dict(_knob(text) for text in wanted.knobs)
+        given = {"seed": wanted.seed, "hooks": _hooks(settings)}
+        given |= dict(_knob(text) for text in wanted.knobs)
         if wanted.people is not None:
             people = simulator.read_people(wanted.people.read_text("utf-8"))
             given["people"] = msgspec.to_builtins(people)
@@ -123,6 +127,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         api_key=wanted.api_key or _api_key(settings),
         knobs=knobs,
         book="" if wanted.book is None else str(wanted.book),
+        smtp_port=wanted.smtp_port,
     )
     try:
         simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
@@ -208,6 +213,14 @@ def once_redis_answers(
             if time.monotonic() >= end:
                 raise
             sleep(backoff.next_s())  # no loop runs yet
+
+
+def _hooks(settings: Settings) -> dict[str, str]:
+    """Where each kind of provider calls back that is told once, and not with each request."""
+    return {
+        provider.kind: callback_address(settings.provider(name))
+        for name, provider in settings.providers.items()
+    }
 
 
 def _knob(text: str) -> tuple[str, object]:

@@ -27,6 +27,7 @@ EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 LOCAL_BYTES_MAX = 64
 PHONE_RULE = "A phone number in E.164, such as +79161234567."
 MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
+NAMED_MAILBOX_RULE = "An e-mail address, also with a name, such as Shop <news@shop.example>."
 PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
 TO_RULE = "Give at least one address: phone, email or push."
 TO_OR_USER_RULE = f"{PHONE_RULE} Or addresses by kind, or leave it out and name a stored `user`."
@@ -241,6 +242,15 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
 def read_one(text: str) -> Destination | list[AddressFault]:
     """Reads a phone number or an e-mail address."""
     return read(Recipient(email=text) if "@" in text else text)
+
+
+def named_mailbox_of(text: str) -> str | None:
+    """The address, in its one spelling, of `Shop <news@shop.example>` or of an address alone; None:
+    it cannot be one."""
+    if not text.endswith(">"):
+        return mailbox_of(text)
+    name, opened, address = text[:-1].rpartition("<")
+    return mailbox_of(address.strip()) if opened and name.isprintable() else None
 
 
 def mailbox_of(text: str) -> str | None:

@@ -49,6 +49,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_by: str = ""
     cancelled_ms: int = 0
     words: bytes = b""  # the hash of what it says, which is kept apart; empty: nothing
+    moved_ms: int = 0  # when its start or send window was changed last
 
     @property
     def over_ms(self) -> int:

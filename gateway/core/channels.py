@@ -103,14 +103,23 @@ class EmailContent(
     from_: (
         Annotated[
             str,
-            msgspec.Meta(min_length=3, max_length=320, description="The sender's address."),
+            msgspec.Meta(
+                min_length=3,
+                max_length=320,
+                description="The sender: an address, also with a name, such as "
+                "Shop <news@shop.example>. Without it the provider's own.",
+            ),
         ]
         | None
     ) = None
     reply_to: (
         Annotated[
             str,
-            msgspec.Meta(min_length=3, max_length=320, description="Where answers go."),
+            msgspec.Meta(
+                min_length=3,
+                max_length=320,
+                description="Where answers go: an address, also with a name.",
+            ),
         ]
         | None
     ) = None

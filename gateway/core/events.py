@@ -118,6 +118,13 @@ class Released(msgspec.Struct, frozen=True):
     in_pace: bool = False
 
 
+class ZoneKnown(msgspec.Struct, frozen=True):
+    """A user has a time zone, for which steps outside their send window may wait."""
+
+    user: str  # as an identity
+    tz: str
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """`erase`: its person is to be forgotten. It says no more to whom it went, nor what, final or
     not; what it cost and billed stays, and so does what is yet to be booked."""
@@ -126,18 +133,5 @@ class Cancelled(msgspec.Struct, frozen=True):
     reason: str = "cancelled"
 
 
-Event = (
-    Claimed
-    | Accepted
-    | Refused
-    | NotSent
-    | PutBack
-    | LostAnswer
-    | NotKnown
-    | Reported
-    | Reacted
-    | ProviderGone
-    | TimerDue
-    | Released
-    | Cancelled
-)
+SeldomEvent = NotKnown | Reacted | ProviderGone | TimerDue | Released | ZoneKnown | Cancelled
+Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

@@ -139,8 +139,9 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`
-    and `counts`. `declared` is what was read last of campaigns; all else is configured."""
+    """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`,
+    `counts` and `holds_for_zone`. `declared` is what was read last of campaigns; all else is
+    configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -162,6 +163,7 @@ class Policy(msgspec.Struct, frozen=True):
     learning: frozenset[str] = frozenset()  # providers whose delays are counted
     counts: bool = False  # whether it matters what persons are sent and how they react
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    holds_for_zone: bool = False  # whether a step may wait until its user has a zone
     declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
@@ -173,6 +175,11 @@ class Policy(msgspec.Struct, frozen=True):
         asks_seen = any(step.until == "seen" for steps in self.routes.values() for step in steps)
         hidden = asks_seen and self.reach.hidden_seen == "delivered"
         msgspec.structs.force_setattr(self, "counts", bool(self.best) or hidden)
+
+        windows = [rule.send_window for rule in self.categories.values() if rule.send_window]
+        windows += self.send_windows.values()
+        holds = any(window.unknown_zone == "hold" for window in windows)
+        msgspec.structs.force_setattr(self, "holds_for_zone", holds)
 
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]

@@ -36,7 +36,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
 from gateway.redis.errors import RedisError, RedisUnavailable
-from gateway.store import countries
+from gateway.store import countries, zones
 from gateway.store.base import BATCH_MAX
 from gateway.store.countries import Reached
 from gateway.store.dry_run import DryAnswer
@@ -171,6 +171,7 @@ class AdmissionQueue:
         requests, refused = await self._users.complete(asked)
         answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
+        await zones.accepted(self.store, requests, answers, self._now_ms())
         unseen = {(request.app, request.country) for request in requests} - self._reached
         if unseen:
             accepted = {

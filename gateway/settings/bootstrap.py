@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.core.addresses import mailbox_of
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
@@ -31,9 +32,9 @@ from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
 from gateway.store.writes import Retention
 from providers.contract import Category, Provider
-from providers.http.adapter import Adapter
+from providers.http.adapter import CallbackReader
 from providers.http.callback_proofs import CallbackAuth
-from providers.http.settings import HttpSettings, http_config
+from providers.http.callback_settings import CallbackSettings
 from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
@@ -108,7 +109,9 @@ def _reach_rule(settings: Settings) -> ReachRule:
 def _app_rule(app: App) -> AppRule:
     return AppRule(
         countries=None if app.countries is None else frozenset(app.countries),
-        senders=None if app.senders is None else frozenset(app.senders),
+        senders=None
+        if app.senders is None
+        else frozenset(mailbox_of(sender) or sender for sender in app.senders),
         allows=frozenset(app.allow),
     )
 
@@ -181,12 +184,13 @@ def reconfigure_provider(settings: Settings, name: str, provider: Provider) -> N
         kind.reconfigure(provider, settings.provider(name))
 
 
-def adapters_of(settings: Settings) -> dict[str, Adapter]:
+def callback_readers_of(settings: Settings) -> dict[str, CallbackReader]:
     """The wire format of each provider that calls back, by its configured name."""
     return {
-        name: adapter(http_config(settings.provider(name)))
+        name: reader
         for name, provider in settings.providers.items()
-        if (adapter := KINDS[provider.kind].adapter) is not None
+        if (read := KINDS[provider.kind].callbacks) is not None
+        and (reader := read(settings.provider(name))) is not None
     }
 
 
@@ -195,7 +199,7 @@ def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
     return {
         name: provider.callback_auth(settings.secrets.get)
         for name, provider in settings.providers.items()
-        if isinstance(provider, HttpSettings)
+        if isinstance(provider, CallbackSettings)
     }
 
 

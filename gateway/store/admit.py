@@ -137,8 +137,9 @@ class Admission:
         keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
+        read = watched or (self._token,)  # of who has devices alone nothing is kept
         first: Command = ("WATCH", self._token, *watched, *self._versions.keys)
-        commands: list[Command] = [first, ("MGET", *watched)]
+        commands: list[Command] = [first, ("MGET", *read)]
         named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
@@ -146,7 +147,7 @@ class Admission:
             commands.append(("GET", self._keys.opt_outs_mark))
         replies = await session.call([*commands, *self._versions.reads()])
         self._versions.take(replies[len(commands) :])
-        values = values_in(replies[1])
+        values = values_in(replies[1])[: len(watched)]
         self._people.read(people, values[: len(people)])
         for key, value in zip(keyed, values[len(people) :], strict=False):
             if value is None:

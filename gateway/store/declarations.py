@@ -4,7 +4,7 @@ A version number says whether anything changed, so that a process asks for one n
 reads all of it before its first decision. How many messages of a campaign are in which state is
 counted by the transactions that change them, in each shard; recipients are reserved before they are
 decided where their number is bounded, so that no process exceeds it. A process that dies in
-between leaves a few places unused.
+between leaves a few places unused; one that could not decide looks later what came of it.
 
 A value that another version wrote and this one cannot read counts as a campaign that is paused, and
 is not changed; of one that can be read, what this version does not know is kept.
@@ -13,8 +13,9 @@ is not changed; of one that can be read, what this version does not know is kept
 from __future__ import annotations
 
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +32,7 @@ from gateway.store.transaction import CommitCounts, commit, values_in
 
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
+DOUBTS_MAX = 1_000
 MONEY = COST, BILLED = "cost", "billed"  # beside the states, in 1e-6 units
 
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)
@@ -47,11 +49,22 @@ class UnreadableDeclarationError(Exception):
     """What stands there was written by a version whose declarations this one cannot read."""
 
 
+class Doubt(NamedTuple):
+    """Places for recipients, by campaign, of requests that could not be decided, and the messages
+    that may have come of them, with their campaigns."""
+
+    since_ms: int
+    places: dict[str, int]
+    tried: dict[str, str | None]
+
+
 class Declarations:
-    """What one process knows of them."""
+    """What one process knows of them; of too many doubts the oldest are forgotten, and their places
+    stay taken."""
 
     def __init__(self) -> None:
         self.loaded = False
+        self.doubts: deque[Doubt] = deque(maxlen=DOUBTS_MAX)
         self._version: bytes | None = None
         self.declared = Declared()
 

@@ -71,6 +71,9 @@ Books and events stay in the shard in which they were written.
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there
+    {kaskad}asked              hash    its queue is dropped: shard,      dispatch
+                                       queue -> the change of its
+                                       campaign it was asked after
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
@@ -111,6 +114,7 @@ CAMPAIGNS = "{kaskad}declared"
 CAMPAIGNS_META = "{kaskad}declared_meta"
 CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
+ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
 
 

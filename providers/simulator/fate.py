@@ -20,6 +20,8 @@ from providers.simulator.vocabulary import Catalogue, Ending
 
 T = TypeVar("T")
 
+Acts = tuple[int | None, int | None, int | None]  # how long after: seen, clicked, answered
+
 
 class Fate(msgspec.Struct, frozen=True):
     """A message's whole future: `status` and `error` are catalogue ids, times milliseconds.
@@ -100,7 +102,10 @@ def fate(
     usual = (plain.status, plain.error)
     if override.ending is not None:
         usual = catalogue.usual(override.ending, channel)
-    return _overridden(plain, override, usual, knobs, words)
+    acts = (plain.seen_ms, plain.clicked_ms, plain.reply_ms)
+    if knobs.people and override.ending == "delivered":
+        acts = _reactions(knobs, catalogue, channel, to, words)
+    return _overridden(plain, override, usual, acts, _seen_ms(knobs, words), knobs.seen_ms_max + 1)
 
 
 def handling(knobs: Knobs, key: str, attempt: int) -> Handling:
@@ -185,13 +190,13 @@ def _plain(
     unreached = ending in ("expired", "silent")
     seen_ms = clicked_ms = reply_ms = None
     if ending == "delivered":
-        seen_ms, clicked_ms, reply_ms = _reactions(knobs, channel, to, words)
+        seen_ms, clicked_ms, reply_ms = _reactions(knobs, catalogue, channel, to, words)
     return Fate(
         ending=ending,
         status=status,
         error=error,
         receipt_ms=between(words[3], knobs.receipt_ms_min, knobs.receipt_ms_max),
-        seen_ms=seen_ms if channel in catalogue.seen_channels else None,
+        seen_ms=seen_ms,
         early=not unreached and happens(words[5], knobs.early_share),
         lost=happens(words[6], knobs.receipt_lost_share),
         reordered=happens(words[7], knobs.reordered_share),
@@ -206,11 +211,12 @@ def _plain(
 
 
 def _reactions(
-    knobs: Knobs, channel: Channel, to: str, words: tuple[int, ...]
-) -> tuple[int | None, int | None, int | None]:
+    knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
+) -> Acts:
     """How long after its delivery a message is seen, clicked and answered."""
+    shown = channel in catalogue.seen_channels
     if not knobs.people:
-        seen = happens(words[2], knobs.seen_share)
+        seen = shown and happens(words[2], knobs.seen_share)
         return (_seen_ms(knobs, words) if seen else None), None, None
     person = person_at(knobs.seed, knobs.people, to)
     manner = person.kind.on.get(channel)
@@ -219,7 +225,7 @@ def _reactions(
     read_ms = max(1, person.read_ms(manner))
     answers = manner.reply is not None and happens(words[12], manner.replies)
     return (
-        None if manner.hides else read_ms,
+        read_ms if shown and not manner.hides else None,
         read_ms + 1 if happens(words[11], manner.clicks) else None,
         read_ms + 2 if answers else None,
     )
@@ -237,11 +243,14 @@ def _end(
     knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
 ) -> tuple[Ending, int, int]:
     if happens(words[0], knobs.reject_share):
-        return "rejected", knobs.reject_status, 0
+        status = knobs.reject_status
+        usual = catalogue.usual("rejected", channel)
+        return "rejected", *((status, 0) if status in catalogue.statuses else usual)
     if not has_channel(knobs, channel, to):
-        if knobs.non_viber == "reject":
+        if knobs.non_viber == "reject" or not catalogue.reports:
             return "rejected", catalogue.unreachable.id, 0
-        return "undelivered", knobs.non_viber_status, knobs.non_viber_error
+        absent = catalogue.absent or (knobs.non_viber_status, knobs.non_viber_error)
+        return "undelivered", *absent
     delivered, undelivered = knobs.delivered(channel), knobs.undelivered(channel)
     ending: Ending = knobs.unreached
     if happens(words[1], delivered):
@@ -255,10 +264,12 @@ def _overridden(
     plain: Fate,
     override: Override,
     usual: tuple[int, int],
-    knobs: Knobs,
-    words: tuple[int, ...],
+    acts: Acts,
+    look_ms: int,
+    reply_ms: int,
 ) -> Fate:
-    """`usual` are status and error of the ending that the override leaves or names."""
+    """`usual` are status and error of the ending that the override leaves or names, `acts` what the
+    person does; `look_ms` and `reply_ms`: when, where the override says that it does."""
     ending, then_delivered_ms = plain.ending, plain.then_delivered_ms
     if override.ending is not None:
         ending, then_delivered_ms = override.ending, None
@@ -267,26 +278,25 @@ def _overridden(
         status = override.status
     if override.error is not None:
         error = override.error
-    seen_ms, reply_ms = plain.seen_ms, plain.reply_ms
+    seen_ms, clicked_ms, replied_ms = acts if ending == "delivered" else (None, None, None)
     if override.seen is not None:
-        seen_ms = _seen_ms(knobs, words) if override.seen else None
+        seen_ms = look_ms if override.seen and ending == "delivered" else None
     if override.reply is not None:
-        reply_ms = knobs.seen_ms_max + 1
-    arrives = ending == "delivered"
+        replied_ms = reply_ms if ending == "delivered" else None
     return Fate(
         ending=ending,
         status=status,
         error=error,
         receipt_ms=_or(override.receipt_ms, plain.receipt_ms),
-        seen_ms=seen_ms if arrives else None,
+        seen_ms=seen_ms,
         early=_or(override.early, plain.early),
         lost=_or(override.lost, plain.lost),
         reordered=_or(override.reordered, plain.reordered),
         repeats=_or(override.repeats, plain.repeats),
         late_ms=_or(override.late_ms, plain.late_ms),
         then_delivered_ms=_or(override.then_delivered_ms, then_delivered_ms),
-        clicked_ms=plain.clicked_ms if arrives else None,
-        reply_ms=reply_ms if arrives else None,
+        clicked_ms=clicked_ms,
+        reply_ms=replied_ms,
     )
 
 

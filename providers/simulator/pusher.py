@@ -44,12 +44,17 @@ class _Post(msgspec.Struct):
 
 
 class Pusher:
-    """`settled` is told which reports nobody is owed any more: taken, given up or dropped."""
+    """`settled` is told which reports nobody is owed any more: taken, given up or dropped. `key` is
+    that of the API, with which some providers sign."""
 
     def __init__(
-        self, knobs: Callable[[], Knobs], settled: Callable[[list[Item]], None] | None = None
+        self,
+        knobs: Callable[[], Knobs],
+        settled: Callable[[list[Item]], None] | None = None,
+        key: str = "",
     ) -> None:
         self._knobs = knobs
+        self._key = key
         self._settled = settled or _nobody
         self._client = Client()
         self._gathering: dict[tuple[str, str], list[Push]] = {}
@@ -146,11 +151,13 @@ class Pusher:
 
     def _posts(self, url: str, pushes: list[Push]) -> list[_Post]:
         limit = self._knobs().push_reports_max
+        if (own := pushes[0].twin.catalogue.reports_max) is not None:
+            limit = min(limit, own)
         parts = (pushes[start : start + limit] for start in range(0, len(pushes), limit))
         return [
             _Post(
                 url,
-                part[0].twin.post([push.report for push in part]),
+                part[0].twin.post([push.report for push in part], self._key),
                 [push.item for push in part],
             )
             for part in parts

@@ -53,7 +53,9 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
 
     `provider` is the name of its twin. `usual` gives the ids of status and error of an ending when
     nobody names others; `unreachable` rejects a number that does not have the channel.
-    `seen_channels` tell when a message is seen.
+    `seen_channels` tell when a message is seen. `reports`: what becomes of a message is told later;
+    else its answer is all that is heard of it. `absent` are status and error of a message to nobody
+    that was taken all the same; None: what knobs say. A POST has at most `reports_max` reports.
     """
 
     provider: str
@@ -68,3 +70,6 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     no_error: Error
     usual: Callable[[Ending, Channel], tuple[int, int]]
     seen_channels: frozenset[Channel]
+    reports: bool = True
+    absent: tuple[int, int] | None = None
+    reports_max: int | None = None

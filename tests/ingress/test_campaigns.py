@@ -12,9 +12,11 @@ import pytest
 from gateway.core.events import Accepted, Cancelled, Claimed, Reported
 from gateway.core.records.message import Message
 from gateway.ingress.api import campaigns
+from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.store import lapsing, reads
 from gateway.store.apply import Item
 from gateway.store.keys import CAMPAIGNS, RECIPIENTS, keys_of
+from gateway.store.recipients import DOUBT_MS
 from providers.contract import Receipt, ReceiptStatus
 from tests.worlds.ingress_world import SALE, World, with_ingress
 
@@ -380,3 +382,32 @@ async def drop_all(world: World, name: str) -> None:
         if isinstance(m, Message) and m.campaign == name
     ]
     await world.store.apply(items, world.clock.now_ms)
+
+
+@with_ingress(shards=2, changed=MANAGED)
+async def test_the_place_of_a_post_that_failed_is_free_again_unless_it_was_taken_after_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await declare(world, recipients_max=2)
+    commit = world.store.in_pieces
+
+    async def fails(*about: Any) -> Any:
+        raise RedisUnavailable("Redis went away.")
+
+    async def is_not_heard_of(*about: Any) -> Any:
+        await commit(*about)
+        raise OutcomeUnknown("Redis went away.")
+
+    def sale(number: int) -> dict[str, Any]:
+        return SALE | {"to": f"+7916123456{number}"}
+
+    for number, failing in enumerate((fails, is_not_heard_of)):
+        monkeypatch.setattr(world.store, "in_pieces", failing)
+        assert (await world.send(sale(number))).status == 503
+    monkeypatch.setattr(world.store, "in_pieces", commit)
+    assert (await world.send(sale(2))).json["reason"] == "recipients_max", "nobody knows yet"
+    world.clock.now_ms += DOUBT_MS
+    assert (await world.send(sale(3))).status == 202
+    assert (await world.send(sale(4))).json["reason"] == "recipients_max"
+    assert (await world.send(sale(1))).json["outcome"] == "duplicate"
+    assert (await counts(world))["accepted"] == 2

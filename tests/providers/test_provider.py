@@ -133,11 +133,12 @@ def test_every_name_the_guide_mentions_exists() -> None:
             assert (root / path).exists(), path
     import providers.contract as contract
     import providers.http.adapter as adapter
+    import providers.http.callback_proofs as callback_proofs
     import providers.http.settings as http_settings
     import providers.registry as registry
     import providers.settings as settings
     import providers.simulator.twins as twins
 
     for name in re.findall(r"`([A-Z][A-Za-z]+)`", GUIDE.read_text()):
-        homes = (contract, adapter, http_settings, registry, settings, twins)
+        homes = (contract, adapter, callback_proofs, http_settings, registry, settings, twins)
         assert any(hasattr(home, name) for home in homes) or name in {"ROWS", "Row"}, name

@@ -18,7 +18,7 @@ from providers.contract import (
     Unknown,
 )
 from providers.registry import KINDS
-from tests.worlds.provider_examples import ROWS, Row, Verdict, reply, submission
+from tests.worlds.provider_examples import ROWS, Row, reply, submission
 
 every_provider = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 BATCH = [submission(f"m-{i}.1") for i in range(5)]
@@ -26,7 +26,9 @@ REFS = [sent.ref for sent in BATCH]
 
 
 def test_every_adapter_there_is_has_a_row() -> None:
-    assert {row.kind for row in ROWS} == set(KINDS)
+    assert {row.kind for row in ROWS} == {
+        name for name, kind in KINDS.items() if kind.adapter is not None
+    }
 
 
 @every_provider
@@ -76,24 +78,23 @@ def test_accepted_messages_are_submitted_in_the_batchs_order(row: Row) -> None:
 
 @every_provider
 def test_each_message_gets_its_own_verdict(row: Row) -> None:
-    verdicts: list[Verdict] = ["accepted", "permanent", "temporary", "account", "duplicate"]
-    answer = row.answer(list(zip(BATCH, verdicts, strict=True)))
-    accepted, permanent, temporary, account, duplicate = row.adapter().outcomes(
-        BATCH, reply(200, answer)
-    )
-    assert isinstance(accepted, Submitted)
-    assert isinstance(permanent, Refused)
-    assert (permanent.fault.permanent, permanent.account) == (True, False)
-    assert isinstance(temporary, Refused)
-    assert (temporary.fault.permanent, temporary.account) == (False, False)
-    assert isinstance(account, Refused)
-    assert (account.fault.permanent, account.account) == (False, True)
-    assert isinstance(duplicate, Submitted)
-    assert (duplicate.again, accepted.again) == (True, False)
+    batch = BATCH[: len(row.verdicts)]
+    answer = row.answer(list(zip(batch, row.verdicts, strict=True)))
+    outcomes = row.adapter().outcomes(batch, reply(200, answer))
+    for verdict, outcome in zip(row.verdicts, outcomes, strict=True):
+        if verdict in ("accepted", "duplicate"):
+            assert isinstance(outcome, Submitted)
+            assert outcome.again is (verdict == "duplicate")
+        else:
+            assert isinstance(outcome, Refused)
+            assert outcome.fault.permanent is (verdict == "permanent")
+            assert outcome.account is (verdict == "account")
 
 
 @every_provider
 def test_an_account_that_refuses_every_message_is_a_fault_of_the_whole(row: Row) -> None:
+    if "account" not in row.verdicts:
+        return
     answer = row.answer([(sent, "account") for sent in BATCH])
     with pytest.raises(AccountFault):
         row.adapter().outcomes(BATCH, reply(200, answer))
@@ -101,6 +102,8 @@ def test_an_account_that_refuses_every_message_is_a_fault_of_the_whole(row: Row)
 
 @every_provider
 def test_an_account_that_refuses_all_it_mentions_leaves_the_rest_unknown(row: Row) -> None:
+    if "account" not in row.verdicts:
+        return
     answer = row.answer([(sent, "account") for sent in BATCH[:2]])
     outcomes = row.adapter().outcomes(BATCH, reply(200, answer))
     assert [outcome.ref for outcome in outcomes] == REFS[:2]
@@ -267,6 +270,8 @@ def test_a_look_up_that_fails_keeps_its_stage(row: Row) -> None:
 @every_provider
 def test_a_look_up_of_none_or_too_many_is_a_mistake_of_the_caller(row: Row) -> None:
     adapter = row.adapter()
+    if not adapter.can_look_up:
+        return
     for size in (0, adapter.look_up_max + 1):
         with pytest.raises(ValueError, match="look-up"):
             adapter.look_up(["a"] * size)

@@ -31,10 +31,12 @@ from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import Importance
 from gateway.core.stop_words import wish_in
 from gateway.dispatch.worker.claim import submission_of
-from gateway.settings.bootstrap import adapters_of, load_prices, policy_of
+from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings
 from providers.contract import PersonReply, Submitted
 from providers.http.adapter import Reply
+from providers.http.settings import http_config
+from providers.registry import KINDS
 from providers.simulator import People, knobs_of
 from providers.simulator.exchange import Exchange
 from providers.simulator.twin import Twin
@@ -72,7 +74,11 @@ class Season:
         knobs = knobs_of(configured.providers, configured.prices.file)
         knobs = replace(knobs, seed=SEED, people=tuple(people))
         self.exchange = Exchange(replace(knobs, receipt_ms_min=2_000, receipt_ms_max=20_000))
-        self.adapters = adapters_of(configured)
+        self.adapters = {
+            name: adapter(http_config(configured.provider(name)))
+            for name, provider in configured.providers.items()
+            if (adapter := KINDS[provider.kind].adapter) is not None
+        }
         self.phones = [f"7944{n:07d}" for n in range(size)]
         self.persons = {phone: Person() for phone in self.phones}
         self.opt_outs: dict[str, OptOuts] = {}
@@ -171,10 +177,10 @@ class Season:
         sender = self.settings.providers[name].sender
         batch = [submission_of(message, content, sender, self.now_ms)]
         asked = adapter.submit(batch)
-        twin = next(twin for twin in TWINS.values() if asked.path in twin.sends)
-        read = twin.read_send(twin.sends[asked.path], asked.body)
+        twin = next(twin for twin in TWINS.values() if twin.sends_at(asked.path))
+        read = twin.read_send(message.step.channel, asked.body, asked.path)
         answer = self.exchange.send(twin, read, self.now_ms).answer
-        (outcome,) = adapter.outcomes(batch, Reply(200, {}, answer))
+        (outcome,) = adapter.outcomes(batch, Reply(answer.status, {}, answer.body))
         if isinstance(outcome, Submitted):
             taken = events.Accepted(step, outcome.provider_id, outcome.parts, outcome.again)
             self._happen(message, taken)

@@ -142,6 +142,13 @@ def test_a_numbers_own_story_stands_over_its_persons_habits() -> None:
     assert exchange.book.clicks(0).clicks == []
 
 
+def test_who_is_reached_by_its_story_does_what_it_usually_does() -> None:
+    habits = replace(knobs_for(Manner(clicks=1.0)), viber_delivered=0.0)
+    exchange = sent(changed(habits, {"by_phone": {PHONES[0]: {"viber": {"ending": "delivered"}}}}))
+    assert kinds(exchange.tick(NOW + HOUR)) == ["delivery", "seen"]
+    assert len(exchange.book.clicks(0).clicks) == 1
+
+
 def test_a_durable_book_remembers_clicks_and_those_to_come() -> None:
     exchange = sent(knobs_for(Manner(read_ms_min=HOUR, read_ms_max=HOUR, clicks=1.0)))
     lines = exchange.take_notes()

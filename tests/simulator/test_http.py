@@ -308,8 +308,10 @@ def test_the_providers_own_rate_holds_for_each_channel(simulator: child.Child) -
     assert send_viber(simulator, viber("a", "b", "c", "d")).status == 429
     assert send_sms(simulator, sms("a", "b", "c")).status == 200
     stats = simulator.stats()
-    assert stats.messages_per_s_max == {"viber": 4, "sms": 3}
-    assert stats.admitted_per_s_max == {"viber": 0, "sms": 3}
+    came = {channel: count for channel, count in stats.messages_per_s_max.items() if count}
+    assert came == {"viber": 4, "sms": 3}
+    admitted = {channel: count for channel, count in stats.admitted_per_s_max.items() if count}
+    assert admitted == {"sms": 3}
 
 
 @pytest.mark.parametrize("accepts", [False, True])

@@ -46,6 +46,7 @@ class Row:
     faults: Sequence[tuple[Reply, type[SendFault]]]
     statuses: Sequence[ReceiptStatus]
     requests_in: Callable[[bytes], list[str]] = field(repr=False)
+    verdicts: Sequence[Verdict] = ("accepted", "permanent", "temporary", "account", "duplicate")
 
     def adapter(self, **changes: object) -> Adapter:
         make = KINDS[self.kind].adapter
@@ -77,6 +78,8 @@ def submission(ref: str, **changes: object) -> Submission:
         "category": "marketing",
         "text": f"Здравствуйте, {ref}!",
         "validity_ms": 900_000,
+        "subject": "Скидки",
+        "from_": "news@shop.example",
     }
     return Submission(**(values | changes))  # type: ignore[arg-type]
 
@@ -265,7 +268,108 @@ def _infobip(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
     )
 
 
+UNISENDER_FAILED: Mapping[Verdict, str] = {
+    "permanent": "permanent_unavailable",
+    "temporary": "temporary_unavailable",
+}
+UNISENDER_STATUSES: Mapping[ReceiptStatus, dict[str, object]] = {
+    "sent": {"status": "sent"},
+    "delivered": {"status": "delivered", "delivery_info": {"delivery_status": "ok_delivered"}},
+    "seen": {"status": "opened"},
+    "undelivered": {
+        "status": "hard_bounced",
+        "delivery_info": {
+            "delivery_status": "err_user_unknown",
+            "destination_response": "550 5.1.1 No such user",
+        },
+    },
+}
+
+
+def unisender_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> bytes:
+    failed = {sent.to: UNISENDER_FAILED[v] for sent, v in verdicts if v in UNISENDER_FAILED}
+    return json.dumps(
+        {
+            "status": "success",
+            "job_id": "1ZymBc-00041N-9X",
+            "emails": [sent.to for sent, _ in verdicts if sent.to not in failed],
+            "failed_emails": failed,
+        }
+    ).encode()
+
+
+def unisender_wrap(items: list[object]) -> bytes:
+    users = [{"user_id": 456, "project_id": "6432890213745872", "events": items}]
+    return json.dumps({"auth": "0" * 32, "events_by_user": users}).encode()
+
+
+def unisender_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    return unisender_wrap(
+        [
+            {
+                "event_name": "transactional_email_status",
+                "event_data": {
+                    "job_id": "1ZymBc-00041N-9X",
+                    "metadata": {"kaskad": ref},
+                    "email": "anna@shop.example",
+                    "event_time": "2026-11-01 10:00:01",
+                    **UNISENDER_STATUSES[status],
+                },
+            }
+            for ref, status in receipts
+        ]
+    )
+
+
+def unisender_error(code: int, message: str) -> bytes:
+    return json.dumps({"status": "error", "code": code, "message": message}).encode()
+
+
+UNISENDER_FAULTS: Sequence[tuple[Reply, type[SendFault]]] = (
+    (reply(400, unisender_error(168, "Field subject is required, not 79161234567")), BadRequest),
+    (reply(400, unisender_error(114, "User is on another server")), AccountFault),
+    (reply(413), BadRequest),
+    (reply(401, unisender_error(102, "No such key")), AccountFault),
+    (reply(403, unisender_error(103, "Blocked")), AccountFault),
+    (reply(404, b"<html>not here</html>"), AccountFault),
+    (reply(302, b"", location="https://elsewhere.example/"), AccountFault),
+    (reply(429, unisender_error(905, "Too many requests"), retry_after="7"), Throttled),
+    (reply(500, unisender_error(1, "Internal error")), Unknown),
+    (reply(502, b"<html>bad gateway</html>"), Unknown),
+    (reply(503, b"", retry_after="3"), Unknown),
+    (reply(200, b""), Unknown),
+    (reply(200, b"<html>maintenance</html>"), Unknown),
+    (reply(200, b'{"status": "success"}'), Unknown),
+    (reply(200, b'{"status": "success", "emails": "all"}'), Unknown),
+    (reply(200, b"[" * 100_000), Unknown),
+)
+UNISENDER = Row(
+    kind="unisender-go",
+    answer=unisender_answer,
+    report=unisender_report,
+    log=unisender_report,
+    items=lambda body: json.loads(body)["events_by_user"][0]["events"],
+    wrap=unisender_wrap,
+    broken_items=(
+        None,
+        7,
+        "delivered",
+        {},
+        {"event_data": {"status": "delivered"}},
+        {"event_data": {"status": "delivered", "metadata": {"kaskad": "x" * 300}}},
+        {"event_data": {"status": 7, "metadata": {"kaskad": "a"}}},
+        {"event_data": {"status": "unsubscribed", "email": "nobody"}},
+    ),
+    faults=UNISENDER_FAULTS,
+    statuses=("sent", "delivered", "seen", "undelivered"),
+    requests_in=lambda body: [
+        each["metadata"]["kaskad"] for each in json.loads(body)["message"]["recipients"]
+    ],
+    verdicts=("accepted", "permanent", "temporary"),
+)
+
 ROWS: Sequence[Row] = (
     _infobip("infobip-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
     _infobip("infobip-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
+    UNISENDER,
 )

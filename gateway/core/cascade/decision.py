@@ -88,10 +88,6 @@ class Decision:
     def campaign_cancelled(self) -> bool:
         return self.policy.declared.is_cancelled(self.message.campaign)
 
-    def is_first(self) -> bool:
-        """Whether nothing of the message was ever tried."""
-        return not any(step.attempts for step in self.message.steps)
-
     def full(self, step: Step, held: Held | None = None) -> Full | None:
         """The cap of the step's channel that one more would break, now or when it is held no
         more."""

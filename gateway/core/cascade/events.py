@@ -14,7 +14,7 @@ from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
-from gateway.core.holding import PACE, PAUSED, paced
+from gateway.core.holding import PACE, PAUSED, ZONE_UNKNOWN, is_first, paced
 from gateway.core.opt_outs import refuses
 from gateway.core.policy import (
     LOOK_UP_MIN_MS,
@@ -74,10 +74,7 @@ def _happen(change: Change, event: ev.Event) -> None:
             _happen_seldom(change, event)
 
 
-def _happen_seldom(
-    change: Change,
-    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Released | ev.Cancelled,
-) -> None:
+def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
     match event:
         case ev.NotKnown():
             _not_known(change, event.step)
@@ -89,6 +86,8 @@ def _happen_seldom(
             _timer_due(change, event)
         case ev.Released():
             _released(change, event)
+        case ev.ZoneKnown():
+            _zone_known(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
@@ -364,10 +363,17 @@ def _released(change: Change, released: ev.Released) -> None:
         change.expire(away=False)
     elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:
         change.pass_capped(message.step, full.cap.name)  # others were sent meanwhile
-    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+    elif not released.in_pace and is_first(message) and paced(message, change.policy):
         change.hold_back(message.step, change.held() or PACE)
     else:
         change.enqueue(message.step)
+
+
+def _zone_known(change: Change, known: ev.ZoneKnown) -> None:
+    message = change.message
+    if message.held == ZONE_UNKNOWN and message.tz is None and message.named_user == known.user:
+        message.tz = known.tz
+        _released(change, ev.Released())
 
 
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.core import campaigns, settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.holding import is_first
 from gateway.core.opt_outs import OptOuts, refuses
 from gateway.core.reach import NOT_REACHABLE
 from gateway.core.records.held import AWAY, Held
@@ -161,7 +162,7 @@ class Transitions(Decision):
         """A cap is full for the current step, which was held: on to the next one, and where
         nothing was tried yet to the end, as at acceptance."""
         self.skip(step, "frequency_cap", cap)
-        if self.is_first():
+        if is_first(self.message):
             self.end(MessageStatus.SUPPRESSED, "frequency_cap")
         else:
             step.done_ms = self.now_ms

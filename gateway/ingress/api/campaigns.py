@@ -134,7 +134,13 @@ class CampaignEndpoints:
             if ends_early and given & {"start_at", "end_at"}:
                 raise Refusal(invalid([_order_fault(given)]))
             cancelled_ms = now_ms if after.state == "cancelled" else 0
-            after = replace(after, cancelled_ms=cancelled_ms, updated_ms=now_ms, updated_by=by)
+            after = replace(
+                after,
+                cancelled_ms=cancelled_ms,
+                moved_ms=now_ms if given & {"start_at", "send_window"} else after.moved_ms,
+                updated_ms=now_ms,
+                updated_by=by,
+            )
             return after, said
 
         def deed(after: Campaign) -> Deed:
