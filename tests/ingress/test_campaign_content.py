@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from tests.ingress.test_campaigns import declare as put
 from tests.worlds import cascade_world
 from tests.worlds.ingress_world import SALE, World, with_ingress
 
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 BARE = {key: value for key, value in SALE.items() if key != "text"}
 HELLO = {"text": "Hello {{name}}, {{city}} is near."}
 ANNA = {"name": "Anna", "city": "Omsk"}
@@ -262,3 +266,16 @@ async def test_what_a_newer_kaskad_lets_a_campaign_say_is_left_to_it(world: Worl
     paused = await declare(world, state="paused")
     assert paused["content"] is None, "it is not for this one to show"
     assert await world.redis.call([("HGET", keys.CAMPAIGN_WORDS, "autumn")]) == [newer]
+
+
+@with_ingress(changed=MANAGED)
+async def test_the_page_shows_what_can_be_done(world: World) -> None:
+    section = API_PAGE.read_text().partition("### What a campaign says")[2].partition("\n## ")[0]
+    declared, sent = (
+        json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    )
+    shown = await declare(world, **declared)
+    assert (shown["content"], shown["variants"]) == (declared["content"], declared["variants"])
+    answer = await world.send(sent | {"campaign": "autumn"})
+    assert (answer.status, answer.json["outcome"]) == (202, "accepted")
+    assert "sale?c=A%2017" in await text_of(world, answer.json["id"])
