@@ -28,8 +28,8 @@ Books and events stay in the shard in which they were written.
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
     {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
                                        messages, money
-    {kN}said:<version>         string  some days longer than a message   admission
-                                       says that version of a content
+    {kN}said:<version>         string  2 d longer than a message says    admission
+                                       it: a version of a content
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -66,8 +66,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}declared           hash    long over, and another needs the  campaign calls
                                        room: campaign -> what is declared
-    {kaskad}said               hash    the same: campaign -> its content campaign calls
-                                       and variants
+    {kaskad}said               hash    its declaration lapses: campaign  campaign calls
+                                       -> content and variants
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there

@@ -28,7 +28,9 @@ from gateway.store.contents import SPARE_MS, TIMES, Cache, Contents
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from gateway.store.transaction import commit
+from tests.store.test_keys import scan
 from tests.worlds.cascade_world import DAY, HOUR, T0, policy, request
+from tests.worlds.key_table import fault_of
 
 NAME = "autumn"
 
@@ -316,5 +318,8 @@ def test_messages_say_what_held_when_they_were_accepted_whatever_changes(redis_u
         for id_, text in waiting.items():
             assert await text_sent(store, id_) == text
         assert all(ms > 0 for ms in (await standing(store)).values())
+        stands = await scan(store.redis)
+        faults = [fault_of(name, kind, lapses=lapses) for name, kind, lapses in stands]
+        assert [fault for fault in faults if fault is not None] == []
 
     in_store(redis_url, work, shards=3)

@@ -17,7 +17,7 @@ NO_STEP = -1
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply, and
-    `step`, a place in the message's steps, is NO_STEP then. What was booked before there were
+    `step`, a place in the message's steps, is NO_STEP then. What was booked before there was
     such a field has none of it."""
 
     app: str = field(name="a", default="")
