@@ -17,6 +17,8 @@ from gateway.core.records.message import Message
 from gateway.dispatch.worker.claim import content_said
 from gateway.store import declarations, keys, reads
 from gateway.store.audit import Deed
+from gateway.store.contents import Contents
+from gateway.store.declarations import Declarations
 from tests.ingress.test_campaigns import MANAGED, PATH
 from tests.ingress.test_campaigns import declare as put
 from tests.worlds import cascade_world
@@ -243,6 +245,39 @@ async def test_content_and_variants_stay_and_are_reset_apart(world: World) -> No
 async def test_senders_of_a_content_are_those_of_the_app_that_sends(world: World) -> None:
     await declare(world, content={"text": "Hi", "sms": {"sender": "Bank"}})
     assert (await world.send(BARE)).status == 202
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_worker_that_knows_of_a_change_too_late_looks_again(world: World) -> None:
+    await declare(world, content=HELLO)
+    known = world.store.policy.declared
+    await declare(world, content={"text": "Bye {{name}}"})
+    store = world.store
+    store.declarations, store.contents = Declarations(), Contents()
+    store.declarations.declared = known
+    store.policy = store.policy  # with what is declared, as it is known
+    answer = await world.send(BARE | {"vars": {"name": "Ivan"}})
+    assert answer.status == 202, answer.json
+    assert await text_of(world, answer.json["id"]) == "Bye Ivan"
+
+
+@with_ingress(changed=MANAGED)
+async def test_without_redis_what_a_campaign_says_cannot_be_read(world: World) -> None:
+    await declare(world, content=HELLO)
+    world.store.contents = Contents()
+    world.redis.away = True
+    answer = await world.send(BARE | {"vars": ANNA})
+    assert (answer.status, answer.json["type"]) == (503, "/docs#unavailable")
+    world.redis.away = False
+    stream, line = world.stream(), json.dumps(BARE | {"vars": ANNA}).encode() + b"\n"
+    stream.feed(line)
+    assert (await stream.line())["outcome"] == "accepted"
+    world.store.contents = Contents()
+    world.redis.away = True
+    stream.feed(line + line, more=False)
+    failed = await stream.line()
+    assert (failed["outcome"], failed["error"]["status"]) == ("error", 503)
+    assert (await stream.answer()).body == b"", "nothing is read behind it"
 
 
 @with_ingress(changed=MANAGED)
