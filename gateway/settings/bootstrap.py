@@ -34,7 +34,7 @@ from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import CallbackReader
 from providers.http.callback_proofs import CallbackAuth
-from providers.http.callback_settings import CallbackSettings
+from providers.http.callback_settings import CallbackSettings, callback_address
 from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
@@ -53,7 +53,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     slots_ms = {category: window_max_ms(caps, category) for category in CATEGORIES}
     return Policy(
         routes={
-            name: tuple(_route_step(step) for step in route.steps)
+            name: tuple(_route_step(settings, step) for step in route.steps)
             for name, route in settings.routes.items()
         },
         categories={name: _category_rule(settings, name) for name in CATEGORIES},
@@ -77,9 +77,9 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     )
 
 
-def _route_step(step: StepSettings) -> RouteStep:
+def _route_step(settings: Settings, step: StepSettings) -> RouteStep:
     return RouteStep(
-        providers=(step.provider,),
+        providers=settings.senders(step),
         wait_ms=int(step.longest_ms),
         grace_ms=int(step.last_receipt_ms),
         learned=_learned_wait(step) if step.is_learned else None,
@@ -197,7 +197,9 @@ def callback_readers_of(settings: Settings) -> dict[str, CallbackReader]:
 def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
     """What the callbacks of each provider that calls back must carry, by its configured name."""
     return {
-        name: provider.callback_auth(settings.secrets.get)
+        name: provider.callback_auth(
+            settings.secrets.get, callback_address(settings.provider(name))
+        )
         for name, provider in settings.providers.items()
         if isinstance(provider, CallbackSettings)
     }
@@ -218,9 +220,11 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
     kind = KINDS[provider.kind]
     return ProviderRule(
         channel=kind.channel,
+        devices=kind.devices,
         charged_on=provider.charged_on,
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
         can_look_up=kind.can_look_up,
         retired=provider.retired,
+        weight=settings.weights(kind.channel).get(name, 0),
     )

@@ -22,8 +22,6 @@ from gateway.errors import ConfigurationError
 from gateway.settings import checks, presets, secret_checks
 from gateway.settings.decoder import TomlWords
 from gateway.settings.tables import OTP_TTL, Document
-from providers.contract import Channel
-from providers.registry import KINDS
 from providers.settings import Configured
 
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -65,10 +63,6 @@ class Settings(Document, frozen=True, kw_only=True):
             secret=self.secrets.get,
             callback_url=f"{self.server.public_url}/v1/callbacks/{quote(name, safe='')}",
         )
-
-    def channel(self, name: str) -> Channel:
-        """The channel a provider serves, which its kind decides."""
-        return KINDS[self.providers[name].kind].channel
 
     def app_keys(self) -> dict[str, str]:
         """App name: the key its `key_env` holds. Other apps have keys of `kaskad key new` only."""

@@ -52,7 +52,7 @@ class SmtpProvider:
         try:
             mail = self._written(sent)
         except ValueError as error:
-            fault = Fault("unsendable", str(error)[:100], permanent=True)
+            fault = Fault("unsendable", mailbox.blanked(str(error))[:100], permanent=True)
             return [Refused(sent.ref, fault, about="message")]
         delivery = _Delivery(self, mail)
         with trio.move_on_after(self.config.timeout_ms / 1000):

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
+from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import (
     GUARDED,
     SCHEMA,
@@ -37,7 +38,7 @@ from gateway.core.records.entries import (
     total_codec,
     unmatched_codec,
 )
-from gateway.core.records.message import Attempt, Candidate, Message, Step
+from gateway.core.records.message import Message, Step
 from gateway.core.records.message_codec import message_codec, pack_message, unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, person_codec
 from gateway.core.records.request import (

@@ -61,7 +61,7 @@ def claimed(count: int) -> list[ClaimedStep]:
     entry = Entry(ID, LaneEntry("lane", b"1-1", 0), "marketing")
     return [
         ClaimedStep(
-            entry, 0, 1, 0.0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
+            entry, 0, 1, 0.0, 0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
         )
         for n in range(count)
     ]
@@ -254,7 +254,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         T0 + 7,
     )
     assert [item.event for item in result.items] == [
-        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
+        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7, series=0),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),
@@ -310,7 +310,7 @@ def test_an_answer_may_say_that_it_is_all_and_which_devices_are_gone() -> None:
         5,
     )
     assert [type(item.event) for item in result.items] == [ev.Accepted, ev.Refused, ev.Accepted]
-    assert result.items[0].event == ev.Accepted(0, sent_ms=5, delivered=True)
+    assert result.items[0].event == ev.Accepted(0, sent_ms=5, delivered=True, series=0)
     assert result.gone == [("u1", dead), ("u1", dead)]
     of_nobody = [msgspec.structs.replace(step, user=None) for step in steps]
     assert read_outcomes(of_nobody, [Submitted(f"{ID}.0", gone=(dead,))], 5).gone == []

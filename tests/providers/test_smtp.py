@@ -14,6 +14,8 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from providers.contract import (
     AccountFault,
@@ -130,6 +132,8 @@ async def test_tls_comes_before_the_login(tls: str) -> None:
         ) as made,
     ):
         assert isinstance(await sent(made), Submitted)
+        assert isinstance(await sent(made), Submitted)
+        assert server.connections == 1  # a session of TLS is gone on with as well
     secret = base64.b64encode(b"\0kaskad\0s3cret").decode()
     login = server.commands.index(f"AUTH PLAIN {secret}")
     if tls == "starttls":
@@ -249,6 +253,19 @@ async def test_a_refusal_says_whom_it_speaks_of(
         )
         assert outcome.fault.name == reply
         assert isinstance(await sent(made), Submitted)
+
+
+async def test_no_address_that_a_server_quotes_is_kept() -> None:
+    said = "550 5.1.1 <anna@example.com>: unknown (id=79161234567, mailto:anna@example.com)"
+    async with mail_server(says={"RCPT": [said]}) as server, provider(server) as made:
+        outcome = await sent(made)
+        assert isinstance(outcome, Refused)
+        assert outcome.fault.name == "550 5.1.1 <…>: unknown (id=…, mailto:…)"
+    says = {"MAIL": ["451 4.3.0 anna@example.com later"]}
+    async with mail_server(says=says) as server, provider(server) as made:
+        with pytest.raises(Throttled) as raised:
+            await sent(made)
+        assert "anna" not in raised.value.detail
 
 
 async def test_a_refused_mail_leaves_the_connection_good() -> None:
@@ -374,6 +391,19 @@ def test_what_is_no_reply_is_malformed(octets: bytes) -> None:
     reader.feed(octets)
     with pytest.raises(Malformed):
         reader.next()
+
+
+@given(octets=st.binary(max_size=60) | st.binary(max_size=6).map(lambda b: b"250-ok\r\n" + b))
+def test_any_bytes_are_replies_or_malformed(octets: bytes) -> None:
+    reader = ReplyReader()
+    reader.feed(octets)
+    try:
+        while (reply := reader.next()) is not None:
+            assert 200 <= reply.code < 600
+            assert reply.lines
+            extensions(reply)
+    except Malformed:
+        return
 
 
 def test_lines_that_begin_with_a_dot_are_stuffed() -> None:

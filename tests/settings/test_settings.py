@@ -541,6 +541,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "redis": tables.Redis,
     "apps": tables.App,
     "providers": HttpSettings,
+    "channels": tables.ChannelSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
     "send_windows": tables.SendWindowSettings,
@@ -560,6 +561,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
         fields = msgspec.structs.fields(kind)
+        if name == "channels":
+            fields = (*fields, *msgspec.structs.fields(tables.ShareSettings))
         if name == "routes":
             steps = msgspec.structs.fields(tables.StepSettings)
             fields = (*(field for field in fields if field.name != "steps"), *steps)

@@ -15,15 +15,10 @@ from gateway.core.persons import full_cap, give_back, give_back_leg, keep, relea
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
+from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Post
 from gateway.core.records.held import Held
-from gateway.core.records.message import (
-    OPEN,
-    Attempt,
-    Clock,
-    Message,
-    Step,
-)
+from gateway.core.records.message import OPEN, Clock, Message, Step
 from gateway.core.records.person import Person
 from gateway.core.records.words import ReactionName
 from gateway.core.settlement import Booking, Work

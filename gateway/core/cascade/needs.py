@@ -29,7 +29,7 @@ def needs_people(
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
-            stops = bool(event.opt_outs) or event.away or over
+            stops = bool(event.opt_outs) or bool(event.away) or over
             kept = _is_kept(message, policy, now_ms)
             return stops or kept or _asks_reach(message, event, policy, now_ms)
         case ev.PutBack():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from gateway.core.addresses import Addresses
 from gateway.core.records import schema2
+from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import GUARDED, Codec, NewerRecordError
 from gateway.core.records.message import (
     OPEN,
-    Attempt,
-    Candidate,
     Message,
     MessageStatus,
     Step,

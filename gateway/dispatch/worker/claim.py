@@ -55,12 +55,13 @@ class Entry(msgspec.Struct, frozen=True):
 
 class ClaimedStep(msgspec.Struct, frozen=True):
     """A message's step, by its index, that we alone may send. `since` is trio's time of the
-    claim, `user` whose the message is, as stored users are called."""
+    claim, `series` its reference's, `user` whose the message is, as stored users are called."""
 
     entry: Entry
     index: int
     claimed_ms: int
     since: float
+    series: int
     submission: Submission
     user: str | None = None
 
@@ -109,11 +110,11 @@ async def claim(
     now_ms: int,
     since: float,
     *,
-    away: bool = False,
+    away: frozenset[str] = frozenset(),
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    `away`: the provider is, so none of them may be sent."""
+    `away`: whoever is, this provider with them, so none of them may be sent."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away, restored_ms=store.restored_ms)
@@ -144,8 +145,8 @@ async def claim(
                 refusal = Refused(message.current, NO_CONTENT if gone else UNREADABLE_CONTENT)
                 result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
                 continue
-            user = message.named_user
-            step = ClaimedStep(entry, message.current, now_ms, since, submission, user)
+            user, series = message.named_user, message.step.series
+            step = ClaimedStep(entry, message.current, now_ms, since, series, submission, user)
             result.claimed.append(step)
     failpoint("claimed")
     return result

@@ -107,11 +107,13 @@ def read_outcomes(
     sent_ms: int,
     *,
     held: str | None = None,
+    away: frozenset[str] = frozenset(),
 ) -> RequestResult:
     """An answer that speaks of single messages; one it does not mention has lost its answer.
 
     `sent_ms` is when the request began. `held` is the code that nearly all messages are rejected
-    with: it is the account's fault, and what has it goes back to its lane."""
+    with: it is the account's fault, and what has it goes back to its lane. `away` are the providers
+    that none of them goes to."""
     result = RequestResult(batch)
     by_ref = {outcome.ref: outcome for outcome in outcomes}
     for step in batch:
@@ -131,6 +133,7 @@ def read_outcomes(
                 outcome.again,
                 sent_ms,
                 outcome.delivered,
+                step.series,
             )
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
@@ -144,21 +147,25 @@ def read_outcomes(
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
-            refused = Refused(step.index, outcome.fault, outcome.unreachable)
+            refused = Refused(step.index, outcome.fault, outcome.unreachable, away)
             result.add(step, "refused", refused)
     return result
 
 
 def read_fault(
-    batch: Sequence[ClaimedStep], fault: contract.SendFault, *, held: str | None = None
+    batch: Sequence[ClaimedStep],
+    fault: contract.SendFault,
+    *,
+    held: str | None = None,
+    away: frozenset[str] = frozenset(),
 ) -> RequestResult:
-    """A request that failed as a whole, by its stage; `held` as for `read_outcomes`."""
+    """A request that failed as a whole, by its stage; the rest as for `read_outcomes`."""
     result = RequestResult(batch, fault.code, fault.detail)
     named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
     match fault:
         case contract.NotSent():
             result.halt = True
-            result.add_all("not_sent", lambda step: NotSent(step.index, named))
+            result.add_all("not_sent", lambda step: NotSent(step.index, named, away))
         case contract.Throttled():
             result.halt = True
             result.add_all("throttled", lambda step: PutBack(step.index))
@@ -319,15 +326,15 @@ class Sender:
                 outcomes = await self._provider.deliver([step.submission for step in batch])
                 self._breaker.went_well()
                 held = self._held(codes_of(outcomes))
-                result = read_outcomes(batch, outcomes, sent_ms, held=held)
+                away = self._pauses.away
+                result = read_outcomes(batch, outcomes, sent_ms, held=held, away=away)
                 if result.counts["accepted"]:
                     self._pauses.note_accepted(self._name, sent_ms)
                 return result
         except contract.SendFault as fault:
             alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
-            result = read_fault(
-                batch, fault, held=self._held([fault.code] * len(batch)) if alike else None
-            )
+            held = self._held([fault.code] * len(batch)) if alike else None
+            result = read_fault(batch, fault, held=held, away=self._pauses.away)
             if isinstance(fault, contract.NotSent):
                 self._breaker.unreachable()
             elif isinstance(fault, contract.Throttled):
