@@ -58,6 +58,11 @@ class Wave(msgspec.Struct, frozen=True):
     route: str | None = None
 
 
+def phones_of(size: int) -> list[str]:
+    """Those of an audience; a smaller one is a part of it."""
+    return [f"7944{n:07d}" for n in range(size)]
+
+
 class Season:
     """`configured` is a whole configuration, `people` the kinds of the audience, `size` how many
     persons there are; `before`: what was learned of them by then."""
@@ -79,7 +84,7 @@ class Season:
             for name, provider in configured.providers.items()
             if (adapter := KINDS[provider.kind].adapter) is not None
         }
-        self.phones = [f"7944{n:07d}" for n in range(size)]
+        self.phones = phones_of(size)
         self.persons = {phone: Person() for phone in self.phones}
         self.opt_outs: dict[str, OptOuts] = {}
         self.rates: dict[tuple[str, str], Counted] = {}
