@@ -50,6 +50,7 @@ def test_a_mailbox_is_read_with_or_without_a_name(text: str, found: Mailbox) -> 
         *("", "Shop", "@b.example", "a@", "a b@c.example", "a@b@c.example", "<a@b.example"),
         *("a@b.example>", "a..b@c.example", ".a@b.example", "a@-.example", "x" * 65 + "@b.example"),
         *("S\r\nBcc: x@y.example <a@b.example>", "a@b.example\nBcc: x", "a\x00@b.example"),
+        *("=?utf-8?q?=22?= <a@b.example>", "=?utf-8?q?a=0ABcc:_x?=@b.example"),
     ],
 )
 def test_what_is_no_mailbox_is_told(text: str) -> None:
@@ -100,8 +101,21 @@ def test_one_click_is_offered_at_an_https_address_only(url: str) -> None:
         written(unsubscribe_url=url)
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "=?utf-8?q?a=0ABcc:_evil@x.example?=",
+        "=?utf-8?b?YQ0KQmNjOiB4QHguZXhhbXBsZQ0KDQouDQo=?= and more",
+        "=??q?=0Autf-8?=??=",
+        "Sale " * 40 + "=?utf-8?q?a?=",
+    ],
+)
+def test_what_is_encoded_in_a_subject_is_text_like_any_other(subject: str) -> None:
+    assert written(subject=subject)["Subject"] == subject
+
+
 @given(
-    subject=st.text(max_size=80),
+    subject=st.text(max_size=80) | st.text(max_size=40).map("a =?utf-8?q?{}=0ABcc:?=".format),
     name=st.text(max_size=80),
     text=st.text(max_size=200),
     html=st.none() | st.text(max_size=200),
