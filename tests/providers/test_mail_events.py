@@ -384,6 +384,7 @@ def test_ses_subscriptions_are_confirmed_at_amazon_only() -> None:
         "https://sns.eu-west-1.amazonaws.com@evil.example/?Action=ConfirmSubscription&T=b",
         "http://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=b",
         "https://sns.eu-west-1.amazonaws.com/?Action=DeleteTopic&Token=b",
+        "https://sns.s3-eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=b",
     ):
         with pytest.raises(ValueError, match="Amazon"):
             read("ses", made | {"SubscribeURL": other})
@@ -396,6 +397,8 @@ def test_ses_subscriptions_are_confirmed_at_amazon_only() -> None:
         "https://evil.example/SimpleNotificationService-0123456789.pem",
         "https://sns.eu-west-1.amazonaws.com.evil.example/SimpleNotificationService-01234567.pem",
         "https://s3.amazonaws.com/SimpleNotificationService-0123456789.pem",
+        "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-0123456789.pem",
+        "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-0123456789.pem",
         "https://sns.eu-west-1.amazonaws.com/other.pem",
         "",
     ],
@@ -404,6 +407,14 @@ def test_a_certificate_of_another_place_is_not_asked_for(url: str) -> None:
     body = json.dumps(sns({}, SigningCertURL=url)).encode()
     assert SesSignature().certificate_url(body) is None
     assert not SesSignature().holds({}, body, b"")
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "ap-southeast-10", "us-gov-west-1", "cn-north-1"])
+def test_every_region_of_amazon_has_certificates(region: str) -> None:
+    host = f"sns.{region}.amazonaws.com{'.cn' if region.startswith('cn') else ''}"
+    url = f"https://{host}/SimpleNotificationService-0123456789.pem"
+    body = json.dumps(sns({}, SigningCertURL=url)).encode()
+    assert SesSignature().certificate_url(body) == url
 
 
 @pytest.mark.parametrize(
