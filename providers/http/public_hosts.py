@@ -38,8 +38,8 @@ def is_public(address: str) -> bool:
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# What the standard library takes for global all the same: IPv4-compatible addresses, IPv4-translated
-# ones, NAT64 of a network's own, site-local ones, and segment routing.
+# What the standard library takes for global all the same: IPv4-compatible and IPv4-translated
+# addresses, NAT64 of a network's own, site-local addresses, and segment routing.
 _INSIDE = [
     ipaddress.ip_network(each)
     for each in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "5f00::/16")
