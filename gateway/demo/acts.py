@@ -224,20 +224,15 @@ class Acts:
     def _finals(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """The messages, once they are final."""
         deadline = time.monotonic() + WAIT_S
-        found: dict[str, dict[str, Any]] = {}
-        while len(found) < len(ids):
-            self._place.check()
-            for id_ in (each for each in ids if each not in found):
-                message = self._api.call("GET", f"/v1/messages/{id_}")
-                if not message["final"]:
-                    break
-                found[id_] = message
-            else:
-                continue
-            if time.monotonic() > deadline:
-                raise CampaignFailed(f"Message {ids[len(found)]} is not final yet.")
-            time.sleep(LOOK_EVERY_S)
-        return [found[id_] for id_ in ids]
+        found = []
+        for id_ in ids:
+            while not (message := self._api.call("GET", f"/v1/messages/{id_}"))["final"]:
+                self._place.check()
+                if time.monotonic() > deadline:
+                    raise CampaignFailed(f"Message {id_} is not final yet.{self._place.last()}")
+                time.sleep(LOOK_EVERY_S)
+            found.append(message)
+        return found
 
 
 def way_of(message: dict[str, Any]) -> tuple[First, bool]:
