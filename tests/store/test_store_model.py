@@ -376,7 +376,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def _lanes(self) -> None:
         lanes: Counter[tuple[str, str, str]] = Counter()
         for keys in self._every():
-            for provider in ("viber", "sms"):
+            for provider in RULES.providers:
                 for category in ("otp", "marketing"):
                     for _, fields in self.client.xrange(keys.lane(provider, category)):
                         lanes[provider, category, fields[b"m"].decode()] += 1

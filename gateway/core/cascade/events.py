@@ -395,7 +395,6 @@ def _erase(change: Change) -> None:
     if not message.finished:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
-    message.addresses, message.user, message.person = Addresses(), None, ""
-    message.metadata = None
+    message.addresses, message.person, message.user, message.metadata = Addresses(), "", None, None
     change.forget_words()
     change.effects.changed = True
