@@ -31,6 +31,7 @@ PURE_EDGES = (
     "providers/fcm/provider.py",
     "providers/smtp/connection.py",
     "providers/smtp/provider.py",
+    "providers/vonage/provider.py",
     "providers/webpush/provider.py",
 )
 CLOCKS_AND_CHANCE = re.compile(
