@@ -18,6 +18,7 @@ from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
+from providers.smpp.settings import SmppSettings, smpp_config
 from providers.smsc_ru.adapter import SmscRu
 from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
 from providers.twilio.adapter import TwilioSms
@@ -82,6 +83,12 @@ def http_kind(
     )
 
 
+def _connect_smpp(configured: Configured) -> Provider:
+    from providers.smpp.provider import SmppProvider  # and with it trio
+
+    return SmppProvider(smpp_config(configured))
+
+
 def _connect_smtp(configured: Configured) -> Provider:
     from providers.smtp.provider import SmtpProvider  # and with it trio
 
@@ -114,6 +121,9 @@ KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
+    "smpp": ProviderKind(
+        settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
+    ),
     "fcm": ProviderKind(
         settings=FcmSettings,
         channel="push",
