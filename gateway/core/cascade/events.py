@@ -16,12 +16,7 @@ from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, PAUSED, ZONE_UNKNOWN, is_first, paced
 from gateway.core.opt_outs import refuses
-from gateway.core.policy import (
-    LOOK_UP_MIN_MS,
-    NOT_FOUND_MIN,
-    SENDING_LIMIT_MS,
-    Policy,
-)
+from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.reactions import may_have_left
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
