@@ -264,14 +264,14 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
 
 
 def _routes(base: Settings) -> dict[str, Any]:
-    """Those of the acts, by the providers of the campaign's route."""
+    """Those of the acts, over the channels of the campaign's route."""
     steps = base.routes[base.categories["marketing"].route].steps
-    names = list(dict.fromkeys(step.provider for step in steps))
+    channels = list(dict.fromkeys(base.channel_of(step) for step in steps))
     routes: dict[str, Any] = {
-        alone(base.channel(name)): {"steps": [{"provider": name}]} for name in names
+        alone(channel): {"steps": [{"channel": channel}]} for channel in channels
     }
-    if len(names) > 1:
-        first, last = ({"provider": name} for name in (names[0], names[-1]))
+    if len(channels) > 1:
+        first, last = ({"channel": channel} for channel in (channels[0], channels[-1]))
         waiting = first | {"until": "seen", "react": REACT}
         routes[REACTIONS] = {"steps": [waiting, last | {"importance": "high"}]}
         routes[BEST] = {"order": "best", "steps": [first.copy(), last.copy()]}

@@ -84,7 +84,7 @@ class Failover(Transitions):
         able = {
             place: _failures(step, place)
             for place, candidate in enumerate(step.candidates)
-            if place != step.chosen
+            if candidate.provider != step.candidate.provider  # two may be one since, by its `was`
             and candidate.provider not in away
             and self.policy.provider(candidate.provider).shares
             and self.may_refuse(step, place)
