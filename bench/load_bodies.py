@@ -35,7 +35,11 @@ def messages_of(spec: Spec) -> Messages:
         raise ValueError(f"There are {PERSONS_MAX} persons, not {spec.first + spec.messages}.")
     device = {"push": [{"kind": "fcm", "token": f"{_TOKEN}{_MARK}"}]}
     to: object = device if spec.devices else f"+79{_MARK}"
+    if spec.mailboxes:
+        to = {"email": f"p{_MARK}@bench.example"}
     item = {"to": to, "category": spec.category, "text": spec.text}
+    if spec.mailboxes:
+        item["email"] = {"subject": "Скидки к празднику"}
     if spec.route:
         item["route"] = spec.route
     if spec.campaign:

@@ -23,12 +23,13 @@ from bench.processes import BenchFailed, Child, Started, free_port, role
 APP_KEY = "bench-key-0123456789abcdef"
 PROVIDER_KEY = "bench-provider-key"
 CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
-VIBER, SMS, FCM = "bench-viber", "bench-sms", "bench-fcm"
+VIBER, SMS, FCM, SMTP = "bench-viber", "bench-sms", "bench-fcm", "bench-smtp"
 ACCOUNT_FILE = "service-account.json"
 PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
 {VIBER},,,0.0100,0.0125,EUR,2020-01-01
 {SMS},,,0.0400,0.0500,EUR,2020-01-01
 {FCM},,,0.0010,0.0012,EUR,2020-01-01
+{SMTP},,,0.0020,0.0025,EUR,2020-01-01
 """
 
 
@@ -46,6 +47,7 @@ class Stack(Started):
             "BENCH_APP_KEY": APP_KEY,
             "BENCH_PROVIDER_KEY": PROVIDER_KEY,
             "BENCH_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "BENCH_SMTP_USER": "bench",
             "KASKAD_LOG_FORMAT": "json",
         }
 
@@ -136,6 +138,15 @@ def fcm_text(url: str, rate: int, more: str) -> str:
     return (
         f'[providers.{FCM}]\nkind = "fcm"\nbase_url = "{url}"\nrate = "{rate}/s"\n{more}\n'
         f'charged_on = "sent"\nservice_account_file = "{ACCOUNT_FILE}"\n\n'
+    )
+
+
+def smtp_text(port: int, rate: int, more: str) -> str:
+    """A mail server in the configuration that reports nothing, with the lines of `more`."""
+    return (
+        f'[providers.{SMTP}]\nkind = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
+        f'rate = "{rate}/s"\n{more}\ncharged_on = "sent"\nfrom = "Bench <news@bench.example>"\n'
+        'user_env = "BENCH_SMTP_USER"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
     )
 
 

@@ -26,11 +26,13 @@ from bench.stack import (
     PRICES,
     PROVIDER_KEY,
     SMS,
+    SMTP,
     VIBER,
     Stack,
     fcm_text,
     providers_text,
     service_account,
+    smtp_text,
 )
 
 VIBER_COST = "0.0100"
@@ -39,13 +41,15 @@ STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stu
 POLL_S = 0.02
 LOGS_A_REQUEST = 50
 NOTIFIED = "notified"  # the route of notifications
+MAILED = "mailed"  # the route of e-mails
 
 Progress = Callable[[float], None]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
-    simulator. `notifies`: there is a provider of notifications, and a route to it.
+    simulator. `notifies`: there is a provider of notifications, and a route to it; `mails`: a mail
+    server likewise.
     """
 
     dispatchers: int = 1
@@ -57,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     knobs: dict[str, object] = {}
     notifies: bool = False
+    mails: bool = False
 
 
 class Cpu(NamedTuple):
@@ -76,6 +81,7 @@ class World(Stack):
         super().__init__(folder)
         self.plan = plan
         self.port = free_port()
+        self.smtp_port = free_port()
         self.dispatchers: list[Child] = []
         self._stopped_dispatch_s = 0.0
         self._children: list[Child] = []
@@ -88,7 +94,7 @@ class World(Stack):
             (self.folder / ACCOUNT_FILE).write_text(service_account(self.provider_url))
         self.redis = RedisServer(self.folder / "redis", self.env)
         self._children.append(self.redis)
-        text = config_text(self.plan, self.port, self.provider_url, self.redis.url)
+        text = config_text(self.plan, self.port, self.provider_url, self.redis.url, self.smtp_port)
         self._config.write_text(text)
         self.redis.await_ready()
         self.simulator = self._simulator()
@@ -127,10 +133,12 @@ class World(Stack):
         # Shares are all or nothing, so that a message is one send and one receipt unless asked.
         knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
         knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": 0.0}
-        knobs |= {"push_share": 1.0}
+        knobs |= {"push_share": 1.0, "email_share": 1.0}
+        knobs |= {"email_delivered": 1.0, "email_undelivered": 0.0}
         knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **self.plan.knobs}
         plan = self.plan
-        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs)
+        mails = ["--smtp-port", str(self.smtp_port)] if plan.mails else []
+        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs, *mails)
         self._children.append(child)
         return child
 
@@ -246,7 +254,9 @@ def epoch_ms(text: str) -> float:
     return datetime.datetime.fromisoformat(text).timestamp() * 1000
 
 
-def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str:
+def config_text(
+    plan: Plan, port: int, provider_url: str, redis_url: str, smtp_port: int = 0
+) -> str:
     """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
     connections = f"connections = {plan.connections}"
     providers = providers_text(provider_url, plan.rate, plan.batch, connections)
@@ -254,6 +264,10 @@ def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str
     if plan.notifies:
         providers += fcm_text(provider_url, plan.rate, connections)
         notified = f'[routes.{NOTIFIED}]\nsteps = [{{ provider = "{FCM}", wait = "15m" }}]\n\n'
+    mailed = ""
+    if plan.mails:
+        providers += smtp_text(smtp_port, plan.rate, connections)
+        mailed = f'[routes.{MAILED}]\nsteps = [{{ provider = "{SMTP}", wait = "15m" }}]\n\n'
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
         f'  {{ provider = "{VIBER}", wait = "{wait}" }},\n'
@@ -278,5 +292,5 @@ def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str
         f'[redis]\nurl = "{redis_url}"\n\n'
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n\n'
         f"{providers}"
-        f'{routes}{notified}{categories}{caps}[prices]\nfile = "prices.csv"\n'
+        f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

@@ -17,6 +17,7 @@ from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
+from providers.smsc_ru.adapter import SmscRu
 from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.settings import UniSenderGoSettings
@@ -94,7 +95,7 @@ def _connect_web_push(configured: Configured) -> Provider:
 
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
-    for each in (InfobipSms, InfobipViber)
+    for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
     "fcm": ProviderKind(
         settings=FcmSettings, channel="push", can_look_up=False, connect=_connect_fcm

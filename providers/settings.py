@@ -52,6 +52,14 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
         """What is wrong with the files that are named; reads them."""
         return iter(())
 
+    def secret_faults(
+        self,
+        secret: Callable[[str | None], str],  # noqa: ARG002 - for the kinds that can tell
+    ) -> Iterator[Fault]:
+        """What cannot be right of the values of its secrets; one that is not set is none's fault
+        here."""
+        return iter(())
+
     def variables(self) -> Iterator[tuple[str, str]]:
         """The environment variables that are named: (key, variable)."""
         for key in self.__struct_fields__:

@@ -33,7 +33,7 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
     sender: Text = ""
     delivered_on: Literal["accepted", "event"] | None = None
     events: Literal["ses", "sendgrid", "mailgun", "postmark"] | None = None
-    events_key_env: Variables | None = None
+    callback_key_env: Variables | None = None
     connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
     timeout_ms: Milliseconds = Duration.parse("60s")
     attempts_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
@@ -60,13 +60,16 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
         if source is None:
             if self.delivered_on == "event":
                 yield "delivered_on", 'is "event", which needs `events`: say who reports them.'
-            if self.events_key_env is not None:
-                yield "events_key_env", "says nothing without `events`: leave it out."
+            if self.callback_key_env is not None:
+                yield "callback_key_env", "says nothing without `events`: leave it out."
             return
         takes_key = source.signature is not None and source.needs_key
-        if self.events_key_env is not None and not takes_key:
-            yield "events_key_env", f"is not used: {self.events} signs nothing with a key of yours."
-        yield from self.proof_faults(signed=takes_key and self.events_key_env is not None)
+        if self.callback_key_env is not None and not takes_key:
+            yield (
+                "callback_key_env",
+                f"is not used: {self.events} signs nothing with a key of yours.",
+            )
+        yield from self.proof_faults(signed=takes_key and self.callback_key_env is not None)
 
     def warnings(self) -> Iterator[Fault]:
         if self.tls == "none" and not is_local_host(self.host):
@@ -76,11 +79,18 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
             )
             yield "tls", reason
 
+    def secret_faults(self, secret: Callable[[str | None], str]) -> Iterator[Fault]:
+        if all(secret(variable) for variable in several(self.callback_key_env)):
+            try:
+                self.signature(secret)
+            except ValueError as error:
+                yield "callback_key_env", f"cannot be used: {error}"
+
     def signature(self, secret: Callable[[str | None], str]) -> Signature | None:
         source = self.source
         if source is None or source.signature is None:
             return None
-        keys = tuple(secret(variable) for variable in several(self.events_key_env))
+        keys = tuple(secret(variable) for variable in several(self.callback_key_env))
         return source.signature(keys) if keys or not source.needs_key else None
 
 

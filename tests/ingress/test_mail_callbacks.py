@@ -26,7 +26,7 @@ kind = "smtp"
 host = "localhost"
 from = "news@shop.example"
 events = "mailgun"
-events_key_env = "CALLBACK_SECRET"
+callback_key_env = "CALLBACK_SECRET"
 [providers.ses]
 kind = "smtp"
 host = "localhost"

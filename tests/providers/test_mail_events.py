@@ -16,9 +16,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from providers.contract import PersonReply, Receipt
 from providers.http.adapter import Receipts
+from providers.http.callback_proofs import Signature
 from providers.mail.events.mailgun import MailgunSignature
 from providers.mail.events.sendgrid import (
     SIGNATURE_HEADER,
@@ -489,6 +492,60 @@ def test_unisenders_signature_is_the_body_with_the_key_in_its_place() -> None:
 def test_a_body_that_cannot_be_read_is_a_value_error(source: str, body: bytes) -> None:
     with pytest.raises(ValueError, match="body"):
         EVENTS[source].reader.receipts(body, "application/json")
+
+
+GOOD: dict[str, dict[str, Any]] = {
+    "sendgrid": {"event": "bounce", "email": WHO, "timestamp": 1, "kaskad": REF, "status": "5.1.1"},
+    "mailgun": {
+        "event-data": {
+            "event": "failed",
+            "severity": "permanent",
+            "recipient": WHO,
+            "timestamp": 1.5,
+            "user-variables": {"kaskad": REF},
+            "delivery-status": {"code": 550, "message": "no"},
+        }
+    },
+    "postmark": {
+        "RecordType": "Bounce",
+        "Type": "HardBounce",
+        "Email": WHO,
+        "BouncedAt": AT,
+        "Metadata": {"kaskad": REF},
+    },
+    "ses": sns({"eventType": "Bounce", "mail": {"tags": {"kaskad": [REF]}}}),
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("source", EVENTS)
+@given(data=st.data())
+def test_no_field_of_any_value_breaks_the_reading(source: str, data: st.DataObject) -> None:
+    odd = GOOD[source]
+    inside = odd["event-data"] if source == "mailgun" else odd
+    name = data.draw(st.sampled_from(sorted(inside)))
+    changed = inside | {name: data.draw(JSON)}
+    body = json.dumps(odd | {"event-data": changed} if source == "mailgun" else changed)
+    try:
+        found = read(source, json.loads(body))
+    except ValueError:
+        return
+    assert len(found.receipts) + len(found.replies) + len(found.faults) <= 1
+
+
+@pytest.mark.parametrize(
+    "signature", [SesSignature(), MailgunSignature(("k",)), UniSenderSignature("k")]
+)
+@given(body=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_a_signature_of_any_bytes_does_not_hold(signature: Signature, body: bytes) -> None:
+    assert not signature.holds({}, body, body)
+    assert signature.certificate_url(body) is None
 
 
 @pytest.mark.parametrize("source", EVENTS)

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from providers.contract import (
     AccountFault,
@@ -130,6 +132,8 @@ async def test_tls_comes_before_the_login(tls: str) -> None:
         ) as made,
     ):
         assert isinstance(await sent(made), Submitted)
+        assert isinstance(await sent(made), Submitted)
+        assert server.connections == 1  # a session of TLS is gone on with as well
     secret = base64.b64encode(b"\0kaskad\0s3cret").decode()
     login = server.commands.index(f"AUTH PLAIN {secret}")
     if tls == "starttls":
@@ -374,6 +378,19 @@ def test_what_is_no_reply_is_malformed(octets: bytes) -> None:
     reader.feed(octets)
     with pytest.raises(Malformed):
         reader.next()
+
+
+@given(octets=st.binary(max_size=60) | st.binary(max_size=6).map(lambda b: b"250-ok\r\n" + b))
+def test_any_bytes_are_replies_or_malformed(octets: bytes) -> None:
+    reader = ReplyReader()
+    reader.feed(octets)
+    try:
+        while (reply := reader.next()) is not None:
+            assert 200 <= reply.code < 600
+            assert reply.lines
+            extensions(reply)
+    except Malformed:
+        return
 
 
 def test_lines_that_begin_with_a_dot_are_stuffed() -> None:

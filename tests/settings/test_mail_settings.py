@@ -58,16 +58,16 @@ def test_the_name_that_people_see_may_stand_apart() -> None:
         ('password_env = "PASSWORD"', "user_env"),
         ('user_env = "USER"\npassword_env = "GONE"', "password_env"),
         ('delivered_on = "event"', "delivered_on"),
-        ('events_key_env = "KEY"', "events_key_env"),
+        ('callback_key_env = "KEY"', "callback_key_env"),
         ('events = "mailgun"', "mail"),
         ('events = "sendgrid"', "mail"),
         ('events = "ses"', "mail"),
         ('events = "postmark"', "mail"),
         (
-            'events = "postmark"\ncallback_token_env = "TOKEN"\nevents_key_env = "KEY"',
-            "events_key_env",
+            'events = "postmark"\ncallback_token_env = "TOKEN"\ncallback_key_env = "KEY"',
+            "callback_key_env",
         ),
-        ('events = "ses"\nevents_key_env = "KEY"', "events_key_env"),
+        ('events = "ses"\ncallback_key_env = "KEY"', "callback_key_env"),
         ('events = "other"', "events"),
         ('callback_basic_user = "a"\nevents = "postmark"', "callback_basic_password_env"),
     ],
@@ -82,8 +82,8 @@ def test_what_cannot_work_is_told_at_its_key(more: str, key: str) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        'events = "mailgun"\nevents_key_env = "KEY"',
-        'events = "mailgun"\nevents_key_env = ["KEY", "TOKEN"]',
+        'events = "mailgun"\ncallback_key_env = "KEY"',
+        'events = "mailgun"\ncallback_key_env = ["KEY", "TOKEN"]',
         'events = "mailgun"\ncallback_token_env = "TOKEN"',
         'events = "ses"\ncallback_token_env = "TOKEN"',
         'events = "postmark"\ncallback_basic_user = "a"\ncallback_basic_password_env = "KEY"',
@@ -94,9 +94,14 @@ def test_events_need_a_proof_and_any_will_do(more: str) -> None:
     settings = read(SMTP, more)
     assert bootstrap.callback_readers_of(settings)["mail"].channel == "email"
     auth = bootstrap.callback_auths_of(settings)["mail"]
-    assert (auth.signature is not None) == ("events_key_env" in more or '"ses"' in more)
+    assert (auth.signature is not None) == ("callback_key_env" in more or '"ses"' in more)
     config = smtp_config(settings.provider("mail"))
     assert config.accepted_is_delivered == ("delivered_on" in more)
+
+
+def test_a_key_that_is_none_is_told_before_anything_starts() -> None:
+    faults = told(SMTP, 'events = "sendgrid"\ncallback_key_env = "KEY"')
+    assert "verification key" in faults["callback_key_env"]
 
 
 def test_a_password_in_the_clear_is_warned_of_but_for_this_machine() -> None:

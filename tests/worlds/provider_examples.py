@@ -47,6 +47,16 @@ class Row:
     statuses: Sequence[ReceiptStatus]
     requests_in: Callable[[bytes], list[str]] = field(repr=False)
     verdicts: Sequence[Verdict] = ("accepted", "permanent", "temporary", "account", "duplicate")
+    one_report: bool = False  # a callback carries one
+
+    @property
+    def batch(self) -> list[Submission]:
+        """Messages for one request."""
+        return [submission(f"m-{i}.1") for i in range(min(self.adapter().batch_max, 5))]
+
+    @property
+    def takes_many(self) -> bool:
+        return self.adapter().batch_max > 1
 
     def adapter(self, **changes: object) -> Adapter:
         make = KINDS[self.kind].adapter
@@ -368,8 +378,64 @@ UNISENDER = Row(
     verdicts=("accepted", "permanent", "temporary"),
 )
 
+SMSC_VERDICTS: Mapping[Verdict, dict[str, object]] = {
+    "permanent": {"error": "invalid number", "error_code": 7, "id": "m-0.1"},
+    "account": {"error": "no money", "error_code": 3, "id": "m-0.1"},
+}
+SMSC_STATUSES: Mapping[ReceiptStatus, str] = {
+    "sent": "status=0&err=0",
+    "delivered": "status=1&err=0&cost=5.20",
+    "undelivered": "status=20&err=6&cost=5.20",
+    "expired": "status=3&err=0",
+    "rejected": "status=23&err=254",
+}
+
+
+def smsc_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> bytes:
+    ((sent, verdict),) = verdicts
+    return json.dumps(SMSC_VERDICTS.get(verdict, {"id": sent.ref, "cnt": 2})).encode()
+
+
+def smsc_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    ((ref, status),) = receipts
+    told = SMSC_STATUSES[status]
+    return f"id={ref}&phone=79000000001&cnt=2&ts=1793527200&sender=Shop&{told}".encode()
+
+
+SMSC_RU = Row(
+    kind="smsc-ru",
+    answer=smsc_answer,
+    report=smsc_report,
+    log=lambda _: b"",
+    items=lambda body: [body],
+    wrap=lambda _: b"",
+    broken_items=(),
+    faults=(
+        (reply(200, b'{"error":"authorise error","error_code":2}'), AccountFault),
+        (reply(200, b'{"error":"no money","error_code":3}'), AccountFault),
+        (reply(200, b'{"error":"IP is blocked","error_code":4}'), AccountFault),
+        (reply(200, b'{"error":"too many concurrent requests","error_code":9}'), Throttled),
+        (reply(401), AccountFault),
+        (reply(404, b"<html>not here</html>"), AccountFault),
+        (reply(400, b"{}"), BadRequest),
+        (reply(429, b"", retry_after="7"), Throttled),
+        (reply(500, b"<html>oops</html>"), Unknown),
+        (reply(503, b"", retry_after="3"), Unknown),
+        (reply(200, b""), Unknown),
+        (reply(200, b"{}"), Unknown),
+        (reply(200, b"<html>maintenance</html>"), Unknown),
+        (reply(200, b"[" * 100_000), Unknown),
+    ),
+    statuses=("sent", "delivered", "undelivered", "expired", "rejected"),
+    requests_in=lambda body: [json.loads(body)["id"]],
+    verdicts=("accepted", "permanent", "account"),
+    one_report=True,
+)
+
+
 ROWS: Sequence[Row] = (
     _infobip("infobip-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
     _infobip("infobip-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
     UNISENDER,
+    SMSC_RU,
 )
