@@ -12,12 +12,11 @@ from collections.abc import Container
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
-from gateway.core.ids import lot_of
 from gateway.core.policy import AWAY_LOOK_MIN_MS
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Step, StepStatus
-from gateway.core.shares import in_line
+from gateway.core.shares import heir_of
 from providers.contract import Fault
 
 PROVIDER_REMOVED = Fault("provider_removed", "provider_removed", True)
@@ -91,9 +90,13 @@ class Failover(Transitions):
         }
         if not able or (fewer_than is not None and min(able.values()) >= fewer_than):
             return None
-        least = [place for place, failures in able.items() if failures == min(able.values())]
-        rules = [self.policy.provider(step.candidates[place].provider) for place in least]
-        return least[in_line([rule.weight for rule in rules], lot_of(self.message.id))[0]]
+        least = {
+            step.candidates[place].provider: place
+            for place, failures in able.items()
+            if failures == min(able.values())
+        }
+        weights = {name: self.policy.provider(name).weight for name in least}
+        return least[heir_of(self.message.id, weights)]
 
 
 def _failures(step: Step, candidate: int) -> int:
