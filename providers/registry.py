@@ -17,8 +17,11 @@ from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
+from providers.smpp.settings import SmppSettings, smpp_config
 from providers.smsc_ru.adapter import SmscRu
 from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
+from providers.twilio.adapter import TwilioSms
+from providers.twilio.settings import TwilioSettings
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.settings import UniSenderGoSettings
 from providers.webpush.settings import WebPushSettings
@@ -30,7 +33,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
     with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
     not know. `adapter` is that of a kind which is spoken to over HTTP; `callbacks` reads what a
-    kind calls back with, if it is configured to.
+    kind calls back with, if it is configured to. `devices` is the one kind of devices that it
+    reaches, where its channel has several.
     """
 
     settings: type[ProviderSettings]
@@ -39,6 +43,7 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     connect: Callable[[Configured], Provider]
     reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
+    devices: str = ""
     callbacks: Callable[[Configured], CallbackReader | None] | None = None
 
 
@@ -75,6 +80,12 @@ def http_kind(
     )
 
 
+def _connect_smpp(configured: Configured) -> Provider:
+    from providers.smpp.provider import SmppProvider  # and with it trio
+
+    return SmppProvider(smpp_config(configured))
+
+
 def _connect_smtp(configured: Configured) -> Provider:
     from providers.smtp.provider import SmtpProvider  # and with it trio
 
@@ -97,8 +108,15 @@ KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
+    "smpp": ProviderKind(
+        settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
+    ),
     "fcm": ProviderKind(
-        settings=FcmSettings, channel="push", can_look_up=False, connect=_connect_fcm
+        settings=FcmSettings,
+        channel="push",
+        can_look_up=False,
+        connect=_connect_fcm,
+        devices="fcm",
     ),
     "smtp": ProviderKind(
         settings=SmtpSettings,
@@ -107,10 +125,15 @@ KINDS: dict[str, ProviderKind] = {
         connect=_connect_smtp,
         callbacks=smtp_events,
     ),
+    "twilio-sms": http_kind(TwilioSms, "sms", can_look_up=False, settings=TwilioSettings),
     "unisender-go": http_kind(
         UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
     ),
     "webpush": ProviderKind(
-        settings=WebPushSettings, channel="push", can_look_up=False, connect=_connect_web_push
+        settings=WebPushSettings,
+        channel="push",
+        can_look_up=False,
+        connect=_connect_web_push,
+        devices="webpush",
     ),
 }

@@ -81,6 +81,11 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.push if kind == "push" else ()
 
     @property
+    def device_kinds(self) -> set[str]:
+        """Of which kinds there are devices."""
+        return {str(type(device).__struct_config__.tag) for device in self.push}
+
+    @property
     def prefix_digits(self) -> str:
         """What price prefixes are compared with."""
         return self.phone or ""

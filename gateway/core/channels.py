@@ -235,6 +235,7 @@ EXAMPLE: Mapping[str, object] = {
         "image_url": "https://shop.example/autumn.png",
         "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
     },
+    "email": {"subject": "Autumn sale", "html": "<p>Autumn sale: 20 % off until Sunday.</p>"},
 }
 
 BASELINE_DEFAULT = "sms"  # what reports compare with where `prices.baseline` names no channel

@@ -255,7 +255,8 @@ def _step(
     importance; None where nobody has a price."""
     candidates: list[Candidate] = []
     sells: list[int] = []
-    for provider in asked.sending:
+    sending, has_address = _sending(asked, request.addresses, policy)
+    for provider in sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
             candidates.append(Candidate(provider, price.cost))
@@ -286,7 +287,7 @@ def _step(
     if not _is_for(timed, request.importance):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("importance", IMPORTANCE_NAMES[request.importance], True)
-    elif not request.addresses.has(row.address):
+    elif not has_address:
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_address", row.address, True)
     elif lacking := request.content.lacks(row.name):
@@ -295,6 +296,20 @@ def _step(
     elif row.parts is not None:
         step.parts = row.parts(request.content.text_for(row.name))
     return step
+
+
+def _sending(
+    asked: ResolvedStep, addresses: Addresses, policy: Policy
+) -> tuple[tuple[str, ...], bool]:
+    """Who may do a step for somebody with these addresses, and whether they reach one of them: of
+    several devices a provider may reach some kinds alone."""
+    if not addresses.has(asked.channel.address):
+        return asked.sending, False
+    if not asked.by_device:  # as almost always
+        return asked.sending, True
+    kinds = ("", *addresses.device_kinds)
+    able = tuple(name for name in asked.sending if policy.provider(name).devices in kinds)
+    return able or asked.sending, bool(able)
 
 
 def _is_for(step: RouteStep, importance: int) -> bool:

@@ -86,12 +86,14 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 class ResolvedStep(msgspec.Struct, frozen=True):
     """A step of a route as these providers can do it: `sending` are those that are not retired,
-    `until` is what counts where the channel cannot show what is asked for."""
+    `until` is what counts where the channel cannot show what is asked for. `by_device`: not every
+    one of them reaches every address of the channel."""
 
     step: RouteStep
     channel: Channel
     sending: tuple[str, ...]
     until: Until
+    by_device: bool = False
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
@@ -113,6 +115,9 @@ class ProviderRule(msgspec.Struct, frozen=True):
     channel; 0: none, it is sent what names it."""
 
     channel: str
+    devices: str = (
+        ""  # the one kind of devices that it reaches; empty: every address of its channel
+    )
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: int = 3
     retry_ms: int = 1_000
@@ -195,7 +200,8 @@ class Policy(msgspec.Struct, frozen=True):
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
-        return ResolvedStep(step, channel, sending, channel.can_show(step.until))
+        by_device = any(self.provider(name).devices for name in sending)
+        return ResolvedStep(step, channel, sending, channel.can_show(step.until), by_device)
 
     @property
     def asks_reactions(self) -> bool:

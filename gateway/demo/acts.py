@@ -29,7 +29,7 @@ First = Literal["seen", "unseen", "unreached"]
 WAIT_S = 30.0
 LOOK_EVERY_S = 0.1
 HISTORY = 5  # messages over each channel alone, by which somebody gets to be known
-CAMPAIGNS = ("basket-reminder", "own-order", "night-sale", "paused-sale")
+REMINDER, OWN_ORDER, NIGHT, PAUSED = "basket-reminder", "own-order", "night-sale", "paused-sale"
 TEXT = "Your basket waits until midnight: shop.example/basket"
 # Somewhere it is night, and somewhere day.
 ZONES = (
@@ -122,7 +122,7 @@ class Acts:
     def _remind(self) -> list[str]:
         """Every other one is important."""
         return self._send(
-            _body(phone, CAMPAIGNS[0], route=REACTIONS, importance=IMPORTANCE[n % 2])
+            _body(phone, REMINDER, route=REACTIONS, importance=IMPORTANCE[n % 2])
             for n, phone in enumerate(self._cast.reminded)
         )
 
@@ -148,7 +148,7 @@ class Acts:
             )
         self._place.simulator.flush(everything=True)
         self._link_counter.report()
-        (id_,) = self._send([_body(phone, CAMPAIGNS[1], route=BEST)])
+        (id_,) = self._send([_body(phone, OWN_ORDER, route=BEST)])
         known = self._api.call("GET", f"/v1/users/{phone.replace('+', '%2B')}")["channels"]
         plan = self._api.call("GET", f"/v1/messages/{id_}/explain")["plan"]
         self._finals([id_])
@@ -165,12 +165,11 @@ class Acts:
 
     def _window(self) -> Window:
         """The same campaign where it is night, and where it is day."""
-        campaign = CAMPAIGNS[2]
-        self._api.call("PUT", f"/v1/campaigns/{campaign}", {"send_window": WINDOW})
+        self._api.call("PUT", f"/v1/campaigns/{NIGHT}", {"send_window": WINDOW})
         now = datetime.datetime.now(datetime.UTC)
         asleep, awake = (zone_at(hour, now) for hour in (NIGHT_HOUR, DAY_HOUR))
         held, sent = self._send(
-            _body(phone, campaign, tz=zone)
+            _body(phone, NIGHT, tz=zone)
             for phone, zone in zip(self._cast.two_zones, (asleep, awake), strict=True)
         )
         (there,) = self._finals([sent])
@@ -192,9 +191,9 @@ class Acts:
 
     def _pause(self) -> Pause:
         """Nothing of a paused campaign starts; resumed, it goes on."""
-        path = f"/v1/campaigns/{CAMPAIGNS[3]}"
+        path = f"/v1/campaigns/{PAUSED}"
         self._api.call("PUT", path, {"state": "paused"})
-        ids = self._send(_body(phone, CAMPAIGNS[3]) for phone in self._cast.paused)
+        ids = self._send(_body(phone, PAUSED) for phone in self._cast.paused)
         counts = self._api.call("GET", path)["counts"]
         began = time.monotonic()
         self._api.call("PUT", path, {"state": "running"})
@@ -219,20 +218,15 @@ class Acts:
     def _finals(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """The messages, once they are final."""
         deadline = time.monotonic() + WAIT_S
-        found: dict[str, dict[str, Any]] = {}
-        while len(found) < len(ids):
-            self._place.check()
-            for id_ in (each for each in ids if each not in found):
-                message = self._api.call("GET", f"/v1/messages/{id_}")
-                if not message["final"]:
-                    break
-                found[id_] = message
-            else:
-                continue
-            if time.monotonic() > deadline:
-                raise CampaignFailed(f"Message {ids[len(found)]} is not final yet.")
-            time.sleep(LOOK_EVERY_S)
-        return [found[id_] for id_ in ids]
+        found = []
+        for id_ in ids:
+            while not (message := self._api.call("GET", f"/v1/messages/{id_}"))["final"]:
+                self._place.check()
+                if time.monotonic() > deadline:
+                    raise CampaignFailed(f"Message {id_} is not final yet.{self._place.last()}")
+                time.sleep(LOOK_EVERY_S)
+            found.append(message)
+        return found
 
 
 def way_of(message: dict[str, Any]) -> tuple[First, bool]:

@@ -47,15 +47,11 @@ class Campaign(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """All of it, and the books at its end."""
+    """All of it; `books` are those of its end."""
 
     campaign: Campaign
     acts: Sequence[Act]
     books: Books
-
-    @property
-    def ok(self) -> bool:
-        return self.campaign.books.agree and self.books.agree
 
 
 class Show(Protocol):
@@ -105,7 +101,7 @@ def summary(result: Result) -> dict[str, Any]:
     figures, books = result.campaign.figures, result.campaign.books
     total, verdict, checks = books.total.total, result.books.verdict, result.books.checks
     return {
-        "ok": result.ok,
+        "ok": result.books.agree,
         "messages": figures.answered,
         "accepted": total.accepted,
         "duplicates": total.duplicates,
@@ -211,7 +207,7 @@ class RichShow:
 
     def result(self, place: Stage, result: Result, *, keep: bool) -> None:
         self._books(result.books)
-        if keep and result.ok:
+        if keep and result.books.agree:
             self._around(place)
         else:
             self._console.print(

@@ -253,28 +253,32 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
     for name, provider in base.providers.items():
         if isinstance(provider, HttpSettings):
             document["providers"][name]["base_url"] = provider_url
-    document["routes"] |= _routes(base)
-    document.setdefault("send_windows", {})[WINDOW] = {"from": "09:00", "to": "21:00"}
     for route in document["routes"].values():
         *earlier, last = route["steps"]
         for step in earlier:
             step["wait"], step["grace"] = WAITS
         last["wait"], last["grace"] = LAST_WAITS
+    document["routes"] |= _routes(base)
+    document.setdefault("send_windows", {})[WINDOW] = {"from": "09:00", "to": "21:00"}
     return to_toml(document)
 
 
 def _routes(base: Settings) -> dict[str, Any]:
-    """Those of the acts, over the channels of the campaign's route."""
+    """Those of the acts, over the channels of the campaign's route. On one channel alone nothing
+    follows, so that there is time."""
     steps = base.routes[base.categories["marketing"].route].steps
     channels = list(dict.fromkeys(base.channel_of(step) for step in steps))
     routes: dict[str, Any] = {
         alone(channel): {"steps": [{"channel": channel}]} for channel in channels
     }
     if len(channels) > 1:
-        first, last = ({"channel": channel} for channel in (channels[0], channels[-1]))
+        first, last = (
+            {"channel": channel, "wait": wait, "grace": grace}
+            for channel, (wait, grace) in ((channels[0], WAITS), (channels[-1], LAST_WAITS))
+        )
         waiting = first | {"until": "seen", "react": REACT}
         routes[REACTIONS] = {"steps": [waiting, last | {"importance": "high"}]}
-        routes[BEST] = {"order": "best", "steps": [first.copy(), last.copy()]}
+        routes[BEST] = {"order": "best", "steps": [first, last]}
     return routes
 
 

@@ -83,10 +83,10 @@ def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
         show.started(place)
         result = _play(place, traffic, show)
         show.result(place, result, keep=options.keep)
-        if result.ok and options.keep:
+        if result.books.agree and options.keep:
             _stay(place)
-    show.end(ok=result.ok)
-    return 0 if result.ok else 1
+    show.end(ok=result.books.agree)
+    return 0 if result.books.agree else 1
 
 
 def _play(place: Stage, traffic: Traffic, show: Show) -> Result:

@@ -34,7 +34,7 @@ from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import CallbackReader
 from providers.http.callback_proofs import CallbackAuth
-from providers.http.callback_settings import CallbackSettings
+from providers.http.callback_settings import CallbackSettings, callback_address
 from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
@@ -197,7 +197,9 @@ def callback_readers_of(settings: Settings) -> dict[str, CallbackReader]:
 def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
     """What the callbacks of each provider that calls back must carry, by its configured name."""
     return {
-        name: provider.callback_auth(settings.secrets.get)
+        name: provider.callback_auth(
+            settings.secrets.get, callback_address(settings.provider(name))
+        )
         for name, provider in settings.providers.items()
         if isinstance(provider, CallbackSettings)
     }
@@ -218,6 +220,7 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
     kind = KINDS[provider.kind]
     return ProviderRule(
         channel=kind.channel,
+        devices=kind.devices,
         charged_on=provider.charged_on,
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),

@@ -42,7 +42,9 @@ Books and events stay in the shard in which they were written.
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
     {kN}marks                  hash    for ever: app -> places in events  dispatch
-    {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
+    {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
+                                       and which part of how many; ref
+                                       -> which parts arrived
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
@@ -61,6 +63,9 @@ Books and events stay in the shard in which they were written.
     {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
+    {kaskad}place:<p>:<n>      string  10 s: who keeps the provider's    dispatch
+                                       nth session
+    {kaskad}place:<p>:wanted   string  10 s: a dispatcher has none       dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}declared           hash    long over, and another needs the  campaign calls
                                        room: campaign -> what is declared
@@ -123,6 +128,11 @@ def installation_token(token: str) -> str:
 
 def reply_token(provider: str, provider_id: str) -> str:
     return "{kaskad}reply:" + f"{provider}:{provider_id}"
+
+
+def place(provider: str, name: str) -> str:
+    """One of the sessions that a provider's account may have, or what is asked of them."""
+    return "{kaskad}place:" + f"{provider}:{name}"
 
 
 def alive(consumer: str) -> str:

@@ -67,13 +67,14 @@ class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):
     def signature(
         self,
         secret: Callable[[str | None], str],  # noqa: ARG002 - for the kinds that have one
+        url: str,  # noqa: ARG002
     ) -> Signature | None:
-        """The provider's own signature, where it is to be checked."""
+        """The provider's own signature, where it is to be checked; `url` is what it calls."""
         return None
 
-    def callback_auth(self, secret: Callable[[str | None], str]) -> CallbackAuth:
+    def callback_auth(self, secret: Callable[[str | None], str], url: str = "") -> CallbackAuth:
         """What a callback must carry: any one of the proofs that are configured, and the provider's
-        own signature where it has one."""
+        own signature where it has one; `url` is what the provider calls."""
         together = itertools.zip_longest(
             *(
                 map(secret, several(variables))
@@ -88,7 +89,7 @@ class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):
         return replace(
             newest,
             older=tuple(older),
-            signature=self.signature(secret),
+            signature=self.signature(secret, url),
             greeted=self.is_greeted,
         )
 

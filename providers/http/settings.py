@@ -33,6 +33,11 @@ class HttpSettings(CallbackSettings, frozen=True, kw_only=True):
         return self.sender
 
     @property
+    def sends_to(self) -> str:
+        """The address under which the adapter's paths are."""
+        return self.base_url.rstrip("/")
+
+    @property
     def is_signed(self) -> bool:
         """Whether its callbacks carry a signature of the provider's own."""
         return False
@@ -62,7 +67,7 @@ def http_config(configured: Configured) -> HttpConfig:
         rate_per_s=int(settings.rate_per_s),
         timeout_ms=int(settings.timeout_ms),
         connections=settings.connections,
-        base_url=settings.base_url.rstrip("/"),
+        base_url=settings.sends_to,
         api_key=configured.secret(settings.api_key_env),
         batch=settings.batch,
         callback_url=callback_address(configured),

@@ -6,6 +6,7 @@ ValueError with a sentence.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from email.headerregistry import Address
 from functools import lru_cache
@@ -15,6 +16,7 @@ import msgspec
 
 RULE = 'write an address such as "news@shop.example" or "Shop <news@shop.example>".'
 DOMAINS_KEPT = 4_096  # most people are at few
+_quoted = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;]+|\d{7,}")
 _FORBIDDEN = frozenset(' "(),:;<>@[\\]')  # in a local part without quotes
 _NAME_CHARS_MAX = 255
 _LOCAL_BYTES_MAX = 64
@@ -56,6 +58,12 @@ def read(text: str, name: str = "") -> Mailbox:
 @lru_cache(DOMAINS_KEPT)
 def _ascii(domain: str) -> str:
     return idna.encode(domain, uts46=True).decode().lower()
+
+
+def blanked(text: str) -> str:
+    """A server's words without the addresses and long numbers that they quote: they are kept with
+    the step, and go to the log."""
+    return _quoted.sub("…", text)
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -10,10 +10,19 @@ from providers.simulator.infobip.twin import Infobip
 from providers.simulator.mail.smtp import MailService
 from providers.simulator.mail.unisender import UniSender
 from providers.simulator.smsc_ru.twin import SmscRu
+from providers.simulator.twilio.twin import Twilio
 from providers.simulator.twin import Twin
 from providers.simulator.webpush.twin import WebPush
 
-_ALL: Final[tuple[Twin, ...]] = (Infobip(), Fcm(), WebPush(), MailService(), UniSender(), SmscRu())
+_ALL: Final[tuple[Twin, ...]] = (
+    Infobip(),
+    Fcm(),
+    WebPush(),
+    MailService(),
+    UniSender(),
+    SmscRu(),
+    Twilio(),
+)
 TWINS: Final[dict[str, Twin]] = {twin.catalogue.provider: twin for twin in _ALL}
 CHANNELS: Final[tuple[Channel, ...]] = tuple(
     dict.fromkeys(channel for twin in TWINS.values() for channel in twin.channels)

@@ -55,7 +55,8 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     nobody names others; `unreachable` rejects a number that does not have the channel.
     `seen_channels` tell when a message is seen. `reports`: what becomes of a message is told later;
     else its answer is all that is heard of it. `absent` are status and error of a message to nobody
-    that was taken all the same; None: what knobs say. A POST has at most `reports_max` reports.
+    that was taken all the same; None: what knobs say. A POST has at most `reports_max` reports, and
+    the headers that `headers` makes of its address, its body and the key of the API.
     """
 
     provider: str
@@ -73,3 +74,4 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     reports: bool = True
     absent: tuple[int, int] | None = None
     reports_max: int | None = None
+    headers: Callable[[str, bytes, str], dict[str, str]] | None = None

@@ -19,6 +19,7 @@ from providers.contract import (
     Throttled,
 )
 from providers.mail import reasons
+from providers.mail.mailbox import blanked
 from providers.mail.reasons import ACCOUNT, MESSAGE, Reason
 from providers.smtp.wire import Reply
 
@@ -33,21 +34,23 @@ def outcome(ref: str, stage: Stage, reply: Reply, *, delivered: bool) -> Outcome
     if reply.good:
         return Submitted(ref, delivered=delivered)
     if reply.code == 421:
-        raise Throttled(_code(reply), reply.text)
+        raise Throttled(_code(reply), blanked(reply.text))
     if reply.code in _NOT_LOGGED_IN:
-        raise AccountFault(_code(reply), f"{reply.text} Check user_env and password_env.")
+        detail = f"{blanked(reply.text)} Check user_env and password_env."
+        raise AccountFault(_code(reply), detail)
     if stage == "sender" and reply.code < 500:
-        raise Throttled(_code(reply), reply.text)
+        raise Throttled(_code(reply), blanked(reply.text))
     reason = _reason(stage, reply)
-    fault = Fault(_code(reply), reply.text[:NAME_CHARS_MAX], reason.permanent)
+    fault = Fault(_code(reply), blanked(reply.text)[:NAME_CHARS_MAX], reason.permanent)
     return Refused(ref, fault, about=reason.about, unreachable=reason.unreachable)
 
 
 def no_session(reply: Reply) -> SendFault:
     """Why a server does not let us in: nothing was sent."""
     if reply.code < 500:
-        return Throttled(_code(reply), reply.text)
-    return AccountFault(_code(reply), f"{reply.text} Check host, port, tls, user and password.")
+        return Throttled(_code(reply), blanked(reply.text))
+    detail = f"{blanked(reply.text)} Check host, port, tls, user and password."
+    return AccountFault(_code(reply), detail)
 
 
 def lost(what: str) -> NotSent:

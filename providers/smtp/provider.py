@@ -47,12 +47,15 @@ class SmtpProvider:
         if config.tls != "none" and context is None:
             self._context = ssl.create_default_context()
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
         try:
             mail = self._written(sent)
         except ValueError as error:
-            fault = Fault("unsendable", str(error)[:100], permanent=True)
+            fault = Fault("unsendable", mailbox.blanked(str(error))[:100], permanent=True)
             return [Refused(sent.ref, fault, about="message")]
         delivery = _Delivery(self, mail)
         with trio.move_on_after(self.config.timeout_ms / 1000):
@@ -84,7 +87,6 @@ class SmtpProvider:
             tcp = await trio.open_tcp_stream(config.host, config.port)
         except OSError as error:
             raise NotSent("connect_failed", f"No connection to {config.host}: {error}") from error
-        connection: Connection | None = None
         try:
             stream: trio.abc.Stream = tcp
             if config.tls == "implicit":

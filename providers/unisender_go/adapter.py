@@ -120,7 +120,8 @@ class UniSenderGo:
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
         answer = _answer(reply.body)
         if answer is not None and answer.code in ACCOUNT_CODES:
-            raise AccountFault(f"unisender_{answer.code}", answer.message or "See base_url.")
+            detail = mailbox.blanked(answer.message or "")
+            raise AccountFault(f"unisender_{answer.code}", f"{detail} Check base_url.")
         if answer is None or answer.failed_emails is None or reply.status != 400:
             raise_unless_ok(reply, _explain)
         if answer is None:
@@ -223,4 +224,4 @@ def _explain(body: bytes) -> Explanation:
     if answer is None:
         return Explanation()
     code = "" if answer.code is None else f"unisender_{answer.code}"
-    return Explanation(code, answer.message or "", "account")
+    return Explanation(code, mailbox.blanked(answer.message or ""), "account")

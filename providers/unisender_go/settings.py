@@ -43,5 +43,9 @@ class UniSenderGoSettings(HttpSettings, frozen=True, kw_only=True):
     def is_greeted(self) -> bool:
         return True
 
-    def signature(self, secret: Callable[[str | None], str]) -> Signature | None:
+    def signature(
+        self,
+        secret: Callable[[str | None], str],
+        url: str,  # noqa: ARG002 - it is not signed
+    ) -> Signature | None:
         return UniSenderSignature(secret(self.api_key_env))

@@ -15,10 +15,11 @@ from gateway.core.records.message import StepStatus
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker import claim
+from gateway.dispatch.worker.answers import RequestResult
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.record import Recorder, by_shard
-from gateway.dispatch.worker.send import RequestResult, Sender
+from gateway.dispatch.worker.send import Sender
 from gateway.dispatch.worker.shards import Shards
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.redis.script import Script

@@ -29,6 +29,8 @@ PURE_EDGES = (
     "providers/simulator/",
     "providers/fcm/access.py",
     "providers/fcm/provider.py",
+    "providers/smpp/provider.py",
+    "providers/smpp/session.py",
     "providers/smtp/connection.py",
     "providers/smtp/provider.py",
     "providers/webpush/provider.py",

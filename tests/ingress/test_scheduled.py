@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.redis.errors import RedisUnavailable
+from gateway.store import zones
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 # The world's clock shows 2026-11-18T11:06:40Z.
@@ -141,3 +143,14 @@ async def test_a_zone_that_is_stored_while_its_message_is_accepted_is_found(
     monkeypatch.setattr(world.store, "admit", meanwhile)
     told = (await world.send(SALE | {"user": "u1"})).json
     assert (await world.call("GET", f"/v1/messages/{told['id']}")).json["held"] is None
+
+
+@with_ingress(changed=NOWHERE)
+async def test_a_zone_that_cannot_be_looked_for_fails_nothing_that_was_accepted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RedisUnavailable("Redis went away.")
+
+    monkeypatch.setattr(zones, "accepted", fails)
+    assert (await world.send(SALE | {"user": "u1"})).status == 202

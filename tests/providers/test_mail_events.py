@@ -103,6 +103,12 @@ def test_sendgrid_tells_why_a_mail_bounced(
     assert receipt.fault.name == more["reason"]
 
 
+def test_no_address_that_a_bounce_quotes_is_kept() -> None:
+    receipt = one(sendgrid("bounce", status="5.1.1", reason=f"550 <{WHO}> is unknown"))
+    assert receipt.fault is not None
+    assert receipt.fault.name == "550 <…> is unknown"
+
+
 @pytest.mark.parametrize(
     ("reason", "unreachable"),
     [("Bounced Address", True), ("Invalid", True), ("Unsubscribed Address", False)],
@@ -131,6 +137,8 @@ def test_a_mail_of_somebody_else_is_a_fault_beside_its_neighbours() -> None:
     found = read("sendgrid", [{"event": "delivered", "email": WHO}, good, 7])
     assert [receipt.ref for receipt in found.receipts] == [REF]
     assert [fault[:6] for fault in found.faults] == ["Item 0", "Item 2"]
+    (fault,) = sendgrid("unsubscribe", email="a b@c.example").faults
+    assert "c.example" not in fault
 
 
 def test_sendgrids_signature_is_over_timestamp_and_body() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from providers.contract import Refused, Submitted, Throttled, Unknown
+from providers.http.adapter import Reply
 from providers.http.client import HttpProvider
 from tests.worlds.provider_examples import (
     ROWS,
@@ -46,13 +47,18 @@ async def provider(row: Row, *answers: bytes, **changes: object) -> AsyncIterato
         assert left == []
 
 
+def _written(answer: Reply) -> bytes:
+    head = b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n"
+    return head % (answer.status, len(answer.body)) + answer.body
+
+
 @every_provider
 async def test_a_batch_is_delivered_and_its_outcomes_come_back(row: Row) -> None:
     batch = [submission("a"), submission("b")]
     verdicts: list[Verdict] = ["accepted", "permanent"]
     told = list(zip(batch, verdicts, strict=True))
     parts = [told] if row.takes_many else [told[:1], told[1:]]
-    async with provider(row, *(ok(row.answer(part)) for part in parts)) as made:
+    async with provider(row, *(_written(row.replied(part)) for part in parts)) as made:
         outcomes = [each for part in parts for each in await made.deliver([s for s, _ in part])]
         first, second = outcomes
         assert isinstance(first, Submitted)

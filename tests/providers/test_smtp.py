@@ -255,6 +255,19 @@ async def test_a_refusal_says_whom_it_speaks_of(
         assert isinstance(await sent(made), Submitted)
 
 
+async def test_no_address_that_a_server_quotes_is_kept() -> None:
+    said = "550 5.1.1 <anna@example.com>: unknown (id=79161234567, mailto:anna@example.com)"
+    async with mail_server(says={"RCPT": [said]}) as server, provider(server) as made:
+        outcome = await sent(made)
+        assert isinstance(outcome, Refused)
+        assert outcome.fault.name == "550 5.1.1 <…>: unknown (id=…, mailto:…)"
+    says = {"MAIL": ["451 4.3.0 anna@example.com later"]}
+    async with mail_server(says=says) as server, provider(server) as made:
+        with pytest.raises(Throttled) as raised:
+            await sent(made)
+        assert "anna" not in raised.value.detail
+
+
 async def test_a_refused_mail_leaves_the_connection_good() -> None:
     says = {"RCPT": ["550 5.1.1 none"], "DATA": ["503 5.5.1 no recipient"]}
     async with mail_server(says=says) as server, provider(server) as made:
@@ -354,7 +367,7 @@ async def test_connections_that_rest_are_ended(mock_clock: trio.testing.MockCloc
         nursery.cancel_scope.cancel()
 
 
-async def _nobody(receipts: Any) -> None:
+async def _nobody(receipts: Any, replies: Any = ()) -> None:
     raise AssertionError("nothing comes this way")
 
 

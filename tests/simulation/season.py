@@ -33,7 +33,7 @@ from gateway.core.stop_words import wish_in
 from gateway.dispatch.worker.claim import submission_of
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings
-from providers.contract import PersonReply, Submitted
+from providers.contract import PersonReply, Refused, Submitted
 from providers.http.adapter import Reply
 from providers.http.settings import http_config
 from providers.registry import KINDS
@@ -58,6 +58,11 @@ class Wave(msgspec.Struct, frozen=True):
     route: str | None = None
 
 
+def phones_of(size: int) -> list[str]:
+    """Those of an audience; a smaller one is a part of it."""
+    return [f"7944{n:07d}" for n in range(size)]
+
+
 class Season:
     """`configured` is a whole configuration, `people` the kinds of the audience, `size` how many
     persons there are; `before`: what was learned of them by then."""
@@ -79,7 +84,7 @@ class Season:
             for name, provider in configured.providers.items()
             if (adapter := KINDS[provider.kind].adapter) is not None
         }
-        self.phones = [f"7944{n:07d}" for n in range(size)]
+        self.phones = phones_of(size)
         self.persons = {phone: Person() for phone in self.phones}
         self.opt_outs: dict[str, OptOuts] = {}
         self.rates: dict[tuple[str, str], Counted] = {}
@@ -185,6 +190,7 @@ class Season:
             taken = events.Accepted(step, outcome.provider_id, outcome.parts, outcome.again)
             self._happen(message, taken)
         else:
+            assert isinstance(outcome, Refused)
             refused = events.Refused(step, outcome.fault, outcome.unreachable)
             self._happen(message, refused)
 

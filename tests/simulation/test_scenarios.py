@@ -9,15 +9,18 @@ import pytest
 from gateway.core.money import format_amount, parse_amount
 from gateway.core.records.message import Message, Step
 from gateway.core.records.words import Importance
+from providers.simulator import person_at
 from tests.simulation.scenario_page import (
     BASELINE,
     PAGE,
     Played,
+    audience_of,
     mark_of,
     play,
     rows_of,
     written,
 )
+from tests.simulation.season import SEED, phones_of
 
 PEOPLE = 100
 DAY_MS = 86_400_000
@@ -79,6 +82,15 @@ def test_nobody_who_reacted_gets_a_further_step(played: Mapping[str, Played]) ->
             first_ms = min(reacted_ms(message), default=None)
             late = [s for s in steps(message).values() if first_ms and sent_ms(s) > first_ms]
             assert late == [], name
+
+
+def test_who_wrote_stop_gets_nothing_more(played: Mapping[str, Played]) -> None:
+    people = audience_of(PAGE.read_text())
+    kind_of = {phone: person_at(SEED, people, phone).kind for phone in phones_of(PEOPLE)}
+    wrote = {phone for phone, kind in kind_of.items() if kind.on["sms"].reply == "STOP"}
+    assert wrote
+    for each in played.values():
+        assert not wrote & {message.addresses.phone for message in each.messages}
 
 
 def test_every_scenario_pays_less_for_a_click_than_sms_to_everyone(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import parse_qsl
 
 from providers.contract import (
     AccountFault,
@@ -37,7 +38,7 @@ class Row:
     """
 
     kind: str
-    answer: Callable[[Sequence[tuple[Submission, Verdict]]], bytes]
+    answer: Callable[[Sequence[tuple[Submission, Verdict]]], bytes | Reply]
     report: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
     log: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
     items: Callable[[bytes], list[object]]
@@ -48,6 +49,13 @@ class Row:
     requests_in: Callable[[bytes], list[str]] = field(repr=False)
     verdicts: Sequence[Verdict] = ("accepted", "permanent", "temporary", "account", "duplicate")
     one_report: bool = False  # a callback carries one
+    own_ids: bool = False  # it takes no reference of ours
+    timeless: bool = False  # its reports say no time
+
+    def replied(self, verdicts: Sequence[tuple[Submission, Verdict]]) -> Reply:
+        """The answer with its status, which is 200 where it is good for each message."""
+        answer = self.answer(verdicts)
+        return answer if isinstance(answer, Reply) else reply(200, answer)
 
     @property
     def batch(self) -> list[Submission]:
@@ -433,9 +441,72 @@ SMSC_RU = Row(
 )
 
 
+TWILIO_REFUSED: Mapping[Verdict, dict[str, object]] = {
+    "permanent": {"code": 21211, "message": "Invalid 'To' Phone Number", "status": 400},
+    "temporary": {"code": 21611, "message": "The queue is full", "status": 400},
+    "account": {"code": 30002, "message": "Account suspended", "status": 400},
+}
+TWILIO_STATUSES: Mapping[ReceiptStatus, str] = {
+    "sent": "sent",
+    "delivered": "delivered",
+    "undelivered": "undelivered&ErrorCode=30003",
+    "expired": "failed&ErrorCode=30036",
+    "rejected": "failed&ErrorCode=30007",
+}
+
+
+def twilio_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> Reply:
+    ((sent, verdict),) = verdicts
+    if verdict in TWILIO_REFUSED:
+        return reply(400, json.dumps(TWILIO_REFUSED[verdict]).encode())
+    told = {"sid": f"SM-{sent.ref}", "status": "queued", "num_segments": "2", "error_code": None}
+    return reply(201, json.dumps(told).encode())
+
+
+def twilio_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    ((ref, status),) = receipts
+    told = TWILIO_STATUSES[status]
+    return f"MessageSid={ref}&To=%2B79000000001&From=Shop&MessageStatus={told}".encode()
+
+
+TWILIO = Row(
+    kind="twilio-sms",
+    answer=twilio_answer,
+    report=twilio_report,
+    log=lambda _: b"",
+    items=lambda body: [body],
+    wrap=lambda _: b"",
+    broken_items=(),
+    faults=(
+        (reply(401, b'{"code":20003,"message":"Authenticate","status":401}'), AccountFault),
+        (reply(400, b'{"code":30002,"message":"Account suspended","status":400}'), AccountFault),
+        (reply(400, b"{}"), BadRequest),
+        (reply(404, b'{"code":20404,"message":"not found","status":404}'), AccountFault),
+        (reply(429, b'{"code":20429,"message":"Too Many Requests"}', retry_after="7"), Throttled),
+        (reply(500, b'{"code":20500,"message":"Internal"}'), Unknown),
+        (reply(503, b"", retry_after="3"), Unknown),
+        (reply(201, b""), Unknown),
+        (reply(201, b"{}"), Unknown),
+        (reply(200, b"<html>maintenance</html>"), Unknown),
+        (reply(201, b"[" * 100_000), Unknown),
+    ),
+    statuses=("sent", "delivered", "undelivered", "expired", "rejected"),
+    requests_in=lambda body: [
+        f"m-{i}.1"
+        for i in range(5)
+        if submission(f"m-{i}.1").to == dict(parse_qsl(body.decode()))["To"]
+    ],
+    verdicts=("accepted", "permanent", "temporary", "account"),
+    one_report=True,
+    own_ids=True,
+    timeless=True,
+)
+
+
 ROWS: Sequence[Row] = (
     _infobip("infobip-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
     _infobip("infobip-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
     UNISENDER,
     SMSC_RU,
+    TWILIO,
 )

@@ -33,7 +33,7 @@ def each(items: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Said]) -> R
         try:
             said = read(item)
         except (ValueError, RecursionError) as error:
-            found.faults.append(f"Item {place} cannot be read: {error}")
+            found.faults.append(f"Item {place} cannot be read: {mailbox.blanked(str(error))}")
             continue
         if isinstance(said, Receipt):
             found.receipts.append(said)
@@ -73,7 +73,8 @@ def failed(
     status: ReceiptStatus = "undelivered",
 ) -> Receipt:
     """A mail that did not arrive. Whatever the reason, the provider tries no more."""
-    fault = Fault(code[:NAME_CHARS_MAX], (text or code)[:NAME_CHARS_MAX], permanent=True)
+    name = mailbox.blanked(text or code)[:NAME_CHARS_MAX]
+    fault = Fault(code[:NAME_CHARS_MAX], name, permanent=True)
     return Receipt(
         status,
         ref,
