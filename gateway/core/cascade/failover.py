@@ -9,6 +9,7 @@ it: it may be with the person already.
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Literal
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
@@ -44,10 +45,10 @@ class Failover(Transitions):
         """The same after its provider failed: each is tried once before one is tried again."""
         return self.hand_over(step, away, fewer_than=_failures(step, step.chosen))
 
-    def may_refuse(self, step: Step, candidate: int) -> bool:
-        """Whether the provider may refuse the step for now once more."""
-        refusals = sum(a.refusals for a in step.attempts if a.candidate == candidate)
-        return refusals < self.policy.provider(step.candidates[candidate].provider).attempts_max
+    def may_fail(self, step: Step, candidate: int, how: Literal["refusals", "lost"]) -> bool:
+        """Whether the provider may refuse the step for now, or lose its answer, once more."""
+        times: int = sum(getattr(a, how) for a in step.attempts if a.candidate == candidate)
+        return times < self.policy.provider(step.candidates[candidate].provider).attempts_max
 
     def pass_over(self, index: int, step: Step, away: Container[str]) -> None:
         """The provider is away: another takes it over, else it is on to a later step at once, where
@@ -86,7 +87,8 @@ class Failover(Transitions):
             if candidate.provider != step.candidate.provider  # two may be one since, by its `was`
             and candidate.provider not in away
             and self.policy.provider(candidate.provider).shares
-            and self.may_refuse(step, place)
+            and self.may_fail(step, place, "refusals")
+            and self.may_fail(step, place, "lost")
         }
         if not able or (fewer_than is not None and min(able.values()) >= fewer_than):
             return None
