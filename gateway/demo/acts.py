@@ -31,6 +31,7 @@ LOOK_EVERY_S = 0.1
 HISTORY = 5  # messages over each channel alone, by which somebody gets to be known
 REMINDER, OWN_ORDER, NIGHT, PAUSED = "basket-reminder", "own-order", "night-sale", "paused-sale"
 TEXT = "Your basket waits until midnight: shop.example/basket"
+PAUSED_TEXT = "Ten per cent off until Sunday with your code {{code}}: shop.example/sale"
 # Somewhere it is night, and somewhere day.
 ZONES = (
     *("Pacific/Auckland", "Asia/Tokyo", "Asia/Novosibirsk", "Europe/Moscow", "Europe/London"),
@@ -190,10 +191,15 @@ class Acts:
         )
 
     def _pause(self) -> Pause:
-        """Nothing of a paused campaign starts; resumed, it goes on."""
+        """Nothing of a paused campaign starts; resumed, it goes on. The campaign has the words, its
+        messages bring what is filled in."""
         path = f"/v1/campaigns/{PAUSED}"
-        self._api.call("PUT", path, {"state": "paused"})
-        ids = self._send(_body(phone, PAUSED) for phone in self._cast.paused)
+        said = {"category": "marketing", "content": {"text": PAUSED_TEXT}}
+        self._api.call("PUT", path, {"state": "paused", **said})
+        ids = self._send(
+            {"to": phone, "user": phone, "campaign": PAUSED, "vars": {"code": f"N{number}"}}
+            for number, phone in enumerate(self._cast.paused)
+        )
         counts = self._api.call("GET", path)["counts"]
         began = time.monotonic()
         self._api.call("PUT", path, {"state": "running"})

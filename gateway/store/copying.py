@@ -51,6 +51,7 @@ _NAMES = {
     "oo": "who opted out and when",
     "index": "index entries",
     "x": "provider ids",
+    "said": "what campaigns say",
     "lane": "lane entries",
     "held": "held messages",
     "ledger": "ledger entries",

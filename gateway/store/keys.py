@@ -28,6 +28,8 @@ Books and events stay in the shard in which they were written.
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
     {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
                                        messages, money
+    {kN}said:<version>         string  2 d longer than a message says    admission
+                                       it: a version of a content
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -69,6 +71,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}declared           hash    long over, and another needs the  campaign calls
                                        room: campaign -> what is declared
+    {kaskad}said               hash    its declaration lapses: campaign  campaign calls
+                                       -> content and variants
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there
@@ -113,6 +117,7 @@ PROVIDERS = "{kaskad}providers"
 QUEUES = "{kaskad}queues"
 CAMPAIGNS = "{kaskad}declared"
 CAMPAIGNS_META = "{kaskad}declared_meta"
+CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
@@ -222,6 +227,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def provider_id(self, provider: str, provider_id: str) -> str:
         return f"{self.tag}x:{provider}:{provider_id}"
+
+    def version(self, id_: bytes) -> str:
+        """A version of a campaign's content, by its hash."""
+        return f"{self.tag}said:{id_.hex()}"
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token

@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.core.policy import RouteStep
-from gateway.core.records.message import unpack_message
+from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics

@@ -15,7 +15,7 @@ from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
 from gateway.core.policy import Policy
 from gateway.core.prices import Price
-from gateway.core.records.content import Content
+from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.trio_driver import open_client
 from gateway.store import declarations, opt_outs
@@ -25,6 +25,7 @@ from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 from providers.contract import Receipt, ReceiptStatus
 from ratelimit.caps import Cap
+from tests.store.test_contents import with_sayings
 from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
 
 SHARDS = 4
@@ -57,6 +58,14 @@ async def everything(store: Store) -> dict[bytes, Any]:
     assert isinstance(names, list)
     replies = await store.redis.call([("DUMP", name) for name in sorted(names)])
     return dict(zip(sorted(names), replies, strict=True))
+
+
+WORDS = (
+    b'{"content":{"text":"{{name}}"},'
+    b'"variants":[{"name":"long","percent":50,"content":{"text":"'
+    + "я".encode() * 71
+    + b'{{name}}"}}]}'
+)
 
 
 class Callers:
@@ -141,12 +150,15 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
 
     async def work(store: Store) -> None:
         callers = Callers(seed)
-        await declare(store, "spring", recipients_max=5, holdout=HOLDOUT_PARTS // 4)
+        await declare(store, "spring", WORDS, recipients_max=5, holdout=HOLDOUT_PARTS // 4)
         await declare(
             store, "summer", exclude_campaigns=("autumn",), silent_for="1h", silent_ms=HOUR
         )
         for i in range(REQUESTS):
             asked = callers.request(store)
+            if asked.campaign == "spring" and i % 2:
+                asked = msgspec.structs.replace(asked, content=NO_WORDS)
+            asked = await with_sayings(store, asked, {"name": "Anna"})
             before = await everything(store) if i % 50 == 0 else None
             told = await store.dry_run(asked, callers.now_ms)
             if before is not None:
@@ -172,9 +184,9 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
     assert seen >= {"excluded: in autumn", "excluded: reacted within 1h"}
 
 
-async def declare(store: Store, name: str, **said: Any) -> None:
-    def decide(_: Campaign | None) -> Campaign:
-        return Campaign(**said)
+async def declare(store: Store, name: str, words: bytes = b"", **said: Any) -> None:
+    def decide(_: Campaign | None, _words: bytes) -> tuple[Campaign, bytes]:
+        return Campaign(**said), words
 
     def deed(_: Campaign) -> Deed:
         return Deed(T0, "a test", "campaign.put", name)

@@ -35,7 +35,8 @@ from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.policy import RouteStep
 from gateway.core.records.entries import Post, ledger_codec
-from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.message import Message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
 from gateway.redis.client import Session

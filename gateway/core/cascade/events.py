@@ -395,5 +395,6 @@ def _erase(change: Change) -> None:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
     message.addresses, message.user, message.person = Addresses(), None, ""
-    message.metadata, message.content = None, b""
+    message.metadata = None
+    change.forget_words()
     change.effects.changed = True
