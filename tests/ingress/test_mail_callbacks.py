@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from gateway.core import events as ev
 from gateway.ingress.outside import BYTES_MAX, Outside
 from gateway.store.apply import Item
+from tests.ingress.test_people import key_of
 from tests.providers.test_mail_events import certificate_of, sns
 from tests.worlds.ingress_world import T0, World, with_ingress
 
@@ -75,7 +76,7 @@ async def status(world: World, id_: str) -> Any:
     return found["status"]
 
 
-def mailgun(event: str, ref: str, key: str = "hush") -> dict[str, Any]:
+def mailgun(event: str, ref: str, key: str = "hush", **more: object) -> dict[str, Any]:
     signature = hmac.new(key.encode(), b"1529006854t0ken", "sha256").hexdigest()
     return {
         "signature": {"timestamp": "1529006854", "token": "t0ken", "signature": signature},
@@ -84,6 +85,7 @@ def mailgun(event: str, ref: str, key: str = "hush") -> dict[str, Any]:
             "id": "Ase7i2zsRYeDXztHGENqRA",
             "recipient": TO["email"],
             "user-variables": {"kaskad": ref},
+            **more,
         },
     }
 
@@ -112,6 +114,18 @@ async def test_a_complaint_opts_out_of_marketing_by_mail(world: World) -> None:
     told = json.dumps(found.json)
     assert "marketing" in told
     assert "email" in told
+
+
+@with_ingress(changed=MAIL)
+async def test_a_wish_that_its_provider_tells_again_is_done_once(world: World) -> None:
+    path, told = "/v1/callbacks/mailgun", mailgun("complained", "x")
+    address = "/v1/optouts/anna@xn--e1afmkfd.xn--p1ai"
+    assert (await world.call("POST", path, told, key="")).json["replies"] == 1
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", address, key=manager)).status in (200, 204)
+    again = await world.call("POST", path, told, key="")
+    assert (again.status, again.json.get("replies", 0)) == (200, 0)
+    assert (await world.call("GET", address)).status == 404
 
 
 @with_ingress(changed=MAIL)

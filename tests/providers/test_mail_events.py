@@ -240,6 +240,8 @@ def test_mailguns_signature_is_in_the_body() -> None:
     assert not checked.holds({}, b'{"event-data": {}}', b"")
     assert not checked.holds({}, b"nonsense", b"")
     assert not MailgunSignature(("new",)).holds({}, body(), b"")
+    keyless = hmac.new(b"", (timestamp + token).encode(), "sha256").hexdigest()
+    assert not MailgunSignature(("", "s1gn")).holds({}, body(signature=keyless), b"")
 
 
 # --- Postmark
@@ -501,6 +503,18 @@ def test_unisenders_signature_is_the_body_with_the_key_in_its_place() -> None:
     assert not checked.holds({}, body % (b"0" * 32), b"")
     assert not checked.holds({}, b'{"events_by_user":[]}', b"")
     assert not UniSenderSignature("").holds({}, body % auth, b"")
+
+
+def test_a_wish_without_an_id_is_known_by_what_it_says_and_of_whom() -> None:
+    told = [
+        wished(unisender("unsubscribed")),
+        wished(unisender("subscribed")),
+        *unisender("unsubscribed", email="boris@example.com").replies,
+        wished(unisender("unsubscribed", event_time="2026-11-01 10:00:02")),
+    ]
+    assert len({reply.id for reply in told}) == 4
+    assert wished(unisender("unsubscribed")).id == told[0].id
+    assert not any("@" in reply.id for reply in told)
 
 
 # --- all of them

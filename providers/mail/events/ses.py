@@ -177,11 +177,11 @@ def _said(item: msgspec.Raw) -> Said:
         told = event.complaint
         who = told.complained_recipients[0].email_address if told.complained_recipients else None
         at_ms = reading.moment(told.timestamp)
-        return reading.wish("block", told.feedback_id or told.timestamp, who, at_ms)
+        return reading.wish("block", told.feedback_id, who, at_ms)
     if kind == "Subscription":
         who = event.mail.destination[0] if event.mail.destination else None
-        told_at = event.subscription.timestamp
-        return reading.wish("block", f"{kind}-{told_at}", who, reading.moment(told_at))
+        at_ms = reading.moment(event.subscription.timestamp)
+        return reading.wish("block", None, who, at_ms)
     if kind == "Bounce":
         return _bounce(event)
     if kind in ("Reject", "Rendering Failure"):
