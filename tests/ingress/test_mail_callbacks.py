@@ -207,6 +207,29 @@ async def test_unisender_asks_first_and_then_signs(world: World) -> None:
     assert await status(world, id_) == "delivered"
 
 
+HMAC = """sender = "Shop <news@shop.example>"
+callback_hmac_secret_env = "CALLBACK_SECRET"
+callback_hmac_header = "X-Proof"
+"""
+
+
+@with_ingress(
+    changed={"[routes.both]": MAIL["[routes.both]"].replace(HMAC.partition("\n")[0] + "\n", HMAC)}
+)
+async def test_a_signature_may_be_asked_for_beside_an_hmac(world: World) -> None:
+    body = '{"auth": "%s", "events_by_user": []}'
+    auth = hashlib.md5((body % "k").encode(), usedforsecurity=False).hexdigest()
+    signed = (body % auth).encode()
+    path, digest = "/v1/callbacks/go", hmac.new(b"hush", signed, "sha256").hexdigest()
+    good = await world.call("POST", path, signed, {"X-Proof": digest}, key="")
+    assert good.status == 200
+    assert (await world.call("POST", path, signed, {"X-Proof": "0" * 64}, key="")).status == 401
+    assert (await world.call("POST", path, signed, key="")).status == 401
+    other = signed + b" "
+    digest = hmac.new(b"hush", other, "sha256").hexdigest()
+    assert (await world.call("POST", path, other, {"X-Proof": digest}, key="")).status == 401
+
+
 @with_ingress(changed=MAIL)
 async def test_a_mail_server_without_events_has_no_callbacks(world: World) -> None:
     assert (await world.call("POST", "/v1/callbacks/silent", {}, key="")).status == 404
