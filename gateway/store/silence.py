@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from gateway.core.audience import note_reaction, reacted_ms
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.message import unpack_message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError
 from gateway.core.records.person import Person
 from gateway.store.base import StoreBase, read_messages
