@@ -14,7 +14,8 @@ import pytest
 from gateway.core import settlement
 from gateway.store import transaction
 from tests.simulation.simulate_seeds import broken, smallest, tell
-from tests.simulation.storm import Plan, lived
+from tests.simulation.storm import lived
+from tests.simulation.storm_plan import PLAIN, Plan
 
 SEEDS = 24
 
@@ -43,7 +44,7 @@ FOUND = {
 
 @pytest.mark.parametrize("seed", FOUND, ids=FOUND.values())
 def test_a_seed_that_found_something_finds_it_no_more(seed: int) -> None:
-    as_it_was = msgspec.structs.replace(Plan.of(seed), react_s=0)
+    as_it_was = msgspec.structs.replace(Plan.of(seed), **PLAIN)
     assert not broken(as_it_was)[0], tell(seed)
 
 
