@@ -117,6 +117,14 @@ def twins(messages: int, first: int = 0) -> dict[int, dict[str, str]]:
     }
 
 
+def caps_text() -> str:
+    """The caps in the configuration."""
+    return "".join(
+        f'[[caps]]\nname = "{name}-a-day"\ncategory = "{name}"\nlimit = {limit}\nwindow = "1d"\n\n'
+        for name, limit in CAPS.items()
+    )
+
+
 def lost_phones(messages: int) -> list[str]:
     """The numbers whose receipts never come."""
     every = max(LOST_EVERY, -(-messages // LOST_MAX))

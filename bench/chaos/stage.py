@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import msgspec
 
-from bench.chaos.audience import CAPS
+from bench.chaos.audience import caps_text
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
 from bench.processes import Child, free_port
@@ -299,16 +299,12 @@ def config_text(plan: Plan, callbacks: int, provider_url: str, opens_ms: int) ->
         )
     )
     window = f'from = "{_clock(opens_ms)}"\nto = "{_clock(opens_ms + 12 * HOUR_MS)}"\nzone = "UTC"'
-    caps = "".join(
-        f'[[caps]]\nname = "{name}-a-day"\ncategory = "{name}"\nlimit = {limit}\nwindow = "1d"\n\n'
-        for name, limit in CAPS.items()
-    )
     return (
         f'[server]\npublic_url = "http://127.0.0.1:{callbacks}"\nstop_within = "10s"\n\n'
         '[redis]\ndata_dir = "never"\n\n'
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
-        f"{providers}{routes}{categories}[send_windows.opens]\n{window}\n\n{caps}"
+        f"{providers}{routes}{categories}[send_windows.opens]\n{window}\n\n{caps_text()}"
         '[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "10s"\n\n'
         '[lanes]\nlease = "2s"\nheartbeat = "500ms"\nstop_within = "5s"\n'
     )

@@ -40,7 +40,10 @@ class Callers:
         self.cancelled: set[str] = set()
         self.reacted_s: dict[str, float] = {}  # id: when a reaction was first taken
         chance = storm.chance
-        self.phones = [str(79_160_000_000 + n) for n in range(max(3, storm.plan.messages // 2))]
+        people = max(3, storm.plan.messages // (5 if storm.plan.merges else 2))
+        self.phones = [str(79_160_000_000 + n) for n in range(people)]
+        # Of more than a cap allows, where people come to be one.
+        self.campaigns = ("a", "b", "c", "d", "e") if storm.plan.merges else ("a", "b")
         self.users = {phone: chance.choice((None, f"u{phone[-3:]}")) for phone in self.phones}
 
     def begin(self) -> None:
@@ -62,7 +65,7 @@ class Callers:
             "to": phone,
             "user": self.users[phone],
             "category": category,
-            "campaign": chance.choice(("a", "b")) if category == "marketing" else None,
+            "campaign": chance.choice(self.campaigns) if category == "marketing" else None,
             "route": chance.choice((None, None, "sms-only", "viber-only")),
             "content": Content(POISON if chance.random() < 0.05 else "Привет"),
             "ttl_ms": chance.choice((None, None, 20_000, 3_600_000)),
