@@ -32,7 +32,7 @@ Progress = Callable[[float], None]
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
-    simulator.
+    simulator. `seen`: every Viber message is, and its step waits for that.
     """
 
     dispatchers: int = 1
@@ -42,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 16
     viber_share: float = 1.0
     seed: int = 1
+    seen: bool = False
     knobs: dict[str, object] = {}
 
 
@@ -110,9 +111,10 @@ class World(Stack):
     def _simulator(self) -> Child:
         # Shares are all or nothing, so that a message is one send and one receipt unless asked.
         knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
-        knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": 0.0}
-        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **self.plan.knobs}
         plan = self.plan
+        knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": float(plan.seen)}
+        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100}
+        knobs |= {"seen_ms_min": 20, "seen_ms_max": 100, **plan.knobs}
         child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs)
         self._children.append(child)
         return child
@@ -223,9 +225,10 @@ def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str
     """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
     connections = f"connections = {plan.connections}"
     providers = providers_text(provider_url, plan.rate, plan.batch, connections)
+    until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
-        f'  {{ provider = "{VIBER}", wait = "{wait}" }},\n'
+        f'  {{ provider = "{VIBER}", wait = "{wait}"{until} }},\n'
         f'  {{ provider = "{SMS}", wait = "{last_wait}" }},\n]\n\n'
         for name, wait, last_wait in (("fast", "60s", "5m"), ("usual", "15m", "24h"))
     )

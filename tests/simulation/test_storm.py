@@ -129,20 +129,21 @@ def test_a_step_after_a_reaction_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "instead", "changes", "what"),
+    ("first", "place", "name", "instead", "changes", "what"),
     [
-        (holding, "held_of", lambda *_: None, {"changes": 6}, "is still"),
-        (holding, "opening_ms", lambda *said: said[-1], {"timed": True}, "at night"),
-        (holding, "starts_ms", lambda *_: 0, {"timed": True}, "before its time"),
-        (apply, "read_scopes", no_opt_outs, {"replies": True, "react_s": 3_600}, "after STOP"),
+        (0, holding, "held_of", lambda *_: None, {"changes": 6}, "is still"),
+        (0, holding, "opening_ms", lambda *said: said[-1], {"timed": True}, "at night"),
+        (0, holding, "starts_ms", lambda *_: 0, {"timed": True}, "before its time"),
+        (6, apply, "read_scopes", no_opt_outs, {"replies": True, "react_s": 3_600}, "after STOP"),
     ],
     ids=["a campaign", "a night", "a moment", "STOP"],
 )
 def test_a_step_that_must_not_start_is_noticed(
-    place: Any, name: str, instead: Any, changes: dict[str, Any], what: str
+    first: int, place: Any, name: str, instead: Any, changes: dict[str, Any], what: str
 ) -> None:
+    seeds = range(first, first + 6)
     with mock.patch.object(place, name, instead):
-        found = fault_of(storm_rules.what_must_not_start_does_not, range(6), **changes)
+        found = fault_of(storm_rules.what_must_not_start_does_not, seeds, **changes)
     assert what in found
 
 
