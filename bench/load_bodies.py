@@ -18,6 +18,7 @@ from bench.load_spec import Spec
 
 PERSONS_MAX = 1_000_000_000
 _MARK = "\x00"
+_TOKEN = "d" * 150  # a token of FCM has some 160 characters
 
 
 class Messages(NamedTuple):
@@ -32,7 +33,15 @@ def messages_of(spec: Spec) -> Messages:
     """Raises ValueError when the range of persons leaves the nine digits."""
     if not 0 <= spec.first <= spec.first + spec.messages <= PERSONS_MAX:
         raise ValueError(f"There are {PERSONS_MAX} persons, not {spec.first + spec.messages}.")
-    item = {"to": f"+79{_MARK}", "category": spec.category, "text": spec.text}
+    device = {"push": [{"kind": "fcm", "token": f"{_TOKEN}{_MARK}"}]}
+    to: object = device if spec.devices else f"+79{_MARK}"
+    if spec.mailboxes:
+        to = {"email": f"p{_MARK}@bench.example"}
+    item = {"to": to, "category": spec.category, "text": spec.text}
+    if spec.mailboxes:
+        item["email"] = {"subject": "Скидки к празднику"}
+    if spec.route:
+        item["route"] = spec.route
     if spec.campaign:
         item["campaign"] = spec.campaign
     if spec.users:

@@ -25,7 +25,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """One load.
 
     `first` numbers the persons: message n goes to the phone number `first + n`, so two loads with
-    disjoint ranges never meet a duplicate or a cap. `rate` is arrivals a second (0: closed model).
+    disjoint ranges never meet a duplicate or a cap; with `devices` to a device
+    instead, with `mailboxes` to an e-mail address. `rate` is arrivals a second (0: closed model).
     `window` is how many lines of a stream may be unanswered on one connection, `lines` how many go
     into one write. `samples` answers, evenly spread, are kept with their time. For receipts:
     `refs` names a file with one JSON array [reference, phone] a line, `per_request` go into a POST.
@@ -44,6 +45,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     category: str = "marketing"
     campaign: str = "bench"
     users: bool = False
+    devices: bool = False
+    mailboxes: bool = False
+    route: str = ""
     text: str = TEXT
     samples: int = 1_000
     refs: str = ""

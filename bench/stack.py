@@ -15,15 +15,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from bench.processes import BenchFailed, Child, Started, free_port, role
 
 APP_KEY = "bench-key-0123456789abcdef"
 PROVIDER_KEY = "bench-provider-key"
 CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
-VIBER, SMS = "bench-viber", "bench-sms"
+VIBER, SMS, FCM, SMTP = "bench-viber", "bench-sms", "bench-fcm", "bench-smtp"
+ACCOUNT_FILE = "service-account.json"
 PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
 {VIBER},,,0.0100,0.0125,EUR,2020-01-01
 {SMS},,,0.0400,0.0500,EUR,2020-01-01
+{FCM},,,0.0010,0.0012,EUR,2020-01-01
+{SMTP},,,0.0020,0.0025,EUR,2020-01-01
 """
 
 
@@ -41,6 +47,7 @@ class Stack(Started):
             "BENCH_APP_KEY": APP_KEY,
             "BENCH_PROVIDER_KEY": PROVIDER_KEY,
             "BENCH_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "BENCH_SMTP_USER": "bench",
             "KASKAD_LOG_FORMAT": "json",
         }
 
@@ -124,3 +131,28 @@ def providers_text(url: str, rate: int, batch: int, more: str) -> str:
         'api_key_env = "BENCH_PROVIDER_KEY"\ncallback_token_env = "BENCH_CALLBACK_TOKEN"\n\n'
         for name, channel, charged_on in ((VIBER, "viber", "delivered"), (SMS, "sms", "sent"))
     )
+
+
+def fcm_text(url: str, rate: int, more: str) -> str:
+    """A provider of notifications in the configuration, with the lines of `more`."""
+    return (
+        f'[providers.{FCM}]\nkind = "fcm"\nbase_url = "{url}"\nrate = "{rate}/s"\n{more}\n'
+        f'charged_on = "sent"\nservice_account_file = "{ACCOUNT_FILE}"\n\n'
+    )
+
+
+def smtp_text(port: int, rate: int, more: str) -> str:
+    """A mail server in the configuration that reports nothing, with the lines of `more`."""
+    return (
+        f'[providers.{SMTP}]\nkind = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
+        f'rate = "{rate}/s"\n{more}\ncharged_on = "sent"\nfrom = "Bench <news@bench.example>"\n'
+        'user_env = "BENCH_SMTP_USER"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
+    )
+
+
+def service_account(url: str) -> str:
+    """An account of Google's for this run; the provider at `url` gives it its tokens."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    account = {"project_id": "bench", "client_email": "bench@bench.example", "private_key": pem}
+    return json.dumps(account | {"token_uri": f"{url}/token"})

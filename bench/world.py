@@ -19,20 +19,37 @@ import msgspec
 
 from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s
 from bench.redis_server import RedisServer
-from bench.stack import APP_KEY, PRICES, PROVIDER_KEY, SMS, VIBER, Stack, providers_text
+from bench.stack import (
+    ACCOUNT_FILE,
+    APP_KEY,
+    FCM,
+    PRICES,
+    PROVIDER_KEY,
+    SMS,
+    SMTP,
+    VIBER,
+    Stack,
+    fcm_text,
+    providers_text,
+    service_account,
+    smtp_text,
+)
 
 VIBER_COST = "0.0100"
 SETTLE_S_MAX = 600.0
 STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stuck
 POLL_S = 0.02
 LOGS_A_REQUEST = 50
+NOTIFIED = "notified"  # the route of notifications
+MAILED = "mailed"  # the route of e-mails
 
 Progress = Callable[[float], None]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
-    simulator. `seen`: every Viber message is, and its step waits for that.
+    simulator. `seen`: every Viber message is, and its step waits for that. `notifies`: there is a
+    provider of notifications, and a route to it; `mails`: a mail server likewise.
     """
 
     dispatchers: int = 1
@@ -44,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     seen: bool = False
     knobs: dict[str, object] = {}
+    notifies: bool = False
+    mails: bool = False
 
 
 class Cpu(NamedTuple):
@@ -63,6 +82,7 @@ class World(Stack):
         super().__init__(folder)
         self.plan = plan
         self.port = free_port()
+        self.smtp_port = free_port()
         self.dispatchers: list[Child] = []
         self._stopped_dispatch_s = 0.0
         self._children: list[Child] = []
@@ -71,9 +91,11 @@ class World(Stack):
     def start(self) -> None:
         self.folder.mkdir(parents=True)
         (self.folder / "prices.csv").write_text(PRICES)
+        if self.plan.notifies:
+            (self.folder / ACCOUNT_FILE).write_text(service_account(self.provider_url))
         self.redis = RedisServer(self.folder / "redis", self.env)
         self._children.append(self.redis)
-        text = config_text(self.plan, self.port, self.provider_url, self.redis.url)
+        text = config_text(self.plan, self.port, self.provider_url, self.redis.url, self.smtp_port)
         self._config.write_text(text)
         self.redis.await_ready()
         self.simulator = self._simulator()
@@ -113,9 +135,12 @@ class World(Stack):
         knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
         plan = self.plan
         knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": float(plan.seen)}
+        knobs |= {"push_share": 1.0, "email_share": 1.0}
+        knobs |= {"email_delivered": 1.0, "email_undelivered": 0.0}
         knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100}
         knobs |= {"seen_ms_min": 20, "seen_ms_max": 100, **plan.knobs}
-        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs)
+        mails = ["--smtp-port", str(self.smtp_port)] if plan.mails else []
+        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs, *mails)
         self._children.append(child)
         return child
 
@@ -162,6 +187,16 @@ class World(Stack):
                     f"The provider has {stats['messages']} of {messages} messages and "
                     f"{open_reports} receipts are open, and nothing moves any more."
                 )
+            time.sleep(POLL_S)
+
+    def await_ledger(self, delivered: int) -> None:
+        """Returns when so many deliveries are booked, which nobody reports."""
+        deadline = time.monotonic() + SETTLE_S_MAX
+        url = f"http://127.0.0.1:{self.port}/v1/reports/cost"
+        while self.ask(url, f"Bearer {APP_KEY}")["total"]["delivered"] < delivered:
+            self.check()
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"Not all of {delivered} deliveries were booked in time.")
             time.sleep(POLL_S)
 
     def sent_ms(self, message_ids: list[str]) -> dict[str, float]:
@@ -221,10 +256,20 @@ def epoch_ms(text: str) -> float:
     return datetime.datetime.fromisoformat(text).timestamp() * 1000
 
 
-def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str:
+def config_text(
+    plan: Plan, port: int, provider_url: str, redis_url: str, smtp_port: int = 0
+) -> str:
     """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
     connections = f"connections = {plan.connections}"
     providers = providers_text(provider_url, plan.rate, plan.batch, connections)
+    notified = ""
+    if plan.notifies:
+        providers += fcm_text(provider_url, plan.rate, connections)
+        notified = f'[routes.{NOTIFIED}]\nsteps = [{{ provider = "{FCM}", wait = "15m" }}]\n\n'
+    mailed = ""
+    if plan.mails:
+        providers += smtp_text(smtp_port, plan.rate, connections)
+        mailed = f'[routes.{MAILED}]\nsteps = [{{ provider = "{SMTP}", wait = "15m" }}]\n\n'
     until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
@@ -250,5 +295,5 @@ def config_text(plan: Plan, port: int, provider_url: str, redis_url: str) -> str
         f'[redis]\nurl = "{redis_url}"\n\n'
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n\n'
         f"{providers}"
-        f'{routes}{categories}{caps}[prices]\nfile = "prices.csv"\n'
+        f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -35,12 +35,47 @@ class Button(msgspec.Struct, frozen=True):
     url: str
 
 
+class FcmAddress(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fcm"
+):
+    """A device of Firebase Cloud Messaging."""
+
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class SubscriptionKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of a browser's subscription, in base64url."""
+
+    p256dh: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    auth: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A browser's push subscription, as its `toJSON()` gives it."""
+
+    endpoint: Annotated[str, msgspec.Meta(min_length=9, max_length=2048, pattern="^https://")]
+    keys: SubscriptionKeys
+
+
+class WebPushAddress(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="webpush"
+):
+    """A browser."""
+
+    subscription: Subscription
+
+
+Device = FcmAddress | WebPushAddress
+
+
 class Submission(msgspec.Struct, frozen=True, gc=False):
     """One step of one message, ready to send.
 
     `ref` is ours: unique a step, at most 64 characters of [A-Za-z0-9.-], sent as the provider's
-    client id and echoed in its receipts. `to` is E.164 with the plus sign. `validity_ms` is how
-    long the provider may try.
+    client id and echoed in its receipts. `to` is the person's one address of the channel's kind: a
+    phone is E.164 with the plus sign; empty where the channel reaches `devices`, of which there may
+    be several. `validity_ms` is how long the provider may try. What only some channels have is
+    called as in their content.
     """
 
     ref: str
@@ -51,6 +86,16 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     validity_ms: int
     image_url: str | None = None
     button: Button | None = None
+    title: str | None = None
+    url: str | None = None
+    data: dict[str, str] | None = None
+    devices: tuple[Device, ...] = ()
+    message: str = ""
+    subject: str | None = None
+    html: str | None = None
+    from_: str | None = None
+    reply_to: str | None = None
+    unsubscribe_url: str | None = None
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -68,13 +113,17 @@ class Submitted(msgspec.Struct, frozen=True, tag=True):
     """The provider took it.
 
     `provider_id` is None when the provider uses our `ref`; `parts` is its own count. `again`: it
-    only says that it had this `ref` before, not whether it took or refused it then.
+    only says that it had this `ref` before, not whether it took or refused it then. `delivered`:
+    its provider never says more than that, and the step counts as delivered. `gone` are devices of
+    the person that no longer exist.
     """
 
     ref: str
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
+    delivered: bool = False
+    gone: tuple[Device, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -86,7 +135,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     any other reason speaks of: what nearly all messages in a row are refused for, and is about the
     account, pauses the lane too, and the messages go back. `unreachable`: the address reaches
     nobody on this channel (no Viber, an unknown number, a token that is gone), so that it is not
-    tried again for a while.
+    tried again for a while. `gone` are devices of the person that no longer exist.
     """
 
     ref: str
@@ -94,6 +143,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     account: bool = False
     about: About = "person"
     unreachable: bool = False
+    gone: tuple[Device, ...] = ()
 
 
 Outcome = Submitted | Refused

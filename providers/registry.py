@@ -11,11 +11,19 @@ from collections.abc import Callable
 import msgspec
 
 from providers.contract import Channel, Provider
-from providers.http.adapter import Adapter, HttpConfig
+from providers.fcm.settings import FcmSettings
+from providers.http.adapter import Adapter, CallbackReader, HttpConfig
 from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
+from providers.smsc_ru.adapter import SmscRu
+from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
+from providers.twilio.adapter import TwilioSms
+from providers.twilio.settings import TwilioSettings
+from providers.unisender_go.adapter import UniSenderGo
+from providers.unisender_go.settings import UniSenderGoSettings
+from providers.webpush.settings import WebPushSettings
 
 
 class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +31,9 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
 
     `connect` makes the port that dispatch uses; it is called under trio and may raise ValueError
     with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
-    not know. `adapter` is that of a kind which is spoken to over HTTP and calls back.
+    not know. `adapter` is that of a kind which is spoken to over HTTP; `callbacks` reads what a
+    kind calls back with, if it is configured to. `devices` is the one kind of devices that it
+    reaches, where its channel has several.
     """
 
     settings: type[ProviderSettings]
@@ -32,10 +42,16 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     connect: Callable[[Configured], Provider]
     reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
+    devices: str = ""
+    callbacks: Callable[[Configured], CallbackReader | None] | None = None
 
 
 def http_kind(
-    adapter: Callable[[HttpConfig], Adapter], channel: Channel, *, can_look_up: bool
+    adapter: Callable[[HttpConfig], Adapter],
+    channel: Channel,
+    *,
+    can_look_up: bool,
+    settings: type[HttpSettings] = HttpSettings,
 ) -> ProviderKind:
     """A kind that is spoken to over HTTP: its adapter is all there is to say."""
 
@@ -53,16 +69,61 @@ def http_kind(
         provider.reconfigure(config, adapter(config))
 
     return ProviderKind(
-        settings=HttpSettings,
+        settings=settings,
         channel=channel,
         can_look_up=can_look_up,
         connect=connect,
         reconfigure=reconfigure,
         adapter=adapter,
+        callbacks=lambda configured: adapter(http_config(configured)),
     )
+
+
+def _connect_smtp(configured: Configured) -> Provider:
+    from providers.smtp.provider import SmtpProvider  # and with it trio
+
+    return SmtpProvider(smtp_config(configured))
+
+
+def _connect_fcm(configured: Configured) -> Provider:
+    from providers.fcm.provider import FcmProvider  # and with it trio
+
+    return FcmProvider(configured)
+
+
+def _connect_web_push(configured: Configured) -> Provider:
+    from providers.webpush.provider import WebPushProvider  # and with it trio
+
+    return WebPushProvider(configured)
 
 
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
-    for each in (InfobipSms, InfobipViber)
+    for each in (InfobipSms, InfobipViber, SmscRu)
+} | {
+    "fcm": ProviderKind(
+        settings=FcmSettings,
+        channel="push",
+        can_look_up=False,
+        connect=_connect_fcm,
+        devices="fcm",
+    ),
+    "smtp": ProviderKind(
+        settings=SmtpSettings,
+        channel="email",
+        can_look_up=False,
+        connect=_connect_smtp,
+        callbacks=smtp_events,
+    ),
+    "twilio-sms": http_kind(TwilioSms, "sms", can_look_up=False, settings=TwilioSettings),
+    "unisender-go": http_kind(
+        UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
+    ),
+    "webpush": ProviderKind(
+        settings=WebPushSettings,
+        channel="push",
+        can_look_up=False,
+        connect=_connect_web_push,
+        devices="webpush",
+    ),
 }

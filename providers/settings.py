@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,6 +42,22 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
 
     def warnings(self) -> Iterator[Fault]:
         """What works, but perhaps not as it was meant."""
+        return iter(())
+
+    def below(self, folder: Path) -> Self:  # noqa: ARG002 - a kind's own
+        """With the relative paths among the keys read from that folder."""
+        return self
+
+    def file_faults(self) -> Iterator[Fault]:
+        """What is wrong with the files that are named; reads them."""
+        return iter(())
+
+    def secret_faults(
+        self,
+        secret: Callable[[str | None], str],  # noqa: ARG002 - for the kinds that can tell
+    ) -> Iterator[Fault]:
+        """What cannot be right of the values of its secrets; one that is not set is none's fault
+        here."""
         return iter(())
 
     def variables(self) -> Iterator[tuple[str, str]]:
@@ -82,9 +99,12 @@ def address_faults(key: str, url: str) -> Iterator[Fault]:
 
 
 def is_local(url: str) -> bool:
-    """Whether an address is this machine or its own network: a loopback or private IP, or a name
-    without a dot."""
-    host = urlsplit(url).hostname or ""
+    """Whether an address is this machine or its own network."""
+    return is_local_host(urlsplit(url).hostname or "")
+
+
+def is_local_host(host: str) -> bool:
+    """Whether it is a loopback or private IP, or a name without a dot."""
     try:
         return ipaddress.ip_address(host).is_private
     except ValueError:

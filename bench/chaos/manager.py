@@ -14,6 +14,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.chaos import audience
@@ -34,7 +35,8 @@ DECLARED: dict[str, dict[str, str]] = {
     OPENS: {"send_window": "opens"},
 }
 # When, as a share of the load.
-PAUSE_AT, CANCEL_AT, MERGE_AT, RESUME_AT = 0.15, 0.4, 0.5, 0.6
+PAUSE_AT, CANCEL_AT, MERGE_AT, RESUME_AT = 0.15, 0.4, (0.45, 0.9), 0.6
+MERGED_TOGETHER = 20
 REACTS_EVERY = 10  # messages of which the person of one reacts
 REACTS_AFTER_S = 1.5
 LOOKS_MAX = 4  # whether it was delivered, before nothing is told of it
@@ -59,7 +61,7 @@ class Manager:
         """Declares campaigns and stores users."""
         for name, says in DECLARED.items():
             self._declare(name, says, f"{name} is declared")
-        for page in _pages(audience.stored(self._messages, self._first)):
+        for page in _pages(audience.stored(self._messages, self._first), TOGETHER):
             self._store(page)
 
     def run(self) -> None:
@@ -67,10 +69,15 @@ class Manager:
         steps: list[tuple[float, Callable[[], None]]] = [
             (PAUSE_AT, lambda: self._declare(PAUSED, {"state": "paused"}, "paused")),
             (CANCEL_AT, lambda: self._declare(CANCELLED, {"state": "cancelled"}, "cancelled")),
-            (MERGE_AT, self._merge),
             (RESUME_AT, self._resume),
         ]
-        for share, step in steps:
+        twins = audience.twins(self._messages, self._first)
+        pages = list(_pages(twins, MERGED_TOGETHER))
+        first, last = MERGE_AT
+        for number, people in enumerate(pages):
+            share = first + (last - first) * number / len(pages)
+            steps.append((share, partial(self._merge, {each: twins[each] for each in people})))
+        for share, step in sorted(steps, key=lambda step: step[0]):
             while time.monotonic() < began + share * self._seconds:
                 self._react()
             step()
@@ -101,11 +108,9 @@ class Manager:
                 return
             left = [each for each in left if each["user"] not in answered]
 
-    def _merge(self) -> None:
-        every = audience.twins(self._messages, self._first)
-        for people in _pages(every):
-            self._store(every[person] for person in people)
-            self.merged |= dict.fromkeys(people, _now_ms())
+    def _merge(self, twins: dict[int, dict[str, str]]) -> None:
+        self._store(twins.values())
+        self.merged |= dict.fromkeys(twins, _now_ms())
 
     # --- reactions
 
@@ -188,9 +193,9 @@ class Manager:
             link.close()
 
 
-def _pages(every: Iterable[Any]) -> Iterable[list[Any]]:
+def _pages(every: Iterable[Any], size: int) -> Iterable[list[Any]]:
     rest = iter(every)
-    while page := list(itertools.islice(rest, TOGETHER)):
+    while page := list(itertools.islice(rest, size)):
         yield page
 
 

@@ -126,8 +126,10 @@ def demo(
     """Show the whole system at work on this machine, with nothing to set up.
 
     Starts an embedded Redis, a simulator of the providers, the API and a dispatcher; sends a
-    campaign with duplicates, capped and opted-out people in it; waits until every message is final;
-    prints the bill and holds it against the simulator's. Then it stops what it started.
+    campaign with duplicates, capped and opted-out people in it; waits until every message is final.
+    Then, on a few people each: a cascade that ends with a reaction, somebody's own order of
+    channels, a send window, a pause and a resume. Prints the bill, holds it against the
+    simulator's, and stops what it started.
 
     Examples: `kaskad demo`, `kaskad demo --messages 500 --keep`
     """
@@ -208,6 +210,13 @@ def simulate(
             metavar="NAME=VALUE", help="Any other knob, as often as needed.", show_default=False
         ),
     ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of people's habits (TOML), in place of shares; see docs/calling.md.",
+            show_default=False,
+        ),
+    ] = None,
     book: Annotated[
         Path | None,
         typer.Option(
@@ -215,11 +224,15 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    smtp_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port that takes mails by SMTP; 0: none.")
+    ] = 0,
 ) -> int:
     """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
 
     Prices come from the configured price file. `GET /_sim/knobs?explain=1` lists every knob, and
-    `PUT /_sim/knobs` turns them while it runs; `GET /_sim/bill` is what it would charge.
+    `PUT /_sim/knobs` turns them while it runs; `GET /_sim/bill` is what it would charge, and
+    `GET /_sim/clicks` what people with habits clicked.
 
     Examples: `kaskad simulate`, `kaskad simulate --viber-share 0.8 --knob repeat_share=0.1`
     """
@@ -227,7 +240,7 @@ def simulate(
     from gateway.cli.roles import simulate as run_simulate
 
     knobs = (f"viber_share={share}", *(knob or ()))
-    simulation = Simulation(host, port, seed, api_key, knobs, book)
+    simulation = Simulation(host, port, seed, api_key, knobs, people, book, smtp_port)
     return run_simulate(config, os.environ, simulation)
 
 

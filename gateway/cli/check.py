@@ -162,10 +162,12 @@ def _gone(campaigns: Mapping[str, Campaign], settings: Settings, path: str) -> I
     windows = {*settings.send_windows, NO_WINDOW}
     for name, campaign in sorted(campaigns.items()):
         if campaign.route is not None and campaign.route not in settings.routes:
-            reason = f"is not there, and the campaign {name} names it: it counts as none."
+            reason = (
+                f"is not there, and the campaign {name} names it: messages take their category's."
+            )
             yield Remark("warning", path, f"routes.{campaign.route}", reason)
         if campaign.send_window is not None and campaign.send_window not in windows:
-            reason = f"is not there, and the campaign {name} names it: nothing is held by it."
+            reason = f"is not there, and the campaign {name} names it: the category's holds."
             yield Remark("warning", path, f"send_windows.{campaign.send_window}", reason)
 
 

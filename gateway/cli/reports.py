@@ -19,6 +19,7 @@ from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
+from gateway.core.records.entries import NO_STEP
 from gateway.finance import formats
 from gateway.finance.report import KEYS, Report, cost_report, parse_query
 from gateway.finance.verify import Difference, Verdict, verify_ledger
@@ -30,6 +31,7 @@ from gateway.store.totals import pages_of_totals
 FORMATS = ("table", "json", "csv")
 DIFFERENCES_SHOWN = 20
 AMOUNTS = ("cost", "billed", BASELINE_COLUMN)
+NOT_NAMED = ("", NO_STEP)
 
 
 class CostQuestion(msgspec.Struct, frozen=True):
@@ -116,7 +118,7 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def _difference_line(difference: Difference) -> str:
-    group = ", ".join(value for value in astuple(difference.group) if value)
+    group = ", ".join(str(value) for value in astuple(difference.group) if value not in NOT_NAMED)
     booked, kept = (_figure(difference.measure, n) for n in (difference.ledger, difference.totals))
     return f"  {difference.day} {group}: {difference.measure} is {booked} booked, {kept} in total"
 

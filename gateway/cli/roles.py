@@ -28,6 +28,7 @@ from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
 from gateway.version import VERSION
+from providers.http.callback_settings import callback_address
 from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -37,19 +38,22 @@ REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
 
 Found = TypeVar("Found")
 
+
 _log = structlog.get_logger("start")
 
 
 class Simulation(msgspec.Struct, frozen=True):
-    """How the simulator was asked for; `knobs` are texts of the form name=value, `book` the path
-    of its durable book."""
+    """How the simulator was asked for; `knobs` are texts of the form name=value, `people` the path
+    of a file of their habits, `book` that of its durable book."""
 
     host: str
     port: int
     seed: int
     api_key: str | None
     knobs: tuple[str, ...]
+    people: Path | None = None
     book: Path | None = None
+    smtp_port: int = 0
 
 
 def serve(
@@ -104,7 +108,11 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     from providers import simulator
 
     try:
-        given = {"seed": wanted.seed} | dict(_knob(text) for text in wanted.knobs)
+        given = {"seed": wanted.seed, "hooks": _hooks(settings)}
+        given |= dict(_knob(text) for text in wanted.knobs)
+        if wanted.people is not None:
+            people = simulator.read_people(wanted.people.read_text("utf-8"))
+            given["people"] = msgspec.to_builtins(people)
         knobs = simulator.changed(
             simulator.knobs_of(settings.providers, settings.prices.file), given
         )
@@ -119,6 +127,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         api_key=wanted.api_key or _api_key(settings),
         knobs=knobs,
         book="" if wanted.book is None else str(wanted.book),
+        smtp_port=wanted.smtp_port,
     )
     try:
         simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
@@ -204,6 +213,14 @@ def once_redis_answers(
             if time.monotonic() >= end:
                 raise
             sleep(backoff.next_s())  # no loop runs yet
+
+
+def _hooks(settings: Settings) -> dict[str, str]:
+    """Where each kind of provider calls back that is told once, and not with each request."""
+    return {
+        provider.kind: callback_address(settings.provider(name))
+        for name, provider in settings.providers.items()
+    }
 
 
 def _knob(text: str) -> tuple[str, object]:

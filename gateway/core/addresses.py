@@ -20,12 +20,14 @@ from msgspec.structs import replace
 from gateway.core import phones
 from gateway.core.channels import AddressKind
 from gateway.core.phones import NO_COUNTRY, Phone, PhoneError, Tariff
+from providers.contract import Device, FcmAddress
 
 PUSH_MAX = 5
 EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 LOCAL_BYTES_MAX = 64
 PHONE_RULE = "A phone number in E.164, such as +79161234567."
 MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
+NAMED_MAILBOX_RULE = "An e-mail address, also with a name, such as Shop <news@shop.example>."
 PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
 TO_RULE = "Give at least one address: phone, email or push."
 TO_OR_USER_RULE = f"{PHONE_RULE} Or addresses by kind, or leave it out and name a stored `user`."
@@ -33,42 +35,6 @@ TO_OR_USER_RULE = f"{PHONE_RULE} Or addresses by kind, or leave it out and name 
 # RFC 5322's dot-atom, with letters of any script (RFC 6531); quoted local parts are refused.
 _local = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*").fullmatch
 _label = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
-
-Token = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-
-
-class SubscriptionKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of a browser's subscription, in base64url."""
-
-    p256dh: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    auth: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-
-
-class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A browser's push subscription, as its `toJSON()` gives it."""
-
-    endpoint: Annotated[str, msgspec.Meta(min_length=9, max_length=2048, pattern="^https://")]
-    keys: SubscriptionKeys
-
-
-class FcmAddress(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fcm"
-):
-    """A device of Firebase Cloud Messaging."""
-
-    token: Token
-
-
-class WebPushAddress(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="webpush"
-):
-    """A browser."""
-
-    subscription: Subscription
-
-
-PushAddress = FcmAddress | WebPushAddress
-Device = PushAddress
 
 
 class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -86,7 +52,7 @@ class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     email: Annotated[str, msgspec.Meta(description=MAILBOX_RULE)] | None = None
     push: (
         Annotated[
-            list[PushAddress],
+            list[Device],
             msgspec.Meta(min_length=1, max_length=PUSH_MAX, description=PUSH_RULE),
         ]
         | None
@@ -98,10 +64,26 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     phone: str | None = field(name="p", default=None)
     email: str | None = field(name="e", default=None)
-    push: tuple[PushAddress, ...] = field(name="d", default=())
+    push: tuple[Device, ...] = field(name="d", default=())
 
     def has(self, kind: AddressKind) -> bool:
         return bool(getattr(self, kind))
+
+    def one(self, kind: AddressKind) -> str:
+        """The one address of a kind as providers are given it; empty where there is none, or where
+        there may be several."""
+        if kind == "phone":
+            return f"+{self.phone}" if self.phone is not None else ""
+        return (self.email or "") if kind == "email" else ""
+
+    def several(self, kind: AddressKind) -> tuple[Device, ...]:
+        """Those of a kind of which there may be several."""
+        return self.push if kind == "push" else ()
+
+    @property
+    def device_kinds(self) -> set[str]:
+        """Of which kinds there are devices."""
+        return {str(type(device).__struct_config__.tag) for device in self.push}
 
     @property
     def prefix_digits(self) -> str:
@@ -265,6 +247,15 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
 def read_one(text: str) -> Destination | list[AddressFault]:
     """Reads a phone number or an e-mail address."""
     return read(Recipient(email=text) if "@" in text else text)
+
+
+def named_mailbox_of(text: str) -> str | None:
+    """The address, in its one spelling, of `Shop <news@shop.example>` or of an address alone; None:
+    it cannot be one."""
+    if not text.endswith(">"):
+        return mailbox_of(text)
+    name, opened, address = text[:-1].rpartition("<")
+    return mailbox_of(address.strip()) if opened and name.isprintable() else None
 
 
 def mailbox_of(text: str) -> str | None:

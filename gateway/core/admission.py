@@ -1,8 +1,9 @@
 """Whether a request becomes a message: the rules of acceptance, pure.
 
 In this order: can it be sent at all (`plan`), may the person be reached (opt-out), is it the same
-thing again (campaign claim), would it be too much (caps). A duplicate is named before a full cap,
-because the caller's own earlier message is the truer answer. What the wire demands of a request
+thing again (campaign claim), does the campaign leave the person out, would it be too much (caps). A
+duplicate is named before what follows, because the caller's own earlier message is the truer
+answer. What the wire demands of a request
 (types, lengths, a phone number that can exist) was checked before it got here.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core import campaigns, timing
+from gateway.core import audience, campaigns, timing
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
@@ -45,12 +46,13 @@ class Duplicate(msgspec.Struct):
 
 
 class Suppressed(msgspec.Struct):
-    """`full` is the cap that refused, where it was one."""
+    """`full` is the cap that refused, where it was one; `detail` says more of the reason."""
 
     reason: str
     post: Post
     way: Plan | OptedOut
     full: Full | None = None
+    detail: str = ""
 
 
 class OverQuota(msgspec.Struct):
@@ -82,18 +84,24 @@ def admit(
     if isinstance(way, Rejection):
         return way
     if isinstance(way, OptedOut):
-        return Suppressed("opted_out", request_post(request, "suppressed"), way)
+        return Suppressed("opted_out", request_post(request, "suppressed", way.route), way)
     no_way = _campaign_refuses(request, home, policy, now_ms)
     if no_way is not None:
-        return Suppressed(no_way, request_post(request, "suppressed"), way)
+        return Suppressed(no_way, request_post(request, "suppressed", way.route), way)
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
-            return Duplicate(winner, request_post(request, "duplicates"), way)
+            return Duplicate(winner, request_post(request, "duplicates", way.route), way)
+        campaign = policy.declared.of(request.campaign)
+        if (why := audience.left_out(persons, campaign, request.id, now_ms)) is not None:
+            post = request_post(request, "suppressed", way.route)
+            return Suppressed("excluded", post, way, detail=why)
     if way.full is not None:
-        return Suppressed("frequency_cap", request_post(request, "suppressed"), way, way.full)
+        return Suppressed(
+            "frequency_cap", request_post(request, "suppressed", way.route), way, way.full
+        )
     if request.no_room:
-        return Suppressed("recipients_max", request_post(request, "suppressed"), way)
+        return Suppressed("recipients_max", request_post(request, "suppressed", way.route), way)
     if request.over_quota:
         return OverQuota(request.over_quota, way)
     message = _message(request, way, policy, now_ms)
@@ -155,7 +163,13 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
     return message
 
 
-def request_post(request: MessageRequest, measure: str) -> Post:
-    """Counts a request that became no message."""
-    group = Group(request.app, request.campaign or "", request.category, "", "", request.country)
+def request_post(request: MessageRequest, measure: str, route: str) -> Post:
+    """Counts a request of that route that became no message."""
+    group = Group(
+        app=request.app,
+        campaign=request.campaign or "",
+        category=request.category,
+        country=request.country,
+        route=route,
+    )
     return Post(group, {measure: 1})

@@ -41,19 +41,47 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     send_window: str | None = None
     recipients_max: int | None = None
     holdout: int = 0
+    exclude_campaigns: tuple[str, ...] = ()
+    silent_for: str | None = None  # as given
+    silent_ms: int = 0  # 0: nobody need be silent
     updated_ms: int = 0
     updated_by: str = ""
     cancelled_ms: int = 0
+    moved_ms: int = 0  # when its start or send window was changed last
+
+    @property
+    def over_ms(self) -> int:
+        """Since when it takes no more, or from when on it will not; 0: nobody said."""
+        return self.cancelled_ms or self.end_ms
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """All campaigns that are declared, and the key by which hold-outs are drawn."""
+    """All campaigns that are declared, and the key by which hold-outs are drawn. `excluded` are
+    those whose people some campaign leaves out; `asks_silence`: some campaign asks who reacted
+    lately."""
 
     campaigns: Mapping[str, Campaign] = {}
     holdout_key: bytes = b""
+    excluded: frozenset[str] = frozenset()
+    asks_silence: bool = False
+
+    def __post_init__(self) -> None:
+        declared = self.campaigns.values()
+        excluded = frozenset(name for each in declared for name in each.exclude_campaigns)
+        msgspec.structs.force_setattr(self, "excluded", excluded)
+        asks_silence = any(campaign.silent_ms for campaign in declared)
+        msgspec.structs.force_setattr(self, "asks_silence", asks_silence)
 
     def of(self, name: str | None) -> Campaign | None:
         return self.campaigns.get(name) if name is not None else None
+
+    def asked_by(self, name: str | None) -> tuple[str, ...]:
+        """The campaigns whose claims decide about a request of this one: its own, and those whose
+        people it leaves out."""
+        if name is None:
+            return ()
+        campaign = self.campaigns.get(name)
+        return (name,) if campaign is None else (name, *campaign.exclude_campaigns)
 
     def is_cancelled(self, name: str | None) -> bool:
         campaign = self.of(name)
@@ -93,8 +121,10 @@ def share_of(key: bytes, campaign: str, identity: str) -> int:
 def window_of(
     campaign: Campaign | None, windows: Mapping[str, SendWindow], otherwise: SendWindow | None
 ) -> SendWindow | None:
-    """The send window that holds for a step: the campaign's before its category's. One that is
-    gone from the configuration counts as none."""
+    """The send window that holds for a step: the campaign's before its category's. Where it names
+    one that is gone from the configuration it counts as naming none."""
     if campaign is None or campaign.send_window is None:
         return otherwise
-    return windows.get(campaign.send_window)
+    if campaign.send_window == NO_WINDOW:
+        return None
+    return windows.get(campaign.send_window, otherwise)

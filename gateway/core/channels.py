@@ -102,14 +102,23 @@ class EmailContent(
     from_: (
         Annotated[
             str,
-            msgspec.Meta(min_length=3, max_length=320, description="The sender's address."),
+            msgspec.Meta(
+                min_length=3,
+                max_length=320,
+                description="The sender: an address, also with a name, such as "
+                "Shop <news@shop.example>. Without it the provider's own.",
+            ),
         ]
         | None
     ) = None
     reply_to: (
         Annotated[
             str,
-            msgspec.Meta(min_length=3, max_length=320, description="Where answers go."),
+            msgspec.Meta(
+                min_length=3,
+                max_length=320,
+                description="Where answers go: an address, also with a name.",
+            ),
         ]
         | None
     ) = None
@@ -226,6 +235,7 @@ EXAMPLE: Mapping[str, object] = {
         "image_url": "https://shop.example/autumn.png",
         "button": {"caption": "To the shop", "url": "https://shop.example/autumn"},
     },
+    "email": {"subject": "Autumn sale", "html": "<p>Autumn sale: 20 % off until Sunday.</p>"},
 }
 
 BASELINE_DEFAULT = "sms"  # what reports compare with where `prices.baseline` names no channel

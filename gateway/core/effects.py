@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.rates import Tally
-from gateway.core.records.entries import Group, Post, StatusChange
+from gateway.core.records.entries import NO_STEP, Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.words import REACTION_NAMES, ReactionName
 from gateway.core.waits import Delay
@@ -106,15 +106,18 @@ class Effects(msgspec.Struct, gc=False):
     notices: list[StatusChange] = []  # told to the app, though the status is as it was
 
 
-def group_of(message: Message, step: Step | None = None, provider: str | None = None) -> Group:
-    """The group a booking of the message, or of one provider's work on a step, belongs to."""
+def group_of(message: Message, step: int = NO_STEP, provider: str = "") -> Group:
+    """The group a booking of the message, or of one provider's work on the step at that place,
+    belongs to."""
     return Group(
         message.app,
         message.campaign or "",
         message.category,
-        step.channel if step else "",
-        provider or "",
+        "" if step == NO_STEP else message.steps[step].channel,
+        provider,
         message.country,
+        message.route,
+        step,
     )
 
 

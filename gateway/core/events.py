@@ -18,43 +18,52 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 
     `opt_outs` are the person's by now. `provider` is whose lane it was: an entry that an earlier
     step left there claims nothing.
-    `away`: that provider is, so nothing is sent; the step is passed over, or waits outside the
-    lane. `restored_ms`: when the data was restored from a backup; what is older may have been sent
-    by those whose records were lost, so its provider is asked first."""
+    `away`: that provider is, with whoever else is, so nothing is sent; another takes the step over,
+    or it is passed over, or waits outside the lane. `restored_ms`: when the data was restored from
+    a backup; what is older may have been sent by those whose records were lost, so its provider is
+    asked first."""
 
     step: int
     opt_outs: OptOuts = NONE
     provider: str | None = None
-    away: bool = False
+    away: frozenset[str] = frozenset()
     restored_ms: int = 0
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The provider took the step; `provider_id` where it is not our own reference. `again`: it had
     the reference already, and what it said of it then was lost, so it may have refused it.
-    `sent_ms` is when its request began: what the provider says happened later by its clock too."""
+    `sent_ms` is when its request began: what the provider says happened later by its clock too.
+    `delivered`: it never says more, and the step counts as delivered. `series` is the reference's:
+    whoever was asked since is not meant."""
 
     step: int
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
     sent_ms: int | None = None  # None: now
+    delivered: bool = False
+    series: int | None = None  # None: the latest
 
 
 class Refused(msgspec.Struct, frozen=True):
     """The provider refused the step in its answer; `fault.permanent` says whether trying again
-    could help. `unreachable`: its address reaches nobody on this channel."""
+    could help. `unreachable`: its address reaches nobody on this channel. `away`: the providers
+    that are, so that none of them is asked next."""
 
     step: int
     fault: Fault
     unreachable: bool = False
+    away: frozenset[str] = frozenset()
 
 
 class NotSent(msgspec.Struct, frozen=True):
-    """No byte left us: try again later, for as long as the step lives."""
+    """No byte left us: another provider is tried, or this one later, for as long as the step lives.
+    `away` as of a refusal."""
 
     step: int
     fault: Fault
+    away: frozenset[str] = frozenset()
 
 
 class PutBack(msgspec.Struct, frozen=True):
@@ -73,9 +82,10 @@ class LostAnswer(msgspec.Struct, frozen=True):
 
 
 class NotKnown(msgspec.Struct, frozen=True):
-    """Asked about a step, the provider said it does not know it."""
+    """Asked about a step, the provider said it does not know it. `away` as of a refusal."""
 
     step: int
+    away: frozenset[str] = frozenset()
 
 
 class Reported(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +108,7 @@ class Reacted(msgspec.Struct, frozen=True):
 
 class ProviderGone(msgspec.Struct, frozen=True):
     """Nobody sends for this provider any more: it was removed from the configuration, or it is
-    retired. What waits in its lanes does not wait longer."""
+    retired. What waits in its lanes goes to another, or does not wait longer."""
 
     provider: str
 
@@ -116,6 +126,13 @@ class Released(msgspec.Struct, frozen=True):
     in_pace: bool = False
 
 
+class ZoneKnown(msgspec.Struct, frozen=True):
+    """A user has a time zone, for which steps outside their send window may wait."""
+
+    user: str  # as an identity
+    tz: str
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """`erase`: its person is to be forgotten. It says no more to whom it went, nor what, final or
     not; what it cost and billed stays, and so does what is yet to be booked."""
@@ -124,18 +141,5 @@ class Cancelled(msgspec.Struct, frozen=True):
     reason: str = "cancelled"
 
 
-Event = (
-    Claimed
-    | Accepted
-    | Refused
-    | NotSent
-    | PutBack
-    | LostAnswer
-    | NotKnown
-    | Reported
-    | Reacted
-    | ProviderGone
-    | TimerDue
-    | Released
-    | Cancelled
-)
+SeldomEvent = NotKnown | Reacted | ProviderGone | TimerDue | Released | ZoneKnown | Cancelled
+Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

@@ -219,8 +219,9 @@ def _stopped(decision: Decision, wishes: str, campaign: Campaign | None) -> Gate
             return _cap(full, "stop")
         case Suppressed(reason="recipients_max") if campaign is not None:
             return Gate("campaign", "stop", "recipients_max", limit=campaign.recipients_max)
-        case Suppressed(reason=reason):
-            return Gate("holdout" if reason == "holdout" else "campaign", "stop", reason)
+        case Suppressed(reason=reason, detail=detail):
+            told = f"{reason}: {detail}" if detail else reason
+            return Gate("holdout" if reason == "holdout" else "campaign", "stop", told)
         case _:
             return None
 
@@ -266,6 +267,9 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     told = (
         [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
     )
+    if fault is None and len(step.candidates) > 1:
+        line = ", ".join(candidate.provider for candidate in step.candidates)
+        told.append(f"in line: {line}")
     if step.doubted:
         told.append("not_reachable, but the last that can run")
     if step.rate:

@@ -12,10 +12,12 @@ from gateway.core.addresses import Addresses
 from gateway.core.campaigns import window_of
 from gateway.core.policy import Policy
 from gateway.core.records.held import Held
+from gateway.core.records.message import Message
 from gateway.core.send_windows import opening_ms
 from providers.contract import Category
 
 PAUSED, PACE = Held("paused"), Held("pace")
+ZONE_UNKNOWN = Held("send_window")  # it opens when the user has a zone, if ever
 
 
 class Timed(Protocol):
@@ -68,6 +70,11 @@ def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
         if opens_ms != moment_ms:
             return Held("send_window", opens_ms or 0)
     return Held("scheduled", moment_ms) if moment_ms > now_ms else None
+
+
+def is_first(message: Message) -> bool:
+    """Whether nothing of it was ever tried, so that it is its first step that waits."""
+    return not any(step.attempts for step in message.steps)
 
 
 def paced(timed: Timed, policy: Policy) -> bool:

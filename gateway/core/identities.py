@@ -25,6 +25,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core import audience
 from gateway.core.reach import take_over
 from gateway.core.records.person import Person
 
@@ -215,7 +216,10 @@ def _sharing(identity: str, parted: Collection[str], records: Records, now_ms: i
     apart = []
     for place in parted:
         held = records[place]
-        if held is None or held.keep_ms <= now_ms:
+        if held is None:
+            continue
+        audience.take_over(person, [held])
+        if held.keep_ms <= now_ms:
             continue
         claims = {
             campaign: claim if claim.until_ms else replace(claim, until_ms=held.keep_ms)

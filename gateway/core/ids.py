@@ -3,7 +3,8 @@
 An id has 20 characters of Crockford's base 32: 9 of milliseconds, 2 of the shard, 9 of randomness.
 Ids sort by time, name their shard, and stay short because every waiting message stores its own in
 several keys. With 45 random bits a millisecond and shard, 10,000 messages a second clash once in
-some 200 years. What is no id of ours reads as None.
+some 200 years. The last 20 of them are the id's lot, which says to which of several providers its
+message goes (`gateway.core.shares`). What is no id of ours reads as None.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def read_ref(ref: str) -> Ref | None:
 
 ID_LENGTH = 20
 SHARDS_MAX = 1024
+LOTS = 1 << 20
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
@@ -57,6 +59,14 @@ def new_id(now_ms: int, shard: int, noise: int) -> str:
         f"{two[noise >> 35 & 1023]}{two[noise >> 25 & 1023]}{two[noise >> 15 & 1023]}"
         f"{two[noise >> 5 & 1023]}{_ALPHABET[noise & 31]}"
     )
+
+
+def lot_of(message_id: str) -> int:
+    """The lot of an id of ours, below LOTS."""
+    lot = 0
+    for letter in message_id[-4:]:
+        lot = lot << 5 | _VALUE.get(letter, 0)
+    return lot
 
 
 def moment_of(message_id: str) -> int | None:

@@ -2,6 +2,7 @@
 
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
+Of several the message's lot says, by their weights, in which order they are asked.
 A step without address or content, for messages of another importance, or on a channel that the
 person opted out of or is not reached on, stays in the message, as skipped, where another can run.
 When none can, the plan is OptedOut where an opt-out stops one of them, else a Rejection with the
@@ -20,15 +21,18 @@ from gateway.core import persons, reach
 from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.holding import PACE, held_of, paced, starts_ms
+from gateway.core.ids import lot_of
 from gateway.core.opt_outs import NONE, OptOuts, refuses
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
 from gateway.core.rates import NO_RATES, AppRates, put_in_order
+from gateway.core.records.attempt import Candidate
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
-from gateway.core.records.message import Candidate, Step, StepStatus
+from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import IMPORTANCE_NAMES
+from gateway.core.shares import in_line
 from gateway.core.timing import DAY_MS, day_of, usual_grace_ms
 from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
@@ -187,6 +191,16 @@ def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     return ahead_ms + ttl_ms + after_ms + persons.KEEP_STEP_MS
 
 
+def first_provider(request: MessageRequest, policy: Policy) -> str | None:
+    """Who would do the first step of its route that is for messages of its importance, whatever
+    addresses it has; None where nobody would."""
+    named = _route(request.category, request.route, policy)
+    if isinstance(named, Rejection):
+        return None
+    asked = (each.sending for each in named[1] if _is_for(each.step, request.importance))
+    return next((sending[0] for sending in asked if sending), None)
+
+
 def channels_without_text(
     category: Category,
     route: str | None,
@@ -240,19 +254,25 @@ def _step(
     """One step, skipped where it has no address or content or is not for messages of such an
     importance; None where nobody has a price."""
     candidates: list[Candidate] = []
-    sell = 0
-    for provider in asked.sending:
+    sells: list[int] = []
+    sending, has_address = _sending(asked, request.addresses, policy)
+    for provider in sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
-            sell = sell if candidates else price.sell
             candidates.append(Candidate(provider, price.cost))
+            sells.append(price.sell)
     if not candidates:
         return None
+    first = 0
+    if len(candidates) > 1:
+        weights = [policy.provider(candidate.provider).weight for candidate in candidates]
+        first, *_ = line = in_line(weights, lot_of(request.id))
+        candidates = [candidates[place] for place in line]
     row, timed = asked.channel, asked.step
     step = Step(
         channel=row.name,
         candidates=candidates,
-        sell=sell,
+        sell=sells[first],
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
         until=asked.until,
@@ -267,7 +287,7 @@ def _step(
     if not _is_for(timed, request.importance):
         step.status = StepStatus.SKIPPED
         step.fault = Fault("importance", IMPORTANCE_NAMES[request.importance], True)
-    elif not request.addresses.has(row.address):
+    elif not has_address:
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_address", row.address, True)
     elif lacking := request.content.lacks(row.name):
@@ -276,6 +296,20 @@ def _step(
     elif row.parts is not None:
         step.parts = row.parts(request.content.text_for(row.name))
     return step
+
+
+def _sending(
+    asked: ResolvedStep, addresses: Addresses, policy: Policy
+) -> tuple[tuple[str, ...], bool]:
+    """Who may do a step for somebody with these addresses, and whether they reach one of them: of
+    several devices a provider may reach some kinds alone."""
+    if not addresses.has(asked.channel.address):
+        return asked.sending, False
+    if not asked.by_device:  # as almost always
+        return asked.sending, True
+    kinds = ("", *addresses.device_kinds)
+    able = tuple(name for name in asked.sending if policy.provider(name).devices in kinds)
+    return able or asked.sending, bool(able)
 
 
 def _is_for(step: RouteStep, importance: int) -> bool:

@@ -7,7 +7,7 @@ Built once from the settings at start-up (`gateway.settings.bootstrap`), passed 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Literal
 
 import msgspec
@@ -68,7 +68,7 @@ class LearnedWait(msgspec.Struct, frozen=True):
 
 
 class RouteStep(msgspec.Struct, frozen=True):
-    """One step of a route: `providers` are the candidates of one channel, the first in line first.
+    """One step of a route: `providers` are the candidates of one channel.
 
     `until` is what the step waits for; a reaction for `react_ms` after its delivery. Messages of
     less than `importance` or of more than `importance_max` skip it. With `learned` it waits as long
@@ -86,12 +86,14 @@ class RouteStep(msgspec.Struct, frozen=True):
 
 class ResolvedStep(msgspec.Struct, frozen=True):
     """A step of a route as these providers can do it: `sending` are those that are not retired,
-    `until` is what counts where the channel cannot show what is asked for."""
+    `until` is what counts where the channel cannot show what is asked for. `by_device`: not every
+    one of them reaches every address of the channel."""
 
     step: RouteStep
     channel: Channel
     sending: tuple[str, ...]
     until: Until
+    by_device: bool = False
 
 
 class CategoryRule(msgspec.Struct, frozen=True):
@@ -109,14 +111,24 @@ class CategoryRule(msgspec.Struct, frozen=True):
 
 class ProviderRule(msgspec.Struct, frozen=True):
     """`attempts_max` bounds temporary refusals and, apart from them, lost answers; `retry_ms` is
-    the first delay, doubled each time. `retired`: nothing new is sent."""
+    the first delay, doubled each time. `retired`: nothing new is sent. `weight` is its share of its
+    channel; 0: none, it is sent what names it."""
 
     channel: str
+    devices: str = (
+        ""  # the one kind of devices that it reaches; empty: every address of its channel
+    )
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: int = 3
     retry_ms: int = 1_000
     can_look_up: bool = False
     retired: bool = False
+    weight: int = 1
+
+    @property
+    def shares(self) -> bool:
+        """Whether it may take over what another of its channel does not send."""
+        return self.weight > 0 and not self.retired
 
 
 class ReachRule(msgspec.Struct, frozen=True):
@@ -139,8 +151,9 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`
-    and `counts`. `declared` is what was read last of campaigns; all else is configured."""
+    """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`,
+    `counts`, `shared` and `holds_for_zone`. `declared` is what was read last of campaigns; all else
+    is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -161,23 +174,39 @@ class Policy(msgspec.Struct, frozen=True):
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted
     counts: bool = False  # whether it matters what persons are sent and how they react
+    shared: frozenset[str] = frozenset()  # channels whose providers stand in for one another
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    holds_for_zone: bool = False  # whether a step may wait until its user has a zone
     declared: Declared = NONE_DECLARED  # what campaigns say now
 
     def __post_init__(self) -> None:
         resolved = {name: tuple(map(self._resolve, steps)) for name, steps in self.routes.items()}
         msgspec.structs.force_setattr(self, "resolved", resolved)
-        steps = [step for steps in self.routes.values() for step in steps if step.learned]
-        learning = frozenset(name for step in steps for name in step.providers)
+        every = [step for steps in self.routes.values() for step in steps]
+        learning = frozenset(name for step in every if step.learned for name in step.providers)
         msgspec.structs.force_setattr(self, "learning", learning)
-        asks_seen = any(step.until == "seen" for steps in self.routes.values() for step in steps)
+        asks_seen = any(step.until == "seen" for step in every)
         hidden = asks_seen and self.reach.hidden_seen == "delivered"
         msgspec.structs.force_setattr(self, "counts", bool(self.best) or hidden)
+        apart = {rule.channel for rule in self.providers.values() if not rule.weight}
+        several = {self.provider(s.providers[0]).channel for s in every if len(s.providers) > 1}
+        msgspec.structs.force_setattr(self, "shared", frozenset(apart | several))
+
+        windows = [rule.send_window for rule in self.categories.values() if rule.send_window]
+        windows += self.send_windows.values()
+        holds = any(window.unknown_zone == "hold" for window in windows)
+        msgspec.structs.force_setattr(self, "holds_for_zone", holds)
 
     def _resolve(self, step: RouteStep) -> ResolvedStep:
         channel = CHANNELS[self.providers[step.providers[0]].channel]
         sending = tuple(name for name in step.providers if not self.provider(name).retired)
-        return ResolvedStep(step, channel, sending, channel.can_show(step.until))
+        by_device = any(self.provider(name).devices for name in sending)
+        return ResolvedStep(step, channel, sending, channel.can_show(step.until), by_device)
+
+    @property
+    def asks_reactions(self) -> bool:
+        """Whether it matters that persons react."""
+        return self.counts or self.declared.asks_silence
 
     def when_away(self, category: Category) -> WhenAway:
         rule = self.categories.get(category)
@@ -197,6 +226,14 @@ class Policy(msgspec.Struct, frozen=True):
     def provider(self, name: str) -> ProviderRule:
         """By its present or an earlier name; UNKNOWN_PROVIDER where there is none."""
         return self.providers.get(self.former.get(name, name), UNKNOWN_PROVIDER)
+
+    def stands_in(self, provider: str, away: Container[str]) -> bool:
+        """Whether another provider of its channel may take over what it does not send now."""
+        channel = self.provider(provider).channel
+        return channel in self.shared and any(
+            rule.channel == channel and rule.shares and name != provider and name not in away
+            for name, rule in self.providers.items()
+        )
 
     def names_of(self, provider: str) -> tuple[str, ...]:
         """Its present name, then the earlier ones."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import persons
+from gateway.core import audience, persons
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.policy import Policy
@@ -27,7 +27,6 @@ from gateway.core.rates import (
     Counted,
     Rate,
     counted_of,
-    counts_as,
     memories,
     prior_of,
     rate_of,
@@ -112,15 +111,13 @@ def reacted(
     person: Person,
     channel: str,
     kind: ReactionName,
-    policy: Policy,
     at_ms: int,
     *,
-    first: bool = True,
+    counts: bool,
 ) -> None:
-    """Notes in the record, in place, what the person did at that moment; a rate counts it where
-    the metric says so. `first`: of what was done with one message."""
+    """Notes in the record, in place, what the person did at that moment. `counts`: it is what rates
+    count (`rates.counts_as`)."""
     known = person.channels.get(channel, _NOTHING)
-    counts = counts_as(kind, policy.reach.metric, first=first)
     memory = _counted(known, ONE_REACTION if counts else NOTHING, at_ms)
     seen = known.seen or kind == "seen"
     _keep(person, channel, replace(memory, seen=seen, acted=known.acted or kind != "seen"))
@@ -175,7 +172,7 @@ def take_over(person: Person, others: Iterable[Person]) -> bool:
     """Takes over, in place, what other records of the same person remember: what was learned last,
     and the counts of the one that knows more. Returns whether that changed it; taken over again it
     changes nothing."""
-    before = person.channels
+    before, others = person.channels, list(others)
     for other in others:
         for channel, theirs in other.channels.items():
             ours = person.channels.get(channel, _NOTHING)
@@ -193,7 +190,7 @@ def take_over(person: Person, others: Iterable[Person]) -> bool:
             )
             if memory != ours:
                 _keep(person, channel, memory)
-    return person.channels is not before
+    return audience.take_over(person, others) or person.channels is not before
 
 
 def prune(person: Person, now_ms: int) -> None:

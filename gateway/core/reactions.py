@@ -6,8 +6,8 @@ from gateway.core.records.message import OPEN, Message, Step
 
 
 def may_have_left(step: Step) -> bool:
-    """Whether its provider has it, or may have it, by its latest attempt."""
-    attempt = step.attempt
+    """Whether a provider has it, or may have it."""
+    attempt = step.carrier
     return attempt is not None and (attempt.sent_ms > 0 or step.status in OPEN)
 
 

@@ -16,8 +16,9 @@ from gateway.core.channels import BASELINE_COLUMN, CHANNELS
 from gateway.core.effects import COUNTS, NOT_COMPARED, IgnoredPrice, WhyIgnored, group_of
 from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
+from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Post
-from gateway.core.records.message import Attempt, Message, Step, StepStatus
+from gateway.core.records.message import Message, Step
 from gateway.core.records.words import ReactionName
 from providers.contract import Receipt
 
@@ -68,6 +69,11 @@ class Work(msgspec.Struct, frozen=True, gc=False):
         """What the provider charges for all parts, by the price list."""
         return self.step.candidates[self.attempt.candidate].cost * self.step.parts
 
+    @property
+    def arrival(self) -> int:
+        """The how-manieth of the step's attempts it was to arrive; 0: it did not."""
+        return self.step.arrival_of(self.attempt)
+
 
 def sent(work: Work) -> Booking:
     """The provider has the step."""
@@ -82,16 +88,16 @@ def reacted(work: Work, kind: ReactionName) -> Post:
     return _post(work, {kind: 1})
 
 
-def undelivered(work: Work) -> Booking:
-    """The step ended without delivery."""
-    return Booking(_post(work, {"undelivered": 1}))
+def undelivered(work: Work, times: int = 1) -> Booking:
+    """The step ended without delivery; -1: that is taken back."""
+    return Booking(_post(work, {"undelivered": times}))
 
 
 def delivered(work: Work, price: int | None, *, given_up: bool, again: bool) -> Booking:
     """The step arrived; `price` is the one that `price_in` found in its receipt.
 
-    `given_up`: it had been booked as undelivered, which is taken back. `again`: another step of
-    its leg arrived before, and billed it."""
+    `given_up`: it had been booked as undelivered, which is taken back. `again`: its leg is billed,
+    because another step of it arrived before, or the same step by another provider."""
     message, step, attempt = work.message, work.step, work.attempt
     measures: dict[str, int] = {}
     if CHANNELS[step.channel].price_unit == "part":
@@ -129,8 +135,9 @@ def corrected(work: Work, named: Named) -> Booking | None:
     priced = attempt.priced
     if named.price is not None and not (priced and named.price <= standing):
         standing, priced = named.price, True
-    arrived = work.step.status >= StepStatus.DELIVERED
-    waived = standing if (named.free or attempt.waived is not None) and not arrived else None
+    waived = None
+    if (named.free or attempt.waived is not None) and not work.arrival:
+        waived = standing
     charged = standing if waived is None else 0
     if (charged, priced, waived) == (attempt.charged, attempt.priced, attempt.waived):
         return None
@@ -140,7 +147,7 @@ def corrected(work: Work, named: Named) -> Booking | None:
     measures = _cost(work, difference)
     compared = work.message.baseline_cost is not None
     is_baseline = compared and work.step.channel == work.policy.baseline
-    if is_baseline and work.message.delivered_step == work.index:
+    if is_baseline and work.message.delivered_step == work.index and work.arrival == 1:
         measures[BASELINE_COLUMN] = difference
     return Booking(_post(work, measures, charged), charged, priced, waived)
 
@@ -189,7 +196,7 @@ def _post(work: Work, measures: dict[str, int], charged: int | None = None) -> P
     message = work.message
     carries_money = not COUNTS.issuperset(measures)
     return Post(
-        group=group_of(message, work.step, work.provider),
+        group=group_of(message, work.index, work.provider),
         measures=measures,
         message=message.id if carries_money else None,
         step=work.index if carries_money else -1,

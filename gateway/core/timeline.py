@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import (
     ARRIVED,
     MESSAGE_NAMES,
     STEP_NAMES,
-    Attempt,
     Message,
     Step,
     StepStatus,

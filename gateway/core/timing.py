@@ -21,7 +21,8 @@ from gateway.core.policy import (
     RETRY_DELAY_MAX_MS,
     Policy,
 )
-from gateway.core.records.message import Attempt, Message, Step, StepStatus
+from gateway.core.records.attempt import Attempt
+from gateway.core.records.message import Message, Step, StepStatus
 
 DAY_MS = 86_400_000
 EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()

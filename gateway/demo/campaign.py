@@ -27,6 +27,7 @@ SECONDS = {"none": 89, "twice": 4, "other app": 2, "other phone": 2, "over the c
 CLUB_PERCENT = 15
 SILENT_PERCENT = 1  # people whose first channel never answers, so that only the timer helps
 SILENT_MAX = 200
+SPARE, SPARE_IN = 120, "GB"
 
 _code = re.compile(r"\b[0-9]{6}\b")
 
@@ -37,13 +38,15 @@ Body = dict[str, Any]
 class Traffic(msgspec.Struct, frozen=True):
     """`streams` are NDJSON lines by app, `posts` single bodies of SHOP, all ready to send.
 
-    `opted_out` are phones to opt out first; `silent` those whose first channel never answers.
+    `opted_out` are phones to opt out first; `silent` those whose first channel never answers;
+    `spare` those of people who get none of it.
     """
 
     streams: dict[str, list[bytes]]
     posts: list[bytes]
     opted_out: list[str]
     silent: list[str]
+    spare: list[str]
 
     @property
     def messages(self) -> int:
@@ -67,7 +70,8 @@ class _Expansion:
         self._people = 0
         self._marketing = _by_language(t for t in templates if t["category"] == "marketing")
         self._single = _by_language(t for t in templates if t["category"] != "marketing")
-        self._traffic = Traffic({SHOP: [], CLUB: []}, [], [], [])
+        spare = [self._numbers.take(SPARE_IN) for _ in range(SPARE)]
+        self._traffic = Traffic({SHOP: [], CLUB: []}, [], [], [], spare)
 
     def run(self, messages: int) -> Traffic:
         traffic = self._traffic

@@ -6,7 +6,7 @@ It decides nothing: it is told what happened.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,8 @@ from rich.table import Table
 
 from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import format_amount
+from gateway.demo.acts import Act, OwnOrder, Pause, Reactions, Window
+from gateway.demo.acts_view import drawn
 from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
@@ -26,8 +28,30 @@ if TYPE_CHECKING:
     from gateway.demo.stage import Stage
 
 Update = Callable[[CampaignFigures], None]
+ACT_NAMES: dict[type[Act], str] = {
+    Reactions: "reactions",
+    OwnOrder: "own_order",
+    Window: "send_window",
+    Pause: "pause",
+}
 
 FIRST_MESSAGE = '{"to": "+447700900123", "category": "transactional", "text": "Hello from Kaskad."}'
+
+
+class Campaign(msgspec.Struct, frozen=True):
+    """What came of the campaign, before the acts."""
+
+    figures: CampaignFigures
+    books: Books
+    seconds: float
+
+
+class Result(msgspec.Struct, frozen=True):
+    """All of it; `books` are those of its end."""
+
+    campaign: Campaign
+    acts: Sequence[Act]
+    books: Books
 
 
 class Show(Protocol):
@@ -36,9 +60,9 @@ class Show(Protocol):
     def begin(self, messages: int) -> None: ...
     def started(self, place: Stage) -> None: ...
     def progress(self, messages: int) -> AbstractContextManager[Update]: ...
-    def result(
-        self, place: Stage, figures: CampaignFigures, books: Books, seconds: float, *, keep: bool
-    ) -> None: ...
+    def campaign(self, campaign: Campaign) -> None: ...
+    def act(self, act: Act) -> None: ...
+    def result(self, place: Stage, result: Result, *, keep: bool) -> None: ...
     def end(self, *, ok: bool) -> None: ...
 
 
@@ -54,10 +78,14 @@ class JsonShow:
     def progress(self, messages: int) -> AbstractContextManager[Update]:  # noqa: ARG002
         return nullcontext(lambda _figures: None)
 
-    def result(
-        self, place: Stage, figures: CampaignFigures, books: Books, seconds: float, *, keep: bool
-    ) -> None:
-        shape = summary(figures, books) | {"seconds": round(seconds, 1)}
+    def campaign(self, campaign: Campaign) -> None:
+        """Nothing to say."""
+
+    def act(self, act: Act) -> None:
+        """Nothing to say."""
+
+    def result(self, place: Stage, result: Result, *, keep: bool) -> None:
+        shape = summary(result)
         if keep:
             shape |= {"url": place.url, "key": place.key(SHOP)}
         sys.stdout.buffer.write(msgspec.json.encode(shape) + b"\n")
@@ -67,11 +95,13 @@ class JsonShow:
         """Nothing to say."""
 
 
-def summary(figures: CampaignFigures, books: Books) -> dict[str, Any]:
-    """The result as a document; amounts are decimal strings."""
-    total = books.total.total
+def summary(result: Result) -> dict[str, Any]:
+    """The result as a document; amounts are decimal strings. The figures are the campaign's, what
+    the books say is of all."""
+    figures, books = result.campaign.figures, result.campaign.books
+    total, verdict, checks = books.total.total, result.books.verdict, result.books.checks
     return {
-        "ok": books.agree,
+        "ok": result.books.agree,
         "messages": figures.answered,
         "accepted": total.accepted,
         "duplicates": total.duplicates,
@@ -87,10 +117,13 @@ def summary(figures: CampaignFigures, books: Books) -> dict[str, Any]:
         BASELINE_COLUMN: format_amount(total.baseline_cost),
         "saved": format_amount(total.saved),
         "saved_pct": total.saved_pct,
-        "ledger_entries": books.verdict.entries,
-        "ledger_agrees": books.verdict.agrees,
-        "bill_agrees": all(check.agrees for check in books.checks),
-        "checks": [{"what": c.what, "ours": c.ours, "theirs": c.theirs} for c in books.checks],
+        "clicked": total.clicked,
+        "acts": {ACT_NAMES[type(act)]: msgspec.to_builtins(act) for act in result.acts},
+        "ledger_entries": verdict.entries,
+        "ledger_agrees": verdict.agrees,
+        "bill_agrees": all(check.agrees for check in checks),
+        "checks": [{"what": c.what, "ours": c.ours, "theirs": c.theirs} for c in checks],
+        "seconds": round(result.campaign.seconds, 1),
     }
 
 
@@ -133,8 +166,8 @@ class RichShow:
         first = label_of(place.channels[0])
         self._console.print(
             "\nTwo apps stream the campaign; codes and receipts of payment are posted in between. "
-            f"53% of the people have {first}. Some are in the campaign twice, some had enough for "
-            "today, some opted out.\n"
+            f"{place.share(place.channels[0]):.0%} of the people have {first}. Some are in the "
+            "campaign twice, some had enough for today, some opted out.\n"
         )
 
     @contextmanager
@@ -162,18 +195,22 @@ class RichShow:
 
             yield update
 
-    def result(
-        self, place: Stage, figures: CampaignFigures, books: Books, seconds: float, *, keep: bool
-    ) -> None:
+    def campaign(self, campaign: Campaign) -> None:
         print_ = self._console.print
         print_()
-        print_(_result_table(figures, books))
-        print_(f"Every message is final after {seconds:.1f} s.\n")
-        self._books(books)
-        if keep and books.agree:
+        print_(_result_table(campaign.figures, campaign.books))
+        print_(f"Every message is final after {campaign.seconds:.1f} s.\n")
+
+    def act(self, act: Act) -> None:
+        for part in drawn(act):
+            self._console.print(part)
+
+    def result(self, place: Stage, result: Result, *, keep: bool) -> None:
+        self._books(result.books)
+        if keep and result.books.agree:
             self._around(place)
         else:
-            print_(
+            self._console.print(
                 "[bold]kaskad demo --keep[/bold] stays up afterwards: with the report as a page, "
                 "the API's documents and a key to send with."
             )
@@ -191,7 +228,7 @@ class RichShow:
         if all(check.agrees for check in books.checks):
             print_(
                 "[green]✓[/green] The ledger equals the API's answers, and the provider's own bill "
-                "to the last unit:"
+                "to the last unit, with all that followed the campaign:"
             )
         else:
             print_("[red]✗[/red] The ledger and the provider's bill differ:")
@@ -250,6 +287,7 @@ def _result_table(figures: CampaignFigures, books: Books) -> Table:
             for place, name in enumerate(books.channels)
         ),
         ("Undelivered", f"{total.accepted - total.delivered:,}", "never billed"),
+        ("Clicked", f"{total.clicked:,}", "reported by the apps"),
         (
             "Delivered twice",
             f"{total.double_delivered:,}",

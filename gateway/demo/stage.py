@@ -17,7 +17,7 @@ import threading
 import time
 import tomllib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from msgspec.structs import replace
 
 from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
-from gateway.demo.campaign import CLUB, SHOP
+from gateway.demo.campaign import CLUB, SHOP, Traffic
+from gateway.demo.cast import Cast, choose
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
 from gateway.store import api_keys
 from providers.http.settings import HttpSettings
-from providers.simulator import Knobs, Overrides, knobs_of
+from providers.simulator import Knobs, Overrides, People, knobs_of
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, running
 
@@ -51,6 +52,15 @@ EXPIRY_MS = 1_500  # when the simulator reports a person who was not reached
 REVIVE_SHARE = 0.1  # of those, who get the message after all, when the next step is out already
 REVIVE_MS = 2_500
 
+# What the acts need beside the configured things: routes and a send window.
+REACTIONS, BEST, WINDOW = "demo-reactions", "demo-best", "demo-day"
+REACT = "2s"  # longer than the people of the demo take to read
+
+
+def alone(channel: str) -> str:
+    """The route of one channel of the campaign's alone."""
+    return f"demo-{channel}-alone"
+
 
 class Stage:
     """Everything that runs for the demo."""
@@ -62,8 +72,12 @@ class Stage:
         simulator: Child,
         crew: Crew,
         log: deque[str],
+        people: Sequence[People],
+        cast: Cast | None,
     ) -> None:
         self.settings = settings
+        self.people = people
+        self.cast = cast
         self.redis_url = redis_url
         self.simulator = simulator
         self.url = settings.server.public_url
@@ -74,6 +88,10 @@ class Stage:
     def channels(self) -> tuple[str, ...]:
         """Those of the campaign's route, in its order."""
         return campaign_channels(self.settings)
+
+    def share(self, channel: str) -> float:
+        """Of people who have it."""
+        return sum(kind.share for kind in self.people if channel in kind.on)
 
     def key(self, app: str) -> str:
         return self.settings.app_keys()[app]
@@ -120,16 +138,18 @@ def stage(
     config: Path | None,
     port: int,
     seed: int,
-    silent: list[str],
+    traffic: Traffic,
+    people: Sequence[People],
 ) -> Iterator[Stage]:
-    """Starts it all and stops it all. `silent` are phones whose first channel never answers;
-    `config` None is the shipped configuration. Raises SettingsError for one that cannot be used."""
+    """Starts it all and stops it all. `config` None is the shipped configuration. Raises
+    SettingsError for one that cannot be used."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaskad-demo-")))
         api_key, own = _secrets(settings_file.load(config, {}, secrets_required=False))
         base = settings_file.load(config, own)
         redis = stack.enter_context(EmbeddedRedis(folder / "redis", base.redis.fsync))
-        knobs = _knobs(base, seed, silent)
+        cast = choose(traffic.spare, people, seed, campaign_channels(base))
+        knobs = _knobs(base, seed, people, traffic, cast)
         try:
             simulator = stack.enter_context(
                 running(SimulatorSettings(api_key=api_key, knobs=knobs))
@@ -144,7 +164,8 @@ def stage(
         crew = Crew(roles(made), children, lambda role, line: log.append(f"{role}: {line}"))
         stack.callback(_patiently, crew)
         crew.start()
-        yield Stage(settings_file.load(made, own), redis.url, simulator, crew, log)
+        settings = settings_file.load(made, own)
+        yield Stage(settings, redis.url, simulator, crew, log, people, cast)
 
 
 def roles(config: Path) -> tuple[Role, ...]:
@@ -164,7 +185,7 @@ def free_port() -> int:
 def campaign_channels(settings: Settings) -> tuple[str, ...]:
     """The channels of the route that marketing takes, in its order."""
     route = settings.routes[settings.categories["marketing"].route]
-    return tuple(dict.fromkeys(settings.channel(step.provider) for step in route.steps))
+    return tuple(dict.fromkeys(settings.channel_of(step) for step in route.steps))
 
 
 def shipped_file(settings: Settings, name: str) -> Path:
@@ -184,18 +205,24 @@ def _patiently(crew: Crew) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _knobs(settings: Settings, seed: int, silent: list[str]) -> Knobs:
-    never = msgspec.convert({campaign_channels(settings)[0]: {"ending": "silent"}}, Overrides)
+def _knobs(
+    settings: Settings, seed: int, people: Sequence[People], traffic: Traffic, cast: Cast | None
+) -> Knobs:
+    channels = campaign_channels(settings)
+    stories = {phone: {channels[0]: {"ending": "silent"}} for phone in traffic.silent}
+    if cast is not None:
+        stories[cast.known] = {channel: {"ending": "delivered"} for channel in channels}
     return replace(
         knobs_of(settings.providers, settings.prices.file),
         seed=seed,
+        people=tuple(people),
         expiry_ms=EXPIRY_MS,
         revive_share=REVIVE_SHARE,
         revive_ms=REVIVE_MS,
         repeat_share=0.02,
         reordered_share=0.02,
         early_share=0.01,
-        by_phone=dict.fromkeys(silent, never),
+        by_phone=msgspec.convert(stories, dict[str, Overrides]),
     )
 
 
@@ -219,7 +246,7 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
     document.setdefault("prices", {})["file"] = str(base.prices.file)
-    scopes = {SHOP: ["send", "read", "report-all"], CLUB: ["send", "read"]}
+    scopes = {SHOP: ["send", "read", "report-all", "manage"], CLUB: ["send", "read"]}
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]
@@ -231,7 +258,28 @@ def _configuration(base: Settings, port: int, provider_url: str) -> str:
         for step in earlier:
             step["wait"], step["grace"] = WAITS
         last["wait"], last["grace"] = LAST_WAITS
+    document["routes"] |= _routes(base)
+    document.setdefault("send_windows", {})[WINDOW] = {"from": "09:00", "to": "21:00"}
     return to_toml(document)
+
+
+def _routes(base: Settings) -> dict[str, Any]:
+    """Those of the acts, over the channels of the campaign's route. On one channel alone nothing
+    follows, so that there is time."""
+    steps = base.routes[base.categories["marketing"].route].steps
+    channels = list(dict.fromkeys(base.channel_of(step) for step in steps))
+    routes: dict[str, Any] = {
+        alone(channel): {"steps": [{"channel": channel}]} for channel in channels
+    }
+    if len(channels) > 1:
+        first, last = (
+            {"channel": channel, "wait": wait, "grace": grace}
+            for channel, (wait, grace) in ((channels[0], WAITS), (channels[-1], LAST_WAITS))
+        )
+        waiting = first | {"until": "seen", "react": REACT}
+        routes[REACTIONS] = {"steps": [waiting, last | {"importance": "high"}]}
+        routes[BEST] = {"order": "best", "steps": [first, last]}
+    return routes
 
 
 def to_toml(document: Mapping[str, Any]) -> str:

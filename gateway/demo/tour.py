@@ -14,17 +14,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 
 from gateway.demo import audit, campaign
+from gateway.demo.acts import Act, Acts
 from gateway.demo.api import CampaignFailed
 from gateway.demo.audience import Audience
 from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
-from gateway.demo.show import JsonShow, RichShow, Show
+from gateway.demo.link_counter import LinkCounter
+from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.finance.report import Query, build
 from gateway.finance.verify import Verdict, compare_books
@@ -34,9 +37,11 @@ from gateway.settings import file as settings_file
 from gateway.store.ledger import read_books
 from gateway.store.totals import TotalRow, pages_of_totals
 from gateway.telemetry import configure_logs
+from providers.simulator import read_people
 
 KEEP_PORT = 8080
 LOOK_EVERY_S = 0.1
+REPORT_EVERY_S = 1.0  # how often the apps report what was clicked
 LISTEN_WAIT_S = 10.0
 FINAL_WAIT_S = 60.0  # beyond what a slow machine needs to send everything
 MESSAGES_A_SECOND_MIN = 50
@@ -62,63 +67,88 @@ def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
     show: Show = JsonShow() if options.json else RichShow()
     shipped = settings_file.load(None, {}, secrets_required=False)
     templates = campaign.read_templates(shipped_file(shipped, "campaign.ndjson").read_bytes())
+    people = read_people(shipped_file(shipped, "people.toml").read_text("utf-8"))
     traffic = campaign.expand(templates, options.messages, options.seed)
     port = options.port or (KEEP_PORT if options.keep else 0)
     show.begin(options.messages)
     with stage(
-        environment, config=options.config, port=port, seed=options.seed, silent=traffic.silent
+        environment,
+        config=options.config,
+        port=port,
+        seed=options.seed,
+        traffic=traffic,
+        people=people,
     ) as place:
         place.wait_ready()
         show.started(place)
-        began = time.monotonic()
-        audience = Audience()
-        _send(place, traffic, audience, show)
-        books = _books(place, audience)
-        seconds = time.monotonic() - began
-        show.result(place, audience.figures(), books, seconds, keep=options.keep)
-        if books.agree and options.keep:
+        result = _play(place, traffic, show)
+        show.result(place, result, keep=options.keep)
+        if result.books.agree and options.keep:
             _stay(place)
-    show.end(ok=books.agree)
-    return 0 if books.agree else 1
+    show.end(ok=result.books.agree)
+    return 0 if result.books.agree else 1
 
 
-def _send(place: Stage, traffic: Traffic, audience: Audience, show: Show) -> None:
+def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
+    """The campaign, then the acts, each followed by a look into the books."""
+    audience = Audience()
+    link_counter = LinkCounter(place, audience)
+    listeners = [_Listener(place, app, audience) for app in (SHOP, CLUB)]
+    began = time.monotonic()
+    try:
+        _send(place, traffic, audience, link_counter, show)
+        books = _books(place, audience, link_counter)
+        played = Campaign(audience.figures(), books, time.monotonic() - began)
+        show.campaign(played)
+        acts: list[Act] = []
+        if place.cast is not None:
+            for act in Acts(place, audience, place.cast, link_counter).play():
+                show.act(act)
+                acts.append(act)
+    finally:
+        for listener in listeners:
+            listener.close()
+    return Result(played, acts, _books(place, audience, link_counter))
+
+
+def _send(
+    place: Stage, traffic: Traffic, audience: Audience, link_counter: LinkCounter, show: Show
+) -> None:
     """Sends everything and waits until every accepted message is final. Raises CampaignFailed."""
     apis = {app: place.api(app) for app in (SHOP, CLUB)}
     apis[SHOP].opt_out(traffic.opted_out)
     faults: list[BaseException] = []
-    listeners = [_Listener(place, app, audience) for app in (SHOP, CLUB)]
-    work: list[Callable[[], None]] = [lambda: apis[SHOP].post(traffic.posts, audience.answer)]
+    work = [partial(apis[SHOP].post, traffic.posts, partial(audience.answer, app=SHOP))]
     for app, lines in traffic.streams.items():
         if lines:
-            work.append(lambda app=app, lines=lines: apis[app].stream(lines, audience.answer))  # type: ignore[misc]
+            work.append(partial(apis[app].stream, lines, partial(audience.answer, app=app)))
     senders = [_thread(each, faults) for each in work]
     deadline = time.monotonic() + FINAL_WAIT_S + traffic.messages / MESSAGES_A_SECOND_MIN
-    try:
-        with show.progress(traffic.messages) as update:
-            while True:
-                sending = any(sender.is_alive() for sender in senders)
-                figures = audience.figures()
-                update(figures)
-                place.check()
-                if faults:
-                    raise CampaignFailed(f"{faults[0]}{place.last()}") from faults[0]
-                if audience.rejection is not None:
-                    raise CampaignFailed(f"A message was rejected: {audience.rejection['error']}")
-                if not sending and figures.final >= figures.accepted:
-                    return
-                if time.monotonic() > deadline:
-                    raise CampaignFailed(
-                        f"{figures.accepted - figures.final} of {figures.accepted} messages are "
-                        f"not final yet, long after they should be.{place.last()}"
-                    )
-                time.sleep(LOOK_EVERY_S)
-    finally:
-        for listener in listeners:
-            listener.close()
+    report_at = time.monotonic() + REPORT_EVERY_S
+    with show.progress(traffic.messages) as update:
+        while True:
+            sending = any(sender.is_alive() for sender in senders)
+            figures = audience.figures()
+            update(figures)
+            place.check()
+            if faults:
+                raise CampaignFailed(f"{faults[0]}{place.last()}") from faults[0]
+            if audience.rejection is not None:
+                raise CampaignFailed(f"A message was rejected: {audience.rejection['error']}")
+            if not sending and figures.final >= figures.accepted:
+                return
+            if time.monotonic() > deadline:
+                raise CampaignFailed(
+                    f"{figures.accepted - figures.final} of {figures.accepted} messages are "
+                    f"not final yet, long after they should be.{place.last()}"
+                )
+            if time.monotonic() > report_at:
+                link_counter.report()
+                report_at = time.monotonic() + REPORT_EVERY_S
+            time.sleep(LOOK_EVERY_S)
 
 
-def _books(place: Stage, audience: Audience) -> Books:
+def _books(place: Stage, audience: Audience, link_counter: LinkCounter) -> Books:
     """The books once the last receipts are in; the latest ones when they never agree."""
     deadline = time.monotonic() + BOOKS_WAIT_S
     prices = place.settings.prices
@@ -126,6 +156,7 @@ def _books(place: Stage, audience: Audience) -> Books:
     while True:
         # What is still to come from the provider comes now: looks, and late deliveries.
         place.simulator.flush(everything=True)
+        link_counter.report()
         today = datetime.datetime.now(datetime.UTC).date()
         days = (today - DAY, today)  # a demo around midnight is booked on both
         rows, verdict = _booked(place, *days)

@@ -31,6 +31,7 @@ class Pauses:
     def __init__(self, deps: DispatchDeps) -> None:
         self._deps = deps
         self._found: dict[str, Pause] = {}
+        self.away: frozenset[str] = frozenset()  # whoever is paused
         self._changed: dict[str, float] = {}
         self._accepted_ms: dict[str, int] = {}
 
@@ -204,6 +205,7 @@ class Pauses:
                     advice=pauses.ADVICE[pause.kind],
                 )
         self._found[provider] = pause
+        self.away = frozenset(self._found)
 
     def _resumed(self, provider: str) -> None:
         """Nobody says any more that it is paused. What ended by itself, another has told."""
@@ -214,6 +216,7 @@ class Pauses:
 
     def _forget(self, provider: str) -> None:
         before = self._found.pop(provider, None)
+        self.away = frozenset(self._found)
         if before is not None:
             self._changed[provider] = trio.current_time()
             self._deps.metrics.paused.labels(provider, before.kind).set(0)

@@ -21,15 +21,19 @@ from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT, CHANNELS
 from gateway.core.effects import MEASURES
 from gateway.core.phones import COUNTRIES
-from gateway.core.records.entries import Group
+from gateway.core.records.entries import NO_STEP
 from gateway.errors import CallerFault
 from gateway.store.totals import Aside, TotalRow, at_once
 from providers.contract import Category
 
-KEYS = ("day", "month", *Group.__struct_fields__)  # what it may be grouped and filtered by
+# What it may be grouped and filtered by: a moment, and the fields of a Group.
+KEYS = (
+    *("day", "month", "app", "campaign", "category", "route", "step", "channel", "provider"),
+    "country",
+)
 REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
 MESSAGE_MEASURES = (*REQUEST_MEASURES, "undelivered_messages")  # of no step
-STEP_KEYS = frozenset(("channel", "provider"))  # a message as a whole has none of these
+STEP_KEYS = frozenset(("step", "channel", "provider"))  # a message as a whole has none of these
 MONTH_CHARS = len("2026-11")
 
 DAYS_DEFAULT = 30
@@ -47,6 +51,7 @@ _POSSIBLE: Mapping[str, str] = {
     "day": r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])",
     "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
     "category": "|".join(get_args(Category)),
+    "step": r"0|[1-9][0-9]{0,2}",
     "channel": "|".join(map(re.escape, CHANNELS)),
     "country": "|".join(sorted(COUNTRIES | {"001"})),
 }
@@ -54,6 +59,7 @@ _FORM: Mapping[str, str] = {
     "day": "written as in 2026-11-30",
     "month": "written as in 2026-11",
     "category": f"one of {', '.join(get_args(Category))}",
+    "step": "a place in the steps of a message, the first is 0",
     "channel": f"one of {', '.join(CHANNELS)}",
     "country": "the two capital letters of a country, as in DE",
 }
@@ -84,8 +90,8 @@ class Query(msgspec.Struct, frozen=True):
 
     @property
     def counts_messages(self) -> bool:
-        """Whether whole messages can be told apart as finely as asked: they have no channel and no
-        provider.
+        """Whether whole messages can be told apart as finely as asked: they have no step, channel
+        or provider.
         """
         return STEP_KEYS.isdisjoint((*self.group_by, *(key for key, _ in self.filters)))
 
@@ -175,7 +181,7 @@ class Line(msgspec.Struct, frozen=True):
     its sums.
     """
 
-    keys: tuple[str | None, ...]
+    keys: tuple[Cell, ...]
     figures: Figures
 
 
@@ -218,7 +224,7 @@ class Tally:
         self._query = query
         self._currency = currency
         self._baseline = baseline
-        self._sums: dict[tuple[str, ...], dict[str, int]] = {}
+        self._sums: dict[tuple[str | int, ...], dict[str, int]] = {}
         self._wanted: dict[str, set[str]] = {}
         for key, value in query.filters:
             self._wanted.setdefault(key, set()).add(value)
@@ -230,7 +236,7 @@ class Tally:
                 continue
             if not messages and row.measure in MESSAGE_MEASURES:
                 continue
-            if any(_value_in(row, key) not in values for key, values in self._wanted.items()):
+            if any(str(_value_in(row, key)) not in values for key, values in self._wanted.items()):
                 continue
             if row.amount:
                 sums = self._sums_of(row)
@@ -256,16 +262,21 @@ class Tally:
             sums = self._sums[keys]
             for measure, amount in sums.items():
                 total[measure] += amount
-            lines.append(Line(tuple(key or None for key in keys), Figures.of(sums)))
+            lines.append(Line(tuple(map(_cell, keys)), Figures.of(sums)))
         return Report(self._query, self._currency, tuple(lines), Figures.of(total), self._baseline)
 
 
-def _value_in(row: TotalRow, key: str) -> str:
+def _cell(value: str | int) -> Cell:
+    """A key as a row has it: nothing where it does not apply."""
+    return None if value in ("", NO_STEP) else value
+
+
+def _value_in(row: TotalRow, key: str) -> str | int:
     if key == "day":
         return row.day.isoformat()
     if key == "month":
         return row.day.isoformat()[:MONTH_CHARS]
-    value: str = getattr(row.group, key)
+    value: str | int = getattr(row.group, key)
     return value
 
 

@@ -33,7 +33,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
 from gateway.redis.errors import RedisError
-from gateway.store import countries
+from gateway.store import countries, zones
 from gateway.store.base import BATCH_MAX
 from gateway.store.countries import Reached
 from gateway.store.dry_run import DryAnswer
@@ -142,6 +142,7 @@ class AdmissionQueue:
         requests, refused = await self._users.complete(asked)
         answers = await self.store.admit(requests, self._now_ms())
         failpoint("accepted")
+        await self._look_for_zones(requests, answers)
         unseen = {(request.app, request.country) for request in requests} - self._reached
         if unseen:
             accepted = {
@@ -155,6 +156,16 @@ class AdmissionQueue:
             answers.insert(place, answer)
         self.metrics.count_admission(list(asked), answers, time.perf_counter() - began)
         return answers
+
+    async def _look_for_zones(
+        self, requests: Sequence[MessageRequest], answers: Sequence[Answer]
+    ) -> None:
+        """Whether a zone was stored for which something accepted waits. Nothing here can fail
+        it."""
+        try:
+            await zones.accepted(self.store, requests, answers, self._now_ms())
+        except Exception as error:
+            _log.warning("zones_not_looked_for", reason=repr(error))
 
     async def _note_countries(self, reached: list[Reached]) -> None:
         """Tells of the first message of an app to a country. It was accepted: nothing here can

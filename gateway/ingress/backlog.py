@@ -2,7 +2,8 @@
 
 One task a worker looks at every lane's length and age about once a second (and at how much is set
 aside, for the metrics), and a request is judged by that sample against the configured limits. A
-message is judged by the first provider of its route, because that lane is where it would wait.
+message is judged by the first provider of its route, because that lane is where it would wait; of
+the whole route, where the addresses are to be taken from its stored user.
 While Redis is unavailable the last sample stands: requests then fail by themselves.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from gateway.core.plan import Plan, plan
+from gateway.core.plan import Plan, first_provider, plan
 from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import lanes_of
@@ -130,5 +131,10 @@ class Backlog:
         )
 
     def _first_lane(self, request: MessageRequest) -> tuple[str, str] | None:
-        way = plan(request, (), self._store.policy, self._now_ms())
-        return way.lane(request.category) if isinstance(way, Plan) else None
+        policy = self._store.policy
+        way = plan(request, (), policy, self._now_ms())
+        if isinstance(way, Plan):
+            return way.lane(request.category)
+        # What address it lacks may be stored with its user, which is not read yet.
+        provider = first_provider(request, policy) if request.user is not None else None
+        return (provider, request.category) if provider is not None else None

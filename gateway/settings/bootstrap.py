@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.core.addresses import mailbox_of
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
@@ -31,9 +32,9 @@ from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
 from gateway.store.writes import Retention
 from providers.contract import Category, Provider
-from providers.http.adapter import Adapter
+from providers.http.adapter import CallbackReader
 from providers.http.callback_proofs import CallbackAuth
-from providers.http.settings import HttpSettings, http_config
+from providers.http.callback_settings import CallbackSettings, callback_address
 from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
@@ -52,7 +53,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     slots_ms = {category: window_max_ms(caps, category) for category in CATEGORIES}
     return Policy(
         routes={
-            name: tuple(_route_step(step) for step in route.steps)
+            name: tuple(_route_step(settings, step) for step in route.steps)
             for name, route in settings.routes.items()
         },
         categories={name: _category_rule(settings, name) for name in CATEGORIES},
@@ -76,9 +77,9 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     )
 
 
-def _route_step(step: StepSettings) -> RouteStep:
+def _route_step(settings: Settings, step: StepSettings) -> RouteStep:
     return RouteStep(
-        providers=(step.provider,),
+        providers=settings.senders(step),
         wait_ms=int(step.longest_ms),
         grace_ms=int(step.last_receipt_ms),
         learned=_learned_wait(step) if step.is_learned else None,
@@ -108,7 +109,9 @@ def _reach_rule(settings: Settings) -> ReachRule:
 def _app_rule(app: App) -> AppRule:
     return AppRule(
         countries=None if app.countries is None else frozenset(app.countries),
-        senders=None if app.senders is None else frozenset(app.senders),
+        senders=None
+        if app.senders is None
+        else frozenset(mailbox_of(sender) or sender for sender in app.senders),
         allows=frozenset(app.allow),
     )
 
@@ -181,21 +184,24 @@ def reconfigure_provider(settings: Settings, name: str, provider: Provider) -> N
         kind.reconfigure(provider, settings.provider(name))
 
 
-def adapters_of(settings: Settings) -> dict[str, Adapter]:
+def callback_readers_of(settings: Settings) -> dict[str, CallbackReader]:
     """The wire format of each provider that calls back, by its configured name."""
     return {
-        name: adapter(http_config(settings.provider(name)))
+        name: reader
         for name, provider in settings.providers.items()
-        if (adapter := KINDS[provider.kind].adapter) is not None
+        if (read := KINDS[provider.kind].callbacks) is not None
+        and (reader := read(settings.provider(name))) is not None
     }
 
 
 def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
     """What the callbacks of each provider that calls back must carry, by its configured name."""
     return {
-        name: provider.callback_auth(settings.secrets.get)
+        name: provider.callback_auth(
+            settings.secrets.get, callback_address(settings.provider(name))
+        )
         for name, provider in settings.providers.items()
-        if isinstance(provider, HttpSettings)
+        if isinstance(provider, CallbackSettings)
     }
 
 
@@ -214,9 +220,11 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
     kind = KINDS[provider.kind]
     return ProviderRule(
         channel=kind.channel,
+        devices=kind.devices,
         charged_on=provider.charged_on,
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
         can_look_up=kind.can_look_up,
         retired=provider.retired,
+        weight=settings.weights(kind.channel).get(name, 0),
     )

@@ -1,15 +1,16 @@
 """A configuration that is read again while its role runs: what of it is taken over at once.
 
-Rates, callback proofs, apps, routes, categories, send windows, caps, consent, stop words and the
-price list are; everything else stays as it is until a restart, and is named. A route that names a
-provider which is not running yet would have nobody to send for it, so the routes then wait for the
-restart too. Nothing of a faulty file is taken. Messages under way keep the steps and prices they
-were accepted with.
+Rates, callback proofs, apps, channels, routes, categories, send windows, caps, consent, stop words
+and the price list are; everything else stays as it is until a restart, and is named. A route or
+channel that names a provider which is not running yet would have nobody to send for it, so channels
+and routes then wait for the restart too. Nothing of a faulty file is taken. Messages under way keep
+the steps and prices they were accepted with; whoever takes one over has its share as it is then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -22,7 +23,17 @@ from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings
 from gateway.settings.tables import Document
 
-LIVE_TABLES = ("apps", "caps", "routes", "categories", "send_windows", "consent", "optout")
+LIVE_TABLES = (
+    "apps",
+    "caps",
+    "channels",
+    "routes",
+    "categories",
+    "send_windows",
+    "consent",
+    "optout",
+)
+ROUTING = ("channels", "routes", "categories", "send_windows")
 PRICE_FILE = ("prices", "file")
 
 _log = structlog.get_logger("settings")
@@ -59,11 +70,10 @@ class Configuration:
 
 def taken_over(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
     """The settings that hold from now on, and the keys of what needs a restart. Pure."""
-    named = {step.provider for route in read.routes.values() for step in route.steps}
     live: dict[str, Any] = {name: getattr(read, name) for name in LIVE_TABLES}
     waiting: list[str] = []
-    if not named <= running.providers.keys():
-        for name in ("routes", "categories", "send_windows"):
+    if not _is_running(replace(running, channels=read.channels, routes=read.routes)):
+        for name in ROUTING:
             del live[name]
             waiting += [name] if getattr(read, name) != getattr(running, name) else []
     providers = dict(running.providers)
@@ -88,6 +98,13 @@ def taken_over(running: Settings, read: Settings) -> tuple[Settings, list[str]]:
         warnings=read.warnings,
         **live,
     ), waiting
+
+
+def _is_running(settings: Settings) -> bool:
+    """Whether each of its steps has somebody to send for it, and all whom it names are there."""
+    steps = [settings.senders(step) for route in settings.routes.values() for step in route.steps]
+    shared = [settings.weights(channel) for channel in settings.channels]
+    return all(steps) and {*chain(*steps), *chain(*shared)} <= settings.providers.keys()
 
 
 def _is_live(field: str) -> bool:

@@ -18,7 +18,6 @@ from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.decoding import KeyFault
 from gateway.settings.tables import Document, Route, StepSettings
-from providers.registry import KINDS
 from providers.settings import address_faults
 
 STEPS_MAX = 8
@@ -41,6 +40,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_server(document),
         *_providers(document),
         *_former_names(document, table),
+        *_channels(document, table),
         *_routes(document, table),
         *_categories(document, table),
         *_reach(document),
@@ -58,9 +58,8 @@ def warnings(document: Document) -> list[str]:
         for key, reason in provider.warnings()
     ]
     for name, route in document.routes.items():
-        asked = [
-            document.providers[s.provider] for s in route.steps if s.provider in document.providers
-        ]
+        senders = {name for step in route.steps for name in document.senders(step)}
+        asked = [document.providers[name] for name in senders & document.providers.keys()]
         found += _lowered(name, route, document)
         if asked and all(provider.retired for provider in asked):
             found.append(
@@ -79,7 +78,7 @@ def warnings(document: Document) -> list[str]:
                 f"{category.ttl_ms // 1000} s: shorten the waits or set a longer ttl."
             )
         found += (
-            f"categories.{name}: the react of {step.provider} in {category.route} is over after a "
+            f"categories.{name}: the react of {step.name} in {category.route} is over after a "
             "message's ttl, so no step follows for want of a reaction: shorten it or set a longer "
             "ttl."
             for step in route.steps[:-1]
@@ -91,10 +90,10 @@ def warnings(document: Document) -> list[str]:
 def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
     """Where a channel cannot show what `until` asks, and where `react` says nothing."""
     for i, step in enumerate(route.steps):
-        if step.provider not in document.providers:
+        if step.name not in (document.providers if step.provider else CHANNELS):
             continue
         path = f"routes.{name}.steps[{i}]"
-        channel = CHANNELS[KINDS[document.providers[step.provider].kind].channel]
+        channel = CHANNELS[document.channel_of(step)]
         shown = channel.can_show(step.until)
         if shown != step.until:
             yield (
@@ -184,6 +183,54 @@ def _prices(document: Document) -> Iterator[KeyFault]:
         yield KeyFault("prices.baseline", f"names the channel {baseline!r}, {_none_such(CHANNELS)}")
 
 
+def _channels(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
+    providers = _table_of(table, "providers")
+    for channel, shared in document.channels.items():
+        path = f"channels.{channel}"
+        if channel not in CHANNELS:
+            yield KeyFault(path, f"is no channel, {_none_such(CHANNELS)}")
+            continue
+        if shared.providers is None:
+            continue
+        if not shared.providers:
+            yield KeyFault(
+                f"{path}.providers",
+                "is empty: name a provider, or leave it out for every one of the channel.",
+            )
+        for name, times in Counter(share.name for share in shared.providers).items():
+            if name not in providers:
+                yield KeyFault(
+                    f"{path}.providers",
+                    f"names the provider {name!r}, {_none_such(providers)}",
+                )
+            elif name in document.providers and document.channel(name) != channel:
+                yield KeyFault(
+                    f"{path}.providers",
+                    f"names the provider {name!r}, which sends {document.channel(name)}.",
+                )
+            if times > 1:
+                yield KeyFault(
+                    f"{path}.providers",
+                    f"names the provider {name!r} {times} times: give it one weight.",
+                )
+
+
+def _names_one(
+    step: StepSettings, document: Document, at: str, providers: Mapping[str, Any]
+) -> Iterator[KeyFault]:
+    """A step is of one provider, or of one channel that somebody sends on."""
+    if not step.name:
+        yield KeyFault(at, "names neither a provider nor a channel: write one of them.")
+    elif step.provider and step.channel:
+        yield KeyFault(at, "names a provider and a channel: write one of them.")
+    elif step.channel and step.channel not in CHANNELS:
+        yield KeyFault(
+            f"{at}.channel", f"names the channel {step.channel!r}, {_none_such(CHANNELS)}"
+        )
+    elif not (step.provider or document.senders(step) or providers.keys() - document.providers):
+        yield KeyFault(f"{at}.channel", f"is {step.channel}, which no provider here sends.")
+
+
 def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     providers = _table_of(table, "providers")
     for name, route in document.routes.items():
@@ -192,17 +239,21 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
         written = _table_of(table, "routes")[name]["steps"]
         if not 1 <= len(written) <= STEPS_MAX:
             yield KeyFault(path, f"needs 1 to {STEPS_MAX} steps.")
-        names = Counter(step.provider for step in route.steps)
+        named = {step.provider for step in route.steps if step.provider}
+        for provider in sorted(named - providers.keys()):
+            yield KeyFault(path, f"names the provider {provider!r}, {_none_such(providers)}")
+        names = Counter(name for step in route.steps for name in document.senders(step) if name)
         for provider, times in names.items():
-            if provider not in providers:
-                yield KeyFault(path, f"names the provider {provider!r}, {_none_such(providers)}")
             if times > 1:
                 yield KeyFault(
-                    path, f"names the provider {provider!r} {times} times: once is enough."
+                    path,
+                    f"names the provider {provider!r} {times} times, by itself or by its channel: "
+                    "once is enough.",
                 )
-        places = [isinstance(step, Mapping) and step.get("provider") for step in written]
+        places = [_name_in(step) for step in written]
         for step in route.steps:
-            at = f"{path}[{places.index(step.provider)}]"
+            at = f"{path}[{places.index(step.name)}]"
+            yield from _names_one(step, document, at, providers)
             if step.until != "delivered" and step.react_ms is None:
                 yield KeyFault(
                     f"{at}.react",
@@ -216,6 +267,12 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                     f'is "{step.importance}", above importance_max = "{step.importance_max}": no '
                     "message is both.",
                 )
+
+
+def _name_in(step: object) -> object:
+    """What a step calls itself by, as it is written."""
+    named = isinstance(step, Mapping) and (step.get("provider") or step.get("channel"))
+    return named or ""
 
 
 def _waits(step: StepSettings, at: str) -> Iterator[KeyFault]:

@@ -22,8 +22,6 @@ from gateway.errors import ConfigurationError
 from gateway.settings import checks, presets, secret_checks
 from gateway.settings.decoder import TomlWords
 from gateway.settings.tables import OTP_TTL, Document
-from providers.contract import Channel
-from providers.registry import KINDS
 from providers.settings import Configured
 
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -66,10 +64,6 @@ class Settings(Document, frozen=True, kw_only=True):
             callback_url=f"{self.server.public_url}/v1/callbacks/{quote(name, safe='')}",
         )
 
-    def channel(self, name: str) -> Channel:
-        """The channel a provider serves, which its kind decides."""
-        return KINDS[self.providers[name].kind].channel
-
     def app_keys(self) -> dict[str, str]:
         """App name: the key its `key_env` holds. Other apps have keys of `kaskad key new` only."""
         keys = ((app.name, self.secrets.get(app.key_env)) for app in self.apps)
@@ -97,8 +91,9 @@ class SettingsError(ConfigurationError):
 def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = True) -> Settings:
     """Reads `path`, else the file KASKAD_CONFIG names, else the shipped default.
 
-    Relative paths in the file are relative to it. Only the default of an installed Kaskad keeps its
-    data below the working directory, because it lies among the program's own files.
+    Relative paths in the file are relative to it, and the files that providers name are read. Only
+    the default of an installed Kaskad keeps its data below the working directory, because it lies
+    among the program's own files.
     `secrets_required=False` is for commands that reach no provider: a secret that is not set is
     then a warning. Raises SettingsError.
     """
@@ -117,7 +112,19 @@ def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = 
         raise _unusable(path, f"cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise _unusable(path, "is not UTF-8 text.") from None
-    return parse(text, path.absolute(), env, secrets_required=secrets_required, data_base=data_base)
+    settings = parse(
+        text, path.absolute(), env, secrets_required=secrets_required, data_base=data_base
+    )
+    unusable = [
+        SettingsFault(str(settings.path), f"providers.{name}.{key}", reason)
+        for name, provider in settings.providers.items()
+        for key, reason in provider.file_faults()
+    ]
+    if unusable and secrets_required:
+        raise SettingsError(unusable)
+    return replace(
+        settings, warnings=settings.warnings + tuple(f"{f.key} {f.reason}" for f in unusable)
+    )
 
 
 def parse(
@@ -180,6 +187,7 @@ def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -
     tables["server"] = replace(server, public_url=public_url)
     tables["redis"] = replace(redis, url=redis_url, data_dir=data_base / redis.data_dir)
     tables["prices"] = replace(prices, file=path.parent / prices.file)
+    tables["providers"] = {n: each.below(path.parent) for n, each in document.providers.items()}
     return tables
 
 

@@ -68,6 +68,9 @@ def faults(document: Document, values: Mapping[str, str]) -> Iterator[KeyFault]:
                 f"names the environment variable {variable}, whose value has spaces at its ends: "
                 "take them off.",
             )
+    for name, provider in document.providers.items():
+        for key, reason in provider.secret_faults(lambda variable: values.get(variable or "", "")):
+            yield KeyFault(f"providers.{name}.{key}", reason)
 
 
 def warnings(document: Document, values: Mapping[str, str]) -> Iterator[str]:

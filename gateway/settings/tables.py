@@ -19,7 +19,7 @@ from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
 from gateway.store.api_keys import Scope
-from providers.contract import Category
+from providers.contract import Category, Channel
 from providers.notation import (
     DURATION_MS_MAX,
     AtLeast,
@@ -106,8 +106,22 @@ class StepWait(Duration):
         return wait
 
 
+class ShareSettings(Table, frozen=True, kw_only=True):
+    """A provider's share of its channel."""
+
+    name: Text
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
+
+
+class ChannelSettings(Table, frozen=True, kw_only=True):
+    providers: tuple[ShareSettings, ...] | None = None  # None: every provider of the channel, alike
+
+
 class StepSettings(Table, frozen=True, kw_only=True):
-    provider: str
+    """`provider` or `channel`, which stands for its providers."""
+
+    provider: str | None = None
+    channel: str | None = None
     wait_ms: Annotated[StepWait, AtLeast(100)] = StepWait.parse("24h")
     wait_min_ms: Wait | None = None  # of a learned one, else WAIT_MIN
     wait_max_ms: Wait | None = None
@@ -116,6 +130,11 @@ class StepSettings(Table, frozen=True, kw_only=True):
     react_ms: Wait | None = None
     importance: ImportanceName = "low"
     importance_max: ImportanceName = "high"
+
+    @property
+    def name(self) -> str:
+        """What the file calls it by."""
+        return self.provider or self.channel or ""
 
     @property
     def is_learned(self) -> bool:
@@ -231,6 +250,7 @@ class Document(Table, frozen=True, kw_only=True):
     redis: Redis = Redis()
     apps: tuple[App, ...] = ()
     providers: dict[str, Provider] = msgspec.field(default_factory=dict)
+    channels: dict[str, ChannelSettings] = msgspec.field(default_factory=dict)
     routes: dict[str, Route] = msgspec.field(default_factory=dict)
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
     send_windows: dict[str, SendWindowSettings] = msgspec.field(default_factory=dict)
@@ -244,6 +264,24 @@ class Document(Table, frozen=True, kw_only=True):
     reports: Reports = Reports()
     lanes: Lanes = Lanes()
     log: Log = Log()
+
+    def channel(self, name: str) -> Channel:
+        """The channel a provider serves, which its kind decides."""
+        return KINDS[self.providers[name].kind].channel
+
+    def weights(self, channel: str) -> dict[str, int]:
+        """The providers that share a channel, each with its weight."""
+        table = self.channels.get(channel, ChannelSettings())
+        if table.providers is None:
+            return {name: 1 for name in self.providers if self.channel(name) == channel}
+        return {share.name: share.weight for share in table.providers}
+
+    def channel_of(self, step: StepSettings) -> str:
+        return step.channel or self.channel(step.name)
+
+    def senders(self, step: StepSettings) -> tuple[str, ...]:
+        """The providers that may do a step."""
+        return tuple(self.weights(step.channel)) if step.channel else (step.name,)
 
 
 def unrouted(category: Category) -> CategorySettings:

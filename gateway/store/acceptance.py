@@ -32,6 +32,13 @@ class Acceptance:
     def __init__(self, store: StoreBase, now_ms: int) -> None:
         self._store = store
         self._now_ms = now_ms
+        self._tried: list[Mapping[int, Ask]] = []
+
+    def tried(self) -> dict[str, str | None]:
+        """The messages that may have been made, whatever came of it, with their campaigns."""
+        return {
+            ask.request.id: ask.request.campaign for asks in self._tried for ask in asks.values()
+        }
 
     async def decide(self, requests: Sequence[MessageRequest]) -> list[Answer]:
         """One answer each, in order."""
@@ -89,6 +96,7 @@ class Acceptance:
 
     async def _try(self, asks: Mapping[int, Ask]) -> dict[int, Answer | Undecided]:
         """One transaction (or a few, of a large batch) a shard of homes."""
+        self._tried.append(asks)
         by_shard: defaultdict[int, list[int]] = defaultdict(list)
         for index, ask in asks.items():
             by_shard[self._shard(ask)].append(index)

@@ -134,14 +134,16 @@ class Admission:
         keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
-        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *watched)]
+        # Of somebody who has devices alone nothing is kept, and MGET wants a key.
+        read = watched or (self._token,)
+        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *read)]
         named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
             commands.append(("GET", self._keys.opt_outs_mark))
         replies = await session.call(commands)
-        values = values_in(replies[1])
+        values = values_in(replies[1])[: len(watched)]
         self._people.read(people, values[: len(people)])
         for key, value in zip(keyed, values[len(people) :], strict=False):
             if value is None:
@@ -163,7 +165,8 @@ class Admission:
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
         for ask in self._asks:
-            self._people.ask_claim(ask.home, ask.request.campaign)
+            for campaign in self._policy.declared.asked_by(ask.request.campaign):
+                self._people.ask_claim(ask.home, campaign)
         await self._people.read_claims(session)
 
     def _is_read(self, ask: Ask) -> bool:
@@ -189,7 +192,7 @@ class Admission:
                     if address not in self._asked:
                         missing[address] = None
             if person.former or ask.apart:
-                campaigns[ask.home] |= {ask.request.campaign} if ask.request.campaign else set()
+                campaigns[ask.home].update(self._policy.declared.asked_by(ask.request.campaign))
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
         if missing:
             self._opt_outs |= await read_opt_outs(self._redis, self._shards, missing)

@@ -116,10 +116,10 @@ class StoreBase:
         return shard % self.shards
 
     def new_message_id(self, home: str, now_ms: int) -> str:
-        return new_id(now_ms, shard_of(home, self.shards), randomness.bits(45))
+        return new_id(now_ms, shard_of(home, self.shards), randomness.id_bits())
 
     def new_id_in(self, shard: int, now_ms: int) -> str:
-        return new_id(now_ms, shard, randomness.bits(45))
+        return new_id(now_ms, shard, randomness.id_bits())
 
     async def in_pieces(
         self,

@@ -6,7 +6,7 @@ RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.redis.client import Command, RedisClient
 from gateway.store.keys import CANCELLING, keys_of
@@ -35,9 +35,14 @@ async def finish(redis: RedisClient, shard: int, names: Iterable[str]) -> None:
     await redis.call(commands)
 
 
-async def left(redis: RedisClient, shards: int, name: str) -> int:
-    """In how many shards a campaign is not cancelled through yet."""
-    (found,) = await redis.call(
-        [("HMGET", CANCELLING, *(f"{shard}:{name}" for shard in range(shards)))]
+async def left(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, int]:
+    """In how many shards each of the campaigns is not cancelled through yet."""
+    if not names:
+        return {}
+    replies = await redis.call(
+        [("HMGET", CANCELLING, *(f"{shard}:{name}" for shard in range(shards))) for name in names]
     )
-    return sum(done is None for done in as_list(found))
+    return {
+        name: sum(done is None for done in as_list(found))
+        for name, found in zip(names, replies, strict=True)
+    }

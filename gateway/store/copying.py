@@ -29,10 +29,11 @@ from gateway.store.installation import SHARDS_FIELD
 from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 
 # Not copied: what lapses by itself (tokens, signs of life, snapshots; limits begin otherwise), the
-# two records that `begin` and `finish` write, and which shards cancelled a campaign through: those
-# of the copy look again.
+# two records that `begin` and `finish` write, and how far shards followed a campaign that was
+# cancelled or changed: those of the copy look again.
 _kept = re.compile(
-    rb"\{k\d+\}(?!t:|feeder$)|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$|cancelling$)"
+    rb"\{k\d+\}(?!t:|feeder$)"
+    rb"|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.

@@ -4,7 +4,7 @@ A version number says whether anything changed, so that a process asks for one n
 reads all of it before its first decision. How many messages of a campaign are in which state is
 counted by the transactions that change them, in each shard; recipients are reserved before they are
 decided where their number is bounded, so that no process exceeds it. A process that dies in
-between leaves a few places unused.
+between leaves a few places unused; one that could not decide looks later what came of it.
 
 A value that another version wrote and this one cannot read counts as a campaign that is paused, and
 is not changed; of one that can be read, what this version does not know is kept.
@@ -13,8 +13,9 @@ is not changed; of one that can be read, what this version does not know is kept
 from __future__ import annotations
 
 import secrets
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,6 +30,8 @@ from gateway.store.transaction import CommitCounts, commit
 
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
+DOUBTS_MAX = 1_000
+MONEY = COST, BILLED = "cost", "billed"  # beside the states, in 1e-6 units
 
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
@@ -43,11 +46,22 @@ class UnreadableDeclarationError(Exception):
     """What stands there was written by a version whose declarations this one cannot read."""
 
 
+class Doubt(NamedTuple):
+    """Places for recipients, by campaign, of requests that could not be decided, and the messages
+    that may have come of them, with their campaigns."""
+
+    since_ms: int
+    places: dict[str, int]
+    tried: dict[str, str | None]
+
+
 class Declarations:
-    """What one process knows of them."""
+    """What one process knows of them; of too many doubts the oldest are forgotten, and their places
+    stay taken."""
 
     def __init__(self) -> None:
         self.loaded = False
+        self.doubts: deque[Doubt] = deque(maxlen=DOUBTS_MAX)
         self._version: bytes | None = None
         self.declared = Declared()
 
@@ -61,7 +75,7 @@ class Declarations:
                 [("HGETALL", keys.CAMPAIGNS_META), ("HGETALL", keys.CAMPAIGNS)]
             )
             told = dict(pairs(as_list(meta)))
-            campaigns = {n.decode(): _campaign(v) for n, v in pairs(as_list(found))}
+            campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
         self.loaded = True
@@ -92,7 +106,7 @@ async def change(
             audit.command(deed(after)),
         ]
         if after.recipients_max is not None:
-            accepted = (await counts(redis, shards, name))["accepted"]
+            accepted = (await counts(redis, shards, [name]))[name]["accepted"]
             lacking = accepted - await taken(redis, name)
             if lacking > 0:
                 commands.append(("HINCRBY", keys.RECIPIENTS, name, lacking))
@@ -101,15 +115,19 @@ async def change(
     return await commit(redis, token, attempt, CommitCounts())
 
 
-async def counts(redis: RedisClient, shards: int, name: str) -> Counter[str]:
-    """How many messages of a campaign there are in each state. Raises RedisUnavailable."""
+async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, Counter[str]]:
+    """How many messages of each campaign there are in each state, and under COST and BILLED what
+    they cost and were billed. Raises RedisUnavailable."""
     ever = await shards_ever(redis, shards)
-    names = [keys_of(shard).campaign_counts(name) for shard in ever]
-    total: Counter[str] = Counter()
-    for found in await redis.call([("HGETALL", key) for key in names]):
+    asked = [(name, keys_of(shard).campaign_counts(name)) for name in names for shard in ever]
+    totals = {name: Counter[str]() for name in names}
+    if not asked:
+        return totals
+    replies = await redis.call([("HGETALL", key) for _, key in asked])
+    for (name, _), found in zip(asked, replies, strict=True):
         for field, count in pairs(as_list(found)):
-            total[field.decode()] += int(count)
-    return total
+            totals[name][field.decode()] += int(count)
+    return totals
 
 
 async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
@@ -133,6 +151,14 @@ async def give_back(redis: RedisClient, name: str, unused: int) -> None:
         await redis.call([("HINCRBY", keys.RECIPIENTS, name, -unused)])
 
 
+def read(value: bytes) -> Campaign:
+    """A campaign as it stands there."""
+    try:
+        return _decode(value)
+    except _NOT_READABLE:
+        return UNREADABLE
+
+
 def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.Raw]]:
     """What is declared, and beside it what a newer version said. Raises
     UnreadableDeclarationError."""
@@ -144,10 +170,3 @@ def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.
         raise UnreadableDeclarationError from error
     known = Campaign.__struct_fields__
     return before, {key: raw for key, raw in said.items() if key not in known}
-
-
-def _campaign(value: bytes) -> Campaign:
-    try:
-        return _decode(value)
-    except _NOT_READABLE:
-        return UNREADABLE

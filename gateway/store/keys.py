@@ -26,7 +26,8 @@ Books and events stay in the shard in which they were written.
                                        (line 0; others end in :<line>)
     {kN}timers                 zset    closed: id -> due_ms              admission, cascade
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
-    {kN}counts:<campaign>      hash    for ever: state -> messages       admission, cascade
+    {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
+                                       messages, money
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -61,13 +62,16 @@ Books and events stay in the shard in which they were written.
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
-    {kaskad}declared           hash    for ever: campaign -> what is     campaign calls
-                                       declared of it
+    {kaskad}declared           hash    long over, and another needs the  campaign calls
+                                       room: campaign -> what is declared
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there
-    {kaskad}recipients         hash    for ever: campaign -> places      ingress
-                                       that are taken
+    {kaskad}asked              hash    its queue is dropped: shard,      dispatch
+                                       queue -> the change of its
+                                       campaign it was asked after
+    {kaskad}recipients         hash    its declaration lapses: campaign  ingress
+                                       -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
@@ -105,6 +109,7 @@ QUEUES = "{kaskad}queues"
 CAMPAIGNS = "{kaskad}declared"
 CAMPAIGNS_META = "{kaskad}declared_meta"
 CANCELLING = "{kaskad}cancelling"
+ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
 
 

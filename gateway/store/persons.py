@@ -310,8 +310,9 @@ async def _drop_record(
         slots = [slot for slot in person.slots if slot.message not in whose]
         if alone and not held and not slots:
             return [("UNLINK", key)], None
-        channels = {} if alone else person.channels
-        rest = pack_person(replace(person, claims=held, slots=slots, channels=channels))
-        return [("SET", key, rest, "KEEPTTL")], None
+        rest = replace(person, claims=held, slots=slots)
+        if alone:
+            rest.channels, rest.reached, rest.reacted_s = {}, {}, 0
+        return [("SET", key, pack_person(rest), "KEEPTTL")], None
 
     await commit(store.redis, token, attempt, store.counts)

@@ -3,7 +3,10 @@
 A queue of a shard is a sorted set, id -> the moment from which it may be released. What waits for a
 moment waits apart for each lane it will go into, so that a slow provider's release keeps nobody
 else's waiting; those of one moment are released in the order of their ids, which is that of their
-acceptance.
+acceptance. What is counted for a declared campaign waits in the campaign's own queues, so that it
+is found when the campaign is changed; so does all that waits for a campaign to go on. Its first
+steps, which go out at its pace, wait apart from those that follow. What waits for the time zone of
+its user has a mark of the user for a moment, and is released by who learns the zone.
 
 `{kaskad}queues` says which queues there are, by name. A process says so before it first puts
 something into one, and again each minute in which it does; a name that nobody used for an hour and
@@ -12,9 +15,12 @@ that holds nothing in any shard is dropped. So where nothing is held nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
+from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import keys, randomness
@@ -24,6 +30,7 @@ from gateway.store.transaction import CommitCounts, commit
 
 CONFIRM_MS = 60_000
 UNUSED_MS = 3_600_000
+PAGE = 1_000
 FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
 
 
@@ -34,13 +41,29 @@ class Place(NamedTuple):
     moment_ms: int
 
 
-ANY_TIME = 1  # a moment long ago: a campaign's queue is released in the order of ids
-CAMPAIGN = "campaign:"
+class CampaignQueue(NamedTuple):
+    """Whose queue it is; of its first steps, or of those that follow."""
+
+    campaign: str
+    of_first: bool
+
+
+ANY_TIME = 1  # a moment long ago: those that wait for no moment are released in the order of ids
+FIRST, FOLLOWING = "campaign:", "following:"
+ZONES = "zones"
 LANE = "lane:"
 
 
-def campaign_queue(campaign: str) -> str:
-    return CAMPAIGN + campaign
+def campaign_queue(campaign: str, *, of_first: bool = True) -> str:
+    return (FIRST if of_first else FOLLOWING) + campaign
+
+
+def campaign_of(name: str) -> CampaignQueue | None:
+    """None of any other queue."""
+    kind, _, campaign = name.partition(":")
+    if kind + ":" not in (FIRST, FOLLOWING):
+        return None
+    return CampaignQueue(campaign, kind + ":" == FIRST)
 
 
 def lane_queue(provider: str, category: str) -> str:
@@ -60,11 +83,15 @@ def place_of(message: Message) -> Place | None:
     held = message.held
     if held is None or not held.stops_clock:
         return None
-    if held.reason in ("paused", "pace"):
-        assert message.campaign is not None
-        return Place(campaign_queue(message.campaign), ANY_TIME)
-    if not held.until_ms:
+    goes_on = held.reason in ("paused", "pace")
+    if held == ZONE_UNKNOWN and message.tz is None and message.named_user is not None:
+        return Place(ZONES, _mark_of(message.named_user))
+    if not goes_on and not held.until_ms:
         return None
+    if goes_on or message.counted:
+        assert message.campaign is not None
+        queue = campaign_queue(message.campaign, of_first=is_first(message))
+        return Place(queue, ANY_TIME if goes_on else held.until_ms)
     provider = message.step.candidate.provider
     return Place(lane_queue(provider, message.category), held.until_ms)
 
@@ -107,7 +134,8 @@ class Queues:
             for name in as_list(found):
                 held = [keys_of(shard).held(name.decode()) for shard in range(shards)]
                 if not any(await redis.call([("EXISTS", key) for key in held])):
-                    drops.append(("ZREM", QUEUES, name))
+                    asked = (f"{shard}:{name.decode()}" for shard in range(shards))
+                    drops += [("ZREM", QUEUES, name), ("HDEL", keys.ASKED_AGAIN, *asked)]
             return drops, None
 
         await commit(redis, token, attempt, CommitCounts())
@@ -127,11 +155,58 @@ async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
     return True
 
 
+async def waiting_for_zone(
+    redis: RedisClient, shards: range, users: Sequence[str]
+) -> dict[str, list[str]]:
+    """By user, the messages that wait for the user's zone, or for that of another with the same
+    mark."""
+    asked = [(user, shard) for user in users for shard in shards]
+    replies = await redis.call(
+        [
+            ("ZRANGEBYSCORE", keys_of(shard).held(ZONES), _mark_of(user), _mark_of(user))
+            for user, shard in asked
+        ]
+    )
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for (user, _), ids in zip(asked, replies, strict=True):
+        found[user] += [id_.decode(errors="replace") for id_ in as_list(ids)]
+    return found
+
+
+def _mark_of(user: str) -> int:
+    """48 bits, which a sorted set's score holds exactly; not 0, which is no moment."""
+    return int.from_bytes(blake2b(user.encode(), digest_size=6).digest()) or 1
+
+
 async def due(redis: RedisClient, shard: int, name: str, now_ms: int, count: int) -> list[str]:
     """The first messages of a queue that may be released now."""
     key = keys_of(shard).held(name)
     (found,) = await redis.call([("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count)])
     return [id_.decode(errors="replace") for id_ in as_list(found)]
+
+
+async def ask_again(redis: RedisClient, shard: int, name: str, now_ms: int) -> None:
+    """All of a queue that waits for a moment may be released now."""
+    key = keys_of(shard).held(name)
+    while True:
+        (found,) = await redis.call([("ZRANGEBYSCORE", key, now_ms + 1, "+inf", "LIMIT", 0, PAGE)])
+        ids = as_list(found)
+        if ids:
+            pairs = [part for id_ in ids for part in (ANY_TIME, id_)]
+            await redis.call([("ZADD", key, "XX", *pairs)])
+        if len(ids) < PAGE:
+            return
+
+
+async def asked_ms(redis: RedisClient, shard: int, name: str) -> int:
+    """Which change of its campaign a queue was asked again after last; 0: none."""
+    (moment,) = await redis.call([("HGET", keys.ASKED_AGAIN, f"{shard}:{name}")])
+    return int(moment) if isinstance(moment, bytes) else 0
+
+
+async def note_asked(redis: RedisClient, shard: int, name: str, changed_ms: int) -> None:
+    """A queue was asked again after that change of its campaign."""
+    await redis.call([("HSET", keys.ASKED_AGAIN, f"{shard}:{name}", changed_ms)])
 
 
 async def drop(redis: RedisClient, shard: int, name: str, ids: Sequence[str]) -> None:
@@ -140,10 +215,8 @@ async def drop(redis: RedisClient, shard: int, name: str, ids: Sequence[str]) ->
         await redis.call([("ZREM", keys_of(shard).held(name), *ids)])
 
 
-async def put_off(
-    redis: RedisClient, shard: int, name: str, ids: Sequence[str], until_ms: int
-) -> None:
-    """Messages that cannot be decided here now are looked at again later."""
-    if ids:
-        pairs = [part for id_ in ids for part in (until_ms, id_)]
+async def put_off(redis: RedisClient, shard: int, name: str, moments: Mapping[str, int]) -> None:
+    """Messages that are not to be released yet are looked at again from their moment on."""
+    if moments:
+        pairs = [part for id_, at_ms in moments.items() for part in (at_ms, id_)]
         await redis.call([("ZADD", keys_of(shard).held(name), "XX", *pairs)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -27,11 +28,12 @@ class Store(StoreBase):
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
         await self.know_campaigns()
-        decide, campaigns = Acceptance(self, now_ms).decide, self.policy.declared.campaigns
+        campaigns = self.policy.declared.campaigns
         if campaigns and recipients.are_bounded(campaigns, requests):
-            answers = await recipients.decide(self.redis, campaigns, requests, decide)
+            decider = partial(Acceptance, self, now_ms)
+            answers = await recipients.decide(self, requests, decider, now_ms)
         else:
-            answers = await decide(requests)
+            answers = await Acceptance(self, now_ms).decide(requests)
         if self.log_messages:
             message_log.asked(requests, answers)
         return answers

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses, Device
+from gateway.core.addresses import Addresses
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.user import StoredUser, user_codec
 from gateway.redis.client import Command, RedisClient, Session
@@ -31,6 +31,7 @@ from gateway.store.identities import link, separate
 from gateway.store.keys import META, Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.totals import pairs
 from gateway.store.transaction import commit, values_in
+from providers.contract import Device
 
 _ANY_FIELD = "users"  # of META
 

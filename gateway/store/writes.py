@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core import reach
+from gateway.core import audience, reach
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
@@ -41,6 +41,7 @@ from gateway.core.waits import Delay
 from gateway.redis.client import Command, RedisClient
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
+from gateway.store.declarations import MONEY
 from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
@@ -163,12 +164,22 @@ class Writes:
         if effects.lane is not None:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
+        if message.counted and effects.posts:
+            self._count_money(message, effects.posts)
         self._tallies.extend(effects.tallies)
         self._delays.extend(effects.delays)
         for change in effects.status_changes:
             self.status_change(change)
         for notice in effects.notices:
             self.status_change(notice)
+
+    def _count_money(self, message: Message, posts: Iterable[Post]) -> None:
+        """What is booked counts for its declared campaign."""
+        assert message.campaign is not None
+        counts = self._counts[message.campaign]
+        for post in posts:
+            for measure in MONEY:
+                counts[measure] += post.measures.get(measure, 0)
 
     def enqueue(self, message: Message, lane: tuple[str, str]) -> None:
         self._lanes[lane, message.app].append(message.id)
@@ -193,6 +204,8 @@ class Writes:
             prune(person, self._policy, self._now_ms)
         if person.channels:
             reach.prune(person, self._now_ms)
+        if person.reached:
+            audience.prune(person, self._now_ms)
         for campaign, known in apart.items():
             claim = person.claims.get(campaign)
             if claim is None or claim.message != known.message:

@@ -16,14 +16,19 @@ import msgspec
 from providers.contract import Channel, Outcome, PersonReply, ProviderConfig, Receipt, Submission
 
 
-class HttpConfig(ProviderConfig, frozen=True, kw_only=True):
+class HttpOrigin(ProviderConfig, frozen=True, kw_only=True):
+    """What a client is told: `base_url` is where every request goes."""
+
+    base_url: str
+
+
+class HttpConfig(HttpOrigin, frozen=True, kw_only=True):
     """What an adapter and its client are told.
 
     `batch` is the configured number of messages in one request; `callback_url` is
     `{public_url}/v1/callbacks/{name}`, with `?token=` where the proof of a callback is a token.
     """
 
-    base_url: str
     api_key: str
     batch: int
     callback_url: str
@@ -51,17 +56,30 @@ class Receipts(msgspec.Struct, frozen=True):
     receipts: list[Receipt]
     faults: list[str] = []
     replies: list[PersonReply] = []
+    confirm_url: str | None = None  # to be asked for, so that the provider goes on to call back
 
 
-class Adapter(Protocol):
+class CallbackReader(Protocol):
+    """What is read of a provider's callbacks; pure and safe to share."""
+
+    channel: Channel
+    callback_bytes_max: int  # what the provider sends in one callback at most
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:
+        """Reads a callback's body.
+
+        Raises ValueError with a plain sentence only when nothing of it can be read.
+        """
+        ...
+
+
+class Adapter(CallbackReader, Protocol):
     """One provider's wire format. Constructed once from its `HttpConfig`; safe to share."""
 
     kind: str
-    channel: Channel
     batch_max: int  # what the wire format takes in one request, whatever the configuration says
     can_look_up: bool
     look_up_max: int  # refs in one look-up request, at least 1
-    callback_bytes_max: int  # what the provider sends in one callback at most
 
     def submit(self, batch: Sequence[Submission]) -> Request:
         """Builds the request that sends the batch (1..batch_max submissions)."""
@@ -73,13 +91,6 @@ class Adapter(Protocol):
         A submission the answer does not mention is absent from the list, and the caller treats it
         as unknown; an answer that mentions none of them raises Unknown. Raises Throttled,
         AccountFault, BadRequest or Unknown for the batch as a whole.
-        """
-        ...
-
-    def receipts(self, body: bytes, content_type: str) -> Receipts:
-        """Reads a callback's body.
-
-        Raises ValueError with a plain sentence only when nothing of it can be read.
         """
         ...
 

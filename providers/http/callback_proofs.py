@@ -11,7 +11,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -43,18 +43,38 @@ class HmacAuth(msgspec.Struct, frozen=True):
             raise ValueError("HMAC authentication needs a secret and the name of a header.")
 
 
+class Signature(Protocol):
+    """A provider's own way of signing its callbacks. Pure; what cannot be read does not hold."""
+
+    def certificate_url(self, body: bytes) -> str | None:
+        """Where the certificate is with which the body says it was signed, if that is a place where
+        the provider keeps its certificates; None: none is needed."""
+        ...
+
+    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:
+        """Whether the body is the provider's; the names of `headers` are in lower case."""
+        ...
+
+
 class CallbackAuth(msgspec.Struct, frozen=True):
     """The proofs a provider's callbacks may carry; `token` is compared with the query's `token`.
-    `older` ones were handed out before and are still taken."""
+    `older` ones were handed out before and are still taken. A `signature` must hold beside them."""
 
     basic: BasicAuth | None = None
     token: str | None = None
     hmac: HmacAuth | None = None
     older: tuple[CallbackAuth, ...] = ()
+    signature: Signature | None = None
+    greeted: bool = False  # the provider asks for the address by GET before it calls it
 
     def __post_init__(self) -> None:
         if self.token == "":
             raise ValueError("The callback token is empty: set it or leave it out.")
+
+    @property
+    def only_signed(self) -> bool:
+        """Whether the provider's signature is all that is asked for."""
+        return self.signature is not None and (self.basic, self.token, self.hmac) == (None,) * 3
 
 
 def proven_by_head(

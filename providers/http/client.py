@@ -23,8 +23,8 @@ import httpx2
 import trio
 
 from providers.contract import NotSent, Outcome, Receipt, Receive, Submission, Unknown
-from providers.http.adapter import Adapter, HttpConfig, Reply, Request
-from providers.http.transport import KeepAliveTransport
+from providers.http.adapter import Adapter, HttpConfig, HttpOrigin, Reply, Request
+from providers.http.transport import KeepAliveTransport, OpenStream
 
 _COMMON_HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "kaskad"))
 _HEADS_MAX = 64  # an adapter writes few different ones
@@ -47,7 +47,13 @@ class ProviderClient:
     environment are not used. Use it as an async context manager, or call `aclose`.
     """
 
-    def __init__(self, config: HttpConfig, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        config: HttpOrigin,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        open_stream: OpenStream = trio.open_tcp_stream,
+    ) -> None:
         """Raises ValueError with a sentence when base_url is not an http(s) address."""
         url = httpx2.URL(_base_url(config))
         self._path = url.raw_path.decode("ascii").rstrip("/")
@@ -58,6 +64,7 @@ class ProviderClient:
             connections=config.connections,
             timeout_s=timeout_s,
             ssl_context=ssl_context,
+            open_stream=open_stream,
         )
         self._client = httpx2.AsyncClient(
             base_url=url,
@@ -205,7 +212,7 @@ def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
-def _base_url(config: HttpConfig) -> str:
+def _base_url(config: HttpOrigin) -> str:
     try:
         url = httpx2.URL(config.base_url)
     except httpx2.InvalidURL as error:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 
 import httptools
 import httpx2
@@ -29,6 +30,9 @@ BODY_BYTES_MAX = 1024 * 1024
 RECEIVE_BYTES = 64 * 1024
 IDLE_S_MAX = 15.0  # below the keep-alive time of common servers, so that they seldom close first
 IDLE_MARGIN_S = 1.0  # of a server's announced keep-alive time
+
+# Connects to a host and port; raises OSError.
+OpenStream = Callable[[str, int], Awaitable[trio.SocketStream]]
 
 
 class KeepAliveTransport:
@@ -44,7 +48,9 @@ class KeepAliveTransport:
         connections: int,
         timeout_s: float,
         ssl_context: ssl.SSLContext | None = None,
+        open_stream: OpenStream = trio.open_tcp_stream,
     ) -> None:
+        self._open_stream = open_stream
         self._host = origin.raw_host.decode("ascii")
         self._port = origin.port or (443 if origin.scheme == "https" else 80)
         self._timeout_s = timeout_s
@@ -88,7 +94,7 @@ class KeepAliveTransport:
     async def _connect(self) -> _Connection:
         host, port = self._host, self._port
         try:
-            tcp = await trio.open_tcp_stream(host, port)
+            tcp = await self._open_stream(host, port)
         except (OSError, UnicodeError) as error:
             raise httpx2.ConnectError(f"No connection to {host}:{port}: {error}") from error
         wire = _Wire(tcp.socket.detach())

@@ -6,6 +6,7 @@ may use asyncio, which the rest of `providers` must not: it stands in for somebo
 """
 
 from providers.simulator.bookfile import BookFault
+from providers.simulator.habits import Manner, People, person_at, read_people
 from providers.simulator.knobs import KnobFault, Knobs, Override, Overrides, changed, knobs_of
 from providers.simulator.prices import Price, load_prices
 from providers.simulator.server import Settings, run, serve
@@ -14,13 +15,17 @@ __all__ = [
     "BookFault",
     "KnobFault",
     "Knobs",
+    "Manner",
     "Override",
     "Overrides",
+    "People",
     "Price",
     "Settings",
     "changed",
     "knobs_of",
     "load_prices",
+    "person_at",
+    "read_people",
     "run",
     "serve",
 ]

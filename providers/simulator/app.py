@@ -77,21 +77,32 @@ class Simulator:
         if body is None:
             return self._error(twin, 413, f"The body is longer than {REQUEST_BYTES_MAX} bytes.")
         headers = dict(scope["headers"])
+        for each in TWINS.values() if method == "POST" else ():
+            aside = each.aside(path, body, self._api_key)
+            if aside is not None:
+                return aside
         if not twin.is_authorised(headers, self._api_key):
             return self._error(twin, 401, "Invalid login details.")
         try:
-            if path in twin.sends:
-                if method != "POST":
-                    return self._error(twin, 405, f"{path} takes POST.")
-                if not headers.get(b"content-type", b"").startswith(b"application/json"):
-                    return self._error(twin, 415, "Content-Type must be application/json.")
-                return await self._send(twin, twin.sends[path], body)
-            if path in twin.pulls:
-                if method != "GET":
-                    return self._error(twin, 405, f"{path} takes GET.")
-                return await self._pull(twin, *twin.pulls[path], _query(scope))
+            return await self._resource(twin, scope, headers, body)
         except Unreadable as fault:
             return self._error(twin, 400, fault.sentence, fault.violations)
+
+    async def _resource(
+        self, twin: Twin, scope: Scope, headers: dict[bytes, bytes], body: bytes
+    ) -> Reply | _Closed:
+        method, path = scope["method"], scope["path"]
+        channel = twin.sends_at(path)
+        if channel is not None:
+            if method != "POST":
+                return self._error(twin, 405, f"{path} takes POST.")
+            if not headers.get(b"content-type", b"").startswith(twin.media_type.encode()):
+                return self._error(twin, 415, f"Content-Type must be {twin.media_type}.")
+            return await self._send(twin, channel, body, path)
+        if path in twin.pulls:
+            if method != "GET":
+                return self._error(twin, 405, f"{path} takes GET.")
+            return await self._pull(twin, *twin.pulls[path], _query(scope))
         return self._error(twin, 404, f"There is no resource {path}.")
 
     async def _hang(self, receive: Receive) -> None:
@@ -104,9 +115,9 @@ class Simulator:
             over.cancel()
             gone.cancel()
 
-    async def _send(self, twin: Twin, channel: Channel, body: bytes) -> Reply | _Closed:
+    async def _send(self, twin: Twin, channel: Channel, body: bytes, path: str) -> Reply | _Closed:
         runtime = self.runtime
-        sending = twin.read_send(channel, body)
+        sending = twin.read_send(channel, body, path)
         messages = sum(len(order.destinations) for order in sending.orders)
         limit = runtime.knobs.request_messages_max
         if messages > limit:
@@ -131,8 +142,8 @@ class Simulator:
         if handled.fate == "answer-lost":
             return _Closed("answer-lost")
         if handled.fate == "garbage":
-            return _garbage(sent.answer, handled.pick)
-        return Reply(200, sent.answer)
+            return _garbage(sent.answer.body, handled.pick)
+        return sent.answer
 
     async def _pull(
         self, twin: Twin, channel: Channel, listing: Listing, query: dict[str, list[str]]
@@ -174,7 +185,7 @@ class Simulator:
 def _twin_at(path: str) -> Twin:
     """The twin that has a resource there; the first one for a path that nobody knows."""
     twins = list(TWINS.values())
-    return next((twin for twin in twins if path in twin.sends or path in twin.pulls), twins[0])
+    return next((twin for twin in twins if twin.sends_at(path) or path in twin.pulls), twins[0])
 
 
 def _garbage(answer: bytes, pick: int) -> Reply:

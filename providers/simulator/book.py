@@ -72,6 +72,22 @@ class Entry(msgspec.Struct, gc=False):
         return self.status, self.error
 
 
+class Click(msgspec.Struct, frozen=True, gc=False):
+    """Somebody followed a link of a message at `at_ms`."""
+
+    message_id: str
+    channel: Channel
+    to: str
+    at_ms: int
+
+
+class Clicks(msgspec.Struct, frozen=True):
+    """Clicks in the order in which they came, and the `offset` of the next page."""
+
+    clicks: list[Click]
+    next_offset: int
+
+
 class MessageBill(msgspec.Struct, frozen=True):
     """One message on the bill; `charge` is a decimal string, "0" when nothing is charged,
     `accepted_ms` when it came first, and `delivered_ms` when it was with its person, 0 if it never
@@ -125,6 +141,7 @@ class Bill(msgspec.Struct, frozen=True, omit_defaults=True):
 class Book:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._clicks: list[Click] = []
         self.duplicates = 0
 
     def __len__(self) -> int:
@@ -132,6 +149,7 @@ class Book:
 
     def clear(self) -> None:
         self._entries.clear()
+        self._clicks.clear()
         self.duplicates = 0
 
     def get(self, message_id: str) -> Entry | None:
@@ -164,6 +182,15 @@ class Book:
         entry.news = True
         if charge:
             entry.charged_ms = now_ms
+
+    def click(self, entry: Entry, now_ms: int) -> None:
+        """The person follows a link of the message, which no report tells."""
+        self._clicks.append(Click(entry.message_id, entry.channel, entry.to, now_ms))
+
+    def clicks(self, offset: int) -> Clicks:
+        """A page of the clicks from `offset` on."""
+        page = self._clicks[offset : offset + PAGE_MESSAGES]
+        return Clicks(page, offset + len(page))
 
     def bill(self, *, offset: int = 0, limit: int | None = PAGE_MESSAGES) -> Bill:
         """The bill, with messages `offset` to `offset + limit` in order of arrival (None: all)."""

@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from providers.simulator.book import Bill
+from providers.simulator.book import Bill, Clicks
 from providers.simulator.runtime import Stats
 from providers.simulator.server import Settings
 
@@ -60,6 +60,10 @@ class Child:
     def bill(self) -> Bill:
         """The whole bill, every message included."""
         return msgspec.json.decode(self._control("GET", "bill?full=1"), type=Bill)
+
+    def clicks(self, offset: int = 0) -> Clicks:
+        """A page of what people clicked, from `offset` on."""
+        return msgspec.json.decode(self._control("GET", f"clicks?offset={offset}"), type=Clicks)
 
     def stats(self) -> Stats:
         return msgspec.json.decode(self._control("GET", "stats"), type=Stats)

@@ -1,4 +1,5 @@
-"""The `/_sim` endpoints: knobs, bill, stats, reset and flush, for tests, the demo and benchmarks.
+"""The `/_sim` endpoints: knobs, bill, clicks, stats, reset and flush, for tests, the demo and
+benchmarks.
 
 They need no key and meet no faults, or an outage could not be ended. Faults of a caller are problem
 documents (RFC 9457) with the key that is wrong; nothing is changed then.
@@ -34,6 +35,8 @@ async def answer(
             return _turn(runtime, body)
         case "GET", "/_sim/bill":
             return _bill(runtime, query)
+        case "GET", "/_sim/clicks":
+            return _clicks(runtime, query)
         case "GET", "/_sim/stats":
             return json_reply(200, runtime.stats())
         case "POST", "/_sim/reset":
@@ -44,7 +47,7 @@ async def answer(
             return json_reply(200, runtime.stats())
     return _problem(
         404,
-        f"There is no {method} {path}: use GET or PUT knobs, GET bill, GET stats, "
+        f"There is no {method} {path}: use GET or PUT knobs, GET bill, GET clicks, GET stats, "
         "POST reset or POST flush.",
     )
 
@@ -66,10 +69,22 @@ def _bill(runtime: Runtime, query: Query) -> Reply:
     book = runtime.exchange.book
     if _flag(query, "full"):
         return json_reply(200, book.bill(limit=None))
+    offset = _offset(query)
+    return offset if isinstance(offset, Reply) else json_reply(200, book.bill(offset=offset))
+
+
+def _clicks(runtime: Runtime, query: Query) -> Reply:
+    offset = _offset(query)
+    if isinstance(offset, Reply):
+        return offset
+    return json_reply(200, runtime.exchange.book.clicks(offset))
+
+
+def _offset(query: Query) -> int | Reply:
     offset = query.get("offset", ["0"])[-1]
     if not offset.isdecimal():
         return _problem(422, "Write the next_offset of the page before.", key="offset")
-    return json_reply(200, book.bill(offset=int(offset)))
+    return int(offset)
 
 
 def _flag(query: Query, name: str) -> bool:

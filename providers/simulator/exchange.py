@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from providers.contract import Channel
 from providers.simulator.book import Book, Entry
-from providers.simulator.fate import Fate, Kind, fate, timeline
+from providers.simulator.fate import Fate, Kind, fate, reply_of, timeline
 from providers.simulator.knobs import Knobs, Override
 from providers.simulator.lines import (
     CHANGES,
@@ -29,6 +29,7 @@ from providers.simulator.lines import (
     accepted,
 )
 from providers.simulator.prices import PriceList, Tag
+from providers.simulator.replies import Reply
 from providers.simulator.schedule import Schedule
 from providers.simulator.twin import Destination, Order, Sending, Taken, Twin
 from providers.simulator.twins import CHANNELS, TWINS
@@ -51,7 +52,7 @@ class Push(NamedTuple):
 class Sent(NamedTuple):
     """The answer to a send, and the reports that must be out before it."""
 
-    answer: bytes
+    answer: Reply
     early: list[Push]
 
 
@@ -259,21 +260,25 @@ class Exchange:
                 self.book.revive(entry, now_ms, charge=self._charges_delivery(entry))
             case Kind.SEE:
                 entry.seen_ms = now_ms
+            case Kind.CLICK:
+                self.book.click(entry, now_ms)
             case _:
                 push = self._report(kind, entry, now_ms)
-                if push.url:
+                if push.url and push.report:
                     pushes.append(push)
 
     def _report(self, kind: Kind, entry: Entry, now_ms: int) -> Push:
-        twin, hooks = TWINS[entry.words.provider], entry.hooks
+        name, hooks = entry.words.provider, entry.hooks
+        twin, usual = TWINS[name], self.knobs.hooks.get(name, "")
+        delivery_url, seen_url = hooks.delivery_url or usual, hooks.seen_url or usual
         item = (entry.message_id, kind)
         if kind is Kind.SEEN_REPORT:
-            return Push(twin, hooks.seen_url, "seen", twin.seen_report(entry), item)
+            return Push(twin, seen_url, "seen", twin.seen_report(entry), item)
         if kind is Kind.REPLY:
             override = self._override(entry.channel, entry.to)
-            text = override.reply if override is not None and override.reply else ""
+            text = reply_of(self.knobs, entry.channel, entry.to, override)
             reply = twin.reply(entry, text, now_ms)
-            return Push(twin, hooks.delivery_url, "reply", reply, item)
+            return Push(twin, delivery_url, "reply", reply, item)
         free = self.knobs.price_when_free
         if kind is Kind.REPORT:
             report = twin.final_report(entry, price_when_free=free)
@@ -281,7 +286,7 @@ class Exchange:
             report = twin.revived_report(entry, price_when_free=free)
         else:
             report = twin.intermediate_report(entry, now_ms)
-        return Push(twin, hooks.delivery_url, "delivery", report, item)
+        return Push(twin, delivery_url, "delivery", report, item)
 
 
 @lru_cache(maxsize=64)

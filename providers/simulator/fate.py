@@ -1,33 +1,33 @@
 """How a message and a request will fare: pure functions of the seed, the id and the knobs.
 
 Every feature draws from its own word of one hash, so turning one knob never changes what another
-one decides, and neither time nor order enters. It never fails.
+one decides, and neither time nor order enters. Habits of people, where there are any, stand in the
+place of the shares of who has a channel and who sees. It never fails.
 """
 
 from __future__ import annotations
 
 import enum
-import struct
-from hashlib import blake2b
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from providers.contract import Channel
+from providers.simulator.draws import between, drawn, happens
+from providers.simulator.habits import Manner, person_at
 from providers.simulator.knobs import Knobs, Override
 from providers.simulator.vocabulary import Catalogue, Ending
 
 T = TypeVar("T")
 
-_WORD: Final = 2**32
-_WORDS: Final = struct.Struct("<14I")
+Acts = tuple[int | None, int | None, int | None]  # how long after: seen, clicked, answered
 
 
 class Fate(msgspec.Struct, frozen=True):
     """A message's whole future: `status` and `error` are catalogue ids, times milliseconds.
 
     `then_delivered_ms` is None, or how long after an unreached end the message is delivered after
-    all.
+    all; `seen_ms`, `clicked_ms` and `reply_ms` are None, or how long after its end that happens.
     """
 
     ending: Ending
@@ -41,7 +41,8 @@ class Fate(msgspec.Struct, frozen=True):
     repeats: int = 0
     late_ms: int = 0
     then_delivered_ms: int | None = None
-    replies: bool = False
+    clicked_ms: int | None = None
+    reply_ms: int | None = None
 
 
 class Kind(enum.IntEnum):
@@ -55,6 +56,7 @@ class Kind(enum.IntEnum):
     REVIVE_REPORT = 5
     INTERMEDIATE_REPORT = 6
     REPLY = 7
+    CLICK = 8
 
 
 RequestFate = Literal["good", "lost", "throttled", "broken", "answer-lost", "garbage"]
@@ -70,8 +72,18 @@ class Handling(msgspec.Struct, frozen=True):
 
 def has_channel(knobs: Knobs, channel: Channel, to: str) -> bool:
     """Whether the person behind `to` (digits) has the channel: the same for every message."""
+    if knobs.people:
+        return channel in person_at(knobs.seed, knobs.people, to).kind.on
     share = knobs.share(channel)
-    return share >= 1 or _words(knobs.seed, channel, to)[0] < share * _WORD
+    return share >= 1 or happens(drawn(knobs.seed, channel, to)[0], share)
+
+
+def reply_of(knobs: Knobs, channel: Channel, to: str, override: Override | None) -> str:
+    """What the person behind `to` writes back to a message that it answers."""
+    if override is not None and override.reply is not None:
+        return override.reply
+    manner = _manner(knobs, channel, to)
+    return manner.reply or "" if manner is not None else ""
 
 
 def fate(
@@ -83,20 +95,22 @@ def fate(
     override: Override | None,
 ) -> Fate:
     """The fate of the message `key` to `to` (digits); `override` is the number's own, if any."""
-    words = _words(knobs.seed, channel, key)
-    drawn = _drawn(knobs, catalogue, channel, to, words)
+    words = drawn(knobs.seed, channel, key)
+    plain = _plain(knobs, catalogue, channel, to, words)
     if override is None:
-        return drawn
-    seen_ms = _between(words[4], knobs.seen_ms_min, knobs.seen_ms_max)
-    usual = (drawn.status, drawn.error)
+        return plain
+    usual = (plain.status, plain.error)
     if override.ending is not None:
         usual = catalogue.usual(override.ending, channel)
-    return _overridden(drawn, override, usual, seen_ms)
+    acts = (plain.seen_ms, plain.clicked_ms, plain.reply_ms)
+    if knobs.people and override.ending == "delivered":
+        acts = _reactions(knobs, catalogue, channel, to, words)
+    return _overridden(plain, override, usual, acts, _seen_ms(knobs, words), knobs.seen_ms_max + 1)
 
 
 def handling(knobs: Knobs, key: str, attempt: int) -> Handling:
     """How the `attempt`-th request that starts with `key` is treated: a retry can fare better."""
-    words = _words(knobs.seed, f"request {attempt}", key)
+    words = drawn(knobs.seed, f"request {attempt}", key)
     faults: tuple[tuple[RequestFate, float], ...] = (
         ("lost", knobs.lost_share),
         ("throttled", knobs.throttle_share),
@@ -106,12 +120,12 @@ def handling(knobs: Knobs, key: str, attempt: int) -> Handling:
     )
     kind: RequestFate = "good"
     for index, (name, share) in enumerate(faults):
-        if words[index] < share * _WORD:
+        if happens(words[index], share):
             kind = name
             break
     return Handling(
         fate=kind,
-        answer_ms=_between(words[6], knobs.answer_ms_min, knobs.answer_ms_max),
+        answer_ms=between(words[6], knobs.answer_ms_min, knobs.answer_ms_max),
         pick=words[7],
     )
 
@@ -144,8 +158,8 @@ def timeline(
                 report_ms = max(report_ms, seen_ms + 1)
         if not fate.lost:
             moments += _repeated(fate, knobs, report_ms, Kind.REPORT)
-        if fate.replies:
-            moments.append((end_ms + knobs.seen_ms_max + 1, Kind.REPLY))
+        acts = ((fate.clicked_ms, Kind.CLICK), (fate.reply_ms, Kind.REPLY))
+        moments += [(end_ms + after_ms, kind) for after_ms, kind in acts if after_ms is not None]
     if intermediate and not fate.lost:
         at_ms = report_ms + 1 if fate.reordered else min(accepted_ms + 1, end_ms)
         moments.append((at_ms, Kind.INTERMEDIATE_REPORT))
@@ -168,51 +182,95 @@ def _expiry(knobs: Knobs, validity_ms: int) -> int:
     return max(1, knobs.expiry_ms or validity_ms)
 
 
-def _drawn(
+def _plain(
     knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
 ) -> Fate:
+    """The fate of a message to a number that has no override."""
     ending, status, error = _end(knobs, catalogue, channel, to, words)
     unreached = ending in ("expired", "silent")
-    can_be_seen = channel in catalogue.seen_channels and ending == "delivered"
-    seen = can_be_seen and words[2] < knobs.seen_share * _WORD
+    seen_ms = clicked_ms = reply_ms = None
+    if ending == "delivered":
+        seen_ms, clicked_ms, reply_ms = _reactions(knobs, catalogue, channel, to, words)
     return Fate(
         ending=ending,
         status=status,
         error=error,
-        receipt_ms=_between(words[3], knobs.receipt_ms_min, knobs.receipt_ms_max),
-        seen_ms=_between(words[4], knobs.seen_ms_min, knobs.seen_ms_max) if seen else None,
-        early=not unreached and words[5] < knobs.early_share * _WORD,
-        lost=words[6] < knobs.receipt_lost_share * _WORD,
-        reordered=words[7] < knobs.reordered_share * _WORD,
-        repeats=knobs.repeat_times if words[8] < knobs.repeat_share * _WORD else 0,
-        late_ms=knobs.late_ms if words[9] < knobs.late_share * _WORD else 0,
+        receipt_ms=between(words[3], knobs.receipt_ms_min, knobs.receipt_ms_max),
+        seen_ms=seen_ms,
+        early=not unreached and happens(words[5], knobs.early_share),
+        lost=happens(words[6], knobs.receipt_lost_share),
+        reordered=happens(words[7], knobs.reordered_share),
+        repeats=knobs.repeat_times if happens(words[8], knobs.repeat_share) else 0,
+        late_ms=knobs.late_ms if happens(words[9], knobs.late_share) else 0,
         then_delivered_ms=(
-            knobs.revive_ms if unreached and words[10] < knobs.revive_share * _WORD else None
+            knobs.revive_ms if unreached and happens(words[10], knobs.revive_share) else None
         ),
+        clicked_ms=clicked_ms,
+        reply_ms=reply_ms,
     )
+
+
+def _reactions(
+    knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
+) -> Acts:
+    """How long after its delivery a message is seen, clicked and answered."""
+    shown = channel in catalogue.seen_channels
+    if not knobs.people:
+        seen = shown and happens(words[2], knobs.seen_share)
+        return (_seen_ms(knobs, words) if seen else None), None, None
+    person = person_at(knobs.seed, knobs.people, to)
+    manner = person.kind.on.get(channel)
+    if manner is None or not happens(words[2], manner.reads):
+        return None, None, None
+    read_ms = max(1, person.read_ms(manner))
+    answers = manner.reply is not None and happens(words[12], manner.replies)
+    return (
+        read_ms if shown and not manner.hides else None,
+        read_ms + 1 if happens(words[11], manner.clicks) else None,
+        read_ms + 2 if answers else None,
+    )
+
+
+def _manner(knobs: Knobs, channel: Channel, to: str) -> Manner | None:
+    return person_at(knobs.seed, knobs.people, to).kind.on.get(channel) if knobs.people else None
+
+
+def _seen_ms(knobs: Knobs, words: tuple[int, ...]) -> int:
+    return between(words[4], knobs.seen_ms_min, knobs.seen_ms_max)
 
 
 def _end(
     knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
 ) -> tuple[Ending, int, int]:
-    if words[0] < knobs.reject_share * _WORD:
-        return "rejected", knobs.reject_status, 0
+    if happens(words[0], knobs.reject_share):
+        status = knobs.reject_status
+        usual = catalogue.usual("rejected", channel)
+        return "rejected", *((status, 0) if status in catalogue.statuses else usual)
     if not has_channel(knobs, channel, to):
-        if knobs.non_viber == "reject":
+        if knobs.non_viber == "reject" or not catalogue.reports:
             return "rejected", catalogue.unreachable.id, 0
-        return "undelivered", knobs.non_viber_status, knobs.non_viber_error
+        absent = catalogue.absent or (knobs.non_viber_status, knobs.non_viber_error)
+        return "undelivered", *absent
     delivered, undelivered = knobs.delivered(channel), knobs.undelivered(channel)
     ending: Ending = knobs.unreached
-    if words[1] < delivered * _WORD:
+    if happens(words[1], delivered):
         ending = "delivered"
-    elif words[1] < (delivered + undelivered) * _WORD:
+    elif happens(words[1], delivered + undelivered):
         ending = "undelivered"
     return ending, *catalogue.usual(ending, channel)
 
 
-def _overridden(drawn: Fate, override: Override, usual: tuple[int, int], seen_ms: int) -> Fate:
-    """`usual` are status and error of the ending that the override leaves or names."""
-    ending, then_delivered_ms = drawn.ending, drawn.then_delivered_ms
+def _overridden(
+    plain: Fate,
+    override: Override,
+    usual: tuple[int, int],
+    acts: Acts,
+    look_ms: int,
+    reply_ms: int,
+) -> Fate:
+    """`usual` are status and error of the ending that the override leaves or names, `acts` what the
+    person does; `look_ms` and `reply_ms`: when, where the override says that it does."""
+    ending, then_delivered_ms = plain.ending, plain.then_delivered_ms
     if override.ending is not None:
         ending, then_delivered_ms = override.ending, None
     status, error = usual
@@ -220,32 +278,27 @@ def _overridden(drawn: Fate, override: Override, usual: tuple[int, int], seen_ms
         status = override.status
     if override.error is not None:
         error = override.error
-    seen = drawn.seen_ms is not None if override.seen is None else override.seen
+    seen_ms, clicked_ms, replied_ms = acts if ending == "delivered" else (None, None, None)
+    if override.seen is not None:
+        seen_ms = look_ms if override.seen and ending == "delivered" else None
+    if override.reply is not None:
+        replied_ms = reply_ms if ending == "delivered" else None
     return Fate(
         ending=ending,
         status=status,
         error=error,
-        receipt_ms=_or(override.receipt_ms, drawn.receipt_ms),
-        seen_ms=seen_ms if seen and ending == "delivered" else None,
-        early=_or(override.early, drawn.early),
-        lost=_or(override.lost, drawn.lost),
-        reordered=_or(override.reordered, drawn.reordered),
-        repeats=_or(override.repeats, drawn.repeats),
-        late_ms=_or(override.late_ms, drawn.late_ms),
+        receipt_ms=_or(override.receipt_ms, plain.receipt_ms),
+        seen_ms=seen_ms,
+        early=_or(override.early, plain.early),
+        lost=_or(override.lost, plain.lost),
+        reordered=_or(override.reordered, plain.reordered),
+        repeats=_or(override.repeats, plain.repeats),
+        late_ms=_or(override.late_ms, plain.late_ms),
         then_delivered_ms=_or(override.then_delivered_ms, then_delivered_ms),
-        replies=override.reply is not None and ending == "delivered",
+        clicked_ms=clicked_ms,
+        reply_ms=replied_ms,
     )
 
 
 def _or(wish: T | None, drawn: T) -> T:
     return drawn if wish is None else wish
-
-
-def _between(word: int, low: int, high: int) -> int:
-    return low + (word * (high - low + 1) >> 32)
-
-
-def _words(seed: int, what: str, key: str) -> tuple[int, ...]:
-    data = f"{what}\n{key}".encode("utf-8", "surrogatepass")
-    digest = blake2b(data, digest_size=_WORDS.size, key=seed.to_bytes(8, "little")).digest()
-    return _WORDS.unpack(digest)

@@ -18,17 +18,13 @@ from msgspec.structs import replace
 from providers.contract import Channel
 from providers.registry import KINDS
 from providers.settings import ProviderSettings
+from providers.simulator.habits import People, people_problem
 from providers.simulator.prices import Price, load_prices, price_problem
+from providers.simulator.ranges import Count, Millis, Rate, Share
 from providers.simulator.twins import CHANNELS, TWINS
 from providers.simulator.vocabulary import Ending, State
 
-DAY_MS: Final = 86_400_000
-
 ChargedOn = Literal["sent", "delivered"]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Millis = Annotated[int, Meta(ge=0, le=30 * DAY_MS)]
-Count = Annotated[int, Meta(ge=0, le=1_000)]
-Rate = Annotated[int, Meta(ge=0, le=10_000_000)]
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -58,6 +54,8 @@ class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     viber: Override | None = None
     sms: Override | None = None
+    push: Override | None = None
+    email: Override | None = None
 
 
 def _share(what: str) -> Any:
@@ -75,6 +73,8 @@ def _knob(unit: str, what: str) -> Any:
 _DEFAULT_PRICES: Final = (
     Price(channel="viber", price="0.0100"),
     Price(channel="sms", price="0.0400"),
+    Price(channel="push", price="0"),
+    Price(channel="email", price="0.0020"),
 )
 
 
@@ -91,7 +91,15 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = 0.02
     sms_delivered: Annotated[Share, _share("SMS that are delivered")] = 0.96
     sms_undelivered: Annotated[Share, _share("SMS that fail; the rest is not reached")] = 0.03
-    seen_share: Annotated[Share, _share("delivered Viber messages that are seen")] = 0.6
+    push_share: Annotated[
+        Share, _share("device tokens and subscriptions that are alive; the rest is gone")
+    ] = 0.97
+    email_share: Annotated[Share, _share("e-mail addresses that are somebody's")] = 0.97
+    email_delivered: Annotated[Share, _share("mails to such addresses that arrive")] = 0.98
+    email_undelivered: Annotated[
+        Share, _share("mails to such addresses that bounce; the rest is not reached")
+    ] = 0.02
+    seen_share: Annotated[Share, _share("what is delivered by Viber and e-mail that is seen")] = 0.6
     non_viber: Annotated[
         Literal["receipt", "reject"],
         _knob("", "A number without Viber: an undelivered receipt, or a reject inside the answer."),
@@ -111,8 +119,16 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reject_status: Annotated[int, _knob("status id", "The status of those rejects.")] = 6
     by_phone: Annotated[
         dict[str, Overrides],
-        _knob("", "What happens to named numbers (with or without the plus sign), by channel."),
+        _knob(
+            "",
+            "What happens to named numbers (with or without the plus sign), tokens, "
+            "subscriptions and e-mail addresses, by channel.",
+        ),
     ] = {}
+    people: Annotated[
+        tuple[People, ...],
+        _knob("", "Kinds of people, by their habits; instead of viber_share and seen_share."),
+    ] = ()
 
     # When.
     answer_ms_min: Annotated[Millis, _ms("Shortest time to answer a send.")] = 2
@@ -200,6 +216,11 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Literal["sha1", "sha256", "sha512"], _knob("", "Hash of the HMAC.")
     ] = "sha256"
 
+    hooks: Annotated[
+        dict[str, str],
+        _knob("", "Where reports go of providers that are not told with each request, by kind."),
+    ] = {}
+
     # Money.
     prices: Annotated[
         tuple[Price, ...], _knob("", "Price of one part; a number without a price has no route.")
@@ -208,6 +229,8 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "delivered"
     )
     sms_charged_on: Annotated[ChargedOn, _knob("", "When an SMS is charged.")] = "sent"
+    push_charged_on: Annotated[ChargedOn, _knob("", "When a notification is charged.")] = "sent"
+    email_charged_on: Annotated[ChargedOn, _knob("", "When an e-mail is charged.")] = "sent"
     price_when_free: Annotated[
         bool, _knob("", "Whether the report of an uncharged message still carries the list price.")
     ] = True
@@ -218,11 +241,12 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return share
 
     def delivered(self, channel: Channel) -> float:
-        share: float = getattr(self, f"{channel}_delivered")
+        """Everything, where no knob says otherwise: nobody would hear of it."""
+        share: float = getattr(self, f"{channel}_delivered", 1.0)
         return share
 
     def undelivered(self, channel: Channel) -> float:
-        share: float = getattr(self, f"{channel}_undelivered")
+        share: float = getattr(self, f"{channel}_undelivered", 0.0)
         return share
 
     def charged_on(self, channel: Channel) -> ChargedOn:
@@ -305,12 +329,14 @@ def check(knobs: Knobs) -> Knobs:
     _check_error("non_viber_error", knobs.non_viber_error)
     for phone, overrides in knobs.by_phone.items():
         _check_overrides(f"by_phone.{phone}", phone, overrides)
+    if (problem := people_problem(knobs.people, CHANNELS)) is not None:
+        raise KnobFault(f"people{problem[0]}", problem[1])
     for index, price in enumerate(knobs.prices):
         if price.channel not in CHANNELS:
             raise KnobFault(f"prices[{index}]", f"There is no channel {price.channel!r}.")
-        problem = price_problem(price)
-        if problem:
-            raise KnobFault(f"prices[{index}]", problem)
+        fault = price_problem(price)
+        if fault:
+            raise KnobFault(f"prices[{index}]", fault)
     return knobs
 
 
@@ -331,7 +357,8 @@ def explained(knobs: Knobs) -> list[Explained]:
 
 
 def _check_overrides(key: str, phone: str, overrides: Overrides) -> None:
-    if not phone.removeprefix("+").isdecimal():
+    anywhere = overrides.push is not None or overrides.email is not None
+    if not anywhere and not phone.removeprefix("+").isdecimal():
         raise KnobFault(key, "Write the phone number in digits, with or without the plus sign.")
     for channel in CHANNELS:
         override: Override | None = getattr(overrides, channel)

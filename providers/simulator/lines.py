@@ -24,7 +24,7 @@ from providers.simulator.vocabulary import State
 Plan = list[tuple[int, Kind]]  # (epoch ms, what), changes before reports
 Item = tuple[str, Kind]  # message id, what
 
-CHANGES: Final = frozenset({Kind.FINISH, Kind.SEE, Kind.REVIVE})
+CHANGES: Final = frozenset({Kind.FINISH, Kind.SEE, Kind.REVIVE, Kind.CLICK})
 _NAMELESS, _BULK = "nameless-", "bulk-"
 
 
@@ -157,6 +157,8 @@ class Recalled:
             self.book.finish(entry, at_ms, charge=charge)
         elif kind is Kind.REVIVE:
             self.book.revive(entry, at_ms, charge=charge)
+        elif kind is Kind.CLICK:
+            self.book.click(entry, at_ms)
         else:
             entry.seen_ms = at_ms
 

@@ -40,16 +40,22 @@ class _Post(msgspec.Struct):
     url: str
     body: bytes
     items: list[Item]
+    headers: dict[str, str]
     failures: int = 0
 
 
 class Pusher:
-    """`settled` is told which reports nobody is owed any more: taken, given up or dropped."""
+    """`settled` is told which reports nobody is owed any more: taken, given up or dropped. `key` is
+    that of the API, with which some providers sign."""
 
     def __init__(
-        self, knobs: Callable[[], Knobs], settled: Callable[[list[Item]], None] | None = None
+        self,
+        knobs: Callable[[], Knobs],
+        settled: Callable[[list[Item]], None] | None = None,
+        key: str = "",
     ) -> None:
         self._knobs = knobs
+        self._key = key
         self._settled = settled or _nobody
         self._client = Client()
         self._gathering: dict[tuple[str, str], list[Push]] = {}
@@ -146,15 +152,17 @@ class Pusher:
 
     def _posts(self, url: str, pushes: list[Push]) -> list[_Post]:
         limit = self._knobs().push_reports_max
+        if (own := pushes[0].twin.catalogue.reports_max) is not None:
+            limit = min(limit, own)
         parts = (pushes[start : start + limit] for start in range(0, len(pushes), limit))
-        return [
-            _Post(
-                url,
-                part[0].twin.post([push.report for push in part]),
-                [push.item for push in part],
-            )
-            for part in parts
-        ]
+        return [self._post_of(url, part) for part in parts]
+
+    def _post_of(self, url: str, pushes: list[Push]) -> _Post:
+        twin = pushes[0].twin
+        body = twin.post([push.report for push in pushes], self._key)
+        own = twin.catalogue.headers
+        headers = {} if own is None else own(url, body, self._key)
+        return _Post(url, body, [push.item for push in pushes], headers)
 
     def _enqueue(self, *posts: _Post) -> None:
         self._ready.extend(posts)
@@ -199,7 +207,7 @@ class Pusher:
     async def _post(self, post: _Post) -> bool:
         knobs = self._knobs()
         status = await self._client.post(
-            post.url, _headers(knobs, post.body), post.body, knobs.push_timeout_ms / 1000
+            post.url, _headers(knobs, post), post.body, knobs.push_timeout_ms / 1000
         )
         return 200 <= status < 300
 
@@ -230,13 +238,14 @@ def _nobody(_: list[Item]) -> None:
     """Without a book nobody keeps what is owed."""
 
 
-def _headers(knobs: Knobs, body: bytes) -> list[tuple[str, str]]:
-    headers = [("content-type", "application/json"), *knobs.push_headers.items()]
+def _headers(knobs: Knobs, post: _Post) -> list[tuple[str, str]]:
+    usual = {"content-type": "application/json"} | post.headers
+    headers = [*usual.items(), *knobs.push_headers.items()]
     if knobs.push_basic:
         token = base64.b64encode(knobs.push_basic.encode()).decode()
         headers.append(("authorization", f"Basic {token}"))
     if knobs.push_hmac_secret:
         key = knobs.push_hmac_secret.encode()
-        digest = hmac.new(key, body, knobs.push_hmac_algorithm).hexdigest()
+        digest = hmac.new(key, post.body, knobs.push_hmac_algorithm).hexdigest()
         headers.append((knobs.push_hmac_header, digest))
     return headers

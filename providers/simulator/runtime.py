@@ -62,12 +62,13 @@ class Runtime:
     """`book` is the durable book, if there is one; what it holds is the past of this provider.
     Raises BookFault when it cannot be read."""
 
-    def __init__(self, knobs: Knobs, book: BookFile | None = None) -> None:
+    def __init__(self, knobs: Knobs, book: BookFile | None = None, api_key: str = "") -> None:
         self._first_knobs = knobs
         self.knobs = knobs
         self._book = book
         self.exchange = Exchange(knobs, noting=book is not None)
-        self.pusher = Pusher(lambda: self.knobs, None if book is None else self._settled)
+        settled = None if book is None else self._settled
+        self.pusher = Pusher(lambda: self.knobs, settled, api_key)
         self._requests: dict[str, Counter[str]] = {}
         self._attempts: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None

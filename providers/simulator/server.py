@@ -11,7 +11,7 @@ import gc
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from providers.simulator.app import TRANSPORT, Simulator
 from providers.simulator.bookfile import BookFault, BookFile
 from providers.simulator.knobs import Knobs, check
+from providers.simulator.mail.server import MailDoor
 from providers.simulator.runtime import Runtime
 
 BACKLOG: Final = 2_048
@@ -37,11 +38,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `book` is the path of a durable book, empty for none: messages, bill and receipts due survive a
     kill of the process. Knobs and counts of requests do not; a report may then come twice.
+    `smtp_port` is where mails are taken; 0: nowhere.
     """
 
     api_key: str = "simulator"
     knobs: Knobs = Knobs()
     book: str = ""
+    smtp_port: int = 0
 
 
 class _Protocol(HttpToolsProtocol):
@@ -108,7 +111,8 @@ async def serve(
     server = _Server(config, lambda: ready(bound) if ready is not None else None)
     watcher = asyncio.ensure_future(_stop_on(stop, server)) if stop is not None else None
     try:
-        await server.serve(sockets=[listener])
+        async with _mail_door(settings, runtime, host):
+            await server.serve(sockets=[listener])
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -116,13 +120,28 @@ async def serve(
         listener.close()
 
 
+@contextlib.asynccontextmanager
+async def _mail_door(settings: Settings, runtime: Runtime, host: str) -> AsyncIterator[None]:
+    """Takes mails for the length of the block, where a port for them is set."""
+    if not settings.smtp_port:
+        yield
+        return
+    door = MailDoor(runtime, settings.api_key)
+    server = await asyncio.start_server(door, host, settings.smtp_port, backlog=BACKLOG)
+    try:
+        yield
+    finally:
+        server.close()
+        door.close()
+
+
 def _runtime(settings: Settings) -> Runtime:
     """Raises BookFault."""
     if not settings.book:
-        return Runtime(settings.knobs)
+        return Runtime(settings.knobs, api_key=settings.api_key)
     book = BookFile(Path(settings.book))
     try:
-        runtime = Runtime(settings.knobs, book)
+        runtime = Runtime(settings.knobs, book, settings.api_key)
     except BookFault:
         book.close()
         raise

@@ -14,6 +14,7 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
+from providers.simulator.replies import Reply
 from providers.simulator.vocabulary import Catalogue, Status
 
 Listing = Literal["logs", "reports"]  # what can be pulled: messages, or reports nobody has pulled
@@ -76,7 +77,7 @@ class Unreadable(ValueError):
 
 
 class Twin(Protocol):
-    """`sends` and `pulls` are its paths: POST the ones, GET the others."""
+    """`media_type` is that of its sends; `pulls` are the paths that are asked with GET."""
 
     @property
     def channels(self) -> tuple[Channel, ...]: ...
@@ -85,7 +86,7 @@ class Twin(Protocol):
     def catalogue(self) -> Catalogue: ...
 
     @property
-    def sends(self) -> Mapping[str, Channel]: ...
+    def media_type(self) -> str: ...
 
     @property
     def pulls(self) -> Mapping[str, tuple[Channel, Listing]]: ...
@@ -94,7 +95,15 @@ class Twin(Protocol):
         """Whether the request carries the key; names of headers are in lower case."""
         ...
 
-    def read_send(self, channel: Channel, body: bytes) -> Sending:
+    def sends_at(self, path: str) -> Channel | None:
+        """The channel of what is posted there; None: nothing is sent there."""
+        ...
+
+    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
+        """What is posted there without the key, and is no send; None: nothing."""
+        ...
+
+    def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         """Raises Unreadable."""
         ...
 
@@ -106,7 +115,7 @@ class Twin(Protocol):
         """The status a destination is rejected with that cannot be sent to at all, or None."""
         ...
 
-    def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> bytes: ...
+    def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply: ...
 
     def pulled(
         self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool
@@ -134,6 +143,6 @@ class Twin(Protocol):
         """What the person wrote back to a message, as it is pushed."""
         ...
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
-        """The body of a POST with reports of one kind."""
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
+        """The body of a POST with reports of one kind; `key` is that of the API, where it signs."""
         ...

@@ -53,7 +53,10 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
 
     `provider` is the name of its twin. `usual` gives the ids of status and error of an ending when
     nobody names others; `unreachable` rejects a number that does not have the channel.
-    `seen_channels` tell when a message is seen.
+    `seen_channels` tell when a message is seen. `reports`: what becomes of a message is told later;
+    else its answer is all that is heard of it. `absent` are status and error of a message to nobody
+    that was taken all the same; None: what knobs say. A POST has at most `reports_max` reports, and
+    the headers that `headers` makes of its address, its body and the key of the API.
     """
 
     provider: str
@@ -68,3 +71,7 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     no_error: Error
     usual: Callable[[Ending, Channel], tuple[int, int]]
     seen_channels: frozenset[Channel]
+    reports: bool = True
+    absent: tuple[int, int] | None = None
+    reports_max: int | None = None
+    headers: Callable[[str, bytes, str], dict[str, str]] | None = None

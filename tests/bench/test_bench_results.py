@@ -55,6 +55,8 @@ def good_rows() -> list[Row]:
         a_row("7", figures={"bytes_waiting": 600.0, "bytes_final": 200.0}),
         a_row("7", figures={"bytes_waiting": 600.0, "bytes_final": 200.0, "cpu_to_small": 1.1}),
         a_row("8", figures={"in_flight": 50.0}),
+        a_row("10"),
+        a_row("11"),
     ]
 
 

@@ -7,14 +7,11 @@ import pytest
 from gateway.core.addresses import (
     Addresses,
     Destination,
-    FcmAddress,
     Recipient,
-    Subscription,
-    SubscriptionKeys,
-    WebPushAddress,
     mailbox_of,
     read,
 )
+from providers.contract import FcmAddress, Subscription, SubscriptionKeys, WebPushAddress
 
 TOKEN = FcmAddress("token-1")
 BROWSER = WebPushAddress(Subscription("https://push.example/1", SubscriptionKeys("p", "a")))

@@ -96,7 +96,8 @@ def test_the_campaigns_send_window_comes_before_its_categorys() -> None:
     assert World(declared(night, send_window="daytime")).message.held
     everyday = replace(policy(send_window=DAYTIME), send_windows=windows)
     assert World(declared(everyday, send_window="none")).message.held is None
-    assert World(declared(everyday, send_window="gone")).message.held is None
+    assert World(declared(everyday, send_window="gone")).message.held, "as if it named none"
+    assert World(declared(night, send_window="gone")).message.held is None
     assert World(declared(everyday)).message.held
 
 

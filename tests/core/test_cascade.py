@@ -60,11 +60,11 @@ def test_a_full_cap_on_the_fallback_channel_ends_the_message_as_suppressed() -> 
 def test_a_step_is_passed_over_only_for_one_whose_cap_has_room() -> None:
     world = World(policy(caps=(SMS_CAP,), when_away="skip"))
     world.person.slots.append(Slot("another", T0, "marketing", "sms"))
-    world.happen(events.Claimed(0, away=True))
+    world.happen(events.Claimed(0, away=frozenset(["viber"])))
     assert world.statuses() == ["retrying", "planned"]
     world.person.slots.pop(0 if world.person.slots[0].message == "another" else 1)
     world.timer()
-    world.happen(events.Claimed(0, away=True))
+    world.happen(events.Claimed(0, away=frozenset(["viber"])))
     assert world.statuses() == ["skipped", "queued"]
 
 

@@ -32,6 +32,7 @@ from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, T0, World, policy, 
 
 CAPS = (Cap("day", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
 PROVIDERS = ("viber", "sms", "viber-2")
+STAND_IN = "viber-3"  # of the first step's provider, in some routes
 UNTIL: tuple[Until, ...] = ("delivered", "seen", "clicked")
 FAULT = Fault("9", "SOMETHING", False)
 STEPS = st.integers(0, 2)
@@ -44,6 +45,8 @@ RECEIPTS = st.builds(
     # Right or wrong, it changes nothing but how many looks the store needs.
     to=st.sampled_from([None, "79160000001", "79160000002", "70000000000"]),
 )
+SERIES = st.sampled_from([0, 0, 1, 2, 3])
+WHO_IS_AWAY = st.frozensets(st.sampled_from((*PROVIDERS, STAND_IN)))
 AWAY = st.dictionaries(
     st.sampled_from(PROVIDERS), st.sampled_from([T0, T0 + 2_000, T0 + 20 * MINUTE])
 )
@@ -52,21 +55,36 @@ EVENTS = st.one_of(
         events.Claimed,
         st.integers(events.CURRENT, 2),
         st.sampled_from([{}, {}, {}, {EVERY_CHANNEL: "all"}, {"viber": "all"}, {"sms": "all"}]),
-        away=st.sampled_from([False, False, True]),
+        away=st.just(frozenset()) | WHO_IS_AWAY,
     ),
-    st.builds(events.Accepted, STEPS, st.sampled_from([None, "theirs"]), again=st.booleans()),
-    st.builds(events.Refused, STEPS, st.sampled_from([FAULT, Fault("7002", "NOBODY", True)])),
-    st.builds(events.NotSent, STEPS, st.just(FAULT)),
+    st.builds(
+        events.Accepted,
+        STEPS,
+        st.sampled_from([None, "theirs"]),
+        again=st.booleans(),
+        series=st.none() | SERIES,
+    ),
+    st.builds(
+        events.Refused,
+        STEPS,
+        st.sampled_from([FAULT, Fault("7002", "NOBODY", True)]),
+        away=WHO_IS_AWAY,
+    ),
+    st.builds(events.NotSent, STEPS, st.just(FAULT), WHO_IS_AWAY),
     st.builds(events.PutBack, STEPS),
     st.builds(events.LostAnswer, STEPS),
-    st.builds(events.NotKnown, STEPS),
+    st.builds(events.NotKnown, STEPS, WHO_IS_AWAY),
     st.builds(
-        lambda step, receipt: events.Reported(step, receipt, PROVIDERS[step]),
+        lambda step, receipt, provider, series: events.Reported(
+            step, receipt, provider or PROVIDERS[step], series
+        ),
         STEPS,
         RECEIPTS,
+        st.sampled_from([None, None, STAND_IN]),
+        SERIES,
     ),
     st.builds(events.Reacted, STEPS, st.sampled_from(["seen", "replied", "clicked"]), st.just(T0)),
-    st.builds(events.ProviderGone, st.sampled_from(PROVIDERS)),
+    st.builds(events.ProviderGone, st.sampled_from((*PROVIDERS, STAND_IN))),
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
 )
@@ -98,17 +116,21 @@ HELD_LIVES = st.lists(
     ),
     max_size=25,
 )
-ROUTES = st.lists(
+FIRST = st.sampled_from([("viber",), ("viber", STAND_IN), (STAND_IN, "viber")])
+SAID = st.lists(
     st.tuples(st.sampled_from(UNTIL), st.sampled_from([1_000, 20_000, 4 * 3_600_000])),
     min_size=2,
     max_size=3,
-).map(
-    lambda said: tuple(
-        RouteStep((name,), wait_ms, 10_000, until, react_ms)
-        for name, wait_ms, (until, react_ms) in zip(
-            PROVIDERS, (15 * MINUTE, DAY, DAY), said, strict=False
+)
+ROUTES = st.builds(
+    lambda first, said: tuple(
+        RouteStep(names, wait_ms, 10_000, until, react_ms)
+        for names, wait_ms, (until, react_ms) in zip(
+            (first, ("sms",), ("viber-2",)), (15 * MINUTE, DAY, DAY), said, strict=False
         )
-    )
+    ),
+    FIRST,
+    SAID,
 )
 WORLDS = st.builds(
     lambda charged_on, resend, when_away, category, route, ttl, steps: World(
@@ -154,6 +176,7 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
         if effects.submit:
             assert not getattr(event, "away", False), "nothing is sent to one that is away"
             step = world.message.step
+            assert not any(a.doubt for a in step.attempts[:-1]), "another may have sent it"
             unwanted = getattr(event, "opt_outs", NONE)
             assert not refuses(unwanted, step.channel, world.message.category)
             left_ms = timing.deadline_ms(world.message, step) - world.now_ms
@@ -180,7 +203,7 @@ def check(world: World) -> None:
     check_legs(world)
     assert sums["billed"] == (message.billed or 0)
     assert sums["cost"] == sum(step.charged or 0 for step in message.steps)
-    arrived = sum(step.status >= StepStatus.DELIVERED for step in message.steps)
+    arrived = sum(step.arrival_of(a) > 0 for step in message.steps for a in step.attempts)
     assert sums["delivered"] + sums["double_delivered"] == arrived
     ended = sum(bool(s.done_ms) and s.status < StepStatus.DELIVERED for s in message.steps)
     capped = sum(

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
+from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import SCHEMA, Codec, NewerRecordError, UnreadableRecordError
 from gateway.core.records.content import Content, content_codec, content_with
 from gateway.core.records.entries import (
@@ -30,7 +32,7 @@ from gateway.core.records.entries import (
     total_codec,
     unmatched_codec,
 )
-from gateway.core.records.message import Attempt, Candidate, Message, Step, message_codec
+from gateway.core.records.message import Message, Step, message_codec
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, person_codec
 from gateway.core.records.request import (
     Answer,
@@ -39,7 +41,7 @@ from gateway.core.records.request import (
     remembered_codec,
 )
 from gateway.core.records.user import Consent, StoredUser, user_codec
-from providers.contract import Fault, Receipt
+from providers.contract import Fault, FcmAddress, Receipt
 from ratelimit.caps import Slot
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -285,6 +287,13 @@ def test_a_field_that_this_schema_does_not_know_is_passed_over(kind: str) -> Non
     fields = msgspec.msgpack.decode(golden(kind, SCHEMA)[1:])
     more = bytes((SCHEMA,)) + msgspec.msgpack.encode(fields | {"??": 1})
     assert CODECS[kind].decode(more) == CODECS[kind].decode(golden(kind, SCHEMA))
+
+
+def test_a_total_names_its_route_and_step_since_some_have_one() -> None:
+    known = bytes.fromhex((GOLDEN / "total_of_a_step.3.hex").read_text())
+    total = Total.of(replace(SMS_GROUP, route="viber-then-sms", step=1), "cost")
+    assert total_codec.decode(known) == total
+    assert total_codec.encode(total) == known
 
 
 def test_a_person_of_schema_3_holds_claims_since_some_of_them_do() -> None:

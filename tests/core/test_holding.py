@@ -184,7 +184,7 @@ def test_a_late_delivery_ends_the_hold_of_the_step_after() -> None:
 
 def test_who_waits_for_a_provider_that_is_away_says_so() -> None:
     world = World(send=request(route="sms-only", category="otp", campaign=None))
-    world.happen(events.Claimed(0, away=True))
+    world.happen(events.Claimed(0, away=frozenset(["viber"])))
     assert held_now(world) == AWAY
     world.timer()
     assert held_now(world) is None

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.channels import EmailContent, Until, ViberContent
 from gateway.core.effects import NOT_COMPARED
 from gateway.core.plan import Plan, Rejection, channels_without_text, plan
@@ -17,13 +17,20 @@ from gateway.core.records.content import Content, content_with
 from gateway.core.records.person import Person
 from gateway.core.records.words import Importance
 from gateway.settings.price_file import parse_prices
+from providers.contract import FcmAddress, Subscription, SubscriptionKeys, WebPushAddress
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
 
 MAIL = Addresses(email="anna@shop.example")
 SUBJECT = content_with("Hello", {"email": EmailContent(subject="Autumn")})
 BOTH = Addresses("79161234567", "anna@shop.example")
-PRICES_OF = PRICES | {"mail": Price(1_000, 2_000, "EUR"), "sms-2": Price(30_000, 60_000, "EUR")}
+BROWSER = WebPushAddress(Subscription("https://push.example/1", SubscriptionKeys("p", "a")))
+FREE = Price(0, 0, "EUR")
+PRICES_OF = PRICES | {
+    "mail": Price(1_000, 2_000, "EUR"),
+    "sms-2": Price(30_000, 60_000, "EUR"),
+    **dict.fromkeys(("app", "tokens", "browsers"), FREE),
+}
 
 
 def rules(*steps: RouteStep, prices: dict[str, Price] | None = None, **changes: Any) -> Policy:
@@ -37,6 +44,8 @@ def rules(*steps: RouteStep, prices: dict[str, Price] | None = None, **changes: 
             "mail": ProviderRule("email"),
             "sms-2": ProviderRule("sms"),
             "app": ProviderRule("push"),
+            "tokens": ProviderRule("push", devices="fcm"),
+            "browsers": ProviderRule("push", devices="webpush"),
         },
         quote=lambda provider, *_: known.get(provider),
     )
@@ -62,6 +71,22 @@ def test_a_step_without_an_address_is_skipped_where_another_can_run() -> None:
     assert (way.first, way.channel, way.lane("otp")) == (1, "sms", ("sms", "otp"))
     only_mail = planned(rules(step("sms"), step("mail")), content=SUBJECT, addresses=MAIL)
     assert told(only_mail) == [("sms", "no_address"), ("email", None)]
+
+
+def test_a_step_is_for_providers_that_reach_a_device_of_the_person() -> None:
+    token = Addresses("79161234567", push=(FcmAddress("token"),))
+    both = Addresses("79161234567", push=(FcmAddress("token"), BROWSER))
+    for steps, addresses, expected in (
+        ((step("tokens", "browsers"),), token, ["tokens"]),
+        ((step("tokens", "browsers"),), both, ["browsers", "tokens"]),
+        ((step("tokens", "app"),), token, ["app", "tokens"]),
+        ((step("app"),), token, ["app"]),
+    ):
+        way = planned(rules(*steps), addresses=addresses)
+        assert sorted(c.provider for c in way.steps[0].candidates) == expected
+        assert told(way) == [("push", None)]
+    none = planned(rules(step("browsers"), step("sms")), addresses=token)
+    assert told(none) == [("push", "no_address"), ("sms", None)]
 
 
 def test_a_step_without_content_is_skipped_and_says_what_is_missing() -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import reach
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.explain import explain_message
 from gateway.core.plan import Known, Plan, plan
 from gateway.core.policy import Policy, ProviderRule, ReachRule, RouteStep
@@ -32,6 +32,7 @@ from gateway.core.rates import (
     rate_of,
 )
 from gateway.core.records.person import ChannelMemory, Person, pack_person
+from providers.contract import FcmAddress
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
 
 ANNA = Addresses("79161234567", push=(FcmAddress("token"),))
@@ -222,7 +223,7 @@ def test_deliveries_and_reactions_count_the_same_in_any_order(
         who = Person()
         for at_ms, is_reaction in happened:
             if is_reaction:
-                reach.reacted(who, "viber", "seen", rules(), T0 + at_ms)
+                reach.reacted(who, "viber", "seen", T0 + at_ms, counts=True)
             else:
                 reach.arrived(who, "viber", ANNA, rules(), T0 + at_ms)
         found.append(counted_of([who], "viber", now_ms))
@@ -245,7 +246,7 @@ def test_what_is_remembered_of_a_channel_takes_forty_bytes() -> None:
     who = Person()
     for day in range(40):
         reach.arrived(who, "viber", ANNA, rules(), T0 + day * DAY)
-        reach.reacted(who, "viber", "seen", rules(), T0 + day * DAY)
+        reach.reacted(who, "viber", "seen", T0 + day * DAY, counts=True)
     assert len(pack_person(who)) - len(pack_person(Person())) <= 40
 
 

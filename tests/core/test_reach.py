@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import reach
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.identities import enlist
 from gateway.core.plan import Plan, plan
 from gateway.core.policy import PLANNED_LATELY_MS, Policy, ProviderRule, RouteStep
 from gateway.core.rates import NO_RATES, Counted
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import ChannelMemory, Person, pack_person, unpack_person
-from providers.contract import Fault
+from providers.contract import Fault, FcmAddress
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
 
@@ -260,7 +260,7 @@ def test_a_campaign_of_two_steps_goes_on_where_the_person_is_reached() -> None:
 
 def test_what_is_known_of_a_person_is_told_for_each_channel() -> None:
     person = knowing("viber")
-    reach.reacted(person, "push", "clicked", RULES, T0)
+    reach.reacted(person, "push", "clicked", T0, counts=True)
     known = reach.states([person], ANNA, "shop", RULES, NO_RATES, T0)
     assert list(known) == ["viber", "sms", "push"], "of which there is an address"
     viber, sms, push = known.values()
@@ -329,10 +329,10 @@ def test_ten_deliveries_and_a_click_are_learned_from_what_happens() -> None:
     for day in range(10):
         assert not reach.hides_seen([person], "viber")
         reach.arrived(person, "viber", ANNA, rules, T0 + day * DAY)
-    reach.reacted(person, "viber", "clicked", rules, T0 + 9 * DAY)
+    reach.reacted(person, "viber", "clicked", T0 + 9 * DAY, counts=True)
     assert reach.hides_seen([person], "viber")
     merged = Person()
     reach.take_over(merged, [person])
     assert reach.hides_seen([merged], "viber")
-    reach.reacted(person, "viber", "seen", rules, T0 + 10 * DAY)
+    reach.reacted(person, "viber", "seen", T0 + 10 * DAY, counts=False)
     assert not reach.hides_seen([person], "viber")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 
 from gateway.core.effects import IgnoredPrice
+from gateway.core.records.attempt import Candidate
 from gateway.core.records.content import Content
-from gateway.core.records.message import Candidate
 from tests.worlds.cascade_world import ID, World, policy, request
 
 LIST, SELL = 40_000, 70_000  # of an SMS, in 1e-6 EUR

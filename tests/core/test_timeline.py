@@ -133,7 +133,7 @@ def test_a_lost_answer_is_known_as_such_until_more_is_known() -> None:
 def test_a_step_that_is_passed_over_for_its_provider_was_when_the_next_one_started() -> None:
     world = World(policy(when_away="skip"), request(category="otp", campaign=None))
     world.now_ms += 30
-    world.happen(events.Claimed(0, away=True))
+    world.happen(events.Claimed(0, away=frozenset(["viber"])))
     assert told(world)[1:] == [(30, "skipped", 0, "away"), (30, "started", 1, None)]
 
 

@@ -29,7 +29,7 @@ class Books(NamedTuple):
             claim.succeed(count)
         submission = Submission("ref", "+1", "Shop", category, "text", 60_000)
         entry = Entry("id", LaneEntry("lane", b"1-1", shard), category, shard)
-        self.queue.add([ClaimedStep(entry, 0, 1, 0.0, submission)] * count)
+        self.queue.add([ClaimedStep(entry, 0, 1, 0.0, 0, submission)] * count)
 
     def send(self, requests: int) -> None:
         """So many requests of one message each are on their way."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from gateway.backoff import Backoff
 from gateway.core import events as ev
-from gateway.core.channels import Button, ViberContent
+from gateway.core.addresses import Addresses
+from gateway.core.channels import Button, PushContent, ViberContent
 from gateway.core.records.content import Content, content_with
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
@@ -37,6 +39,7 @@ from providers.contract import (
     AccountFault,
     BadRequest,
     Fault,
+    FcmAddress,
     NotSent,
     Refused,
     SendFault,
@@ -58,7 +61,7 @@ def claimed(count: int) -> list[ClaimedStep]:
     entry = Entry(ID, LaneEntry("lane", b"1-1", 0), "marketing")
     return [
         ClaimedStep(
-            entry, 0, 1, 0.0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
+            entry, 0, 1, 0.0, 0, type(submission)(**{**_fields(submission), "ref": f"{ID}.{n}"})
         )
         for n in range(count)
     ]
@@ -251,7 +254,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
         T0 + 7,
     )
     assert [item.event for item in result.items] == [
-        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7),
+        ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7, series=0),
         ev.Refused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),
@@ -274,3 +277,40 @@ def test_pictures_and_buttons_are_for_viber_alone() -> None:
     world.message.current = 1
     sms = submission_of(world.message, content, "Shop", world.now_ms)
     assert (sms.image_url, sms.button) == (None, None)
+
+
+def test_a_notification_goes_to_devices_and_has_words_of_its_own() -> None:
+    world = World()
+    devices = FcmAddress("tok-1"), FcmAddress("tok-2")
+    world.message.addresses = Addresses("79161234567", "anna@shop.example", devices)
+    content = content_with(
+        "text", {"push": PushContent(title="Hi", url="https://example.com", data={"a": "b"})}
+    )
+    sms = submission_of(world.message, content, "Shop", world.now_ms)
+    assert (sms.to, sms.devices, sms.message) == ("+79161234567", (), ID)
+    world.message.step.channel = "push"
+    told = submission_of(world.message, content, "Shop", world.now_ms)
+    assert (told.to, told.devices) == ("", devices)
+    assert (told.title, told.text, told.url) == ("Hi", "text", "https://example.com")
+    assert told.data == {"a": "b"}
+    world.message.step.channel = "email"
+    assert submission_of(world.message, content, "", world.now_ms).to == "anna@shop.example"
+
+
+def test_an_answer_may_say_that_it_is_all_and_which_devices_are_gone() -> None:
+    steps = [msgspec.structs.replace(step, user="u1") for step in claimed(3)]
+    dead = FcmAddress("tok-1")
+    result = read_outcomes(
+        steps,
+        [
+            Submitted(f"{ID}.0", delivered=True, gone=(dead,)),
+            Refused(f"{ID}.1", Fault("404", "gone", True), unreachable=True, gone=(dead,)),
+            Submitted(f"{ID}.2", delivered=True),
+        ],
+        5,
+    )
+    assert [type(item.event) for item in result.items] == [ev.Accepted, ev.Refused, ev.Accepted]
+    assert result.items[0].event == ev.Accepted(0, sent_ms=5, delivered=True, series=0)
+    assert result.gone == [("u1", dead), ("u1", dead)]
+    of_nobody = [msgspec.structs.replace(step, user=None) for step in steps]
+    assert read_outcomes(of_nobody, [Submitted(f"{ID}.0", gone=(dead,))], 5).gone == []

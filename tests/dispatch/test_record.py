@@ -18,7 +18,7 @@ def batch_of(*shards: int) -> list[ClaimedStep]:
         id_ = new_id(T0, shard, n)
         submission = Submission(f"{id_}.0", "+1", "Shop", "otp", "text", 60_000)
         entry = Entry(id_, LaneEntry(f"lane {shard}", b"1-1", shard), "otp", shard)
-        steps.append(ClaimedStep(entry, 0, 1, 0.0, submission))
+        steps.append(ClaimedStep(entry, 0, 1, 0.0, 0, submission))
     return steps
 
 

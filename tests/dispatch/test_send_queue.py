@@ -11,7 +11,7 @@ from providers.contract import Category, Submission
 def claimed(category: Category, count: int = 1, since: float = 0.0) -> list[ClaimedStep]:
     submission = Submission("ref", "+1", "Shop", category, "text", 60_000)
     entry = Entry("id", LaneEntry("lane", b"1-1", 0), category)
-    return [ClaimedStep(entry, 0, 1, since, submission) for _ in range(count)]
+    return [ClaimedStep(entry, 0, 1, since, 0, submission) for _ in range(count)]
 
 
 def taken(queue: SendQueue, room: int, now: float) -> list[str]:

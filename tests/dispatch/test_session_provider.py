@@ -218,7 +218,7 @@ def test_it_has_a_channel_and_no_callback() -> None:
     settings = read(1)
     rules = bootstrap.policy_of(settings, lambda *_: None)
     assert (rules.providers["wire"].channel, rules.providers["wire"].can_look_up) == ("sms", False)
-    assert bootstrap.adapters_of(settings) == {}
+    assert bootstrap.callback_readers_of(settings) == {}
     assert bootstrap.callback_auths_of(settings) == {}
 
 

@@ -8,19 +8,23 @@ import msgspec
 import pytest
 import trio
 
+from gateway.core.addresses import Addresses
 from gateway.core.channels import SmsContent, ViberContent
 from gateway.core.events import Claimed
 from gateway.core.records.content import content_with
+from gateway.core.records.user import StoredUser
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.worker import wake_ups
 from gateway.settings.tables import Lanes
 from gateway.store import keys as k
+from gateway.store import users
 from gateway.store.apply import Applied, Item
 from providers.contract import (
     AccountFault,
     BadRequest,
     Fault,
+    FcmAddress,
     NotSent,
     Outcome,
     Receipt,
@@ -70,6 +74,25 @@ async def test_a_submission_says_what_the_message_says(redis_url: str) -> None:
         assert (sms.text, sms.sender, sms.ref) == ("SMS", "Bank", id_ + ".1")
         assert sms.to.startswith("+7916")
         assert 290_000 < viber.validity_ms <= 300_000, "never longer than the message is worth"
+
+
+@under_trio
+async def test_a_device_that_is_gone_is_dropped_from_its_user(redis_url: str) -> None:
+    dead, alive = FcmAddress("tok-1"), FcmAddress("tok-2")
+
+    async def reply(batch: Sequence[Submission]) -> list[Outcome]:
+        return [Submitted(s.ref, delivered=True, gone=(dead,)) for s in batch]
+
+    async with world(redis_url, shards=3) as w:
+        kept = StoredUser("shop", 0, Addresses(push=(dead, alive)))
+        await users.change(w.store, [users.Change("u1", "", kept.addresses, lambda _: kept)], 0)
+        w.viber.otherwise = reply
+        ids = [*await w.admit(user="u1"), *await w.admit(user="nobody"), *await w.admit()]
+        async with dispatching(w):
+            await w.until(ids, "delivered", "skipped")
+        left = await users.read(w.store, ["u1", "nobody"])
+        assert left["u1"].addresses.push == (alive,)
+        assert list(left) == ["u1"]
 
 
 def refuse_all(*, permanent: bool):  # type: ignore[no-untyped-def]

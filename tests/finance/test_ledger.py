@@ -19,6 +19,7 @@ from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.content import Content
 from gateway.core.records.entries import (
+    NO_STEP,
     Group,
     LedgerEntry,
     Post,
@@ -107,6 +108,7 @@ def random_post(random: Random, message: str | None = None) -> Post:
         "marketing",
         *random.choice((("viber", "infobip-viber"), ("sms", "infobip-sms"), ("", ""))),
         random.choice(("RU", "DE")),
+        *random.choice((("both", 0), ("both", 1), ("sms-only", NO_STEP), ("", NO_STEP))),
     )
     chosen = random.sample(MEASURES, random.randint(1, 4))
     measures = {measure: random.randint(-2, 10**9) for measure in chosen}
@@ -196,7 +198,7 @@ def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> Non
 
 
 def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: str) -> None:
-    async def main(redis: RedisClient) -> tuple[Report, Verdict]:
+    async def main(redis: RedisClient) -> tuple[Report, Report, Verdict]:
         store = Store(redis, POLICY)
         ids = []
         for n in range(3):
@@ -233,9 +235,16 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
         await report(ids[1], 0, "viber", "delivered")  # late, after the SMS
         await report(ids[2], 1, "sms", "undelivered")
         query = Query(TODAY, TODAY, ("campaign",))
-        return await cost_report(redis, 1, query, "EUR"), await verify(redis, 1)
+        by_campaign = await cost_report(redis, 1, query, "EUR")
+        by_step = await cost_report(redis, 1, replace(query, group_by=("route", "step")), "EUR")
+        return by_campaign, by_step, await verify(redis, 1)
 
-    found, verdict = on(loop, redis_url, main)
+    found, by_step, verdict = on(loop, redis_url, main)
+    told = [(r["route"], r["step"], r["sent"], r["delivered"], r["cost"]) for r in by_step.rows()]
+    assert told == [
+        ("viber-then-sms", 0, 3, 1, "0.0100"),
+        ("viber-then-sms", 1, 2, 1, "0.0400"),
+    ]
     assert found.rows() == [
         {
             "campaign": "autumn",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
 from gateway.core.effects import MEASURES
-from gateway.core.records.entries import Group
+from gateway.core.records.entries import NO_STEP, Group
 from gateway.finance import report as module
 from gateway.finance.report import (
     KEYS,
@@ -30,14 +30,14 @@ AMOUNTS = ("cost", "billed", "sms_only_cost")
 FIELDS = {"sms_only_cost": "baseline_cost"}  # figures that are not called as their measure is
 
 
-def group(**changes: str) -> Group:
-    whole = Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU")
+def group(**changes: Any) -> Group:
+    whole = Group("shop", "autumn", "marketing", "viber", "infobip-viber", "RU", "both", 0)
     return replace(whole, **changes)
 
 
-def booked(measure: str, amount: int, day: datetime.date = TODAY, **changes: str) -> TotalRow:
+def booked(measure: str, amount: int, day: datetime.date = TODAY, **changes: Any) -> TotalRow:
     if measure in MESSAGE_MEASURES:
-        changes = {"channel": "", "provider": ""} | changes
+        changes = {"channel": "", "provider": "", "step": NO_STEP} | changes
     return TotalRow(day, group(**changes), measure, amount)
 
 
@@ -170,6 +170,32 @@ def test_rows_are_sorted_by_their_keys_in_the_order_asked() -> None:
     assert len(keys) == 8
 
 
+def test_by_route_and_step_each_booking_has_its_place_and_older_ones_none() -> None:
+    rows = [
+        booked("accepted", 3),
+        booked("sent", 2),
+        booked("sent", 1, step=1, channel="sms"),
+        booked("sent", 5, step=10, channel="sms", route="sms-only"),
+        booked("sent", 7, step=NO_STEP, route=""),
+    ]
+    found = build(rows, ask("route", "step"), "EUR").rows()
+    told = [(row["route"], row["step"], row["sent"]) for row in found]
+    assert told == [(None, None, 7), ("both", 0, 2), ("both", 1, 1), ("sms-only", 10, 5)]
+    assert "accepted" not in found[0]
+    routes = build(rows, ask("route"), "EUR").rows()
+    assert [(row["route"], row["accepted"]) for row in routes] == [
+        (None, 0),
+        ("both", 3),
+        ("sms-only", 0),
+    ]
+    assert build(rows, ask(step="1"), "EUR").total.sent == 1
+    assert build(rows, ask(route="sms-only"), "EUR").total.sent == 5
+
+
+def test_a_report_can_be_grouped_by_all_that_is_booked_apart() -> None:
+    assert set(KEYS) - {"day", "month"} == set(Group.__struct_fields__)
+
+
 def test_totals_of_other_days_do_not_count() -> None:
     rows = [booked("sent", 1, TODAY + datetime.timedelta(days=n)) for n in (-1, 0, 1)]
     assert build(rows, ask(), "EUR").total.sent == 1
@@ -187,53 +213,70 @@ def test_a_report_with_too_many_rows_is_refused(monkeypatch: pytest.MonkeyPatch)
 # --- any bookings, any grouping -------------------------------------------------------------------
 
 DAYS = st.integers(0, 3).map(lambda n: TODAY - datetime.timedelta(days=n))
-SOMETIMES = {"app": ["shop", "bank"], "campaign": ["", "autumn", "=x"], "country": ["RU", "DE"]}
+SOMETIMES = {
+    "app": ["shop", "bank"],
+    "campaign": ["", "autumn", "=x"],
+    "country": ["RU", "DE"],
+    "route": ["", "both", "sms-only"],
+}
 
 
 @st.composite
 def bookings(draw: st.DrawFn) -> TotalRow:
     measure = draw(st.sampled_from(MEASURES))
-    changes: dict[str, str] = {k: draw(st.sampled_from(v)) for k, v in SOMETIMES.items()}
+    changes: dict[str, Any] = {k: draw(st.sampled_from(v)) for k, v in SOMETIMES.items()}
     if measure not in MESSAGE_MEASURES and draw(st.booleans()):
-        changes |= {"channel": "sms", "provider": "infobip-sms"}
+        steps = st.sampled_from((NO_STEP, 0, 1, 10))  # none, as it was booked before
+        changes |= {"channel": "sms", "provider": "infobip-sms", "step": draw(steps)}
     return booked(measure, draw(st.integers(-5, 10**12)), draw(DAYS), **changes)
 
 
 @st.composite
 def questions(draw: st.DrawFn) -> Query:
     keys = draw(st.permutations(KEYS))[: draw(st.integers(0, len(KEYS)))]
-    filters = draw(st.sampled_from([(), (("app", "bank"),), (("channel", "sms"),)]))
+    filters = draw(
+        st.sampled_from(
+            [(), (("app", "bank"),), (("channel", "sms"),), (("step", "1"), ("route", "both"))]
+        )
+    )
     last = draw(DAYS)
     first = min(last, draw(DAYS))
     return Query(first, last, tuple(keys), filters)
 
 
-def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[str, ...], dict[str, int]]:
+def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[Any, ...], dict[str, int]]:
     """The same sums, said plainly: one row of booking at a time, nothing shared with the module."""
     asked = {*query.group_by, *dict(query.filters)}
-    found: dict[tuple[str, ...], dict[str, int]] = {}
+    found: dict[tuple[Any, ...], dict[str, int]] = {}
     for row in rows:
         day = str(row.day)
         told: dict[str, Any] = {"day": day, "month": day[:7], **asdict(row.group)}
         if str(row.day) < str(query.from_day) or str(row.day) > str(query.to_day):
             continue
         whole = ("accepted", "duplicates", "suppressed", "undelivered_messages")
-        if row.measure in whole and ("channel" in asked or "provider" in asked):
+        if row.measure in whole and asked & {"channel", "provider", "step"}:
             continue
-        if row.amount == 0 or any(told[k] != v for k, v in query.filters):
+        if row.amount == 0 or any(str(told[k]) != v for k, v in query.filters):
             continue
         sums = found.setdefault(tuple(told[k] for k in query.group_by), {})
         sums[row.measure] = sums.get(row.measure, 0) + row.amount
     return found
 
 
+def _told(query: Query, keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row's keys as the groups have them."""
+    nothing = {"step": NO_STEP}
+    pairs = zip(query.group_by, keys, strict=True)
+    return tuple(nothing.get(name, "") if key is None else key for name, key in pairs)
+
+
 @given(st.lists(bookings(), max_size=40), questions())
 def test_any_report_says_what_adding_up_by_hand_says(rows: list[TotalRow], query: Query) -> None:
     report = build(rows, query, "EUR")
     expected = by_hand(rows, query)
-    assert [tuple(key or "" for key in line.keys) for line in report.lines] == sorted(expected)
+    assert [_told(query, line.keys) for line in report.lines] == sorted(expected)
     for line in report.lines:
-        sums = expected[tuple(key or "" for key in line.keys)]
+        sums = expected[_told(query, line.keys)]
         figures = line.figures
         assert all(getattr(figures, FIELDS.get(m, m)) == sums.get(m, 0) for m in MEASURES)
 
@@ -327,13 +370,16 @@ def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
         ([("to", "٢٠٢٦-11-01")], "to", "is no day"),
         ([("from", "")], "from", "is no day"),
         ([("from", "2026-11-22")], "from", "swap them"),
-        ([("group_by", "colour")], "group_by", "day, month, app, campaign, category, channel"),
+        ([("group_by", "colour")], "group_by", "day, month, app, campaign, category, route, step"),
         ([("group_by", "day,app,day")], "group_by", "named twice"),
         ([("group_by", "day"), ("group_by", "day")], "group_by", "named twice"),
         ([("colour", "red")], "colour", "there are: from, to, group_by, day"),
         ([("to", "2026-11-30"), ("to", "2026-11-01")], "to", "given twice"),
         ([("category", "marketting")], "category", "one of otp, transactional, marketing"),
         ([("channel", "fax")], "channel", "one of viber, sms"),
+        ([("step", "first")], "step", "the first is 0"),
+        ([("step", "-1")], "step", "the first is 0"),
+        ([("route", "")], "route", "is empty"),
         ([("country", "Germany")], "country", "two capital letters"),
         ([("month", "2026-13")], "month", "written as in 2026-11"),
         ([("app", "")], "app", "is empty"),

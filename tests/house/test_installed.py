@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("run", "dev", "build")
+LOCKS = ("run", "dev", "build", "peers")
 OUR_OWN = "kaskad"
 # What `python -m venv` puts there by itself.
 OF_THE_VENV = {"pip", "setuptools"}

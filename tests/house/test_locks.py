@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from functools import cache
@@ -13,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("run", "build", "dev")
+LOCKS = ("run", "build", "dev", "peers")
 
 
 @cache
@@ -38,6 +39,23 @@ def test_a_lock_pins_everything_with_a_hash_and_names_no_place(lock: str) -> Non
         assert "==" in pin
         assert hashes, f"{pin} has no hash"
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes)
+
+
+def test_the_lock_of_npm_pins_everything_with_a_hash_and_names_no_place() -> None:
+    text = (ROOT / "tests/peers/package-lock.json").read_text()
+    assert "://" not in text
+    whole = json.loads(text)["packages"]
+    wanted = json.loads((ROOT / "tests/peers/package.json").read_text())["dependencies"]
+    assert whole.pop("")["dependencies"] == wanted
+    assert all(re.fullmatch(r"sha512-[\w+/]+=*", each["integrity"]) for each in whole.values())
+    assert {name: whole[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+
+
+def test_what_peers_and_development_share_is_the_same_version() -> None:
+    shared = pins("peers").keys() & pins("dev").keys()
+    assert {name: pins("peers")[name] for name in shared} == {
+        name: pins("dev")[name] for name in shared
+    }
 
 
 @pytest.mark.parametrize("lock", ["run", "build"])

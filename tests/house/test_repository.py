@@ -92,6 +92,7 @@ def test_the_build_machine_runs_check_and_every_kind_of_test_once() -> None:
         "check": "",
         "test-browser": "",
         "test-monitoring": "",
+        "test-peers": "",
         "test-redis": " ARGS=--hypothesis-seed=1",
         "test": ' ARGS="--cov --hypothesis-seed=1"',
     }

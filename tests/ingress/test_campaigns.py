@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from gateway.store.keys import CAMPAIGNS
+from gateway.core.events import Accepted, Cancelled, Claimed, Reported
+from gateway.core.records.message import Message
+from gateway.ingress.api import campaigns
+from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
+from gateway.store import lapsing, reads
+from gateway.store.apply import Item
+from gateway.store.keys import CAMPAIGNS, RECIPIENTS, keys_of
+from gateway.store.recipients import DOUBT_MS
+from providers.contract import Receipt, ReceiptStatus
 from tests.worlds.ingress_world import SALE, World, with_ingress
 
 MANAGED = {
@@ -60,16 +70,22 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         "send_window": None,
         "recipients_max": None,
         "holdout_percent": 12.5,
+        "exclude_campaigns": [],
+        "silent_for": None,
         "cancelling": False,
         "counts": NOTHING,
         "updated_at": first["updated_at"],
         "updated_by": first["updated_by"],
+        "cost": "0.0000",
+        "billed": "0.0000",
     }
     assert first["updated_by"].startswith("finance")
     second = await declare(world, ttl=None, route="sms-only")
     assert (second["pace"], second["ttl"], second["route"]) == ("600/m", None, "sms-only")
     listed = (await world.call("GET", "/v1/campaigns", key="finance-key")).json
-    assert [item["name"] for item in listed["items"]] == ["autumn"]
+    assert listed == {"items": [second], "next": None}
+    shown = (await world.call("GET", PATH)).json
+    assert shown == {key: second[key] for key in second if key not in ("cost", "billed")}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +98,12 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         ({"state": "asleep"}, "/state"),
         ({"holdout_percent": 101}, "/holdout_percent"),
         ({"colour": "red"}, "/colour"),
+        ({"exclude_campaigns": ["autumn"]}, "/exclude_campaigns/0"),
+        ({"exclude_campaigns": ["winter", "\u200b"]}, "/exclude_campaigns/1"),
+        ({"exclude_campaigns": ["winter"] * 101}, "/exclude_campaigns"),
+        ({"silent_for": "long"}, "/silent_for"),
+        ({"silent_for": "0d"}, "/silent_for"),
+        ({"silent_for": "366d"}, "/silent_for"),
         ({"start_at": "2026-12-02T00:00:00Z", "end_at": "2026-12-01T00:00:00Z"}, "/end_at"),
     ],
 )
@@ -244,3 +266,146 @@ def test_a_worker_starts_while_redis_is_away() -> None:
         assert (await world.send(SALE)).status == 503
 
     ask("unix:///nowhere/redis.sock")
+
+
+@with_ingress(shards=3, changed=MANAGED)
+async def test_each_wave_leaves_out_who_was_in_those_before(world: World) -> None:
+    waves = "/v1/campaigns/wave-2"
+    said = {"exclude_campaigns": ["wave-1", " wave-1 ", "wave-0"], "silent_for": "90d"}
+    answer = await world.call("PUT", waves, said, key="finance-key")
+    assert answer.json["exclude_campaigns"] == ["wave-1", "wave-0"]
+    assert answer.json["silent_for"] == "90d"
+    first = SALE | {"campaign": "wave-1", "user": "u1"}
+    assert (await world.send(first)).status == 202
+    second = SALE | {"campaign": "wave-2"}
+    refused = {"outcome": "suppressed", "reason": "excluded"}
+    assert (await world.send(second)).json == refused
+    dry = (await world.call("POST", "/v1/messages?dry_run=true", second)).json
+    assert dry["explain"]["gates"][-1] == {
+        "gate": "campaign",
+        "verdict": "stop",
+        "detail": "excluded: in wave-1",
+    }
+    assert (await world.send(second | {"to": "+79161234568"})).status == 202
+    reset = dict.fromkeys(said)
+    answer = await world.call("PUT", waves, reset, key="finance-key")
+    assert (answer.json["exclude_campaigns"], answer.json["silent_for"]) == ([], None)
+    assert (await world.send(second)).status == 202
+
+
+@with_ingress(shards=2, changed=MANAGED)
+async def test_what_a_campaign_cost_and_billed_is_told_exactly(world: World) -> None:
+    await declare(world)
+    now_ms = world.clock.now_ms
+    for to, status in (("+79161234567", "delivered"), ("+79161234568", "undelivered")):
+        id_ = (await world.send(SALE | {"to": to, "route": "sms-only"})).json["id"]
+        await world.store.apply([Item(id_, Claimed(0))], now_ms)
+        await world.store.apply([Item(id_, Accepted(0))], now_ms)
+        receipt: ReceiptStatus = "delivered" if status == "delivered" else "undelivered"
+        reported = Reported(0, Receipt(receipt, ref=f"{id_}.0"), "sms")
+        await world.store.apply([Item(id_, reported)], now_ms)
+        await world.store.apply([Item(id_, reported)], now_ms)
+    shown = (await world.call("GET", PATH, key="finance-key")).json
+    assert (shown["cost"], shown["billed"]) == ("0.0050", "0.0080")
+    day = f"{datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC):%Y-%m-%d}"
+    path = f"/v1/reports/cost?from={day}&to={day}&group_by=campaign"
+    (row,) = (await world.call("GET", path, key="finance-key")).json["rows"]
+    assert (row["cost"], row["billed"]) == (shown["cost"], shown["billed"])
+
+
+@with_ingress(changed=MANAGED)
+async def test_campaigns_are_listed_in_pages_by_name(world: World) -> None:
+    names = ["spring", "Осень", "autumn", "winter", "a b"]
+    for name in names:
+        answer = await world.call("PUT", f"/v1/campaigns/{quote(name)}", {}, key="finance-key")
+        assert answer.status == 200
+    found: list[str] = []
+    path = "/v1/campaigns?limit=2"
+    while path:
+        page = (await world.call("GET", path)).json
+        assert len(page["items"]) <= 2
+        found += [item["name"] for item in page["items"]]
+        path = page["next"] and f"/v1/campaigns?limit=2&cursor={page['next']}"
+    assert found == sorted(names)
+    for query in ("limit=0", "limit=0000000011000", "cursor=x", "cursor=ff"):
+        assert (await world.call("GET", f"/v1/campaigns?{query}")).status == 400
+
+
+@with_ingress(shards=2, changed=MANAGED)
+async def test_a_declaration_that_is_long_over_makes_room_for_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaigns, "CAMPAIGNS_MAX", 3)
+
+    async def put(name: str, **said: Any) -> int:
+        return (await world.call("PUT", f"/v1/campaigns/{name}", said, key="finance-key")).status
+
+    async def listed() -> list[str]:
+        items = (await world.call("GET", "/v1/campaigns")).json["items"]
+        return [item["name"] for item in items]
+
+    assert await put("autumn", recipients_max=5) == 200
+    assert (await world.send(SALE)).status == 202
+    assert await put("live") == 200
+    assert (await world.send(SALE | {"campaign": "live"})).status == 202
+    assert await put("open") == 200
+    assert await put("more") == 409
+    end = datetime.datetime.fromtimestamp(world.clock.now_ms // 1000, datetime.UTC)
+    assert await put("live", end_at=end.isoformat()) == 200
+    assert await put("autumn", state="cancelled") == 200
+    await drop_all(world, "autumn")
+    world.clock.now_ms += lapsing.LAPSE_MS - 1
+    assert await put("more") == 409, "it is not over for long"
+    world.clock.now_ms += 1
+    assert await put("more") == 200
+    assert await listed() == ["live", "more", "open"], "a message of one is under way"
+    assert await put("another") == 409
+    names = [keys_of(shard).campaign_counts("autumn") for shard in range(2)]
+    assert await world.store.redis.call([("EXISTS", *names[:1])]) == [0]
+    assert await world.store.redis.call([("HEXISTS", RECIPIENTS, "autumn")]) == [0]
+    assert (await world.call("GET", PATH)).status == 404
+
+
+async def drop_all(world: World, name: str) -> None:
+    """Cancels what there is of a campaign, as the dispatchers do."""
+    (entries,) = await world.store.redis.call([("ZRANGE", keys_of(0).timers, 0, -1)])
+    (more,) = await world.store.redis.call([("ZRANGE", keys_of(1).timers, 0, -1)])
+    assert isinstance(entries, list)
+    assert isinstance(more, list)
+    found = await reads.messages_anywhere(world.store, [id_.decode() for id_ in entries + more])
+    event = Cancelled(reason="campaign_cancelled")
+    items = [
+        Item(id_, event)
+        for id_, m in found.items()
+        if isinstance(m, Message) and m.campaign == name
+    ]
+    await world.store.apply(items, world.clock.now_ms)
+
+
+@with_ingress(shards=2, changed=MANAGED)
+async def test_the_place_of_a_post_that_failed_is_free_again_unless_it_was_taken_after_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await declare(world, recipients_max=2)
+    commit = world.store.in_pieces
+
+    async def fails(*about: Any) -> Any:
+        raise RedisUnavailable("Redis went away.")
+
+    async def is_not_heard_of(*about: Any) -> Any:
+        await commit(*about)
+        raise OutcomeUnknown("Redis went away.")
+
+    def sale(number: int) -> dict[str, Any]:
+        return SALE | {"to": f"+7916123456{number}"}
+
+    for number, failing in enumerate((fails, is_not_heard_of)):
+        monkeypatch.setattr(world.store, "in_pieces", failing)
+        assert (await world.send(sale(number))).status == 503
+    monkeypatch.setattr(world.store, "in_pieces", commit)
+    assert (await world.send(sale(2))).json["reason"] == "recipients_max", "nobody knows yet"
+    world.clock.now_ms += DOUBT_MS
+    assert (await world.send(sale(3))).status == 202
+    assert (await world.send(sale(4))).json["reason"] == "recipients_max"
+    assert (await world.send(sale(1))).json["outcome"] == "duplicate"
+    assert (await counts(world))["accepted"] == 2

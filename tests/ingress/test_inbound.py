@@ -14,6 +14,7 @@ from gateway.store import replies
 from gateway.store.apply import Applied, Item
 from gateway.store.receipts import take_receipts
 from providers.contract import Fault, Receipt, Submission
+from providers.registry import KINDS
 from providers.simulator import Knobs
 from providers.simulator.exchange import Exchange
 from providers.simulator.knobs import changed
@@ -21,6 +22,7 @@ from providers.simulator.twins import TWINS
 from tests.ingress.test_callbacks import BASIC, VIBER
 from tests.ingress.test_people import accepted, everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
+from tests.worlds.provider_examples import config
 
 OTHER = "+79160000001"
 AT = "2026-11-18T06:13:20.000+0000"
@@ -112,7 +114,9 @@ async def test_a_person_of_the_simulator_writes_stop_and_is_opted_out(
     id_ = await accepted(world, SALE | route)
     await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
     submission = Submission(f"{id_}.0", PHONE, "Shop", "marketing", "Sale!", 900_000)
-    request = world.app.callbacks.adapters[channel].submit([submission])
+    make = KINDS[f"infobip-{channel}"].adapter
+    assert make is not None
+    request = make(config(f"infobip-{channel}")).submit([submission])
     exchange.send(twin, twin.read_send(channel, request.body), T0)
     pushes = exchange.tick(T0 + 900_000)
     assert [push.kind for push in pushes if push.kind == "reply"] == ["reply"]

@@ -128,7 +128,9 @@ async def test_the_audit_is_read_page_by_page(world: World) -> None:
     assert len(found) == len(set(found)) == 3 + 3 + 1, "pauses, and the keys until the first page"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "colour=red"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "limit=0000000011000", "cursor=x", "colour=red"]
+)
 @with_ingress()
 async def test_a_page_that_cannot_be_is_a_400(world: World, query: str) -> None:
     answer = await operate(world, "GET", f"/v1/ops/audit?{query}")

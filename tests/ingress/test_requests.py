@@ -212,6 +212,9 @@ def test_an_app_sends_to_its_countries_and_under_its_senders_alone() -> None:
     assert bound(rule, sms={"sender": "Shop"}) == []
     assert bound(rule, sms={"sender": "Bank"}) == ["/sms/sender"]
     assert bound(rule, email={"from": "c@d.example"}) == ["/email/from"]
+    assert bound(rule, email={"from": "Bank <c@d.example>"}) == ["/email/from"]
+    assert bound(rule, email={"from": "A@B.example"}) == []
+    assert bound(rule, email={"from": "Магазин <a@b.example>"}) == []
     assert bound(rule, to={"email": "anna@shop.example"}, email={"subject": "s"}) == []
 
 
@@ -357,6 +360,9 @@ def test_what_is_no_address_is_told_at_its_place(to: Any, wrong: list[str]) -> N
         ({"email": {"html": "я" * 20_000}}, ["/email/html"]),
         ({"email": {"from": "shop", "reply_to": "a@shop.example"}}, ["/email/from"]),
         ({"email": {"from_": "a@shop.example"}}, ["/email/from_"]),
+        ({"email": {"from": "S\r\nBcc: b <a@shop.example>"}}, ["/email/from"]),
+        ({"email": {"from": "Shop <a@shop.example"}}, ["/email/from"]),
+        ({"email": {"reply_to": "Shop <shop>"}}, ["/email/reply_to"]),
         ({"push": {"title": "t" * 101}}, ["/push/title"]),
         ({"push": {"url": "ftp://shop.example/x"}}, ["/push/url"]),
         ({"push": {"data": {"a": 1}}}, ["/push/data/a"]),

@@ -47,7 +47,7 @@ def test_head_is_a_get_but_of_what_has_no_end() -> None:
     [
         ("PUT", "/v1/messages", b"POST, GET, HEAD"),
         ("POST", "/v1/messages/1", b"GET, HEAD, DELETE"),
-        ("GET", "/v1/callbacks/viber", b"POST"),
+        ("PUT", "/v1/callbacks/viber", b"POST, GET, HEAD"),
         ("PATCH", "/v1/optouts/1", b"GET, HEAD, PUT, DELETE"),
     ],
 )

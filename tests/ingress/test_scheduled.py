@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
+from gateway.redis.errors import RedisUnavailable
+from gateway.store import zones
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 # The world's clock shows 2026-11-18T11:06:40Z.
@@ -84,3 +89,68 @@ async def test_a_send_window_holds_until_it_opens_where_the_recipient_is(world: 
     now = await world.send(SALE | {"to": "+79161234568", "tz": "Asia/Vladivostok"})
     assert "held" not in now.json
     assert "held" not in (await world.send(OTP)).json
+
+
+NOWHERE = {
+    '[categories.marketing]\nroute = "both"': """[categories.marketing]
+route = "both"
+send_window = "evening"
+[send_windows.evening]
+from = "20:00"
+to = "22:00"
+unknown_zone = "hold" """
+}
+UNKNOWN = {"until": None, "reason": "send_window"}
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+@with_ingress(shards=3, changed=NOWHERE)
+async def test_what_waits_for_the_zone_of_its_user_goes_on_when_the_user_has_one(
+    world: World,
+) -> None:
+    async def held(id_: str) -> object:
+        return (await world.call("GET", f"/v1/messages/{id_}")).json["held"]
+
+    first = (await world.send(SALE | {"user": "u1"})).json
+    second = (await world.send(SALE | {"user": "u1", "campaign": "winter"})).json
+    other = (await world.send(SALE | {"to": "+79161234568", "user": "u2"})).json
+    nobody = (await world.send(SALE | {"to": "+79161234569"})).json
+    assert [each["held"] for each in (first, second, other, nobody)] == [UNKNOWN] * 4
+    assert (await world.call("PUT", "/v1/users/u1", {"locale": "ru"})).status == 200
+    assert await held(first["id"]) == UNKNOWN
+    # It is 11:06 by UTC: in Tokyo the window is open.
+    assert (await world.call("PATCH", "/v1/users/u1", {"tz": "Asia/Tokyo"})).status == 200
+    assert (await held(first["id"]), await held(second["id"])) == (None, None)
+    assert await held(other["id"]) == UNKNOWN
+    line = json.dumps({"user": "u2", "tz": "Europe/Moscow"}).encode()
+    answer = await world.call("POST", "/v1/users", line, NDJSON)
+    assert answer.lines[0]["outcome"] == "stored"
+    until = {"until": "2026-11-18T17:00:00.000Z", "reason": "send_window"}
+    assert (await held(other["id"]), await held(nobody["id"])) == (until, UNKNOWN)
+
+
+@with_ingress(changed=NOWHERE)
+async def test_a_zone_that_is_stored_while_its_message_is_accepted_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await world.call("PUT", "/v1/users/u1", {"locale": "ru"})).status == 200
+    admit = world.store.admit
+
+    async def meanwhile(requests: Any, now_ms: int) -> Any:
+        assert (await world.call("PATCH", "/v1/users/u1", {"tz": "Asia/Tokyo"})).status == 200
+        return await admit(requests, now_ms)
+
+    monkeypatch.setattr(world.store, "admit", meanwhile)
+    told = (await world.send(SALE | {"user": "u1"})).json
+    assert (await world.call("GET", f"/v1/messages/{told['id']}")).json["held"] is None
+
+
+@with_ingress(changed=NOWHERE)
+async def test_a_zone_that_cannot_be_looked_for_fails_nothing_that_was_accepted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RedisUnavailable("Redis went away.")
+
+    monkeypatch.setattr(zones, "accepted", fails)
+    assert (await world.send(SALE | {"user": "u1"})).status == 202

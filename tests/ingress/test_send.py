@@ -298,6 +298,21 @@ async def test_a_full_lane_is_a_429_with_retry_after(world: World) -> None:
     assert (await world.send([OTP, OTP])).status == 429
 
 
+@with_ingress("backlog_max = 1")
+async def test_a_full_lane_takes_no_message_that_names_only_its_user(world: World) -> None:
+    stored = {"phone": "+79160000001"}
+    assert (await world.call("PUT", "/v1/users/u1", stored)).status == 200
+    message = {key: value for key, value in SALE.items() if key != "to"} | {"user": "u1"}
+    assert (await world.send(SALE)).status == 202
+    await world.app.backlog.sample()
+    answer = await world.send(message)
+    assert (answer.status, answer.json["type"]) == (429, "/docs#backlog")
+    email = message | {"to": {"email": "anna@shop.example"}}
+    assert (await world.send(email)).status == 429, "its phone may be stored as well"
+    assert (await world.send(message | {"category": "otp"})).status == 202, "another lane"
+    assert (await world.send(message | {"route": "pigeon"})).status == 422
+
+
 @with_ingress('backlog_age_max = "10s"')
 async def test_an_old_lane_is_a_429_too(world: World) -> None:
     await world.send(OTP)

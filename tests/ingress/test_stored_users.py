@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.addresses import Addresses, FcmAddress
+from gateway.core.addresses import Addresses
 from gateway.core.events import Claimed
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.user import StoredUser
@@ -17,6 +17,7 @@ from gateway.store import audit, persons, quarantine, reads, users
 from gateway.store.apply import Item
 from gateway.store.base import StoreBase
 from gateway.store.keys import COUNTRIES, keys_of, shard_of
+from providers.contract import FcmAddress
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 

@@ -36,7 +36,7 @@ from tests.worlds.provider_examples import (
     submission,
 )
 
-SMS, VIBER = (row.adapter() for row in ROWS)
+SMS, VIBER = (row.adapter() for row in ROWS[:2])
 
 
 def messages(adapter: Any, *batch: Any) -> list[dict[str, Any]]:

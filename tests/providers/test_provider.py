@@ -12,10 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from providers.contract import Refused, Submitted, Throttled, Unknown
+from providers.http.adapter import Reply
 from providers.http.client import HttpProvider
 from tests.worlds.provider_examples import (
     ROWS,
     Row,
+    Verdict,
     config,
     infobip_answer,
     infobip_log,
@@ -45,12 +47,20 @@ async def provider(row: Row, *answers: bytes, **changes: object) -> AsyncIterato
         assert left == []
 
 
+def _written(answer: Reply) -> bytes:
+    head = b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n"
+    return head % (answer.status, len(answer.body)) + answer.body
+
+
 @every_provider
 async def test_a_batch_is_delivered_and_its_outcomes_come_back(row: Row) -> None:
     batch = [submission("a"), submission("b")]
-    answer = row.answer([(batch[0], "accepted"), (batch[1], "permanent")])
-    async with provider(row, ok(answer)) as made:
-        first, second = await made.deliver(batch)
+    verdicts: list[Verdict] = ["accepted", "permanent"]
+    told = list(zip(batch, verdicts, strict=True))
+    parts = [told] if row.takes_many else [told[:1], told[1:]]
+    async with provider(row, *(_written(row.replied(part)) for part in parts)) as made:
+        outcomes = [each for part in parts for each in await made.deliver([s for s, _ in part])]
+        first, second = outcomes
         assert isinstance(first, Submitted)
         assert isinstance(second, Refused)
 
@@ -133,11 +143,12 @@ def test_every_name_the_guide_mentions_exists() -> None:
             assert (root / path).exists(), path
     import providers.contract as contract
     import providers.http.adapter as adapter
+    import providers.http.callback_proofs as callback_proofs
     import providers.http.settings as http_settings
     import providers.registry as registry
     import providers.settings as settings
     import providers.simulator.twins as twins
 
     for name in re.findall(r"`([A-Z][A-Za-z]+)`", GUIDE.read_text()):
-        homes = (contract, adapter, http_settings, registry, settings, twins)
+        homes = (contract, adapter, callback_proofs, http_settings, registry, settings, twins)
         assert any(hasattr(home, name) for home in homes) or name in {"ROWS", "Row"}, name

@@ -108,7 +108,7 @@ def test_a_former_name_is_known_everywhere_by_the_present_one(settings: Settings
 def test_callbacks_are_proved_by_the_token_of_the_environment(settings: Settings) -> None:
     auths = bootstrap.callback_auths_of(settings)
     assert {auth.token for auth in auths.values()} == {"callback-token"}
-    assert bootstrap.adapters_of(settings)["infobip-sms"].channel == "sms"
+    assert bootstrap.callback_readers_of(settings)["infobip-sms"].channel == "sms"
 
 
 def test_retention_is_what_the_configuration_says(settings: Settings) -> None:

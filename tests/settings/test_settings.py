@@ -24,6 +24,7 @@ from gateway.settings.price_file import load_prices
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
 from providers.http.settings import HttpSettings, http_config
 from providers.notation import Duration, Memory, Rate
+from providers.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "config" / "kaskad.toml"
@@ -540,6 +541,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "redis": tables.Redis,
     "apps": tables.App,
     "providers": HttpSettings,
+    "channels": tables.ChannelSettings,
     "routes": tables.Route,
     "categories": tables.CategorySettings,
     "send_windows": tables.SendWindowSettings,
@@ -559,6 +561,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
     for name, kind in TABLES.items():
         fields = msgspec.structs.fields(kind)
+        if name == "channels":
+            fields = (*fields, *msgspec.structs.fields(tables.ShareSettings))
         if name == "routes":
             steps = msgspec.structs.fields(tables.StepSettings)
             fields = (*(field for field in fields if field.name != "steps"), *steps)
@@ -605,6 +609,24 @@ def test_every_key_is_in_the_shipped_file_with_a_comment_and_in_the_docs_with_it
     assert re.search(explained, section(SHIPPED, table, "")), "explain it in config/kaskad.toml"
     row = f"| `{key}` | {written(field)} | "
     assert row in section(DOCS, table, "### `"), "list it in docs/configuration.md"
+
+
+OWN_KEYS = [
+    (name, field)
+    for name, kind in KINDS.items()
+    for field in msgspec.structs.fields(kind.settings)
+    if field.encode_name not in {f.encode_name for f in msgspec.structs.fields(HttpSettings)}
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), OWN_KEYS, ids=lambda value: getattr(value, "name", value)
+)
+def test_every_key_of_one_kind_alone_is_in_the_docs(
+    kind: str, field: msgspec.structs.FieldInfo
+) -> None:
+    (own,) = re.findall(rf"(?ms)^### `\[providers.NAME\]`, of kind `{kind}`$.*?(?=^#)", DOCS)
+    assert f"\n| `{field.encode_name}` | " in own
 
 
 def test_every_table_is_covered() -> None:

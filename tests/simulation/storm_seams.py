@@ -35,7 +35,7 @@ def seams(seed: int) -> Iterator[None]:
     runner: Any = trio._core._run
     drawn, logs = (random.getstate(), noise._generator.getstate()), structlog.get_config()
     random.seed(seed)
-    noise._generator.seed(seed)
+    noise.begin_anew(seed)
     patches = (
         mock.patch.object(runner, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(runner, "_r", random.Random(seed)),

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 import trio
 from msgspec.structs import replace
 
 from gateway.core.campaigns import Campaign
 from gateway.core.events import Cancelled, Reported
+from gateway.core.records.held import Held
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.dispatch.jobs import cancelling as job
 from gateway.dispatch.jobs import feeder
-from gateway.store import cancelling, declarations, reads
+from gateway.store import cancelling, declarations, queues, reads
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.keys import keys_of
 from providers.contract import Receipt
 from tests.simulation.pace import Pace
-from tests.worlds.cascade_world import MINUTE
+from tests.worlds.cascade_world import DAYTIME, MINUTE
 
 NAME = "autumn"
 RATE = 100
@@ -51,7 +53,7 @@ class Campaigns:
         return Counter(MESSAGE_NAMES[m.status] for m in await self.messages(ids))
 
     async def counts(self) -> dict[str, int]:
-        return dict(+await declarations.counts(self.pace.store.redis, 1, NAME))
+        return dict(+(await declarations.counts(self.pace.store.redis, 1, [NAME]))[NAME])
 
     def sent_after(self, moment: float) -> list[str]:
         return [id_ for at, _, id_ in self.pace.arrived if at > moment]
@@ -130,7 +132,7 @@ def test_a_cancel_ends_all_that_is_not_final_and_what_is_out_still_counts() -> N
         told = trio.current_time()
         await trio.sleep(job.KNOWN_MS / 1000 + 2.0)
         assert world.sent_after(told) == []
-        assert await cancelling.left(world.pace.store.redis, 1, NAME) == 0
+        assert await cancelling.left(world.pace.store.redis, 1, [NAME]) == {NAME: 0}
         assert await world.statuses(ids) == {"cancelled": 500}
         assert await world.counts() == {"accepted": 500, "cancelled": 500}
         reasons = {message.reason for message in await world.messages(ids)}
@@ -159,7 +161,7 @@ def test_a_cancel_that_is_broken_off_goes_on_where_somebody_else_begins() -> Non
         # It dies when it has cancelled some of them.
         event = Cancelled(reason="campaign_cancelled")
         await store.apply([Item(id_, event) for id_ in ids[:100]], world.pace.clock())
-        assert await cancelling.left(store.redis, 1, NAME) == 1
+        assert await cancelling.left(store.redis, 1, [NAME]) == {NAME: 1}
         await trio.sleep(4.0 + job.KNOWN_MS / 1000 + 2.0)
         assert await world.statuses(ids) == {"cancelled": 500}
         assert await world.counts() == {"accepted": 500, "cancelled": 500}
@@ -193,5 +195,102 @@ def test_a_paused_message_expires_at_its_end_and_says_why() -> None:
         (message, *_) = await world.messages(ids)
         assert (MESSAGE_NAMES[message.status], message.reason) == ("expired", "paused")
         assert await world.counts() == {"accepted": 3, "expired": 3}
+
+    world.pace.run(work)
+
+
+def test_while_nothing_is_due_no_lane_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Campaigns()
+    looked: list[Any] = []
+    room = feeder._room
+
+    async def asked(*about: Any) -> int:
+        looked.append(about)
+        return await room(*about)
+
+    monkeypatch.setattr(feeder, "_room", asked)
+
+    async def work() -> None:
+        await world.declare(state="paused")
+        await world.pace.admit(2)
+        at_ms = world.pace.clock() + MINUTE
+        others = await world.pace.admit(2, campaign="winter", not_before_ms=at_ms)
+        await trio.sleep(50.0)
+        assert looked == []
+        await trio.sleep(15.0)
+        assert looked
+        assert sorted(world.sent_after(0)) == sorted(others)
+
+    world.pace.run(work)
+
+
+def test_a_start_that_is_moved_nearer_or_away_is_asked_again_of_what_waits() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        start_ms = world.pace.clock() + 60 * MINUTE
+        await world.declare(start_ms=start_ms)
+        ids = await world.pace.admit(300)
+        own = await world.pace.admit(20, not_before_ms=start_ms - 1)
+        await trio.sleep(2.0)
+        sooner_ms = world.pace.clock() + 10_000
+        await world.declare(start_ms=sooner_ms, moved_ms=world.pace.clock())
+        await trio.sleep(9.0)
+        assert world.pace.arrived == []
+        held = {message.held for message in await world.messages(ids + own)}
+        assert held == {Held("scheduled", sooner_ms), Held("scheduled", start_ms - 1)}
+        await trio.sleep(8.0)
+        assert sorted(world.sent_after(0)) == sorted(ids)
+        await world.declare(start_ms=0, moved_ms=world.pace.clock())
+        await trio.sleep(8.0)
+        assert len(world.pace.arrived) == 300, "the others have a moment of their own"
+        calls = world.pace.weather.calls
+        await trio.sleep(5.0)
+        assert world.pace.weather.calls - calls < 5 * 60, "nothing is asked over and over"
+
+    world.pace.run(work)
+
+
+def test_a_window_that_is_taken_away_lets_out_what_waits_for_it() -> None:
+    world = Campaigns()
+    windows = replace(world.pace.store.policy, send_windows={"daytime": DAYTIME})
+    world.pace.store.policy = windows
+
+    async def work() -> None:
+        await world.declare(send_window="daytime")
+        ids = await world.pace.admit(10)
+        others = await world.pace.admit(5)
+        await world.pace.store.apply([Item(id_, Cancelled()) for id_ in others], world.pace.clock())
+        await trio.sleep(2.0)
+        await world.declare(send_window=None, moved_ms=world.pace.clock())
+        await trio.sleep(feeder.KNOWN_MS / 1000 + 2.0)
+        assert sorted(world.sent_after(0)) == sorted(ids)
+
+    world.pace.run(work)
+
+
+def test_steps_that_follow_use_no_place_in_the_pace_when_a_pause_ends() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        await world.declare(state="running")
+        tried = await world.pace.admit(60)
+        await trio.sleep(2.0)
+        await world.declare(state="paused", pace_per_min=60)
+        await world.pace.admit(5)
+        failed = [
+            Item(id_, Reported(0, Receipt("undelivered", f"{id_}.0"), "viber")) for id_ in tried
+        ]
+        await world.pace.store.apply(failed, world.pace.clock())
+        await world.declare(state="running")
+        await trio.sleep(3.0)
+        lane = keys_of(0).lane("sms", "marketing")
+        first = keys_of(0).held(queues.campaign_queue(NAME))
+        followed, waiting = await world.pace.store.redis.call(
+            [("XLEN", lane), ("ZRANGEBYSCORE", first, "-inf", "+inf")]
+        )
+        assert followed == 60, "they went on at once"
+        assert isinstance(waiting, list)
+        assert 0 < len(waiting) < 5, "first steps go out one a second"
 
     world.pace.run(work)

@@ -61,14 +61,14 @@ def sms(*to: tuple[str, str], text: str = "Hello", **delivery: object) -> bytes:
 
 def send_viber(exchange: Exchange, body: bytes, now_ms: int = NOW) -> list[str]:
     answer = msgspec.json.decode(
-        exchange.send(INFOBIP, INFOBIP.read_send("viber", body), now_ms).answer
+        exchange.send(INFOBIP, INFOBIP.read_send("viber", body), now_ms).answer.body
     )
     return [item["status"]["name"] for item in answer["messages"]]
 
 
 def send_sms(exchange: Exchange, body: bytes, now_ms: int = NOW) -> list[str]:
     answer = msgspec.json.decode(
-        exchange.send(INFOBIP, INFOBIP.read_send("sms", body), now_ms).answer
+        exchange.send(INFOBIP, INFOBIP.read_send("sms", body), now_ms).answer.body
     )
     return [item["status"]["name"] for item in answer["messages"]]
 

@@ -12,6 +12,7 @@ from providers.simulator.exchange import Exchange
 from providers.simulator.infobip.catalogue import CATALOGUE
 from providers.simulator.knobs import Knobs, changed
 from providers.simulator.lines import Recalled
+from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
     Listing,
@@ -59,13 +60,19 @@ class Plain:
         usual=usual,
         seen_channels=frozenset(),
     )
-    sends: Mapping[str, Channel] = {"/plain": "sms"}
+    media_type = "text/plain"
     pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         return True
 
-    def read_send(self, channel: Channel, body: bytes) -> Sending:
+    def sends_at(self, path: str) -> Channel | None:
+        return "sms" if path == "/plain" else None
+
+    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
+        return None
+
+    def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         numbers = [line.removeprefix("SMS ") for line in body.decode().splitlines()]
         if not all(number.isdigit() for number in numbers):
             raise Unreadable("Write SMS and a number.")
@@ -79,8 +86,9 @@ class Plain:
     def refusal(self, order: Order, to: str) -> Status | None:
         return None
 
-    def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> bytes:
-        return "".join(f"{each.to} {each.status.name}\n" for each in taken).encode()
+    def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
+        lines = "".join(f"{each.to} {each.status.name}\n" for each in taken)
+        return Reply(200, lines.encode())
 
     def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
         return b""
@@ -103,7 +111,7 @@ class Plain:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return f"{entry.to} {text}".encode()
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         return b"\n".join(reports)
 
 
@@ -121,9 +129,9 @@ def test_a_twin_reads_and_writes_and_the_core_does_the_rest(twin: Twin) -> None:
     exchange = Exchange(changed(Knobs(), {"by_phone": fates}), noting=True)
     body = "".join(f"SMS {number}\n" for number in fates).encode()
     sent = exchange.send(twin, twin.read_send("sms", body), NOW)
-    assert sent.answer == b"79160 taken\n79161 taken\n79162 taken\n79163 refused\n"
+    assert sent.answer.body == b"79160 taken\n79161 taken\n79162 taken\n79163 refused\n"
     again = exchange.send(twin, twin.read_send("sms", b"SMS 79160\n"), NOW)
-    assert again.answer == b"79160 refused\n"
+    assert again.answer.body == b"79160 refused\n"
     pushes = exchange.tick(NOW + 2 * HOUR)
     told = [b"79160 there", b"79161 lost", b"79162 late"]
     assert sorted(push.report for push in pushes) == told

@@ -9,7 +9,7 @@ import trio
 
 from gateway.core.records.entries import OTHER_CAMPAIGNS
 from gateway.core.timing import day_of
-from gateway.finance.report import Query, cost_report
+from gateway.finance.report import Cell, Query, cost_report
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.trio_driver import open_client
 from gateway.store.keys import campaigns_of, keys_of
@@ -47,11 +47,11 @@ async def accept(store: Store, campaigns: list[str], now_ms: int = T0) -> None:
     assert {a.outcome for a in await store.admit(wanted, now_ms)} == {"accepted"}
 
 
-async def accepted(store: Store, now_ms: int = T0) -> dict[str | None, int]:
+async def accepted(store: Store, now_ms: int = T0) -> dict[Cell, Cell]:
     day = day_of(now_ms)
     pages = pages_of_totals(store.redis, 1, day, day)
     report = await cost_report(pages, Query(day, day, ("campaign",)), "EUR")
-    return {line.keys[0]: line.figures.accepted for line in report.lines}
+    return {row["campaign"]: row["accepted"] for row in report.rows()}
 
 
 async def verify(store: Store) -> Verdict:

@@ -205,7 +205,7 @@ def test_the_shards_of_a_copy_look_again_for_what_is_to_be_cancelled(
         async with open_client(url) as client:
             if first:
                 await cancelling.finish(client, 0, ["autumn"])
-            return await cancelling.left(client, shards, "autumn")
+            return (await cancelling.left(client, shards, ["autumn"]))["autumn"]
 
     assert trio.run(partial(cancelling_of, redis_url, SHARDS, first=True)) == SHARDS - 1
     whole_copy(redis_url, target_url)

@@ -23,7 +23,7 @@ from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
-from providers.contract import Receipt
+from providers.contract import Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
 
@@ -74,7 +74,7 @@ class Callers:
         user = f"u{person}" if draw.random() < 0.4 else None
         addresses = Addresses(phone, email)
         category = draw.choice(("marketing", "marketing", "transactional", "otp"))
-        campaign = draw.choice(("autumn", "winter", "spring"))
+        campaign = draw.choice(("autumn", "winter", "spring", "summer"))
         keyed = draw.random() < 0.15
         return request(
             id=store.new_message_id(addresses.home(user), self.now_ms),
@@ -102,7 +102,9 @@ async def live_on(store: Store, id_: str, callers: Callers) -> None:
     step = message.current
     await store.apply([Item(id_, ev.Accepted(step))], callers.now_ms)
     if end > 1:
-        receipt = Receipt("delivered" if end == 2 else "undelivered", ref=f"{id_}.{step}")
+        seen = callers.random.random() < 0.5
+        arrived: ReceiptStatus = "seen" if seen else "delivered"
+        receipt = Receipt(arrived if end == 2 else "undelivered", ref=f"{id_}.{step}")
         provider = message.step.candidate.provider
         await store.apply([Item(id_, ev.Reported(step, receipt, provider))], callers.now_ms)
 
@@ -140,6 +142,9 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
     async def work(store: Store) -> None:
         callers = Callers(seed)
         await declare(store, "spring", recipients_max=5, holdout=HOLDOUT_PARTS // 4)
+        await declare(
+            store, "summer", exclude_campaigns=("autumn",), silent_for="1h", silent_ms=HOUR
+        )
         for i in range(REQUESTS):
             asked = callers.request(store)
             before = await everything(store) if i % 50 == 0 else None
@@ -150,6 +155,7 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
             assert same(told, real), (seed, i, told.answer, real)
             assert is_explained(told), (seed, i, told)
             seen.add(told.explanation.gates[-1].gate if told.explanation.gates else "replayed")
+            seen.update(gate.detail or "" for gate in told.explanation.gates[-1:])
             if real.outcome == "accepted" and not real.replayed and callers.random.random() < 0.5:
                 assert real.id is not None
                 await live_on(store, real.id, callers)
@@ -163,6 +169,7 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
     in_store(redis_url, work)
     assert seen >= {"route", "price", "opt_out", "campaign", "holdout", "duplicate", "replayed"}
     assert seen >= {"address", "cap", "schedule", "pace"}
+    assert seen >= {"excluded: in autumn", "excluded: reacted within 1h"}
 
 
 async def declare(store: Store, name: str, **said: Any) -> None:

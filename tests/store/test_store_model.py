@@ -33,6 +33,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
+from gateway.core.policy import RouteStep
 from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, unpack_message
 from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
@@ -46,13 +47,17 @@ from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.store import Store
 from gateway.store.writes import Retention, add_up
 from ratelimit.caps import Cap
-from tests.core.test_cascade_properties import EVENTS
-from tests.worlds.cascade_world import DAY, T0, policy, request
+from tests.core.test_cascade_properties import EVENTS, STAND_IN
+from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
 from tests.worlds.watched_link import Killed, WatchedLink
 
 HOME = keys_of(0)
 RULES = policy(
-    caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
+    caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms")),
+    steps=(
+        RouteStep(("viber", STAND_IN), 15 * MINUTE, 10_000),
+        RouteStep(("sms",), DAY, 10_000),
+    ),
 )
 FEW_CLAIMS = Retention(claims_max=1)  # in a person's record: the second is a record of its own
 PHONES = st.sampled_from(["79160000001", "79160000002", "79160000003"])

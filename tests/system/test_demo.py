@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.demo.audience import FINAL
+from gateway.demo.cast import REMINDED
+
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +74,10 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
         "Undelivered",
         "Cost per delivered",
         "Saved",
+        "Viber until it is seen, then SMS for what is important",
+        "A person's own order: SMS, then Viber",
+        "held until 09:00 (send_window)",
+        "Paused, a campaign of 30: 30 held, 0 sent.",
         "equal the running totals",
         "the provider's own bill to the last unit",
         "Everything that was started is stopped.",
@@ -92,6 +99,16 @@ def test_the_result_as_json_adds_up(temporary: Path) -> None:
     assert shape["accepted"] + held_back == 100
     arrived = shape["viber_delivered"] + shape["sms_delivered"]
     assert shape["accepted"] == arrived + shape["undelivered"]
+    acts = shape["acts"]
+    outcomes = acts["reactions"]["outcomes"]
+    assert sum(each["important"] + each["others"] for each in outcomes) == REMINDED
+    assert not any(each["others"] for each in outcomes if each["second"])
+    assert [step["channel"] for step in acts["own_order"]["steps"]] == ["sms", "viber"]
+    assert acts["own_order"]["written"] == ["viber", "sms"]
+    assert acts["send_window"]["held_reason"] == "send_window"
+    assert acts["send_window"]["awake_status"] in FINAL
+    assert acts["pause"]["held"] == acts["pause"]["messages"]
+    assert acts["pause"]["sent_meanwhile"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects
+from gateway.core.ids import step_ref
 from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
@@ -45,6 +46,7 @@ PRICES = {
     "viber": Price(cost=5_000, sell=9_000, currency="EUR"),
     "sms": Price(40_000, 70_000, "EUR"),
     "viber-2": Price(6_000, 11_000, "EUR"),  # where a route names it
+    "viber-3": Price(7_000, 13_000, "EUR"),
 }
 
 
@@ -156,11 +158,19 @@ class World:
         elif answer == "lost":
             self.happen(events.LostAnswer(step))
 
-    def report(self, status: Any, step: int | None = None, **fields: Any) -> Effects:
+    def report(
+        self,
+        status: Any,
+        step: int | None = None,
+        *,
+        provider: str | None = None,
+        series: int = 0,
+        **fields: Any,
+    ) -> Effects:
         index = self.message.current if step is None else step
-        receipt = Receipt(status=status, ref=f"{self.message.id}.{index}", **fields)
-        provider = self.message.steps[index].candidate.provider
-        return self.happen(events.Reported(index, receipt, provider))
+        receipt = Receipt(status=status, ref=step_ref(self.message.id, index, series), **fields)
+        provider = provider or self.message.steps[index].candidate.provider
+        return self.happen(events.Reported(index, receipt, provider, series))
 
     def timer(self, away: Mapping[str, int] = NOBODY) -> Effects:
         """Moves time to the message's timer and lets it fire; `away`: providers, and since when."""
@@ -168,11 +178,11 @@ class World:
         self.now_ms = max(self.now_ms, self.message.due_ms)
         return self.happen(events.TimerDue(away))
 
-    def sums(self, measure_of: str | None = None) -> Counter[str]:
-        """What was booked, over all posts or those of one channel."""
+    def sums(self, measure_of: str | None = None, provider: str | None = None) -> Counter[str]:
+        """What was booked, over all posts or those of one channel or provider."""
         sums: Counter[str] = Counter()
         for post in self.posts:
-            if measure_of in (None, post.group.channel):
+            if measure_of in (None, post.group.channel) and provider in (None, post.group.provider):
                 for measure, amount in post.measures.items():
                     sums[measure] += amount
         return sums

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import parse_qsl
 
 from providers.contract import (
     AccountFault,
@@ -37,7 +38,7 @@ class Row:
     """
 
     kind: str
-    answer: Callable[[Sequence[tuple[Submission, Verdict]]], bytes]
+    answer: Callable[[Sequence[tuple[Submission, Verdict]]], bytes | Reply]
     report: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
     log: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
     items: Callable[[bytes], list[object]]
@@ -46,6 +47,24 @@ class Row:
     faults: Sequence[tuple[Reply, type[SendFault]]]
     statuses: Sequence[ReceiptStatus]
     requests_in: Callable[[bytes], list[str]] = field(repr=False)
+    verdicts: Sequence[Verdict] = ("accepted", "permanent", "temporary", "account", "duplicate")
+    one_report: bool = False  # a callback carries one
+    own_ids: bool = False  # it takes no reference of ours
+    timeless: bool = False  # its reports say no time
+
+    def replied(self, verdicts: Sequence[tuple[Submission, Verdict]]) -> Reply:
+        """The answer with its status, which is 200 where it is good for each message."""
+        answer = self.answer(verdicts)
+        return answer if isinstance(answer, Reply) else reply(200, answer)
+
+    @property
+    def batch(self) -> list[Submission]:
+        """Messages for one request."""
+        return [submission(f"m-{i}.1") for i in range(min(self.adapter().batch_max, 5))]
+
+    @property
+    def takes_many(self) -> bool:
+        return self.adapter().batch_max > 1
 
     def adapter(self, **changes: object) -> Adapter:
         make = KINDS[self.kind].adapter
@@ -77,6 +96,8 @@ def submission(ref: str, **changes: object) -> Submission:
         "category": "marketing",
         "text": f"Здравствуйте, {ref}!",
         "validity_ms": 900_000,
+        "subject": "Скидки",
+        "from_": "news@shop.example",
     }
     return Submission(**(values | changes))  # type: ignore[arg-type]
 
@@ -265,7 +286,227 @@ def _infobip(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
     )
 
 
+UNISENDER_FAILED: Mapping[Verdict, str] = {
+    "permanent": "permanent_unavailable",
+    "temporary": "temporary_unavailable",
+}
+UNISENDER_STATUSES: Mapping[ReceiptStatus, dict[str, object]] = {
+    "sent": {"status": "sent"},
+    "delivered": {"status": "delivered", "delivery_info": {"delivery_status": "ok_delivered"}},
+    "seen": {"status": "opened"},
+    "undelivered": {
+        "status": "hard_bounced",
+        "delivery_info": {
+            "delivery_status": "err_user_unknown",
+            "destination_response": "550 5.1.1 No such user",
+        },
+    },
+}
+
+
+def unisender_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> bytes:
+    failed = {sent.to: UNISENDER_FAILED[v] for sent, v in verdicts if v in UNISENDER_FAILED}
+    return json.dumps(
+        {
+            "status": "success",
+            "job_id": "1ZymBc-00041N-9X",
+            "emails": [sent.to for sent, _ in verdicts if sent.to not in failed],
+            "failed_emails": failed,
+        }
+    ).encode()
+
+
+def unisender_wrap(items: list[object]) -> bytes:
+    users = [{"user_id": 456, "project_id": "6432890213745872", "events": items}]
+    return json.dumps({"auth": "0" * 32, "events_by_user": users}).encode()
+
+
+def unisender_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    return unisender_wrap(
+        [
+            {
+                "event_name": "transactional_email_status",
+                "event_data": {
+                    "job_id": "1ZymBc-00041N-9X",
+                    "metadata": {"kaskad": ref},
+                    "email": "anna@shop.example",
+                    "event_time": "2026-11-01 10:00:01",
+                    **UNISENDER_STATUSES[status],
+                },
+            }
+            for ref, status in receipts
+        ]
+    )
+
+
+def unisender_error(code: int, message: str) -> bytes:
+    return json.dumps({"status": "error", "code": code, "message": message}).encode()
+
+
+UNISENDER_FAULTS: Sequence[tuple[Reply, type[SendFault]]] = (
+    (reply(400, unisender_error(168, "Field subject is required, not 79161234567")), BadRequest),
+    (reply(400, unisender_error(114, "User is on another server")), AccountFault),
+    (reply(413), BadRequest),
+    (reply(401, unisender_error(102, "No such key")), AccountFault),
+    (reply(403, unisender_error(103, "Blocked")), AccountFault),
+    (reply(404, b"<html>not here</html>"), AccountFault),
+    (reply(302, b"", location="https://elsewhere.example/"), AccountFault),
+    (reply(429, unisender_error(905, "Too many requests"), retry_after="7"), Throttled),
+    (reply(500, unisender_error(1, "Internal error")), Unknown),
+    (reply(502, b"<html>bad gateway</html>"), Unknown),
+    (reply(503, b"", retry_after="3"), Unknown),
+    (reply(200, b""), Unknown),
+    (reply(200, b"<html>maintenance</html>"), Unknown),
+    (reply(200, b'{"status": "success"}'), Unknown),
+    (reply(200, b'{"status": "success", "emails": "all"}'), Unknown),
+    (reply(200, b"[" * 100_000), Unknown),
+)
+UNISENDER = Row(
+    kind="unisender-go",
+    answer=unisender_answer,
+    report=unisender_report,
+    log=unisender_report,
+    items=lambda body: json.loads(body)["events_by_user"][0]["events"],
+    wrap=unisender_wrap,
+    broken_items=(
+        None,
+        7,
+        "delivered",
+        {},
+        {"event_data": {"status": "delivered"}},
+        {"event_data": {"status": "delivered", "metadata": {"kaskad": "x" * 300}}},
+        {"event_data": {"status": 7, "metadata": {"kaskad": "a"}}},
+        {"event_data": {"status": "unsubscribed", "email": "nobody"}},
+    ),
+    faults=UNISENDER_FAULTS,
+    statuses=("sent", "delivered", "seen", "undelivered"),
+    requests_in=lambda body: [
+        each["metadata"]["kaskad"] for each in json.loads(body)["message"]["recipients"]
+    ],
+    verdicts=("accepted", "permanent", "temporary"),
+)
+
+SMSC_VERDICTS: Mapping[Verdict, dict[str, object]] = {
+    "permanent": {"error": "invalid number", "error_code": 7, "id": "m-0.1"},
+    "account": {"error": "no money", "error_code": 3, "id": "m-0.1"},
+}
+SMSC_STATUSES: Mapping[ReceiptStatus, str] = {
+    "sent": "status=0&err=0",
+    "delivered": "status=1&err=0&cost=5.20",
+    "undelivered": "status=20&err=6&cost=5.20",
+    "expired": "status=3&err=0",
+    "rejected": "status=23&err=254",
+}
+
+
+def smsc_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> bytes:
+    ((sent, verdict),) = verdicts
+    return json.dumps(SMSC_VERDICTS.get(verdict, {"id": sent.ref, "cnt": 2})).encode()
+
+
+def smsc_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    ((ref, status),) = receipts
+    told = SMSC_STATUSES[status]
+    return f"id={ref}&phone=79000000001&cnt=2&ts=1793527200&sender=Shop&{told}".encode()
+
+
+SMSC_RU = Row(
+    kind="smsc-ru",
+    answer=smsc_answer,
+    report=smsc_report,
+    log=lambda _: b"",
+    items=lambda body: [body],
+    wrap=lambda _: b"",
+    broken_items=(),
+    faults=(
+        (reply(200, b'{"error":"authorise error","error_code":2}'), AccountFault),
+        (reply(200, b'{"error":"no money","error_code":3}'), AccountFault),
+        (reply(200, b'{"error":"IP is blocked","error_code":4}'), AccountFault),
+        (reply(200, b'{"error":"too many concurrent requests","error_code":9}'), Throttled),
+        (reply(401), AccountFault),
+        (reply(404, b"<html>not here</html>"), AccountFault),
+        (reply(400, b"{}"), BadRequest),
+        (reply(429, b"", retry_after="7"), Throttled),
+        (reply(500, b"<html>oops</html>"), Unknown),
+        (reply(503, b"", retry_after="3"), Unknown),
+        (reply(200, b""), Unknown),
+        (reply(200, b"{}"), Unknown),
+        (reply(200, b"<html>maintenance</html>"), Unknown),
+        (reply(200, b"[" * 100_000), Unknown),
+    ),
+    statuses=("sent", "delivered", "undelivered", "expired", "rejected"),
+    requests_in=lambda body: [json.loads(body)["id"]],
+    verdicts=("accepted", "permanent", "account"),
+    one_report=True,
+)
+
+
+TWILIO_REFUSED: Mapping[Verdict, dict[str, object]] = {
+    "permanent": {"code": 21211, "message": "Invalid 'To' Phone Number", "status": 400},
+    "temporary": {"code": 21611, "message": "The queue is full", "status": 400},
+    "account": {"code": 30002, "message": "Account suspended", "status": 400},
+}
+TWILIO_STATUSES: Mapping[ReceiptStatus, str] = {
+    "sent": "sent",
+    "delivered": "delivered",
+    "undelivered": "undelivered&ErrorCode=30003",
+    "expired": "failed&ErrorCode=30036",
+    "rejected": "failed&ErrorCode=30007",
+}
+
+
+def twilio_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> Reply:
+    ((sent, verdict),) = verdicts
+    if verdict in TWILIO_REFUSED:
+        return reply(400, json.dumps(TWILIO_REFUSED[verdict]).encode())
+    told = {"sid": f"SM-{sent.ref}", "status": "queued", "num_segments": "2", "error_code": None}
+    return reply(201, json.dumps(told).encode())
+
+
+def twilio_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    ((ref, status),) = receipts
+    told = TWILIO_STATUSES[status]
+    return f"MessageSid={ref}&To=%2B79000000001&From=Shop&MessageStatus={told}".encode()
+
+
+TWILIO = Row(
+    kind="twilio-sms",
+    answer=twilio_answer,
+    report=twilio_report,
+    log=lambda _: b"",
+    items=lambda body: [body],
+    wrap=lambda _: b"",
+    broken_items=(),
+    faults=(
+        (reply(401, b'{"code":20003,"message":"Authenticate","status":401}'), AccountFault),
+        (reply(400, b'{"code":30002,"message":"Account suspended","status":400}'), AccountFault),
+        (reply(400, b"{}"), BadRequest),
+        (reply(404, b'{"code":20404,"message":"not found","status":404}'), AccountFault),
+        (reply(429, b'{"code":20429,"message":"Too Many Requests"}', retry_after="7"), Throttled),
+        (reply(500, b'{"code":20500,"message":"Internal"}'), Unknown),
+        (reply(503, b"", retry_after="3"), Unknown),
+        (reply(201, b""), Unknown),
+        (reply(201, b"{}"), Unknown),
+        (reply(200, b"<html>maintenance</html>"), Unknown),
+        (reply(201, b"[" * 100_000), Unknown),
+    ),
+    statuses=("sent", "delivered", "undelivered", "expired", "rejected"),
+    requests_in=lambda body: [
+        f"m-{i}.1"
+        for i in range(5)
+        if submission(f"m-{i}.1").to == dict(parse_qsl(body.decode()))["To"]
+    ],
+    verdicts=("accepted", "permanent", "temporary", "account"),
+    one_report=True,
+    own_ids=True,
+    timeless=True,
+)
+
+
 ROWS: Sequence[Row] = (
     _infobip("infobip-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
     _infobip("infobip-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
+    UNISENDER,
+    SMSC_RU,
+    TWILIO,
 )

@@ -5,9 +5,11 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     event | statuses of the steps | what else holds
 
     claimed 0                    a dispatcher takes the step from its lane
-    claimed 0 away               ... whose provider is away
+    claimed 0 away               ... whose provider is away, and every other with it
+    claimed 0 away=viber,sms     ... and who else is; likewise of `refused`, `not-sent`, `not-known`
     claimed 0 restored=1s        ... and the data was restored from a backup at that moment
     accepted 0 again             the provider takes it; `again`: it had the reference before
+    accepted 0 delivered         ... and says no more: the step counts as delivered
     refused 0 for-good           or `for-now`; `nobody`: the address reaches nobody on its channel
     not-sent 0                   the connection failed
     put-back 0 refused           put back unsent; `refused`: the provider saw the reference
@@ -15,9 +17,12 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     not-known 0                  asked, the provider does not know it
     report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
     report 0 delivered at=1m     ... of that moment
+    report 0 sent by=viber#1     ... of a reference of that series, by that provider
+    accepted 0 series=1          ... likewise
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
     reacted 0 clicked            the person reacted to the step: `seen`, `replied`, `clicked`
+    released                     the moment came until which the step was held
     cancelled                    the app cancels
     gone viber                   nobody sends for the provider any more
     opted-out 0 all              claimed, and the person opted out of `marketing` or `all`
@@ -31,8 +36,9 @@ was skipped), `attempt 0 lost=1`, `slot viber 0s` (the person's only one: its ch
 was taken), `slots viber sms` (the channels of all), `legs 0 1` (of each step), `reaction seen`,
 `fallback viber sms no_reaction` (what followed what, and why), `told delivered` (an event without a
 change of status), `nobody-at viber` and `reached-at viber` (what is remembered of the person), and
-any measure with the sum that is booked, over all channels (`billed 9000`) or of one (`viber
-undelivered 1`). In the term `nobody-at: viber` it is known of the person before the message is
+`provider 0 viber-2` (who has the step, or is to have it), and any measure with the sum that is
+booked, over all channels (`billed 9000`), of one (`viber undelivered 1`), or of one provider (`by
+viber-2 cost 6000`). In the term `nobody-at: viber` it is known of the person before the message is
 sent.
 """
 
@@ -57,7 +63,7 @@ from gateway.core.records.words import REACTION_NAMES
 from gateway.store.opt_outs import scopes_in
 from providers.contract import Fault
 from ratelimit.caps import Cap
-from tests.worlds.cascade_world import DAY, T0, World, policy, request
+from tests.worlds.cascade_world import DAY, PRICES, T0, World, policy, request
 
 FAULTS = {
     "for-now": Fault("20", "REJECTED_FLOODING_FILTER", False),
@@ -67,18 +73,22 @@ FAULTS = {
 NO_CONNECTION = Fault("connect", "connection refused", False)
 EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "claimed": lambda step, said: events.Claimed(
-        step, away="away" in said, restored_ms=_restored_ms(said)
+        step, away=_away(said), restored_ms=_restored_ms(said)
     ),
     "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
-    "accepted": lambda step, said: events.Accepted(step, again="again" in said),
-    "refused": lambda step, said: events.Refused(step, FAULTS[said[0]], said[0] == "nobody"),
-    "not-sent": lambda step, _: events.NotSent(step, NO_CONNECTION),
+    "accepted": lambda step, said: events.Accepted(
+        step, again="again" in said, delivered="delivered" in said, series=_series(said)
+    ),
+    "refused": lambda step, said: events.Refused(
+        step, FAULTS[said[0]], said[0] == "nobody", _away(said)
+    ),
+    "not-sent": lambda step, said: events.NotSent(step, NO_CONNECTION, _away(said)),
     "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),
     "reacted": lambda step, said: msgspec.convert(
         {"step": step, "kind": said[0], "at_ms": 0}, events.Reacted
     ),
     "lost": lambda step, _: events.LostAnswer(step),
-    "not-known": lambda step, _: events.NotKnown(step),
+    "not-known": lambda step, said: events.NotKnown(step, _away(said)),
 }
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 POLICY_TERMS: dict[str, Callable[[str], Any]] = {
@@ -93,16 +103,29 @@ POLICY_TERMS: dict[str, Callable[[str], Any]] = {
 
 
 def _route_step(words: list[str]) -> RouteStep:
-    """`viber until=seen react=4h wait=15m`: a provider, and what differs from the default."""
-    provider, *said = words
+    """`viber+viber-2 until=seen react=4h wait=15m`: its providers, and what differs from the
+    default."""
+    providers, *said = words
     given = dict(one.split("=") for one in said)
     return RouteStep(
-        providers=(provider,),
+        providers=tuple(providers.split("+")),
         wait_ms=milliseconds(given.get("wait", "15m")),
         grace_ms=10_000,
         until=msgspec.convert(given.get("until", "delivered"), Until),
         react_ms=milliseconds(given.get("react", "0s")),
     )
+
+
+def _away(said: list[str]) -> frozenset[str]:
+    for one in said:
+        if one.startswith("away"):
+            return frozenset(one.partition("=")[2].split(",") if "=" in one else PRICES)
+    return frozenset()
+
+
+def _series(said: list[str]) -> int | None:
+    given = [one.partition("=")[2] for one in said if one.startswith("series=")]
+    return int(given[0]) if given else None
 
 
 def _restored_ms(said: list[str]) -> int:
@@ -178,6 +201,8 @@ def happen(world: World, words: list[str]) -> Effects:
     if verb == "timer":
         away = (one.split("=") for one in rest)
         return world.timer({name: T0 + milliseconds(since) for name, since in away})
+    if verb == "released":
+        return world.happen(events.Released())
     if verb == "cancelled":
         return world.happen(events.Cancelled())
     if verb == "gone":
@@ -198,6 +223,9 @@ def _report(world: World, step: int, words: list[str]) -> Effects:
         fields |= {"fault": FAULTS[why], "unreachable": why == "nobody"}
     if "at" in fields:
         fields["at_ms"] = T0 + milliseconds(fields.pop("at"))
+    if "by" in fields:
+        provider, _, series = fields.pop("by").partition("#")
+        fields |= {"provider": provider, "series": int(series)}
     return world.report(status, step, **fields)
 
 
@@ -255,4 +283,6 @@ HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
     "nobody-at": lambda w, _, said: not w.person.channels[said[0]].reached,
     "reached-at": lambda w, _, said: w.person.channels[said[0]].reached,
     "attempt": lambda w, _, said: _attempt(w, int(said[0]), said[1:]),
+    "provider": lambda w, _, said: w.message.steps[int(said[0])].provider == said[1],
+    "by": lambda w, _, said: w.sums(provider=said[0])[said[1]] == int(said[2]),
 }

@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from collections import deque
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -101,14 +102,15 @@ def call(
     *,
     key: str = "simulator",
     content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
     timeout_s: float = 15.0,
 ) -> Answer:
     """One request on a connection of its own; a cut connection raises as http.client does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-    headers = {"authorization": f"App {key}", "content-type": content_type}
+    carried = {"authorization": f"App {key}", "content-type": content_type, **(headers or {})}
     try:
-        connection.request(method, path, data, headers)
+        connection.request(method, path, data, carried)
         answer = connection.getresponse()
         content = answer.read()
         names = {name.lower(): value for name, value in answer.getheaders()}

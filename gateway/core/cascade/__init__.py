@@ -12,6 +12,7 @@ The shape of it:
       |  |                | | +--lost answer--> UNKNOWN --look-up--> SENT or QUEUED; or timer: next
       |  +-- RETRYING <---+ +--refused for good--> REJECTED: next
       |  +-- RETRYING <--- its provider is away and there is no other step; else SKIPPED: next
+      |  +-- from all of these, where another provider of its channel takes it over: `failover`
       +--its time is over, as in RETRYING--> EXPIRED: next
       +--the person opted out of its channel--> SKIPPED: next
       +--too late, cancelled, reacted--> SKIPPED, and the message is finished
@@ -29,6 +30,7 @@ What holds whatever happens, in whatever order (tests/core/test_cascade_properti
   - no step starts once a step has what it waits for, after its own time or `expires_ms`, or once
     the message is finished;
   - nobody who reacted gets a further step that had not left;
+  - no provider gets a step while another may have it that was not asked;
   - the app is billed at most once a leg, at its first delivery; an attempt's charge is booked once
     and only corrected by a receipt's price, and the corrections do not depend on the order of
     receipts;

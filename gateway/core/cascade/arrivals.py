@@ -7,7 +7,7 @@ there is none, `await_reaction` says what goes on and when.
 from __future__ import annotations
 
 from gateway.core import settlement, timing
-from gateway.core.cascade.transitions import Transitions
+from gateway.core.cascade.failover import Failover
 from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step, StepStatus
 from gateway.core.records.words import REACTION_NAMES, ReactionName
 from gateway.core.settlement import Work
@@ -18,19 +18,28 @@ _STATUS_OF: dict[ReactionName, tuple[int, int]] = {
 }
 
 
-class Change(Transitions):
+class Change(Failover):
     """One decision's transitions."""
 
     __slots__ = ()
 
     def deliver(self, work: Work, at_ms: int | None, price: int | None) -> None:
-        """The first sign that the step arrived: a receipt, or a reaction, which proves it."""
+        """The first sign that the step arrived: a receipt, or a reaction, which proves it. One that
+        two providers had may arrive twice."""
         message, step = self.message, work.step
         if step.arrived:
+            if not step.arrival_of(work.attempt):
+                self._deliver_again(work, price)
             return
         self.effects.changed = True
         again = message.delivered_step >= 0 and message.has_arrived(step.leg)
         given_up = step.done_ms != 0
+        if len(step.attempts) > 1:
+            work.attempt.arrival = 1
+            step.chosen = work.attempt.candidate
+            if given_up and work.attempt is not step.attempt:
+                given_up = False
+                self._take_back_undelivered(work.index, step)
         step.status = StepStatus.DELIVERED
         step.done_ms = step.delivered_ms = at_ms or self.now_ms
         booking = settlement.delivered(work, price, given_up=given_up, again=again)
@@ -50,6 +59,19 @@ class Change(Transitions):
         if message.finished:
             self.close()
         self.show(step, MessageStatus.DELIVERED)
+
+    def _deliver_again(self, work: Work, price: int | None) -> None:
+        """Another provider had delivered the step already: a double delivery."""
+        step, attempt = work.step, work.attempt
+        attempt.arrival = 1 + max(other.arrival for other in step.attempts)
+        self.note_delay(work)
+        self.book(attempt, settlement.delivered(work, price, given_up=False, again=True))
+
+    def _take_back_undelivered(self, index: int, step: Step) -> None:
+        """The step had been booked as undelivered by the provider that was asked last."""
+        assert step.attempt is not None
+        latest = self.work(index, step, step.attempt)
+        self.book(step.attempt, settlement.undelivered(latest, -1))
 
     def react(self, work: Work, kind: ReactionName, at_ms: int | None) -> None:
         """The person reacted to a step that arrived: counted once a kind, and the cascade ends."""

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import holding, timing
+from gateway.core import audience, holding, timing
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
+from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Post
 from gateway.core.records.held import Held
-from gateway.core.records.message import (
-    OPEN,
-    Attempt,
-    Clock,
-    Message,
-    Step,
-)
+from gateway.core.records.message import OPEN, Clock, Message, Step
 from gateway.core.records.person import Person
 from gateway.core.records.words import ReactionName
 from gateway.core.settlement import Booking, Work
@@ -88,10 +83,6 @@ class Decision:
     def campaign_cancelled(self) -> bool:
         return self.policy.declared.is_cancelled(self.message.campaign)
 
-    def is_first(self) -> bool:
-        """Whether nothing of the message was ever tried."""
-        return not any(step.attempts for step in self.message.steps)
-
     def full(self, step: Step, held: Held | None = None) -> Full | None:
         """The cap of the step's channel that one more would break, now or when it is held no
         more."""
@@ -132,19 +123,32 @@ class Decision:
             self.persons[0], step.channel, message.addresses, self.policy, self._within(at_ms)
         ):
             self.effects.people_changed = True
+        self._note_reached(self._within(at_ms))
         if self.policy.counts:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
+
+    def _note_reached(self, at_ms: int) -> None:
+        """The campaign reached the person. Of somebody who was forgotten a moment ago nothing is
+        noted."""
+        message, declared = self.message, self.policy.declared
+        known = self.persons and message.holder
+        if known and audience.note_reached(self.persons[0], message.campaign, declared, at_ms):
+            self.effects.people_changed = True
 
     def note_reaction(self, step: Step, kind: ReactionName, at_ms: int) -> None:
         """The person did, for the first time, that with what the step sent. Where every kind
         counts, only the message's first does: one exposure has one reaction at most."""
-        policy, first = self.policy, self.message.reaction == 0
+        policy, moment_ms = self.policy, self._within(at_ms)
+        if policy.asks_reactions and self.persons and self.message.holder:
+            audience.note_reaction(self.persons[0], moment_ms)
+            self.effects.people_changed = True
         if not policy.counts:
             return
+        counts = counts_as(kind, policy.reach.metric, first=self.message.reaction == 0)
         if self.persons:
-            reacted(self.persons[0], step.channel, kind, policy, self._within(at_ms), first=first)
+            reacted(self.persons[0], step.channel, kind, moment_ms, counts=counts)
             self.effects.people_changed = True
-        if counts_as(kind, policy.reach.metric, first=first):
+        if counts:
             self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
 
     def note_delay(self, work: Work) -> None:

@@ -14,7 +14,7 @@ from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
-from gateway.core.holding import PACE, PAUSED, paced
+from gateway.core.holding import PACE, PAUSED, ZONE_UNKNOWN, is_first, paced
 from gateway.core.opt_outs import refuses
 from gateway.core.policy import (
     LOOK_UP_MIN_MS,
@@ -23,11 +23,10 @@ from gateway.core.policy import (
     Policy,
 )
 from gateway.core.reactions import may_have_left
-from gateway.core.records.message import Attempt, Message, MessageStatus, Step, StepStatus
+from gateway.core.records.attempt import Attempt
+from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
-from providers.contract import Fault
 
-PROVIDER_REMOVED = Fault("provider_removed", "provider_removed", True)
 _RECEIPT_STATUS = {
     "expired": StepStatus.EXPIRED,
     "undelivered": StepStatus.UNDELIVERED,
@@ -74,21 +73,20 @@ def _happen(change: Change, event: ev.Event) -> None:
             _happen_seldom(change, event)
 
 
-def _happen_seldom(
-    change: Change,
-    event: ev.NotKnown | ev.Reacted | ev.ProviderGone | ev.TimerDue | ev.Released | ev.Cancelled,
-) -> None:
+def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
     match event:
         case ev.NotKnown():
-            _not_known(change, event.step)
+            _not_known(change, event)
         case ev.Reacted():
             _reacted(change, event)
         case ev.ProviderGone():
-            _provider_gone(change, event.provider)
+            change.lose(event.provider)
         case ev.TimerDue():
             _timer_due(change, event)
         case ev.Released():
             _released(change, event)
+        case ev.ZoneKnown():
+            _zone_known(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
         case _:
@@ -110,7 +108,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
         return
     if not change.in_time():
-        change.expire(away=claim.away)
+        change.expire(away=bool(claim.away))
         return
     over = timing.is_over(message, step, change.now_ms)
     if not over and _may_be_out(message, step, claim.restored_ms):
@@ -120,7 +118,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     elif not over and (held := change.held()) is not None:
         change.hold_back(step, held)
     elif claim.away:
-        change.pass_over(index, step)
+        change.pass_over(index, step, claim.away)
     elif over:
         change.give_up(index, step, away=False)
     elif change.persons and change.passes_unreachable(index, step):
@@ -145,10 +143,13 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
     step, attempt = change.attempted(accepted.step)
     if step is None or attempt is None:
         return
+    if accepted.series is not None:
+        attempt = step.attempt_of(accepted.series) or attempt
     if accepted.provider_id is not None and attempt.provider_id is None:
         attempt.provider_id = accepted.provider_id
         change.effects.changed = True
     unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
+    unanswered = unanswered and attempt is step.attempt
     can_look_up = change.policy.provider(step.provider_of(attempt)).can_look_up
     if accepted.again and unanswered and can_look_up:
         # Charging for one that was refused, and waiting for its receipt, was found by the fault
@@ -158,6 +159,8 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.wait_unknown(accepted.step, step, attempt)
         return
     change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or change.now_ms)
+    if accepted.delivered:
+        change.deliver(change.work(accepted.step, step, attempt), None, None)
 
 
 def _refused(change: Change, refused: ev.Refused) -> None:
@@ -170,10 +173,13 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         change.learn_unreachable(step, None)
     attempt.fault = refused.fault
     attempt.refusals += not refused.fault.permanent
+    attempt.doubt = False
     if step.status == StepStatus.UNKNOWN:
         step.status = StepStatus.SENDING  # its answer was lost and is known after all
-    used_up = attempt.refusals >= change.policy.provider(step.provider_of(attempt)).attempts_max
-    if refused.fault.permanent or used_up or change.stopped(refused.step):
+    for_good = refused.fault.permanent or change.stopped(refused.step)
+    if not for_good and change.hand_over_failed(step, refused.away):
+        attempt.series += 1
+    elif for_good or not change.may_refuse(step, attempt.candidate):
         change.fail(refused.step, step, attempt, StepStatus.REJECTED)
     else:
         attempt.series += 1
@@ -188,7 +194,7 @@ def _not_sent(change: Change, not_sent: ev.NotSent) -> None:
     attempt.unreachable += 1
     if change.stopped(not_sent.step):
         change.fail(not_sent.step, step, attempt, StepStatus.UNDELIVERED)
-    else:
+    elif not change.hand_over_failed(step, not_sent.away):
         change.retry_later(step, attempt, attempt.unreachable)
 
 
@@ -212,6 +218,7 @@ def _lost_answer(change: Change, index: int) -> None:
         return
     change.effects.changed = True
     attempt.lost += 1
+    attempt.doubt = True
     attempt.look_ups = attempt.not_known = 0
     rule = change.policy.categories.get(change.message.category)
     if rule is not None and rule.resend_unknown and _may_send_again(change, index, step, attempt):
@@ -221,7 +228,8 @@ def _lost_answer(change: Change, index: int) -> None:
     change.wait_unknown(index, step, attempt)
 
 
-def _not_known(change: Change, index: int) -> None:
+def _not_known(change: Change, told: ev.NotKnown) -> None:
+    index = told.step
     step, attempt = change.attempted(index)
     if step is None or attempt is None or step.status != StepStatus.UNKNOWN:
         return
@@ -233,8 +241,12 @@ def _not_known(change: Change, index: int) -> None:
         change.set_timer(index, min(change.message.due_ms, soon_ms))
         return
     attempt.absent_ms = change.now_ms
-    in_time = change.now_ms < timing.deadline_ms(change.message, step)
-    if in_time and _may_send_again(change, index, step, attempt):
+    attempt.doubt = False
+    if change.stopped(index) or change.now_ms >= timing.deadline_ms(change.message, step):
+        return
+    if change.hand_over_failed(step, told.away):
+        return
+    if _may_send_again(change, index, step, attempt):
         change.enqueue(step)
 
 
@@ -255,8 +267,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         return
     if not attempt.claimed_ms:
         return  # it ended before anybody sent it
-    of_latest = attempt is step.attempt and reported.series == attempt.series
-    if not of_latest and receipt.status not in ("delivered", "seen"):
+    if reported.series != attempt.series and receipt.status not in ("delivered", "seen"):
         return  # of a reference the provider refused at once, which was sent again under another
     if receipt.provider_id is not None and attempt.provider_id is None:
         attempt.provider_id = receipt.provider_id
@@ -272,14 +283,16 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     elif receipt.status != "sent":
         if receipt.unreachable:
             change.learn_unreachable(step, receipt.at_ms)
-        change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
+        if attempt is step.attempt:  # else another provider has the step, or is asked for it
+            change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
 
 
 def _reacted(change: Change, reacted: ev.Reacted) -> None:
-    step, attempt = change.attempted(reacted.step)
+    step = change.step(reacted.step)
+    attempt = step.carrier if step is not None else None
     if step is None or attempt is None or not may_have_left(step):
         change.effects.refused = "not_sent"
         return
@@ -287,15 +300,6 @@ def _reacted(change: Change, reacted: ev.Reacted) -> None:
     work = change.work(reacted.step, step, attempt)
     change.deliver(work, reacted.at_ms, None)
     change.react(work, reacted.kind, reacted.at_ms)
-
-
-def _provider_gone(change: Change, provider: str) -> None:
-    step = change.message.step
-    if step.status != StepStatus.QUEUED or step.provider != provider:
-        return
-    attempt = change.attempt_for(step)
-    attempt.fault = PROVIDER_REMOVED
-    change.fail(change.message.current, step, attempt, StepStatus.REJECTED)
 
 
 def _timer_due(change: Change, timer: ev.TimerDue) -> None:
@@ -362,10 +366,17 @@ def _released(change: Change, released: ev.Released) -> None:
         change.expire(away=False)
     elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:
         change.pass_capped(message.step, full.cap.name)  # others were sent meanwhile
-    elif not released.in_pace and change.is_first() and paced(message, change.policy):
+    elif not released.in_pace and is_first(message) and paced(message, change.policy):
         change.hold_back(message.step, change.held() or PACE)
     else:
         change.enqueue(message.step)
+
+
+def _zone_known(change: Change, known: ev.ZoneKnown) -> None:
+    message = change.message
+    if message.held == ZONE_UNKNOWN and message.tz is None and message.named_user == known.user:
+        message.tz = known.tz
+        _released(change, ev.Released())
 
 
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:

@@ -23,11 +23,13 @@ def needs_people(
     if not alone or goes_on:
         return True
     match event:
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown():
+        case ev.Accepted():
+            return event.delivered
+        case ev.LostAnswer() | ev.NotKnown():
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
-            stops = bool(event.opt_outs) or event.away or over
+            stops = bool(event.opt_outs) or bool(event.away) or over
             kept = _is_kept(message, policy, now_ms)
             return stops or kept or _asks_reach(message, event, policy, now_ms)
         case ev.PutBack():
@@ -43,7 +45,9 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
     steps could run; of what was planned lately it is known."""
     left = len(message.steps) - message.current
     match event:
-        case ev.Accepted() | ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
+        case ev.Accepted():
+            return event.delivered and _arrival_is_noted(message, event.step, policy)
+        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
             return False
         case ev.Claimed():
             lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
@@ -55,14 +59,20 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            doubted = event.step < len(message.steps) and message.steps[event.step].doubted
-            return doubted or policy.counts
+            reacted = event.receipt.status == "seen" and policy.asks_reactions
+            return reacted or _arrival_is_noted(message, event.step, policy)
         case ev.Reacted():
-            return policy.counts
+            return policy.asks_reactions
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
             return left > 2
+
+
+def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
+    """Whether that a step arrived says something new of its person."""
+    doubted = step < len(message.steps) and message.steps[step].doubted
+    return doubted or policy.counts
 
 
 def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from gateway.core import campaigns, settlement, timing
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
+from gateway.core.holding import is_first
 from gateway.core.opt_outs import OptOuts, refuses
 from gateway.core.reach import NOT_REACHABLE
+from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (
     ARRIVED,
     UNSENT,
     WAITING,
-    Attempt,
     Clock,
     MessageStatus,
     Step,
@@ -51,6 +52,7 @@ class Transitions(Decision):
         attempt = self.attempt_for(step)
         attempt.claims += 1
         attempt.claimed_ms = self.now_ms
+        attempt.doubt |= status == StepStatus.UNKNOWN
         return attempt
 
     def take_as_sent(self, index: int, step: Step, attempt: Attempt, sent_ms: int) -> None:
@@ -60,7 +62,10 @@ class Transitions(Decision):
             return
         message = self.message
         attempt.sent_ms = min(sent_ms, self.now_ms)
+        attempt.doubt = False
         self.book(attempt, settlement.sent(self.work(index, step, attempt)))
+        if attempt is not step.attempt:
+            return  # the provider that was asked after it decides how the step goes on
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN
         if still_open and step.done_ms == 0:
             if step.status in WAITING:
@@ -76,6 +81,7 @@ class Transitions(Decision):
     def _left_after_all(self, index: int, step: Step, attempt: Attempt) -> None:
         """A step that waits to be sent again is at its provider: it goes on, its clock running."""
         message = self.message
+        step.chosen = attempt.candidate
         if index == message.current:
             self.start_clock(step)
         else:
@@ -119,18 +125,6 @@ class Transitions(Decision):
         attempt = step.attempt or Attempt(step.chosen)
         self.fail(index, step, attempt, StepStatus.EXPIRED)
 
-    def pass_over(self, index: int, step: Step) -> None:
-        """The provider is away: on to a later step at once, where the category wants that and one
-        can run. Else the step waits outside the lane, which nobody reads for long."""
-        if self.when_away == "skip" and self.another_can_run(index):
-            self.skip(step, "away")
-            self.close_step(index)
-            return
-        self.effects.changed = True
-        step.status = StepStatus.RETRYING
-        self.message.held = AWAY
-        self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
-
     def another_can_run(self, index: int) -> bool:
         """Whether a step after this one could start."""
         return any(
@@ -161,7 +155,7 @@ class Transitions(Decision):
         """A cap is full for the current step, which was held: on to the next one, and where
         nothing was tried yet to the end, as at acceptance."""
         self.skip(step, "frequency_cap", cap)
-        if self.is_first():
+        if is_first(self.message):
             self.end(MessageStatus.SUPPRESSED, "frequency_cap")
         else:
             step.done_ms = self.now_ms

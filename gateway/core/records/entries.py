@@ -12,10 +12,13 @@ from providers.contract import Receipt
 
 # The campaigns of an app that the totals do not keep apart (`[reports] campaigns_max`).
 OTHER_CAMPAIGNS = "(other)"
+NO_STEP = -1
 
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
-    """The finest grouping a report can ask for (beside the day). Empty where it does not apply."""
+    """The finest grouping a report can ask for (beside the day). Empty where it does not apply, and
+    `step`, a place in the message's steps, is NO_STEP then. What was booked before there were
+    routes and steps in it has none."""
 
     app: str = field(name="a", default="")
     campaign: str = field(name="g", default="")
@@ -23,6 +26,8 @@ class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
     channel: str = field(name="h", default="")
     provider: str = field(name="p", default="")
     country: str = field(name="y", default="")
+    route: str = field(name="r", default="")
+    step: int = field(name="s", default=NO_STEP)
 
 
 class Total(Group, frozen=True, omit_defaults=True):
@@ -118,7 +123,8 @@ def _entry_of_2(record: bytes) -> LedgerEntry:
 
 
 def _total_of_2(record: bytes) -> Total:
-    return Total(*schema2.decode_total(record))
+    old = schema2.decode_total(record)
+    return Total.of(Group(*old[:-1]), old[-1])
 
 
 def _changes_of_2(record: bytes) -> StatusChanges:

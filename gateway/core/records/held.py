@@ -18,8 +18,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     @property
     def stops_clock(self) -> bool:
         """Whether the step may not start, so that nothing of its time is used. One whose provider
-        is away might."""
-        return self.reason != "away"
+        is away might, unless it is looked at again at a moment only."""
+        return self.reason != "away" or self.until_ms > 0
 
     @property
     def skipped(self) -> str:

@@ -1,9 +1,7 @@
-"""A message, its steps and the attempts made at each.
+"""A message and its steps.
 
     message    one send request that was accepted: one person, one content, one route
-    step       one attempt to reach the person on one channel
-    candidate  a provider that may do the step, and what one unit of price costs there
-    attempt    one provider's work on a step: its reference, claims, answer and charge
+    step       one attempt to reach the person on one channel; `attempt` has what providers did
 
 Records hold no behaviour beyond reading themselves: only `gateway.core.cascade` changes a message.
 Times are epoch milliseconds, UTC; money is in 1e-6 currency units.
@@ -17,6 +15,7 @@ from msgspec import field
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import Until
 from gateway.core.records import schema2
+from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import Codec, NewerRecordError
 from gateway.core.records.held import Held
 from gateway.core.records.moved import MovedError, is_moved, moved_to
@@ -85,46 +84,6 @@ UNSENT = WAITING | {StepStatus.SENDING, StepStatus.UNKNOWN}
 OPEN = frozenset((StepStatus.SENDING, StepStatus.SENT, StepStatus.UNKNOWN))
 
 
-class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """A provider that may do a step, and its list price of one unit to us."""
-
-    provider: str = field(name="p")
-    cost: int = field(name="c")
-
-
-class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
-    """One provider's work on a step. `series` is the latest of its references, which go on growing
-    from one attempt of the step to the next: a reference names one attempt.
-
-    Each counter has one meaning. `look_ups` and `not_known` start again with each answer that is
-    lost."""
-
-    candidate: int = field(name="k", default=0)
-    series: int = field(name="s", default=0)
-    first_claimed_ms: int = field(name="f", default=0)
-    claimed_ms: int = field(name="t", default=0)  # the latest claim
-    sent_ms: int = field(name="w", default=0)
-    provider_id: str | None = field(name="i", default=None)
-    fault: Fault | None = field(name="e", default=None)
-    charged: int | None = field(name="c", default=None)  # what was booked as its charge, in all
-    priced: bool = field(name="p", default=False)  # ... by a receipt's price, not by the list
-    claims: int = field(name="n", default=0)  # how often it was claimed
-    put_backs: int = field(name="b", default=0)  # ... and put back unsent, by no fault of its own
-    refusals: int = field(name="r", default=0)  # refused for now
-    lost: int = field(name="l", default=0)  # answers lost
-    unreachable: int = field(name="u", default=0)  # connections that failed
-    look_ups: int = field(name="q", default=0)  # asked since its answer was lost last
-    not_known: int = field(name="a", default=0)  # ... and answered that the step is not known
-    absent_ms: int = field(name="m", default=0)  # when it was last sure that it is not known
-    # The charge that a free failure took back: it stands again should the step arrive after all.
-    waived: int | None = field(name="v", default=None)
-
-    @property
-    def tries(self) -> int:
-        """How often it was claimed and not put back."""
-        return self.claims - self.put_backs
-
-
 class Clock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A step's time: since when it runs, or since when it is stopped; 0 is since the message was
     accepted. `used_ms` is how much of the wait was used when it was stopped."""
@@ -138,7 +97,8 @@ ACCEPTED = Clock(0)
 
 class Step(msgspec.Struct, omit_defaults=True, gc=False):
     """What it costs and how long it may take are fixed at acceptance, so a changed configuration or
-    price list never changes a message that is under way."""
+    price list never changes a message that is under way. `candidates` are in line: the first is
+    asked first, and its price is what the app pays."""
 
     channel: str = field(name="c")
     candidates: list[Candidate] = field(name="o")
@@ -147,7 +107,8 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     grace_ms: int = field(name="g")
     parts: int = field(name="n", default=1)  # how many units it is priced as
     until: Until = field(name="u", default="delivered")
-    chosen: int = field(name="h", default=-1)  # the candidate in whose lane it is; -1: none yet
+    # The candidate in whose lane it is, or who delivered it; -1: none yet.
+    chosen: int = field(name="h", default=-1)
     status: int = field(name="s", default=0)
     done_ms: int = field(name="d", default=0)  # set once the step ended, delivered or not
     delivered_ms: int = field(name="v", default=0)
@@ -167,6 +128,19 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def arrived(self) -> bool:
         return self.status >= StepStatus.DELIVERED
+
+    def arrival_of(self, attempt: Attempt) -> int:
+        """The how-manieth of the step's attempts it was to arrive; 0: it did not."""
+        return attempt.arrival or int(self.arrived and len(self.attempts) == 1)
+
+    @property
+    def carrier(self) -> Attempt | None:
+        """The attempt that has it: the first to arrive, else the latest that was sent, else the
+        latest."""
+        if len(self.attempts) < 2:
+            return self.attempt
+        sent = [attempt for attempt in self.attempts if attempt.sent_ms]
+        return next((a for a in sent if a.arrival == 1), (sent or self.attempts)[-1])
 
     @property
     def candidate(self) -> Candidate:
@@ -302,8 +276,12 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
 
     @property
     def identities(self) -> list[str]:
-        user = person_id(self.user, self.app) if self.own_users else self.user
-        return self.addresses.identities(user)
+        return self.addresses.identities(self.named_user)
+
+    @property
+    def named_user(self) -> str | None:
+        """The `user` as an identity."""
+        return person_id(self.user, self.app) if self.own_users else self.user
 
 
 def _message_of_2(record: bytes) -> Message:

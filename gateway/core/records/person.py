@@ -10,6 +10,7 @@ from gateway.core.records.codec import Codec
 from ratelimit.caps import Slot
 
 DAY_MS = 86_400_000
+REMEMBERED_MS = 365 * DAY_MS  # by whom a person was reached, and when it reacted last
 
 
 class DedupeClaim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -58,6 +59,9 @@ class Person(msgspec.Struct, omit_defaults=True, gc=False):
     # Until when claims may stand in records of their own; None: until `keep_ms`, for all we know.
     apart_ms: int | None = field(name="o", default=None)
     channels: dict[str, ChannelMemory] = field(name="r", default_factory=dict)
+    # Marks of campaigns that reached the person, each with the day since 1970, where another asks.
+    reached: dict[int, int] = field(name="e", default_factory=dict)
+    reacted_s: int = field(name="y", default=0)  # when the person reacted last, where it is asked
 
     @property
     def until_ms(self) -> int:
@@ -65,6 +69,10 @@ class Person(msgspec.Struct, omit_defaults=True, gc=False):
         until_ms = max(self.keep_ms, self.linked_ms)
         for memory in self.channels.values():
             until_ms = max(until_ms, memory.keep_d * DAY_MS)
+        if self.reached:
+            until_ms = max(until_ms, max(self.reached.values()) * DAY_MS + REMEMBERED_MS)
+        if self.reacted_s:
+            until_ms = max(until_ms, self.reacted_s * 1000 + REMEMBERED_MS)
         return until_ms
 
 

@@ -3,9 +3,11 @@
 One dispatcher at a time feeds a shard; another goes on within seconds where that one died. A
 message that is released asks again whether it may start, so nothing is lost or sent too early by
 two that feed at once. A lane gets what its provider sends within seconds: a million that open at
-nine do not stand before what comes in at one past. A campaign's own queue is left alone while it is
-paused, and released at its pace, which is one schedule for all shards. Queues of a kind that
-a later version made are left to it. While a shard is unavailable, it is tried again.
+nine do not stand before what comes in at one past. A campaign's own queues are left alone while it
+is paused; its first steps are released at its pace, which is one schedule for all shards. Where its
+start or send window was changed all that waits for a moment is asked again, when every process
+surely knows. Queues of a kind that a later version made are left to it. While a shard is
+unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.store import keys, lanes, quarantine, queues
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.queues import CAMPAIGN
+from gateway.store.queues import CampaignQueue, place_of
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5
 FORGET_MS = 60_000
 LATELY_MS = 60_000
 TOGETHER = 200  # released by one commit
+COMMITS_MAX = 50  # of one queue, before the others have their turn
+KNOWN_MS = 3_000  # every process looks at what is declared more often
 AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
 
@@ -38,15 +42,18 @@ _log = structlog.get_logger("dispatch")
 async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     """Feeds one shard's lanes until cancelled."""
     fed: defaultdict[str, dict[Lane, int]] = defaultdict(dict)  # by queue, and when last
+    asked: dict[str, int] = {}  # by queue, after which change of its campaign
 
     async def turn() -> float:
+        more = False
         if deps.store.queues.names and await queues.may_feed(deps.redis, shard, deps.consumer):
             for name in deps.store.queues.names:
-                if name.startswith(CAMPAIGN):
-                    await feed_campaign(deps, shard, name, run_script, fed[name])
+                if (queue := queues.campaign_of(name)) is not None:
+                    await ask_again(deps, shard, name, queue.campaign, asked)
+                    more |= await feed_campaign(deps, shard, name, queue, run_script, fed[name])
                 elif (lane := queues.lane_of(name)) is not None:
-                    await feed(deps, shard, name, lane)
-        return LOOK_S
+                    more |= await feed(deps, shard, name, lane)
+        return 0.0 if more else LOOK_S
 
     await deps.redis_retry("feeder").for_ever(turn)
 
@@ -69,40 +76,67 @@ async def look(deps: DispatchDeps) -> None:
     await deps.redis_retry("queues").for_ever(turn)
 
 
-async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> None:
-    """Releases what is due in one queue, as long as the lane it goes into has room. Raises
+async def ask_again(
+    deps: DispatchDeps, shard: int, name: str, campaign: str, asked: dict[str, int]
+) -> None:
+    """Has a campaign's queue asked again, once after each change of the moments that it waits for.
+    `asked` says after which that was done, as far as this process knows. Raises
     RedisUnavailable."""
-    while (room := await _room(deps, shard, [lane])) > 0:
+    declared, now_ms = deps.store.policy.declared.of(campaign), deps.clock()
+    changed_ms = declared.moved_ms if declared is not None else 0
+    if changed_ms == asked.get(name, 0) or changed_ms + KNOWN_MS > now_ms:
+        return
+    if await queues.asked_ms(deps.redis, shard, name) != changed_ms:
+        await queues.ask_again(deps.redis, shard, name, now_ms)
+        await queues.note_asked(deps.redis, shard, name, changed_ms)
+    asked[name] = changed_ms
+
+
+async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> bool:
+    """Releases what is due in one queue, as long as the lane it goes into has room; whether there
+    may be more. Raises RedisUnavailable."""
+    for _ in range(COMMITS_MAX):
         now_ms = deps.clock()
-        ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
-        await _release(deps, shard, name, ids, now_ms)
+        ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
+        room = await _room(deps, shard, [lane]) if ids else 0
+        if room <= 0:
+            return False
+        await _release(deps, shard, name, ids[:room], now_ms)
         if len(ids) < TOGETHER:
-            return
+            return False
+    return True
 
 
 async def feed_campaign(
-    deps: DispatchDeps, shard: int, name: str, run_script: RunScript, fed: dict[Lane, int]
-) -> None:
-    """Releases what waits of one campaign, unless it is paused: at its pace, and as long as the
-    lanes it went into lately have room. `fed` says which and when, from turn to turn. Raises
-    RedisUnavailable."""
-    campaign = name.removeprefix(CAMPAIGN)
-    while (room := await _room(deps, shard, _lately(fed, deps.clock()))) > 0:
-        declared = deps.store.policy.declared.of(campaign)
+    deps: DispatchDeps,
+    shard: int,
+    name: str,
+    queue: CampaignQueue,
+    run_script: RunScript,
+    fed: dict[Lane, int],
+) -> bool:
+    """Releases what waits of one campaign, unless it is paused: first steps at its pace, and as
+    long as the lanes it went into lately have room. `fed` says which and when, from turn to turn.
+    Returns whether there may be more. Raises RedisUnavailable."""
+    for _ in range(COMMITS_MAX):
+        declared = deps.store.policy.declared.of(queue.campaign)
         if declared is not None and declared.state == "paused":
-            return
+            return False
         now_ms = deps.clock()
-        ids = await queues.due(deps.redis, shard, name, now_ms, min(room, TOGETHER))
-        if not ids:
-            return
-        if declared is not None and declared.pace_per_min:
+        ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
+        room = await _room(deps, shard, _lately(fed, now_ms)) if ids else 0
+        if room <= 0:
+            return False
+        ids = ids[:room]
+        if queue.of_first and declared is not None and declared.pace_per_min:
             pace = pace_of(declared.pace_per_min)
-            places = await take_in_pace(run_script, keys.pace(campaign), pace, len(ids))
+            places = await take_in_pace(run_script, keys.pace(queue.campaign), pace, len(ids))
             ids = ids[:places]
         released = await _release(deps, shard, name, ids, now_ms, in_pace=True)
         fed.update(dict.fromkeys(released, now_ms))
         if len(ids) < TOGETHER:
-            return
+            return False
+    return True
 
 
 def _lately(fed: Mapping[Lane, int], now_ms: int) -> list[Lane]:
@@ -136,18 +170,25 @@ async def _release(
     *,
     in_pace: bool = False,
 ) -> set[Lane]:
-    """Releases messages; the lanes they went into."""
-    stale, later, fed = [], [], set()
+    """Releases messages; the lanes they went into. What an earlier version put into another queue
+    than this one would is taken from it."""
+    stale, later, fed = list[str](), dict[str, int](), set[Lane]()
     items = [Item(id_, Released(in_pace), shard=shard) for id_ in ids]
+    newer = 0
     for applied in await deps.store.apply(items, now_ms):
+        id_, message = applied.item.message_id, applied.message
+        place = place_of(message) if message is not None else None
         if applied.newer or applied.postponed:
-            later.append(applied.item.message_id)
-        elif applied.message is None or not applied.effects.changed:
-            stale.append(applied.item.message_id)
+            newer += 1
+            later[id_] = now_ms + quarantine.LATER_MS
+        elif place is not None and place.queue == name:
+            later[id_] = place.moment_ms  # its commit says so only where its record changed
+        elif place is not None or not applied.effects.changed:
+            stale.append(id_)
         elif applied.effects.lane is not None:
             fed.add(applied.effects.lane)
     await queues.drop(deps.redis, shard, name, stale)
-    await queues.put_off(deps.redis, shard, name, later, now_ms + quarantine.LATER_MS)
-    if later:
-        _log.info("held messages are left to a newer Kaskad", shard=shard, n=len(later))
+    await queues.put_off(deps.redis, shard, name, later)
+    if newer:
+        _log.info("held messages are left to a newer Kaskad", shard=shard, n=newer)
     return fed

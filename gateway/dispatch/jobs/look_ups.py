@@ -128,8 +128,11 @@ class LookUps:
         self._backoff.reset()
         items = [item for receipt in receipts if (item := self._item(receipt, claims)) is not None]
         known = {receipt.ref for receipt in receipts}
-        unknown = [ref for text in refs if text not in known and (ref := read_ref(text))]
-        items += [Item(ref.message_id, NotKnown(ref.step)) for ref in unknown]
+        unknown = {text: ref for text in refs if text not in known and (ref := read_ref(text))}
+        items += [
+            Item(ref.message_id, NotKnown(ref.step, self._pauses.away), claimed_ms=claims[text])
+            for text, ref in unknown.items()
+        ]
         _log.info("look-up", provider=self._name, n=len(refs), unknown=len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "not_known").inc(len(unknown))

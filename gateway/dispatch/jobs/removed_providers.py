@@ -1,9 +1,10 @@
 """Ends what waits for providers that nothing is sent to any more: removed ones and retired ones.
 
-No worker reads their lanes, so what waits there would wait for its time to be over. A provider is
-removed once no process has it (`gateway.store.providers`); a retired one is known as such at once.
-A step that is being sent is looked at again, or has lost its answer, as in `recovery`. While a
-shard is unavailable, it is tried again.
+No worker reads their lanes, so what waits there would wait for its time to be over. Where a step
+has another provider, that takes it over. A provider is removed once no process has it
+(`gateway.store.providers`); a retired one is known as such at once. A step that is being sent is
+looked at again, or has lost its answer, as in `recovery`. While a shard is unavailable, it is tried
+again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import structlog
 import trio
 
+from gateway.core.effects import Effects
 from gateway.core.events import ProviderGone
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.worker import claim
@@ -72,22 +74,29 @@ async def end(deps: DispatchDeps, shard: int, provider: str) -> bool:
         ours += [waiting for waitings in found.values() for waiting in waitings]
     deads = [w for lane in filled for w in await lanes.take_over(deps.redis, deps.consumer, lane)]
     category_of = {lane: category for lane, (_, category) in places.items()}
-    ended = await _end(deps, provider, _entries(ours, category_of, shard), dead=False)
-    ended += await _end(deps, provider, _entries(deads, category_of, shard), dead=True)
-    if ended:
+    done = await _end(deps, provider, _entries(ours, category_of, shard), dead=False)
+    done += await _end(deps, provider, _entries(deads, category_of, shard), dead=True)
+    moved = sum(effects.lane is not None and effects.fallback is None for effects in done)
+    if ended := len(done) - moved:
         _log.warning("ended what waited for a provider that is gone", provider=provider, n=ended)
         deps.metrics.provider_removed.inc(ended)
-    return ended > 0
+    if moved:
+        _log.info("another has what waited for a provider that is gone", provider=provider, n=moved)
+    return bool(done)
 
 
-async def _end(deps: DispatchDeps, provider: str, entries: Sequence[Entry], *, dead: bool) -> int:
+async def _end(
+    deps: DispatchDeps, provider: str, entries: Sequence[Entry], *, dead: bool
+) -> list[Effects]:
+    """What became of those that waited."""
     if not entries:
-        return 0
+        return []
     now_ms = deps.clock()
     resolved = await claim.resolve(deps.store, provider, entries, now_ms, dead=dead)
     gone = ProviderGone(provider)
     items = [Item(entry.message_id, gone, entry.at) for entry in resolved.queued]
-    return sum(done.effects.changed for done in await deps.store.apply(items, now_ms))
+    applied = await deps.store.apply(items, now_ms)
+    return [done.effects for done in applied if done.effects.changed]
 
 
 async def _keep_looking(deps: DispatchDeps, removed: set[str]) -> None:

@@ -1,9 +1,10 @@
 """What a worker does while its provider is away: nobody's code waits in a lane that nobody reads.
 
-The lanes of categories whose rule is `skip` are read all the same. What is found is claimed as of a
-provider that is away, without tokens: the cascade passes it over to the next channel at once, or
-takes it out of the lane for a while. One entry stays for a probe that is due or under way. The
-other lanes are left alone, but for the message that is sent as a probe.
+The lanes of categories whose rule is `skip` are read all the same, and all lanes while another
+provider of the channel can take over. What is found is claimed as of a provider that is away,
+without tokens: the cascade hands it to the other, passes it over to the next channel, or takes it
+out of the lane for a while. One entry stays for a probe that is due or under way. The other lanes
+are left alone, but for the message that is sent as a probe.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.fair_share import least_urgent
 from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.store.pauses import OPERATOR, Pause
+from providers.contract import Category
 
 HELD_LOOK_S = 1.0  # between two looks at what goes on without a provider that somebody paused
 TOGETHER = 100  # entries of a lane that are read and claimed at once
@@ -33,7 +35,7 @@ class AwayLanes:
         reader: EntryReader,
         pauses: Pauses,
         capacity: Capacity,
-        claim: Callable[[Sequence[Entry], bool], Awaitable[None]],
+        claim: Callable[[Sequence[Entry], frozenset[str]], Awaitable[None]],
         stopped: Callable[[], bool],
     ) -> None:
         self._deps = deps
@@ -46,11 +48,9 @@ class AwayLanes:
 
     async def clear(self) -> None:
         """Claims what waits, until nothing does, the provider is back or the worker has stopped."""
-        when_away = self._deps.store.policy.when_away
-        passing = [category for category in CATEGORIES if when_away(category) == "skip"]
-        while passing and not self._stopped():
+        while not self._stopped():
             pause = self._pauses.of(self._provider)
-            if pause is None:
+            if pause is None or not (passing := self._passing()):
                 return
             await self._reader.fill(TOGETHER, now=True, only=passing)
             waiting = dict(zip(CATEGORIES, self._reader.waiting(), strict=True))
@@ -61,7 +61,7 @@ class AwayLanes:
             entries = self._reader.select(counts)
             if not entries:
                 return
-            await self._claim(entries, True)
+            await self._claim(entries, self._pauses.away)
 
     async def clear_while_held(self) -> None:
         """Clears again and again while an operator has the provider paused: there are no probes to
@@ -83,8 +83,15 @@ class AwayLanes:
             entries = self._reader.select([together * count for count in counts])
             if not entries:
                 return
-            await self._claim(entries, False)
+            await self._claim(entries, frozenset())
             together = min(2 * together, TOGETHER)
+
+    def _passing(self) -> Sequence[Category]:
+        """The categories that do not wait for the provider."""
+        policy = self._deps.store.policy
+        if policy.stands_in(self._provider, self._pauses.away):
+            return CATEGORIES
+        return [category for category in CATEGORIES if policy.when_away(category) == "skip"]
 
     def _is_probing(self, pause: Pause) -> bool:
         tokens = self._capacity.tokens(trio.current_time())

@@ -54,13 +54,15 @@ class Entry(msgspec.Struct, frozen=True):
 
 class ClaimedStep(msgspec.Struct, frozen=True):
     """A message's step, by its index, that we alone may send. `since` is trio's time of the
-    claim."""
+    claim, `series` its reference's, `user` whose the message is, as stored users are called."""
 
     entry: Entry
     index: int
     claimed_ms: int
     since: float
+    series: int
     submission: Submission
+    user: str | None = None
 
     def became(self, event: Event) -> Item:
         """The item that records its outcome: of this claim alone."""
@@ -107,11 +109,11 @@ async def claim(
     now_ms: int,
     since: float,
     *,
-    away: bool = False,
+    away: frozenset[str] = frozenset(),
 ) -> ClaimResult:
     """Claims the current steps of entries of different messages, all of one provider's lanes.
 
-    `away`: the provider is, so none of them may be sent."""
+    `away`: whoever is, this provider with them, so none of them may be sent."""
     by_id = {entry.message_id: entry for entry in entries}
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away, restored_ms=store.restored_ms)
@@ -139,7 +141,9 @@ async def claim(
                 refusal = Refused(message.current, UNREADABLE_CONTENT)
                 result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
                 continue
-            result.claimed.append(ClaimedStep(entry, message.current, now_ms, since, submission))
+            user, series = message.named_user, message.step.series
+            step = ClaimedStep(entry, message.current, now_ms, since, series, submission, user)
+            result.claimed.append(step)
     failpoint("claimed")
     return result
 
@@ -147,7 +151,7 @@ async def claim(
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
     """What the provider of the current step is asked to send; `sender` is the configured one."""
     step = message.step
-    said = content.of(step.channel)
+    said, kind = content.of(step.channel), CHANNELS[step.channel].address
     fields: dict[str, Any] = {"sender": sender, "text": ""}
     for name in _SAID[step.channel]:
         value = getattr(said, name)
@@ -155,7 +159,9 @@ def submission_of(message: Message, content: Content, sender: str, now_ms: int) 
             fields[name] = value
     return Submission(
         ref=step_ref(message.id, message.current, step.series),
-        to=f"+{message.addresses.phone}",
+        to=message.addresses.one(kind),
+        devices=message.addresses.several(kind),
+        message=message.id,
         category=message.category,
         validity_ms=patience_ms(message, step, now_ms),
         **fields,

@@ -3,7 +3,9 @@
 Requests that end while a commit is under way, or soon after, are recorded together by the next one.
 An outcome is offered to its shard until the shard takes it; the shard is closed meanwhile, and the
 others are recorded as ever. A provider's own ids are noted first, so that a receipt finds its step:
-while the shard of such an id is unavailable, the outcomes that name it wait too.
+while the shard of such an id is unavailable, the outcomes that name it wait too. Devices that
+are gone are dropped from their users afterwards: what fails there is found out again by the next
+message to them.
 """
 
 from __future__ import annotations
@@ -11,17 +13,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import structlog
 import trio
 
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.dispatch.worker.send import RequestResult
 from gateway.dispatch.worker.shards import Shards
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
 from gateway.store.receipts import note_provider_ids
+from gateway.store.users import drop_device
+from providers.contract import Device
 
 RECORD_PACE_S = 0.005  # from one commit of outcomes to the next: a small one costs as a large one
+
+_log = structlog.get_logger("dispatch")
 
 
 class ShardResult(NamedTuple):
@@ -31,6 +40,7 @@ class ShardResult(NamedTuple):
     steps: Sequence[ClaimedStep]
     items: Sequence[Item]
     provider_ids: Sequence[tuple[str, str]]
+    gone: Sequence[tuple[str, Device]] = ()
 
 
 def by_shard(result: RequestResult) -> list[ShardResult]:
@@ -39,18 +49,21 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
     shards = dict.fromkeys(step.entry.shard for step in result.batch)
     if len(shards) == 1:
         (shard,) = shards
-        return [ShardResult(shard, result.batch, result.items, result.provider_ids)]
+        ids, gone = result.provider_ids, result.gone
+        return [ShardResult(shard, result.batch, result.items, ids, gone)]
     pairs = list(zip(result.batch, result.items, strict=True))
     parts = []
     for shard in shards:
         steps = [step for step in result.batch if step.entry.shard == shard]
         refs = {step.submission.ref for step in steps}
+        users = {step.user for step in steps}
         parts.append(
             ShardResult(
                 shard,
                 steps,
                 [item for step, item in pairs if step.entry.shard == shard],
                 [(pid, ref) for pid, ref in result.provider_ids if ref in refs],
+                [(user, device) for user, device in result.gone if user in users],
             )
         )
     return parts
@@ -110,6 +123,14 @@ class Recorder:
             )
         await self.commit(result.shard, result.items)
         failpoint("committed")
+        for user, device in result.gone:
+            await self._drop(user, device)
+
+    async def _drop(self, user: str, device: Device) -> None:
+        try:
+            await drop_device(self._deps.store, user, device)
+        except (*RETRYABLE, NewerRecordError, UnreadableRecordError) as error:
+            _log.warning("a device that is gone stays with its user", reason=str(error))
 
     async def commit(self, shard: int, items: Sequence[Item]) -> None:
         """Records outcomes that nobody was asked for."""

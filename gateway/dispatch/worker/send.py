@@ -29,7 +29,7 @@ from gateway.store.apply import Item
 from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
 from gateway.telemetry import few
 from providers import contract
-from providers.contract import Fault, Outcome, Provider
+from providers.contract import Device, Fault, Outcome, Provider
 from ratelimit.limiter import Limiter
 
 CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go back
@@ -50,6 +50,7 @@ class RequestResult:
         self.items: list[Item] = []
         self.counts: Counter[str] = Counter()
         self.provider_ids: list[tuple[str, str]] = []  # the provider's id, our reference
+        self.gone: list[tuple[str, Device]] = []  # a user, and one of theirs that no longer exists
         self.trouble: Trouble | None = None  # for which the provider is paused
         self.slow_down_ms: int | None = None
         self.halt = False
@@ -106,22 +107,33 @@ def read_outcomes(
     sent_ms: int,
     *,
     held: str | None = None,
+    away: frozenset[str] = frozenset(),
 ) -> RequestResult:
     """An answer that speaks of single messages; one it does not mention has lost its answer.
 
     `sent_ms` is when the request began. `held` is the code that nearly all messages are rejected
-    with: it is the account's fault, and what has it goes back to its lane."""
+    with: it is the account's fault, and what has it goes back to its lane. `away` are the providers
+    that none of them goes to."""
     result = RequestResult(batch)
     by_ref = {outcome.ref: outcome for outcome in outcomes}
     for step in batch:
         outcome = by_ref.get(step.submission.ref)
         if outcome is None:
             result.add(step, "unknown", LostAnswer(step.index))
-        elif isinstance(outcome, contract.Submitted):
+            continue
+        if outcome.gone and step.user is not None:
+            result.gone += ((step.user, device) for device in outcome.gone)
+        if isinstance(outcome, contract.Submitted):
             if outcome.provider_id is not None:
                 result.provider_ids.append((outcome.provider_id, step.submission.ref))
             accepted = Accepted(
-                step.index, outcome.provider_id, outcome.parts, outcome.again, sent_ms
+                step.index,
+                outcome.provider_id,
+                outcome.parts,
+                outcome.again,
+                sent_ms,
+                outcome.delivered,
+                step.series,
             )
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
@@ -135,21 +147,25 @@ def read_outcomes(
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
-            refused = Refused(step.index, outcome.fault, outcome.unreachable)
+            refused = Refused(step.index, outcome.fault, outcome.unreachable, away)
             result.add(step, "refused", refused)
     return result
 
 
 def read_fault(
-    batch: Sequence[ClaimedStep], fault: contract.SendFault, *, held: str | None = None
+    batch: Sequence[ClaimedStep],
+    fault: contract.SendFault,
+    *,
+    held: str | None = None,
+    away: frozenset[str] = frozenset(),
 ) -> RequestResult:
-    """A request that failed as a whole, by its stage; `held` as for `read_outcomes`."""
+    """A request that failed as a whole, by its stage; the rest as for `read_outcomes`."""
     result = RequestResult(batch, fault.code, fault.detail)
     named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
     match fault:
         case contract.NotSent():
             result.halt = True
-            result.add_all("not_sent", lambda step: NotSent(step.index, named))
+            result.add_all("not_sent", lambda step: NotSent(step.index, named, away))
         case contract.Throttled():
             result.halt = True
             result.add_all("throttled", lambda step: PutBack(step.index))
@@ -310,15 +326,15 @@ class Sender:
                 outcomes = await self._provider.deliver([step.submission for step in batch])
                 self._breaker.went_well()
                 held = self._held(codes_of(outcomes))
-                result = read_outcomes(batch, outcomes, sent_ms, held=held)
+                away = self._pauses.away
+                result = read_outcomes(batch, outcomes, sent_ms, held=held, away=away)
                 if result.counts["accepted"]:
                     self._pauses.note_accepted(self._name, sent_ms)
                 return result
         except contract.SendFault as fault:
             alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
-            result = read_fault(
-                batch, fault, held=self._held([fault.code] * len(batch)) if alike else None
-            )
+            held = self._held([fault.code] * len(batch)) if alike else None
+            result = read_fault(batch, fault, held=held, away=self._pauses.away)
             if isinstance(fault, contract.NotSent):
                 self._breaker.unreachable()
             elif isinstance(fault, contract.Throttled):

@@ -55,6 +55,7 @@ from providers.contract import Provider
 from ratelimit.limiter import Grant, Limiter, RunScript
 
 BUSY_MAX = 10_000  # entries of a shard somebody else is sending, kept to look at again
+NOBODY: frozenset[str] = frozenset()
 UNUSED_S = 0.5  # what was claimed and found no token for so long goes back to its lane
 
 
@@ -244,12 +245,12 @@ class ProviderWorker:
             for shard, part in claim.by_shard(entries).items()
         ]
 
-    async def _claim_entries(self, entries: Sequence[Entry], away: bool) -> None:
-        """Claims entries while the provider is away: as `away`, nothing of them is sent."""
+    async def _claim_entries(self, entries: Sequence[Entry], away: frozenset[str]) -> None:
+        """Claims entries while the provider is away: with `away`, nothing of them is sent."""
         await self._claim_all(self._begin_claims(entries), away=away)
 
     async def _claim_all(
-        self, claims: Sequence[tuple[Claiming, list[Entry]]], *, away: bool = False
+        self, claims: Sequence[tuple[Claiming, list[Entry]]], *, away: frozenset[str] = NOBODY
     ) -> None:
         """Claims each shard's entries at the same time, and has them sent."""
         if not claims:
@@ -259,7 +260,7 @@ class ProviderWorker:
             self._tasks.start_soon(self._claim, *begun, away)
         await self._claim(*claims[0], away)
 
-    async def _claim(self, begun: Claiming, entries: list[Entry], away: bool) -> None:
+    async def _claim(self, begun: Claiming, entries: list[Entry], away: frozenset[str]) -> None:
         """Claims entries of one shard. Whatever the end, they are known for what they are."""
         shard = entries[0].shard
         with begun:

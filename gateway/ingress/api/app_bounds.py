@@ -61,6 +61,8 @@ def sender_faults(channel: str, said: ChannelContent, rule: AppRule) -> Iterator
         return
     for key, name in _SENDER_FIELDS:
         value = getattr(said, name, None)
-        if value is not None and value not in rule.senders:
+        if value is None or value in rule.senders:
+            continue
+        if addresses.named_mailbox_of(value) not in rule.senders:
             senders = ", ".join(sorted(rule.senders)) or "none"
             yield RequestFault(f"/{channel}/{key}", f"The senders of this app are: {senders}.")

@@ -27,6 +27,7 @@ from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.outside import Outside
 from gateway.redis.errors import RedisError
 from gateway.store.base import BATCH_MAX
 from gateway.store.receipts import take_receipts
@@ -34,8 +35,14 @@ from gateway.store.rejections import RejectionWatch
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt
-from providers.http.adapter import Adapter
-from providers.http.callback_proofs import BodyProof, CallbackAuth, carries_proof, proven_by_head
+from providers.http.adapter import CallbackReader
+from providers.http.callback_proofs import (
+    BodyProof,
+    CallbackAuth,
+    Signature,
+    carries_proof,
+    proven_by_head,
+)
 
 QUERY_FIELDS_MAX = 64
 FAULTS_LOGGED_MAX = 20  # of one callback, each with their number
@@ -55,6 +62,10 @@ class CallbackResult(msgspec.Struct, frozen=True, omit_defaults=True):
     replies: int = 0
 
 
+class Greeting(msgspec.Struct, frozen=True):
+    """Nothing but that somebody is there."""
+
+
 class SetAside(Exception):
     """A receipt is in quarantine."""
 
@@ -65,22 +76,24 @@ class CallbackEndpoint:
     def __init__(
         self,
         store: Store,
-        adapters: Mapping[str, Adapter],
+        readers: Mapping[str, CallbackReader],
         auths: Mapping[str, CallbackAuth],
         inbound: InboundEndpoints,
         metrics: Metrics,
         now_ms: Callable[[], int],
         body_bytes_max: int,
+        outside: Outside | None = None,
     ) -> None:
         self._store = store
-        self.adapters = adapters
+        self._readers = readers
         self._inbound = inbound
+        self._outside = outside or Outside()
         self._metrics = metrics
         self._now_ms = now_ms
         self._refused = RefusedCallbacks(metrics, now_ms)
         self._body_bytes_max = body_bytes_max
         self._watch = RejectionWatch(store.redis, now_ms, metrics.count_pause)
-        self._providers = list(adapters)
+        self._providers = list(readers)
         self.take_over(auths)
         # One queue a provider, in the place of shards: a receipt's shard is found by the store.
         self.batcher: Batcher[Receipt, bool] = Batcher(
@@ -98,22 +111,24 @@ class CallbackEndpoint:
 
     async def take(self, request: Request) -> None:
         name = self._store.policy.present(request.parameters["provider"])
-        adapter, auth = self.adapters.get(name), self._auths.get(name)
-        if adapter is None or auth is None:
+        reader, auth = self._readers.get(name), self._auths.get(name)
+        if reader is None or auth is None:
             raise refuse("not-found", "No provider of this name is configured.")
-        limit = min(self._body_bytes_max, adapter.callback_bytes_max)
+        limit = min(self._body_bytes_max, reader.callback_bytes_max)
         body = await self._proven_body(name, auth, request, limit)
         content_type = (request.header(b"content-type") or b"").decode("latin-1")
         try:
-            read = adapter.receipts(body, content_type)
+            read = reader.receipts(body, content_type)
         except ValueError as error:
             _log.warning("callback_unreadable", provider=name, reason=str(error))
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
         results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
         result = self._result_of(name, read.faults, results)
+        if read.confirm_url is not None:
+            await self._outside.get(read.confirm_url)
         if read.replies:
-            taken = await self._inbound.take(name, adapter.channel, read.replies)
+            taken = await self._inbound.take(name, reader.channel, read.replies)
             self._metrics.count_receipts(name, "reply", taken)
             result = replace(result, replies=taken)
         request.changed_something = result.applied + result.parked + result.replies > 0
@@ -123,10 +138,12 @@ class CallbackEndpoint:
         self, name: str, auth: CallbackAuth, request: Request, limit: int
     ) -> bytes:
         """The body of a callback that carries one of the proofs. Raises Refusal, noted, else."""
+        if auth.signature is not None:
+            return await self._signed_body(name, auth, auth.signature, request, limit)
         usual = self._queries.get(name)  # the query as we wrote it into the callback's address
         if usual is not None and hmac.compare_digest(usual, request.query):
             return await request.body(limit)
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in request.headers}
+        headers = _headers(request)
         query = _query(request.query)
         if proven_by_head(auth, headers, query):
             return await request.body(limit)
@@ -138,6 +155,33 @@ class CallbackEndpoint:
         carried = carries_proof(auth, headers, query)
         self._refused.note(name, "wrong_proof" if carried else "no_proof", request.peer)
         raise _unproven(auth)
+
+    async def _signed_body(
+        self, name: str, auth: CallbackAuth, signature: Signature, request: Request, limit: int
+    ) -> bytes:
+        """The body of a callback that its provider signed and that carries what else is asked."""
+        headers, query = _headers(request), _query(request.query)
+        if not (auth.only_signed or proven_by_head(auth, headers, query)):
+            carried = carries_proof(auth, headers, query)
+            self._refused.note(name, "wrong_proof" if carried else "no_proof", request.peer)
+            raise _unproven(auth)
+        body = await request.body(limit)
+        url = signature.certificate_url(body)
+        certificate = await self._outside.kept(url) if url is not None else b""
+        if not signature.holds(headers, body, certificate):
+            self._refused.note(name, "wrong_proof", request.peer)
+            raise _unproven(auth)
+        return body
+
+    async def greet(self, request: Request) -> None:
+        """Some providers ask for the address before they call it."""
+        name = self._store.policy.present(request.parameters["provider"])
+        auth = self._auths.get(name)
+        if name not in self._readers or auth is None:
+            raise refuse("not-found", "No provider of this name is configured.")
+        if not auth.greeted:
+            raise refuse("method-not-allowed", "Use POST.", (b"allow", b"POST"))
+        await request.respond(200, to_json(Greeting()))
 
     def _result_of(
         self, name: str, unread: Sequence[str], results: Sequence[bool | Exception]
@@ -180,6 +224,10 @@ class CallbackEndpoint:
         ended: dict[int, bool | Exception] = dict.fromkeys(map(id, taken.unmatched), False)
         ended |= dict.fromkeys(map(id, taken.faulty), SetAside("A receipt cannot be applied."))
         return [ended.get(id(receipt), True) for receipt in receipts]
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
 
 
 def _query(raw: bytes) -> dict[str, str]:

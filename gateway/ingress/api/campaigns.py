@@ -8,42 +8,51 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
+from gateway.core.money import format_amount
 from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.ingress.api.decoder import read_object, require_json
+from gateway.ingress.api.decoder import read_given, require_json
+from gateway.ingress.api.message_view import Amount
+from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.requests import NAME_MAX, moment_ms
 from gateway.ingress.api.results import Time
 from gateway.ingress.http.asgi import rfc3339, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import cancelling, declarations
+from gateway.store import cancelling, declarations, lapsing
 from gateway.store.audit import Deed
-from gateway.store.declarations import UnreadableDeclarationError
+from gateway.store.declarations import BILLED, COST, UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
+from providers.notation import Duration
 
 BODY_BYTES_MAX = 65_536
 CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
 EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
 PACE_MAX = 6_000_000
+NAME_RULE = f"1 to {NAME_MAX} visible characters."
+EXCLUDED_MAX = 100
+SILENT_RULE = 'How long without a reaction, such as "90d": 365d at most.'
 UNREADABLE = (
     "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
     "server that is upgraded."
 )
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
+Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
 Named = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")
 ]
@@ -80,6 +89,11 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holdout_percent: (
         Annotated[float, msgspec.Meta(ge=0, le=100, description="Per cent, of marketing.")] | None
     ) = None
+    exclude_campaigns: (
+        Annotated[list[Excluded], msgspec.Meta(max_length=EXCLUDED_MAX, description="Names.")]
+        | None
+    ) = None
+    silent_for: Annotated[str, msgspec.Meta(description=SILENT_RULE)] | None = None
 
 
 class CampaignCounts(msgspec.Struct, frozen=True):
@@ -100,7 +114,8 @@ class CampaignCounts(msgspec.Struct, frozen=True):
 
 
 class CampaignView(msgspec.Struct, frozen=True):
-    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled."""
+    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled. What
+    its messages cost, and were billed to apps, stands with the scope `report-all`."""
 
     name: str
     state: State
@@ -115,16 +130,21 @@ class CampaignView(msgspec.Struct, frozen=True):
     send_window: str | None
     recipients_max: int | None
     holdout_percent: float | None
+    exclude_campaigns: list[str]
+    silent_for: str | None
     cancelling: bool
     counts: CampaignCounts
     updated_at: Time
     updated_by: str
+    cost: Amount | msgspec.UnsetType = msgspec.UNSET
+    billed: Amount | msgspec.UnsetType = msgspec.UNSET
 
 
 class CampaignList(msgspec.Struct, frozen=True):
-    """All campaigns that are declared."""
+    """The campaigns that are declared, by name; `next` is the cursor of the page after it."""
 
     items: list[CampaignView]
+    next: str | None
 
 
 class CampaignEndpoints:
@@ -138,16 +158,13 @@ class CampaignEndpoints:
         require_json(request)
         name = _name(request)
         body = await request.body(BODY_BYTES_MAX)
-        wanted = read_object(CampaignRequest, body, EXAMPLE)
-        given = _decode(body).keys()
-        faults = list(_faults(wanted, self._store.policy))
+        wanted, given = read_given(CampaignRequest, body, EXAMPLE)
+        faults = list(_faults(name, wanted, self._store.policy))
         if faults:
             raise Refusal(invalid(faults))
         now_ms, by = self._now_ms(), request.principal.named
         await self._store.look_at_campaigns()
-        known = self._store.policy.declared.campaigns
-        if name not in known and len(known) >= CAMPAIGNS_MAX:
-            raise refuse("final", f"{CAMPAIGNS_MAX} campaigns are declared: no more can be.")
+        await self._make_room(name, now_ms)
 
         def decide(before: Campaign | None) -> Campaign:
             after = _changed(before or Campaign(), wanted, given)
@@ -159,7 +176,14 @@ class CampaignEndpoints:
             if ends_early and given & {"start_at", "end_at"}:
                 raise Refusal(invalid([_order_fault(given)]))
             cancelled_ms = now_ms if after.state == "cancelled" else 0
-            return replace(after, cancelled_ms=cancelled_ms, updated_ms=now_ms, updated_by=by)
+            moved = given & {"start_at", "send_window"}
+            return replace(
+                after,
+                cancelled_ms=cancelled_ms,
+                moved_ms=now_ms if moved else after.moved_ms,
+                updated_ms=now_ms,
+                updated_by=by,
+            )
 
         def deed(after: Campaign) -> Deed:
             keys = ", ".join(sorted(given))
@@ -172,36 +196,58 @@ class CampaignEndpoints:
             raise refuse("unavailable", UNREADABLE) from error
         await self._show(request, name)
 
+    async def _make_room(self, name: str, now_ms: int) -> None:
+        """Raises Refusal where there is none for one more campaign."""
+        store = self._store
+        known = store.policy.declared.campaigns
+        if name in known or len(known) < CAMPAIGNS_MAX:
+            return
+        if not await lapsing.make_room(store.redis, store.shards, known, now_ms):
+            told = f"{CAMPAIGNS_MAX} campaigns are declared, and none is over for 30 days"
+            raise refuse("final", f"{told}: cancel some, or give them an end_at.")
+
     async def get(self, request: Request) -> None:
         await self._show(request, _name(request))
 
     async def every(self, request: Request) -> None:
+        asked = read_page(request.query, lambda text: _name_before(text) is not None)
+        before = _name_before(asked.cursor) or ""
         await self._store.look_at_campaigns()
         campaigns = self._store.policy.declared.campaigns
-        items = [await self._view(name, each) for name, each in sorted(campaigns.items())]
-        await request.respond(200, to_json(CampaignList(items)))
+        names = sorted(name for name in campaigns if name > before)
+        page, rest = names[: asked.limit], names[asked.limit :]
+        items = await self._views(request, {name: campaigns[name] for name in page})
+        cursor = page[-1].encode().hex() if rest else None
+        await request.respond(200, to_json(CampaignList(items, cursor)))
 
     async def _show(self, request: Request, name: str) -> None:
         await self._store.look_at_campaigns()
         campaign = self._store.policy.declared.of(name)
         if campaign is None:
             raise refuse("not-found", "No campaign of this name is declared.")
-        await request.respond(200, to_json(await self._view(name, campaign)))
+        (view,) = await self._views(request, {name: campaign})
+        await request.respond(200, to_json(view))
 
-    async def _view(self, name: str, campaign: Campaign) -> CampaignView:
+    async def _views(
+        self, request: Request, campaigns: Mapping[str, Campaign]
+    ) -> list[CampaignView]:
         redis, shards = self._store.redis, self._store.shards
-        counts = await declarations.counts(redis, shards, name)
-        cancelled = campaign.state == "cancelled"
-        left = await cancelling.left(redis, shards, name) if cancelled else 0
-        shown = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
-        return view_of(name, campaign, shown, cancelling=left > 0)
+        counts = await declarations.counts(redis, shards, list(campaigns))
+        cancelled = [name for name, each in campaigns.items() if each.state == "cancelled"]
+        left = await cancelling.left(redis, shards, cancelled)
+        money = "report-all" in request.principal.scopes
+        return [
+            view_of(name, each, counts[name], cancelling=bool(left.get(name)), money=money)
+            for name, each in campaigns.items()
+        ]
 
 
 def view_of(
-    name: str, campaign: Campaign, counts: CampaignCounts, *, cancelling: bool
+    name: str, campaign: Campaign, counts: Counter[str], *, cancelling: bool, money: bool
 ) -> CampaignView:
     """The campaign as CONTRACT.md section 8 shows it."""
     holdout = campaign.holdout * 100 / HOLDOUT_PARTS
+    states = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
     return CampaignView(
         name=name,
         state=campaign.state,
@@ -216,10 +262,14 @@ def view_of(
         send_window=campaign.send_window,
         recipients_max=campaign.recipients_max,
         holdout_percent=holdout or None,
+        exclude_campaigns=list(campaign.exclude_campaigns),
+        silent_for=campaign.silent_for,
         cancelling=cancelling,
-        counts=counts,
+        counts=states,
         updated_at=rfc3339(campaign.updated_ms),
         updated_by=campaign.updated_by,
+        cost=format_amount(counts[COST]) if money else msgspec.UNSET,
+        billed=format_amount(counts[BILLED]) if money else msgspec.UNSET,
     )
 
 
@@ -239,12 +289,16 @@ def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Camp
         "send_window": wanted.send_window,
         "recipients_max": wanted.recipients_max,
         "holdout_percent": round((wanted.holdout_percent or 0) * HOLDOUT_PARTS / 100),
+        "exclude_campaigns": tuple(dict.fromkeys(map(name_of, wanted.exclude_campaigns or ()))),
+        "silent_for": wanted.silent_for,
     }
     fields = {"ttl": "ttl_ms", "start_at": "start_ms", "end_at": "end_ms"}
     fields["holdout_percent"] = "holdout"
     changes = {fields.get(key, key): values[key] for key in values if key in given}
     if "pace" in given:
         changes["pace_per_min"] = _per_min(wanted.pace) or 0
+    if "silent_for" in given:
+        changes["silent_ms"] = _silent_ms(wanted.silent_for) or 0
     return replace(before, **changes)
 
 
@@ -255,7 +309,7 @@ def _order_fault(given: Set[str]) -> RequestFault:
     return RequestFault("/start_at", "It is not before end_at.")
 
 
-def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
+def _faults(name: str, wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
     if wanted.route is not None and wanted.route not in policy.routes:
         names = ", ".join(policy.routes)
         yield RequestFault("/route", f"There is no such route; there are: {names}.")
@@ -265,6 +319,12 @@ def _faults(wanted: CampaignRequest, policy: Policy) -> Iterator[RequestFault]:
         yield RequestFault("/send_window", f"There is no such send window; there are: {names}.")
     if wanted.pace is not None and _per_min(wanted.pace) is None:
         yield RequestFault("/pace", PACE_RULE)
+    for index, excluded in enumerate(wanted.exclude_campaigns or ()):
+        if (excluded := name_of(excluded)) == name or not _is_name(excluded):
+            detail = f"The name of another campaign: {NAME_RULE}"
+            yield RequestFault(f"/exclude_campaigns/{index}", detail)
+    if wanted.silent_for is not None and _silent_ms(wanted.silent_for) is None:
+        yield RequestFault("/silent_for", SILENT_RULE)
 
 
 def _per_min(pace: str | None) -> int | None:
@@ -273,9 +333,30 @@ def _per_min(pace: str | None) -> int | None:
     return per_min if 1 <= per_min <= PACE_MAX else None
 
 
+def _silent_ms(silent_for: str | None) -> int | None:
+    """None where it is no such length."""
+    try:
+        length = Duration.parse(silent_for)
+    except ValueError:
+        return None
+    return int(length) if 0 < length <= REMEMBERED_MS else None
+
+
+def _name_before(cursor: str) -> str | None:
+    """The last name of the page before; None for what is no cursor."""
+    try:
+        return bytes.fromhex(cursor).decode()
+    except ValueError:
+        return None
+
+
 def _name(request: Request) -> str:
     """The campaign's name in the path. Raises Refusal."""
     name = name_of(request.parameters["name"])
-    if not name or len(name) > NAME_MAX or has_control(name) or is_blank(name):
-        raise Refusal(invalid([RequestFault("/name", f"1 to {NAME_MAX} visible characters.")]))
+    if not _is_name(name):
+        raise Refusal(invalid([RequestFault("/name", NAME_RULE)]))
     return name
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= NAME_MAX and not has_control(name) and not is_blank(name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.core import addresses
-from gateway.core.addresses import MAILBOX_RULE
+from gateway.core.addresses import NAMED_MAILBOX_RULE
 from gateway.core.channels import HTML_BYTES_MAX, URL_RULE, ChannelContent
 from gateway.core.texts import has_control, is_blank
 from gateway.ingress.http.problems import RequestFault
@@ -40,8 +40,8 @@ def override_faults(channel: str, said: ChannelContent, *, alone: bool) -> Itera
             yield RequestFault(f"/{channel}/{name}", URL_RULE)
     for key, name in _MAILBOX_FIELDS:
         value = getattr(said, name, None)
-        if value is not None and addresses.mailbox_of(value) is None:
-            yield RequestFault(f"/{channel}/{key}", MAILBOX_RULE)
+        if value is not None and addresses.named_mailbox_of(value) is None:
+            yield RequestFault(f"/{channel}/{key}", NAMED_MAILBOX_RULE)
     html = getattr(said, "html", None)
     if html is not None and len(html.encode()) > HTML_BYTES_MAX:
         yield RequestFault(f"/{channel}/html", f"It may have {HTML_BYTES_MAX} bytes: shorten it.")

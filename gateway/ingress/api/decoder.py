@@ -8,7 +8,7 @@ types are called what JSON calls them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -64,21 +64,33 @@ def require_json(request: Request) -> None:
 def read_object(kind: type[StructT], body: bytes, example: str, code: str = "invalid") -> StructT:
     """A body that is one small JSON object. Raises Refusal with every fault, as a problem of that
     code; `example` is shown to whoever sends something else."""
-    found = read_item(kind, body, example, code)
+    return read_given(kind, body, example, code)[0]
+
+
+def read_given(
+    kind: type[StructT], body: bytes, example: str, code: str = "invalid"
+) -> tuple[StructT, Set[str]]:
+    """The same, and which keys it gives."""
+    found = _read(kind, body, example, code)
     if isinstance(found, Problem):
         raise Refusal(found)
-    return found
+    return kind(**found.values), found.values.keys()
 
 
 def read_item(
     kind: type[StructT], raw: bytes, example: str, code: str = "invalid"
 ) -> StructT | Problem:
     """The same of one item among others: what is wrong with it is a problem of its own."""
+    found = _read(kind, raw, example, code)
+    return found if isinstance(found, Problem) else kind(**found.values)
+
+
+def _read(kind: type[msgspec.Struct], raw: bytes, example: str, code: str) -> ReadKeys | Problem:
     try:
         found = read_keys(kind, raw, example)
     except NOT_JSON as error:
         return problem("malformed", f"This is not JSON in UTF-8: {error}.")
-    return invalid(found.faults, found.total, code) if found.faults else kind(**found.values)
+    return invalid(found.faults, found.total, code) if found.faults else found
 
 
 class ReadKeys(NamedTuple):

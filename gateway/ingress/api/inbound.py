@@ -22,10 +22,10 @@ from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
 from gateway.core.stop_words import wish_in
-from gateway.ingress.api.parameters import read_parameters
+from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.results import Time, newer_record
 from gateway.ingress.http.asgi import rfc3339, to_json
-from gateway.ingress.http.problems import Refusal, refuse, unavailable
+from gateway.ingress.http.problems import Refusal, unavailable
 from gateway.ingress.http.request import Request
 from gateway.store import opt_outs, replies
 from gateway.store.apply import Item
@@ -33,8 +33,6 @@ from gateway.store.replies import KEPT_MS, TEXT_CHARS_MAX
 from gateway.store.store import Store
 from providers.contract import Channel, PersonReply
 
-LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000  # replies of a page
-PARAMETERS_MAX = 16
 ANSWER_MS = 72 * 3_600_000  # so long after it arrived a message is answered
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
@@ -69,7 +67,7 @@ class InboundEndpoints:
         self._now_ms = now_ms
 
     async def get(self, request: Request) -> None:
-        limit, cursor = _asked(request.query)
+        limit, cursor = read_page(request.query, lambda text: _cursor(text) is not None)
         principal = request.principal
         apps = {principal.app, *([""] if "manage" in principal.scopes else [])}
         oldest_ms = self._now_ms() - KEPT_MS
@@ -203,15 +201,3 @@ def view_of(id_: str, reply: KeptReply) -> ReplyView:
         text=reply.text,
         message=reply.message or None,
     )
-
-
-def _asked(query: bytes) -> tuple[int, str]:
-    """Limit and cursor. Raises Refusal."""
-    pairs = dict(read_parameters(query, PARAMETERS_MAX))
-    limit = pairs.get("limit", str(LIMIT_DEFAULT))
-    if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= LIMIT_MAX:
-        raise refuse("query", f"`limit` is a number from 1 to {LIMIT_MAX}.")
-    cursor = pairs.get("cursor", "")
-    if cursor and _cursor(cursor) is None:
-        raise refuse("query", "`cursor` is `next` of the page before.")
-    return int(limit), cursor

@@ -52,8 +52,9 @@ class StepError(msgspec.Struct, frozen=True):
 
 
 class StepView(msgspec.Struct, frozen=True):
-    """One attempt to reach the person on one channel. `provider` is null until one is chosen,
-    `parts` where the channel has none, `billed` and `cost` until something was booked."""
+    """One attempt to reach the person on one channel, by one or several providers in turn.
+    `provider` is the one that has it, null until one is chosen, `parts` where the channel has
+    none, `billed` and `cost` until something was booked."""
 
     channel: ChannelName
     provider: str | None
@@ -166,7 +167,7 @@ def timeline_of(message: Message) -> TimelineView:
 
 def _step_view(message: Message, index: int) -> StepView:
     step = message.steps[index]
-    attempt = step.attempt
+    attempt = step.carrier
     fault = step.latest_fault
     has_parts = CHANNELS[step.channel].price_unit == "part"
     billed = message.billed_by(index)
@@ -191,7 +192,7 @@ def _step_view(message: Message, index: int) -> StepView:
 
 def _provider_id(message: Message, index: int, step: Step) -> str | None:
     """A provider that has the step and gave it no id of its own knows it by ours."""
-    attempt = step.attempt
+    attempt = step.carrier
     if attempt is None:
         return None
     if attempt.provider_id is None and attempt.sent_ms:

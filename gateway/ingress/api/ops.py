@@ -15,7 +15,7 @@ from gateway.core.policy import Policy
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView, server_shown
 from gateway.ingress.api.ops_view import read_fleet, view_of
-from gateway.ingress.api.parameters import read_parameters
+from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.results import Time
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.http.asgi import rfc3339, to_json
@@ -29,8 +29,6 @@ from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096
 EXAMPLE = '{"reason": "maintenance until six"}'
-DEEDS_DEFAULT, DEEDS_MAX = 100, 1_000  # on a page
-PARAMETERS_MAX = 8
 
 
 class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,8 +94,8 @@ class OpsEndpoints:
         await _respond(request, name, changed.after)
 
     async def deeds(self, request: Request) -> None:
-        limit, cursor = _page_asked(request)
-        page = await audit.read(self._redis, limit, cursor)
+        asked = read_page(request.query, audit.is_id)
+        page = await audit.read(self._redis, asked.limit, asked.cursor)
         shown = [_shown(kept) for kept in page.deeds]
         await request.respond(200, to_json(DeedsPage(shown, page.next)))
 
@@ -126,20 +124,6 @@ async def _reason(request: Request) -> str:
         return ""
     require_json(request)
     return read_object(PauseRequest, body, EXAMPLE).reason
-
-
-def _page_asked(request: Request) -> tuple[int, str]:
-    """How many deeds, and before which. Raises Refusal."""
-    limit, cursor = DEEDS_DEFAULT, ""
-    for name, value in read_parameters(request.query, PARAMETERS_MAX):
-        if name == "limit" and value.isdecimal() and 1 <= int(value[:9]) <= DEEDS_MAX:
-            limit = int(value)
-        elif name == "cursor" and audit.is_id(value):
-            cursor = value
-        else:
-            hint = f"from 1 to {DEEDS_MAX}" if name == "limit" else "as `next` of a page has it"
-            raise refuse("malformed", f"`{name}` is a value {hint}.")
-    return limit, cursor
 
 
 def _shown(kept: KeptDeed) -> DeedView:

@@ -60,6 +60,7 @@ WhySuppressed = Literal[
     "campaign_cancelled",
     "campaign_ended",
     "recipients_max",
+    "excluded",
     "holdout",
 ]
 
@@ -129,7 +130,8 @@ def result_of(answer: Answer | Exception) -> Result:
 def held_view(held: Held | None) -> HeldView | None:
     if held is None:
         return None
-    return HeldView(rfc3339(held.until_ms) if held.until_ms else None, held.reason)
+    until_ms = 0 if held.reason == "away" else held.until_ms  # then it is only looked at again
+    return HeldView(rfc3339(until_ms) if until_ms else None, held.reason)
 
 
 def failure(why: Problem) -> Result:

@@ -18,7 +18,12 @@ from gateway.core.policy import Policy
 from gateway.core.texts import name_of
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.message_view import MessageView, view_of
-from gateway.ingress.api.parameters import read_parameters
+from gateway.ingress.api.parameters import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    PARAMETERS_MAX,
+    read_parameters,
+)
 from gateway.ingress.api.requests import NAME_MAX
 from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
@@ -29,10 +34,8 @@ from gateway.store.message_search import Page, Sought, search
 from gateway.store.person_index import Place
 from gateway.store.store import Store
 
-LIMIT_DEFAULT, LIMIT_MAX = 100, 1_000  # messages of a page
 SEARCHES_MAX = 4  # at once in a worker
 BODY_BYTES_MAX = 8_192
-PARAMETERS_MAX = 16
 EXAMPLE = '{"user": "u-1001"}'
 ADDRESSES = SoughtAddresses.__struct_fields__
 WHO = ("user", *ADDRESSES, "campaign")

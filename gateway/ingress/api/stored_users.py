@@ -31,7 +31,7 @@ from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.settings.tables import Server
-from gateway.store import audit, users
+from gateway.store import audit, users, zones
 from gateway.store.audit import Deed
 from gateway.store.base import BATCH_MAX
 from gateway.store.keys import shard_of
@@ -130,7 +130,10 @@ class StoredUserEndpoints:
         await audit.note(self._store.redis, deed)
 
     async def _change(self, _shard: int, changes: Sequence[Change]) -> Sequence[StoredUser]:
-        return await users.change(self._store, changes, self._now_ms())
+        left = await users.change(self._store, changes, self._now_ms())
+        kept = {each.user: after for each, after in zip(changes, left, strict=True)}
+        await zones.stored(self._store, kept, self._now_ms())
+        return left
 
 
 class UserStream(LineStream):

@@ -69,7 +69,7 @@ from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
-from gateway.settings.bootstrap import adapters_of, callback_auths_of
+from gateway.settings.bootstrap import callback_auths_of, callback_readers_of
 from gateway.settings.file import Settings
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
@@ -116,7 +116,7 @@ class Ingress:
         self.inbound = InboundEndpoints(store, now_ms)
         self.callbacks = CallbackEndpoint(
             store,
-            adapters_of(settings),
+            callback_readers_of(settings),
             callback_auths_of(settings),
             self.inbound,
             self.metrics,

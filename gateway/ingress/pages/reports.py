@@ -281,7 +281,7 @@ def _bars(channels: Report) -> Sequence[Bar]:
             line.figures,
         )
         for line in channels.lines
-        if line.figures.delivered and (name := line.keys[0] or "")
+        if line.figures.delivered and (name := str(line.keys[0] or ""))
     ]
     figures.sort(key=lambda bar: bar[2].cost * 1_000 // bar[2].delivered)
     without = Figures(delivered=total.delivered, cost=total.baseline_cost)

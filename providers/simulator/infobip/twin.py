@@ -33,6 +33,7 @@ from providers.simulator.infobip.wire import (
     error_body,
     violation,
 )
+from providers.simulator.replies import Reply
 from providers.simulator.segments import octet_parts, text_parts
 from providers.simulator.twin import (
     Destination,
@@ -54,6 +55,7 @@ PULL_LIMIT: Final = 50
 PULL_LIMIT_MAX: Final = 1_000
 VALIDITY_MS_MAX: Final = 48 * 3_600_000  # longer ones are shortened silently
 
+_SENDS: Final[dict[str, Channel]] = {"/viber/2/messages": "viber", "/sms/3/messages": "sms"}
 _UNREADABLE: Final = "The request cannot be read."
 _UNIT_MS: Final = {"SECONDS": 1_000, "MINUTES": 60_000, "HOURS": 3_600_000}
 
@@ -61,7 +63,7 @@ _UNIT_MS: Final = {"SECONDS": 1_000, "MINUTES": 60_000, "HOURS": 3_600_000}
 class Infobip:
     channels: tuple[Channel, ...] = ("viber", "sms")
     catalogue = CATALOGUE
-    sends: Mapping[str, Channel] = {"/viber/2/messages": "viber", "/sms/3/messages": "sms"}
+    media_type = "application/json"
     pulls: Mapping[str, tuple[Channel, Listing]] = {
         "/viber/2/logs": ("viber", "logs"),
         "/viber/2/reports": ("viber", "reports"),
@@ -73,7 +75,13 @@ class Infobip:
         given = headers.get(b"authorization", b"")
         return hmac.compare_digest(given, f"App {api_key}".encode())
 
-    def read_send(self, channel: Channel, body: bytes) -> Sending:
+    def sends_at(self, path: str) -> Channel | None:
+        return _SENDS.get(path)
+
+    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:  # noqa: ARG002
+        return None
+
+    def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:  # noqa: ARG002
         request: ViberRequest | SmsRequest
         try:
             request = (VIBER_REQUEST if channel == "viber" else SMS_REQUEST).decode(body)
@@ -98,7 +106,7 @@ class Infobip:
             return BAD_DESTINATION
         return TOO_LONG if order.parts > PARTS_MAX else None
 
-    def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> bytes:
+    def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         items = [
             AnswerItem(
                 each.message_id,
@@ -110,7 +118,7 @@ class Infobip:
             )
             for each in taken
         ]
-        return ENCODER.encode(Answer(bulk_id, items))
+        return Reply(200, ENCODER.encode(Answer(bulk_id, items)))
 
     def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
         write = reports.log_item if listing == "logs" else reports.pulled_report
@@ -138,7 +146,7 @@ class Infobip:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return reports.reply(entry, text, now_ms)
 
-    def post(self, reports: Sequence[bytes]) -> bytes:
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:  # noqa: ARG002 - unsigned
         return b'{"results":[' + b",".join(reports) + b"]}"
 
 

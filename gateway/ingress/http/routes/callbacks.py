@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.callbacks import CallbackResult
+from gateway.ingress.api.callbacks import CallbackResult, Greeting
 from gateway.ingress.http.documented import json_payload, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
@@ -17,7 +17,8 @@ CALLBACKS: tuple[HttpRoute[Endpoints], ...] = (
         quiet=True,
         tag="Providers",
         summary="A provider's receipts, in its own format",
-        text="Proven by HTTP basic, `?token=` or an HMAC header, as configured. "
+        text="Proven by HTTP basic, `?token=`, an HMAC header or the provider's own signature, as "
+        "configured. "
         "Answered once durable; a receipt of an unknown message is parked.",
         parameters=[
             Parameter(
@@ -32,5 +33,23 @@ CALLBACKS: tuple[HttpRoute[Endpoints], ...] = (
         ),
         answers={200: json_payload("What was done with the receipts.", CallbackResult)},
         problems=[400, 401, 404, 503],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/callbacks/{provider}",
+        name="callback_greeting",
+        handler=lambda endpoints: endpoints.callbacks.greet,
+        any_query=True,
+        quiet=True,
+        tag="Providers",
+        summary="Whether a provider's callbacks are taken here",
+        text="Some providers ask before they call back, others get a 405. It changes nothing.",
+        parameters=[
+            Parameter(
+                "provider", "path", "The provider's name in the configuration.", provider_name
+            ),
+        ],
+        answers={200: json_payload("They are.", Greeting)},
+        problems=[404, 405],
     ),
 )

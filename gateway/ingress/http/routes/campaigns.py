@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.ingress.api.campaigns import CampaignList, CampaignRequest, CampaignView
-from gateway.ingress.http.documented import json_payload
+from gateway.ingress.api.parameters import LIMIT_MAX
+from gateway.ingress.http.documented import json_payload, page_parameters
 from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -22,6 +23,8 @@ _SHOWN = {
     "send_window": None,
     "recipients_max": None,
     "holdout_percent": 10.0,
+    "exclude_campaigns": ["summer-sale"],
+    "silent_for": None,
     "cancelling": False,
     "counts": {
         "accepted": 1_000,
@@ -39,7 +42,10 @@ _SHOWN = {
     },
     "updated_at": "2026-11-28T10:00:00.000Z",
     "updated_by": "shop kk_1a2b",
+    "cost": "1.5000",
+    "billed": "2.7000",
 }
+_LISTED = {"items": [_SHOWN], "next": None}
 _CAMPAIGN = {200: json_payload("The campaign.", CampaignView, _SHOWN)}
 _NAME = Parameter("name", "path", "The campaign's name, as messages name it.")
 
@@ -78,7 +84,8 @@ CAMPAIGNS: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.campaigns.every,
         scope="read",
         tag="Campaigns",
-        summary="All campaigns that are declared",
-        answers={200: json_payload("They, by name.", CampaignList, {"items": [_SHOWN]})},
+        summary="The campaigns that are declared",
+        parameters=page_parameters(LIMIT_MAX),
+        answers={200: json_payload("They, by name.", CampaignList, _LISTED)},
     ),
 )

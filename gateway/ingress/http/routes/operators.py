@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.ops import DEEDS_MAX, DeedsPage, PauseRequest, PauseState
+from gateway.ingress.api.ops import DeedsPage, PauseRequest, PauseState
 from gateway.ingress.api.ops_view import OpsView
+from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.http.documented import json_payload, page_parameters, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
@@ -68,7 +69,7 @@ OPERATORS: tuple[HttpRoute[Endpoints], ...] = (
         tag="Operators",
         summary="Who changed what, and when",
         text="The deeds of operators and of apps as one list; of each the newest 100,000 are kept.",
-        parameters=page_parameters(DEEDS_MAX),
+        parameters=page_parameters(LIMIT_MAX),
         answers={200: json_payload("A page.", DeedsPage)},
         problems=[400],
     ),

@@ -8,8 +8,9 @@ from msgspec import Meta
 
 from gateway.core import channels
 from gateway.core.addresses import Recipient
-from gateway.ingress.api.inbound import LIMIT_MAX, RepliesPage
+from gateway.ingress.api.inbound import RepliesPage
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
+from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.reactions import EXAMPLE as REACTION_EXAMPLE
 from gateway.ingress.api.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
 from gateway.ingress.api.stored_users import StoredUserView, UserResult

@@ -1,0 +1,105 @@
+"""How another provider of its channel takes a step over, and what a step does whose providers are
+all away.
+
+Of those that may send it the least tried goes next; of several that are tried alike each has its
+share. A step whose answer was lost stays with its provider until that says that it does not have
+it: it may be with the person already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from gateway.core import timing
+from gateway.core.cascade.transitions import Transitions
+from gateway.core.ids import lot_of
+from gateway.core.policy import AWAY_LOOK_MIN_MS
+from gateway.core.records.attempt import Attempt
+from gateway.core.records.held import AWAY, Held
+from gateway.core.records.message import Step, StepStatus
+from gateway.core.shares import in_line
+from providers.contract import Fault
+
+PROVIDER_REMOVED = Fault("provider_removed", "provider_removed", True)
+NOBODY: Container[str] = frozenset()
+
+
+class Failover(Transitions):
+    """How a step goes from one provider of its channel to another."""
+
+    __slots__ = ()
+
+    def hand_over(
+        self, step: Step, away: Container[str] = NOBODY, *, fewer_than: int | None = None
+    ) -> bool:
+        """Queues the step with another provider that may send it now; False where there is none.
+        `fewer_than`: only where that one failed less often."""
+        other = self._other(step, away, fewer_than) if len(step.candidates) > 1 else None
+        if other is None:
+            return False
+        step.chosen = other
+        self.enqueue(step)
+        return True
+
+    def hand_over_failed(self, step: Step, away: Container[str]) -> bool:
+        """The same after its provider failed: each is tried once before one is tried again."""
+        return self.hand_over(step, away, fewer_than=_failures(step, step.chosen))
+
+    def may_refuse(self, step: Step, candidate: int) -> bool:
+        """Whether the provider may refuse the step for now once more."""
+        refusals = sum(a.refusals for a in step.attempts if a.candidate == candidate)
+        return refusals < self.policy.provider(step.candidates[candidate].provider).attempts_max
+
+    def pass_over(self, index: int, step: Step, away: Container[str]) -> None:
+        """The provider is away: another takes it over, else it is on to a later step at once, where
+        the category wants that and one can run. Else the step waits outside the lane, which nobody
+        reads for long."""
+        if self.hand_over(step, away):
+            return
+        if self.when_away == "skip" and self.another_can_run(index):
+            self.skip(step, "away")
+            self.close_step(index)
+            return
+        if self.when_away == "hold":
+            self.hold_back(step, Held("away", self.now_ms + AWAY_LOOK_MIN_MS))
+            return
+        self.effects.changed = True
+        step.status = StepStatus.RETRYING
+        self.message.held = AWAY
+        self.message.due_ms = timing.passed_over_due_ms(self.message, step, self.now_ms)
+
+    def lose(self, provider: str) -> None:
+        """Nobody sends for the provider any more: another takes the current step over that waits in
+        its lane, or it ends."""
+        message, step = self.message, self.message.step
+        if step.status != StepStatus.QUEUED or step.provider != provider or self.hand_over(step):
+            return
+        attempt = self.attempt_for(step)
+        attempt.fault = PROVIDER_REMOVED
+        self.fail(message.current, step, attempt, StepStatus.REJECTED)
+
+    def _other(self, step: Step, away: Container[str], fewer_than: int | None) -> int | None:
+        if step.attempt is not None and step.attempt.doubt:
+            return None
+        able = {
+            place: _failures(step, place)
+            for place, candidate in enumerate(step.candidates)
+            if place != step.chosen
+            and candidate.provider not in away
+            and self.policy.provider(candidate.provider).shares
+            and self.may_refuse(step, place)
+        }
+        if not able or (fewer_than is not None and min(able.values()) >= fewer_than):
+            return None
+        least = [place for place, failures in able.items() if failures == min(able.values())]
+        rules = [self.policy.provider(step.candidates[place].provider) for place in least]
+        return least[in_line([rule.weight for rule in rules], lot_of(self.message.id))[0]]
+
+
+def _failures(step: Step, candidate: int) -> int:
+    """How often the candidate failed to take the step, in whatever way."""
+    return sum(_failed(attempt) for attempt in step.attempts if attempt.candidate == candidate)
+
+
+def _failed(attempt: Attempt) -> int:
+    return attempt.refusals + attempt.unreachable + attempt.lost

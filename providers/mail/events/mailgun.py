@@ -1,0 +1,135 @@
+"""Mailgun's webhooks: one event a call, signed in its body: an HMAC over timestamp and token."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+
+import msgspec
+
+from providers.contract import Channel, ReceiptStatus
+from providers.http import json_text
+from providers.http.adapter import Receipts
+from providers.mail import reasons
+from providers.mail.events import reading
+from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
+
+STATUSES: Mapping[str, ReceiptStatus] = {
+    "accepted": "sent",
+    "delivered": "delivered",
+    "opened": "seen",
+    "clicked": "seen",
+}
+WISHES = frozenset({"unsubscribed", "complained"})
+_KNOWN_DEAD = ("bounce", "suppress-bounce")
+_DEAD_CODES = frozenset({550, 551, 553, 605})  # 605: it bounced before
+
+
+class DeliveryStatus(msgspec.Struct, frozen=True, rename="kebab"):
+    code: int | str | None = None
+    enhanced_code: str | None = None
+    message: str | None = None
+    description: str | None = None
+
+
+class Client(msgspec.Struct, frozen=True, rename="kebab"):
+    bot: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, rename="kebab"):
+    event: str
+    id: str | None = None
+    timestamp: int | float | str | None = None
+    severity: str | None = None
+    reason: str | None = None
+    recipient: str | None = None
+    user_variables: dict[str, object] = {}
+    delivery_status: DeliveryStatus = DeliveryStatus()
+    client_info: Client = Client()
+
+
+class SignedPart(msgspec.Struct, frozen=True):
+    timestamp: str
+    token: str
+    signature: str
+
+
+class Envelope(msgspec.Struct, frozen=True, rename="kebab"):
+    event_data: msgspec.Raw
+    signature: SignedPart | None = None
+
+
+_EVENT = msgspec.json.Decoder(Event)
+_ENVELOPE = msgspec.json.Decoder(Envelope)
+
+
+def tags(ref: str) -> tuple[tuple[str, str], ...]:
+    """The header whose content comes back in events."""
+    return (("X-Mailgun-Variables", reading.json_header({"kaskad": ref})),)
+
+
+class MailgunEvents:
+    channel: Channel = "email"
+    callback_bytes_max = CALLBACK_BYTES_MAX
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
+        try:
+            envelope = _ENVELOPE.decode(body)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"The body is no event: {error}") from error
+        return reading.each([envelope.event_data], _said)
+
+
+class MailgunSignature:
+    """`keys` are webhook signing keys; any one suffices."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._keys = [key.encode() for key in keys]
+
+    def certificate_url(self, body: bytes) -> str | None:  # noqa: ARG002 - the port's
+        return None
+
+    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:  # noqa: ARG002 - the port's
+        try:
+            signed = _ENVELOPE.decode(body).signature
+        except (ValueError, RecursionError):
+            return False
+        if signed is None:
+            return False
+        text = (signed.timestamp + signed.token).encode()
+        given = signed.signature.encode()
+        return any(
+            hmac.compare_digest(hmac.digest(key, text, "sha256").hex().encode(), given)
+            for key in self._keys
+        )
+
+
+def _said(item: msgspec.Raw) -> Said:
+    event = json_text.decode(_EVENT, item)
+    at_ms = reading.seconds(event.timestamp)
+    if event.event in WISHES:
+        return reading.wish("block", event.id, event.recipient, at_ms)
+    if event.event in ("failed", "rejected"):
+        if event.severity == "temporary":
+            return None
+        return _failure(event, at_ms)
+    status = STATUSES.get(event.event)
+    if status is None or (event.client_info.bot and status == "seen"):
+        return None
+    return reading.plain(status, _ref(event), at_ms)
+
+
+def _failure(event: Event, at_ms: int | None) -> Said:
+    told = event.delivery_status
+    text = told.message or told.description or event.reason or ""
+    if event.event == "rejected":
+        return reading.failed(
+            _ref(event), at_ms, text, reasons.ACCOUNT, code="rejected", status="rejected"
+        )
+    enhanced = told.enhanced_code or ""
+    gone = event.reason in _KNOWN_DEAD and not enhanced and told.code in _DEAD_CODES
+    return reading.bounced(_ref(event), at_ms, enhanced, text, gone=gone)
+
+
+def _ref(event: Event) -> str:
+    return reading.ours(event.user_variables.get("kaskad"))

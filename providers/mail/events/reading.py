@@ -1,0 +1,133 @@
+"""What the readers of events share: items one by one, moments, addresses, and what failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from providers.contract import Fault, PersonReply, Receipt, ReceiptStatus
+from providers.http import json_text
+from providers.http.adapter import Receipts
+from providers.mail import mailbox, reasons
+from providers.mail.reasons import Reason
+
+CALLBACK_BYTES_MAX = 4 * 1024 * 1024
+REF_CHARS_MAX = 64
+NAME_CHARS_MAX = 120
+_MS_MAX = 4_102_444_800_000  # the year 2100
+
+Said = Receipt | PersonReply | None  # None: an event that says nothing of a message or a person
+
+
+class Nameless(ValueError):
+    """An event of a mail that is not ours: it has none of our references."""
+
+
+def each(items: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Said]) -> Receipts:
+    """Reads every item; one that cannot be read is a fault and fails no other."""
+    found = Receipts([], [], [])
+    for place, item in enumerate(items):
+        try:
+            said = read(item)
+        except (ValueError, RecursionError) as error:
+            found.faults.append(f"Item {place} cannot be read: {mailbox.blanked(str(error))}")
+            continue
+        if isinstance(said, Receipt):
+            found.receipts.append(said)
+        elif said is not None:
+            found.replies.append(said)
+    return found
+
+
+def items_of(body: bytes) -> list[msgspec.Raw]:
+    """The items of a JSON array, or one object as one. Raises ValueError with a sentence."""
+    try:
+        if body.lstrip().startswith(b"["):
+            return json_text.decode(_ITEMS, body)
+        return [json_text.decode(_ITEM, body)]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The body is no JSON of events: {error}") from error
+
+
+def ours(ref: object) -> str:
+    """Our reference as an event repeats it. Raises Nameless."""
+    if not isinstance(ref, str) or not 0 < len(ref) <= REF_CHARS_MAX:
+        raise Nameless("it has no reference of ours.")
+    return ref
+
+
+def plain(status: ReceiptStatus, ref: str, at_ms: int | None) -> Receipt:
+    return Receipt(status, ref, at_ms=at_ms)
+
+
+def failed(
+    ref: str,
+    at_ms: int | None,
+    text: str,
+    reason: Reason,
+    *,
+    code: str,
+    status: ReceiptStatus = "undelivered",
+) -> Receipt:
+    """A mail that did not arrive. Whatever the reason, the provider tries no more."""
+    name = mailbox.blanked(text or code)[:NAME_CHARS_MAX]
+    fault = Fault(code[:NAME_CHARS_MAX], name, permanent=True)
+    return Receipt(
+        status,
+        ref,
+        at_ms=at_ms,
+        fault=fault,
+        about=reason.about,
+        unreachable=reason.unreachable,
+    )
+
+
+def bounced(ref: str, at_ms: int | None, enhanced: str, text: str, *, gone: bool) -> Receipt:
+    """`gone`: the provider says itself that the address reaches nobody."""
+    reason = reasons.GONE if gone else reasons.of_recipient(0, enhanced, text)
+    if not gone and not enhanced:
+        reason = reasons.PERSON
+    return failed(ref, at_ms, text, reason, code=enhanced or ("hard" if gone else "soft"))
+
+
+def wish(kind: str, id_: object, address: object, at_ms: int | None) -> PersonReply:
+    """That somebody wants no more marketing, or wants it again. Raises ValueError."""
+    if not isinstance(address, str):
+        raise ValueError("it names no address.")
+    sender = mailbox.read(address.lower()).address
+    return PersonReply(
+        str(id_)[:200], sender, at_ms=at_ms, kind="unblock" if kind == "unblock" else "block"
+    )
+
+
+def seconds(value: object) -> int | None:
+    """Epoch milliseconds of a number of seconds."""
+    if isinstance(value, str):
+        value = float(value) if value.replace(".", "", 1).isdecimal() else None
+    if not isinstance(value, int | float) or not 0 < value * 1000 < _MS_MAX:
+        return None
+    return round(value * 1000)
+
+
+def moment(text: object) -> int | None:
+    """Epoch milliseconds of an ISO 8601 date; without an offset it is UTC."""
+    if not isinstance(text, str):
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    at_ms = round(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)
+    return at_ms if 0 < at_ms < _MS_MAX else None
+
+
+def json_header(value: object) -> str:
+    """JSON as a header holds it: ASCII, in one line."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_ITEM = msgspec.json.Decoder(msgspec.Raw)

@@ -1,0 +1,126 @@
+"""SendGrid's Event Webhook: an array of events, signed with ECDSA over timestamp and body."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from providers.contract import Channel, ReceiptStatus
+from providers.http import json_text
+from providers.http.adapter import Receipts
+from providers.mail import reasons
+from providers.mail.events import reading
+from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
+
+SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"
+TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp"
+
+STATUSES: Mapping[str, ReceiptStatus] = {
+    "processed": "sent",
+    "delivered": "delivered",
+    "open": "seen",
+    "click": "seen",
+}
+WISHES = {
+    "spamreport": "block",
+    "unsubscribe": "block",
+    "group_unsubscribe": "block",
+    "group_resubscribe": "unblock",
+}
+# Why SendGrid drops a mail before it is sent, as `reason` begins.
+_KNOWN_DEAD = ("bounced", "invalid")
+
+
+class Event(msgspec.Struct, frozen=True):
+    event: str
+    kaskad: str | None = None  # the unique argument that we gave
+    email: str | None = None
+    timestamp: int | float | str | None = None
+    sg_event_id: str | None = None
+    sg_machine_open: bool | None = None
+    type: str | None = None
+    status: str | None = None
+    reason: str | None = None
+
+
+_EVENT = msgspec.json.Decoder(Event)
+
+
+def tags(ref: str) -> tuple[tuple[str, str], ...]:
+    """The header whose content comes back in events."""
+    return (("X-SMTPAPI", reading.json_header({"unique_args": {"kaskad": ref}})),)
+
+
+class SendGridEvents:
+    channel: Channel = "email"
+    callback_bytes_max = CALLBACK_BYTES_MAX
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
+        return reading.each(reading.items_of(body), _said)
+
+
+class SendGridSignature:
+    """`keys` are verification keys as SendGrid shows them; any one suffices. Raises ValueError for
+    one that is none."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._keys = [_public_key(key) for key in keys]
+
+    def certificate_url(self, body: bytes) -> str | None:  # noqa: ARG002 - the port's
+        return None
+
+    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:  # noqa: ARG002 - the port's
+        try:
+            signature = base64.b64decode(headers.get(SIGNATURE_HEADER, ""), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        signed = headers.get(TIMESTAMP_HEADER, "").encode("utf-8", "surrogatepass") + body
+        return any(_verifies(key, signature, signed) for key in self._keys)
+
+
+def _public_key(text: str) -> EllipticCurvePublicKey:
+    try:
+        key = load_der_public_key(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("The verification key is no public key in base64.") from error
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise ValueError("The verification key is no ECDSA key.")
+    return key
+
+
+def _verifies(key: EllipticCurvePublicKey, signature: bytes, signed: bytes) -> bool:
+    try:
+        key.verify(signature, signed, ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _said(item: msgspec.Raw) -> Said:
+    event = json_text.decode(_EVENT, item)
+    at_ms = reading.seconds(event.timestamp)
+    if (kind := WISHES.get(event.event)) is not None:
+        return reading.wish(kind, event.sg_event_id, event.email, at_ms)
+    text = event.reason or ""
+    if event.event == "bounce":
+        # A block is what a server holds against the sender, or against this mail.
+        gone = event.type != "blocked" and not (event.status or "").startswith("4")
+        return reading.bounced(
+            reading.ours(event.kaskad), at_ms, event.status or "", text, gone=gone
+        )
+    if event.event == "dropped":
+        dead = text.lower().startswith(_KNOWN_DEAD)
+        reason = reasons.GONE if dead else reasons.PERSON
+        ref = reading.ours(event.kaskad)
+        return reading.failed(ref, at_ms, text, reason, code="dropped", status="rejected")
+    status = STATUSES.get(event.event)
+    if status is None or event.sg_machine_open:
+        return None
+    return reading.plain(status, reading.ours(event.kaskad), at_ms)

@@ -1,0 +1,212 @@
+"""Amazon SES by SNS: an envelope that Amazon signs, with one event as JSON text inside.
+
+Anybody's topic is signed by the same Amazon, so a token or HTTP basic is asked for as well. The
+certificate is taken from Amazon's own hosts only, and so is the address that confirms a
+subscription. A tag cannot hold a dot: our reference has underscores there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
+
+from providers.contract import Channel, ReceiptStatus
+from providers.http import json_text
+from providers.http.adapter import Receipts
+from providers.mail import reasons
+from providers.mail.events import reading
+from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
+
+STATUSES: Mapping[str, ReceiptStatus] = {
+    "Send": "sent",
+    "Delivery": "delivered",
+    "Open": "seen",
+    "Click": "seen",
+}
+_HASHES: Mapping[str, type[HashAlgorithm]] = {"1": SHA1, "2": SHA256}
+_SIGNED_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
+_SIGNED_SUBSCRIPTION = (
+    *("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
+)
+_HOST = r"https://sns\.[a-z0-9-]{3,30}\.amazonaws\.com(?:\.cn)?"
+_certificate = re.compile(_HOST + r"/SimpleNotificationService-[A-Za-z0-9]{8,64}\.pem").fullmatch
+_subscribe = re.compile(_HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,2000}").fullmatch
+
+
+class Envelope(msgspec.Struct, frozen=True, rename="pascal"):
+    type: str
+    message_id: str
+    topic_arn: str
+    message: str
+    timestamp: str
+    signature: str = ""
+    signature_version: str = "1"
+    signing_cert_url: str = msgspec.field(name="SigningCertURL", default="")
+    subject: str | None = None
+    token: str | None = None
+    subscribe_url: str | None = msgspec.field(name="SubscribeURL", default=None)
+
+    def signed_text(self) -> bytes:
+        """What is signed: names and values, a line each."""
+        names = _SIGNED_NOTIFICATION if self.type == "Notification" else _SIGNED_SUBSCRIPTION
+        values = dict(
+            zip(self.__struct_encode_fields__, msgspec.structs.astuple(self), strict=True)
+        )
+        lines = [f"{name}\n{values[name]}\n" for name in names if values[name] is not None]
+        return "".join(lines).encode()
+
+
+class Recipient(msgspec.Struct, frozen=True, rename="camel"):
+    """Of a bounce the fields of its report (RFC 3464)."""
+
+    email_address: str | None = None
+    status: str | None = None
+    diagnostic_code: str | None = None
+
+
+class Mail(msgspec.Struct, frozen=True):
+    timestamp: str | None = None
+    destination: list[str] = []
+    tags: dict[str, list[str]] = {}
+
+
+class Bounce(msgspec.Struct, frozen=True, rename="camel"):
+    bounce_type: str = ""
+    bounce_sub_type: str = ""
+    bounced_recipients: list[Recipient] = []
+    timestamp: str | None = None
+
+
+class Complaint(msgspec.Struct, frozen=True, rename="camel"):
+    complained_recipients: list[Recipient] = []
+    feedback_id: str | None = None
+    timestamp: str | None = None
+
+
+class Moment(msgspec.Struct, frozen=True):
+    timestamp: str | None = None
+    reason: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, rename="camel"):
+    """`eventType` of event publishing, `notificationType` of an identity's feedback."""
+
+    mail: Mail = Mail()
+    event_type: str | None = None
+    notification_type: str | None = None
+    bounce: Bounce = Bounce()
+    complaint: Complaint = Complaint()
+    delivery: Moment = Moment()
+    open: Moment = Moment()
+    click: Moment = Moment()
+    reject: Moment = Moment()
+    subscription: Moment = Moment()
+
+
+_ENVELOPE = msgspec.json.Decoder(Envelope)
+_EVENT = msgspec.json.Decoder(Event)
+
+
+def tags(ref: str) -> tuple[tuple[str, str], ...]:
+    """The header whose content comes back in events."""
+    return (("X-SES-MESSAGE-TAGS", f"kaskad={ref.replace('.', '_')}"),)
+
+
+class SesEvents:
+    channel: Channel = "email"
+    callback_bytes_max = CALLBACK_BYTES_MAX
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
+        envelope = _envelope(body)
+        if envelope.type == "SubscriptionConfirmation":
+            url = envelope.subscribe_url or ""
+            if _subscribe(url) is None:
+                raise ValueError("The subscription's address is not Amazon's.")
+            return Receipts([], confirm_url=url)
+        if envelope.type != "Notification":
+            return Receipts([])
+        return reading.each([msgspec.Raw(envelope.message.encode())], _said)
+
+
+class SesSignature:
+    def certificate_url(self, body: bytes) -> str | None:
+        try:
+            url = _envelope(body).signing_cert_url
+        except ValueError:
+            return None
+        return url if _certificate(url) is not None else None
+
+    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:  # noqa: ARG002 - the port's
+        try:
+            envelope = _envelope(body)
+            signature = base64.b64decode(envelope.signature, validate=True)
+            key = x509.load_pem_x509_certificate(certificate).public_key()
+        except (binascii.Error, ValueError):
+            return False
+        algorithm = _HASHES.get(envelope.signature_version)
+        if algorithm is None or not isinstance(key, RSAPublicKey):
+            return False
+        try:
+            key.verify(signature, envelope.signed_text(), PKCS1v15(), algorithm())
+        except InvalidSignature:
+            return False
+        return True
+
+
+def _envelope(body: bytes) -> Envelope:
+    try:
+        return _ENVELOPE.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The body is no envelope of SNS: {error}") from error
+
+
+def _said(item: msgspec.Raw) -> Said:
+    event = json_text.decode(_EVENT, item)
+    kind = event.event_type or event.notification_type or ""
+    if kind == "Complaint":
+        told = event.complaint
+        who = told.complained_recipients[0].email_address if told.complained_recipients else None
+        at_ms = reading.moment(told.timestamp)
+        return reading.wish("block", told.feedback_id or told.timestamp, who, at_ms)
+    if kind == "Subscription":
+        who = event.mail.destination[0] if event.mail.destination else None
+        told_at = event.subscription.timestamp
+        return reading.wish("block", f"{kind}-{told_at}", who, reading.moment(told_at))
+    if kind == "Bounce":
+        return _bounce(event)
+    if kind in ("Reject", "Rendering Failure"):
+        text = event.reject.reason or kind
+        return reading.failed(
+            _ref(event), None, text, reasons.MESSAGE, code=kind, status="rejected"
+        )
+    status = STATUSES.get(kind)
+    if status is None:
+        return None
+    at = {"Delivery": event.delivery, "Open": event.open, "Click": event.click}.get(kind)
+    told_at = at.timestamp if at is not None else event.mail.timestamp
+    return reading.plain(status, _ref(event), reading.moment(told_at))
+
+
+def _bounce(event: Event) -> Said:
+    bounce = event.bounce
+    first = bounce.bounced_recipients[0] if bounce.bounced_recipients else Recipient()
+    text = first.diagnostic_code or f"{bounce.bounce_type} {bounce.bounce_sub_type}"
+    enhanced = first.status or ""
+    gone = bounce.bounce_type == "Permanent"
+    if not gone and not enhanced.startswith("4"):
+        enhanced = ""  # a mailbox that is full is called 5.2.2, and much else is for now
+    return reading.bounced(_ref(event), reading.moment(bounce.timestamp), enhanced, text, gone=gone)
+
+
+def _ref(event: Event) -> str:
+    told = event.mail.tags.get("kaskad")
+    return reading.ours(told[0].replace("_", ".") if told else None)

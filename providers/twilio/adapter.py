@@ -1,0 +1,178 @@
+"""Twilio's Programmable SMS: forms both ways, one message a request, one event a callback.
+
+Twilio takes no reference of ours. It names a message by an id of its own, which its answer tells
+and its events repeat; an event that outruns the answer is matched later, and one of a message whose
+answer was lost never is. Its events bear no time and no price.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from providers.contract import (
+    AccountFault,
+    Channel,
+    Fault,
+    Outcome,
+    PersonReply,
+    Receipt,
+    ReceiptStatus,
+    Refused,
+    Submission,
+    Submitted,
+    Unknown,
+)
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.replies import Explanation, raise_unless_ok
+from providers.twilio import reasons
+from providers.twilio.reasons import reason_of
+
+SEND_PATH = "/Messages.json"
+CALLBACK_BYTES_MAX = 16 * 1024
+FIELDS_MAX = 128
+VALIDITY_S_MIN, VALIDITY_S_MAX = 5, 36_000
+SERVICE = "MG"  # a messaging service stands in the place of a number
+
+STATUSES: dict[str, ReceiptStatus] = {
+    "accepted": "sent",
+    "scheduled": "sent",
+    "queued": "sent",
+    "sending": "sent",
+    "sent": "sent",
+    "partially_delivered": "sent",
+    "delivered": "delivered",
+    "read": "delivered",  # of which an SMS knows nothing
+    "undelivered": "undelivered",
+    "failed": "rejected",
+    "canceled": "rejected",
+}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A message, or an error: `code` and `message`."""
+
+    sid: str | None = None
+    num_segments: str | int | None = None
+    code: int | None = None
+    message: str | None = None
+
+
+_ANSWER = msgspec.json.Decoder(Answer)
+
+
+class TwilioSms:
+    kind = "twilio-sms"
+    channel: Channel = "sms"
+    batch_max = 1
+    can_look_up = False
+    look_up_max = 1
+    callback_bytes_max = CALLBACK_BYTES_MAX
+
+    def __init__(self, config: HttpConfig) -> None:
+        """Raises ValueError with a sentence when the token cannot be a header's value."""
+        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
+            raise ValueError(
+                f"The API key of provider {config.name} must be printable ASCII without spaces."
+            )
+        account = config.base_url.rpartition("/")[2]
+        credentials = base64.b64encode(f"{account}:{config.api_key}".encode()).decode()
+        self._headers = (
+            ("Authorization", f"Basic {credentials}"),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        )
+        self._callback_url = config.callback_url
+
+    def submit(self, batch: Sequence[Submission]) -> Request:
+        if len(batch) != 1:
+            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
+        (sent,) = batch
+        sender = "MessagingServiceSid" if sent.sender.startswith(SERVICE) else "From"
+        form = {
+            "To": sent.to,
+            sender: sent.sender,
+            "Body": sent.text,
+            "StatusCallback": self._callback_url,
+            "ValidityPeriod": min(max(sent.validity_ms // 1000, VALIDITY_S_MIN), VALIDITY_S_MAX),
+        }
+        return Request("POST", SEND_PATH, self._headers, urlencode(form).encode())
+
+    def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
+        (sent,) = batch
+        answer = _answer(reply.body)
+        if answer.code in reasons.SUSPENDED:
+            raise AccountFault(str(answer.code), answer.message or "The account is suspended.")
+        if reply.status == 400 and answer.code is not None:
+            why, code = reason_of(answer.code), str(answer.code)
+            fault = Fault(code, code, why.permanent)
+            return [Refused(sent.ref, fault, about=why.about, unreachable=why.unreachable)]
+        raise_unless_ok(reply, _explain)
+        if answer.sid is None:
+            raise Unknown("answer_unreadable", "The answer names no message.")
+        return [Submitted(sent.ref, answer.sid, _parts(answer.num_segments))]
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
+        try:
+            form = dict(parse_qsl(body.decode(), max_num_fields=FIELDS_MAX))
+        except ValueError as error:
+            raise ValueError(f"The body is no form: {error}") from None
+        sid = form.get("MessageSid") or form.get("SmsSid")
+        status = form.get("MessageStatus") or form.get("SmsStatus")
+        if not sid or not status:
+            raise ValueError("The body is no report: it has no MessageSid or no status.")
+        if status in ("received", "receiving"):
+            return _reply(sid, form)
+        said = STATUSES.get(status)
+        if said is None:
+            return Receipts([], [f"Report {sid[:64]} has the unknown status {status[:64]}."])
+        to = form.get("To", "").removeprefix("+") or None
+        if said in ("sent", "delivered"):
+            return Receipts([Receipt(said, provider_id=sid, to=to)])
+        code = form.get("ErrorCode", "")
+        number = int(code) if code.isascii() and code.isdecimal() and len(code) < 9 else 0
+        why = reason_of(number) if number else reasons.PERSON
+        receipt = Receipt(
+            "expired" if number == reasons.EXPIRED else said,
+            provider_id=sid,
+            fault=Fault(code[:16] or status, code[:16] or status, True),
+            to=to,
+            about=why.about,
+            unreachable=why.unreachable,
+        )
+        return Receipts([receipt])
+
+    def look_up(self, refs: Sequence[str]) -> Request:
+        raise NotImplementedError
+
+    def looked_up(self, reply: Reply) -> list[Receipt]:
+        raise NotImplementedError
+
+
+def _answer(body: bytes) -> Answer:
+    try:
+        return _ANSWER.decode(body)
+    except (ValueError, RecursionError):
+        return Answer()
+
+
+def _explain(body: bytes) -> Explanation:
+    answer = _answer(body)
+    return Explanation("" if answer.code is None else str(answer.code), answer.message or "")
+
+
+def _parts(count: str | int | None) -> int | None:
+    """None where a messaging service does not know them yet."""
+    text = str(count or "")
+    return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
+
+
+def _reply(sid: str, form: dict[str, str]) -> Receipts:
+    """What somebody wrote to a number of ours."""
+    sender = form.get("From", "").removeprefix("+")
+    if not sender.isdecimal():
+        raise ValueError("The body is no report: it does not say whose message it is.")
+    to = form.get("To", "").removeprefix("+")
+    return Receipts([], replies=[PersonReply(sid, sender, to, form.get("Body", ""))])

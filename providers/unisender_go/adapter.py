@@ -1,0 +1,227 @@
+"""UniSender Go (UniOne elsewhere): many e-mails a request, its events signed with the API key.
+
+A request has one subject, one body and one sender. What differs from mail to mail goes into
+substitutions; a batch of several senders, or with an address twice, is refused here, so that it is
+split. Answers name addresses, events repeat our reference. The provider has no look-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from providers.contract import (
+    AccountFault,
+    BadRequest,
+    Channel,
+    Fault,
+    Outcome,
+    Receipt,
+    Refused,
+    Submission,
+    Submitted,
+    Unknown,
+)
+from providers.http import json_text
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.replies import Explanation, raise_unless_ok
+from providers.mail import mailbox, mime, reasons
+from providers.mail.events.reading import CALLBACK_BYTES_MAX
+from providers.mail.reasons import Reason
+from providers.unisender_go.events import read_events
+
+BATCH_MAX = 500
+API_PATH = "/ru/transactional/api/v1"  # where base_url names the host alone
+REF_KEY = "kaskad"
+ACCOUNT_CODES = frozenset({114})  # the account lives on the other host
+
+# Why an address of a request was left out.
+FAILED: dict[str, Reason] = {
+    "permanent_unavailable": reasons.GONE,
+    "invalid": reasons.GONE,
+    "unsubscribed": reasons.PERSON,
+    "temporary_unavailable": reasons.LATER,
+    "duplicate": reasons.LATER,
+}
+
+
+class Recipient(msgspec.Struct, frozen=True, omit_defaults=True):
+    email: str
+    metadata: dict[str, str]
+    substitutions: dict[str, str] = {}
+
+
+class Body(msgspec.Struct, frozen=True, omit_defaults=True):
+    plaintext: str | None = None
+    html: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    recipients: list[Recipient]
+    from_email: str
+    subject: str
+    body: Body
+    idempotence_key: str
+    track_links: int
+    track_read: int
+    template_engine: str
+    from_name: str | None = None
+    reply_to: str | None = None
+    headers: dict[str, str] = {}
+
+
+class Send(msgspec.Struct, frozen=True):
+    message: Message
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A good answer, and what an error says."""
+
+    status: str = ""
+    code: int | str | None = None
+    message: str | None = None
+    emails: list[str] | None = None
+    failed_emails: dict[str, str] | None = None
+
+
+_ANSWER = msgspec.json.Decoder(Answer)
+
+
+class UniSenderGo:
+    kind = "unisender-go"
+    channel: Channel = "email"
+    batch_max = BATCH_MAX
+    can_look_up = False
+    look_up_max = 1
+    callback_bytes_max = CALLBACK_BYTES_MAX
+
+    def __init__(self, config: HttpConfig) -> None:
+        """Raises ValueError with a sentence when the API key cannot be a header's value."""
+        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
+            raise ValueError(
+                f"The API key of provider {config.name} must be printable ASCII without spaces."
+            )
+        self._headers = (
+            ("X-API-KEY", config.api_key),
+            ("Accept", "application/json"),
+            ("Content-Type", "application/json"),
+        )
+        api = "" if "/api/" in config.base_url else API_PATH
+        self._path = f"{api}/email/send.json"
+
+    def submit(self, batch: Sequence[Submission]) -> Request:
+        if not 1 <= len(batch) <= BATCH_MAX:
+            raise ValueError(f"A batch has 1 to {BATCH_MAX} submissions, not {len(batch)}.")
+        body = msgspec.json.encode(Send(_message(batch)))
+        return Request("POST", self._path, self._headers, body)
+
+    def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
+        answer = _answer(reply.body)
+        if answer is not None and answer.code in ACCOUNT_CODES:
+            detail = mailbox.blanked(answer.message or "")
+            raise AccountFault(f"unisender_{answer.code}", f"{detail} Check base_url.")
+        if answer is None or answer.failed_emails is None or reply.status != 400:
+            raise_unless_ok(reply, _explain)
+        if answer is None:
+            raise Unknown("answer_unreadable", "The answer cannot be read.")
+        taken = {_spelled(address) for address in answer.emails or ()}
+        failed = {_spelled(each): why for each, why in (answer.failed_emails or {}).items()}
+        found = [_outcome(sent, taken, failed) for sent in batch]
+        outcomes = [outcome for outcome in found if outcome is not None]
+        if not outcomes:
+            raise Unknown("answer_unreadable", "The answer mentions none of the messages sent.")
+        return outcomes
+
+    def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
+        return read_events(body)
+
+    def look_up(self, refs: Sequence[str]) -> Request:
+        raise NotImplementedError
+
+    def looked_up(self, reply: Reply) -> list[Receipt]:
+        raise NotImplementedError
+
+
+def _message(batch: Sequence[Submission]) -> Message:
+    """Raises BadRequest for a batch that cannot be one request."""
+    first = batch[0]
+    alike = {(sent.from_, sent.reply_to, sent.unsubscribe_url is None) for sent in batch}
+    if len(alike) > 1:
+        raise BadRequest("several_senders", "A request has one sender.")
+    if len({_spelled(sent.to) for sent in batch}) < len(batch):
+        raise BadRequest("address_twice", "A request may name an address once.")
+    sender = mailbox.read(first.from_ or first.sender)
+    recipients = [Recipient(sent.to, {REF_KEY: sent.ref}, {}) for sent in batch]
+    said: dict[str, list[str | None]] = {
+        "subject": [sent.subject or "" for sent in batch],
+        "plaintext": [sent.text or None for sent in batch],
+        "html": [sent.html for sent in batch],
+        "unsubscribe": [sent.unsubscribe_url for sent in batch],
+    }
+    shared = {name: _shared(name, values, recipients) for name, values in said.items()}
+    return Message(
+        recipients=recipients,
+        from_email=sender.address,
+        from_name=sender.name or None,
+        reply_to=mailbox.read(first.reply_to).address if first.reply_to else None,
+        subject=shared["subject"] or "",
+        body=Body(shared["plaintext"], shared["html"]),
+        headers={
+            name: value.replace(first.unsubscribe_url or "", shared["unsubscribe"] or "")
+            for name, value in mime.unsubscribe(first.unsubscribe_url)
+        },
+        idempotence_key=_key(batch),
+        track_links=0,
+        track_read=1,
+        template_engine="simple",
+    )
+
+
+def _shared(name: str, values: Sequence[str | None], recipients: Sequence[Recipient]) -> str | None:
+    """What all mails say, or the name of a substitution that each fills with its own."""
+    first = values[0]
+    if "{{" not in (first or "") and all(value == first for value in values):
+        return first
+    for recipient, value in zip(recipients, values, strict=True):
+        recipient.substitutions[f"{REF_KEY}_{name}"] = value or ""
+    return f"{{{{{REF_KEY}_{name}}}}}"
+
+
+def _key(batch: Sequence[Submission]) -> str:
+    """The same for the same messages, so that a request which arrived is not taken twice."""
+    return hashlib.sha256(" ".join(sent.ref for sent in batch).encode()).hexdigest()[:32]
+
+
+def _outcome(sent: Submission, taken: set[str], failed: dict[str, str]) -> Outcome | None:
+    """None: the answer does not say."""
+    address = _spelled(sent.to)
+    if (why := failed.get(address)) is not None:
+        reason = FAILED.get(why, reasons.ACCOUNT)
+        return Refused(
+            sent.ref,
+            Fault(why[:64], why[:64], reason.permanent),
+            about=reason.about,
+            unreachable=reason.unreachable,
+        )
+    return Submitted(sent.ref) if address in taken else None
+
+
+def _spelled(address: str) -> str:
+    return address.strip().lower()
+
+
+def _answer(body: bytes) -> Answer | None:
+    try:
+        return json_text.decode(_ANSWER, body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _explain(body: bytes) -> Explanation:
+    answer = _answer(body)
+    if answer is None:
+        return Explanation()
+    code = "" if answer.code is None else f"unisender_{answer.code}"
+    return Explanation(code, mailbox.blanked(answer.message or ""), "account")

@@ -1,0 +1,114 @@
+"""UniSender Go's webhooks: events of mails, several a call, and the signature inside the body."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from providers.contract import ReceiptStatus
+from providers.http import json_text
+from providers.http.adapter import Receipts
+from providers.mail import reasons
+from providers.mail.events import reading
+from providers.mail.events.reading import Said
+
+STATUSES: Mapping[str, ReceiptStatus] = {
+    "sent": "sent",
+    "delivered": "delivered",
+    "opened": "seen",
+    "clicked": "seen",
+}
+WISHES = {"unsubscribed": "block", "spam": "block", "subscribed": "unblock"}
+GOES_ON = "err_will_retry"
+DEAD = frozenset({"err_user_unknown", "err_user_inactive", "err_domain_inactive"})
+REFUSED = frozenset({"err_spam_rejected", "err_blacklisted", "err_too_large", "err_spam_skipped"})
+
+_auth = re.compile(rb'"auth"\s*:\s*"([0-9a-fA-F]{32})"').search
+
+
+class DeliveryInfo(msgspec.Struct, frozen=True):
+    delivery_status: str | None = None
+    destination_response: str | None = None
+
+
+class EventData(msgspec.Struct, frozen=True):
+    status: str
+    email: str | None = None
+    job_id: str | None = None
+    metadata: dict[str, object] | None = None
+    event_time: str | None = None
+    delivery_info: DeliveryInfo | None = None
+
+
+class Event(msgspec.Struct, frozen=True):
+    event_data: EventData
+    event_name: str = "transactional_email_status"
+
+
+class OfUser(msgspec.Struct, frozen=True):
+    events: list[msgspec.Raw] = []
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    events_by_user: list[OfUser] | None = None
+
+
+_ENVELOPE = msgspec.json.Decoder(Envelope)
+_EVENT = msgspec.json.Decoder(Event)
+
+
+class UniSenderSignature:
+    """`auth` of the body is the MD5 of the body with the API key in its place."""
+
+    def __init__(self, api_key: str) -> None:
+        self._key = api_key.encode()
+
+    def certificate_url(self, body: bytes) -> str | None:  # noqa: ARG002 - the port's
+        return None
+
+    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:  # noqa: ARG002 - the port's
+        found = _auth(body)
+        if found is None or not self._key:
+            return False
+        signed = body[: found.start(1)] + self._key + body[found.end(1) :]
+        digest = hashlib.md5(signed, usedforsecurity=False).hexdigest()
+        return hmac.compare_digest(digest.encode(), found[1].lower())
+
+
+def read_events(body: bytes) -> Receipts:
+    """Raises ValueError when nothing of it can be read."""
+    try:
+        users = json_text.decode(_ENVELOPE, body).events_by_user
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The body is no JSON of events: {error}") from error
+    items = [msgspec.Raw(body)] if users is None else [e for each in users for e in each.events]
+    return reading.each(items, _said)
+
+
+def _said(item: msgspec.Raw) -> Said:
+    event = json_text.decode(_EVENT, item)
+    if event.event_name != "transactional_email_status":
+        return None
+    said = event.event_data
+    at_ms = reading.moment(said.event_time)
+    if (kind := WISHES.get(said.status)) is not None:
+        return reading.wish(kind, f"{said.job_id}-{said.status}-{said.email}", said.email, at_ms)
+    ref = reading.ours((said.metadata or {}).get("kaskad"))
+    if (status := STATUSES.get(said.status)) is not None:
+        return reading.plain(status, ref, at_ms)
+    if said.status not in ("hard_bounced", "soft_bounced"):
+        return None
+    info = said.delivery_info or DeliveryInfo()
+    code = info.delivery_status or said.status
+    if code == GOES_ON:
+        return None
+    reason = reasons.PERSON
+    if code in REFUSED:
+        reason = reasons.ACCOUNT
+    elif said.status == "hard_bounced" and (code in DEAD or info.delivery_status is None):
+        reason = reasons.GONE
+    return reading.failed(ref, at_ms, info.destination_response or "", reason, code=code)

@@ -1,0 +1,156 @@
+"""The acts of the demo: who plays in them, what they make of what they saw, and how it looks."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from gateway.demo import acts, cast
+from gateway.demo.acts import Act, Outcome, OwnOrder, OwnStep, Pause, Reactions, Window
+from gateway.demo.acts_view import drawn
+from gateway.demo.audience import Audience
+from gateway.demo.campaign import CLUB, SHOP, expand, read_templates
+from gateway.demo.link_counter import LinkCounter
+from providers.simulator import Manner, People, person_at, read_people
+from providers.simulator.book import Click, Clicks
+
+ROOT = Path(__file__).resolve().parents[2]
+PEOPLE = read_people((ROOT / "config/demo/people.toml").read_text())
+TEMPLATES = read_templates((ROOT / "config/demo/campaign.ndjson").read_bytes())
+ROUTE = ("viber", "sms")
+
+
+# --- who plays ---
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_cast_is_chosen_by_habits_among_people_who_get_nothing_else(seed: int) -> None:
+    traffic = expand(TEMPLATES, 300, seed)
+    chosen = cast.choose(traffic.spare, PEOPLE, seed, ROUTE)
+    assert chosen is not None
+    phones = [chosen.known, *chosen.reminded, *chosen.two_zones, *chosen.paused]
+    assert len(set(phones)) == len(phones) == 1 + cast.REMINDED + 2 + cast.PAUSED
+    bodies = [*traffic.posts, *(line for lines in traffic.streams.values() for line in lines)]
+    assert not set(phones) & {msgspec.json.decode(body)["to"] for body in bodies}
+    on = person_at(seed, PEOPLE, chosen.known[1:]).kind.on
+    assert (on["viber"].reads, on["sms"].clicks) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("people", "route"),
+    [
+        (PEOPLE, ("sms",)),
+        ([People("has no Viber", 1, {"sms": Manner(clicks=1)})], ROUTE),
+        ([People("the same everywhere", 1, {"viber": Manner(), "sms": Manner()})], ROUTE),
+    ],
+    ids=["a route of one channel", "nobody has two", "nobody prefers the second"],
+)
+def test_without_anybody_to_show_there_is_no_cast(
+    people: Sequence[People], route: tuple[str, ...]
+) -> None:
+    spare = expand(TEMPLATES, 1, seed=1).spare
+    assert cast.choose(spare, people, 1, route) is None
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_somewhere_it_is_night_and_somewhere_day(hour: int) -> None:
+    for month in (1, 7):
+        now = datetime.datetime(2026, month, 15, hour, tzinfo=datetime.UTC)
+        asleep, awake = (acts.clock(acts.zone_at(h, now), now) for h in (3, 15))
+        assert "00:00" <= asleep < "08:00"
+        assert "11:00" <= awake < "20:00"
+
+
+# --- what they make of it ---
+
+
+def message(seen: str | None, delivered: str | None, second: str | None) -> dict[str, Any]:
+    steps = [{"delivered_at": delivered, "seen_at": seen}, {"sent_at": second}]
+    return {"steps": steps}
+
+
+@pytest.mark.parametrize(
+    ("shape", "way"),
+    [
+        (message("t", "t", None), ("seen", False)),
+        (message(None, "t", None), ("unseen", False)),
+        (message(None, "t", "t"), ("unseen", True)),
+        (message(None, None, "t"), ("unreached", True)),
+    ],
+)
+def test_a_message_is_told_by_what_came_of_its_steps(
+    shape: dict[str, Any], way: tuple[str, bool]
+) -> None:
+    assert acts.way_of(shape) == way
+
+
+ACTS: list[tuple[Act, tuple[str, ...]]] = [
+    (
+        Reactions(["viber", "sms"], [Outcome("seen", False, 7, 6), Outcome("unseen", True, 5, 0)]),
+        ("Seen on Viber: nothing more", "Not seen on Viber in time: SMS follows", "7"),
+    ),
+    (
+        OwnOrder("+1", ["viber", "sms"], [OwnStep("sms", 5, 4, "0.1 a reaction")]),
+        ("A person's own order: SMS", "where the route says Viber, then SMS", "0.1 a reaction"),
+    ),
+    (
+        Window("A/B", "03:00", "2026-11-29T06:00:00Z", "09:00", "send_window", "C/D", "15:00", "x"),
+        ("held until 09:00 (send_window)", "A/B", "C/D"),
+    ),
+    (Pause(30, 30, 0, 1.5, 29), ("30 held, 0 sent", "29 delivered after 1.5 s")),
+]
+
+
+@pytest.mark.parametrize(("act", "words"), ACTS, ids=lambda value: type(value).__name__)
+def test_an_act_says_what_was_to_be_seen(act: Act, words: tuple[str, ...]) -> None:
+    paper = io.StringIO()
+    console = Console(width=120, file=paper)
+    for part in drawn(act):
+        console.print(part)
+    told = paper.getvalue()
+    assert all(word in told for word in words), told
+
+
+# --- what people clicked ---
+
+
+class Place:
+    """A stage on which two messages were clicked, and the apps report it."""
+
+    def __init__(self) -> None:
+        self.simulator = self
+        self.posted: list[tuple[str, list[str]]] = []
+
+    def clicks(self, offset: int) -> Clicks:
+        all_of_them = [Click("a.0", "viber", "1", 0), Click("b.1", "sms", "2", 0)]
+        return Clicks(all_of_them[offset:], len(all_of_them))
+
+    def api(self, app: str) -> Any:
+        place = self
+
+        class Api:
+            def call(self, _method: str, _path: str, said: list[dict[str, str]]) -> Any:
+                place.posted.append((app, [one["message"] for one in said]))
+                return [{"outcome": "accepted"}] * len(said)
+
+        return Api()
+
+
+def test_each_click_is_reported_once_by_the_app_whose_message_it_is() -> None:
+    audience = Audience()
+    place: Any = Place()
+    counter = LinkCounter(place, audience)
+    audience.answer({"outcome": "accepted", "id": "a"}, SHOP)
+    counter.report()
+    assert place.posted == [(SHOP, ["a"])]
+    audience.answer({"outcome": "accepted", "id": "b"}, CLUB)
+    counter.report()
+    counter.report()
+    assert place.posted == [(SHOP, ["a"]), (CLUB, ["b"])]

@@ -1,0 +1,49 @@
+"""The configurations on the providers' pages are read, checked and connected as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import trio
+
+from gateway.settings import bootstrap
+from gateway.settings.file import load
+from providers.registry import KINDS
+from tests.worlds.push_examples import VAPID_KEY, service_account
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "providers"
+TABLE = (PAGES / "README.md").read_text()
+_block = re.compile(r"```toml\n(.*?)```", re.DOTALL)
+_variable = re.compile(r'_env = "([^"]+)"')
+SECRETS = {"VAPID_PRIVATE_KEY": VAPID_KEY}
+
+
+def pages() -> list[Path]:
+    return sorted(page for page in PAGES.glob("*.md") if page.name != "README.md")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_a_pages_configuration_works(page: Path, tmp_path: Path) -> None:
+    service_account(tmp_path, "https://oauth2.googleapis.com/token")
+    blocks = _block.findall(page.read_text())
+    assert blocks
+    for text in blocks:
+        file = tmp_path / "kaskad.toml"
+        file.write_text(text)
+        env = {name: f"a-long-and-secret-value-of-{name}" for name in _variable.findall(text)}
+        settings = load(file, env | {name: SECRETS[name] for name in SECRETS if name in env})
+
+        async def connect(settings=settings) -> None:  # type: ignore[no-untyped-def]
+            for name in settings.providers:
+                await bootstrap.connect_provider(settings, name).aclose()
+
+        trio.run(connect)
+
+
+def test_every_page_stands_in_the_table_and_is_of_kinds_there_are() -> None:
+    for page in pages():
+        assert f"]({page.name})" in TABLE
+    named = set(re.findall(r"^\| `([a-z-]+)` \|", TABLE, re.MULTILINE))
+    assert named <= set(KINDS)

@@ -1,0 +1,241 @@
+"""Our ports of e-mail against their twins: the same people, faults and book, and events we take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from providers.contract import (
+    AccountFault,
+    Outcome,
+    Receipt,
+    Refused,
+    SendFault,
+    Submission,
+    Submitted,
+    Throttled,
+    Unknown,
+)
+from providers.http.adapter import Receipts
+from providers.http.client import HttpProvider
+from providers.mail.events.table import EVENTS
+from providers.settings import Configured
+from providers.simulator import Settings, child
+from providers.smtp.provider import SmtpProvider
+from providers.smtp.settings import SmtpSettings, smtp_config
+from providers.unisender_go.adapter import UniSenderGo
+from providers.unisender_go.events import UniSenderSignature
+from tests.simulator.test_adapters import KNOBS
+from tests.worlds.ports import free_port
+from tests.worlds.provider_examples import config, submission
+from tests.worlds.simulator_webhook import Webhook
+
+KINDS = ("smtp", "unisender-go")
+every_kind = pytest.mark.parametrize("kind", KINDS)
+FROM = "Магазин <news@shop.example>"
+
+
+class Simulated:
+    def __init__(self, started: child.Child, smtp_port: int, webhook: Webhook) -> None:
+        self.child = started
+        self.smtp_port = smtp_port
+        self.webhook = webhook
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Simulated]:
+    port, webhook = free_port(), Webhook()
+    with child.running(Settings(knobs=KNOBS, smtp_port=port)) as started:
+        yield Simulated(started, port, webhook)
+    webhook.close()
+
+
+@pytest.fixture
+def simulator(running: Simulated) -> Simulated:
+    running.child.reset()
+    running.webhook.forget()
+    hooks = {kind: f"{running.webhook.url}/{kind}" for kind in KINDS}
+    running.child.turn(email_share=1.0, hooks=hooks)
+    return running
+
+
+def mail(ref: str, to: str = "anna@example.com") -> Submission:
+    return submission(ref, to=to, from_=None, sender=FROM)
+
+
+def sent(
+    kind: str, simulator: Simulated, *batch: Submission, key: str = "simulator"
+) -> list[Outcome | SendFault]:
+    """What each mail came to."""
+    met: list[Outcome | SendFault] = []
+
+    async def main() -> None:
+        made = provider(kind, simulator, key)
+        for one in batch:
+            try:
+                met.extend(await made.deliver([one]))
+            except SendFault as fault:
+                met.append(fault)
+        await made.aclose()
+
+    trio.run(main)
+    return met
+
+
+def provider(kind: str, simulator: Simulated, key: str) -> SmtpProvider | HttpProvider:
+    if kind == "unisender-go":
+        settings = config(kind, base_url=simulator.child.base_url, api_key=key)
+        return HttpProvider(settings, UniSenderGo(settings))
+    keys = SmtpSettings(
+        kind="smtp",
+        host="127.0.0.1",
+        port=simulator.smtp_port,
+        tls="none",
+        user_env="U",
+        password_env="P",
+        from_=FROM,
+        events="postmark",
+        callback_token_env="T",
+    )
+    secrets = {"U": "kaskad", "P": key}
+    return SmtpProvider(
+        smtp_config(
+            Configured(name="m", settings=keys, secret=lambda v: secrets[v or ""], callback_url="")
+        )
+    )
+
+
+def told(kind: str, simulator: Simulated) -> list[Receipt]:
+    """All receipts that were pushed, as ingress reads them."""
+    simulator.child.flush(everything=True)
+    receipts: list[Receipt] = []
+    for post in simulator.webhook.posts:
+        assert post.path == f"/{kind}"
+        read = understood(kind, post.body)
+        assert read.faults == []
+        receipts += read.receipts
+    return receipts
+
+
+def understood(kind: str, body: bytes) -> Receipts:
+    if kind == "smtp":
+        return EVENTS["postmark"].reader.receipts(body, "application/json")
+    assert UniSenderSignature("simulator").holds({}, body, b"")
+    return UniSenderGo(config(kind)).receipts(body, "application/json")
+
+
+@every_kind
+def test_a_mail_arrives_and_is_opened_and_stands_in_the_book(
+    kind: str, simulator: Simulated
+) -> None:
+    simulator.child.turn(email_delivered=1.0, email_undelivered=0.0, seen_share=1.0)
+    assert sent(kind, simulator, mail("m.1"), mail("m.2", "boris@example.com")) == [
+        Submitted("m.1"),
+        Submitted("m.2"),
+    ]
+    found = [(receipt.ref, receipt.status) for receipt in told(kind, simulator)]
+    assert sorted(found) == sorted((r, s) for r in ("m.1", "m.2") for s in ("delivered", "seen"))
+    bill = simulator.child.bill()
+    assert bill.charge == {"EUR": "0.0040"}
+    assert bill.messages["m.1"].to == "anna@example.com"
+
+
+@every_kind
+def test_nobody_is_at_some_addresses(kind: str, simulator: Simulated) -> None:
+    simulator.child.turn(email_share=0.0)
+    assert sent(kind, simulator, mail("m.1")) == [Submitted("m.1")]
+    (receipt,) = told(kind, simulator)
+    assert (receipt.status, receipt.unreachable) == ("undelivered", True)
+    simulator.child.turn(non_viber="reject")
+    (refused,) = sent(kind, simulator, mail("m.2"))
+    assert isinstance(refused, Refused)
+    assert (refused.about, refused.unreachable) == ("person", True)
+
+
+@every_kind
+def test_a_mailbox_may_be_full(kind: str, simulator: Simulated) -> None:
+    simulator.child.turn(email_delivered=0.0, email_undelivered=1.0)
+    assert sent(kind, simulator, mail("m.1")) == [Submitted("m.1")]
+    (receipt,) = told(kind, simulator)
+    assert (receipt.status, receipt.unreachable) == ("undelivered", False)
+
+
+@every_kind
+def test_a_mail_that_comes_again_is_one(kind: str, simulator: Simulated) -> None:
+    assert sent(kind, simulator, mail("m.1"), mail("m.1")) == [Submitted("m.1")] * 2
+    bill = simulator.child.bill()
+    assert (len(bill.messages), bill.messages["m.1"].requests) == (1, 2)
+
+
+@every_kind
+def test_who_writes_back_unsubscribes(kind: str, simulator: Simulated) -> None:
+    stop = {"ending": "delivered", "seen": False, "reply": "STOP"}
+    simulator.child.turn(by_phone={"anna@example.com": {"email": stop}})
+    sent(kind, simulator, mail("m.1"))
+    simulator.child.flush(everything=True)
+    wishes = [
+        reply for post in simulator.webhook.posts for reply in understood(kind, post.body).replies
+    ]
+    assert [(reply.kind, reply.sender) for reply in wishes] == [("block", "anna@example.com")]
+
+
+@every_kind
+def test_another_key_is_a_fault_of_the_account(kind: str, simulator: Simulated) -> None:
+    (fault,) = sent(kind, simulator, mail("m.1"), key="guess")
+    assert isinstance(fault, AccountFault)
+    assert simulator.child.bill().messages == {}
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("knobs", "taken"),
+    [
+        ({"answer_lost_share": 1.0}, 1),
+        ({"garbage_share": 1.0}, 1),
+        ({"server_error_share": 1.0, "server_error_accepts": True}, 1),
+        ({"lost_share": 1.0}, 0),
+    ],
+)
+def test_what_became_of_a_mail_without_an_answer_is_unknown(
+    kind: str, simulator: Simulated, knobs: dict[str, object], taken: int
+) -> None:
+    simulator.child.turn(**knobs)
+    (fault,) = sent(kind, simulator, mail("m.1"))
+    assert isinstance(fault, Unknown)
+    assert len(simulator.child.bill().messages) == taken
+
+
+def test_a_server_that_is_busy_takes_nothing(simulator: Simulated) -> None:
+    simulator.child.turn(throttle_share=1.0)
+    (refused,) = sent("smtp", simulator, mail("m.1"))
+    assert isinstance(refused, Refused)
+    assert not refused.fault.permanent
+    (fault,) = sent("unisender-go", simulator, mail("m.1"))
+    assert isinstance(fault, Throttled)
+    assert simulator.child.bill().messages == {}
+
+
+def test_a_service_that_is_away_says_so(simulator: Simulated) -> None:
+    simulator.child.turn(outage="unavailable")
+    (fault,) = sent("smtp", simulator, mail("m.1"))
+    assert isinstance(fault, Throttled)
+    simulator.child.turn(outage="refuse")
+    (fault,) = sent("smtp", simulator, mail("m.1"))
+    assert isinstance(fault, SendFault)
+
+
+def test_five_hundred_mails_are_one_request(simulator: Simulated) -> None:
+    batch = [mail(f"m.{n}", f"p{n}@example.com") for n in range(500)]
+    met: list[Outcome] = []
+
+    async def main() -> None:
+        made = provider("unisender-go", simulator, "simulator")
+        met.extend(await made.deliver(batch))
+        await made.aclose()
+
+    trio.run(main)
+    assert met == [Submitted(f"m.{n}") for n in range(500)]
+    (sends,) = simulator.child.stats().requests.values()
+    assert sends == {"200": 1}
