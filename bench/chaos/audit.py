@@ -232,11 +232,15 @@ class Audit:
             self._say(what, found)
         for campaign in sorted({m.campaign or "" for m in messages.values() if m.counted}):
             told = records.counted(self._stage.redis, campaign)
-            asked = {name: told.pop(name, 0) for name in ("accepted", "duplicates", "suppressed")}
+            asked = {n: told.pop(n, 0) for n in ("accepted", "duplicates", "suppressed")}
+            money = [told.pop("billed", 0), told.pop("cost", 0)]
             those = [m for m in messages.values() if m.counted and m.campaign == campaign]
             states = dict(Counter(STATUSES[m.status] for m in those))
-            if told != states or asked["accepted"] != len(those):
-                self.faults.append(f"{campaign} counts {asked}, {told}; there are {states}")
+            booked = [sum(m.billed for m in those), sum(s.charged for m in those for s in m.steps)]
+            if told != states or money != booked or asked["accepted"] != len(those):
+                self.faults.append(
+                    f"{campaign} counts {asked}, {told}, {money}; {states}, {booked}"
+                )
         self.counts.update(still.counts(messages, reacted))
 
     # --- 3: money ---
