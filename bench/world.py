@@ -293,7 +293,8 @@ def config_text(
     return (
         f'[server]\nport = {port}\npublic_url = "http://127.0.0.1:{port}"\n\n'
         f'[redis]\nurl = "{redis_url}"\n\n'
-        '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n\n'
+        '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
+        'scopes = ["send", "read", "report", "manage"]\n\n'
         f"{providers}"
         f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

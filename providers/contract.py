@@ -16,7 +16,7 @@ Failures keep their stage, because the stage decides whether a retry could reach
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Literal, Protocol
 
@@ -113,15 +113,17 @@ class Submitted(msgspec.Struct, frozen=True, tag=True):
     """The provider took it.
 
     `provider_id` is None when the provider uses our `ref`; `parts` is its own count. `again`: it
-    only says that it had this `ref` before, not whether it took or refused it then. `delivered`:
-    its provider never says more than that, and the step counts as delivered. `gone` are devices of
-    the person that no longer exist.
+    only says that it had this `ref` before, not whether it took or refused it then. `part_ids` are
+    the provider's ids of several parts that get receipts of their own, in the place of
+    `provider_id`: the message arrived when all have. `delivered`: its provider never says more than
+    that, and the step counts as delivered. `gone` are devices of the person that no longer exist.
     """
 
     ref: str
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
+    part_ids: tuple[str, ...] = ()
     delivered: bool = False
     gone: tuple[Device, ...] = ()
 
@@ -146,7 +148,15 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     gone: tuple[Device, ...] = ()
 
 
-Outcome = Submitted | Refused
+class NotTaken(msgspec.Struct, frozen=True, tag=True):
+    """Nobody has this one message of a batch, for a reason that is not its own: it goes back to its
+    lane. `throttled`: the provider refused the rate; else no byte of it left us."""
+
+    ref: str
+    throttled: bool = False
+
+
+Outcome = Submitted | Refused | NotTaken
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -227,8 +237,12 @@ class Unknown(SendFault):
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What every provider is told; each kind adds its own. Secrets are values here, no names.
 
-    `rate_per_s` counts messages over all dispatchers together; `connections` is how many calls of
-    `deliver` may be under way at once, `timeout_ms` how long one may take.
+    `rate_per_s` counts messages over all dispatchers together, or their parts where `tokens` says
+    so; `connections` is how many calls of `deliver` may be under way at once, `timeout_ms` how long
+    one may take. `places` is how many calls of `run` may be under way at once over all dispatchers
+    together, each of which keeps one session of the account; a dispatcher without one delivers
+    nothing, and one with several has as many times its share of `connections`. None: nothing is
+    shared, and `run` is called once.
     """
 
     name: str
@@ -237,9 +251,15 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: int
     timeout_ms: int
     connections: int = 64
+    places: int | None = None
 
 
-Receive = Callable[[Sequence[Receipt]], Awaitable[None]]
+class Receive(Protocol):
+    """Takes what comes by itself. All of it is durable on return."""
+
+    async def __call__(
+        self, receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()
+    ) -> None: ...
 
 
 class Provider(Protocol):
@@ -260,6 +280,10 @@ class Provider(Protocol):
         """References that go into one question, at least 1."""
         ...
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        """How many tokens of the rate a batch takes: one a message, or one a part."""
+        ...
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         """Sends 1..batch_max submissions.
 
@@ -278,7 +302,7 @@ class Provider(Protocol):
         ...
 
     async def run(self, receive: Receive) -> None:
-        """Brings the receipts that come by themselves, until cancelled.
+        """Brings the receipts and replies that come by themselves, until cancelled.
 
         They are durable when `receive` returns, and only then may the provider be told so. It comes
         back to its provider by itself when a connection is lost. A kind whose receipts come another

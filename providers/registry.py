@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from providers.contract import Channel, Provider
 from providers.fcm.settings import FcmSettings
@@ -17,12 +18,15 @@ from providers.http.settings import HttpSettings, http_config
 from providers.infobip.sms import InfobipSms
 from providers.infobip.viber import InfobipViber
 from providers.settings import Configured, ProviderSettings
+from providers.smpp.settings import SmppSettings, smpp_config
 from providers.smsc_ru.adapter import SmscRu
 from providers.smtp.settings import SmtpSettings, smtp_config, smtp_events
 from providers.twilio.adapter import TwilioSms
 from providers.twilio.settings import TwilioSettings
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.settings import UniSenderGoSettings
+from providers.vonage.adapter import VonageSms, VonageViber
+from providers.vonage.settings import VonageSettings
 from providers.webpush.settings import WebPushSettings
 
 
@@ -79,6 +83,12 @@ def http_kind(
     )
 
 
+def _connect_smpp(configured: Configured) -> Provider:
+    from providers.smpp.provider import SmppProvider  # and with it trio
+
+    return SmppProvider(smpp_config(configured))
+
+
 def _connect_smtp(configured: Configured) -> Provider:
     from providers.smtp.provider import SmtpProvider  # and with it trio
 
@@ -97,10 +107,23 @@ def _connect_web_push(configured: Configured) -> Provider:
     return WebPushProvider(configured)
 
 
+def _vonage(adapter: Callable[[HttpConfig], Adapter], channel: Channel) -> ProviderKind:
+    def connect(configured: Configured) -> Provider:
+        from providers.vonage.provider import VonageProvider  # and with it trio
+
+        return VonageProvider(configured, adapter(http_config(configured)))
+
+    kind = http_kind(adapter, channel, can_look_up=False, settings=VonageSettings)
+    return replace(kind, connect=connect)
+
+
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
+    "smpp": ProviderKind(
+        settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
+    ),
     "fcm": ProviderKind(
         settings=FcmSettings,
         channel="push",
@@ -119,6 +142,8 @@ KINDS: dict[str, ProviderKind] = {
     "unisender-go": http_kind(
         UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
     ),
+    "vonage-sms": _vonage(VonageSms, "sms"),
+    "vonage-viber": _vonage(VonageViber, "viber"),
     "webpush": ProviderKind(
         settings=WebPushSettings,
         channel="push",

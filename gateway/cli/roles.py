@@ -38,7 +38,6 @@ REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
 
 Found = TypeVar("Found")
 
-
 _log = structlog.get_logger("start")
 
 
@@ -134,9 +133,10 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     except simulator.BookFault as fault:
         raise UsageFault(str(fault)) from None
     except OSError as fault:
+        ports = f"{wanted.port} or {wanted.smtp_port}" if wanted.smtp_port else f"{wanted.port}"
         raise UsageFault(
-            f"{wanted.host}:{wanted.port} cannot be listened on ({fault.strerror}): choose another "
-            "--host or --port, or stop what uses it."
+            f"{wanted.host}:{ports} cannot be listened on ({fault.strerror}): choose another "
+            "--host, --port or --smtp-port, or stop what uses it."
         ) from None
     return DONE
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import audience, campaigns, timing
 from gateway.core.effects import group_of, status_change_of
@@ -19,7 +20,7 @@ from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
 from gateway.core.plan import KNOWN_NOTHING, Known, OptedOut, Plan, Rejection, plan
 from gateway.core.policy import Policy
-from gateway.core.records.content import content_codec
+from gateway.core.records.content import NO_WORDS, content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
 from gateway.core.records.message import Clock, Message, StepStatus
 from gateway.core.records.person import Person
@@ -80,6 +81,7 @@ def admit(
     A decision has the plan by which it was made. On acceptance the claim and the cap slot are taken
     in the first of `persons` (in place); otherwise nothing is changed.
     """
+    request = _drawn(request, home, policy)
     way = plan(request, persons, policy, now_ms, opt_outs, known)
     if isinstance(way, Rejection):
         return way
@@ -113,6 +115,19 @@ def admit(
         status_change=status_change_of(message, None, now_ms),
         way=way,
     )
+
+
+def _drawn(request: MessageRequest, home: str, policy: Policy) -> MessageRequest:
+    """The request with what it says in the variant that is drawn for its person."""
+    sayings = request.sayings
+    if not sayings:  # as almost always
+        return request
+    stands = 0
+    if len(sayings) > 1:
+        key, first = policy.declared.holdout_key, home or request.home
+        stands = campaigns.share_of(key, request.campaign or "", first, campaigns.VARIANT_DRAW)
+    said = next(each for each in sayings if stands < each.upto)
+    return replace(request, content=said.content, said=said, own=request.content)
 
 
 def _campaign_refuses(
@@ -151,16 +166,28 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         campaign=request.campaign,
         importance=int(request.importance),
         metadata=request.metadata,
-        content=content_codec.encode(request.content),
+        content=_kept(request),
         not_before_ms=request.not_before_ms,
         tz=request.tz,
         held=way.held,
         counted=policy.declared.of(request.campaign) is not None,
     )
+    if (said := request.said) is not None:
+        message.variant = said.variant
+        if said.version is not None:
+            message.content_of, message.vars = said.version.id, said.vars
     message.due_ms = way.expires_ms
     if way.held is None:
         message.due_ms = timing.queued_due_ms(message, first, policy)
     return message
+
+
+def _kept(request: MessageRequest) -> bytes:
+    """What stands in the message of the content: of one that says a version its own words."""
+    if request.said is None or request.said.version is None:
+        return content_codec.encode(request.content)
+    own = request.own
+    return content_codec.encode(own) if own is not None and own != NO_WORDS else b""
 
 
 def request_post(request: MessageRequest, measure: str, route: str) -> Post:
@@ -171,5 +198,6 @@ def request_post(request: MessageRequest, measure: str, route: str) -> Post:
         category=request.category,
         country=request.country,
         route=route,
+        variant=request.said.variant if request.said is not None else "",
     )
     return Post(group, {measure: 1})

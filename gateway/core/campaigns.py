@@ -22,6 +22,7 @@ WhyNot = Literal["campaign_cancelled", "campaign_ended", "recipients_max", "hold
 CANCELLED: Final = "campaign_cancelled"  # the reason of what ends or is refused by that
 NO_WINDOW = "none"
 HOLDOUT_PARTS = 10_000  # a share is so many of these
+VARIANT_DRAW = b"variant"
 
 
 class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,6 +48,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_ms: int = 0
     updated_by: str = ""
     cancelled_ms: int = 0
+    words: bytes = b""  # the hash of what it says, which is kept apart; empty: nothing
     moved_ms: int = 0  # when its start or send window was changed last
 
     @property
@@ -110,11 +112,11 @@ def why_not(
     return None
 
 
-def share_of(key: bytes, campaign: str, identity: str) -> int:
+def share_of(key: bytes, campaign: str, identity: str, draw: bytes = b"") -> int:
     """Where a person stands in a campaign, below HOLDOUT_PARTS: the same whenever it is asked, and
-    another in each campaign."""
+    another in each campaign and each `draw` of it."""
     told = f"{len(campaign)}:{campaign}{identity}".encode()
-    digest = blake2b(told, key=key, digest_size=8).digest()
+    digest = blake2b(told, key=key, digest_size=8, person=draw).digest()
     return int.from_bytes(digest) * HOLDOUT_PARTS >> 64
 
 

@@ -20,13 +20,14 @@ Until = Literal["delivered", "seen", "clicked"]
 
 _UNTIL_DOWNWARDS: tuple[Until, ...] = ("clicked", "seen", "delivered")
 
+TEXT_MAX = 1000
 URL_MAX = 1000
 HTML_BYTES_MAX = 32 * 1024
-TEXT_RULE = "1 to 1000 characters."
+TEXT_RULE = f"1 to {TEXT_MAX} characters."
 URL_RULE = f"An absolute http or https address of at most {URL_MAX} characters."
 NO_CONTROL = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000, description=TEXT_RULE)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX, description=TEXT_RULE)]
 Url = Annotated[
     str,
     msgspec.Meta(

@@ -118,6 +118,7 @@ def group_of(message: Message, step: int = NO_STEP, provider: str = "") -> Group
         message.country,
         message.route,
         step,
+        message.variant,
     )
 
 

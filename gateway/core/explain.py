@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core import persons
-from gateway.core.admission import Decision, Duplicate, Suppressed
+from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced, starts_ms
@@ -122,7 +122,8 @@ def explain(
     if stopped is not None and stopped.gate == "opt_out" and unasked:
         stopped = Gate("consent", "stop", f"none for {lacking}")
     gates = []
-    for gate in _asked(way.route, way.steps, first, request, policy):
+    variant = decision.message.variant if isinstance(decision, Admitted) else ""
+    for gate in _asked(way.route, way.steps, first, request, policy, variant):
         if stopped is not None and gate.gate == stopped.gate:
             gates.append(stopped)
             break
@@ -135,7 +136,8 @@ def explain(
 
 def explain_message(message: Message, policy: Policy, now_ms: int) -> Explanation:
     """The same of a message: what let it in, what stopped it on its way, and what holds it now."""
-    gates = _asked(message.route, message.steps, _first(message), message, policy)
+    first = _first(message)
+    gates = _asked(message.route, message.steps, first, message, policy, message.variant)
     stopped = _GATE_OF.get(message.reason or "")
     if message.status == MessageStatus.SUPPRESSED:
         why = f"on its way: {message.reason}"
@@ -150,6 +152,7 @@ def _asked(
     first: Step,
     about: MessageRequest | Message,
     policy: Policy,
+    variant: str,
 ) -> list[Gate]:
     """The gates that somebody passed who was accepted, in their order."""
     lacking = [
@@ -165,7 +168,8 @@ def _asked(
         *([Gate("consent")] if about.category in policy.consent else []),
     ]
     if (campaign := policy.declared.of(about.campaign)) is not None:
-        gates.append(Gate("campaign", detail=campaign.state, limit=campaign.recipients_max))
+        told = f"{campaign.state}, variant {variant}" if variant else campaign.state
+        gates.append(Gate("campaign", detail=told, limit=campaign.recipients_max))
         if campaign.holdout and about.category == "marketing":
             share = f"{100 * campaign.holdout / HOLDOUT_PARTS:g} % of people"
             gates.append(Gate("holdout", detail=share))
@@ -268,8 +272,8 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
     )
     if fault is None and len(step.candidates) > 1:
-        line = ", ".join(candidate.provider for candidate in step.candidates)
-        told.append(f"in line: {line}")
+        others = ", ".join(c.provider for c in step.candidates if c is not step.candidate)
+        told.append(f"else by {others}")
     if step.doubted:
         told.append("not_reachable, but the last that can run")
     if step.rate:

@@ -17,6 +17,8 @@ from typing import Literal
 
 import msgspec
 
+from providers import gsm7
+
 Alphabet = Literal["gsm7", "ucs2"]
 
 GSM7_SINGLE = 160  # septets in a message of one part
@@ -25,13 +27,10 @@ UCS2_SINGLE = 70  # UTF-16 code units
 UCS2_PART = 67
 PARTS_MAX = 25  # the lowest limit among our providers (Infobip); protocol 255
 
-_BASIC = (
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-_EXTENSION = "\f^{}\\[~]|€"
+_BASIC = gsm7.BASIC.replace(gsm7.ESC, "")  # ESC is not a character of the alphabet
+_EXTENSION = "".join(gsm7.EXTENSION)
 
-_ESC = "\x1b"  # not a character of the alphabet, so it can stand for itself in a septet string
+_ESC = gsm7.ESC  # so it can stand for itself in a septet string
 _all_basic = re.compile(f"[{re.escape(_BASIC)}]*").fullmatch
 _all_gsm7 = re.compile(f"[{re.escape(_BASIC + _EXTENSION)}]*").fullmatch
 

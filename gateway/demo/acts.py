@@ -31,6 +31,7 @@ LOOK_EVERY_S = 0.1
 HISTORY = 5  # messages over each channel alone, by which somebody gets to be known
 REMINDER, OWN_ORDER, NIGHT, PAUSED = "basket-reminder", "own-order", "night-sale", "paused-sale"
 TEXT = "Your basket waits until midnight: shop.example/basket"
+PAUSED_TEXT = "Ten per cent off until Sunday with your code {{code}}: shop.example/sale"
 # Somewhere it is night, and somewhere day.
 ZONES = (
     *("Pacific/Auckland", "Asia/Tokyo", "Asia/Novosibirsk", "Europe/Moscow", "Europe/London"),
@@ -190,10 +191,15 @@ class Acts:
         )
 
     def _pause(self) -> Pause:
-        """Nothing of a paused campaign starts; resumed, it goes on."""
+        """Nothing of a paused campaign starts; resumed, it goes on. The campaign has the words, its
+        messages bring what is filled in."""
         path = f"/v1/campaigns/{PAUSED}"
-        self._api.call("PUT", path, {"state": "paused"})
-        ids = self._send(_body(phone, PAUSED) for phone in self._cast.paused)
+        said = {"category": "marketing", "content": {"text": PAUSED_TEXT}}
+        self._api.call("PUT", path, {"state": "paused", **said})
+        ids = self._send(
+            {"to": phone, "user": phone, "campaign": PAUSED, "vars": {"code": f"N{number}"}}
+            for number, phone in enumerate(self._cast.paused)
+        )
         counts = self._api.call("GET", path)["counts"]
         began = time.monotonic()
         self._api.call("PUT", path, {"state": "running"})
@@ -218,20 +224,15 @@ class Acts:
     def _finals(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """The messages, once they are final."""
         deadline = time.monotonic() + WAIT_S
-        found: dict[str, dict[str, Any]] = {}
-        while len(found) < len(ids):
-            self._place.check()
-            for id_ in (each for each in ids if each not in found):
-                message = self._api.call("GET", f"/v1/messages/{id_}")
-                if not message["final"]:
-                    break
-                found[id_] = message
-            else:
-                continue
-            if time.monotonic() > deadline:
-                raise CampaignFailed(f"Message {ids[len(found)]} is not final yet.")
-            time.sleep(LOOK_EVERY_S)
-        return [found[id_] for id_ in ids]
+        found = []
+        for id_ in ids:
+            while not (message := self._api.call("GET", f"/v1/messages/{id_}"))["final"]:
+                self._place.check()
+                if time.monotonic() > deadline:
+                    raise CampaignFailed(f"Message {id_} is not final yet.{self._place.last()}")
+                time.sleep(LOOK_EVERY_S)
+            found.append(message)
+        return found
 
 
 def way_of(message: dict[str, Any]) -> tuple[First, bool]:

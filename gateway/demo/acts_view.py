@@ -70,7 +70,8 @@ def _pause(act: Pause) -> Iterator[RenderableType]:
     yield "[bold]A pause and a resume[/bold]"
     yield (
         f"  Paused, a campaign of {act.messages}: {act.held} held, {act.sent_meanwhile} sent. "
-        f"Resumed: {act.delivered} delivered after {act.seconds:.1f} s."
+        f"Resumed: {act.delivered} delivered after {act.seconds:.1f} s.\n"
+        "  The campaign has the words, and each message brought its code."
     )
 
 

@@ -245,8 +245,9 @@ def _start_background(
     nursery.start_soon(feeder.look, deps)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
-    for provider in deps.providers.values():
-        nursery.start_soon(receipts.run, deps, provider)
+    held = {worker.name: worker.capacity.hold_places for worker in working}
+    for name, provider in deps.providers.items():
+        nursery.start_soon(receipts.run, deps, provider, held.get(name))
     for asked in look_ups.values():
         nursery.start_soon(asked.run)
     for shard in range(deps.store.shards):

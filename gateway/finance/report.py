@@ -28,8 +28,8 @@ from providers.contract import Category
 
 # What it may be grouped and filtered by: a moment, and the fields of a Group.
 KEYS = (
-    *("day", "month", "app", "campaign", "category", "route", "step", "channel", "provider"),
-    "country",
+    *("day", "month", "app", "campaign", "variant", "category", "route", "step", "channel"),
+    *("provider", "country"),
 )
 REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
 MESSAGE_MEASURES = (*REQUEST_MEASURES, "undelivered_messages")  # of no step

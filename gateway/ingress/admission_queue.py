@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from gateway.core.addresses import person_id
+from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.words import importance_named
 from gateway.failpoints import failpoint
@@ -25,6 +26,8 @@ from gateway.ingress.api.requests import (
     moment_ms,
     read,
 )
+from gateway.ingress.api.results import refusal_of
+from gateway.ingress.api.sayings import WordsUnread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
 from gateway.ingress.http.problems import Problem, invalid, problem
@@ -32,12 +35,18 @@ from gateway.ingress.known_users import KnownUsers
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
-from gateway.redis.errors import RedisError
+from gateway.redis.errors import RedisError, RedisUnavailable
 from gateway.store import countries, zones
 from gateway.store.base import BATCH_MAX
 from gateway.store.countries import Reached
 from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
+
+WORDS_TRIES_MAX = 3
+NEWER_WORDS = (
+    "What its campaign says was written by a newer Kaskad, and an older one answered: send it "
+    "again."
+)
 
 _log = structlog.get_logger("ingress")
 
@@ -66,12 +75,31 @@ class AdmissionQueue:
             store.shards, self._admit, batch_max=BATCH_MAX
         )
 
-    def prepare(
+    async def prepare(
         self, raw: bytes | msgspec.Raw, app: str, key: str | None
     ) -> MessageRequest | Problem:
-        """Reads one message; `key` is its idempotency key if it names none itself."""
+        """Reads one message; `key` is its idempotency key if it names none itself. What its
+        campaign says is read where this process does not know it."""
+        for _ in range(WORDS_TRIES_MAX):
+            found = self._prepare(raw, app, key)
+            if not isinstance(found, WordsUnread):  # as almost always
+                return found
+            try:
+                if not await self.store.read_words(found.campaign, found.words):
+                    await self.store.look_at_campaigns()
+            except RedisUnavailable as error:
+                return refusal_of(error).problem
+            except (msgspec.DecodeError, NewerRecordError):
+                return problem("unavailable", NEWER_WORDS)
+        return problem("unavailable", "What its campaign says is being changed: send it again.")
+
+    def _prepare(
+        self, raw: bytes | msgspec.Raw, app: str, key: str | None
+    ) -> MessageRequest | Problem | WordsUnread:
         policy = self.store.policy
-        found = read(raw, policy, app)
+        found = read(raw, policy, app, self.store.contents.drafts)
+        if isinstance(found, WordsUnread):
+            return found
         if isinstance(found, Malformed):
             self.metrics.refused.labels("malformed").inc()
             return problem("malformed", found.detail)
@@ -100,6 +128,7 @@ class AdmissionQueue:
             metadata=request.metadata or None,
             idempotency_key=key,
             body_hash=body_hash(found.request) if key is not None else b"",
+            sayings=found.sayings,
         )
 
     def crowded(self, request: MessageRequest) -> Problem | None:

@@ -22,7 +22,8 @@ from gateway.core.identities import enlist
 from gateway.core.opt_outs import NONE, OptOuts, widest
 from gateway.core.plan import Rejection, hold_ms
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.message import MESSAGE_NAMES, unpack_message
+from gateway.core.records.message import MESSAGE_NAMES
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import (
     Answer,
@@ -34,6 +35,7 @@ from gateway.core.records.request import (
 from gateway.redis.client import Command, Session
 from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
+from gateway.store.contents import ShardVersions
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import (
     People,
@@ -44,6 +46,7 @@ from gateway.store.people import (
     scopes_of,
     take_opt_outs,
 )
+from gateway.store.silence import look_for_reactions
 from gateway.store.transaction import values_in
 from gateway.store.writes import NEW
 from ratelimit.caps import Full
@@ -96,6 +99,7 @@ class Admission:
         self._now_ms = now_ms
         self._token = token
         self._writes = store.writes(keys, now_ms)
+        self._versions = ShardVersions(keys, (ask.request for ask in asks))
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -112,7 +116,7 @@ class Admission:
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
         await self._writes.learn(self._redis)
-        return self._writes.commands(), answers
+        return [*self._versions.writes(), *self._writes.commands()], answers
 
     async def _decided(self, session: Session) -> list[Answer | Undecided]:
         """Reads what the requests need, and decides them."""
@@ -121,6 +125,9 @@ class Admission:
             if ask.found and self._is_read(ask):
                 self._enlist(ask)
         await self._load_elsewhere()
+        if self._policy.declared.asks_silence:
+            read = [(a.request.campaign, self._holders(a)) for a in self._asks if self._is_read(a)]
+            await look_for_reactions(self._store, read)
         answers = [self._decide(ask) for ask in self._asks]
         await self._name_winners(answers)
         return answers
@@ -134,15 +141,16 @@ class Admission:
         keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
         opened = [a.request.id for a in by_key if a.opened]
         watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
-        # Of somebody who has devices alone nothing is kept, and MGET wants a key.
-        read = watched or (self._token,)
-        commands: list[Command] = [("WATCH", self._token, *watched), ("MGET", *read)]
+        read = watched or (self._token,)  # of who has devices alone nothing is kept
+        first: Command = ("WATCH", self._token, *watched, *self._versions.keys)
+        commands: list[Command] = [first, ("MGET", *read)]
         named = dict.fromkeys(addresses_in([i for a in self._asks for i in a.identities]))
         here = [address for address in named if self._is_here(address)]
         if here:
             commands.append(("HMGET", self._keys.opt_outs, *here))
             commands.append(("GET", self._keys.opt_outs_mark))
-        replies = await session.call(commands)
+        replies = await session.call([*commands, *self._versions.reads()])
+        self._versions.take(replies[len(commands) :])
         values = values_in(replies[1])[: len(watched)]
         self._people.read(people, values[: len(people)])
         for key, value in zip(keyed, values[len(people) :], strict=False):
@@ -273,7 +281,10 @@ class Admission:
             return Undecided(person.home)
         if not self._is_known(ask, person):
             return Undecided()
-        return self._admit(ask, [person, *self._others.get(ask.home, ())])
+        return self._admit(ask, self._holders(ask))
+
+    def _holders(self, ask: Ask) -> list[Person]:
+        return [self._people[ask.home], *self._others.get(ask.home, ())]
 
     def _is_known(self, ask: Ask, person: Person) -> bool:
         """Whether whoever the request names is of this person, and stays so for as long as its
@@ -295,6 +306,7 @@ class Admission:
         match decision:
             case admission.Admitted():
                 message = decision.message
+                self._versions.need(message)
                 if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
                 self._writes.message(message, NEW)
@@ -384,10 +396,8 @@ def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    full = decision.full
-    return Answer(
-        "suppressed", reason=decision.reason, cap=cap_hit(full) if full is not None else None
-    )
+    cap = cap_hit(decision.full) if decision.full is not None else None
+    return Answer("suppressed", reason=decision.reason, cap=cap)
 
 
 def cap_hit(full: Full) -> CapHit:

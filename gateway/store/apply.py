@@ -28,7 +28,8 @@ from gateway.core.events import CURRENT, Claimed, Event, Reported, TimerDue
 from gateway.core.opt_outs import NONE, OptOuts, widest
 from gateway.core.persons import note_sent_here
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.message import Message, Step, StepStatus, unpack_message
+from gateway.core.records.message import Message, Step, StepStatus
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError
 from gateway.core.records.person import Person
 from gateway.redis.client import Command, RedisClient, Session

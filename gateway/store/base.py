@@ -21,6 +21,7 @@ from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
 from gateway.store.campaigns import Campaigns
+from gateway.store.contents import Contents
 from gateway.store.declarations import Declarations
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
@@ -62,6 +63,7 @@ class StoreBase:
         self.restored_ms = restored_ms
         self.redis = redis
         self.declarations = Declarations()
+        self.contents = Contents()
         self.policy = policy
         self.shards = shards
         self.retention = retention or Retention()
@@ -92,6 +94,11 @@ class StoreBase:
         """Reads what is declared of campaigns, where it changed. Raises RedisUnavailable."""
         if await self.declarations.look(self.redis):
             self.policy = self._policy
+
+    async def read_words(self, campaign: str, words: bytes) -> bool:
+        """Reads what a campaign says that named these words, so that `contents` has it; False where
+        it names others by now. Raises what `Contents.read_drafts` raises."""
+        return await self.contents.read_drafts(self.redis, campaign, words)
 
     def writes(self, keys: Keys, now_ms: int) -> Writes:
         """To collect what one transaction on a shard changes."""

@@ -28,12 +28,12 @@ from gateway.store import keys
 from gateway.store.installation import SHARDS_FIELD
 from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 
-# Not copied: what lapses by itself (tokens, signs of life, snapshots; limits begin otherwise), the
-# two records that `begin` and `finish` write, and how far shards followed a campaign that was
-# cancelled or changed: those of the copy look again.
+# Not copied: what lapses by itself (tokens, signs of life, places, snapshots; limits begin
+# otherwise), the two records that `begin` and `finish` write, and how far shards followed a
+# campaign that was cancelled or changed: those of the copy look again.
 _kept = re.compile(
     rb"\{k\d+\}(?!t:|feeder$)"
-    rb"|\{kaskad\}(?!t:|alive:|stats:|processes$|meta$|copying$|cancelling$|asked$)"
+    rb"|\{kaskad\}(?!t:|alive:|stats:|place:|processes$|meta$|copying$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.
@@ -51,6 +51,7 @@ _NAMES = {
     "oo": "who opted out and when",
     "index": "index entries",
     "x": "provider ids",
+    "said": "what campaigns say",
     "lane": "lane entries",
     "held": "held messages",
     "ledger": "ledger entries",

@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
+from gateway.core.campaign_words import hash_of
 from gateway.core.campaigns import Campaign, Declared
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import audit, keys, randomness
@@ -26,7 +28,7 @@ from gateway.store.audit import Deed
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
 from gateway.store.totals import as_list, pairs
-from gateway.store.transaction import CommitCounts, commit
+from gateway.store.transaction import CommitCounts, commit, values_in
 
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
@@ -39,7 +41,8 @@ _decode = msgspec.json.Decoder(Campaign).decode
 _decode_any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
-Decide = Callable[[Campaign | None], Campaign]
+# A campaign and, as `campaign_words` packs them, its words: as they were, and as they are to be.
+Decide = Callable[[Campaign | None, bytes], tuple[Campaign, bytes]]
 
 
 class UnreadableDeclarationError(Exception):
@@ -85,26 +88,36 @@ class Declarations:
 async def change(
     redis: RedisClient, shards: int, name: str, decide: Decide, deed: Callable[[Campaign], Deed]
 ) -> Campaign:
-    """Puts what `decide` says of a campaign in its place, and notes the deed with it; what `decide`
-    gives back as it was is left. Where recipients are bounded, those there are have a place.
-    Raises RedisUnavailable, UnreadableDeclarationError, and what `decide` raises."""
+    """Puts what `decide` says of a campaign in its place, with its words, and notes the deed; a
+    campaign that `decide` gives back as it was is left. Where recipients are bounded, those there
+    are have a place. Raises RedisUnavailable, UnreadableDeclarationError, and what `decide`
+    raises."""
     token = keys.installation_token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], Campaign]:
-        _, value = await session.call(
-            [("WATCH", token, keys.CAMPAIGNS), ("HGET", keys.CAMPAIGNS, name)]
+        _, value, words = await session.call(
+            [
+                ("WATCH", token, keys.CAMPAIGNS),
+                ("HGET", keys.CAMPAIGNS, name),
+                ("HGET", keys.CAMPAIGN_WORDS, name),
+            ]
         )
         assert value is None or isinstance(value, bytes)
         before, kept = _to_change(value)
-        after = decide(before)
+        after, said = decide(before, words if isinstance(words, bytes) else b"")
         if after is before:
             return [], after
+        after = replace(after, words=hash_of(said))
         commands: list[Command] = [
             ("HSETNX", keys.CAMPAIGNS_META, HOLDOUT_FIELD, secrets.token_bytes(32)),
             ("HINCRBY", keys.CAMPAIGNS_META, VERSION_FIELD, 1),
             ("HSET", keys.CAMPAIGNS, name, _encode(kept | msgspec.to_builtins(after))),
             audit.command(deed(after)),
         ]
+        if said:
+            commands.append(("HSET", keys.CAMPAIGN_WORDS, name, said))
+        else:
+            commands.append(("HDEL", keys.CAMPAIGN_WORDS, name))
         if after.recipients_max is not None:
             accepted = (await counts(redis, shards, [name]))[name]["accepted"]
             lacking = accepted - await taken(redis, name)
@@ -113,6 +126,16 @@ async def change(
         return commands, after
 
     return await commit(redis, token, attempt, CommitCounts())
+
+
+async def words(redis: RedisClient, names: Sequence[str]) -> dict[str, bytes]:
+    """What each campaign says, packed; those that say nothing are left out. Raises
+    RedisUnavailable."""
+    if not names:
+        return {}
+    (found,) = await redis.call([("HMGET", keys.CAMPAIGN_WORDS, *names)])
+    packed = zip(names, values_in(found), strict=True)
+    return {name: each for name, each in packed if each is not None}
 
 
 async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, Counter[str]]:

@@ -17,7 +17,7 @@ from gateway.core import persons
 from gateway.core.identities import Join, Write, enlist, join, split, unread
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
-from gateway.core.records.message import unpack_message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
 from gateway.store import randomness

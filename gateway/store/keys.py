@@ -28,6 +28,8 @@ Books and events stay in the shard in which they were written.
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
     {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
                                        messages, money
+    {kN}said:<version>         string  2 d longer than a message says    admission
+                                       it: a version of a content
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -42,7 +44,9 @@ Books and events stay in the shard in which they were written.
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
     {kN}marks                  hash    for ever: app -> places in events  dispatch
-    {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref     dispatch
+    {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
+                                       and which part of how many; ref
+                                       -> which parts arrived
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
@@ -61,9 +65,14 @@ Books and events stay in the shard in which they were written.
     {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
     {kaskad}alive:<consumer>   string  the lease                         dispatch
+    {kaskad}place:<p>:<n>      string  10 s: who keeps the provider's    dispatch
+                                       nth session
+    {kaskad}place:<p>:wanted   string  10 s: a dispatcher has none       dispatch
     {kaskad}lines              hash    for ever: line -> when, app       whoever enqueues
     {kaskad}declared           hash    long over, and another needs the  campaign calls
                                        room: campaign -> what is declared
+    {kaskad}said               hash    its declaration lapses: campaign  campaign calls
+                                       -> content and variants
     {kaskad}declared_meta      hash    for ever: version, hold-out key   campaign calls
     {kaskad}cancelling         hash    for ever: shard, cancelled        dispatch
                                        campaign that is through there
@@ -108,6 +117,7 @@ PROVIDERS = "{kaskad}providers"
 QUEUES = "{kaskad}queues"
 CAMPAIGNS = "{kaskad}declared"
 CAMPAIGNS_META = "{kaskad}declared_meta"
+CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
@@ -123,6 +133,11 @@ def installation_token(token: str) -> str:
 
 def reply_token(provider: str, provider_id: str) -> str:
     return "{kaskad}reply:" + f"{provider}:{provider_id}"
+
+
+def place(provider: str, name: str) -> str:
+    """One of the sessions that a provider's account may have, or what is asked of them."""
+    return "{kaskad}place:" + f"{provider}:{name}"
 
 
 def alive(consumer: str) -> str:
@@ -212,6 +227,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def provider_id(self, provider: str, provider_id: str) -> str:
         return f"{self.tag}x:{provider}:{provider_id}"
+
+    def version(self, id_: bytes) -> str:
+        """A version of a campaign's content, by its hash."""
+        return f"{self.tag}said:{id_.hex()}"
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token

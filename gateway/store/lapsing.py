@@ -2,8 +2,8 @@
 
 Every process keeps all that is declared, so their number is bounded. Where that many are, those go
 that are over for the longest, if they are for LAPSE_MS and no message of theirs is under way: what
-is declared of them and what was counted with it. Reports and the ledger keep what they sent and
-cost. Raises RedisUnavailable.
+is declared of them, what they say, and what was counted with it. Reports and the ledger keep what
+they sent and cost. Raises RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ async def _drop(redis: RedisClient, shards: int, done: Mapping[str, Campaign]) -
         return [
             ("HINCRBY", keys.CAMPAIGNS_META, VERSION_FIELD, 1),
             ("HDEL", keys.CAMPAIGNS, *same),
+            ("HDEL", keys.CAMPAIGN_WORDS, *same),
             ("HDEL", keys.RECIPIENTS, *same),
             ("HDEL", keys.CANCELLING, *(f"{n}:{name}" for name in same for n in range(shards))),
         ], same

@@ -27,7 +27,8 @@ from gateway.core.persons import (
 )
 from gateway.core.policy import Policy
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
-from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.message import Message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
 from gateway.redis.client import Command, RedisClient, Reply, Session
 from gateway.store import opt_outs

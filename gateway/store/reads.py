@@ -15,7 +15,8 @@ import msgspec
 from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import StatusChange, changes_codec
-from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.message import Message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError
 from gateway.core.records.reply import KeptReply
 from gateway.redis.client import Command, RedisClient, Reply

@@ -1,7 +1,9 @@
 """From a provider's receipt to the step it speaks of; and the ones nobody knows yet.
 
 A receipt names our own reference where the provider echoes it. Where the provider gives ids of its
-own, dispatch notes id -> reference before it records that the step was sent. A receipt that matches
+own, dispatch notes id -> reference before it records that the step was sent. Where each part of a
+message has its own id and receipts, what arrived is noted part by part, and the last one tells the
+step; the first that fails tells it at once. A receipt that matches
 nothing (it outran the send's answer, or is none of ours) is kept as unmatched and tried again with
 growing delays for as long as the retention says, then dropped with a log line by the caller.
 Nothing of this is an error to the provider.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,8 +48,14 @@ class Taken(msgspec.Struct):
     faulty: list[Receipt] = []
 
 
+def part_of(ref: str, number: int, total: int) -> str:
+    """What is noted for the id of one of several parts."""
+    return f"{ref} {number} {total}"
+
+
 async def note_provider_ids(store: Store, provider: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Notes (provider's id, our ref) pairs; to be called before the steps are recorded as sent."""
+    """Notes (provider's id, our ref) pairs, or what `part_of` gives for the latter; to be called
+    before the steps are recorded as sent."""
     commands: list[Command] = [
         (
             "SET",
@@ -65,8 +74,8 @@ async def take_receipts(
     store: Store, provider: str, receipts: Sequence[Receipt], now_ms: int
 ) -> Taken:
     """Applies what can be matched and keeps the rest as unmatched; durable on return."""
-    items, unmatched = await _match(store, provider, receipts)
-    taken = Taken()
+    items, unmatched, noted = await _match(store, provider, receipts)
+    taken = Taken(applied=noted)
     missing = []
     for applied in await store.apply(items, now_ms):
         assert isinstance(applied.item.event, Reported)
@@ -110,9 +119,9 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
                 store.redis, shard, place, error, now_ms, ends, put_off
             )
             continue
-        items, _ = await _match(store, unmatched.provider, [unmatched.receipt])
+        items, _, noted = await _match(store, unmatched.provider, [unmatched.receipt])
         applied = await store.apply(items, now_ms)
-        if applied and applied[0].message is not None:
+        if noted or (applied and applied[0].message is not None):
             taken.applied += 1
             commands.append(("ZREM", keys.unmatched_receipts, member))
         elif applied and applied[0].set_aside:
@@ -133,9 +142,16 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
     return taken
 
 
-async def _match(
-    store: Store, provider: str, receipts: Sequence[Receipt]
-) -> tuple[list[Item], list[Receipt]]:
+class _Matched(NamedTuple):
+    """`items` are to be applied; `unmatched` are known to nobody; `noted` say what one part of a
+    message came to, which changes nothing yet."""
+
+    items: list[Item]
+    unmatched: list[Receipt]
+    noted: int = 0
+
+
+async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _Matched:
     names = store.policy.names_of(store.policy.present(provider))
     provider = names[0]
     items: list[Item] = []
@@ -152,22 +168,53 @@ async def _match(
             foreign.append(receipt)
         else:
             unmatched.append(receipt)
-    if foreign:
-        commands: list[Command] = []
-        for receipt in foreign:
-            pid = told_id(receipt)
-            commands += (
-                ("GET", _shard_keys(store, name, pid).provider_id(name, pid)) for name in names
-            )
-        refs = iter(await store.redis.call(commands))
-        for receipt in foreign:
-            noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
-            item = _item(provider, noted[0].decode(errors="replace"), receipt) if noted else None
-            if item is None:
-                unmatched.append(receipt)
-            else:
-                items.append(item)
-    return items, unmatched
+    if not foreign:
+        return _Matched(items, unmatched)
+    commands: list[Command] = []
+    for receipt in foreign:
+        pid = told_id(receipt)
+        commands += (
+            ("GET", _shard_keys(store, name, pid).provider_id(name, pid)) for name in names
+        )
+    refs = iter(await store.redis.call(commands))
+    parts: list[tuple[str, Receipt]] = []
+    for receipt in foreign:
+        noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
+        ref, _, part = noted[0].decode(errors="replace").partition(" ") if noted else ("", "", "")
+        item = _item(provider, ref, receipt)
+        if item is None:
+            unmatched.append(receipt)
+        elif part and receipt.status in ("delivered", "seen"):
+            parts.append((f"{ref} {part}", receipt))
+        else:
+            items.append(item)
+    whole = await _note_parts(store, provider, parts)
+    items += whole
+    return _Matched(items, unmatched, len(parts) - len(whole))
+
+
+async def _note_parts(
+    store: Store, provider: str, parts: Sequence[tuple[str, Receipt]]
+) -> list[Item]:
+    """Notes parts that arrived; those which were the last of their message tell its step."""
+    if not parts:
+        return []
+    commands: list[Command] = []
+    for noted, _ in parts:
+        ref, number, _ = noted.split(" ")
+        key = _shard_keys(store, provider, ref).provider_id(provider, ref)
+        commands += (
+            ("SETBIT", key, number, 1),
+            ("PEXPIRE", key, PROVIDER_ID_MS),
+            ("BITCOUNT", key),
+        )
+    counts = (await store.redis.call(commands))[2::3]
+    items = []
+    for (noted, receipt), count in zip(parts, counts, strict=True):
+        ref, _, total = noted.split(" ")
+        if count == int(total) and (item := _item(provider, ref, receipt)) is not None:
+            items.append(item)
+    return items
 
 
 def told_id(receipt: Receipt) -> str:

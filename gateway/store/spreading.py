@@ -5,7 +5,7 @@ so that one transaction still changes them. The id of a message keeps the shard 
 made: where that does not say any more where the message is, a record in its place does, for as long
 as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched receipts go by their own
 names; timers, queues of what is held and lane entries with their messages, the lanes in the order
-of their entries.
+of their entries. What campaigns say goes to every shard.
 
 Ledger, totals, what campaigns, rates and delays count, events, the index and what is set aside stay
 in the shard they were written in (`gateway.store.former_shards`), so that sums, checkpoints and
@@ -29,7 +29,8 @@ import msgspec
 from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import unmatched_codec
-from gateway.core.records.message import Message, unpack_message
+from gateway.core.records.message import Message
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError, is_moved, pack_moved
 from gateway.store.keys import keys_of, shard_of, shard_of_identity, shard_of_provider_id
 from gateway.store.receipts import told_id
@@ -109,10 +110,21 @@ class Spread:
             # It holds for every address, wherever that is now.
             for shard in range(self._after):
                 yield found._replace(key=_key(shard, key.text))
+        elif key.kind == "said":
+            yield from self._version(found, key)
         elif key.kind == "m":
             yield from self._message(found, key)
         else:
             yield found._replace(key=_key(self._shard_of_key(key), key.text))
+
+    def _version(self, found: Value, key: _Name) -> Iterator[Value]:
+        """A version of a content goes wherever messages go that say it: of several copies the one
+        that stands longest, which a copy says first."""
+        names = [_key(shard, key.text) for shard in range(self._before)]
+        copies = [(call(self._source.of(name), "GET", name) or b"", name) for name in names]
+        if found.key == max(copies)[1]:
+            for shard in range(self._after):
+                yield found._replace(key=_key(shard, key.text))
 
     def _message(self, found: Value, key: _Name) -> Iterator[Value]:
         if is_moved(found.value):

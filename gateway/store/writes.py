@@ -33,7 +33,8 @@ from gateway.core.records.entries import (
     ledger_codec,
     total_codec,
 )
-from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus, pack_message
+from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus
+from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import MessageRequest, RememberedAnswer, remembered_codec
 from gateway.core.timing import day_of

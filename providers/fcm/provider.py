@@ -70,6 +70,9 @@ class FcmProvider:
         self._access = Access(self._ask_for_token)
         self._clock = clock
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
         devices = [each for each in sent.devices if isinstance(each, FcmAddress)]

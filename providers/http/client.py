@@ -168,6 +168,9 @@ class HttpProvider:
     def look_up_max(self) -> int:
         return max(self._adapter.look_up_max, 1)
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         reply = await self._client.send(self._adapter.submit(batch))
         return self._adapter.outcomes(batch, reply)

@@ -67,7 +67,8 @@ def gone(ref: str, fault: Fault, device: Device) -> Refused:
 def together(ref: str, met: Sequence[Met]) -> Outcome:
     """What a message came to by what its devices did. Raises SendFault."""
     outcomes = [_refused(ref, each) if isinstance(each, BadRequest) else each for each in met]
-    dead = tuple(device for each in outcomes if isinstance(each, Outcome) for device in each.gone)
+    said = [each for each in outcomes if isinstance(each, Submitted | Refused)]
+    dead = tuple(device for each in said for device in each.gone)
     taken = next((each for each in outcomes if isinstance(each, Submitted)), None)
     if taken is not None:
         return replace(taken, gone=dead)

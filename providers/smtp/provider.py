@@ -47,6 +47,9 @@ class SmtpProvider:
         if config.tls != "none" and context is None:
             self._context = ssl.create_default_context()
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
         try:
@@ -84,7 +87,6 @@ class SmtpProvider:
             tcp = await trio.open_tcp_stream(config.host, config.port)
         except OSError as error:
             raise NotSent("connect_failed", f"No connection to {config.host}: {error}") from error
-        connection: Connection | None = None
         try:
             stream: trio.abc.Stream = tcp
             if config.tls == "implicit":

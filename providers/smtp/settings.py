@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
@@ -44,7 +45,7 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
         return EVENTS[self.events] if self.events is not None else None
 
     def faults(self) -> Iterator[Fault]:
-        if "/" in self.host or ":" in self.host.strip("[]").replace("::", ""):
+        if not _is_host(self.host):
             yield "host", "is an address: write the name of the host alone, and `port`."
         try:
             mailbox.read(self.from_, self.sender)
@@ -96,6 +97,14 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
             return None
         keys = tuple(secret(variable) for variable in several(self.callback_key_env))
         return source.signature(keys) if keys or not source.needs_key else None
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return "/" not in text and ":" not in text
+    return True
 
 
 class SmtpConfig(ProviderConfig, frozen=True, kw_only=True):

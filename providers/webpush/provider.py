@@ -66,6 +66,9 @@ class WebPushProvider:
         self._ssl_context = ssl_context
         self._clients: dict[str, ProviderClient] = {}
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
         browsers = [each for each in sent.devices if isinstance(each, WebPushAddress)]

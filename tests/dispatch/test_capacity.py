@@ -104,3 +104,17 @@ def test_what_an_unavailable_shard_holds_up_takes_no_room_from_the_others() -> N
         assert worker.in_flight.messages == 18
     worker.in_flight.put_back(1, 9).leave()
     assert worker.in_flight.messages == 0
+
+
+def test_who_keeps_no_session_takes_nothing_and_who_keeps_one_has_its_share() -> None:
+    worker = books(connections=10, places=4)
+    rooms = []
+    for held in (0, 1, 4, 0):
+        worker.capacity.hold_places(held)
+        rooms.append(worker.capacity.room(0.0, alone=False))
+        assert (worker.capacity.express_room(0.0, 10) > 0) == (held > 0)
+        assert worker.capacity.room(0.0, alone=True) == min(held, 1)
+    assert rooms == [0, 2, 10, 0]
+    few = books(connections=1, places=4)
+    few.capacity.hold_places(1)
+    assert few.capacity.room(0.0, alone=False) == 1

@@ -17,9 +17,9 @@ from gateway.core.channels import Button, PushContent, ViberContent
 from gateway.core.records.content import Content, content_with
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
+from gateway.dispatch.worker.answers import read_fault, read_outcomes
 from gateway.dispatch.worker.breaker import FAILURES_IN_A_ROW, WINDOW_S, Breaker, OutageRule
 from gateway.dispatch.worker.claim import ClaimedStep, Entry, submission_of
-from gateway.dispatch.worker.send import read_fault, read_outcomes
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.apply import LaneEntry
 from gateway.store.pauses import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.core.events import LostAnswer
 from gateway.core.ids import new_id, shard_of_id
+from gateway.dispatch.worker.answers import RequestResult, read_outcomes
 from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.record import by_shard
-from gateway.dispatch.worker.send import RequestResult, read_outcomes
 from gateway.store.apply import LaneEntry
 from providers.contract import Submission, Submitted
 from tests.worlds.cascade_world import T0

@@ -81,6 +81,9 @@ class SessionProvider:
         self._session: Session | None = None
         self._answered: dict[str, trio.Event] = {}
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         session = self._session
         if session is None:

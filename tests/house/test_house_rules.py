@@ -29,8 +29,11 @@ PURE_EDGES = (
     "providers/simulator/",
     "providers/fcm/access.py",
     "providers/fcm/provider.py",
+    "providers/smpp/provider.py",
+    "providers/smpp/session.py",
     "providers/smtp/connection.py",
     "providers/smtp/provider.py",
+    "providers/vonage/provider.py",
     "providers/webpush/provider.py",
 )
 CLOCKS_AND_CHANCE = re.compile(

@@ -70,6 +70,8 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         "send_window": None,
         "recipients_max": None,
         "holdout_percent": 12.5,
+        "content": None,
+        "variants": None,
         "exclude_campaigns": [],
         "silent_for": None,
         "cancelling": False,

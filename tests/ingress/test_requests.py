@@ -20,6 +20,7 @@ from gateway.ingress.api.requests import (
     content_of,
     read,
 )
+from gateway.ingress.api.sayings import WordsUnread
 
 BOTH = (RouteStep(("v",), 1, 1), RouteStep(("s",), 1, 1))
 POLICY = Policy(
@@ -41,7 +42,9 @@ BUTTON = {"caption": "Go", "url": "https://shop.example/x"}
 
 
 def told(request: Any) -> ValidRequest | Malformed | Faulty:
-    return read(json.dumps(request).encode(), POLICY, "shop")
+    found = read(json.dumps(request).encode(), POLICY, "shop")
+    assert not isinstance(found, WordsUnread)
+    return found
 
 
 def pointers(request: Any) -> list[str]:

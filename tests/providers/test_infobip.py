@@ -15,6 +15,7 @@ from providers.contract import (
     BadRequest,
     Button,
     Fault,
+    NotTaken,
     Receipt,
     Refused,
     Submitted,
@@ -140,7 +141,9 @@ def outcome(group: int, status_id: int) -> Submitted | Refused:
     sent, other = submission("m"), submission("other")
     body = json.loads(infobip_answer([(sent, "accepted"), (other, "accepted")]))
     body["messages"][0]["status"] = status(group, status_id)
-    return SMS.outcomes([sent, other], reply(200, json.dumps(body).encode()))[0]
+    told = SMS.outcomes([sent, other], reply(200, json.dumps(body).encode()))[0]
+    assert not isinstance(told, NotTaken)
+    return told
 
 
 @pytest.mark.parametrize(

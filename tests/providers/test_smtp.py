@@ -367,7 +367,7 @@ async def test_connections_that_rest_are_ended(mock_clock: trio.testing.MockCloc
         nursery.cancel_scope.cancel()
 
 
-async def _nobody(receipts: Any) -> None:
+async def _nobody(receipts: Any, replies: Any = ()) -> None:
     raise AssertionError("nothing comes this way")
 
 

@@ -34,6 +34,11 @@ def test_a_mail_server_needs_a_host_and_a_sender() -> None:
     assert set(told('kind = "smtp"')) == {"host", "from"}
 
 
+@pytest.mark.parametrize("host", ["mail.example", "10.0.0.1", "2001:db8::25", "::1", "relay"])
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    assert smtp_config(read(SMTP.replace("mail.example", host)).provider("mail")).host == host
+
+
 @pytest.mark.parametrize(("tls", "port"), [("implicit", 465), ("none", 25), ("starttls", 587)])
 def test_its_port_follows_from_its_tls(tls: str, port: int) -> None:
     assert smtp_config(read(SMTP, f'tls = "{tls}"').provider("mail")).port == port

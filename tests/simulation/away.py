@@ -20,7 +20,8 @@ from gateway import telemetry
 from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.core.policy import Policy
-from gateway.core.records.message import MESSAGE_NAMES, Message, unpack_message
+from gateway.core.records.message import MESSAGE_NAMES, Message
+from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics

@@ -165,6 +165,9 @@ class MemoryRedis(StreamCommands):
     def do_del(self, *keys: bytes) -> Value:
         return sum(self.value(key) is not None and self.drop(key) for key in keys)
 
+    def do_getrange(self, key: bytes, first: bytes, last: bytes) -> Value:
+        return (self.value(key) or b"")[int(first) : int(last) + 1]
+
     def do_exists(self, *keys: bytes) -> Value:
         return sum(self.value(key) is not None for key in keys)
 

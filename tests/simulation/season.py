@@ -33,7 +33,7 @@ from gateway.core.stop_words import wish_in
 from gateway.dispatch.worker.claim import submission_of
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings
-from providers.contract import PersonReply, Submitted
+from providers.contract import PersonReply, Refused, Submitted
 from providers.http.adapter import Reply
 from providers.http.settings import http_config
 from providers.registry import KINDS
@@ -190,6 +190,7 @@ class Season:
             taken = events.Accepted(step, outcome.provider_id, outcome.parts, outcome.again)
             self._happen(message, taken)
         else:
+            assert isinstance(outcome, Refused)
             refused = events.Refused(step, outcome.fault, outcome.unreachable)
             self._happen(message, refused)
 

@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.core.policy import Policy, RouteStep
-from gateway.core.records.message import unpack_message
+from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
@@ -128,23 +128,25 @@ class Slot:
 
 
 def _rules(plan: Plan) -> Policy:
-    rules = policy(caps=CAPS, resend_unknown=plan.resend, steps=_patient(plan.react_s * 1_000))
+    rules = policy(caps=CAPS, resend_unknown=plan.resend, steps=_steps(plan))
     if plan.timed:
         by_day = replace(rules.categories["marketing"], send_window=DAYTIME)
         rules = replace(rules, categories={**rules.categories, "marketing": by_day})
     return replace(rules, best={"viber-then-sms": "cost"}) if plan.best else rules
 
 
-def _patient(react_ms: int) -> tuple[RouteStep, ...] | None:
-    """Steps of which the first waits for a reaction; None: as ever."""
-    if not react_ms:
-        return None
-    first = RouteStep(("viber",), 15 * MINUTE, 10_000, "seen", react_ms)
+def _steps(plan: Plan) -> tuple[RouteStep, ...]:
+    """The first may be shared by two providers, and may wait for a reaction."""
+    names = ("viber", "viber-2") if plan.shared else ("viber",)
+    first = RouteStep(names, 15 * MINUTE, 10_000)
+    if plan.react_s:
+        first = replace(first, until="seen", react_ms=plan.react_s * 1_000)
     return first, RouteStep(("sms",), 24 * 60 * MINUTE, 10_000)
 
 
 class Storm:
-    RATES: ClassVar = {"viber": (1_000, 10), "sms": (100, 4)}  # a second, in one request
+    # A second, in one request.
+    RATES: ClassVar = {"viber": (1_000, 10), "viber-2": (200, 5), "sms": (100, 4)}
 
     def __init__(self, plan: Plan, clock: MockClock) -> None:
         self.plan = plan
@@ -162,6 +164,8 @@ class Storm:
             "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
             "sms": Book("sms", self, (8, 0, 2, 1, 1, 1)),
         }
+        if plan.shared:
+            self.books["viber-2"] = Book("viber-2", self, (5, 4, 3, 2, 3, 2))
         self.busy = 0  # callers and callbacks under way
         self.callers = Callers(self)
         self.campaigns = Campaigns(self)

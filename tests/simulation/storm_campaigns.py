@@ -85,13 +85,13 @@ class Campaigns:
                 self.cancelled_s[name] = heard_s
 
     async def _once(self, name: str, state: State, pace: int, now_ms: int) -> None:
-        def decide(before: Campaign | None) -> Campaign:
+        def decide(before: Campaign | None, content: bytes) -> tuple[Campaign, bytes]:
             campaign = replace(before or Campaign(), state=state)
             if pace:
                 campaign = replace(campaign, pace_per_min=pace)
             if state == "cancelled" and not campaign.cancelled_ms:
                 campaign = replace(campaign, cancelled_ms=now_ms)
-            return campaign
+            return campaign, content
 
         storm, deed = self.storm, Deed(now_ms, "shop", "campaign", name)
         client = MemoryClient(storm.weather)

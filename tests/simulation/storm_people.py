@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -102,9 +102,10 @@ class People:
         """The provider brings it until it is answered 200."""
         storm = self.storm
         store, clock = storm.store(MemoryClient(storm.weather)), storm.clock()
+        channel: Any = provider.partition("-")[0]
         storm.busy += 1
         try:
-            await InboundEndpoints(store, clock).take(provider, provider, [reply])
+            await InboundEndpoints(store, clock).take(provider, channel, [reply])
         except (*AWAY, Refusal):
             storm.later(AGAIN_S, partial(storm.nursery.start_soon, self._reply, provider, reply))
             return

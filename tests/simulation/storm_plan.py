@@ -9,8 +9,8 @@ import msgspec
 
 # A world without what came later: each of these can be left out alone.
 PLAIN: dict[str, Any] = {
-    "react_s": 0, "changes": 0, "pace": 0, "timed": False, "merges": 0, "replies": False,
-    "best": False,
+    "react_s": 0, "shared": False, "changes": 0, "pace": 0, "timed": False, "merges": 0,
+    "replies": False, "best": False,
 }  # fmt: skip
 
 
@@ -31,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     clocks_apart_s: float
     resend: bool
     react_s: int  # how long a first step waits for a reaction; 0: routes are plain
+    shared: bool  # two providers share the first channel
     changes: int  # times that a campaign is paused, resumed or cancelled
     pace: int  # first steps of a campaign a minute; 0: no pace
     timed: bool  # marketing goes by day only, and some messages are for later
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             clocks_apart_s=pick((0.0, 0.0, 0.5, 3.0)),
             resend=pick((False, False, True)),
             react_s=pick((0, 0, 60, 3_600)),
+            shared=pick((False, True)),
             changes=pick((0, 0, 2, 6)),
             pace=pick((0, 0, 0, 6)),
             timed=pick((False, False, True)),

@@ -136,6 +136,9 @@ class StormProvider:
     def chance(self) -> random.Random:
         return self.storm.chance
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         book = self.book
         book.starts.append((round(trio.current_time() * 1e6), len(batch)))

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from gateway.core.campaigns import Campaign
 from gateway.core.events import Cancelled, Reported
+from gateway.core.records.content import NO_WORDS
 from gateway.core.records.held import Held
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.dispatch.jobs import cancelling as job
@@ -21,7 +22,9 @@ from gateway.store.audit import Deed
 from gateway.store.keys import keys_of
 from providers.contract import Receipt
 from tests.simulation.pace import Pace
+from tests.store import test_contents as contents
 from tests.worlds.cascade_world import DAYTIME, MINUTE
+from tests.worlds.dispatch_world import sends_to
 
 NAME = "autumn"
 RATE = 100
@@ -35,8 +38,8 @@ class Campaigns:
         self.pace = Pace(0.005, rate=rate, batch=100)
 
     async def declare(self, **changes: Any) -> None:
-        def decide(before: Campaign | None) -> Campaign:
-            return replace(before or Campaign(), **changes)
+        def decide(before: Campaign | None, words: bytes) -> tuple[Campaign, bytes]:
+            return replace(before or Campaign(), **changes), words
 
         deed = Deed(self.pace.clock(), "shop", "campaign", NAME)
         await declarations.change(self.pace.store.redis, 1, NAME, decide, lambda _: deed)
@@ -197,6 +200,31 @@ def test_a_paused_message_expires_at_its_end_and_says_why() -> None:
         assert await world.counts() == {"accepted": 3, "expired": 3}
 
     world.pace.run(work)
+
+
+def test_content_that_changes_while_messages_wait_changes_none_of_them() -> None:
+    world = Campaigns()
+    said: dict[str, str] = {}
+
+    async def work() -> None:
+        store, people = world.pace.store, iter(range(79_150_000_000, 79_160_000_000))
+        await world.declare(state="paused")
+        for turn in range(6):
+            await contents.declare(store, NAME, content={"text": f"{turn} {{{{name}}}}"})
+            plain = sends_to(store, people, 60, world.pace.clock(), content=NO_WORDS)
+            wanted = [await contents.with_sayings(store, each, {"name": each.id}) for each in plain]
+            await store.admit(wanted, world.pace.clock())
+            said.update((each.id, f"{turn} {each.id}") for each in wanted)
+            if turn == 2:
+                await world.declare(state="running")
+            await trio.sleep(0.5)
+        await contents.declare(store, NAME)
+        await trio.sleep(10.0)
+
+    world.pace.run(work, 2)
+    sent = [each for batch in world.pace.provider.batches for each in batch]
+    assert {each.ref.partition(".")[0]: each.text for each in sent} == said
+    assert len(sent) == len(said)
 
 
 def test_while_nothing_is_due_no_lane_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

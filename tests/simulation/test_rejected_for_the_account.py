@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from gateway.core.records.message import StepStatus, names_of, unpack_message
+from gateway.core.records.message import StepStatus, names_of
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.rejections import STREAK
 from gateway.store import pauses
 from gateway.store.keys import keys_of

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from providers.contract import (
     AccountFault,
@@ -21,12 +22,17 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
-from providers.simulator import Settings, child
+from providers.simulator import Knobs, Settings, child
+from providers.simulator.exchange import Exchange
+from providers.simulator.lines import Recalled
+from providers.simulator.twins import TWINS
 from providers.simulator.webpush.subscriptions import HOST, subscribed
+from providers.webpush.encryption import encrypt
 from tests.simulator.test_adapters import KNOBS
 from tests.worlds.push_examples import ROWS, PushRow, service_account, to_devices
 from tests.worlds.simulator_webhook import call
 
+NOW = 1_790_000_000_000
 every_service = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 
 
@@ -53,13 +59,13 @@ def sent_to(row: PushRow, *names: str, **changes: Any) -> Submission:
 
 
 def delivered(
-    row: PushRow, simulator: child.Child, folder: Path, *batch: Submission, **keys: object
+    row: PushRow, simulator: child.Child, folder: Path, *batch: Submission, **keys: Any
 ) -> list[Outcome | SendFault]:
     """What each message came to."""
     met: list[Outcome | SendFault] = []
 
     async def main() -> None:
-        hosts = {"hosts": (HOST,)} if row.kind == "webpush" else {}
+        hosts: dict[str, Any] = {"hosts": (HOST,)} if row.kind == "webpush" else {}
         provider = row.provider(simulator.base_url, folder, **hosts, **keys)
         for sent in batch:
             try:
@@ -170,6 +176,27 @@ def test_a_service_account_that_is_refused_is_the_accounts_fault(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     file = service_account(elsewhere, simulator.base_url + "/nothing")
-    keys = {"service_account_file": str(file)}
+    keys: dict[str, Any] = {"service_account_file": str(file)}
     (met,) = delivered(row, simulator, tmp_path, sent_to(row, "phone"), **keys)
     assert isinstance(met, AccountFault)
+
+
+def test_a_durable_book_remembers_notifications_and_their_repetitions() -> None:
+    exchange = Exchange(Knobs(push_share=1.0), noting=True)
+    body = b'{"message":{"token":"phone","data":{"kaskad_id":"m-1"},"notification":{"body":"x"}}}'
+    path = "/v1/projects/shop-1/messages:send"
+    fcm, web = TWINS["fcm"], TWINS["webpush"]
+    for _ in range(2):
+        exchange.send(fcm, fcm.read_send("push", body, path), NOW)
+    keys = subscribed("tablet").subscription.keys
+    drawn = ec.derive_private_key(7, ec.SECP256R1()), bytes(16)
+    encrypted = encrypt(b'{"id":"m-1"}', keys, *drawn)
+    exchange.send(web, web.read_send("push", encrypted, "/push/tablet"), NOW)
+    recalled = Recalled(Exchange(Knobs()).book)
+    for line in exchange.take_notes():
+        recalled.take(line)
+    found = {entry.to: entry for entry in recalled.book.latest()}
+    assert {to: entry.requests for to, entry in found.items()} == {"phone": 2, "tablet": 1}
+    assert found["phone"].words is fcm.catalogue
+    assert found["tablet"].words is web.catalogue
+    assert exchange.tick(NOW + 10**9) == [], "nobody is told"

@@ -12,7 +12,8 @@ import trio
 
 from gateway.core import events as ev
 from gateway.core.policy import Policy
-from gateway.core.records.message import StepStatus, unpack_message
+from gateway.core.records.message import StepStatus
+from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import unpack_person
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, RedisClient, Session

@@ -15,7 +15,7 @@ from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
 from gateway.core.policy import Policy
 from gateway.core.prices import Price
-from gateway.core.records.content import Content
+from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.trio_driver import open_client
 from gateway.store import declarations, opt_outs
@@ -25,6 +25,7 @@ from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 from providers.contract import Receipt, ReceiptStatus
 from ratelimit.caps import Cap
+from tests.store.test_contents import with_sayings
 from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
 
 SHARDS = 4
@@ -59,6 +60,14 @@ async def everything(store: Store) -> dict[bytes, Any]:
     return dict(zip(sorted(names), replies, strict=True))
 
 
+WORDS = (
+    b'{"content":{"text":"{{name}}"},'
+    b'"variants":[{"name":"long","percent":50,"content":{"text":"'
+    + "я".encode() * 71
+    + b'{{name}}"}}]}'
+)
+
+
 class Callers:
     """Random requests of a few apps to a few people who are known by several identities."""
 
@@ -74,7 +83,7 @@ class Callers:
         user = f"u{person}" if draw.random() < 0.4 else None
         addresses = Addresses(phone, email)
         category = draw.choice(("marketing", "marketing", "transactional", "otp"))
-        campaign = draw.choice(("autumn", "winter", "spring", "summer"))
+        campaign = draw.choice(("autumn", "winter", "spring", "summer", "silent"))
         keyed = draw.random() < 0.15
         return request(
             id=store.new_message_id(addresses.home(user), self.now_ms),
@@ -109,6 +118,15 @@ async def live_on(store: Store, id_: str, callers: Callers) -> None:
         await store.apply([Item(id_, ev.Reported(step, receipt, provider))], callers.now_ms)
 
 
+async def react(store: Store, phone: str) -> None:
+    """Somebody sees a message."""
+    id_ = store.new_message_id(phone, T0)
+    await store.admit([request(id=id_, to=phone, category="otp", campaign=None)], T0)
+    seen = ev.Reported(0, Receipt("seen", ref=f"{id_}.0"), "viber")
+    for event in (ev.Claimed(0), ev.Accepted(0), seen):
+        await store.apply([Item(id_, event)], T0)
+
+
 def same(told: DryAnswer, real: Answer) -> bool:
     """Whether a dry run said what came of the request. What is accepted has the request's own id,
     which differs where the person's home moved."""
@@ -141,12 +159,16 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
 
     async def work(store: Store) -> None:
         callers = Callers(seed)
-        await declare(store, "spring", recipients_max=5, holdout=HOLDOUT_PARTS // 4)
-        await declare(
-            store, "summer", exclude_campaigns=("autumn",), silent_for="1h", silent_ms=HOUR
-        )
+        await declare(store, "spring", WORDS, recipients_max=5, holdout=HOLDOUT_PARTS // 4)
+        await declare(store, "summer", exclude_campaigns=("autumn",))
+        await declare(store, "silent", silent_for="1d", silent_ms=DAY)
+        for person in range(6):
+            await react(store, f"79160000{person:03}")
         for i in range(REQUESTS):
             asked = callers.request(store)
+            if asked.campaign == "spring" and i % 2:
+                asked = msgspec.structs.replace(asked, content=NO_WORDS)
+            asked = await with_sayings(store, asked, {"name": "Anna"})
             before = await everything(store) if i % 50 == 0 else None
             told = await store.dry_run(asked, callers.now_ms)
             if before is not None:
@@ -169,12 +191,12 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
     in_store(redis_url, work)
     assert seen >= {"route", "price", "opt_out", "campaign", "holdout", "duplicate", "replayed"}
     assert seen >= {"address", "cap", "schedule", "pace"}
-    assert seen >= {"excluded: in autumn", "excluded: reacted within 1h"}
+    assert seen >= {"excluded: in autumn", "excluded: reacted within 1d"}
 
 
-async def declare(store: Store, name: str, **said: Any) -> None:
-    def decide(_: Campaign | None) -> Campaign:
-        return Campaign(**said)
+async def declare(store: Store, name: str, words: bytes = b"", **said: Any) -> None:
+    def decide(_: Campaign | None, _words: bytes) -> tuple[Campaign, bytes]:
+        return Campaign(**said), words
 
     def deed(_: Campaign) -> Deed:
         return Deed(T0, "a test", "campaign.put", name)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.core import cascade
 from gateway.core import events as ev
-from gateway.core.records.message import MESSAGE_NAMES, pack_message
+from gateway.core.records.message import MESSAGE_NAMES
+from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.dispatch.jobs import recovery, timers
 from gateway.redis.client import Command, Reply

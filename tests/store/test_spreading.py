@@ -17,20 +17,24 @@ from bench.redis_cluster import RedisCluster
 from gateway.core import events as ev
 from gateway.core.records.moved import is_moved
 from gateway.dispatch.jobs import timers
-from gateway.dispatch.worker.claim import Entry, claim, resolve
+from gateway.dispatch.worker.claim import Entry, claim, content_said, resolve
 from gateway.redis.address import Address, parse_address
-from gateway.store import copying, installation, lanes
+from gateway.redis.trio_driver import open_client
+from gateway.store import copying, installation, lanes, reads
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
+from gateway.store.contents import Contents
 from gateway.store.installation import StoreUnfitError
-from gateway.store.keys import keys_of
+from gateway.store.keys import keys_of, shard_of_identity
 from gateway.store.sides import CopyFault, Side, Value, call
 from gateway.store.spreading import SPARE_MS, Spread
+from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters
+from tests.store import test_contents as contents
 from tests.store.test_copying import everything, nothing, target_url
-from tests.worlds.cascade_world import T0
+from tests.worlds.cascade_world import DAY, HOUR, T0, policy
 from tests.worlds.cascade_world import request as request_to
 from tests.worlds.dispatch_world import DispatchWorld, world
 from tests.worlds.filled_store import OPTED_OUT, POISON, RULES, Filled, fill, go_on, read_all
@@ -311,3 +315,40 @@ def test_a_key_of_somebody_else_is_named(redis_url: str, target_url: str) -> Non
             with pytest.raises(CopyFault, match="no key of Kaskad"):
                 copying.copy(source, target, Spread(source, 1, 4, T0, MESSAGE_MS), nothing)
             call(source.of("x"), "DEL", command[1])
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 3), (2, 7), (3, 1)])
+def test_what_campaigns_say_is_wherever_messages_of_them_go(
+    redis_url: str, target_url: str, before: int, after: int
+) -> None:
+    installation.prepare(redis_url, before, "EUR")
+    said: dict[str, str] = {}
+
+    async def accepted() -> None:
+        async with open_client(redis_url) as client:
+            store = Store(client, policy(), shards=before)
+            for turn, ttl_ms in enumerate((HOUR, 20 * DAY, DAY)):
+                await contents.declare(store, content={"text": f"{turn} {{{{name}}}}"})
+                for number in range(20):
+                    who = 100 * turn + number
+                    # Of some of them the copies of the shards stand for longer than of others.
+                    ttl = ttl_ms if number else 25 * DAY
+                    said[await contents.accept(store, who, ttl_ms=ttl)] = f"{turn} N{who}"
+
+    async def read() -> None:
+        async with open_client(target_url) as client:
+            store = Store(client, policy(), shards=after)
+            assert len(await contents.standing(store)) == 3 * after
+            await store.look_at_campaigns()
+            for id_, text in said.items():
+                found = await reads.message(store, id_)
+                assert found is not None
+                shard = shard_of_identity(found.holder, after)
+                fresh = Contents()
+                await fresh.read_versions(client, shard, [found.content_of])
+                assert content_said(found, fresh).text == text
+            await contents.accept(store, 999)
+
+    trio.run(accepted)
+    spread(redis_url, target_url, before, after)
+    trio.run(read)

@@ -83,6 +83,9 @@ class ScriptedProvider:
         self.knows: dict[str, Receipt] = {}
         self.look_up_fault: SendFault | None = None
 
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        return len(batch)
+
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         self.batches.append(list(batch))
         reply = self.script.pop(0) if self.script else self.otherwise

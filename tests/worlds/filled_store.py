@@ -13,7 +13,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.opt_outs import Origin
 from gateway.core.policy import Policy
 from gateway.core.records.entries import unmatched_codec
-from gateway.core.records.message import pack_message
+from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import Answer
 from gateway.core.records.user import StoredUser

@@ -64,14 +64,14 @@ class PushRow:
     wish: tuple[Answer, int]  # to wait, and how many milliseconds
     devices_in: Callable[[bytes], int]  # which device's a request is
 
-    def provider(self, url: str, folder: Path, **changes: object) -> Provider:
+    def provider(self, url: str, folder: Path, name: str = "p", **changes: object) -> Provider:
         """To be called under trio."""
-        return KINDS[self.kind].connect(self.configured(url, folder, **changes))
+        return KINDS[self.kind].connect(self._configured(url, folder, name, **changes))
 
-    def configured(self, url: str, folder: Path, **changes: object) -> Configured:
+    def _configured(self, url: str, folder: Path, name: str, **changes: object) -> Configured:
         keys = self.settings(url, folder) | {"kind": self.kind, **changes}
         return Configured(
-            name="p",
+            name=name,
             settings=KINDS[self.kind].settings(**keys),
             secret=lambda variable: VAPID_KEY if variable else "",
             callback_url="",

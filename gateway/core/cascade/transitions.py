@@ -76,7 +76,7 @@ class Transitions(Decision):
             message.status = MessageStatus.SENT
             self.tell(step)
         if not any(later.status in UNSENT for later in message.steps[index + 1 :]):
-            message.content = b""
+            self.forget_words()
 
     def _left_after_all(self, index: int, step: Step, attempt: Attempt) -> None:
         """A step that waits to be sent again is at its provider: it goes on, its clock running."""
@@ -263,11 +263,16 @@ class Transitions(Decision):
             self.message.due_ms = 0
             self.release()
 
+    def forget_words(self) -> None:
+        """No further step can need what the message says."""
+        message = self.message
+        message.content, message.content_of, message.vars = b"", b"", None
+
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""
         message = self.message
         message.finished = True
-        message.content = b""
+        self.forget_words()
         message.held = None
         for step in message.steps:
             if step.status in WAITING:

@@ -1,10 +1,11 @@
 """How a record is written down: one byte of schema, then a msgpack map with short field names.
 
 A map has no places, so a field is added by one line with a default, and records without it are
-still read. Raise SCHEMA when a process that does not know the new field must not write the record
-back without it. A record of an earlier schema is upgraded when it is read and written in today's
-form with its next change. One of a later schema raises NewerRecordError: whoever meets it leaves it
-as it is, so that old and new processes can share one Redis during an upgrade.
+still read. A record that a process must not write back without a field that it does not know is
+written as GUARDED, by the kinds that have such fields; all others stay as they are. Raise SCHEMA
+when what a field means changes. A record of an earlier schema is upgraded when it is read and
+written in today's form with its next change. One of a later schema raises NewerRecordError: whoever
+meets it leaves it as it is, so that old and new processes can share one Redis during an upgrade.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 SCHEMA = 3
+GUARDED = 4  # the same form; a process that reads up to SCHEMA leaves it alone
 # Schema 2 had no such byte: its records are msgpack arrays, which begin with one of these or more.
 # A deflated entry begins with 0x78 (`gateway.store.compression`), so no schema is numbered that.
 FIRST_ARRAY_BYTE = 0x90
 
 _PREFIX = bytes((SCHEMA,))
+_GUARDED_PREFIX = bytes((GUARDED,))
 _encode = msgspec.msgpack.Encoder().encode
 
 Record = TypeVar("Record")
@@ -28,9 +31,9 @@ Record = TypeVar("Record")
 class NewerRecordError(Exception):
     """A record was written by a newer Kaskad; the sentence says what to do."""
 
-    def __init__(self, kind: str, schema: int) -> None:
+    def __init__(self, kind: str, schema: int, newest: int) -> None:
         super().__init__(
-            f"This {kind} is a record of schema {schema}, and this Kaskad reads up to {SCHEMA}: "
+            f"This {kind} is a record of schema {schema}, and this Kaskad reads up to {newest}: "
             "it is left to the newer one that wrote it."
         )
 
@@ -48,25 +51,33 @@ class UnreadableRecordError(msgspec.DecodeError):
 
 class Codec(Generic[Record]):
     """Writes and reads one kind of record. `upgrade` reads its form in schema 2; without one it
-    had none."""
+    had none. `newest` is the latest that it reads."""
 
     def __init__(
-        self, kind: type[Record], name: str, upgrade: Callable[[bytes], Record] | None = None
+        self,
+        kind: type[Record],
+        name: str,
+        upgrade: Callable[[bytes], Record] | None = None,
+        newest: int = SCHEMA,
     ) -> None:
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._name = name
         self._upgrade = upgrade
+        self._newest = newest
 
     def encode(self, record: Record) -> bytes:
         return _PREFIX + _encode(record)
 
+    def encode_guarded(self, record: Record) -> bytes:
+        return _GUARDED_PREFIX + _encode(record)
+
     def decode(self, data: bytes) -> Record:
         """Raises NewerRecordError, and UnreadableRecordError for what is no record at all."""
         first = data[0] if data else 0
-        if SCHEMA < first < FIRST_ARRAY_BYTE:
-            raise NewerRecordError(self._name, first)
+        if self._newest < first < FIRST_ARRAY_BYTE:
+            raise NewerRecordError(self._name, first, self._newest)
         try:
-            if first == SCHEMA:
+            if SCHEMA <= first <= self._newest:
                 return self._decode(data[1:])
             if first >= FIRST_ARRAY_BYTE and self._upgrade is not None:
                 return self._upgrade(data)

@@ -41,6 +41,9 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return ()
 
 
+NO_WORDS = Content()
+
+
 def content_with(text: str, overrides: dict[str, ChannelContent]) -> Content:
     """The content of a text and each channel's own words."""
     raw = {name: msgspec.Raw(_encode(said)) for name, said in overrides.items()}

@@ -17,8 +17,8 @@ NO_STEP = -1
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply, and
-    `step`, a place in the message's steps, is NO_STEP then. What was booked before there were
-    routes and steps in it has none."""
+    `step`, a place in the message's steps, is NO_STEP then. What was booked before there was
+    such a field has none of it."""
 
     app: str = field(name="a", default="")
     campaign: str = field(name="g", default="")
@@ -28,6 +28,7 @@ class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
     country: str = field(name="y", default="")
     route: str = field(name="r", default="")
     step: int = field(name="s", default=NO_STEP)
+    variant: str = field(name="v", default="")
 
 
 class Total(Group, frozen=True, omit_defaults=True):

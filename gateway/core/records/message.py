@@ -14,11 +14,8 @@ from msgspec import field
 
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import Until
-from gateway.core.records import schema2
 from gateway.core.records.attempt import Attempt, Candidate
-from gateway.core.records.codec import Codec, NewerRecordError
 from gateway.core.records.held import Held
-from gateway.core.records.moved import MovedError, is_moved, moved_to
 from gateway.core.records.words import Importance
 from providers.contract import Category, Fault
 
@@ -97,8 +94,8 @@ ACCEPTED = Clock(0)
 
 class Step(msgspec.Struct, omit_defaults=True, gc=False):
     """What it costs and how long it may take are fixed at acceptance, so a changed configuration or
-    price list never changes a message that is under way. `candidates` are in line: the first is
-    asked first, and its price is what the app pays."""
+    price list never changes a message that is under way. The first of the `candidates` is asked
+    first, and its price is what the app pays."""
 
     channel: str = field(name="c")
     candidates: list[Candidate] = field(name="o")
@@ -195,10 +192,10 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Message(msgspec.Struct, omit_defaults=True, gc=False):
-    """Read and written by `unpack_message` and `pack_message`.
+    """Read and written by `gateway.core.records.message_codec`.
 
-    `content` is an encoded Content and goes with the record: a key of its own for each text cost
-    104 bytes a waiting message, and a write and a deletion more (2026-11-22)."""
+    `content` is an encoded Content, its own words, and goes with the record: a key of its own for
+    each text cost 104 bytes a waiting message, and a write and a deletion more (2026-11-22)."""
 
     app: str = field(name="a")
     addresses: Addresses = field(name="t")
@@ -234,6 +231,9 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     tz: str | None = field(name="T", default=None)  # the recipient's, as given
     held: Held | None = field(name="H", default=None)  # why its current step may not start
     counted: bool = field(name="D", default=False)  # among those of its declared campaign
+    variant: str = field(name="V", default="")  # of its campaign's content
+    content_of: bytes = field(name="C", default=b"")  # the version of that which it says, if any
+    vars: dict[str, str] | None = field(name="A", default=None)  # filled in there
 
     @property
     def closed(self) -> bool:
@@ -282,93 +282,3 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     def named_user(self) -> str | None:
         """The `user` as an identity."""
         return person_id(self.user, self.app) if self.own_users else self.user
-
-
-def _message_of_2(record: bytes) -> Message:
-    old = schema2.decode_message(record)
-    return Message(
-        app=old.app,
-        addresses=Addresses(old.to),
-        country=old.country,
-        category=old.category,
-        route=old.route,
-        created_ms=old.created_ms,
-        updated_ms=old.updated_ms,
-        expires_ms=old.expires_ms,
-        steps=[_step_of_2(step) for step in old.steps],
-        status=old.status,
-        current=old.current,
-        due_ms=old.due_ms,
-        finished=old.status > MessageStatus.SENT,
-        baseline_cost=old.baseline_cost,
-        billed=old.billed,
-        delivered_step=old.delivered_step,
-        user=old.user,
-        campaign=old.campaign,
-        reason=old.reason,
-        metadata=old.metadata,
-        holds=old.holds,
-        content=old.content,
-    )
-
-
-def _step_of_2(old: schema2.Step) -> Step:
-    fault = schema2.fault_of(old.fault)
-    attempts = []
-    if old.started_ms:
-        attempts = [
-            Attempt(
-                series=old.series,
-                first_claimed_ms=old.started_ms,
-                claimed_ms=old.claimed_ms,
-                sent_ms=old.sent_ms,
-                provider_id=old.provider_id,
-                fault=fault,
-                charged=old.charged,
-                priced=old.priced,
-                claims=old.attempts,
-                # Schema 2 counted all tries in one: each limit goes on from there.
-                refusals=old.attempts - (old.status in OPEN),
-                lost=old.attempts - (old.status == StepStatus.SENDING),
-                look_ups=old.look_ups,
-            )
-        ]
-    arrived = old.status >= StepStatus.DELIVERED
-    return Step(
-        channel=old.channel,
-        candidates=[Candidate(old.provider, old.cost)],
-        sell=old.sell,
-        wait_ms=old.wait_ms,
-        grace_ms=old.grace_ms,
-        parts=old.parts,
-        chosen=0,
-        status=old.status,
-        done_ms=old.done_ms,
-        delivered_ms=old.done_ms if arrived else 0,
-        fault=None if attempts else fault,
-        attempts=attempts,
-    )
-
-
-message_codec = Codec(Message, "message", _message_of_2)
-
-
-def pack_message(message: Message) -> bytes:
-    """The record as it is kept under its id, which it does not repeat."""
-    id_, message.id = message.id, ""
-    packed = message_codec.encode(message)
-    message.id = id_
-    return packed
-
-
-def unpack_message(message_id: str, record: bytes) -> Message:
-    """Reads what `pack_message` made. Raises NewerRecordError, msgspec.DecodeError, and MovedError
-    where the message is in another shard."""
-    try:
-        message = message_codec.decode(record)
-    except NewerRecordError:
-        if is_moved(record):
-            raise MovedError(moved_to(record)) from None
-        raise
-    message.id = message_id
-    return message

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import field
 
 from gateway.core.addresses import Addresses, person_id
+from gateway.core.campaign_words import Version
 from gateway.core.opt_outs import NONE, OptOuts
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
@@ -19,6 +20,17 @@ from providers.contract import Category
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
 
+class Saying(msgspec.Struct, frozen=True, gc=False):
+    """What a request says in one variant of its campaign: `content` is filled in and has the
+    message's own words; `vars` are those of the version. The rest as a Draft's."""
+
+    variant: str
+    upto: int
+    version: Version | None
+    vars: dict[str, str] | None
+    content: Content
+
+
 class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     """A validated send request: what admission decides on."""
 
@@ -27,7 +39,7 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     addresses: Addresses
     country: str
     category: Category
-    content: Content
+    content: Content  # its own words, until a saying was drawn
     route: str | None = None
     user: str | None = None
     own_users: bool = False  # `user` is its app's own numbering
@@ -39,6 +51,9 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
     body_hash: bytes = b""
+    sayings: tuple[Saying, ...] = ()  # of which one is drawn; none: its own words
+    said: Saying | None = None  # that one; `content` is its content, and `own` the own words
+    own: Content | None = None
     lacks_consent: OptOuts = NONE  # where the person has not said yes
     no_room: bool = False  # its campaign has as many recipients as it may have
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why

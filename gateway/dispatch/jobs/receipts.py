@@ -1,24 +1,28 @@
 """Runs the task that brings a provider's receipts, and puts them where callbacks put theirs.
 
-Redis unavailable: the provider's task waits, and tells its provider nothing meanwhile. A receipt
+Where a provider's account may have few sessions, the task runs once for each of them that this
+dispatcher has. Redis unavailable: the provider's task waits, and tells its provider nothing
+meanwhile. A receipt
 that cannot be applied is logged and counted, and fails no other. A task that fails is logged and
 started again after a growing pause; sends go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
 
 from gateway.backoff import Backoff
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.jobs import places
 from gateway.store.base import BATCH_MAX
 from gateway.store.pauses import REJECTIONS
 from gateway.store.receipts import take_receipts
 from gateway.store.rejections import RejectionWatch
-from providers.contract import Provider, Receipt
+from gateway.store.taken_replies import take_replies
+from providers.contract import PersonReply, Provider, Receipt
 
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 60.0
@@ -26,47 +30,89 @@ RESTART_S_MAX = 60.0
 _log = structlog.get_logger("dispatch")
 
 
-async def run(deps: DispatchDeps, provider: Provider) -> None:
-    """Until cancelled, or at once where receipts come another way."""
-    name = provider.config.name
-    retry = deps.redis_retry("receipts")
+async def run(
+    deps: DispatchDeps, provider: Provider, held: Callable[[int], None] | None = None
+) -> None:
+    """Until cancelled, or at once where receipts come another way. `held` is told how many sessions
+    are kept here, whenever that changes."""
+    if provider.config.places is None:
+        await _bring(deps, provider)
+    else:
+        name, count = provider.config.name, provider.config.places
+        await places.keep(deps, name, count, lambda: _bring(deps, provider), held)
+
+
+async def _bring(deps: DispatchDeps, provider: Provider) -> None:
+    desk = _Desk(deps, provider.config.name)
     backoff = Backoff(RESTART_S_MIN, RESTART_S_MAX)
 
-    def count(provider: str) -> None:
-        deps.metrics.pauses.labels(provider, REJECTIONS).inc()
-
-    watch = RejectionWatch(deps.redis, deps.clock, count)
-
-    async def take(receipts: Sequence[Receipt]) -> bool:
-        """False when one of several cannot be applied; a single one is then given up."""
-        try:
-            taken = await retry.until_done(
-                lambda: take_receipts(deps.store, name, receipts, deps.clock())
-            )
-        except Exception:
-            if len(receipts) == 1:
-                _log.exception("a receipt cannot be applied", provider=name, ref=receipts[0].ref)
-                deps.metrics.receipts.labels(name, "fault").inc()
-            return len(receipts) == 1
-        await watch.saw(name, receipts)
-        deps.metrics.receipts.labels(name, "applied").inc(taken.applied)
-        deps.metrics.receipts.labels(name, "parked").inc(taken.kept)
-        deps.metrics.receipts.labels(name, "fault").inc(taken.set_aside)
-        return True
-
-    async def receive(receipts: Sequence[Receipt]) -> None:
-        for start in range(0, len(receipts), BATCH_MAX):
-            together = receipts[start : start + BATCH_MAX]
-            if not await take(together):
-                for receipt in together:  # what was applied before is not applied twice
-                    await take([receipt])
+    async def receive(receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()) -> None:
+        await desk.take(receipts)
+        if replies:
+            await desk.take_replies(replies)
         backoff.reset()
 
     while True:
         try:
             await provider.run(receive)
         except Exception:
-            _log.exception("what brings receipts failed", provider=name)
+            _log.exception("what brings receipts failed", provider=provider.config.name)
             await trio.sleep(backoff.next_s())
         else:
             return
+
+
+class _Desk:
+    """Takes one provider's receipts and replies. On return they are durable, or given up with a
+    log line."""
+
+    def __init__(self, deps: DispatchDeps, provider: str) -> None:
+        self._deps = deps
+        self._provider = provider
+        self._channel = deps.store.policy.provider(provider).channel
+        self._retry = deps.redis_retry("receipts")
+        self._watch = RejectionWatch(deps.redis, deps.clock, self._count_pause)
+
+    async def take(self, receipts: Sequence[Receipt]) -> None:
+        for start in range(0, len(receipts), BATCH_MAX):
+            together = receipts[start : start + BATCH_MAX]
+            if not await self._take(together):
+                for receipt in together:  # what was applied before is not applied twice
+                    await self._take([receipt])
+
+    async def take_replies(self, replies: Sequence[PersonReply]) -> None:
+        try:
+            new = await self._retry.until_done(
+                lambda: take_replies(
+                    self._deps.store, self._provider, self._channel, replies, self._deps.clock
+                )
+            )
+        except Exception:
+            _log.exception("replies cannot be taken", provider=self._provider, n=len(replies))
+            self._count("fault", len(replies))
+        else:
+            self._count("reply", new)
+
+    async def _take(self, receipts: Sequence[Receipt]) -> bool:
+        """False when one of several cannot be applied; a single one is then given up."""
+        name = self._provider
+        try:
+            taken = await self._retry.until_done(
+                lambda: take_receipts(self._deps.store, name, receipts, self._deps.clock())
+            )
+        except Exception:
+            if len(receipts) == 1:
+                _log.exception("a receipt cannot be applied", provider=name, ref=receipts[0].ref)
+                self._count("fault", 1)
+            return len(receipts) == 1
+        await self._watch.saw(name, receipts)
+        self._count("applied", taken.applied)
+        self._count("parked", taken.kept)
+        self._count("fault", taken.set_aside)
+        return True
+
+    def _count(self, result: str, number: int) -> None:
+        self._deps.metrics.receipts.labels(self._provider, result).inc(number)
+
+    def _count_pause(self, provider: str) -> None:
+        self._deps.metrics.pauses.labels(provider, REJECTIONS).inc()

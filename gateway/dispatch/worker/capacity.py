@@ -1,8 +1,9 @@
 """How much more one provider's worker may take on, read from what is in flight and in the queue.
 
-The bounds are `connections` requests, and `claim_max` messages granted for and not recorded. Only
-open shards count: what an outage holds up takes no room and no tokens from the others. How long a
-claim and a request take of late is kept here; nothing else is changed. Times are trio's seconds.
+The bounds are `connections` requests (which change where dispatchers share sessions), and
+`claim_max` messages granted for and not recorded. Only open shards count: what an outage holds up
+takes no room and no tokens from the others. How long a claim and a request take of late is kept
+here; nothing else is changed. Times are trio's seconds.
 """
 
 from __future__ import annotations
@@ -28,15 +29,24 @@ class Capacity:
         batch: int,
         connections: int,
         claim_max: int,
+        places: int | None = None,
     ) -> None:
         self._in_flight = in_flight
         self._queue = queue
         self._shards = shards
         self._batch = batch
-        self._connections = connections
+        self._connections = 0 if places else connections
+        self._whole = connections, places or 1
         self._claim_max = claim_max
         self._claim_s = 0.0
         self._send_s = 0.0
+
+    def hold_places(self, count: int) -> None:
+        """The share of the connections that goes with so many of the provider's sessions; at least
+        one with any."""
+        connections, places = self._whole
+        self._connections = max(connections * count // places, min(count, 1))
+        self._in_flight.freed()
 
     def claim_took(self, seconds: float) -> None:
         self._claim_s += (seconds - self._claim_s) / 8
@@ -61,7 +71,9 @@ class Capacity:
         """How many more messages tokens may be taken for; `alone`: nothing may be beside one
         request."""
         flight = self._in_flight
-        requests = 1 if alone else self._connections + self._requests_ahead()
+        requests = self._requests_max(alone=alone)
+        if not alone:
+            requests += self._requests_ahead()
         waiting = max(flight.granted + flight.imminent, self._claiming() + len(self._queue))
         room = (requests - flight.requests) * self._batch - waiting
         return max(min(room, self.claimable()), self.tokenless(now, alone=alone))
@@ -73,7 +85,10 @@ class Capacity:
         return "claim_max" if self.claimable() <= 0 else None
 
     def claimable(self) -> int:
-        """How many more messages may be claimed beside those there are tokens for."""
+        """How many more messages may be claimed beside those there are tokens for; none where
+        nothing can be sent from here."""
+        if not self._connections:
+            return 0
         held = self._in_flight.messages_of(self._shards.open)
         return self._claim_max - held - self._in_flight.granted
 
@@ -97,7 +112,10 @@ class Capacity:
 
     def free(self, *, alone: bool) -> int:
         """How many messages the connections that are free take."""
-        return ((1 if alone else self._connections) - self._in_flight.requests) * self._batch
+        return (self._requests_max(alone=alone) - self._in_flight.requests) * self._batch
+
+    def _requests_max(self, *, alone: bool) -> int:
+        return min(self._connections, 1) if alone else self._connections
 
     def whole(self, room: int, now: float) -> int:
         """How many of `room` messages go now: whole requests where there are tokens for one and the

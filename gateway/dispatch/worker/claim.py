@@ -19,12 +19,13 @@ from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
-from gateway.core.records.content import Content, content_codec
+from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.timing import patience_ms
 from gateway.failpoints import failpoint
 from gateway.store import reads
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
+from gateway.store.contents import Contents
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
 
@@ -36,6 +37,7 @@ _SAID = {
     for row in CHANNELS.values()
 }
 
+NO_CLAIM = -1
 NO_CONTENT = Fault("no_content", "no_content", True)
 UNREADABLE_CONTENT = Fault("unreadable_content", "unreadable_content", True)
 
@@ -118,9 +120,13 @@ async def claim(
     assert len(by_id) == len(entries), "a message stands twice in one batch"
     event = Claimed(CURRENT, provider=provider, away=away, restored_ms=store.restored_ms)
     result = ClaimResult([], [], [], [])
-    for applied in await store.apply(
+    found = await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
-    ):
+    )
+    versions = [each.message.content_of for each in found if each.message is not None]
+    if any(versions):
+        await store.contents.read_versions(store.redis, entries[0].shard, versions)
+    for applied in found:
         message, entry = applied.message, by_id[applied.item.message_id]
         if message is None:
             if applied.postponed:
@@ -129,16 +135,15 @@ async def claim(
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
-        elif not message.content:
-            refusal = Refused(message.current, NO_CONTENT)
-            result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
             try:
-                content = content_codec.decode(message.content)
+                content = content_said(message, store.contents)
                 submission = submission_of(message, content, sender, now_ms)
-            except Exception:
-                _log.exception("content cannot be read", message=message.id)
-                refusal = Refused(message.current, UNREADABLE_CONTENT)
+            except Exception as error:
+                gone = isinstance(error, NoContentError)
+                if not gone:
+                    _log.exception("content cannot be read", message=message.id)
+                refusal = Refused(message.current, NO_CONTENT if gone else UNREADABLE_CONTENT)
                 result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
                 continue
             user, series = message.named_user, message.step.series
@@ -146,6 +151,24 @@ async def claim(
             result.claimed.append(step)
     failpoint("claimed")
     return result
+
+
+class NoContentError(Exception):
+    """There is nothing of it left."""
+
+
+def content_said(message: Message, contents: Contents) -> Content:
+    """What the message says on the channel of its current step. Raises NoContentError, and what
+    reading it raises."""
+    if not message.content_of:
+        if not message.content:
+            raise NoContentError
+        return content_codec.decode(message.content)
+    version = contents.version(message.content_of)
+    if version is None:
+        raise NoContentError
+    own = content_codec.decode(message.content) if message.content else NO_WORDS
+    return version.said(own, message.vars or {}, message.step.channel)
 
 
 def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
@@ -211,7 +234,8 @@ async def resolve(
             else:
                 resolved.busy.append(entry)
                 continue
-        # For a step that is not being sent this changes nothing and acknowledges the entry.
-        items.append(Item(entry.message_id, event, entry.at, step.claimed_ms))
+        # For a step that is not being sent, or not by this provider, this changes nothing and
+        # acknowledges the entry.
+        items.append(Item(entry.message_id, event, entry.at, step.claimed_ms if ours else NO_CLAIM))
     await store.apply(items, now_ms)
     return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)

@@ -19,8 +19,8 @@ import trio
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
+from gateway.dispatch.worker.answers import RequestResult
 from gateway.dispatch.worker.claim import ClaimedStep
-from gateway.dispatch.worker.send import RequestResult
 from gateway.dispatch.worker.shards import Shards
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
@@ -62,7 +62,7 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
                 shard,
                 steps,
                 [item for step, item in pairs if step.entry.shard == shard],
-                [(pid, ref) for pid, ref in result.provider_ids if ref in refs],
+                [(pid, ref) for pid, ref in result.provider_ids if ref.partition(" ")[0] in refs],
                 [(user, device) for user, device in result.gone if user in users],
             )
         )

@@ -28,7 +28,7 @@ from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
-from gateway.dispatch.worker import claim
+from gateway.dispatch.worker import answers, claim
 from gateway.dispatch.worker.away import AwayLanes
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.capacity import Capacity
@@ -45,7 +45,7 @@ from gateway.dispatch.worker.in_flight import (
     Tokens,
 )
 from gateway.dispatch.worker.record import Recorder, ShardResult, by_shard
-from gateway.dispatch.worker.send import RequestResult, Sender
+from gateway.dispatch.worker.send import Sender
 from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.dispatch.worker.shards import Shards
 from gateway.dispatch.worker.token_source import CLAIM_TOGETHER, Granted, TokenSource
@@ -83,12 +83,13 @@ class ProviderWorker:
         self.reader = EntryReader(deps, config.name, self.shards)
         self._in_flight = InFlight(deps.store.shards)
         self._queue = SendQueue(deps.terms.floor_percent)
-        self._capacity = Capacity(
+        self.capacity = Capacity(
             self._in_flight,
             self._queue,
             self.shards,
             batch=self._batch,
             connections=config.connections,
+            places=config.places,
             claim_max=deps.terms.claim_max,
         )
         self.token_source = TokenSource(
@@ -97,7 +98,7 @@ class ProviderWorker:
             self.limiter,
             self.reader,
             self._in_flight,
-            self._capacity,
+            self.capacity,
             self._breaker,
             pauses,
             heartbeat,
@@ -109,14 +110,13 @@ class ProviderWorker:
             config.name,
             self.reader,
             pauses,
-            self._capacity,
+            self.capacity,
             self._claim_entries,
             self._stopped,
         )
         self._owed = (0, 0)
         self._expressed = 0  # otp claimed since the last selection without being selected
-        # By shard: entries whose step somebody else is sending.
-        self._busy: list[list[Entry]] = [[] for _ in range(deps.store.shards)]
+        self._busy: list[list[Entry]] = [[] for _ in range(deps.store.shards)]  # by shard
         deps.metrics.requests_open.labels(self.name).set_function(lambda: self._in_flight.requests)
         deps.metrics.claimed.labels(self.name).set_function(lambda: self._in_flight.messages)
 
@@ -160,9 +160,9 @@ class ProviderWorker:
         """The life of one grant's tokens: messages are claimed for them, and go at their start."""
         grant, start, probe = granted
         with tokens:
-            await self._deps.until(start - self._capacity.lead_s())
+            await self._deps.until(start - self.capacity.lead_s())
             tokens.become_imminent()
-            wanted = max(self._capacity.lacking(trio.current_time()), 0)
+            wanted = max(self.capacity.lacking(trio.current_time()), 0)
             if probe:  # it goes alone, from here only
                 await self._away_lanes.claim_probe(self._queue)
                 self._tasks.start_soon(self._away_lanes.clear)
@@ -179,7 +179,7 @@ class ProviderWorker:
         self._queue.add_tokens(grant.tokens, at, self.token_source.next_start())
         self._send_ready(probe=probe)
         unused = min(self._queue.tokens(trio.current_time()), grant.tokens)
-        if unused and not len(self._queue) and not self._capacity.coming():
+        if unused and not len(self._queue) and not self.capacity.coming():
             self._queue.drop_tokens()
             await self._give_back(grant, unused)
 
@@ -227,7 +227,7 @@ class ProviderWorker:
             self.token_source.hurry()
             await self._away_lanes.clear()
             await self.reader.fill(CLAIM_TOGETHER, now=True, only=CATEGORIES[:1])
-            room = self._capacity.express_room(trio.current_time(), self.limiter.quantum)
+            room = self.capacity.express_room(trio.current_time(), self.limiter.quantum)
             if room > 0 and not self.token_source.alone and self._breaker.rest_s == 0.0:
                 entries = self.reader.select((room, 0, 0))
                 self._expressed += len(entries)
@@ -278,7 +278,7 @@ class ProviderWorker:
                 doubt = begun.fall_into_doubt()
                 self._tasks.start_soon(self._resolve, doubt, entries, now_ms, error)
                 return
-            self._capacity.claim_took(trio.current_time() - now)
+            self.capacity.claim_took(trio.current_time() - now)
             broken = {item.message_id for item in made.broken}
             kept = broken | {entry.message_id for entry in (*made.busy, *made.postponed)}
             claimed = {step.entry.message_id for step in made.claimed}
@@ -338,27 +338,27 @@ class ProviderWorker:
         if self._pauses.of(self.name) is not None and not probe:
             return
         now, alone = trio.current_time(), self.token_source.alone
-        room = 1 if probe else self._capacity.whole(self._capacity.free(alone=alone), now)
+        room = 1 if probe else self.capacity.whole(self.capacity.free(alone=alone), now)
         steps = self._queue.take(room, now)
         for first in range(0, len(steps), self._batch):
             batch = steps[first : first + self._batch]
             request = self._in_flight.request(step.entry.shard for step in batch)
             self._tasks.start_soon(self._send, batch, request, probe)
-        if self._capacity.tokenless(trio.current_time(), alone=alone) > 0:
+        if self.capacity.tokenless(trio.current_time(), alone=alone) > 0:
             self._in_flight.freed()
             self.reader.wake_ups.wake()
 
     async def _send(self, batch: Sequence[ClaimedStep], request: Sending, probe: bool) -> None:
         began = trio.current_time()
 
-        def record(result: RequestResult) -> None:
+        def record(result: answers.RequestResult) -> None:
             for part in self._answered(request, result):
                 self._tasks.start_soon(self._record, *part)
 
         with request:
             results = await self._sender.send(batch, record, probe=probe)
             answered = [part for result in results for part in self._answered(request, result)]
-        self._capacity.request_took(trio.current_time() - began)
+        self.capacity.request_took(trio.current_time() - began)
         if self._pauses.of(self.name) is not None:
             self._tasks.start_soon(self._put_back, math.inf)
         self._send_ready()
@@ -367,7 +367,7 @@ class ProviderWorker:
     # Record
 
     def _answered(
-        self, request: Sending, result: RequestResult
+        self, request: Sending, result: answers.RequestResult
     ) -> list[tuple[Recording, ShardResult]]:
         return [(request.answered(part.shard, len(part.steps)), part) for part in by_shard(result)]
 

@@ -8,35 +8,41 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.campaign_words import (
+    CampaignContent,
+    CampaignWords,
+    Variant,
+    pack_words,
+    unpack_words,
+)
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
-from gateway.core.money import format_amount
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.campaign_content import words_faults, words_with
+from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
 from gateway.ingress.api.decoder import read_given, require_json
-from gateway.ingress.api.message_view import Amount
 from gateway.ingress.api.parameters import read_page
-from gateway.ingress.api.requests import NAME_MAX, moment_ms
-from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.api.request_body import NAME_MAX
+from gateway.ingress.api.requests import moment_ms
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import cancelling, declarations, lapsing
 from gateway.store.audit import Deed
-from gateway.store.declarations import BILLED, COST, UnreadableDeclarationError
+from gateway.store.declarations import UnreadableDeclarationError
 from gateway.store.store import Store
 from providers.contract import Category
 from providers.notation import Duration
 
-BODY_BYTES_MAX = 65_536
+BODY_BYTES_MAX = 512 * 1024
 CAMPAIGNS_MAX = 10_000  # that may be declared: every process keeps all of them
 EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
@@ -89,62 +95,13 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holdout_percent: (
         Annotated[float, msgspec.Meta(ge=0, le=100, description="Per cent, of marketing.")] | None
     ) = None
+    content: CampaignContent | None = None
+    variants: list[Variant] | None = None
     exclude_campaigns: (
         Annotated[list[Excluded], msgspec.Meta(max_length=EXCLUDED_MAX, description="Names.")]
         | None
     ) = None
     silent_for: Annotated[str, msgspec.Meta(description=SILENT_RULE)] | None = None
-
-
-class CampaignCounts(msgspec.Struct, frozen=True):
-    """Requests by outcome, and messages by state, each in one of them; since it was declared."""
-
-    accepted: int
-    duplicates: int
-    suppressed: int
-    held: int
-    queued: int
-    sent: int
-    delivered: int
-    seen: int
-    clicked: int
-    undelivered: int
-    expired: int
-    cancelled: int
-
-
-class CampaignView(msgspec.Struct, frozen=True):
-    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled. What
-    its messages cost, and were billed to apps, stands with the scope `report-all`."""
-
-    name: str
-    state: State
-    category: Category | None
-    importance: ImportanceName | None
-    route: str | None
-    ttl: int | None
-    links: Literal["track", "off"] | None
-    start_at: Time | None
-    end_at: Time | None
-    pace: str | None
-    send_window: str | None
-    recipients_max: int | None
-    holdout_percent: float | None
-    exclude_campaigns: list[str]
-    silent_for: str | None
-    cancelling: bool
-    counts: CampaignCounts
-    updated_at: Time
-    updated_by: str
-    cost: Amount | msgspec.UnsetType = msgspec.UNSET
-    billed: Amount | msgspec.UnsetType = msgspec.UNSET
-
-
-class CampaignList(msgspec.Struct, frozen=True):
-    """The campaigns that are declared, by name; `next` is the cursor of the page after it."""
-
-    items: list[CampaignView]
-    next: str | None
 
 
 class CampaignEndpoints:
@@ -166,24 +123,25 @@ class CampaignEndpoints:
         await self._store.look_at_campaigns()
         await self._make_room(name, now_ms)
 
-        def decide(before: Campaign | None) -> Campaign:
+        def decide(before: Campaign | None, packed: bytes) -> tuple[Campaign, bytes]:
             after = _changed(before or Campaign(), wanted, given)
+            said = _said(packed, wanted, given)
             if before is not None and before.state == "cancelled":
-                if after == before:
-                    return before
+                if after == before and said == packed:
+                    return before, packed
                 raise refuse("final", "The campaign is cancelled, and that is for good.")
             ends_early = after.start_ms and after.end_ms and after.end_ms <= after.start_ms
             if ends_early and given & {"start_at", "end_at"}:
                 raise Refusal(invalid([_order_fault(given)]))
             cancelled_ms = now_ms if after.state == "cancelled" else 0
-            moved = given & {"start_at", "send_window"}
-            return replace(
+            after = replace(
                 after,
                 cancelled_ms=cancelled_ms,
-                moved_ms=now_ms if moved else after.moved_ms,
+                moved_ms=now_ms if given & {"start_at", "send_window"} else after.moved_ms,
                 updated_ms=now_ms,
                 updated_by=by,
             )
+            return after, said
 
         def deed(after: Campaign) -> Deed:
             keys = ", ".join(sorted(given))
@@ -235,42 +193,27 @@ class CampaignEndpoints:
         counts = await declarations.counts(redis, shards, list(campaigns))
         cancelled = [name for name, each in campaigns.items() if each.state == "cancelled"]
         left = await cancelling.left(redis, shards, cancelled)
+        words = await declarations.words(redis, [n for n, each in campaigns.items() if each.words])
         money = "report-all" in request.principal.scopes
         return [
-            view_of(name, each, counts[name], cancelling=bool(left.get(name)), money=money)
+            view_of(
+                name,
+                each,
+                _readable(words.get(name, b"")),
+                counts[name],
+                cancelling=bool(left.get(name)),
+                money=money,
+            )
             for name, each in campaigns.items()
         ]
 
 
-def view_of(
-    name: str, campaign: Campaign, counts: Counter[str], *, cancelling: bool, money: bool
-) -> CampaignView:
-    """The campaign as CONTRACT.md section 8 shows it."""
-    holdout = campaign.holdout * 100 / HOLDOUT_PARTS
-    states = CampaignCounts(*(counts[each] for each in CampaignCounts.__struct_fields__))
-    return CampaignView(
-        name=name,
-        state=campaign.state,
-        category=campaign.category,
-        importance=campaign.importance,
-        route=campaign.route,
-        ttl=campaign.ttl_ms // 1000 if campaign.ttl_ms is not None else None,
-        links=campaign.links,
-        start_at=rfc3339(campaign.start_ms) if campaign.start_ms else None,
-        end_at=rfc3339(campaign.end_ms) if campaign.end_ms else None,
-        pace=campaign.pace,
-        send_window=campaign.send_window,
-        recipients_max=campaign.recipients_max,
-        holdout_percent=holdout or None,
-        exclude_campaigns=list(campaign.exclude_campaigns),
-        silent_for=campaign.silent_for,
-        cancelling=cancelling,
-        counts=states,
-        updated_at=rfc3339(campaign.updated_ms),
-        updated_by=campaign.updated_by,
-        cost=format_amount(counts[COST]) if money else msgspec.UNSET,
-        billed=format_amount(counts[BILLED]) if money else msgspec.UNSET,
-    )
+def _readable(packed: bytes) -> CampaignWords:
+    """What a campaign says; of a newer version's nothing, which shows it."""
+    try:
+        return unpack_words(packed)
+    except msgspec.DecodeError:
+        return CampaignWords()
 
 
 def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Campaign:
@@ -300,6 +243,22 @@ def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Camp
     if "silent_for" in given:
         changes["silent_ms"] = _silent_ms(wanted.silent_for) or 0
     return replace(before, **changes)
+
+
+def _said(packed: bytes, wanted: CampaignRequest, given: Set[str]) -> bytes:
+    """What it says with the keys that were given, packed. Raises Refusal, and
+    UnreadableDeclarationError where a newer version said something."""
+    if given.isdisjoint(("content", "variants")):
+        return packed
+    try:
+        before = unpack_words(packed)
+    except msgspec.DecodeError as error:
+        raise UnreadableDeclarationError from error
+    words = words_with(before, given, wanted.content, wanted.variants)
+    faults = list(words_faults(words))
+    if faults:
+        raise Refusal(invalid(faults))
+    return pack_words(words)
 
 
 def _order_fault(given: Set[str]) -> RequestFault:

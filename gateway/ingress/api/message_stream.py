@@ -12,7 +12,7 @@ from functools import partial
 
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.admission_queue import AdmissionQueue
-from gateway.ingress.api.results import refusal_of, result_of
+from gateway.ingress.api.results import outcome_of, refusal_of, result_of
 from gateway.ingress.api.stream import LineStream, PendingLine
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.problems import Problem
@@ -37,9 +37,9 @@ class MessageStream(LineStream):
 
     async def take_line(self, line: bytes) -> None:
         key = f"{self._key}#{self.next_line}" if self._key is not None else None
-        message = self._queue.prepare(line, self._app, key)
+        message = await self._queue.prepare(line, self._app, key)
         if isinstance(message, Problem):
-            self.answer_at_once(message)
+            self.answer_at_once(message, ends=outcome_of(message) == "error")
             return
         crowded = self._queue.crowded(message)
         if crowded is not None:

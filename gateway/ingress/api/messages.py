@@ -71,7 +71,7 @@ class SendEndpoint:
             await self._one(request, body, key)
 
     async def _one(self, request: Request, body: bytes, key: str | None) -> None:
-        message = self._prepare_one(request, body, key)
+        message = await self._prepare_one(request, body, key)
         quota = self._queue.quotas.of(message.app)
         if quota is None:
             answer = await self._queue.ask(message)
@@ -83,9 +83,9 @@ class SendEndpoint:
         headers = (REPLAYED,) if answer.replayed else ()
         await request.respond(_STATUS[result.outcome], to_json(result), headers)
 
-    def _prepare_one(self, request: Request, body: bytes, key: str | None) -> MessageRequest:
+    async def _prepare_one(self, request: Request, body: bytes, key: str | None) -> MessageRequest:
         """The one message of a body. Raises Refusal."""
-        message = self._queue.prepare(body, request.principal.app, key)
+        message = await self._queue.prepare(body, request.principal.app, key)
         if isinstance(message, Problem):
             raise Refusal(message)
         crowded = self._queue.crowded(message)
@@ -98,7 +98,7 @@ class SendEndpoint:
         body = await request.body(self._limits.body_bytes_max)
         if request.media_type != "application/json" or is_array(body):
             raise refuse("query", "A dry run takes one message: send one object as JSON.")
-        message = self._prepare_one(request, body, key)
+        message = await self._prepare_one(request, body, key)
         quota = self._queue.quotas.of(message.app)
         if quota is not None:
             message = await quota.look(message)
@@ -112,7 +112,9 @@ class SendEndpoint:
     async def _many(self, request: Request, body: bytes, key: str | None) -> None:
         items = array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
         messages = [
-            self._queue.prepare(raw, request.principal.app, None if key is None else f"{key}#{i}")
+            await self._queue.prepare(
+                raw, request.principal.app, None if key is None else f"{key}#{i}"
+            )
             for i, raw in enumerate(items)
         ]
         self._refuse_if_full(messages)

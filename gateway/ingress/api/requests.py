@@ -1,8 +1,7 @@
-"""What a send request may look like, and everything that is wrong with one that does not.
+"""A send request is read, and everything that is wrong with it is told.
 
-The Structs of `POST /v1/messages`, from which the OpenAPI document is built, and the rules that
-need no record: types, lengths, addresses that can exist, URLs, what needs what (CONTRACT.md section
-3).
+The rules that need no record: types, lengths, addresses that can exist, URLs, what needs what
+(CONTRACT.md section 3).
 
 A good request is decoded once, by msgspec. msgspec stops at the first fault, so a bad one is read a
 second time, key by key, and the caller learns of all its faults at once.
@@ -11,176 +10,58 @@ second time, key by key, and the caller learns of all its faults at once.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.addresses import PHONE_RULE, Destination, Recipient
-from gateway.core.channels import CHANNELS, NO_CONTROL, ChannelContent
+from gateway.core.addresses import Destination
+from gateway.core.campaign_words import Draft
+from gateway.core.campaigns import Campaign
+from gateway.core.channels import CHANNELS, ChannelContent
 from gateway.core.plan import channels_without_text
-from gateway.core.policy import TTL_MAX_MS, Policy
+from gateway.core.policy import Policy
 from gateway.core.records.content import Content, content_with
+from gateway.core.records.request import Saying
 from gateway.core.records.schema2 import HASHED_KEYS
-from gateway.core.records.words import ImportanceName, importance_named
-from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
+from gateway.core.records.words import importance_named
+from gateway.core.send_windows import zone_named
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import read_destination, sender_faults
 from gateway.ingress.api.content_faults import CONTROL, control, override_faults, text_fault
-from gateway.ingress.api.decoder import read_keys
+from gateway.ingress.api.decoder import ReadKeys, read_keys
+from gateway.ingress.api.request_body import (
+    KEY_MAX,
+    METADATA_BYTES_MAX,
+    NAME_MAX,
+    NAME_RULE,
+    VARS_BYTES_MAX,
+    RequestBody,
+    SendRequest,
+)
+from gateway.ingress.api.sayings import DraftsOf, WordsUnread, sayings_of
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import RequestFault
 from providers.contract import Category
 
-TTL_S_MAX = TTL_MAX_MS // 1000
-METADATA_BYTES_MAX = 1024
-NAME_MAX = 128  # the caller's id of a person, or a campaign
-KEY_MAX = 255  # an idempotency key
-WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
-
 CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
-NAME_RULE = f"1 to {NAME_MAX} characters that can be seen."
 _ALL_READ: frozenset[str] = frozenset()
-_TEXT_KEYS = ("text", "category", "route", "importance", *CHANNELS)
-
-Name = Annotated[
-    str,
-    msgspec.Meta(
-        min_length=1,
-        description=f"1 to {NAME_MAX} characters without control characters; kept as NFC, without "
-        "spaces at its ends.",
-        # How long it is counts as it is kept.
-        extra_json_schema={**NO_CONTROL, "maxLength": NAME_MAX},
-    ),
-]
-
-
-class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message to one person. `null` is the same as leaving a key out. Kinds of address that are
-    missing in `to` are taken from the stored `user`; of one that has some `to` may be left out."""
-
-    to: (
-        Annotated[
-            str,
-            msgspec.Meta(
-                description=PHONE_RULE, extra_json_schema={"pattern": "^\\+[1-9][0-9]{6,14}$"}
-            ),
-        ]
-        | Recipient
-        | None
-    ) = None
-    category: (
-        Annotated[
-            Category,
-            msgspec.Meta(
-                description="otp, transactional or marketing; decides lane, caps and default "
-                "route. Required, unless the campaign names it."
-            ),
-        ]
-        | None
-    ) = None
-    text: (
-        Annotated[
-            str,
-            msgspec.Meta(
-                min_length=1,
-                max_length=1000,
-                description="1 to 1000 characters: the content of every channel of the route that "
-                "has no text of its own, and required where one has none.",
-            ),
-        ]
-        | None
-    ) = None
-    user: Name | None = None
-    campaign: Name | None = None
-    route: Name | None = None
-    send_at: (
-        Annotated[
-            datetime.datetime,
-            msgspec.Meta(
-                tz=True,
-                description="RFC 3339, at most 30 days ahead: not before that moment. Past: at "
-                "once.",
-            ),
-        ]
-        | None
-    ) = None
-    tz: (
-        Annotated[
-            str,
-            msgspec.Meta(
-                min_length=1,
-                max_length=ZONE_CHARS_MAX,
-                description="The recipient's IANA time zone, such as Europe/Moscow, for send "
-                "windows.",
-            ),
-        ]
-        | None
-    ) = None
-    importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
-    ttl: (
-        Annotated[
-            int,
-            msgspec.Meta(
-                ge=1,
-                le=TTL_S_MAX,
-                description=f"Seconds from 1 to {TTL_S_MAX}, after which no further step starts; "
-                "counted from send_at, or from acceptance.",
-            ),
-        ]
-        | None
-    ) = None
-    idempotency_key: (
-        Annotated[
-            str,
-            msgspec.Meta(
-                min_length=1,
-                max_length=KEY_MAX,
-                description=f"1 to {KEY_MAX} characters without control characters.",
-                extra_json_schema=NO_CONTROL,
-            ),
-        ]
-        | None
-    ) = None
-    metadata: (
-        Annotated[
-            dict[str, str],
-            msgspec.Meta(
-                description=f"An object of strings, at most {METADATA_BYTES_MAX} bytes as JSON."
-            ),
-        ]
-        | None
-    ) = None
-
-
-# Beside them one key a channel, with what differs there.
-if TYPE_CHECKING:
-    SendRequest = RequestBody
-else:
-    SendRequest = msgspec.defstruct(
-        "SendRequest",
-        [(row.name, row.content | None, None) for row in CHANNELS.values()],
-        bases=(RequestBody,),
-        module=__name__,
-        namespace={"__doc__": RequestBody.__doc__},
-        frozen=True,
-        forbid_unknown_fields=True,
-        omit_defaults=True,
-    )
+_SAID_KEYS = frozenset(("text", "vars", *CHANNELS))
+_TEXT_KEYS = _SAID_KEYS | {"category", "route", "importance"}
 
 
 class ValidRequest(msgspec.Struct, frozen=True):
     """A request that passed, where it goes, and its category. `filled` has what its campaign says
-    where the request does not."""
+    where the request does not, and `sayings` what is said in each variant of that."""
 
     request: RequestBody
     filled: RequestBody
     destination: Destination
     category: Category
+    sayings: tuple[Saying, ...] = ()
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -200,29 +81,31 @@ _decode = msgspec.json.Decoder(SendRequest).decode
 _decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
-_metadata_json = msgspec.json.Encoder().encode
+_json = msgspec.json.Encoder().encode
 
 
-def read(raw: bytes | msgspec.Raw, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
-    """Reads one request of an app."""
+def nothing_said(_: bytes) -> Sequence[Draft]:
+    """Where no campaign says anything."""
+    return ()
+
+
+def read(
+    raw: bytes | msgspec.Raw, policy: Policy, app: str, drafts_of: DraftsOf = nothing_said
+) -> ValidRequest | Malformed | Faulty | WordsUnread:
+    """Reads one request of an app. `drafts_of` gives what a campaign says that names those words;
+    None: they are to be read first."""
     raw = bytes(raw)
     try:
         request = _decode(raw)
         if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(
             raw, _decode_any(raw)
         ):
-            return _key_by_key(raw, policy, app)
+            return _key_by_key(raw, policy, app, drafts_of)
     except msgspec.ValidationError:
-        return _key_by_key(raw, policy, app)
+        return _key_by_key(raw, policy, app, drafts_of)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    if request.user is not None or request.campaign is not None:
-        request = _with_one_spelling(request)
-    filled = _filled(request, policy) if policy.declared.campaigns else request
-    destination, faults = _meaning(filled, policy, app, _ALL_READ)
-    if faults or destination is None or filled.category is None:
-        return Faulty(faults, len(faults))
-    return ValidRequest(request, filled, destination, filled.category)
+    return _understood(request, policy, app, drafts_of, ReadKeys({}, [], 0))
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
@@ -279,12 +162,37 @@ def _with_one_spelling(request: RequestBody) -> RequestBody:
     return replace(request, user=kept_user, campaign=kept_campaign)
 
 
-def _filled(request: RequestBody, policy: Policy) -> RequestBody:
+def _understood(
+    request: RequestBody, policy: Policy, app: str, drafts_of: DraftsOf, found: ReadKeys
+) -> ValidRequest | Faulty | WordsUnread:
+    """What a decoded request means; `found` has what could not be decoded."""
+    if request.user is not None or request.campaign is not None:
+        request = _with_one_spelling(request)
+    filled = request
+    sayings: tuple[Saying, ...] = ()
+    campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
+    faults, unread = list(found.faults), found.unread
+    if campaign is not None:
+        filled = _filled(request, campaign, policy)
+        if campaign.words:
+            drafts = drafts_of(campaign.words)
+            if drafts is None:
+                return WordsUnread(request.campaign or "", campaign.words)
+            own, rule = content_of(filled), policy.app(app)
+            sayings, more = sayings_of(own, filled.vars, drafts, rule)
+            if more and unread.isdisjoint(_SAID_KEYS):
+                faults += more
+                unread |= {"vars"}
+    destination, more = _meaning(filled, policy, app, unread, sayings)
+    faults += more
+    if faults or destination is None or filled.category is None:
+        return Faulty(faults, found.total + len(faults) - len(found.faults))
+    return ValidRequest(request, filled, destination, filled.category, sayings)
+
+
+def _filled(request: RequestBody, campaign: Campaign, policy: Policy) -> RequestBody:
     """The request with what its campaign says where it says nothing itself. A route that is gone
     from the configuration counts as none."""
-    campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
-    if campaign is None:  # as almost always
-        return request
     ttl_ms = campaign.ttl_ms
     return replace(
         request,
@@ -296,7 +204,11 @@ def _filled(request: RequestBody, policy: Policy) -> RequestBody:
 
 
 def _meaning(
-    request: RequestBody, policy: Policy, app: str, unread: frozenset[str]
+    request: RequestBody,
+    policy: Policy,
+    app: str,
+    unread: frozenset[str],
+    sayings: Sequence[Saying],
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
     stand-in, because what was sent could not be read: they are at fault already."""
@@ -315,30 +227,38 @@ def _meaning(
         faults.append(RequestFault("/text", detail))
     if campaign is None or request.category is None or request.tz is not None:
         faults.extend(_lacking(request, unread))
-    if request.metadata and len(_metadata_json(request.metadata)) > METADATA_BYTES_MAX:
+    if request.metadata and len(_json(request.metadata)) > METADATA_BYTES_MAX:
         faults.append(
             RequestFault(
                 "/metadata", f"As JSON it may have {METADATA_BYTES_MAX} bytes: shorten it."
             )
         )
-    lacks_text = request.text is None and "text" not in unread
+    if request.vars and len(_json(request.vars)) > VARS_BYTES_MAX:
+        detail = f"As JSON they may have {VARS_BYTES_MAX} bytes: shorten them."
+        faults.append(RequestFault("/vars", detail))
+    lacks_text = request.text is None and "text" not in unread and not sayings
     for channel, said in overrides_of(request).items():
         alone = lacks_text and channel not in unread
         faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
     if text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
-        lacking = channels_without_text(
-            request.category,
-            request.route,
-            importance_named(request.importance),
-            content_of(request),
-            destination.addresses if destination is not None else None,
-            policy,
-        )
-        if lacking:
-            faults.append(
-                RequestFault("/text", f"There is no text for {' and '.join(lacking)}: give one.")
+        addresses = destination.addresses if destination is not None else None
+        contents = [said.content for said in sayings] or [content_of(request)]
+        lacking = [
+            name
+            for content in contents
+            for name in channels_without_text(
+                request.category,
+                request.route,
+                importance_named(request.importance),
+                content,
+                addresses,
+                policy,
             )
+        ]
+        if lacking:
+            names = " and ".join(dict.fromkeys(lacking))
+            faults.append(RequestFault("/text", f"There is no text for {names}: give one."))
     return destination, faults
 
 
@@ -364,19 +284,16 @@ def _lacking(request: RequestBody, unread: frozenset[str]) -> Iterator[RequestFa
 _EXAMPLE = '{"to": "+79161234567", "category": "otp", "text": "Your code: 123456"}'
 
 
-def _key_by_key(raw: bytes, policy: Policy, app: str) -> ValidRequest | Malformed | Faulty:
+def _key_by_key(
+    raw: bytes, policy: Policy, app: str, drafts_of: DraftsOf
+) -> ValidRequest | Malformed | Faulty | WordsUnread:
     try:
         found = read_keys(SendRequest, raw, _EXAMPLE)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
-    request = _with_one_spelling(SendRequest(**found.values))
-    filled = _filled(request, policy)
-    destination, more = _meaning(filled, policy, app, found.unread)
-    if destination is not None and filled.category and not found.faults and not more:
-        return ValidRequest(request, filled, destination, filled.category)
-    return Faulty(found.faults + more, found.total + len(more))
+    return _understood(SendRequest(**found.values), policy, app, drafts_of, found)
 
 
 def _sentence(error: Exception) -> str:

@@ -24,7 +24,7 @@ from gateway.ingress.api.parameters import (
     PARAMETERS_MAX,
     read_parameters,
 )
-from gateway.ingress.api.requests import NAME_MAX
+from gateway.ingress.api.request_body import NAME_MAX
 from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.http.asgi import to_json

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from gateway.ingress.api.requests import SendRequest
+from gateway.ingress.api.request_body import SendRequest
 from gateway.ingress.http.route import Doc, DocumentedSettings, Parameter, Payload, Schema
 
 

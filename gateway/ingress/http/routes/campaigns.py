@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.campaigns import CampaignList, CampaignRequest, CampaignView
+from gateway.ingress.api.campaign_view import CampaignList, CampaignView
+from gateway.ingress.api.campaigns import CampaignRequest
 from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.http.documented import json_payload, page_parameters
 from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints
 
-_DECLARED = {"state": "running", "category": "marketing", "pace": "600/m", "holdout_percent": 10}
+_DECLARED = {
+    "state": "running",
+    "category": "marketing",
+    "pace": "600/m",
+    "holdout_percent": 10,
+    "content": {"text": "{{name}}, autumn is here: 20 % off until Sunday."},
+    "variants": [
+        {"name": "urgent", "percent": 50, "content": {"text": "{{name}}, only until Sunday!"}}
+    ],
+}
 _SHOWN = {
     "name": "autumn-sale",
     "state": "running",
@@ -23,6 +33,10 @@ _SHOWN = {
     "send_window": None,
     "recipients_max": None,
     "holdout_percent": 10.0,
+    "content": {"text": "{{name}}, autumn is here: 20 % off until Sunday."},
+    "variants": [
+        {"name": "urgent", "percent": 50.0, "content": {"text": "{{name}}, only until Sunday!"}}
+    ],
     "exclude_campaigns": ["summer-sale"],
     "silent_for": None,
     "cancelling": False,

@@ -1,0 +1,187 @@
+"""What the answer to one batch comes to, an item a message.
+
+The stage of a failure decides: not sent, refused for the rate or for the account: back to the lane;
+refused as a whole: split and tried again, alone for good; no usable answer: lost, never sent again
+blindly. Pure: nothing is sent and nothing recorded here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
+from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
+from gateway.dispatch.worker.claim import ClaimedStep
+from gateway.store.apply import Item
+from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
+from gateway.store.receipts import part_of
+from providers import contract
+from providers.contract import Device, Fault, Outcome
+
+
+class RequestResult:
+    """What one request came to: an item a step of the batch, in order, or none when it is split.
+
+    `halt`: nothing more may go now; `split`: try its halves."""
+
+    def __init__(self, batch: Sequence[ClaimedStep], code: str = "", detail: str = "") -> None:
+        self.batch = batch
+        self.code = code  # of the fault when it failed as a whole
+        self.detail = detail
+        self.items: list[Item] = []
+        self.counts: Counter[str] = Counter()
+        # The provider's id, and our reference or a part of it.
+        self.provider_ids: list[tuple[str, str]] = []
+        self.gone: list[tuple[str, Device]] = []  # a user, and one of theirs that no longer exists
+        self.trouble: Trouble | None = None  # for which the provider is paused
+        self.slow_down_ms: int | None = None
+        self.halt = False
+        self.split = False
+
+    @property
+    def accepted(self) -> list[str]:
+        """What is known of accepted messages by: our references, and the provider's ids."""
+        refs = [
+            step.submission.ref
+            for step, item in zip(self.batch, self.items, strict=True)
+            if isinstance(item.event, Accepted)
+        ]
+        return refs + [provider_id for provider_id, _ in self.provider_ids]
+
+    @property
+    def not_accepted(self) -> list[str]:
+        """The messages that the provider did not take."""
+        taken = {item.message_id for item in self.items if isinstance(item.event, Accepted)}
+        return [id_ for step in self.batch if (id_ := step.entry.message_id) not in taken]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider could not be reached, or lost half of its answer at least."""
+        return 2 * (self.counts["not_sent"] + self.counts["unknown"]) >= len(self.batch)
+
+    def add(self, step: ClaimedStep, outcome: str, event: Event) -> None:
+        self.items.append(step.became(event))
+        self.counts[outcome] += 1
+
+    def add_all(self, outcome: str, event: Callable[[ClaimedStep], Event]) -> None:
+        for step in self.batch:
+            self.add(step, outcome, event(step))
+
+
+def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:
+    """What an answer says of the account: None for what was taken, the code of what was rejected.
+    Nothing for what speaks of the person or the message, or of an account that is paused at once.
+    """
+    return [
+        outcome.fault.code if isinstance(outcome, contract.Refused) else None
+        for outcome in outcomes
+        if not isinstance(outcome, contract.Refused) or _may_be_all_alike(outcome)
+    ]
+
+
+def _may_be_all_alike(refused: contract.Refused) -> bool:
+    return refused.about == "account" and not refused.account
+
+
+def read_outcomes(
+    batch: Sequence[ClaimedStep],
+    outcomes: Sequence[Outcome],
+    sent_ms: int,
+    *,
+    held: str | None = None,
+    away: frozenset[str] = frozenset(),
+) -> RequestResult:
+    """An answer that speaks of single messages; one it does not mention has lost its answer.
+
+    `sent_ms` is when the request began. `held` is the code that nearly all messages are rejected
+    with: it is the account's fault, and what has it goes back to its lane. `away` are the providers
+    that none of them goes to."""
+    result = RequestResult(batch)
+    by_ref = {outcome.ref: outcome for outcome in outcomes}
+    for step in batch:
+        outcome = by_ref.get(step.submission.ref)
+        if outcome is None:
+            result.add(step, "unknown", LostAnswer(step.index))
+            continue
+        if isinstance(outcome, contract.NotTaken):
+            result.halt = True
+            result.add(step, "throttled" if outcome.throttled else "put_back", PutBack(step.index))
+            continue
+        if outcome.gone and step.user is not None:
+            result.gone += ((step.user, device) for device in outcome.gone)
+        if isinstance(outcome, contract.Submitted):
+            ref, ids = step.submission.ref, outcome.part_ids
+            if outcome.provider_id is not None:
+                result.provider_ids.append((outcome.provider_id, ref))
+            for number, id_ in enumerate(ids, 1):
+                result.provider_ids.append((id_, part_of(ref, number, len(ids))))
+            accepted = Accepted(
+                step.index,
+                outcome.provider_id or (ids[0] if ids else None),
+                outcome.parts,
+                outcome.again,
+                sent_ms,
+                outcome.delivered,
+                step.series,
+            )
+            # Whatever else happened to the step, the provider has it: no guard by the claim.
+            result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
+            result.counts["accepted"] += 1
+        elif outcome.account:
+            result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
+            result.halt = True
+            result.add(step, "put_back", PutBack(step.index, refused=True))
+        elif outcome.fault.code == held and _may_be_all_alike(outcome):
+            result.trouble = Trouble(REJECTIONS, outcome.fault.code, outcome.fault.name)
+            result.halt = True
+            result.add(step, "put_back", PutBack(step.index, refused=True))
+        else:
+            refused = Refused(step.index, outcome.fault, outcome.unreachable, away)
+            result.add(step, "refused", refused)
+    return result
+
+
+def read_fault(
+    batch: Sequence[ClaimedStep],
+    fault: contract.SendFault,
+    *,
+    held: str | None = None,
+    away: frozenset[str] = frozenset(),
+) -> RequestResult:
+    """A request that failed as a whole, by its stage; the rest as for `read_outcomes`."""
+    result = RequestResult(batch, fault.code, fault.detail)
+    named = Fault(fault.code, fault.code, isinstance(fault, contract.BadRequest))
+    match fault:
+        case contract.NotSent():
+            result.halt = True
+            result.add_all("not_sent", lambda step: NotSent(step.index, named, away))
+        case contract.Throttled():
+            result.halt = True
+            result.add_all("throttled", lambda step: PutBack(step.index))
+        case contract.AccountFault():
+            result.halt = True
+            result.trouble = Trouble(ACCOUNT, fault.code, fault.detail)
+            result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
+        case contract.BadRequest() if fault.about == "account" and fault.code == held:
+            result.halt = True
+            result.trouble = Trouble(REJECTIONS, fault.code, fault.detail)
+            result.add_all("put_back", lambda step: PutBack(step.index, refused=True))
+        case contract.BadRequest() if len(batch) > 1:
+            result.split = True
+            result.counts["split"] = len(batch)
+        case contract.BadRequest():
+            result.add_all("refused", lambda step: Refused(step.index, named))
+        case _:
+            result.add_all("unknown", lambda step: LostAnswer(step.index))
+            if fault.retry_after_ms is not None:
+                rest_ms = min(fault.retry_after_ms, round(RETRY_AFTER_MAX_S * 1000))
+                result.trouble = Trouble(OUTAGE, fault.code, fault.detail, rest_ms)
+    return result
+
+
+def not_sent(batch: Sequence[ClaimedStep]) -> RequestResult:
+    """Nothing was tried: the messages go back to their lane."""
+    result = RequestResult(batch)
+    result.add_all("put_back", lambda step: PutBack(step.index))
+    return result

@@ -1,0 +1,161 @@
+"""What a send request looks like: the Structs of `POST /v1/messages` with types and lengths, from
+which the OpenAPI document is built (CONTRACT.md section 3). Pure; what is wrong with a request is
+told by `requests`."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from gateway.core.addresses import PHONE_RULE, Recipient
+from gateway.core.channels import CHANNELS, NO_CONTROL
+from gateway.core.policy import TTL_MAX_MS
+from gateway.core.records.words import ImportanceName
+from gateway.core.send_windows import ZONE_CHARS_MAX
+from providers.contract import Category
+
+TTL_S_MAX = TTL_MAX_MS // 1000
+METADATA_BYTES_MAX = 1024
+VARS_BYTES_MAX = 4096
+NAME_MAX = 128  # the caller's id of a person, or a campaign
+KEY_MAX = 255  # an idempotency key
+WORTH = "low, normal (the default) or high: what the message is worth. Steps can ask for it."
+NAME_RULE = f"1 to {NAME_MAX} characters that can be seen."
+
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        description=f"1 to {NAME_MAX} characters without control characters; kept as NFC, without "
+        "spaces at its ends.",
+        # How long it is counts as it is kept.
+        extra_json_schema={**NO_CONTROL, "maxLength": NAME_MAX},
+    ),
+]
+
+
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message to one person. `null` is the same as leaving a key out. Kinds of address that are
+    missing in `to` are taken from the stored `user`; of one that has some `to` may be left out."""
+
+    to: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                description=PHONE_RULE, extra_json_schema={"pattern": "^\\+[1-9][0-9]{6,14}$"}
+            ),
+        ]
+        | Recipient
+        | None
+    ) = None
+    category: (
+        Annotated[
+            Category,
+            msgspec.Meta(
+                description="otp, transactional or marketing; decides lane, caps and default "
+                "route. Required, unless the campaign names it."
+            ),
+        ]
+        | None
+    ) = None
+    text: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                min_length=1,
+                max_length=1000,
+                description="1 to 1000 characters: the content of every channel of the route that "
+                "has no text of its own, and required where one has none. It goes before what its "
+                "campaign says, and may be left out where that says something.",
+            ),
+        ]
+        | None
+    ) = None
+    vars: (
+        Annotated[
+            dict[str, str],
+            msgspec.Meta(
+                description=f"An object of strings, at most {VARS_BYTES_MAX} bytes as JSON: each "
+                "fills `{{name}}` in the campaign's content."
+            ),
+        ]
+        | None
+    ) = None
+    user: Name | None = None
+    campaign: Name | None = None
+    route: Name | None = None
+    send_at: (
+        Annotated[
+            datetime.datetime,
+            msgspec.Meta(
+                tz=True,
+                description="RFC 3339, at most 30 days ahead: not before that moment. Past: at "
+                "once.",
+            ),
+        ]
+        | None
+    ) = None
+    tz: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                min_length=1,
+                max_length=ZONE_CHARS_MAX,
+                description="The recipient's IANA time zone, such as Europe/Moscow, for send "
+                "windows.",
+            ),
+        ]
+        | None
+    ) = None
+    importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
+    ttl: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=1,
+                le=TTL_S_MAX,
+                description=f"Seconds from 1 to {TTL_S_MAX}, after which no further step starts; "
+                "counted from send_at, or from acceptance.",
+            ),
+        ]
+        | None
+    ) = None
+    idempotency_key: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                min_length=1,
+                max_length=KEY_MAX,
+                description=f"1 to {KEY_MAX} characters without control characters.",
+                extra_json_schema=NO_CONTROL,
+            ),
+        ]
+        | None
+    ) = None
+    metadata: (
+        Annotated[
+            dict[str, str],
+            msgspec.Meta(
+                description=f"An object of strings, at most {METADATA_BYTES_MAX} bytes as JSON."
+            ),
+        ]
+        | None
+    ) = None
+
+
+# Beside them one key a channel, with what differs there.
+if TYPE_CHECKING:
+    SendRequest = RequestBody
+else:
+    SendRequest = msgspec.defstruct(
+        "SendRequest",
+        [(row.name, row.content | None, None) for row in CHANNELS.values()],
+        bases=(RequestBody,),
+        module=__name__,
+        namespace={"__doc__": RequestBody.__doc__},
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+    )

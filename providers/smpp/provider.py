@@ -1,0 +1,292 @@
+"""A provider that is spoken to by SMPP, as dispatch uses it.
+
+`run` keeps one session (or a pair, where sending and receiving are bound apart) and comes back to
+its provider with growing delays; there are as many as dispatch has places for. `deliver` sends over
+the session with most room. A message of several parts is taken when each part is; a part that is
+refused for now while another was taken is tried again, because the message is out. A message of
+which no part was taken goes back, one that lost an answer is unknown.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+import trio
+
+from providers.contract import (
+    Fault,
+    NotSent,
+    NotTaken,
+    Outcome,
+    Receipt,
+    Receive,
+    Refused,
+    SendFault,
+    Submission,
+    Submitted,
+)
+from providers.smpp import pdu, reasons, texts, words
+from providers.smpp.receipts import one_id
+from providers.smpp.session import Answer, Arrived, Ended, Session
+from providers.smpp.settings import BATCHES_A_WINDOW, SmppConfig
+
+RECONNECT_S_MIN, RECONNECT_S_MAX = 1.0, 60.0
+SESSION_S: Final = 2.0  # how long a batch waits for a session that is being bound
+PART_TRIES: Final = 5
+PART_PAUSE_S: Final = 1.0
+
+_log = structlog.get_logger("dispatch")
+
+
+Connect = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+class _Message(NamedTuple):
+    """A submission as PDUs, the first of which is the `first` of its batch."""
+
+    ref: str
+    pdus: Sequence[pdu.Short]
+    countable: bool
+    first: int
+
+
+class SmppProvider:
+    can_look_up = False
+    look_up_max = 1
+
+    def __init__(self, config: SmppConfig, connect: Connect | None = None) -> None:
+        """`connect` opens a connection in the place of the usual one."""
+        self.config = config
+        self.batch_max = max(config.window // BATCHES_A_WINDOW, 1)
+        self._connect = connect or (lambda: open_stream(config))
+        self._sessions: list[Session] = []
+        self._trouble: SendFault | None = None  # why there is none
+        self._changed = trio.Event()
+        self._reference = random.randrange(0x10000)
+
+    def tokens(self, batch: Sequence[Submission]) -> int:
+        config = self.config
+        return sum(texts.count(sent.text, config.encodings, config.long) for sent in batch)
+
+    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+        messages: list[_Message] = []
+        pdus: list[pdu.Short] = []
+        outcomes: dict[str, Outcome] = {}
+        for sent in batch:
+            self._reference = (self._reference + 1) & 0xFFFF
+            written = words.write(sent, self.config, self._reference)
+            if isinstance(written, Fault):
+                outcomes[sent.ref] = Refused(sent.ref, written, about="message")
+                continue
+            messages.append(_Message(sent.ref, *written, len(pdus)))
+            pdus += written.pdus
+        if messages:
+            deadline = trio.current_time() + self.config.timeout_ms / 1000
+            session = await self._session()
+            count, answers = await session.submit(pdus, _asks_to_stop)
+            if not count:
+                raise NotSent("no_room", "The session ended, or took nothing in time.")
+            for message in messages:
+                outcome = await self._outcome(session, message, count, answers, deadline)
+                if outcome is not None:
+                    outcomes[message.ref] = outcome
+        return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
+
+    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
+        raise NotImplementedError
+
+    async def run(self, receive: Receive) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._keep_session(receive)
+                failures = 0
+            except SendFault as fault:
+                if self._trouble is None or self._trouble.code != fault.code:
+                    _log.warning("no session", provider=self.config.name, reason=fault.detail)
+                self._trouble = fault
+                self._tell()
+                failures += 1
+            whole_s = min(RECONNECT_S_MIN * 2.0 ** min(failures, 10), RECONNECT_S_MAX)
+            await trio.sleep(whole_s * (1.0 - random.random() / 2.0))
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    # Outcomes
+
+    async def _outcome(
+        self,
+        session: Session,
+        message: _Message,
+        count: int,
+        answers: dict[int, Answer],
+        deadline: float,
+    ) -> Outcome | None:
+        """What became of a message when the first `count` PDUs of the batch were written; None when
+        nobody knows, by the deadline at the latest."""
+        places = range(message.first, message.first + len(message.pdus))
+        if places.start >= count:
+            return NotTaken(message.ref)
+        if any(place < count and place not in answers for place in places):
+            return None
+        told = [answers.get(place) for place in places]
+        taken = [answer for answer in told if answer is not None and answer.status == pdu.OK]
+        if taken and len(taken) < len(told):
+            with trio.move_on_at(deadline) as waiting:
+                if not await self._complete(session, message, told):
+                    return None
+            if waiting.cancelled_caught:
+                return None
+        statuses = [answer.status for answer in told if answer is not None]
+        refused = next((status for status in statuses if status != pdu.OK), None)
+        if refused in reasons.SLOW_DOWN:
+            return NotTaken(message.ref, throttled=True)
+        if refused is not None:
+            return reasons.refused(message.ref, refused)
+        written = self.config.id_format_resp
+        ids = tuple(one_id(answer.message_id, written) for answer in told if answer is not None)
+        if len(ids) == 1:
+            return Submitted(message.ref, ids[0], 1 if message.countable else None)
+        return Submitted(message.ref, parts=len(ids), part_ids=ids)
+
+    async def _complete(
+        self, session: Session, message: _Message, told: list[Answer | None]
+    ) -> bool:
+        """Sends the parts that were not taken until now, of a message that is out in part; whether
+        each part has an answer that stays."""
+        for _ in range(PART_TRIES):
+            lacking = [place for place, answer in enumerate(told) if not _stays(answer)]
+            if not lacking:
+                return True
+            await trio.sleep(PART_PAUSE_S)
+            parts = [message.pdus[place] for place in lacking]
+            count, answers = await session.submit(parts, _asks_to_stop)
+            if any(place not in answers for place in range(count)):
+                return False
+            for place, answer in answers.items():
+                told[lacking[place]] = answer
+        return all(map(_stays, told))
+
+    # Sessions
+
+    async def _session(self) -> Session:
+        """The session with most room. Raises NotSent and AccountFault when there is none."""
+        with trio.move_on_after(SESSION_S):
+            while not self._sessions and self._trouble is None:
+                await self._changed.wait()
+        if self._sessions:
+            return max(self._sessions, key=lambda session: session.room)
+        if self._trouble is not None:
+            raise type(self._trouble)(self._trouble.code, self._trouble.detail)
+        raise NotSent("no_session", "There is no session.")
+
+    async def _keep_session(self, receive: Receive) -> None:
+        """Binds, and works until a session of the pair is over. Raises NotSent and AccountFault
+        when there is none to be had. Cancelled, it unbinds."""
+        kinds: Sequence[pdu.BindKind] = ("transceiver",)
+        if self.config.bind == "tx+rx":
+            kinds = ("receiver", "transmitter")
+        sessions: list[Session] = []
+        try:
+            for kind in kinds:
+                session = await self._bind(kind)
+                sessions.append(session)
+            await self._work(sessions, receive)
+        finally:
+            with trio.CancelScope(shield=True):
+                for session in sessions:
+                    await session.close()
+
+    async def _bind(self, kind: pdu.BindKind) -> Session:
+        config = self.config
+        try:
+            with trio.fail_after(config.connect_timeout_s):
+                stream = await self._connect()
+                session = Session(stream, config, kind)
+                try:
+                    status = await session.begin()
+                except BaseException:
+                    await session.close()
+                    raise
+        except trio.TooSlowError:
+            raise NotSent("connect_timeout", "There was no session in time.") from None
+        except (OSError, Ended, trio.BrokenResourceError) as error:
+            raise NotSent("connect_failed", str(error) or "The connection broke.") from None
+        if status != pdu.OK:
+            await session.close()
+            raise reasons.bind_refused(status)
+        return session
+
+    async def _work(self, sessions: Sequence[Session], receive: Receive) -> None:
+        working = trio.CancelScope(shield=True)  # while it is cancelled, answers still come
+        over = trio.Event()
+
+        async def hand_over(arrived: Sequence[Arrived]) -> None:
+            await receive(*words.read(arrived, self.config, time.time()))
+
+        async def work(session: Session) -> None:
+            try:
+                await session.run(hand_over)
+            except Ended as ended:
+                _log.info("session over", provider=self.config.name, reason=str(ended))
+            finally:
+                over.set()
+
+        async def work_all() -> None:
+            with working:
+                async with trio.open_nursery() as each:
+                    for session in sessions:
+                        each.start_soon(work, session)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work_all)
+            senders = [session for session in sessions if session.sends]
+            self._sessions += senders
+            self._trouble = None
+            self._tell()
+            try:
+                await over.wait()
+            finally:
+                self._sessions = [each for each in self._sessions if each not in senders]
+                with trio.CancelScope(shield=True):
+                    for session in sessions:
+                        await session.leave()
+                working.cancel()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+async def open_stream(config: SmppConfig, context: ssl.SSLContext | None = None) -> trio.abc.Stream:
+    """A connection to the provider, with TLS where it is configured. Raises OSError and trio's
+    BrokenResourceError."""
+    stream = await trio.open_tcp_stream(config.host, config.port)
+    if not config.tls:
+        return stream
+    secured = trio.SSLStream(
+        stream,
+        context or ssl.create_default_context(),
+        server_hostname=config.host,
+        https_compatible=True,  # whether a peer said all before it closed, the PDUs' lengths tell
+    )
+    await secured.do_handshake()
+    return secured
+
+
+def _asks_to_stop(answer: Answer) -> bool:
+    """Whether nothing more should be sent for now."""
+    return answer.status in reasons.SLOW_DOWN or answer.status in reasons.OF_ACCOUNT
+
+
+def _stays(answer: Answer | None) -> bool:
+    """Whether an answer to a part is its last word."""
+    if answer is None:
+        return False
+    return answer.status not in reasons.SLOW_DOWN and answer.status not in reasons.TEMPORARY

@@ -1,0 +1,174 @@
+"""Sessions of one account, over dispatchers: who keeps them, who sends, and what receipts do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from gateway.core.records.content import Content
+from gateway.dispatch.jobs import places
+from gateway.store import opt_outs, replies
+from providers.smpp import pdu
+from providers.smpp.provider import SmppProvider
+from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio
+from tests.worlds.dispatch_world import world as dispatch_world
+from tests.worlds.smsc import Smsc, config
+
+
+@pytest.fixture(autouse=True)
+def _quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "TURN_S", 0.01)
+    monkeypatch.setattr(places, "FURTHER_S", 0.05)
+
+
+def sms(smsc: Smsc, **changes: Any) -> dict[str, SmppProvider]:
+    """What a dispatcher is given: one provider of SMS, whose account has `binds` sessions."""
+    binds = changes.pop("binds", 1)
+    terms = {"name": "sms", "rate_per_s": 1_000, "places": binds, "connections": 5 * binds}
+    return {"sms": SmppProvider(config(**(terms | changes)), smsc.connect)}
+
+
+async def admit(w: DispatchWorld, count: int = 1, text: str = "Hello") -> list[str]:
+    return await w.admit(count, route="sms-only", content=Content(text))
+
+
+def receipt(id_: str, stat: str = "DELIVRD") -> pdu.Short:
+    return pdu.Short(esm_class=4, short_message=f"id:{id_} stat:{stat}".encode())
+
+
+@under_trio
+async def test_a_long_message_is_delivered_when_each_part_is(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 400)
+        async with dispatching(w, providers=sms(smsc)):
+            await w.until([id_], "sent")
+            for number, told in ((2, "DELIVRD"), (3, "DELIVRD"), (3, "DELIVRD"), (1, "ENROUTE")):
+                await smsc.push(receipt(f"id-{number}", told))
+            await smsc.until(lambda: len(smsc.answered) == 4)
+            assert await w.steps(id_) == ["sent"]
+            await smsc.push(receipt("id-1"))
+            await w.until([id_], "delivered")
+        message = await w.message(id_)
+    attempt = message.steps[0].attempts[0]
+    assert attempt.provider_id == "id-1"
+
+
+@under_trio
+async def test_a_part_that_fails_fails_the_message_at_once(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 400)
+        async with dispatching(w, providers=sms(smsc)):
+            await w.until([id_], "sent")
+            await smsc.push(receipt("id-1"))
+            await smsc.push(receipt("id-2", "UNDELIV"))
+            await w.until([id_], "undelivered")
+
+
+@under_trio
+async def test_receipts_that_outran_the_answers_are_matched_part_by_part(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w, dispatching(w, providers=sms(smsc)) as deps:
+        await smsc.until(lambda: smsc.binds == ["transceiver"])
+        await smsc.push(receipt("id-1"))
+        await smsc.push(receipt("id-2"))
+        await smsc.until(lambda: len(smsc.answered) == 2)
+        (id_,) = await admit(w, text="a" * 200)
+        await w.until([id_], "sent")
+        assert deps.metrics.receipts.labels("sms", "parked")._value.get() == 2
+        w.go_ahead(2_000)
+        await w.until([id_], "delivered")
+
+
+@under_trio
+async def test_throttled_messages_wait_and_burn_nothing(redis_url: str) -> None:
+    smsc = Smsc()
+    answers = iter([(pdu.THROTTLED, ""), (pdu.QUEUE_FULL, "")])
+    taken = smsc.decide
+    smsc.decide = lambda message: next(answers, None) or taken(message)
+    async with dispatch_world(redis_url, attempts_max=1) as w:
+        ids = await admit(w, 3)
+        async with dispatching(w, providers=sms(smsc)) as deps:
+            await w.until(ids, "sent")
+            assert deps.metrics.outcomes.labels("sms", "throttled")._value.get() == 2
+        attempts = [(await w.message(id_)).steps[0].attempts[0] for id_ in ids]
+    assert {(attempt.refusals, attempt.lost) for attempt in attempts} == {(0, 0)}
+    assert len(smsc.submitted) == 5
+
+
+@under_trio
+async def test_one_session_is_one_dispatchers_and_the_other_takes_it_over(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w, dispatching(w, providers=sms(smsc)) as first:
+        await smsc.until(lambda: len(smsc.binds) == 1)
+        async with dispatching(w, providers=sms(smsc)) as second:
+            ids = await admit(w, 20)
+            await w.until(ids, "sent")
+            # A dispatcher without a session takes no message either.
+            requests = first.metrics.outcomes.labels("sms", "accepted")
+            assert requests._value.get() == 20
+            assert second.metrics.outcomes.labels("sms", "accepted")._value.get() == 0
+            assert len(smsc.binds) == 1
+            first.stopping.set()
+            await smsc.until(lambda: len(smsc.binds) == 2)
+            assert smsc.unbound == 1
+            more = await admit(w, 5)
+            await w.until(more, "sent")
+    assert smsc.unbound == 2
+
+
+@under_trio
+async def test_who_has_two_sessions_gives_one_to_who_has_none(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w, dispatching(w, providers=sms(smsc, binds=2)):
+        await smsc.until(lambda: len(smsc.binds) == 2)
+        async with dispatching(w, providers=sms(smsc, binds=2)):
+            await smsc.until(lambda: len(smsc.binds) == 3)
+            assert smsc.unbound == 1
+
+
+@under_trio
+async def test_receipts_come_over_any_session_of_the_account(redis_url: str) -> None:
+    smsc = Smsc()
+    async with (
+        dispatch_world(redis_url) as w,
+        dispatching(w, providers=sms(smsc, binds=2)),
+        dispatching(w, providers=sms(smsc, binds=2)),
+    ):
+        await smsc.until(lambda: len(smsc.binds) >= 2)
+        ids = await admit(w, 10)
+        await w.until(ids, "sent")
+        for number in range(1, 11):
+            await smsc.push(receipt(f"id-{number}"), stream=-(number % 2) - 1)
+        await w.until(ids, "delivered")
+
+
+@under_trio
+async def test_stop_over_a_session_opts_out(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w)
+        async with dispatching(w, providers=sms(smsc)):
+            await w.until([id_], "sent")
+            to = smsc.submitted[0].destination
+            await smsc.push(pdu.Short(source=to, destination="1234", short_message=b"STOP"))
+            await smsc.until(lambda: len(smsc.answered) == 1)
+        assert await opt_outs.find(w.redis, 1, to)
+        page, _ = await replies.newest(w.store, {"shop"}, 10, 0)
+    assert [(kept.reply.text, kept.reply.message) for kept in page] == [("STOP", id_)]
+
+
+@under_trio
+async def test_a_part_takes_a_token_of_the_rate(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w:
+        ids = await admit(w, 4, text="a" * 700)  # 5 parts
+        began = trio.current_time()
+        async with dispatching(w, providers=sms(smsc, rate_per_s=20)):
+            await w.until(ids, "sent")
+        # 20 parts at 20 a second; one grant is in advance of the schedule.
+        assert trio.current_time() - began >= 0.9
+        assert len(smsc.submitted) == 20
