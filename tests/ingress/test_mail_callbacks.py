@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -14,6 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from gateway.core import events as ev
+from gateway.ingress import outside
+from gateway.ingress.http.problems import Refusal
 from gateway.ingress.outside import BYTES_MAX, Outside
 from gateway.store.apply import Item
 from tests.ingress.test_people import key_of
@@ -188,6 +192,23 @@ async def test_a_certificate_that_does_not_come_is_asked_for_again(
 
     world.app.callbacks._outside = Outside(httpx2.MockTransport(amazon))
     assert (await world.call("POST", SES, sns({}), key="")).status == 503
+
+
+class Dripping(httpx2.AsyncByteStream):
+    """An answer that never ends, each piece of it in time."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b"."
+            await asyncio.sleep(0.001)
+
+
+def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(outside, "BYTES_MAX", 1 << 40)
+    drip = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Dripping()))
+    with pytest.raises(Refusal):
+        asyncio.run(Outside(drip).get("https://sns.eu-west-1.amazonaws.com/"))
 
 
 @with_ingress(changed=MAIL)
