@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.contract import BadRequest
 from providers.mail import mailbox, mime
 from providers.mail.mailbox import Mailbox
-from tests.worlds.provider_examples import submission
+from providers.unisender_go.adapter import UniSenderGo
+from tests.worlds.provider_examples import config, submission
 
 AT = datetime(2026, 11, 1, 10, 0, 1, tzinfo=UTC)
 SHOP = Mailbox("news", "shop.example", "Магазин")
@@ -134,3 +136,17 @@ def test_no_text_makes_a_header_of_its_own(
     }
     assert read["From"].addresses[0].addr_spec == "n@s.example"
     assert len(read.get_all("To", [])) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"from_": "nobody"}, {"reply_to": "nobody"}, {"unsubscribe_url": "http://k.example"}],
+)
+def test_a_batch_that_holds_what_cannot_be_written_is_refused_before_it_is_sent(
+    changes: dict[str, Any],
+) -> None:
+    """So that it is split, and none of the others is taken for lost."""
+    adapter = UniSenderGo(config("unisender-go", sender="news@shop.example"))
+    with pytest.raises(BadRequest) as refused:
+        adapter.submit([submission("m.1", to="anna@example.com", **({"from_": None} | changes))])
+    assert refused.value.code == "unsendable"
