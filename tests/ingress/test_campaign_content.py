@@ -45,8 +45,9 @@ async def message(world: World, id_: str) -> Message:
 async def text_of(world: World, id_: str) -> str:
     """What would be sent on the message's channel now."""
     found = await message(world, id_)
-    await world.store.contents.read_versions(world.store.redis, 0, [found.content_of])
-    content = content_said(found, world.store.contents)
+    store = world.store
+    versions = await store.contents.read_versions(store.redis, 0, [found.content_of])
+    content = content_said(found, versions)
     return content.text_for(found.step.channel)
 
 
