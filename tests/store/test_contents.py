@@ -79,7 +79,7 @@ async def with_sayings(
         assert await store.read_words(plain.campaign or "", campaign.words)
         drafts = store.contents.drafts(campaign.words)
     assert drafts is not None
-    sayings, faults = sayings_of(plain.content, given, drafts, store.policy.app("shop"))
+    sayings, _, faults = sayings_of(plain.content, given, drafts, store.policy.app("shop"))
     assert not faults
     return replace(plain, sayings=sayings)
 

@@ -158,7 +158,8 @@ class NoContentError(Exception):
 
 
 def content_said(message: Message, versions: Mapping[bytes, Version]) -> Content:
-    """What the message says on the channel of its current step, by what was read of versions. Raises NoContentError, and what
+    """What the message says on the channel of its current step; `versions` are what was read of
+    them. Raises NoContentError, and what
     reading it raises."""
     if not message.content_of:
         if not message.content:
