@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from providers.contract import Channel, Provider
 from providers.fcm.settings import FcmSettings
@@ -24,6 +25,8 @@ from providers.twilio.adapter import TwilioSms
 from providers.twilio.settings import TwilioSettings
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.settings import UniSenderGoSettings
+from providers.vonage.adapter import VonageSms, VonageViber
+from providers.vonage.settings import VonageSettings
 from providers.webpush.settings import WebPushSettings
 
 
@@ -104,6 +107,16 @@ def _connect_web_push(configured: Configured) -> Provider:
     return WebPushProvider(configured)
 
 
+def _vonage(adapter: Callable[[HttpConfig], Adapter], channel: Channel) -> ProviderKind:
+    def connect(configured: Configured) -> Provider:
+        from providers.vonage.provider import VonageProvider  # and with it trio
+
+        return VonageProvider(configured, adapter(http_config(configured)))
+
+    kind = http_kind(adapter, channel, can_look_up=False, settings=VonageSettings)
+    return replace(kind, connect=connect)
+
+
 KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber, SmscRu)
@@ -129,6 +142,8 @@ KINDS: dict[str, ProviderKind] = {
     "unisender-go": http_kind(
         UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
     ),
+    "vonage-sms": _vonage(VonageSms, "sms"),
+    "vonage-viber": _vonage(VonageViber, "viber"),
     "webpush": ProviderKind(
         settings=WebPushSettings,
         channel="push",

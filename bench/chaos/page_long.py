@@ -65,6 +65,11 @@ CHANGES = (
         "`tests/dispatch/test_changed_providers.py`",
     ),
     (
+        "the shares of a channel's providers, or one of them is gone",
+        "what is accepted afterwards is shared so; what waits for one that is gone, another sends",
+        "`tests/system/test_ways.py`, `tests/simulation/test_dispatch_ways.py`",
+    ),
+    (
         "a provider is renamed (`was`)",
         "steps, receipts, look-ups and pauses go on under the new name",
         "the table below, `tests/dispatch/test_changed_providers.py`",

@@ -4,7 +4,8 @@ A live or delivered message of the other campaign is known by its claim. Once th
 person's record says it, where a declared campaign asked for it when the message was delivered: a
 mark of the campaign and the day, for a year, the last REACHED_MAX of them, in some 8 bytes each.
 When the person reacted last is one number, kept for a year where a declared campaign asks for it or
-reactions are counted anyway. Of several records of a person each says what it knows.
+reactions are counted anyway; before that the messages say it for which the person holds something
+still. Of several records of a person each says what it knows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.core.campaigns import Campaign, Declared
 from gateway.core.persons import claimed_by
+from gateway.core.records.message import Message
 from gateway.core.records.person import DAY_MS, REMEMBERED_MS, Person
 
 REACHED_MAX = 64
@@ -49,6 +51,15 @@ def note_reached(person: Person, campaign: str | None, declared: Declared, at_ms
 def note_reaction(person: Person, at_ms: int) -> None:
     """Notes in the record, in place, that the person reacted at that moment."""
     person.reacted_s = max(person.reacted_s, at_ms // 1000)
+
+
+def reacted_ms(message: Message) -> int:
+    """When its person reacted to a message last; 0: not. Of a reply it is not kept: at the latest
+    then."""
+    if not message.reaction:
+        return 0
+    moments = [max(step.seen_ms, step.clicked_ms) for step in message.steps]
+    return max(moments) or message.updated_ms
 
 
 def take_over(person: Person, others: Iterable[Person]) -> bool:

@@ -272,8 +272,8 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         [fault.code if fault.name == fault.code else f"{fault.code}: {fault.name}"] if fault else []
     )
     if fault is None and len(step.candidates) > 1:
-        line = ", ".join(candidate.provider for candidate in step.candidates)
-        told.append(f"in line: {line}")
+        others = ", ".join(c.provider for c in step.candidates if c is not step.candidate)
+        told.append(f"else by {others}")
     if step.doubted:
         told.append("not_reachable, but the last that can run")
     if step.rate:

@@ -2,7 +2,7 @@
 
 A step of the route needs an address of its channel's kind, content, and a candidate with a price.
 A candidate that is retired or has no price is left out, and a step without any candidate with it.
-Of several the message's lot says, by their weights, in which order they are asked.
+Of several the message's lot says, by their weights, which one is asked first.
 A step without address or content, for messages of another importance, or on a channel that the
 person opted out of or is not reached on, stays in the message, as skipped, where another can run.
 When none can, the plan is OptedOut where an opt-out stops one of them, else a Rejection with the
@@ -32,7 +32,7 @@ from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import IMPORTANCE_NAMES
-from gateway.core.shares import in_line
+from gateway.core.shares import first_of
 from gateway.core.timing import DAY_MS, day_of, usual_grace_ms
 from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
@@ -266,8 +266,8 @@ def _step(
     first = 0
     if len(candidates) > 1:
         weights = [policy.provider(candidate.provider).weight for candidate in candidates]
-        first, *_ = line = in_line(weights, lot_of(request.id))
-        candidates = [candidates[place] for place in line]
+        first = first_of(weights, lot_of(request.id))
+        candidates.insert(0, candidates.pop(first))
     row, timed = asked.channel, asked.step
     step = Step(
         channel=row.name,

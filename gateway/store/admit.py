@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
@@ -31,6 +30,7 @@ from gateway.core.records.request import (
     MessageRequest,
     RememberedAnswer,
     remembered_codec,
+    replay,
 )
 from gateway.redis.client import Command, Session
 from gateway.store import opt_outs
@@ -46,6 +46,7 @@ from gateway.store.people import (
     scopes_of,
     take_opt_outs,
 )
+from gateway.store.silence import look_for_reactions
 from gateway.store.transaction import values_in
 from gateway.store.writes import NEW
 from ratelimit.caps import Full
@@ -124,6 +125,9 @@ class Admission:
             if ask.found and self._is_read(ask):
                 self._enlist(ask)
         await self._load_elsewhere()
+        if self._policy.declared.asks_silence:
+            read = [(a.request.campaign, self._holders(a)) for a in self._asks if self._is_read(a)]
+            await look_for_reactions(self._store, read)
         answers = [self._decide(ask) for ask in self._asks]
         await self._name_winners(answers)
         return answers
@@ -277,7 +281,10 @@ class Admission:
             return Undecided(person.home)
         if not self._is_known(ask, person):
             return Undecided()
-        return self._admit(ask, [person, *self._others.get(ask.home, ())])
+        return self._admit(ask, self._holders(ask))
+
+    def _holders(self, ask: Ask) -> list[Person]:
+        return [self._people[ask.home], *self._others.get(ask.home, ())]
 
     def _is_known(self, ask: Ask, person: Person) -> bool:
         """Whether whoever the request names is of this person, and stays so for as long as its
@@ -373,13 +380,6 @@ class Admission:
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
 
 
-def replay(first: RememberedAnswer, request: MessageRequest) -> Answer:
-    """What a request is told whose key holds a first answer."""
-    if first.body_hash != request.body_hash:
-        return Answer("conflict")
-    return replace(first.answer, replayed=True)
-
-
 def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
     """Whether its person is known by more than the request names, or not under its first
     identity."""
@@ -389,10 +389,8 @@ def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    full = decision.full
-    return Answer(
-        "suppressed", reason=decision.reason, cap=cap_hit(full) if full is not None else None
-    )
+    cap = cap_hit(decision.full) if decision.full is not None else None
+    return Answer("suppressed", reason=decision.reason, cap=cap)
 
 
 def cap_hit(full: Full) -> CapHit:

@@ -52,9 +52,7 @@ class Access:
             if now < self._ends_at:
                 self._renew_at = min(now + AGAIN_S, self._ends_at)
                 return
-            raise NotSent(
-                fault.code, f"There is no access token: {fault.detail}", retry_after_ms=None
-            ) from fault
+            raise NotSent(fault.code, f"There is no access token: {fault.detail}") from fault
         now = trio.current_time()
         self._token = given.access_token
         self._ends_at = now + given.expires_in

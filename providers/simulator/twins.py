@@ -12,6 +12,7 @@ from providers.simulator.mail.unisender import UniSender
 from providers.simulator.smsc_ru.twin import SmscRu
 from providers.simulator.twilio.twin import Twilio
 from providers.simulator.twin import Twin
+from providers.simulator.vonage.twin import Vonage
 from providers.simulator.webpush.twin import WebPush
 
 _ALL: Final[tuple[Twin, ...]] = (
@@ -22,6 +23,7 @@ _ALL: Final[tuple[Twin, ...]] = (
     UniSender(),
     SmscRu(),
     Twilio(),
+    Vonage(),
 )
 TWINS: Final[dict[str, Twin]] = {twin.catalogue.provider: twin for twin in _ALL}
 CHANNELS: Final[tuple[Channel, ...]] = tuple(

@@ -17,7 +17,7 @@ from providers.smpp.texts import Encoding, Long
 Ton = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Bind = Literal["trx", "tx+rx"]
 
-BATCHES_A_WINDOW: Final = 4  # so that a window is full while answers to one batch are awaited
+BATCHES_A_WINDOW: Final = 2  # so that a window is full while answers to one batch are awaited
 RESPONSE_TIMEOUT_MS_MAX: Final = 40_000
 PARTS_MS: Final = 10_000  # for parts that are sent again, and for a session
 SYSTEM_ID_CHARS_MAX: Final = 15

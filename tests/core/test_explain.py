@@ -209,13 +209,14 @@ def test_a_person_who_has_not_said_yes_is_stopped_at_consent() -> None:
     assert gates(told)[3:5] == [("opt_out", "pass"), ("consent", "pass")]
 
 
-def test_the_providers_of_a_step_are_told_in_line() -> None:
+def test_the_providers_of_a_step_are_told() -> None:
     steps = (RouteStep(("viber-2", "viber", "fax"), DAY, 0), RouteStep(("sms",), DAY, 0))
     (first, second) = explained(request(), rules=policy(steps=steps)).plan
     assert (first.provider, first.price) == ("viber-2", 11_000), "the price is that of the first"
-    assert first.detail == "in line: viber-2, viber", "one without a price is left out"
+    assert first.detail == "else by viber", "one without a price is left out"
     assert second.detail is None
     world = World(policy(steps=steps))
     world.happen(events.Claimed(0, away=frozenset(["viber-2"])))
     (first, _) = explain_message(world.message, world.policy, world.now_ms).plan
     assert (first.provider, first.price) == ("viber", 11_000), "whoever has it"
+    assert first.detail == "else by viber-2"

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from gateway.core import events as ev
+from gateway.core.records.message import StepStatus
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker import claim
@@ -28,7 +29,7 @@ from gateway.store import lanes
 from gateway.store.apply import Applied, Item, LaneEntry
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
-from providers.contract import Outcome, Receipt, Submission
+from providers.contract import Fault, Outcome, Receipt, Submission
 from ratelimit.limiter import SCRIPTS, Limiter
 from tests.worlds.dispatch_world import DispatchWorld, accept, dispatching, under_trio, world
 
@@ -337,3 +338,21 @@ async def test_a_process_that_stood_still_sends_nothing_it_claimed_before(redis_
 
 async def never_asked(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
     raise AssertionError(name)
+
+
+@under_trio
+async def test_an_entry_left_behind_says_nothing_of_what_another_provider_sends(
+    redis_url: str,
+) -> None:
+    async with world(redis_url) as w:
+        (id_,) = await w.admit()
+        await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
+        (waiting,) = (await lanes.read(w.redis, "dead", [(LANE, 1)]))[LANE]
+        refused = ev.Refused(0, Fault("9", "unknown subscriber", True))
+        for event in (ev.Claimed(0), refused, ev.Claimed(1)):
+            await w.store.apply([Item(id_, event)], w.clock())
+        left = Entry(id_, waiting.at, "marketing")
+        resolved = await claim.resolve(w.store, "viber", [left], w.clock(), dead=True)
+        assert (resolved.queued, resolved.busy, resolved.lost) == ([], [], 0)
+        assert (await w.message(id_)).steps[1].status == StepStatus.SENDING
+        assert await pending(w) == 0, "the entry is acknowledged"

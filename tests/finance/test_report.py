@@ -370,7 +370,11 @@ def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
         ([("to", "٢٠٢٦-11-01")], "to", "is no day"),
         ([("from", "")], "from", "is no day"),
         ([("from", "2026-11-22")], "from", "swap them"),
-        ([("group_by", "colour")], "group_by", "day, month, app, campaign, category, route, step"),
+        (
+            [("group_by", "colour")],
+            "group_by",
+            "day, month, app, campaign, variant, category, route",
+        ),
         ([("group_by", "day,app,day")], "group_by", "named twice"),
         ([("group_by", "day"), ("group_by", "day")], "group_by", "named twice"),
         ([("colour", "red")], "colour", "there are: from, to, group_by, day"),

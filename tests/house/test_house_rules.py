@@ -33,6 +33,7 @@ PURE_EDGES = (
     "providers/smpp/session.py",
     "providers/smtp/connection.py",
     "providers/smtp/provider.py",
+    "providers/vonage/provider.py",
     "providers/webpush/provider.py",
 )
 CLOCKS_AND_CHANCE = re.compile(

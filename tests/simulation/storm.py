@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway import telemetry
@@ -71,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     clocks_apart_s: float
     resend: bool
     react_s: int  # how long a first step waits for a reaction; 0: routes are plain
+    shared: bool  # two providers share the first channel
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -91,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             clocks_apart_s=pick((0.0, 0.0, 0.5, 3.0)),
             resend=pick((False, False, True)),
             react_s=pick((0, 0, 60, 3_600)),
+            shared=pick((False, True)),
         )
 
 
@@ -162,16 +165,18 @@ class Slot:
             stopping.set()
 
 
-def _patient(react_ms: int) -> tuple[RouteStep, ...] | None:
-    """Steps of which the first waits for a reaction; None: as ever."""
-    if not react_ms:
-        return None
-    first = RouteStep(("viber",), 15 * MINUTE, 10_000, "seen", react_ms)
+def _steps(plan: Plan) -> tuple[RouteStep, ...]:
+    """The first may be shared by two providers, and may wait for a reaction."""
+    names = ("viber", "viber-2") if plan.shared else ("viber",)
+    first = RouteStep(names, 15 * MINUTE, 10_000)
+    if plan.react_s:
+        first = replace(first, until="seen", react_ms=plan.react_s * 1_000)
     return first, RouteStep(("sms",), 24 * 60 * MINUTE, 10_000)
 
 
 class Storm:
-    RATES: ClassVar = {"viber": (1_000, 10), "sms": (100, 4)}  # a second, in one request
+    # A second, in one request.
+    RATES: ClassVar = {"viber": (1_000, 10), "viber-2": (200, 5), "sms": (100, 4)}
 
     def __init__(self, plan: Plan, clock: MockClock) -> None:
         self.plan = plan
@@ -188,13 +193,13 @@ class Storm:
             Cap("three", 3, DAY, "1d", "marketing", None),
             Cap("sms", 2, DAY, "1d", None, "sms"),
         )
-        self.policy = policy(
-            caps=caps, resend_unknown=plan.resend, steps=_patient(plan.react_s * 1_000)
-        )
+        self.policy = policy(caps=caps, resend_unknown=plan.resend, steps=_steps(plan))
         self.books = {
             "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
             "sms": Book("sms", self, (8, 0, 2, 1, 1, 1)),
         }
+        if plan.shared:
+            self.books["viber-2"] = Book("viber-2", self, (5, 4, 3, 2, 3, 2))
         self.busy = 0  # callers and callbacks under way
         self.callers = Callers(self)
         self.slots = [Slot(self, n) for n in range(plan.dispatchers)]

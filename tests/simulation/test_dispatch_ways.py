@@ -216,3 +216,23 @@ def test_a_provider_that_is_retired_drops_out_and_what_waits_for_it_goes_to_the_
     away.run(work)
     assert (len(away.reached), away.ends()) == (120, {"delivered"})
     assert "sms" not in carried(away)
+
+
+def test_what_names_the_provider_that_is_away_waits_for_it_while_others_go_by_the_other() -> None:
+    rules = shared()
+    direct = {"direct": (RouteStep(("viber",), 20_000, 1_000),)}
+    away = Away(replace(rules, routes=rules.routes | direct))
+    waiting: list[str] = []
+
+    async def work() -> None:
+        away.gone["viber"] = NO_CREDIT
+        waiting.extend(await away.admit(10, route="direct"))
+        await away.admit(20)
+        await trio.sleep(30.0)
+        assert carried(away) == {"viber-2": 20}
+        del away.gone["viber"]
+        await trio.sleep(100.0)
+
+    away.run(work)
+    assert carried(away, waiting) == {"viber": 10}
+    assert away.ends() == {"delivered"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 from msgspec.structs import replace
 
@@ -46,8 +48,11 @@ async def reach(store: Store, to: str, *, seen: bool = False) -> None:
         await store.apply([Item(id_, happening)], T0)
 
 
-async def told(store: Store, now_ms: int, to: str = PHONE, campaign: str = "wave-2") -> str:
-    (answer,) = await store.admit([send(store, to, now_ms, campaign=campaign)], now_ms)
+async def told(
+    store: Store, now_ms: int, to: str = PHONE, campaign: str = "wave-2", **changes: Any
+) -> str:
+    asked = send(store, to, now_ms, campaign=campaign, **changes)
+    (answer,) = await store.admit([asked], now_ms)
     return answer.reason or answer.outcome
 
 
@@ -93,6 +98,20 @@ def test_what_is_remembered_goes_with_the_person(redis_url: str) -> None:
         await persons.erase(store, await persons.find(store, f"u:{USER}", T0), T0)
         assert await record(store, f"p:{PHONE}") == Person()
         assert await told(store, T0) == "accepted"
+
+    in_store(redis_url, work)
+
+
+def test_a_reaction_from_before_anybody_asked_is_told_by_its_message(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        await reach(store, PHONE, seen=True)
+        await reach(store, OTHER)
+        store.declarations.declared = Declared({"silent": replace(NEXT, exclude_campaigns=())})
+        store.policy = policy()
+        assert await told(store, T0 + 20 * DAY, campaign="silent", user=None) == "excluded"
+        dry = await store.dry_run(send(store, PHONE, campaign="silent", user=None), T0 + 20 * DAY)
+        assert dry.answer.reason == "excluded"
+        assert await told(store, T0, OTHER, "silent", user=None) == "accepted"
 
     in_store(redis_url, work)
 

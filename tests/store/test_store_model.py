@@ -41,10 +41,10 @@ from gateway.core.records.person import Person, claim_codec, pack_person, unpack
 from gateway.core.records.request import MessageRequest
 from gateway.redis.client import Session
 from gateway.redis.trio_driver import open_client
-from gateway.store import randomness as noise
 from gateway.store.apply import Application, Item
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.randomness import LOT_STRIDE
 from gateway.store.store import Store
 from gateway.store.writes import Retention, add_up
 from ratelimit.caps import Cap
@@ -157,6 +157,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.now_ms = T0
+        self.noise = itertools.count(step=LOT_STRIDE)  # the same in every run
         # Its stubs cannot say that it answers in bytes.
         self.client: Any = redis.Redis(unix_socket_path=self.url.removeprefix("unix://"))
         self.client.flushall()
@@ -194,7 +195,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def _sends(self, people: Sequence[Wish]) -> list[MessageRequest]:
         return [
             request(
-                id=new_id(self.now_ms, shard_of(to.home(user), self.shards), noise.bits(45)),
+                id=new_id(self.now_ms, shard_of(to.home(user), self.shards), next(self.noise)),
                 addresses=to,
                 user=user,
                 campaign=campaign,
@@ -376,7 +377,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def _lanes(self) -> None:
         lanes: Counter[tuple[str, str, str]] = Counter()
         for keys in self._every():
-            for provider in ("viber", "sms"):
+            for provider in RULES.providers:
                 for category in ("otp", "marketing"):
                     for _, fields in self.client.xrange(keys.lane(provider, category)):
                         lanes[provider, category, fields[b"m"].decode()] += 1

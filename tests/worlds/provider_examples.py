@@ -503,10 +503,85 @@ TWILIO = Row(
 )
 
 
+VONAGE_PROBLEMS: Mapping[Verdict, tuple[int, int, str]] = {
+    "permanent": (422, 1300, "Not part of the provider's network"),
+    "temporary": (422, 1241, "Too many send requests"),
+    "account": (422, 1070, "Quota exceeded"),
+    "duplicate": (422, 1320, "Message already sent"),
+}
+
+
+def vonage_problem(status: int, code: int, detail: str, **headers: str) -> Reply:
+    kind = f"https://developer.vonage.com/api-errors/messages#{code}"
+    body = {"type": kind, "title": code, "detail": detail, "instance": "bf0ca0bf"}
+    return reply(status, json.dumps(body).encode(), **headers)
+
+
+def vonage_answer(verdicts: Sequence[tuple[Submission, Verdict]]) -> Reply:
+    ((_, verdict),) = verdicts
+    if verdict in VONAGE_PROBLEMS:
+        return vonage_problem(*VONAGE_PROBLEMS[verdict])
+    return reply(202, b'{"message_uuid":"aaaaaaaa-bbbb-cccc-dddd-0123456789ab"}')
+
+
+VONAGE_EVENTS: Mapping[ReceiptStatus, dict[str, object]] = {
+    "sent": {"status": "submitted"},
+    "delivered": {"status": "delivered", "usage": {"currency": "EUR", "price": "0.0333"}},
+    "seen": {"status": "read"},
+    "undelivered": {"status": "undeliverable", "error": {"type": "x#1180", "title": 1180}},
+    "expired": {"status": "rejected", "error": {"type": "x#1360", "title": "1360"}},
+    "rejected": {"status": "rejected", "error": {"type": "x#1120", "title": "1120"}},
+}
+
+
+def vonage_report(receipts: Sequence[tuple[str, ReceiptStatus]]) -> bytes:
+    ((ref, status),) = receipts
+    event = {
+        "message_uuid": "aaaaaaaa-bbbb-cccc-dddd-0123456789ab",
+        "client_ref": ref,
+        "to": "79000000001",
+        "from": "Shop",
+        "timestamp": "2026-11-01T10:00:00.250Z",
+        "sms": {"count_total": "2"},
+    }
+    return json.dumps(event | VONAGE_EVENTS[status]).encode()
+
+
+def _vonage(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
+    return Row(
+        kind=kind,
+        answer=vonage_answer,
+        report=vonage_report,
+        log=lambda _: b"",
+        items=lambda body: [json.loads(body)],
+        wrap=lambda _: b"",
+        broken_items=(),
+        faults=(
+            (reply(401, b'{"type":"x#UNAUTHORIZED","title":"Unauthorized"}'), AccountFault),
+            (reply(402, b'{"title":"Low balance"}'), AccountFault),
+            (vonage_problem(422, 1070, "Quota exceeded"), AccountFault),
+            (reply(404, b"<html>not here</html>"), AccountFault),
+            (reply(422, b'{"type":"x#invalid","title":"Invalid params"}'), BadRequest),
+            (vonage_problem(429, 1000, "Throttled", retry_after="7"), Throttled),
+            (reply(500, b'{"title":"Internal"}'), Unknown),
+            (reply(503, b"", retry_after="3"), Unknown),
+            (reply(202, b""), Unknown),
+            (reply(202, b"{}"), Unknown),
+            (reply(200, b"<html>maintenance</html>"), Unknown),
+            (reply(202, b"[" * 100_000), Unknown),
+        ),
+        statuses=statuses,
+        requests_in=lambda body: [json.loads(body)["client_ref"]],
+        one_report=True,
+    )
+
+
 ROWS: Sequence[Row] = (
     _infobip("infobip-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
     _infobip("infobip-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
     UNISENDER,
     SMSC_RU,
     TWILIO,
+    _vonage("vonage-sms", ("sent", "delivered", "undelivered", "expired", "rejected")),
+    _vonage("vonage-viber", ("sent", "delivered", "seen", "undelivered", "expired", "rejected")),
 )

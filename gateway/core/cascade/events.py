@@ -16,12 +16,7 @@ from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, PAUSED, ZONE_UNKNOWN, is_first, paced
 from gateway.core.opt_outs import refuses
-from gateway.core.policy import (
-    LOOK_UP_MIN_MS,
-    NOT_FOUND_MIN,
-    SENDING_LIMIT_MS,
-    Policy,
-)
+from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.reactions import may_have_left
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
@@ -179,7 +174,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
     for_good = refused.fault.permanent or change.stopped(refused.step)
     if not for_good and change.hand_over_failed(step, refused.away):
         attempt.series += 1
-    elif for_good or not change.may_refuse(step, attempt.candidate):
+    elif for_good or not change.may_fail(step, attempt.candidate, "refusals"):
         change.fail(refused.step, step, attempt, StepStatus.REJECTED)
     else:
         attempt.series += 1
@@ -252,8 +247,7 @@ def _not_known(change: Change, told: ev.NotKnown) -> None:
 
 def _may_send_again(change: Change, index: int, step: Step, attempt: Attempt) -> bool:
     """Whether a step whose answer was lost has tries left, and a reason to be sent."""
-    attempts_max = change.policy.provider(step.provider_of(attempt)).attempts_max
-    return attempt.lost < attempts_max and not change.stopped(index)
+    return change.may_fail(step, attempt.candidate, "lost") and not change.stopped(index)
 
 
 def _reported(change: Change, reported: ev.Reported) -> None:
@@ -395,7 +389,6 @@ def _erase(change: Change) -> None:
     if not message.finished:
         change.end(MessageStatus.CANCELLED, "erased")
     change.give_back()
-    message.addresses, message.user, message.person = Addresses(), None, ""
-    message.metadata = None
+    message.addresses, message.person, message.user, message.metadata = Addresses(), "", None, None
     change.forget_words()
     change.effects.changed = True

@@ -9,15 +9,15 @@ it: it may be with the person already.
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Literal
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
-from gateway.core.ids import lot_of
 from gateway.core.policy import AWAY_LOOK_MIN_MS
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Step, StepStatus
-from gateway.core.shares import in_line
+from gateway.core.shares import heir_of
 from providers.contract import Fault
 
 PROVIDER_REMOVED = Fault("provider_removed", "provider_removed", True)
@@ -45,10 +45,10 @@ class Failover(Transitions):
         """The same after its provider failed: each is tried once before one is tried again."""
         return self.hand_over(step, away, fewer_than=_failures(step, step.chosen))
 
-    def may_refuse(self, step: Step, candidate: int) -> bool:
-        """Whether the provider may refuse the step for now once more."""
-        refusals = sum(a.refusals for a in step.attempts if a.candidate == candidate)
-        return refusals < self.policy.provider(step.candidates[candidate].provider).attempts_max
+    def may_fail(self, step: Step, candidate: int, how: Literal["refusals", "lost"]) -> bool:
+        """Whether the provider may refuse the step for now, or lose its answer, once more."""
+        times: int = sum(getattr(a, how) for a in step.attempts if a.candidate == candidate)
+        return times < self.policy.provider(step.candidates[candidate].provider).attempts_max
 
     def pass_over(self, index: int, step: Step, away: Container[str]) -> None:
         """The provider is away: another takes it over, else it is on to a later step at once, where
@@ -84,16 +84,21 @@ class Failover(Transitions):
         able = {
             place: _failures(step, place)
             for place, candidate in enumerate(step.candidates)
-            if place != step.chosen
+            if candidate.provider != step.candidate.provider  # two may be one since, by its `was`
             and candidate.provider not in away
             and self.policy.provider(candidate.provider).shares
-            and self.may_refuse(step, place)
+            and self.may_fail(step, place, "refusals")
+            and self.may_fail(step, place, "lost")
         }
         if not able or (fewer_than is not None and min(able.values()) >= fewer_than):
             return None
-        least = [place for place, failures in able.items() if failures == min(able.values())]
-        rules = [self.policy.provider(step.candidates[place].provider) for place in least]
-        return least[in_line([rule.weight for rule in rules], lot_of(self.message.id))[0]]
+        least = {
+            step.candidates[place].provider: place
+            for place, failures in able.items()
+            if failures == min(able.values())
+        }
+        weights = {name: self.policy.provider(name).weight for name in least}
+        return least[heir_of(self.message.id, weights)]
 
 
 def _failures(step: Step, candidate: int) -> int:

@@ -94,8 +94,8 @@ ACCEPTED = Clock(0)
 
 class Step(msgspec.Struct, omit_defaults=True, gc=False):
     """What it costs and how long it may take are fixed at acceptance, so a changed configuration or
-    price list never changes a message that is under way. `candidates` are in line: the first is
-    asked first, and its price is what the app pays."""
+    price list never changes a message that is under way. The first of the `candidates` is asked
+    first, and its price is what the app pays."""
 
     channel: str = field(name="c")
     candidates: list[Candidate] = field(name="o")

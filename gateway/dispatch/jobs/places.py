@@ -55,7 +55,7 @@ class _Keeper:
         self._told = told
         self._nursery = nursery
         self._held: dict[int, trio.CancelScope] = {}
-        self._took_at = trio.current_time()
+        self._changed_at = trio.current_time()
 
     async def turn(self) -> float:
         """Keeps what is held, and takes or gives up one. Raises RedisUnavailable."""
@@ -81,10 +81,10 @@ class _Keeper:
         return await places.take(self._deps.redis, self._provider, number, self._deps.consumer)
 
     def _may_take(self) -> bool:
-        return trio.current_time() >= self._took_at + FURTHER_S * len(self._held)
+        return trio.current_time() >= self._changed_at + FURTHER_S * len(self._held)
 
     def _begin(self, number: int) -> None:
-        self._took_at = trio.current_time()
+        self._changed_at = trio.current_time()
         self._held[number] = trio.CancelScope()
         self._tell()
         self._nursery.start_soon(self._keep, number, self._held[number])
@@ -97,6 +97,7 @@ class _Keeper:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
                 await self._give_up(number)
             del self._held[number]
+            self._changed_at = trio.current_time()  # so that who wanted it comes first
             self._tell()
 
     async def _give_up(self, number: int) -> None:

@@ -37,6 +37,7 @@ _SAID = {
     for row in CHANNELS.values()
 }
 
+NO_CLAIM = -1
 NO_CONTENT = Fault("no_content", "no_content", True)
 UNREADABLE_CONTENT = Fault("unreadable_content", "unreadable_content", True)
 
@@ -235,7 +236,8 @@ async def resolve(
             else:
                 resolved.busy.append(entry)
                 continue
-        # For a step that is not being sent this changes nothing and acknowledges the entry.
-        items.append(Item(entry.message_id, event, entry.at, step.claimed_ms))
+        # For a step that is not being sent, or not by this provider, this changes nothing and
+        # acknowledges the entry.
+        items.append(Item(entry.message_id, event, entry.at, step.claimed_ms if ours else NO_CLAIM))
     await store.apply(items, now_ms)
     return msgspec.structs.replace(resolved, lost=lost, put_back=put_back)

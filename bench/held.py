@@ -1,0 +1,168 @@
+"""What messages cost while they wait for their campaign, and how fast a pause, a resume and a
+cancel of very many of them take hold.
+
+    python -m bench.held                        20,000 messages, about five minutes on two cores
+    python -m bench.held --messages 1000000     about 40 minutes, and 1 GB for Redis
+
+One ingress worker, one dispatcher, Redis and the simulator as real processes. A campaign with a
+pace of one message a second takes all messages; so all but a few wait. Then it is paused, resumed
+and cancelled. One line a figure, Markdown; docs/scaling.md has them. Times are those of a caller
+that polls, CPU is that of --idle-s seconds, told a minute, beside that of the same time
+before there was any message. What goes out when it must not, or is not cancelled, is a BenchFailed,
+exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.months import Caller, campaign
+from bench.processes import BenchFailed
+from bench.stack import APP_KEY
+from bench.waiting import until
+from bench.world import Cpu, Plan, World
+
+MESSAGES = 20_000
+IDLE_S = 60.0
+NAME = "autumn"
+PACE = "60/m"
+TAKES_HOLD_S = 2.0  # as CONTRACT.md section 8 says
+CANCEL_S_MAX = 3_600.0
+
+Figure = tuple[str, str]
+
+
+class Campaign:
+    """The campaign, as its owner changes it and looks at it, by a connection for each call."""
+
+    def __init__(self, world: World) -> None:
+        self._port = world.port
+
+    def put(self, **said: Any) -> float:
+        """Changes it; the seconds until that was answered."""
+        began = time.perf_counter()
+        self._ask("PUT", json.dumps(said).encode())
+        return time.perf_counter() - began
+
+    def look(self) -> dict[str, Any]:
+        return self._ask("GET", None)
+
+    def _ask(self, method: str, body: bytes | None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {APP_KEY}", "Content-Type": "application/json"}
+        link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        link.request(method, f"/v1/campaigns/{NAME}", body, headers)
+        answer = link.getresponse()
+        told: dict[str, Any] = json.loads(answer.read())
+        link.close()
+        if answer.status != 200:
+            raise BenchFailed(f"The campaign could not be changed: {told}")
+        return told
+
+
+def measure(world: World, messages: int, idle_s: float) -> Iterator[Figure]:
+    """The campaign's life, a figure at a time."""
+    owner, caller = Campaign(world), Caller(world)
+    owner.put(pace=PACE)
+    yield "CPU a minute without a message", _cpu(world, idle_s)
+    before = _used(world)
+    began = time.perf_counter()
+    for request in campaign(messages, lambda _: NAME):
+        caller.accept(request)
+    rate = messages / (time.perf_counter() - began)
+    yield "accepted", f"{messages:,}, {rate:,.0f} a second"
+    yield "Redis", f"{(_used(world) - before) / messages:,.0f} bytes a message"
+    yield f"CPU a minute at {PACE}", _cpu(world, idle_s)
+    yield from _pause(world, owner, idle_s)
+    yield from _resume(world, owner)
+    yield from _cancel(world, owner)
+
+
+def _pause(world: World, owner: Campaign, idle_s: float) -> list[Figure]:
+    took_s = owner.put(state="paused")
+    time.sleep(TAKES_HOLD_S)
+    sent = _sent(world)
+    cpu = _cpu(world, idle_s)
+    if _sent(world) != sent:
+        raise BenchFailed("A message of a paused campaign was sent.")
+    return [
+        ("pause", f"answered in {1e3 * took_s:,.0f} ms, nothing sent after {TAKES_HOLD_S:.0f} s"),
+        ("CPU a minute while paused", cpu),
+    ]
+
+
+def _resume(world: World, owner: Campaign) -> list[Figure]:
+    sent = _sent(world)
+    took_s = owner.put(state="running")
+    first_s = _seconds(lambda: until("a message goes out", lambda: _sent(world) > sent))
+    return [("resume", f"answered in {1e3 * took_s:,.0f} ms, sent again after {first_s:.1f} s")]
+
+
+def _cancel(world: World, owner: Campaign) -> list[Figure]:
+    took_s = owner.put(state="cancelled")
+    time.sleep(TAKES_HOLD_S)
+    sent = _sent(world)
+    whole_s = TAKES_HOLD_S + _seconds(
+        lambda: until("all is cancelled", lambda: not owner.look()["cancelling"], CANCEL_S_MAX)
+    )
+    counts = owner.look()["counts"]
+    if _sent(world) != sent or counts["held"] or counts["queued"]:
+        raise BenchFailed(f"The provider has {sent} and more, and the campaign {counts}.")
+    figure = (
+        f"answered in {1e3 * took_s:,.0f} ms, nothing sent after {TAKES_HOLD_S:.0f} s; "
+        f"{counts['cancelled']:,} cancelled in {whole_s:,.0f} s, "
+        f"{counts['cancelled'] / whole_s:,.0f} a second"
+    )
+    return [("cancel", figure)]
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _sent(world: World) -> int:
+    return int(world.stats()["messages"])
+
+
+def _used(world: World) -> int:
+    return int(world.redis.client.info("memory")["used_memory"])
+
+
+def _cpu(world: World, idle_s: float) -> str:
+    """CPU seconds a minute, while nobody asks for anything."""
+    before = world.cpu()
+    time.sleep(idle_s)
+    used = Cpu(*(60 * (b - a) / idle_s for a, b in zip(before, world.cpu(), strict=True)))
+    return f"dispatch {used.dispatch:.1f} s, Redis {used.redis:.1f} s, ingress {used.ingress:.1f} s"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="bench.held", description=__doc__.split("\n")[0])
+    parser.add_argument("--messages", type=int, default=MESSAGES)
+    parser.add_argument("--idle-s", type=float, default=IDLE_S)
+    options = parser.parse_args(arguments)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="kaskad-held-") as folder,
+            World(Path(folder) / "held", Plan()) as world,
+        ):
+            for what, figure in measure(world, options.messages, options.idle_s):
+                sys.stdout.write(f"| {what} | {figure} |\n")
+                sys.stdout.flush()
+    except BenchFailed as fault:
+        sys.stderr.write(f"The measurement failed: {fault}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The keys of Vonage: those of HTTP, the application and its private key. The account's signature
+secret, which callbacks are held to, is what `api_key_env` names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Self
+
+import msgspec
+from msgspec.structs import replace
+
+from providers.http.callback_proofs import Signature
+from providers.http.settings import HttpSettings
+from providers.notation import Text
+from providers.settings import Fault
+
+
+class VonageSettings(HttpSettings, frozen=True, kw_only=True):
+    application_id: Text
+    private_key_file: Text
+    base_url: Text = "https://api.nexmo.com"
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+
+    @property
+    def is_signed(self) -> bool:
+        return True
+
+    def signature(
+        self,
+        secret: Callable[[str | None], str],
+        url: str,  # noqa: ARG002 - it is not signed
+    ) -> Signature | None:
+        from providers.vonage.signature import VonageSignature  # and with it what reads JWTs
+
+        return VonageSignature(secret(self.api_key_env))
+
+    def below(self, folder: Path) -> Self:
+        return replace(self, private_key_file=str(folder / self.private_key_file))
+
+    def file_faults(self) -> Iterator[Fault]:
+        from providers.vonage.access import private_key  # and with it what reads keys
+
+        try:
+            private_key(Path(self.private_key_file).read_bytes())
+        except OSError as error:
+            yield (
+                "private_key_file",
+                f"names {self.private_key_file}, which cannot be read: {error.strerror}.",
+            )
+        except ValueError as error:
+            yield "private_key_file", f"names {self.private_key_file}, which {error}"
