@@ -159,9 +159,8 @@ class NoContentError(Exception):
 
 
 def content_said(message: Message, versions: Mapping[bytes, Version]) -> Content:
-    """What the message says on the channel of its current step; `versions` are what was read of
-    them. Raises NoContentError, and what
-    reading it raises."""
+    """What the message says on the channel of its current step; `versions` has what was read.
+    Raises NoContentError, and what reading it raises."""
     if not message.content_of:
         if not message.content:
             raise NoContentError
