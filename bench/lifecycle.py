@@ -13,8 +13,9 @@ one message lost or sent twice, and the run fails with exit code 1.
 
 Knobs: --messages (how many scenarios 1 to 4 send, and four times what 8 does), --scenario
 (repeatable), --quick, --seed, --workers (ingress processes), --viber-share (below 1 a share of
-messages falls back to SMS: two sends, two receipts), --users (messages carry a user id), --json
-FILE, --keep (leave the worlds' folders with logs and Redis data), --no-save.
+messages falls back to SMS: two sends, two receipts), --users (messages carry a user id), --seen
+(every Viber message is seen, and its step waits for that: two receipts a message), --json FILE,
+--keep (leave the worlds' folders with logs and Redis data), --no-save.
 
 How to read a line of the result: "messages/s" is work done a second from the first byte posted to
 the last receipt durable (accept only: to the last answer). "µs" are CPU microseconds a message:
@@ -95,6 +96,7 @@ def _tell(options: argparse.Namespace, bench: Bench, rows: list[Row]) -> None:
             "workers": options.workers,
             "viber_share": options.viber_share,
             "users": options.users,
+            "seen": options.seen,
         },
         floors=bench.floors,
         rows=rows,
@@ -118,6 +120,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=_count, default=1, help="ingress processes")
     parser.add_argument("--viber-share", type=float, default=1.0, help="the rest falls back to SMS")
     parser.add_argument("--users", action="store_true", help="messages carry a user id")
+    parser.add_argument(
+        "--seen", action="store_true", help="each is seen, and its step waits for it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     parser.add_argument("--keep", action="store_true", help="leave logs and Redis data")
     parser.add_argument("--no-save", action="store_true", help="write nothing to bench/results")
@@ -145,6 +150,7 @@ def _bench(options: argparse.Namespace, folder: Path, progress: Progress) -> Ben
         viber_share=options.viber_share,
         users=options.users,
         workers=options.workers,
+        seen=options.seen,
         progress=show,
     )
 

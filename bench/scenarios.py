@@ -40,6 +40,7 @@ class Bench(msgspec.Struct, kw_only=True):
     viber_share: float
     users: bool
     workers: int
+    seen: bool
     progress: Callable[[str, int], AbstractContextManager[Callable[[float], None]]]
     floors: dict[str, dict[str, float]] = {}
     worlds: int = 0
@@ -47,6 +48,7 @@ class Bench(msgspec.Struct, kw_only=True):
     def world(self, **plan: Any) -> World:
         self.worlds += 1
         settings = {"seed": self.seed, "viber_share": self.viber_share, "workers": self.workers}
+        settings |= {"seen": self.seen}
         return World(self.folder / f"world-{self.worlds}", Plan(**(settings | plan)))
 
 

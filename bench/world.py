@@ -48,8 +48,8 @@ Progress = Callable[[float], None]
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
-    simulator. `notifies`: there is a provider of notifications, and a route to it; `mails`: a mail
-    server likewise.
+    simulator. `seen`: every Viber message is, and its step waits for that. `notifies`: there is a
+    provider of notifications, and a route to it; `mails`: a mail server likewise.
     """
 
     dispatchers: int = 1
@@ -59,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 16
     viber_share: float = 1.0
     seed: int = 1
+    seen: bool = False
     knobs: dict[str, object] = {}
     notifies: bool = False
     mails: bool = False
@@ -132,11 +133,12 @@ class World(Stack):
     def _simulator(self) -> Child:
         # Shares are all or nothing, so that a message is one send and one receipt unless asked.
         knobs: dict[str, object] = {"viber_delivered": 1.0, "viber_undelivered": 0.0}
-        knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": 0.0}
+        plan = self.plan
+        knobs |= {"sms_delivered": 1.0, "sms_undelivered": 0.0, "seen_share": float(plan.seen)}
         knobs |= {"push_share": 1.0, "email_share": 1.0}
         knobs |= {"email_delivered": 1.0, "email_undelivered": 0.0}
-        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100, **self.plan.knobs}
-        plan = self.plan
+        knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100}
+        knobs |= {"seen_ms_min": 20, "seen_ms_max": 100, **plan.knobs}
         mails = ["--smtp-port", str(self.smtp_port)] if plan.mails else []
         child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs, *mails)
         self._children.append(child)
@@ -268,9 +270,10 @@ def config_text(
     if plan.mails:
         providers += smtp_text(smtp_port, plan.rate, connections)
         mailed = f'[routes.{MAILED}]\nsteps = [{{ provider = "{SMTP}", wait = "15m" }}]\n\n'
+    until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
-        f'  {{ provider = "{VIBER}", wait = "{wait}" }},\n'
+        f'  {{ provider = "{VIBER}", wait = "{wait}"{until} }},\n'
         f'  {{ provider = "{SMS}", wait = "{last_wait}" }},\n]\n\n'
         for name, wait, last_wait in (("fast", "60s", "5m"), ("usual", "15m", "24h"))
     )

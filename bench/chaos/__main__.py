@@ -32,10 +32,13 @@ MESSAGES = 30_000  # a run
 MINUTES = 1.5  # of load, a run
 SKEW_MS = 3_000
 WAIT_S = 20  # long enough for two look-ups of an answer that was lost
+REACT_S = 15  # ... and longer than a step that had left may take to come (`still.LEFT_MS`)
+OPENS_S = 20
 MATRIX_MESSAGES = 60
 QUICK_MESSAGES = 2_500
 QUICK_MINUTES = 0.3
 QUICK_WAIT_S = 6
+QUICK_REACT_S = 3
 QUICK_CASES = ("claimed", "request written", "settled")
 
 
@@ -77,7 +80,13 @@ def _storm(options: argparse.Namespace, seed: int) -> Outcome:
         seconds=60 * (options.minutes or (QUICK_MINUTES if options.quick else MINUTES)),
         seed=seed,
         only=tuple(options.only),
-        plan=Plan(wait_s=QUICK_WAIT_S if options.quick else WAIT_S, skew_ms=SKEW_MS),
+        plan=Plan(
+            wait_s=QUICK_WAIT_S if options.quick else WAIT_S,
+            react_s=QUICK_REACT_S if options.quick else REACT_S,
+            opens_s=0 if options.quick else OPENS_S,
+            skew_ms=SKEW_MS,
+        ),
+        lively=True,
     )
     _tell(f"seed {seed}: {order.messages} messages in {order.seconds:.0f} s")
     with folder_of_run() as (folder, spoil):

@@ -3,7 +3,8 @@
 Holds four accounts against each other that were kept apart: what the client was told, what Redis
 holds, the ledger, and the provider's own bill. Every difference is one sentence in `Audit.faults`;
 none is repaired. What policy allows (a code sent again because its answer was lost, a number whose
-receipts never came) is counted by name in `Audit.counts`.
+receipts never came) is counted by name in `Audit.counts`. What was not to be sent any more, because
+somebody reacted or a campaign was not to go on, is `still`'s work.
 
 The rule of accounting: for every step, what we booked as its provider's charge is what the provider
 charges for it, and it is delivered here exactly if it is there, except for the numbers whose
@@ -16,20 +17,24 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
 import redis
 
-from bench.chaos import records
-from bench.chaos.records import FINAL_FROM, STATUSES, STEP_DELIVERED, Record, Step, decode
+from bench.chaos import audience, records, still
+from bench.chaos.records import STATUSES, STEP_DELIVERED, Record, Step, decode
 
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
 KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
-FOR_A_TIME = ("p", "u", "c", "i", "x", "t", "limit")  # keys that must have a lifetime
+KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace"}
+# Keys that must have a lifetime.
+FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace")
+CLOCKS_MS = 12_000  # how far two clocks may be apart in a storm
 NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
 _TRACE = re.compile(
     r"Traceback|Something unexpected|\"level\":\s*\"critical\"|\"event\":\s*\"incident\""
@@ -57,7 +62,8 @@ class Audited(Protocol):
 
 
 class Audit:
-    """One audit; `run` fills `faults` (empty: all is well) and `counts`."""
+    """One audit; `run` fills `faults` (empty: all is well) and `counts`. `opens_ms` is when the
+    send window of the storm opened."""
 
     def __init__(
         self, stage: Audited, client: dict[str, Any], invalid: int, lost: set[str]
@@ -66,6 +72,7 @@ class Audit:
         self._client = client
         self._invalid = invalid
         self._lost = lost
+        self.opens_ms = 0
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
 
@@ -79,6 +86,7 @@ class Audit:
         self._twice(messages, bill)
         self._expired(messages, bill)
         self._campaigns(messages, booked)
+        self._still(messages, bill)
         self._charges(messages, bill, booked)
         self._books(messages, booked)
         self._people(messages, kinds)
@@ -99,7 +107,7 @@ class Audit:
         self._say("messages nobody was promised", sorted(set(messages) - set(accepted)))
         self._say(
             "messages are not final",
-            {m.id: STATUSES[m.status] for m in messages.values() if m.status < FINAL_FROM},
+            {m.id: STATUSES[m.status] for m in messages.values() if not m.final},
         )
         self._say("faulty answers to the client", self._client["faults"])
         undecided = told.get("undecided", 0)
@@ -108,7 +116,7 @@ class Audit:
         self._say(f"requests more or less than {self._invalid} were refused", range(abs(wrong)))
         for id_, to, user, campaign, _ in self._client["duplicates"]:
             winner = accepted.get(id_)
-            same = winner and winner[2] == campaign and (winner[0] == to or winner[1] == user)
+            same = winner and winner[2] == campaign and self._are_one(winner[:2], (to, user))
             if not same:
                 self.faults.append(f"{to} was told to be a duplicate of {id_}: {winner}")
         for name in ("accepted", "duplicate", "suppressed", "rejected"):
@@ -117,6 +125,12 @@ class Audit:
             self.counts[f"client: {name}"] = told.get(name, 0)
         for message in messages.values():
             self.counts[f"final: {STATUSES[message.status]}"] += 1
+
+    def _are_one(self, *people: Sequence[Any]) -> bool:
+        """Whether phones and users are one person's, now."""
+        numbers = {audience.person_of(to, user) for to, user in people}
+        merged = {n + 1: n for n in map(int, self._client.get("merged", {}))}
+        return len({merged.get(n, n) for n in numbers}) == 1
 
     # --- 2: nothing twice ---
 
@@ -172,20 +186,62 @@ class Audit:
                 self.counts[f"{ARRIVED}{message.reason}"] += 1
 
     def _campaigns(self, messages: dict[str, Record], booked: records.Booked) -> None:
-        """One delivery a person and campaign. A delivery that was reported after the message had
-        been given up is the one exception: the claim was free by then."""
-        delivered: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        """One delivery a person and campaign, and no more than the caps allow. A delivery that was
+        reported after the message had been given up is the one exception: claim and slot were free
+        by then. Of two who turned out to be one person, it is so from then on."""
+        of_campaign: defaultdict[tuple[int, str], list[Record]] = defaultdict(list)
+        of_category: defaultdict[tuple[int, str], list[Record]] = defaultdict(list)
         for message in messages.values():
-            if message.campaign is not None and message.delivered_step >= 0:
-                delivered[message.to, message.campaign].append(message.id)
-        twice = {}
-        for who, ids in delivered.items():
-            late = sum(id_ in booked.revived for id_ in ids)
-            if len(ids) - late > 1:
-                twice[who] = ids
-            elif len(ids) > 1:
+            if message.delivered_step >= 0:
+                person = audience.person_of(message.to, None)
+                of_category[person, message.category].append(message)
+                if message.campaign is not None:
+                    of_campaign[person, message.campaign].append(message)
+        twice, beyond = {}, {}
+        for who, those in of_campaign.items():
+            in_time = [m.id for m in those if m.id not in booked.revived]
+            if len(in_time) > 1:
+                twice[who] = in_time
+            elif len(those) > 1:
                 self.counts["campaign again: the first delivery was reported too late"] += 1
+        for who, those in of_category.items():
+            in_time = [m.id for m in those if m.id not in booked.revived]
+            if len(in_time) > audience.CAPS.get(who[1], len(in_time)):
+                beyond[who] = in_time
         self._say("people got a campaign twice", twice)
+        self._say("people got more than a cap allows", beyond)
+        merged = self._client.get("merged", {})
+        again = []
+        for number, heard_ms in merged.items():
+            both = (int(number), int(number) + 1)
+            those = [m for person in both for m in of_category[person, "marketing"]]
+            known = {m.id for m in those if m.created_ms < heard_ms - CLOCKS_MS} - booked.revived
+            late = [m.id for m in those if m.created_ms > heard_ms + CLOCKS_MS]
+            if known and late:
+                again.append((number, *known, *late))
+        self._say("people who are one got more than a cap allows", again)
+        self.counts["people who turned out to be one"] = len(merged)
+
+    def _still(self, messages: dict[str, Record], bill: Bill) -> None:
+        """What was not to be sent any more, and what campaigns count."""
+        reacted, campaigns = self._client.get("reacted", {}), self._client.get("campaigns", {})
+        sent: dict[str, list[int]] = defaultdict(list)
+        for (id_, _), lines in bill.items():
+            sent[id_] += [line["accepted_ms"] for line in lines]
+        for what, found in still.found(messages, sent, reacted, campaigns, self.opens_ms):
+            self._say(what, found)
+        for campaign in sorted({m.campaign or "" for m in messages.values() if m.counted}):
+            told = records.counted(self._stage.redis, campaign)
+            asked = {n: told.pop(n, 0) for n in ("accepted", "duplicates", "suppressed")}
+            money = [told.pop("billed", 0), told.pop("cost", 0)]
+            those = [m for m in messages.values() if m.counted and m.campaign == campaign]
+            states = dict(Counter(STATUSES[m.status] for m in those))
+            booked = [sum(m.billed for m in those), sum(s.charged for m in those for s in m.steps)]
+            if told != states or money != booked or asked["accepted"] != len(those):
+                self.faults.append(
+                    f"{campaign} counts {asked}, {told}, {money}; {states}, {booked}"
+                )
+        self.counts.update(still.counts(messages, reacted))
 
     # --- 3: money ---
 
@@ -214,9 +270,19 @@ class Audit:
         self.counts["unreported, 1e-6 EUR"] = unreported
 
     def _books(self, messages: dict[str, Record], booked: records.Booked) -> None:
-        self._say(
-            "messages were billed twice", {id_: n for id_, n in booked.times.items() if n > 1}
-        )
+        legs = {
+            m.id: {s.leg for s in m.steps if s.status >= STEP_DELIVERED} for m in messages.values()
+        }
+        wrong_legs = {
+            id_: (len(legs.get(id_, ())), n)
+            for id_, n in (+booked.times).items()
+            if n != len(legs.get(id_, ()))
+        }
+        for m in messages.values():
+            billing = Counter(s.leg for s in m.steps if s.billed is not None)
+            if billing != Counter(legs[m.id]) or sum(s.billed or 0 for s in m.steps) != m.billed:
+                wrong_legs[m.id] = (len(legs[m.id]), len(billing))
+        self._say("messages have legs that are not billed once", wrong_legs)
         wrong = {
             m.id: (m.billed, booked.billed[m.id], m.delivered_step)
             for m in messages.values()
@@ -240,16 +306,17 @@ class Audit:
             self.faults.append(f"{booked.sums['accepted']} booked as accepted of {len(messages)}")
         self.counts["billed, 1e-6 EUR"] = booked.sums["billed"]
         self.counts["double deliveries (late Viber)"] = booked.sums["double_delivered"]
+        self.counts["second legs billed"] = sum(len(each) - 1 for each in legs.values() if each)
 
     # --- claims, caps, and what is left ---
 
     def _people(self, messages: dict[str, Record], kinds: dict[str, list[bytes]]) -> None:
         """Claims and slots in Redis are those the delivered messages call for, and no others."""
         claims, slots = set(), set()
-        for kind in ("p", "u"):
+        for kind in ("p", "u", "e"):
             for who, blob in records.values(self._stage.redis, kinds.get(kind, [])):
                 person, known = decode(blob), f"{kind}:{who}"
-                slots |= {(known, slot["m"]) for slot in person.get("s", [])}
+                slots |= {(known, slot["m"], slot.get("l", 0)) for slot in person.get("s", [])}
                 claims |= {(known, name, held["m"]) for name, held in person.get("c", {}).items()}
         for name, blob in records.values(self._stage.redis, kinds.get("c", [])):
             length, _, rest = name.partition(":")
@@ -263,8 +330,9 @@ class Audit:
             who = message.person or f"p:{message.to}"
             if message.campaign is not None:
                 wanted_claims.add((who, message.campaign, message.id))
-            if message.category in ("marketing", "otp"):
-                wanted_slots.add((who, message.id))
+            if message.category in audience.CAPS:
+                legs = {step.leg for step in message.steps if step.status >= STEP_DELIVERED}
+                wanted_slots |= {(who, message.id, leg) for leg in legs}
         # Of two deliveries in one campaign (see _campaigns) one holds the claim.
         missing = {claim for claim in wanted_claims - claims if claim[:2] not in held_for}
         self._say("claims are missing", sorted(missing))

@@ -2,13 +2,15 @@
 
 Every message carries an idempotency key of its own. What was not decided (no answer, half an
 answer, 429, 503, an `error` item) is sent again with the same keys, to the other ingress, until it
-is decided or the patience is over. Reads its orders from the file named on the command line and
-writes how each message was answered to the file they name. Any other answer is written down as a
-fault: a 5xx other than 503, or a decision that changed.
+is decided or the patience is over. With a lively audience a `Manager` does more beside. Reads its
+orders from the file named on the command line and writes how each message was answered to the file
+they name. Any other answer is written down as a fault: a 5xx other than 503, or a decision that
+changed.
 """
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import json
 import queue
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.chaos.audience import bodies
+from bench.chaos.manager import Manager
 
 TIMEOUT_S = 6.0
 SIZES = (1, 1, 1, 10, 25, 50)
@@ -47,13 +50,28 @@ class Load:
         self.faults: list[str] = []
         draw = random.Random(f"client {orders['seed']}")
         chosen = (orders[name] for name in ("messages", "seed", "first", "routes"))
-        every = list(bodies(*chosen))
-        rate, start, began = len(every) / orders["seconds"], 0, time.monotonic()
-        while start < len(every):
-            size = draw.choice(SIZES)
-            form = "one" if size == 1 else draw.choice(("array", "stream"))
-            self.work.put((began + start / rate, form, every[start : start + size]))
+        self._every = list(bodies(*chosen, lively=orders["lively"]))
+        self._rate = len(self._every) / orders["seconds"]
+        self._draw = draw
+
+    def begin(self) -> None:
+        """From now on messages are due."""
+        start, began, began_s = 0, time.monotonic(), time.time()
+        while start < len(self._every):
+            size = self._draw.choice(SIZES)
+            form = "one" if size == 1 else self._draw.choice(("array", "stream"))
+            chunk = self._every[start : start + size]
+            for body in chunk:
+                if (in_s := body.pop("send_in_s", None)) is not None:
+                    body["send_at"] = _moment(began_s + start / self._rate + in_s)
+            self.work.put((began + start / self._rate, form, chunk))
             start += size
+
+    def is_over(self) -> bool:
+        """Whether every message is decided, or given up."""
+        with self.lock:
+            decided = sum(self.counts[name] for name in (*DECIDED, "undecided"))
+        return decided >= len(self._every)
 
     def decided(self, body: Body, result: dict[str, Any]) -> bool:
         """Takes one result; False when the message must be sent again."""
@@ -62,7 +80,7 @@ class Load:
             return False
         with self.lock:
             self.counts[outcome] += 1
-            about = [body["to"], body.get("user"), body.get("campaign"), body["category"]]
+            about = [body.get(key) for key in ("to", "user", "campaign", "category")]
             if outcome == "accepted":
                 if result["id"] in self.accepted:
                     self.faults.append(f"id {result['id']} was given twice")
@@ -178,13 +196,23 @@ class Connection:
             self._http = None
 
 
+def _moment(at_s: float) -> str:
+    at = datetime.datetime.fromtimestamp(at_s, datetime.UTC)
+    return at.isoformat(timespec="milliseconds")
+
+
 def main() -> None:
     orders = json.loads(Path(sys.argv[1]).read_text())
     load = Load(orders)
+    manager = Manager(load, orders)
     threads = [
         threading.Thread(target=Connection(load, number).run)
         for number in range(orders["connections"])
     ]
+    if orders["lively"]:
+        manager.begin()
+        threads.append(threading.Thread(target=manager.run))
+    load.begin()
     for thread in threads:
         thread.start()
     decided = Path(orders["decided"])
@@ -197,6 +225,9 @@ def main() -> None:
         "duplicates": load.duplicates,
         "counts": load.counts,
         "faults": load.faults,
+        "campaigns": manager.campaigns,
+        "reacted": manager.reacted,
+        "merged": manager.merged,
     }
     Path(orders["result"]).write_text(json.dumps(told))
 

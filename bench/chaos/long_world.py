@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import redis
 
-from bench.chaos.audience import CATEGORIES
+from bench.chaos.audience import CATEGORIES, caps_text
 from bench.processes import Child, free_port
 from bench.redis_server import RedisServer
 from bench.stack import Stack
@@ -263,10 +263,7 @@ def config_text(
             f'[categories.{category}]\nroute = "{WELL}-{category}"\n'
             f'ttl = "{terms.ttl_s[category]}s"\n\n'
         )
-    for category in ("marketing", "otp"):
-        text += (
-            f'[[caps]]\nname = "{category}"\ncategory = "{category}"\nlimit = 2\nwindow = "1d"\n\n'
-        )
+    text += caps_text()
     return (
         f'{text}[prices]\nfile = "prices.csv"\n\n'
         f'[lanes]\nlease = "{terms.lease_s}s"\nheartbeat = "1s"\nstop_within = "5s"\n'

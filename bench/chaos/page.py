@@ -26,14 +26,24 @@ ALL_FAULTS_S = 240.0  # a load as long as this must meet every fault
 TOLD = (
     ("accepted", "accepted"),
     ("duplicate", "told to be duplicates"),
-    ("suppressed", "suppressed by a cap"),
+    ("suppressed", "suppressed by a cap, an opt-out or a cancelled campaign"),
     ("rejected", "refused as invalid"),
     ("client: sent again", "sent again by the client, with the same key"),
     ("client: answers lost", "answers the client lost"),
     ("final: delivered", "final: delivered"),
     ("final: seen", "final: seen"),
+    ("final: clicked", "final: clicked"),
     ("final: undelivered", "final: undelivered"),
     ("final: expired", "final: expired"),
+    ("final: suppressed", "final: suppressed, by an opt-out or a cap since"),
+    ("final: cancelled", "final: cancelled"),
+    ("cancelled with their campaign", "... with their campaign"),
+    ("people who reacted", "people who reacted"),
+    ("reactions told by the app", "... of which the app told"),
+    ("skipped: reacted", "steps skipped: the person had reacted"),
+    ("skipped: importance", "steps skipped: the message was not worth it"),
+    ("second legs billed", "second legs delivered and billed"),
+    ("people who turned out to be one", "pairs of people who turned out to be one"),
     ("provider has: viber", "Viber steps the provider has"),
     ("provider has: sms", "SMS steps the provider has"),
     ("sent again by policy (code, answer lost)", "codes sent again, as policy says: answer lost"),
@@ -66,17 +76,27 @@ on every write, the provider simulator with its durable book, a TCP proxy on eve
 are under load while a seeded script breaks them. The client behaves: each message carries an
 idempotency key, and what was not decided is sent again with the same key.
 
+Marketing goes over Viber until it is seen, then as SMS where it is worth it. People see, click and
+write back, some of them STOP; campaigns are paused, resumed, cancelled, paced, or wait for their
+send window; some messages are for later; users are stored, and named by their id alone, and of some
+two it turns out in the middle that they are one person.
+
 After each run, once nothing is left to happen, four accounts that were kept apart are held against
 each other: what the client was told, what Redis holds, the ledger, the provider's own bill.
 
 1. Every accepted message is final, Redis holds no other, and every other request was refused.
 2. No step is at the provider twice, and no reference was in two requests, unless its answer was
-   lost and policy says to send again; those are counted below.
-3. Each delivered message is billed once, no other is; the totals are the sum of the ledger; each
-   step's charge in the ledger is the provider's, to the last unit. For the numbers whose receipts
-   the provider loses for good the difference is added up by step, and ledger plus difference is
-   the bill. Claims and cap slots are those of the delivered messages; no lane, timer, content or
-   parked receipt is left, and what must lapse has a lifetime.
+   lost and policy says to send again; those are counted below. Nobody gets a campaign twice, or
+   more than a cap allows, under any number or user that is known to be the same person's.
+3. Each leg that was delivered is billed once, nothing else is; the totals are the sum of the
+   ledger; each step's charge in the ledger is the provider's, to the last unit. For the numbers
+   whose receipts the provider loses for good the difference is added up by step, and ledger plus
+   difference is the bill. Claims and cap slots are those of the delivered messages; what a
+   campaign counts is what there is; no lane, timer, held message, content or parked receipt is
+   left, and what must lapse has a lifetime.
+4. Who reacted gets no step that had not left, no reaction that was taken is forgotten, and nothing
+   is sent of a campaign that has been paused or cancelled for 2 s, nor before its window opens. By
+   the provider's book; what a dispatcher had claimed by then has left, and has 11 s to arrive.
 """
 HOW = """## How the less usual ones are made
 

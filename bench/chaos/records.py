@@ -19,11 +19,12 @@ from bench.processes import BenchFailed
 
 PAGE = 1_000
 SCHEMA = 3
-FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then the final ones
+FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then those that may be final
 STATUSES = (
-    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled"
+    "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled",
+    "clicked",
 )  # fmt: skip
-STEP_SENDING, STEP_UNKNOWN, STEP_DELIVERED = 10, 30, 50
+STEP_SENDING, STEP_UNKNOWN, STEP_SKIPPED, STEP_DELIVERED = 10, 30, 38, 50
 
 
 class Step(NamedTuple):
@@ -35,10 +36,14 @@ class Step(NamedTuple):
     lost: int
     sent_ms: int
     charged: int
+    leg: int = 0
+    billed: int | None = None
+    skipped: str = ""  # why
 
 
 class Record(NamedTuple):
-    """One message."""
+    """One message. `final`: no further step can start, and nothing of it is waited for; `counted`:
+    its declared campaign counts it."""
 
     id: str
     to: str
@@ -55,6 +60,9 @@ class Record(NamedTuple):
     person: str | None
     route: str
     reason: str | None
+    final: bool
+    reaction: int
+    counted: bool
 
 
 class Booked(NamedTuple):
@@ -86,6 +94,9 @@ def message(id_: str, blob: bytes) -> Record:
         fields.get("p"),
         fields["r"],
         fields.get("o"),
+        fields.get("e", False) and not fields.get("d", 0) and fields.get("z", 0) >= FINAL_FROM,
+        fields.get("R", 0),
+        fields.get("D", False),
     )
 
 
@@ -101,6 +112,9 @@ def _step(fields: dict[str, Any]) -> Step:
         last.get("l", 0),
         last.get("w", 0),
         sum(a.get("c", 0) for a in attempts),
+        fields.get("l", 0),
+        fields.get("b"),
+        fields["f"]["c"] if fields.get("s") == STEP_SKIPPED else "",
     )
 
 
@@ -118,9 +132,9 @@ def keys_by_kind(client: redis.Redis) -> dict[str, list[bytes]]:
     for key in client.scan_iter(count=PAGE):
         name = key.decode()
         tag, _, rest = name.partition("}")
-        kind = f"{tag}}}" if tag in ("{kaskad", "{limit:") else rest.partition(":")[0]
-        if tag.startswith("{limit:"):
-            kind = "limit"
+        kind = f"{tag}}}" if tag == "{kaskad" else rest.partition(":")[0]
+        if tag.startswith(("{limit:", "{pace:")):
+            kind = tag[1:].partition(":")[0]
         kinds.setdefault(kind, []).append(key)
     return kinds
 
@@ -161,6 +175,12 @@ def _add(booked: Booked, measures: dict[str, int], message_id: str | None) -> No
             booked.revived.add(message_id)
 
 
+def counted(client: redis.Redis, campaign: str) -> dict[str, int]:
+    """What a declared campaign counts, by state."""
+    found = client.hgetall("{k0}counts:" + campaign)
+    return {state.decode(): int(count) for state, count in found.items() if int(count)}
+
+
 def left(client: redis.Redis) -> dict[str, int]:
     """What must be empty once everything is over: how much is still there, by name."""
     found: dict[str, int] = {}
@@ -171,5 +191,7 @@ def left(client: redis.Redis) -> dict[str, int]:
         found[f"{name} pending"] = pending
     for kind in ("timers", "parked"):
         found[kind] = client.zcard("{k0}" + kind)
+    for key in client.scan_iter("{k0}held:*"):
+        found[key.decode().partition("}")[2]] = client.zcard(key)
     found["sync"] = client.scard("{k0}sync")
     return {name: count for name, count in found.items() if count}

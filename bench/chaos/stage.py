@@ -14,6 +14,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 import msgspec
 
+from bench.chaos.audience import caps_text
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
 from bench.processes import Child, free_port
@@ -30,20 +32,25 @@ from bench.stack import CALLBACK_TOKEN, PRICES, SMS, VIBER, Stack, providers_tex
 KNOBS: dict[str, Any] = {
     "viber_delivered": 0.85,
     "viber_undelivered": 0.1,
-    "seen_share": 0.2,
+    "seen_share": 0.4,
     "expiry_ms": 1_500,
     "push_retries": 20,
     "push_retry_scale": 0.002,
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
+HOUR_MS = 3_600_000
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """`wait_s` is how long each step may take; `rate` is the provider's limit, messages/s."""
+    """`wait_s` is how long each step may take, `react_s` how long after it a person; `rate` is the
+    provider's limit, messages/s. A send window opens after `opens_s` and up to a minute; 0: it is
+    open."""
 
     wait_s: int = 8
+    react_s: int = 2
+    opens_s: int = 0
     rate: int = 5_000
     skew_ms: int = 0
     machines: int = 2
@@ -97,9 +104,12 @@ class Stage(Stack):
         self._proxy.stdin.write(json.dumps(ways) + "\n")
         self._proxy.stdin.flush()
         self._ways: dict[str, int] = json.loads(self._proxy.stdout.readline())
+        self.opens_ms = _next_minute_ms(self.clocks.true_ms() + 1_000 * self.plan.opens_s)
+        if not self.plan.opens_s:
+            self.opens_ms -= HOUR_MS
         for number in self.machines:
             provider = f"http://{here}:{self._ways[f'provider-d{number}']}"
-            text = config_text(self.plan, self._ways["callbacks"], provider)
+            text = config_text(self.plan, self._ways["callbacks"], provider, self.opens_ms)
             self._config(number).write_text(text)
         self._simulator = self._launch_simulator()
         waiting = [self._simulator, *(self.launch(name) for name in names)]
@@ -258,27 +268,43 @@ class Stage(Stack):
             return 0
 
 
-def config_text(plan: Plan, callbacks: int, provider_url: str) -> str:
+def _next_minute_ms(at_ms: int) -> int:
+    return -(-at_ms // 60_000) * 60_000
+
+
+def _clock(at_ms: int) -> str:
+    return time.strftime("%H:%M", time.gmtime(at_ms / 1_000))
+
+
+def config_text(plan: Plan, callbacks: int, provider_url: str, opens_ms: int) -> str:
     """One machine's configuration; Redis' address is in its environment."""
     more = 'timeout = "2s"\nattempts_max = 5\nretry_delay = "200ms"'
     providers = providers_text(provider_url, plan.rate, 50, more)
-    steps = ", ".join(
-        f'{{ provider = "{name}", wait = "{plan.wait_s}s", grace = "500ms" }}'
-        for name in (VIBER, SMS)
+    viber, sms = (
+        f'provider = "{name}", wait = "{plan.wait_s}s", grace = "500ms"' for name in (VIBER, SMS)
+    )
+    plain = f"steps = [{{ {viber} }}, {{ {sms} }}]"
+    seen = f'{{ {viber}, until = "seen", react = "{plan.react_s}s" }}'
+    routes = (
+        f"[routes.usual]\n{plain}\n\n"
+        f'[routes.best]\norder = "best"\n{plain}\n\n'
+        f'[routes.reach]\nsteps = [{seen}, {{ {sms}, importance = "normal" }}]\n\n'
     )
     categories = "".join(
-        f'[categories.{name}]\nroute = "usual"\nttl = "10m"\n{more}\n'
-        for name, more in (("otp", "resend_unknown = true\n"), ("transactional", ""))
+        f'[categories.{name}]\nroute = "{route}"\nttl = "10m"\n{more}\n'
+        for name, route, more in (
+            ("otp", "usual", "resend_unknown = true\n"),
+            ("transactional", "best", ""),
+            ("marketing", "reach", ""),
+        )
     )
+    window = f'from = "{_clock(opens_ms)}"\nto = "{_clock(opens_ms + 12 * HOUR_MS)}"\nzone = "UTC"'
     return (
         f'[server]\npublic_url = "http://127.0.0.1:{callbacks}"\nstop_within = "10s"\n\n'
         '[redis]\ndata_dir = "never"\n\n'
-        '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n\n'
-        f"{providers}[routes.usual]\nsteps = [{steps}]\n\n"
-        f'{categories}[categories.marketing]\nroute = "usual"\nttl = "10m"\n\n'
-        '[[caps]]\nname = "one-marketing-a-day"\ncategory = "marketing"\nlimit = 1\n'
-        'window = "1d"\n\n'
-        '[[caps]]\nname = "two-codes-a-day"\ncategory = "otp"\nlimit = 2\nwindow = "1d"\n\n'
+        '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
+        'scopes = ["send", "read", "report", "manage"]\n\n'
+        f"{providers}{routes}{categories}[send_windows.opens]\n{window}\n\n{caps_text()}"
         '[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "10s"\n\n'
         '[lanes]\nlease = "2s"\nheartbeat = "500ms"\nstop_within = "5s"\n'
     )

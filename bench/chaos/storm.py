@@ -47,7 +47,8 @@ Tell = Callable[[str], None]
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `seconds` is how long the load lasts; `only` names faults, else all;
-    its people are numbered from `first`, and each message names one of the `routes`, if any."""
+    its people are numbered from `first`, and each message names one of the `routes`, if any;
+    `lively`: they react, and campaigns are managed."""
 
     messages: int
     seconds: float
@@ -57,6 +58,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan = Plan()
     only: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
+    lively: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +90,12 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
     plan = msgspec.structs.replace(order.plan, seed=order.seed)
     with Stage(folder, plan) as stage:
         lose: dict[str, object] = {"lost": True}
-        stage.turn(by_phone={phone: {"viber": lose, "sms": lose} for phone in lost})
+        known: dict[str, dict[str, object]] = {
+            phone: {"viber": {"reply": text}}
+            for phone, text in audience.writers(order.messages).items()
+        }
+        known |= {phone: {"viber": lose, "sms": lose} for phone in lost}
+        stage.turn(by_phone=known)
         injected: Counter[str] = Counter()
         with load(stage, order) as (client, result):
             Storm(stage, order, injected, tell).rage(client)
@@ -102,6 +109,7 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
             injected.pop(HOURS_LATE, None)
         tell("audit")
         audit = Audit(stage, json.loads(result.read_text()), invalid(order), set(lost))
+        audit.opens_ms = stage.opens_ms
         audit.faults += late
         audit.run()
         audit.counts["receipts that came hours late"] = came
@@ -121,9 +129,8 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
 
 def invalid(order: Order) -> int:
     """How many of the run's requests must be refused."""
-    return sum(
-        len(body["to"]) < 9 for body in audience.bodies(order.messages, order.seed, order.first)
-    )
+    every = audience.bodies(order.messages, order.seed, order.first, lively=order.lively)
+    return sum(len(body.get("to", "")) in range(1, 9) for body in every)
 
 
 @contextlib.contextmanager
@@ -137,6 +144,7 @@ def load(stage: Stage | LongWorld, order: Order) -> Iterator[tuple[subprocess.Po
         "seed": order.seed,
         "first": order.first,
         "routes": order.routes,
+        "lively": order.lively,
         "seconds": order.seconds,
         "connections": order.connections,
         "patience_s": PATIENCE_S,

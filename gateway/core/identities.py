@@ -19,7 +19,7 @@ another home. What was held then counts for both. Half of that is a join again f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -117,21 +117,19 @@ def split(address: str, other: str, records: Records, now_ms: int) -> list[Write
     if theirs != home:  # whoever lists it still is half of a join
         listing = [i for i in rest if _root(i, records) == theirs]
         return _changing([_without(i, address, theirs, records) for i in listing])
-    held = records[home] or Person()
-    if home != address:
-        writes = [_without(i, address, home, records) for i in rest if i != home]
-        writes.append(
-            Write(address, records[address], _alone(records[address], home, held, now_ms))
-        )
-        return _changing([*writes, _without(home, address, "", records)])
-    heir = min(rest, key=_rank)
+    heir = home if home != address else min(rest, key=_rank)
     others = [i for i in rest if i != heir]
-    after = _alone(records[heir], home, held, now_ms)
-    after.aliases, after.linked_ms = others, held.linked_ms
-    after.former += [i for i in held.former if i in others]
-    writes = [Write(heir, records[heir], after)]
-    writes += [_without(identity, address, heir, records) for identity in others]
-    return _changing([*writes, Write(home, records[home], replace(held, aliases=[], former=[]))])
+    left = _sharing(address, rest, records, now_ms)
+    left.home, left.aliases = "", []
+    kept = _sharing(heir, [address], records, now_ms)
+    writes = [_without(identity, address, heir, records) for identity in others]
+    if home != address:
+        kept.aliases = [i for i in kept.aliases if i != address]
+        last = [Write(address, records[address], left), Write(home, records[home], kept)]
+        return _changing([*writes, *last])
+    kept.home, kept.aliases, kept.linked_ms = "", others, left.linked_ms
+    first = Write(heir, records[heir], kept)
+    return _changing([first, *writes, Write(address, records[address], left)])
 
 
 def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) -> bool:
@@ -209,27 +207,34 @@ def _changing(writes: list[Write]) -> list[Write]:
     return [w for w in writes if w.before is not None and w.after != w.before]
 
 
-def _alone(record: Person | None, home: str, held: Person, now_ms: int) -> Person:
-    """An alias as a home of its own, where what its home `held` has counts as well; a claim that is
-    live for as long as it may be, since nobody gives it back here."""
-    own = _known(record)
-    claims = {
-        campaign: claim if claim.until_ms else replace(claim, until_ms=held.keep_ms)
-        for campaign, claim in held.claims.items()
-    }
-    own_slots = {(slot.message, slot.leg) for slot in own.slots}
-    apart_ms = held.keep_ms if held.apart_ms is None else held.apart_ms
-    alone = replace(
-        own,
-        home="",
-        aliases=[],
-        claims=claims | own.claims,
-        slots=[*own.slots, *(s for s in held.slots if (s.message, s.leg) not in own_slots)],
-        keep_ms=max(own.keep_ms, held.keep_ms),
-        former=[home] if apart_ms > now_ms else [],  # too many claims to be copied
-    )
-    audience.take_over(alone, [held])
-    return alone
+def _sharing(identity: str, parted: Collection[str], records: Records, now_ms: int) -> Person:
+    """A record where what is held under those that are parted from it counts as well; a claim that
+    is live for as long as it may be, since nobody gives it back here."""
+    person = replace(records[identity] or Person())
+    slots = {(slot.message, slot.leg): slot for slot in person.slots}
+    places = [*person.former]
+    apart = []
+    for place in parted:
+        held = records[place]
+        if held is None:
+            continue
+        audience.take_over(person, [held])
+        if held.keep_ms <= now_ms:
+            continue
+        claims = {
+            campaign: claim if claim.until_ms else replace(claim, until_ms=held.keep_ms)
+            for campaign, claim in held.claims.items()
+        }
+        person.claims = claims | person.claims
+        slots = {(slot.message, slot.leg): slot for slot in held.slots} | slots
+        person.keep_ms = max(person.keep_ms, held.keep_ms)
+        places += held.former
+        if (held.keep_ms if held.apart_ms is None else held.apart_ms) > now_ms:
+            apart.append(place)  # too many claims to be copied
+    person.slots = list(slots.values())
+    places = [place for place in places if place != identity and place not in parted]
+    person.former = list(dict.fromkeys([*places, *apart]))
+    return person
 
 
 def _known(record: Person | None) -> Person:

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
@@ -31,6 +30,7 @@ from gateway.core.records.request import (
     MessageRequest,
     RememberedAnswer,
     remembered_codec,
+    replay,
 )
 from gateway.redis.client import Command, Session
 from gateway.store import opt_outs
@@ -378,13 +378,6 @@ class Admission:
         if key is None or answer.replayed or answer.outcome in NOT_REMEMBERED:
             return
         self._writes.remember(key, RememberedAnswer(ask.request.body_hash, answer))
-
-
-def replay(first: RememberedAnswer, request: MessageRequest) -> Answer:
-    """What a request is told whose key holds a first answer."""
-    if first.body_hash != request.body_hash:
-        return Answer("conflict")
-    return replace(first.answer, replayed=True)
 
 
 def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:

@@ -16,10 +16,11 @@ from gateway.core.records.request import (
     MessageRequest,
     RememberedAnswer,
     remembered_codec,
+    replay,
 )
 from gateway.redis.client import Command, Session
 from gateway.store import randomness
-from gateway.store.admit import NOT_REMEMBERED, replay
+from gateway.store.admit import NOT_REMEMBERED
 from gateway.store.base import StoreBase
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.transaction import commit

@@ -89,8 +89,9 @@ class Clicks(msgspec.Struct, frozen=True):
 
 
 class MessageBill(msgspec.Struct, frozen=True):
-    """One message on the bill; `charge` is a decimal string, "0" when nothing is charged, and
-    `delivered_ms` when it was with its person, 0 if it never was."""
+    """One message on the bill; `charge` is a decimal string, "0" when nothing is charged,
+    `accepted_ms` when it came first, and `delivered_ms` when it was with its person, 0 if it never
+    was."""
 
     channel: Channel
     to: str
@@ -100,6 +101,7 @@ class MessageBill(msgspec.Struct, frozen=True):
     parts: int
     charge: str
     currency: str
+    accepted_ms: int
     delivered: bool
     delivered_ms: int
     seen: bool
@@ -222,6 +224,7 @@ def message_bill(entry: Entry) -> MessageBill:
         parts=entry.parts,
         charge=f"{charge_of(entry):f}",
         currency=entry.tag.currency,
+        accepted_ms=entry.accepted_ms,
         delivered=entry.state is State.DELIVERED,
         delivered_ms=entry.delivered_ms,
         seen=entry.seen_ms > 0,

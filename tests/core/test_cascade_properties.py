@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
+from gateway.core.campaigns import Campaign, Declared, State
 from gateway.core.channels import Until
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
-from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, RouteStep
+from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, Policy, RouteStep
 from gateway.core.records.message import (
     ACCEPTED,
     MESSAGE_NAMES,
@@ -23,10 +24,11 @@ from gateway.core.records.message import (
     Step,
     StepStatus,
 )
+from gateway.core.send_windows import opening_ms
 from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
-from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
+from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, T0, World, policy, request
 
 CAPS = (Cap("day", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms"))
 PROVIDERS = ("viber", "sms", "viber-2")
@@ -104,6 +106,16 @@ HAPPENED = st.one_of(
 )
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
 LIVES = st.lists(st.tuples(HAPPENED, WAITS), max_size=25)
+STATES: tuple[State, ...] = ("running", "paused", "paused", "cancelled")
+HELD_LIVES = st.lists(
+    st.tuples(
+        st.one_of(
+            st.sampled_from(STATES), st.builds(events.Released, st.booleans()), HAPPENED, HAPPENED
+        ),
+        WAITS,
+    ),
+    max_size=25,
+)
 FIRST = st.sampled_from([("viber",), ("viber", STAND_IN), (STAND_IN, "viber")])
 SAID = st.lists(
     st.tuples(st.sampled_from(UNTIL), st.sampled_from([1_000, 20_000, 4 * 3_600_000])),
@@ -295,6 +307,39 @@ def test_timers_alone_bring_every_message_to_its_end(
         world.timer()
     assert world.message.closed
     check(world)
+
+
+@given(WORLDS, HELD_LIVES, st.booleans())
+@settings(max_examples=300)
+def test_what_is_held_or_cancelled_starts_nothing_and_comes_to_its_end(
+    world: World, life: list[tuple[events.Event | State, int]], by_day: bool
+) -> None:
+    state: State = "running"
+    world.policy = with_campaign(world.policy, state, by_day=by_day)
+    for happened, wait_ms in life:
+        world.now_ms += wait_ms
+        if isinstance(happened, str):
+            state = state if state == "cancelled" else happened
+            world.policy = with_campaign(world.policy, state, by_day=by_day)
+            continue
+        sent = len(world.submitted)
+        live(world, [(happened, 0)])
+        if len(world.submitted) > sent:
+            assert state == "running"
+            assert not by_day or opening_ms(DAYTIME, None, None, "", world.now_ms) == world.now_ms
+    for _ in range(TIMERS_MAX):
+        if not world.message.due_ms:
+            break
+        world.timer()
+    assert world.message.closed
+    check(world)
+
+
+def with_campaign(rules: Policy, state: State, *, by_day: bool) -> Policy:
+    declared = Declared({"autumn": Campaign(state=state)})
+    window = DAYTIME if by_day else None
+    categories = {n: replace(rule, send_window=window) for n, rule in rules.categories.items()}
+    return replace(rules, declared=declared, categories=categories)
 
 
 @given(WORLDS, LIVES, AWAY)

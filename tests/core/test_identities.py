@@ -220,6 +220,39 @@ def test_who_has_claims_apart_goes_on_asking_the_former_home() -> None:
     assert list(forest.separation("p:1", "u:1"))  # reads, and writes nothing
 
 
+@pytest.mark.parametrize("address", ["p:2", "u:1", "e:a@x"])
+def test_what_an_alias_held_as_a_home_counts_for_both_as_well(address: str) -> None:
+    """Who stayed forgot it where the alias left, and another who left never had it."""
+    forest = Forest()
+    settle(forest, "p:2", "u:2")
+    forest.records["p:2"].claims = {"autumn": DedupeClaim("m1", T0 + 9)}
+    forest.records["p:2"].slots = [Slot("m1", T0, "marketing", "viber")]
+    settle(forest, "p:1", "e:a@x", "u:1")
+    settle(forest, "p:1", "p:2")
+    assert forest.records["p:1"].former == ["p:2"]
+    for _ in forest.separation(address, "u:2"):
+        pass
+    for root in (forest.root(address), forest.root("u:2")):
+        person = forest.records[root]
+        held = [forest.records[place] for place in (root, *person.former)]
+        assert any(each.claims == {"autumn": DedupeClaim("m1", T0 + 9)} for each in held)
+        assert any(each.slots == [Slot("m1", T0, "marketing", "viber")] for each in held)
+
+
+def test_an_address_that_leaves_again_goes_on_asking_where_it_was_first() -> None:
+    forest = Forest()
+    settle(forest, "p:1", "e:a@x")
+    forest.records["p:1"].apart_ms = T0 + 1
+    for _ in forest.separation("e:a@x", "p:1"):
+        pass
+    settle(forest, "p:2", "e:a@x")
+    forest.records["p:2"].apart_ms = 0
+    for _ in forest.separation("e:a@x", "p:2"):
+        pass
+    assert forest.records["e:a@x"].former == ["p:1"]
+    assert "p:1" in forest.records["p:2"].former
+
+
 def test_every_leg_of_a_message_counts_for_whoever_is_parted_from_its_person() -> None:
     forest = Forest()
     settle(forest, "p:1", "u:1")

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.chaos import faults, matrix, storm
+from bench.chaos import audience, faults, matrix, storm
 from bench.chaos.audit import Audit
 from bench.chaos.stage import Plan, Stage
 
 WAIT_S = 3
-CONTENT = "n"  # its name in a message record
+CONTENT, TO, STEPS, LEG = "n", "t", "s", "l"  # their names in a message record
 SHORT = (
     "clock jumps forwards, and back",
     "failover to a replica, in order",
@@ -43,11 +43,15 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
         seed=11,
         only=SHORT,
         plan=Plan(wait_s=WAIT_S, skew_ms=1_000),
+        lively=True,
     )
     outcome = storm.run(order, folder, print)
     assert outcome.faults == []
     assert len(outcome.injected) >= 3
     assert outcome.counts["accepted"] > 300
+    for what in ("people who reacted", "second legs billed", "cancelled with their campaign"):
+        assert outcome.counts[what] > 0
+    assert outcome.counts["people who turned out to be one"] == 500 // audience.TWINS_EVERY
 
 
 def test_a_kill_at_an_exact_moment_loses_nothing_and_the_audit_would_have_seen_it(
@@ -63,9 +67,13 @@ def test_a_kill_at_an_exact_moment_loses_nothing_and_the_audit_would_have_seen_i
         lost, kept = sorted(told["accepted"])[:2]
         redis: Any = stage.redis  # the stubs cannot say that it answers in bytes
         redis.delete("{k0}m:" + lost)
-        blob = redis.get("{k0}m:" + kept)
-        record = msgspec.msgpack.decode(blob[1:]) | {CONTENT: b"what was said"}
-        redis.set("{k0}m:" + kept, blob[:1] + msgspec.msgpack.encode(record))
+        change(redis, kept, **{CONTENT: b"what was said"})
+        first, second, third = delivered_marketing(redis)
+        to, steps = record_of(redis, second)[TO], record_of(redis, third)[STEPS]
+        change(redis, first, **{TO: to})
+        change(redis, third, **{STEPS: [step | {LEG: 1} for step in steps]})
+        told["reacted"] = {first: 0.0}
+        told["merged"] = {}
         redis.set("{k0}z", b"nobody knows this kind")
         redis.xadd("{k0}ledger", redis.xrange("{k0}ledger")[-1][1])
         found = audited(stage, told, order)
@@ -73,6 +81,29 @@ def test_a_kill_at_an_exact_moment_loses_nothing_and_the_audit_would_have_seen_i
     assert "1 contents are left" in found
     assert "1 kinds of keys are not documented: [('z'" in found
     assert "The totals are not the sum of the ledger" in found
+    assert "1 people got a campaign twice" in found
+    assert "1 people got more than a cap allows" in found
+    assert "cap slots are missing" in found
+    assert f"1 people who reacted got a further step: [('{first}'" in found
+    assert f"1 reactions that were taken are forgotten: [('{first}'" in found
+
+
+def record_of(redis: Any, id_: str) -> dict[str, Any]:
+    record: dict[str, Any] = msgspec.msgpack.decode(redis.get("{k0}m:" + id_)[1:])
+    return record
+
+
+def change(redis: Any, id_: str, **fields: Any) -> None:
+    key = "{k0}m:" + id_
+    schema = redis.get(key)[:1]
+    redis.set(key, schema + msgspec.msgpack.encode(record_of(redis, id_) | fields))
+
+
+def delivered_marketing(redis: Any) -> list[str]:
+    """Three messages of the campaign that reached somebody who did not react."""
+    ids = sorted(key.decode().partition("}m:")[2] for key in redis.keys("{k0}m:*"))
+    records = {id_: record_of(redis, id_) for id_ in ids}
+    return [i for i, r in records.items() if "g" in r and "v" in r and "R" not in r][-3:]
 
 
 def audited(stage: Stage, told: dict[str, Any], order: storm.Order) -> str:

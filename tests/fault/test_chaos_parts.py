@@ -11,18 +11,20 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bench.chaos import faults, page
+from bench.chaos import faults, page, still
 from bench.chaos.__main__ import verdict
+from bench.chaos.audience import CANCELLED, OPENS, PAUSED
 from bench.chaos.audit import sent_again_max
 from bench.chaos.clocks import Clocks
 from bench.chaos.faults import Fault
-from bench.chaos.records import Step
+from bench.chaos.records import Record, Step
 from bench.chaos.redis_nodes import RedisNodes
 from bench.chaos.script import PARTS, Script
 from bench.chaos.storm import Outcome
@@ -142,6 +144,44 @@ def test_the_audit_allows_a_step_to_be_sent_again_once_a_lost_answer(
 ) -> None:
     step = Step("infobip-sms", "sms", 0, again + 1, look_ups, lost, 0, 0)
     assert sent_again_max(category, step) == again
+
+
+NOW = 1_000_000
+LATE = NOW + still.KNOWN_MS + still.LEFT_MS + 1
+
+
+def sent_message(campaign: str, **changes: Any) -> Record:
+    step = Step("v", "viber", 50, 1, 0, 0, NOW, 0)
+    fields: dict[str, Any] = dict.fromkeys(Record._fields) | {
+        "id": "m", "steps": [step], "campaign": campaign, "reaction": 0
+    }  # fmt: skip
+    return Record(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("message", "sent_ms", "what"),
+    [
+        (sent_message(CANCELLED), LATE, "messages of a cancelled campaign were sent"),
+        (sent_message(PAUSED), LATE, "messages of a paused campaign were sent"),
+        (sent_message(OPENS), LATE, "messages were sent before their window opened"),
+        (sent_message("storm", reaction=1), LATE, "people who reacted got a further step"),
+        (sent_message("storm"), NOW, "reactions that were taken are forgotten"),
+        (sent_message(CANCELLED, reaction=1), LATE - 1, None),
+        (sent_message(PAUSED, reaction=1), 2 * LATE + 1, None),
+        (
+            sent_message("storm", reaction=1, steps=[Step("s", "sms", 1, 0, 0, 0, 0, 0)]),
+            NOW,
+            "people who reacted have a step to come",
+        ),
+    ],
+)
+def test_the_audit_notices_what_was_not_to_be_sent_any_more(
+    message: Record, sent_ms: int, what: str | None
+) -> None:
+    reacted = {"m": float(NOW)} if message.campaign == "storm" else {}
+    campaigns = {"cancelled": NOW, "paused": NOW, "resumes": 2 * LATE, f"{OPENS} is declared": NOW}
+    found = still.found({"m": message}, {"m": [sent_ms]}, reacted, campaigns, 2 * LATE)
+    assert [name for name, those in found if those] == ([what] if what else [])
 
 
 def test_a_clock_jumps_while_a_process_runs(tmp_path: Path) -> None:

@@ -77,8 +77,10 @@ class StreamCommands:
 
     def do_xrange(self, key: bytes, first: bytes, last: bytes, *count: bytes) -> Value:
         stream: Stream = self.value(key) or Stream()
-        low, high = read_id(first), read_id(last, 1 << 63)
-        found = [entry(stream, id_) for id_ in stream.entries if low <= id_ <= high]
+        beyond = {read_id(each[1:]) for each in (first, last) if each.startswith(b"(")}
+        low, high = read_id(first.lstrip(b"(")), read_id(last.lstrip(b"("), 1 << 63)
+        inside = (id_ for id_ in stream.entries if low <= id_ <= high and id_ not in beyond)
+        found = [entry(stream, id_) for id_ in inside]
         return found[: int(count[1])] if count else found
 
     def do_xrevrange(self, key: bytes, last: bytes, first: bytes, *count: bytes) -> Value:

@@ -18,7 +18,8 @@ import msgspec
 
 HERE = Path(__file__).parent
 
-from tests.simulation.storm import Plan, Storm, lived  # noqa: E402
+from tests.simulation.storm import Storm, lived  # noqa: E402
+from tests.simulation.storm_plan import PLAIN, Plan  # noqa: E402
 from tests.simulation.storm_rules import judge  # noqa: E402
 
 SIMPLER: tuple[dict[str, Any], ...] = (
@@ -33,7 +34,7 @@ SIMPLER: tuple[dict[str, Any], ...] = (
     {"fault_share": 0.0},
     {"clocks_apart_s": 0.0},
     {"resend": False},
-    {"react_s": 0},
+    *({name: value} for name, value in PLAIN.items()),
     *({"messages": n} for n in (1, 2, 3, 5, 8, 12)),
 )
 TRACE_LINES = 60

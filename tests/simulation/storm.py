@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,27 +21,29 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway import telemetry
-from gateway.core.policy import RouteStep
+from gateway.core.policy import Policy, RouteStep
 from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
-from gateway.redis.errors import RedisUnavailable
 from gateway.settings.tables import Lanes
 from gateway.store import keys as k
-from gateway.store.keys import keys_of
+from gateway.store.keys import Keys, keys_of
+from gateway.store.queues import campaign_queue
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
-from gateway.store.transaction import ConflictError
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from ratelimit.caps import Cap
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.simulation.storm_callers import Callers
+from tests.simulation.storm_campaigns import Campaigns
+from tests.simulation.storm_people import People
+from tests.simulation.storm_plan import Plan
 from tests.simulation.storm_provider import Book, StormProvider
-from tests.simulation.storm_seams import seams
-from tests.worlds.cascade_world import DAY, MINUTE, T0, policy
+from tests.simulation.storm_seams import AWAY, seams
+from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, T0, policy
 
 HOUR_S = 3_600.0
 PARKED_MS = 1_200_000
@@ -50,51 +52,11 @@ CALM_S = 30 * HOUR_S  # from then on the weather is good
 STILL_MAX_S = 14.0  # a process stands still for so long at most
 MISHAPS_MAX = 15  # of one dispatcher, or a deadly world never gets anything done
 CALLBACK_DELAYS_S = (1.0, 5.0, 30.0, 300.0)
+AGAIN_S = 5.0
 TRACE_MAX = 4_000
+CAPS = (Cap("three", 3, DAY, "1d", "marketing", None), Cap("sms", 2, DAY, "1d", None, "sms"))
 # Calls to Redis of one run (a lost answer is asked about for a day); with more it goes in circles.
 FREE_STEPS = 120_000
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a seed draws: how much of what. Every share is of the chances there are."""
-
-    seed: int
-    messages: int
-    shards: int
-    dispatchers: int
-    cut_share: float  # of calls to Redis
-    slow_share: float
-    die_share: float  # of a dispatcher's calls: it dies there
-    still_share: float  # ... it stands still there
-    fault_share: float  # of a provider's answers
-    outages: int
-    breaks: int  # times a provider has no credit
-    clocks_apart_s: float
-    resend: bool
-    react_s: int  # how long a first step waits for a reaction; 0: routes are plain
-    shared: bool  # two providers share the first channel
-
-    @classmethod
-    def of(cls, seed: int) -> Plan:
-        chance = random.Random(seed)
-        pick = chance.choice
-        return cls(
-            seed=seed,
-            messages=pick((2, 4, 8, 20)),
-            shards=pick((1, 1, 1, 3)),
-            dispatchers=pick((1, 2, 2, 3)),
-            cut_share=pick((0.0, 0.003, 0.02, 0.08)),
-            slow_share=pick((0.0, 0.01, 0.1)),
-            die_share=pick((0.0, 0.001, 0.005, 0.02)),
-            still_share=pick((0.0, 0.0, 0.001, 0.004)),
-            fault_share=pick((0.0, 0.05, 0.2, 0.5)),
-            outages=pick((0, 0, 1, 3)),
-            breaks=pick((0, 0, 0, 1)),
-            clocks_apart_s=pick((0.0, 0.0, 0.5, 3.0)),
-            resend=pick((False, False, True)),
-            react_s=pick((0, 0, 60, 3_600)),
-            shared=pick((False, True)),
-        )
 
 
 class Slot:
@@ -165,6 +127,14 @@ class Slot:
             stopping.set()
 
 
+def _rules(plan: Plan) -> Policy:
+    rules = policy(caps=CAPS, resend_unknown=plan.resend, steps=_steps(plan))
+    if plan.timed:
+        by_day = replace(rules.categories["marketing"], send_window=DAYTIME)
+        rules = replace(rules, categories={**rules.categories, "marketing": by_day})
+    return replace(rules, best={"viber-then-sms": "cost"}) if plan.best else rules
+
+
 def _steps(plan: Plan) -> tuple[RouteStep, ...]:
     """The first may be shared by two providers, and may wait for a reaction."""
     names = ("viber", "viber-2") if plan.shared else ("viber",)
@@ -189,11 +159,7 @@ class Storm:
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(clock.current_time() * 1e6))
         self.weather = Weather(self.server, self.chance, partial(self.later, soon=True))
         self.weather.cut_share, self.weather.slow_share = plan.cut_share, plan.slow_share
-        caps = (
-            Cap("three", 3, DAY, "1d", "marketing", None),
-            Cap("sms", 2, DAY, "1d", None, "sms"),
-        )
-        self.policy = policy(caps=caps, resend_unknown=plan.resend, steps=_steps(plan))
+        self.policy = _rules(plan)
         self.books = {
             "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
             "sms": Book("sms", self, (8, 0, 2, 1, 1, 1)),
@@ -202,6 +168,8 @@ class Storm:
             self.books["viber-2"] = Book("viber-2", self, (5, 4, 3, 2, 3, 2))
         self.busy = 0  # callers and callbacks under way
         self.callers = Callers(self)
+        self.campaigns = Campaigns(self)
+        self.people = People(self)
         self.slots = [Slot(self, n) for n in range(plan.dispatchers)]
         self.nursery: trio.Nursery
 
@@ -249,6 +217,18 @@ class Storm:
         kept = Retention(unmatched_ms=PARKED_MS, claims_max=1)
         return Store(redis, self.policy, shards=self.plan.shards, retention=kept)
 
+    async def answered(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does it again until it is answered."""
+        while True:
+            self.busy += 1
+            try:
+                return await work()
+            except AWAY:
+                self.note("nobody says whether it was done")
+            finally:
+                self.busy -= 1
+            await trio.sleep(AGAIN_S)
+
     def post(self, book: Book, receipt: Receipt, attempt: int = 0) -> None:
         """The provider calls back, and again until it is answered 200."""
         self.nursery.start_soon(self._post, book, receipt, attempt)
@@ -258,7 +238,7 @@ class Storm:
         self.busy += 1
         try:
             taken = await take_receipts(store, book.name, [receipt], clock())
-        except (RedisUnavailable, ConflictError):
+        except AWAY:
             again_s = CALLBACK_DELAYS_S[min(attempt, len(CALLBACK_DELAYS_S) - 1)]
             self.later(again_s, lambda: self.post(book, receipt, attempt + 1))
             return
@@ -320,7 +300,8 @@ class Storm:
         return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
 
     def quiet(self) -> bool:
-        return not (self.busy or self.weather.down or self.lane_entries())
+        cancelling = self.campaigns.not_through()
+        return not (self.busy or self.weather.down or self.lane_entries() or cancelling)
 
     def next_at_s(self) -> float:
         """The next moment something is due, as far as anybody knows."""
@@ -329,10 +310,16 @@ class Storm:
         at_s = min([at_s, *(at for at in self.probes_at_s().values() if at > now)])
         for shard in range(self.plan.shards):
             keys = keys_of(shard)
-            for key in (keys.timers, keys.unmatched_receipts):
+            for key in (keys.timers, keys.unmatched_receipts, *self._held_in(keys)):
                 for score in (self.server.value(key.encode()) or {}).values():
                     at_s = min(at_s, (score - T0) / 1000)
         return at_s
+
+    def _held_in(self, keys: Keys) -> list[str]:
+        """Queues of what is held, but those that nobody releases from."""
+        names = [name.decode() for name in self.server.value(k.QUEUES.encode()) or ()]
+        paused = set(map(campaign_queue, self.campaigns.paused()))
+        return [keys.held(name) for name in names if name not in paused]
 
     async def _move_on(self) -> None:
         """Skips what would be idle polling, and says what the polling would have said."""
@@ -352,7 +339,7 @@ class Storm:
             for key in self.server.names():
                 if key.startswith(k.alive("").encode()):
                     self.server.outlive(key, int(Lanes().lease_ms))
-                elif b"lane:" in key:
+                elif b"}lane:" in key:
                     for group in self.server.data[key].groups.values():
                         for consumer in group.consumers:
                             group.consumers[consumer] += round(ahead_s * 1000)
@@ -379,6 +366,8 @@ class Storm:
         async with trio.open_nursery() as self.nursery:
             self._script()
             self.callers.begin()
+            self.campaigns.begin()
+            self.people.begin()
             self.later(CALM_S, self._calm_down)
             for slot in self.slots:
                 self.nursery.start_soon(slot.run)

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from gateway.core.addresses import NOBODY
 from gateway.core.events import Cancelled, Reacted
 from gateway.core.opt_outs import Origin
 from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.words import ReactionName
-from gateway.redis.errors import RedisUnavailable
+from gateway.ingress.known_users import KnownUsers
 from gateway.store import opt_outs
 from gateway.store.apply import Item
-from gateway.store.transaction import ConflictError
 from tests.simulation.memory_client import MemoryClient
-from tests.simulation.storm_provider import POISON, Letter
-from tests.worlds.cascade_world import request
+from tests.simulation.storm_people import USERS
+from tests.simulation.storm_provider import ARRIVING, POISON, Letter
+from tests.simulation.storm_seams import AWAY
+from tests.worlds.cascade_world import T0, request
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
@@ -26,19 +28,22 @@ if TYPE_CHECKING:
 TRIES_MAX = 6
 GIVE_UP_S = 12.0  # an ingress process that dies in the middle of a request
 KINDS: tuple[ReactionName, ...] = ("clicked", "replied")
-AWAY = (RedisUnavailable, ConflictError)
 
 
 class Callers:
     def __init__(self, storm: Storm) -> None:
         self.storm = storm
         self.promised: dict[str, str] = {}  # id: the phone
+        self.asked_s: dict[str, tuple[float, float]] = {}  # id: when it was sent, and accepted
         self.refused = 0
         self.unheard = 0
         self.cancelled: set[str] = set()
         self.reacted_s: dict[str, float] = {}  # id: when a reaction was first taken
         chance = storm.chance
-        self.phones = [str(79_160_000_000 + n) for n in range(max(3, storm.plan.messages // 2))]
+        people = max(3, storm.plan.messages // (5 if storm.plan.merges else 2))
+        self.phones = [str(79_160_000_000 + n) for n in range(people)]
+        # Of more than a cap allows, where people come to be one.
+        self.campaigns = ("a", "b", "c", "d", "e") if storm.plan.merges else ("a", "b")
         self.users = {phone: chance.choice((None, f"u{phone[-3:]}")) for phone in self.phones}
 
     def begin(self) -> None:
@@ -56,21 +61,30 @@ class Callers:
         chance = self.storm.chance
         phone = chance.choice(self.phones)
         category = chance.choice(("otp", "transactional", "marketing", "marketing"))
-        return {
+        wish: dict[str, Any] = {
             "to": phone,
             "user": self.users[phone],
             "category": category,
-            "campaign": chance.choice(("a", "b")) if category == "marketing" else None,
+            "campaign": chance.choice(self.campaigns) if category == "marketing" else None,
             "route": chance.choice((None, None, "sms-only", "viber-only")),
             "content": Content(POISON if chance.random() < 0.05 else "Привет"),
             "ttl_ms": chance.choice((None, None, 20_000, 3_600_000)),
             "idempotency_key": f"k{number}" if chance.random() < 0.6 else None,
             "body_hash": b"%d" % number,
         }
+        plan = self.storm.plan
+        if plan.merges:
+            wish["user"] = chance.choice((self.users[phone], *USERS))
+            if wish["user"] in USERS and chance.random() < 0.3:
+                wish |= {"addresses": NOBODY, "country": ""}  # those of the stored user
+        if plan.timed and chance.random() < 0.4:
+            wish["not_before_ms"] = T0 + chance.choice((2_000, 60_000, 9 * 3_600_000))
+        return wish
 
     async def _send(self, wish: dict[str, Any]) -> None:
         storm = self.storm
         clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
+        known, asked_s = KnownUsers(store, clock), trio.current_time()
         for _ in range(TRIES_MAX):
             id_ = store.new_message_id(wish["to"], clock())
             send: MessageRequest = request(id=id_, **wish)
@@ -80,18 +94,21 @@ class Callers:
                     scope.deadline = trio.current_time() + storm.chance.choice((0.0003, 0.001, 0.4))
                 storm.busy += 1
                 try:
+                    (send, *_), _ = await known.complete([send])
+                    if send.addresses == NOBODY:
+                        return  # nobody stored the user
                     (answer,) = await store.admit([send], clock())
                 except AWAY:
                     storm.note(f"nobody says whether {id_} was taken")
                 finally:
                     storm.busy -= 1
             if answer is not None:
-                self._heard(send, answer)
+                self._heard(send, answer, asked_s)
                 return
             self.unheard += 1
             await trio.sleep(storm.chance.choice((0.1, 2.0, 15.0)))
 
-    def _heard(self, send: MessageRequest, answer: Answer) -> None:
+    def _heard(self, send: MessageRequest, answer: Answer, asked_s: float) -> None:
         storm = self.storm
         storm.note(f"{send.category} {send.id} to {send.home}: {answer.outcome} {answer.id or ''}")
         if answer.outcome != "accepted":
@@ -99,6 +116,8 @@ class Callers:
             return
         assert answer.id is not None
         self.promised[answer.id] = send.home
+        self.asked_s[answer.id] = asked_s, trio.current_time()
+        storm.people.one_person(asked_s, send.identities)
         if storm.chance.random() < 0.1:
             delay_s = storm.chance.choice((0.01, 1.0, 20.0, 1_000.0))
             storm.later(delay_s, partial(self._cancel_later, answer.id))
@@ -123,8 +142,7 @@ class Callers:
     def read(self, letter: Letter) -> None:
         """A person has what a provider delivered, and may click on it once it arrives."""
         storm = self.storm
-        arrives = letter.fate in ("delivered", "seen", "late")
-        if storm.plan.react_s and arrives and storm.chance.random() < 0.3:
+        if storm.plan.react_s and letter.fate in ARRIVING and storm.chance.random() < 0.3:
             delay_s = storm.chance.choice((0.5, 20.0, 70.0, 2_000.0, 5_000.0))
             kind = storm.chance.choice(KINDS)
             storm.later(delay_s, partial(storm.nursery.start_soon, self._react, letter, kind))
@@ -159,3 +177,5 @@ class Callers:
             await opt_outs.put(client, self.storm.store(client).shards, phone, scope, Origin())
         except AWAY:
             self.storm.note("an opt-out was not taken")
+            return
+        self.storm.people.stop(phone, scope)

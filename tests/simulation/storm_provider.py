@@ -30,6 +30,7 @@ FAULTS = ("not_sent", "throttled", "error", "error_read", "timeout", "timeout_re
 BROKEN = Fault("7", "temporary", False)
 REFUSED = Fault("9", "unknown subscriber", True)
 FATES = ("delivered", "seen", "undelivered", "expired", "silent", "late")
+ARRIVING = ("delivered", "seen", "late")
 
 
 class Letter(msgspec.Struct):
@@ -66,6 +67,8 @@ class Book:
         self.letters[submission.ref] = letter = Letter(ref, fate)
         storm.note(f"{self.name} accepts {submission.ref}, which will be {fate}")
         storm.callers.read(letter)
+        if fate in ARRIVING:
+            storm.people.read(self.name, submission.to.removeprefix("+"))
         self._report(submission.ref, letter)
 
     def _report(self, ref: str, letter: Letter) -> None:
@@ -174,9 +177,10 @@ class StormProvider:
             return contract.Submitted(ref, again=True)
         known = ref in book.letters
         if draw < self.fault_share / 4 and not known:
-            book.refused[ref] = BROKEN if draw < self.fault_share / 6 else REFUSED
-            self.storm.note(f"{book.name} refuses {ref}: {book.refused[ref].name}")
-            return contract.Refused(ref, book.refused[ref])
+            fault = book.refused[ref] = BROKEN if draw < self.fault_share / 6 else REFUSED
+            self.storm.note(f"{book.name} refuses {ref}: {fault.name}")
+            nobody = self.storm.plan.best and fault is REFUSED
+            return contract.Refused(ref, fault, unreachable=nobody)
         book.accept(submission)
         return contract.Submitted(ref, again=known)
 

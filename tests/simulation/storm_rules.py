@@ -6,6 +6,7 @@ function that asserts; `judge` runs them all.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from gateway.core.ids import shard_of_id
 from gateway.core.records.entries import Post, ledger_codec
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person, claim_codec, unpack_person
+from gateway.core.send_windows import opening_ms
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.writes import add_up
 from tests.simulation.memory_streams import Stream
-from tests.worlds.cascade_world import PRICES, T0
+from tests.worlds.cascade_world import DAYTIME, PRICES, T0
 from tests.worlds.dispatch_limiter import most_in_a_second
 from tests.worlds.key_table import fault_of, row_of
 
@@ -31,6 +33,8 @@ KINDS_IN_MEMORY: dict[str, tuple[type, ...]] = {
     "zset": (dict,),
     "stream": (Stream,),
 }
+KNOWN_S = 2.0  # what is declared of a campaign holds everywhere by then
+CAP_MAX, CAP_S = 3, 23 * 3_600  # marketing messages a day, less what clocks may be apart
 NEVER = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.SENDING, StepStatus.SENT))
 
 
@@ -40,6 +44,8 @@ def judge(storm: Storm) -> None:
     nothing_is_sent_twice(storm, messages)
     the_ledger_is_the_bill(storm, messages)
     who_reacted_gets_no_further_step(storm, messages)
+    what_must_not_start_does_not(storm, messages)
+    nobody_gets_a_campaign_twice(storm, messages)
     claims_and_slots_are_those_of_messages(storm, messages)
     nothing_is_left(storm)
     every_key_is_in_the_table(storm)
@@ -117,6 +123,81 @@ def who_reacted_gets_no_further_step(storm: Storm, messages: dict[str, Message])
                 assert late_ms <= apart_ms + 1, f"{late_ms} ms after a reaction: {messages[id_]}"
 
 
+def what_must_not_start_does_not(storm: Storm, messages: dict[str, Message]) -> None:
+    """Nothing of a campaign that is paused or cancelled, but within the bound; nothing to who said
+    STOP; nothing before its time or at night."""
+    spare_ms = storm.plan.clocks_apart_s * 1_000 + 1
+    campaigns = storm.campaigns
+    still = [(s.name, s.heard_s + KNOWN_S, s.until_s) for s in campaigns.still]
+    still += [(n, at_s + KNOWN_S, math.inf) for n, at_s in campaigns.cancelled_s.items()]
+    for message in messages.values():
+        for at_ms in starts_of(message):
+            at_s = (at_ms - T0) / 1_000
+            for name, from_s, until_s in still:
+                held = from_s + spare_ms / 1_000 < at_s < until_s - spare_ms / 1_000
+                assert message.campaign != name or not held, f"{at_s}: {name} is still: {message}"
+            for phone, scope, from_s in storm.people.stopped:
+                late_ms = at_ms - (T0 + from_s * 1_000)
+                asked = message.addresses.phone == phone and scope in ("all", message.category)
+                assert not asked or late_ms <= spare_ms, f"{late_ms} ms after STOP: {message}"
+            assert at_ms > message.not_before_ms - spare_ms, f"before its time: {message}"
+            if storm.plan.timed and message.category == "marketing":
+                by_day = (opening_ms(DAYTIME, None, None, "", at) for at in nearby(at_ms, spare_ms))
+                assert any(abs(open_ms - at_ms) <= spare_ms for open_ms in by_day if open_ms), (
+                    f"at night: {message}"
+                )
+
+
+def nearby(at_ms: int, spare_ms: float) -> tuple[int, int]:
+    return at_ms, at_ms - round(spare_ms)
+
+
+def starts_of(message: Message) -> list[int]:
+    """When its steps were claimed, the first and the last time at each provider."""
+    attempts = [attempt for step in message.steps for attempt in step.attempts]
+    return [at for a in attempts for at in (a.first_claimed_ms, a.claimed_ms) if at]
+
+
+def nobody_gets_a_campaign_twice(storm: Storm, messages: dict[str, Message]) -> None:
+    """Nor more than a cap allows, under whatever they were known by then. A delivery that was
+    reported after its message had been given up is the exception: nothing was held by then."""
+    asked_s = storm.callers.asked_s
+    kept = [m for m in messages.values() if m.delivered_step >= 0 and not m.ended_ms]
+    kept = sorted((m for m in kept if m.id in asked_s), key=lambda m: asked_s[m.id])
+    for place, message in enumerate(kept):
+        since_s = asked_s[message.id][0]
+        earlier = [
+            m
+            for m in kept[:place]
+            if asked_s[m.id][1] < since_s and covers(storm, m, since_s) & {*message.identities}
+        ]
+        twice = [m.id for m in earlier if m.campaign and m.campaign == message.campaign]
+        assert not twice, f"{message.id} is of a campaign that {twice} had brought"
+        lately = [m for m in earlier if since_s - asked_s[m.id][1] < CAP_S]
+        counted = [m for m in lately if m.category == "marketing"]
+        full = message.category == "marketing" and len(counted) >= CAP_MAX
+        assert not full, f"{message.id} is beyond the cap: {[m.id for m in counted]}"
+
+
+def covers(storm: Storm, message: Message, until_s: float) -> set[str]:
+    """Who counts as the person of a message: what is held for it goes along when identities
+    turn out to be one person, and stays with an address that leaves."""
+    people, accepted_s = storm.people, storm.callers.asked_s[message.id][1]
+    found = set(message.identities)
+    for joined in sorted(people.joined, key=lambda joined: joined.heard_s):
+        if joined.heard_s > until_s:
+            break
+        left = {
+            parted.identity
+            for parted in people.parted
+            if parted.heard_s > joined.asked_s and parted.asked_s <= max(joined.heard_s, accepted_s)
+        }
+        identities = joined.identities - left
+        if found & identities:
+            found |= identities
+    return found
+
+
 def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Message]) -> None:
     now_ms = storm.server.now_us() // 1000
     for key in storm.server.names():
@@ -131,7 +212,9 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
         for id_ in held:
             message = messages.get(id_)
             assert message is not None, f"{key!r} holds something for {id_}, which never was"
-            assert message.delivered_step >= 0, f"{key!r} holds something for {message}"
+            # An address that leaves its person takes along what is held; nobody gives that back.
+            taken_along = bool(storm.people.parted)
+            assert message.delivered_step >= 0 or taken_along, f"{key!r} holds for {message}"
     for message in messages.values():
         if message.delivered_step < 0 or message.campaign is None:
             continue
@@ -140,17 +223,33 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
         apart = storm.server.value(keys.claim(message.holder, message.campaign).encode())
         assert apart or message.campaign in person.claims, f"its claim was forgotten of {message}"
         for identity in message.identities:
-            home, record = home_of(storm, identity)
-            assert message.holder in (home, *record.former), f"{identity} forgot {message}"
+            places = held_under(storm, identity)
+            known = message.holder in places
+            if not known and storm.people.parted:
+                known = any(has_claim(storm, place, message.campaign) for place in places)
+            assert known, f"{identity} forgot {message}"
 
 
-def home_of(storm: Storm, identity: str) -> tuple[str, Person]:
-    while True:
-        keys = keys_of(shard_of_identity(identity, storm.plan.shards))
-        record = unpack_person(storm.server.value(keys.person(identity).encode()))
-        if not record.home:
-            return identity, record
-        identity = record.home
+def has_claim(storm: Storm, identity: str, campaign: str) -> bool:
+    """Whether a record has a claim of the campaign: an address that left took it along."""
+    keys = keys_of(shard_of_identity(identity, storm.plan.shards))
+    person = unpack_person(storm.server.value(keys.person(identity).encode()))
+    apart = storm.server.value(keys.claim(identity, campaign).encode())
+    return campaign in person.claims or apart is not None
+
+
+def held_under(storm: Storm, identity: str) -> dict[str, Person]:
+    """The records in which it is looked for what the person of an identity holds."""
+    found: dict[str, Person] = {}
+    todo = [identity]
+    while todo:
+        place = todo.pop()
+        if place not in found:
+            keys = keys_of(shard_of_identity(place, storm.plan.shards))
+            record = unpack_person(storm.server.value(keys.person(place).encode()))
+            found[place] = record
+            todo += [*record.former, *([record.home] if record.home else [])]
+    return found
 
 
 def nothing_is_left(storm: Storm) -> None:
@@ -162,11 +261,13 @@ def nothing_is_left(storm: Storm) -> None:
             assert not server.value(name.encode()), f"{name} holds {server.value(name.encode())}"
     for key in server.names():
         assert b"}t:" not in key or key in server._expires
-        if b"lane:" in key:
+        if b"}lane:" in key:
             stream = server.data[key]
             assert not stream.entries, f"{key!r} holds {stream.entries}"
             pending = {i: p for g in stream.groups.values() for i, p in g.pending.items()}
             assert not pending, f"{key!r} has {pending} pending"
+        assert b"}held:" not in key, f"{key!r} holds {server.data[key]}"
+    assert not storm.campaigns.not_through()
 
 
 def every_key_is_in_the_table(storm: Storm) -> None:

@@ -22,8 +22,12 @@ from gateway.dispatch import pauses
 from gateway.dispatch.jobs import timers
 from gateway.dispatch.jobs import unmatched_receipts as parked
 from gateway.dispatch.worker import wake_ups
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import lanes
 from gateway.store import randomness as noise
+from gateway.store.transaction import ConflictError
+
+AWAY = (RedisUnavailable, ConflictError)  # what a caller is told, and asks again
 
 
 @contextmanager

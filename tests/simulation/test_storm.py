@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import msgspec
 import pytest
 
-from gateway.core import settlement
-from gateway.store import transaction
+from gateway.core import admission, holding, settlement
+from gateway.core import plan as planning
+from gateway.core.cascade import arrivals
+from gateway.core.records.message import Message
+from gateway.store import apply, transaction
+from tests.simulation import storm_rules
 from tests.simulation.simulate_seeds import broken, smallest, tell
-from tests.simulation.storm import Plan, lived
+from tests.simulation.storm import Storm, lived
+from tests.simulation.storm_plan import PLAIN, Plan
 
 SEEDS = 24
 
@@ -43,7 +49,7 @@ FOUND = {
 
 @pytest.mark.parametrize("seed", FOUND, ids=FOUND.values())
 def test_a_seed_that_found_something_finds_it_no_more(seed: int) -> None:
-    as_it_was = msgspec.structs.replace(Plan.of(seed), react_s=0, shared=False)
+    as_it_was = msgspec.structs.replace(Plan.of(seed), **PLAIN)
     assert not broken(as_it_was)[0], tell(seed)
 
 
@@ -85,6 +91,76 @@ def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
     with mock.patch.object(settlement, "delivered", dearer):
         why = broken(worst(cut_share=0.0, messages=8))[0]
     assert "the ledger says" in why
+
+
+Rule = Callable[[Storm, dict[str, Message]], None]
+planned = planning.plan
+
+
+def without_caps(*said: Any) -> Any:
+    way = planned(*said)
+    return msgspec.structs.replace(way, full=None) if isinstance(way, planning.Plan) else way
+
+
+async def no_opt_outs(*_: Any) -> dict[str, Any]:
+    return {}
+
+
+def fault_of(rule: Rule, seeds: range, **changes: Any) -> str:
+    """What a rule finds in some worlds where little else goes wrong, "" for nothing."""
+    calm = {"cut_share": 0.0, "die_share": 0.0, "still_share": 0.0, "fault_share": 0.0}
+    plan = worst(outages=0, **calm, **PLAIN)
+    for seed in seeds:
+        storm = lived(msgspec.structs.replace(plan, seed=seed, **changes))
+        try:
+            rule(storm, storm.messages())
+        except AssertionError as found:
+            return str(found)
+    return ""
+
+
+def test_a_step_after_a_reaction_is_noticed() -> None:
+    def forgets(change: Any, *_: Any) -> None:
+        change.effects.changed = True
+
+    with mock.patch.object(arrivals.Change, "react", forgets):
+        found = fault_of(storm_rules.who_reacted_gets_no_further_step, range(4), react_s=3_600)
+    assert "after a reaction" in found
+
+
+@pytest.mark.parametrize(
+    ("first", "place", "name", "instead", "changes", "what"),
+    [
+        (0, holding, "held_of", lambda *_: None, {"changes": 6}, "is still"),
+        (0, holding, "opening_ms", lambda *said: said[-1], {"timed": True}, "at night"),
+        (0, holding, "starts_ms", lambda *_: 0, {"timed": True}, "before its time"),
+        (6, apply, "read_scopes", no_opt_outs, {"replies": True, "react_s": 3_600}, "after STOP"),
+    ],
+    ids=["a campaign", "a night", "a moment", "STOP"],
+)
+def test_a_step_that_must_not_start_is_noticed(
+    first: int, place: Any, name: str, instead: Any, changes: dict[str, Any], what: str
+) -> None:
+    seeds = range(first, first + 6)
+    with mock.patch.object(place, name, instead):
+        found = fault_of(storm_rules.what_must_not_start_does_not, seeds, **changes)
+    assert what in found
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "merges", "what"),
+    [
+        ("claimed_by", lambda *_: None, 0, "of a campaign"),
+        ("plan", without_caps, 2, "beyond the cap"),
+    ],
+    ids=["a claim", "a cap"],
+)
+def test_what_comes_twice_or_beyond_a_cap_is_noticed(
+    name: str, instead: Any, merges: int, what: str
+) -> None:
+    with mock.patch.object(admission, name, instead):
+        found = fault_of(storm_rules.nobody_gets_a_campaign_twice, range(8), merges=merges)
+    assert what in found
 
 
 def test_a_broken_seed_shrinks_to_what_breaks_it() -> None:

@@ -278,7 +278,7 @@ def test_the_bill_comes_in_pages() -> None:
 
 def whoever_was_sent_when(bill: Bill) -> dict[str, MessageBill]:
     """What became of the messages, whatever the moment of it."""
-    return {ref: replace(one, delivered_ms=0) for ref, one in bill.messages.items()}
+    return {ref: replace(one, accepted_ms=0, delivered_ms=0) for ref, one in bill.messages.items()}
 
 
 refs = st.lists(st.tuples(ids, phones), min_size=1, max_size=30, unique_by=lambda pair: pair[0])

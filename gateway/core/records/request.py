@@ -6,6 +6,7 @@ from typing import Literal, cast
 
 import msgspec
 from msgspec import field
+from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses, person_id
 from gateway.core.campaign_words import Version
@@ -107,6 +108,13 @@ class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     body_hash: bytes = field(name="h")
     answer: Answer = field(name="a")
     open: bool = field(name="o", default=False)
+
+
+def replay(first: RememberedAnswer, request: MessageRequest) -> Answer:
+    """What a request is told whose key holds a first answer."""
+    if first.body_hash != request.body_hash:
+        return Answer("conflict")
+    return replace(first.answer, replayed=True)
 
 
 def _remembered_of_2(record: bytes) -> RememberedAnswer:
