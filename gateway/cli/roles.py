@@ -53,6 +53,7 @@ class Simulation(msgspec.Struct, frozen=True):
     people: Path | None = None
     book: Path | None = None
     smtp_port: int = 0
+    smpp_port: int = 0
 
 
 def serve(
@@ -127,16 +128,18 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         knobs=knobs,
         book="" if wanted.book is None else str(wanted.book),
         smtp_port=wanted.smtp_port,
+        smpp_port=wanted.smpp_port,
     )
     try:
         simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
     except simulator.BookFault as fault:
         raise UsageFault(str(fault)) from None
     except OSError as fault:
-        ports = f"{wanted.port} or {wanted.smtp_port}" if wanted.smtp_port else f"{wanted.port}"
+        ports = (wanted.port, wanted.smtp_port, wanted.smpp_port)
+        tried = " or ".join(str(port) for port in ports if port)
         raise UsageFault(
-            f"{wanted.host}:{ports} cannot be listened on ({fault.strerror}): choose another "
-            "--host, --port or --smtp-port, or stop what uses it."
+            f"{wanted.host}:{tried} cannot be listened on ({fault.strerror}): choose another "
+            "--host, --port, --smtp-port or --smpp-port, or stop what uses it."
         ) from None
     return DONE
 
