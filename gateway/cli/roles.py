@@ -24,11 +24,11 @@ from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.loading import tell_loading, wait_until_loaded
+from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
 from gateway.version import VERSION
-from providers.http.callback_settings import callback_address
 from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -108,7 +108,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     from providers import simulator
 
     try:
-        given = {"seed": wanted.seed, "hooks": _hooks(settings)}
+        given = {"seed": wanted.seed, "hooks": bootstrap.callback_addresses(settings)}
         given |= dict(_knob(text) for text in wanted.knobs)
         if wanted.people is not None:
             people = simulator.read_people(wanted.people.read_text("utf-8"))
@@ -216,14 +216,6 @@ def once_redis_answers(
             if time.monotonic() >= end:
                 raise
             sleep(backoff.next_s())  # no loop runs yet
-
-
-def _hooks(settings: Settings) -> dict[str, str]:
-    """Where each kind of provider calls back that is told once, and not with each request."""
-    return {
-        provider.kind: callback_address(settings.provider(name))
-        for name, provider in settings.providers.items()
-    }
 
 
 def _knob(text: str) -> tuple[str, object]:
