@@ -197,8 +197,11 @@ class Client:
 
     def say(self, command: int, body: pdu.Body = pdu.NOTHING, sequence: int = 7) -> pdu.Frame:
         """Its answer."""
-        self._connection.sendall(pdu.encode(command, sequence, body))
+        self.tell(command, body, sequence)
         return self.hear()
+
+    def tell(self, command: int, body: pdu.Body = pdu.NOTHING, sequence: int = 7) -> None:
+        self._connection.sendall(pdu.encode(command, sequence, body))
 
     def answer(self, frame: pdu.Frame, status: int) -> None:
         command = frame.command | pdu.RESPONSE
@@ -287,6 +290,16 @@ def test_an_outage_cuts_off_who_is_bound_or_is_told(smsc: Simulated) -> None:
         smsc.child.turn(outage="refuse")
         with pytest.raises(ConnectionError):
             peer.say(pdu.ENQUIRE_LINK)
+    assert smsc.child.bill().messages == {}
+
+
+def test_what_is_sent_to_an_smsc_that_hangs_is_lost(smsc: Simulated) -> None:
+    with client(smsc) as peer:
+        assert peer.bind() == pdu.OK
+        smsc.child.turn(outage="hang")
+        peer.tell(pdu.SUBMIT_SM, MESSAGE)
+        smsc.child.turn(outage="refuse")
+        assert peer.closed
     assert smsc.child.bill().messages == {}
 
 
