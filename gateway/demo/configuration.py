@@ -34,15 +34,15 @@ REACTIONS, BEST, REACH, WINDOW = "demo-reactions", "demo-best", "demo-reach", "d
 REACT = "2s"  # longer than the people of the demo take to read
 
 # Kinds that are not spoken to over HTTP, and how their connections are left unencrypted.
-DOORS: Mapping[str, str | bool] = {"smtp": "none"}
+DOORS: Mapping[str, str | bool] = {"smtp": "none", "smpp": False}
 ACCOUNT = "service-account.json"
 PRICES = "prices.csv"
 
 
 class Additions(msgspec.Struct, frozen=True):
-    """Tables of providers, whose channels the route REACH tries before those of the campaign's;
-    what they cost, as a price list; the service account of those that need one; and the message
-    that is sent over the route."""
+    """Tables of providers, whose channels the route REACH tries before those of the campaign's,
+    or which have the place there of one of those; what the former cost, as a price list; the
+    service account of those that need one; and the message that is sent over the route."""
 
     providers: dict[str, Any]
     prices: str
@@ -101,7 +101,7 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]
-    document["providers"] |= additions.providers
+    _add(document, base, additions)
     for provider in document["providers"].values():
         provider |= _at_simulator(provider["kind"], places)
     for route in document["routes"].values():
@@ -112,6 +112,33 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     document["routes"] |= _routes(campaign_channels(base), additions)
     document.setdefault("send_windows", {})[WINDOW] = {"from": "09:00", "to": "21:00"}
     return to_toml(document)
+
+
+def _add(document: dict[str, Any], base: Settings, additions: Additions) -> None:
+    """Adds the providers. One of a configured channel is charged as the others there, because the
+    simulator has one bill for a channel, and takes no share of what is sent by the channel."""
+    peers = _peers(base, additions)
+    for name, table in additions.providers.items():
+        document["providers"][name] = dict(table)
+        if name in peers:
+            of_peer = base.providers[peers[name][0]]
+            document["providers"][name]["charged_on"] = of_peer.charged_on
+            channels = document.setdefault("channels", {})
+            channel = channels.setdefault(KINDS[of_peer.kind].channel, {})
+            channel.setdefault("providers", [{"name": each} for each in peers[name]])
+
+
+def _peers(base: Settings, additions: Additions) -> dict[str, list[str]]:
+    """By added provider, the configured ones of its channel, where there are any."""
+    found = {
+        name: [each for each, of in base.providers.items() if KINDS[of.kind].channel == channel]
+        for name, channel in _channels(additions).items()
+    }
+    return {name: peers for name, peers in found.items() if peers}
+
+
+def _channels(additions: Additions) -> dict[str, str]:
+    return {name: KINDS[each["kind"]].channel for name, each in additions.providers.items()}
 
 
 def _at_simulator(kind: str, places: Places) -> dict[str, Any]:
@@ -125,11 +152,15 @@ def _at_simulator(kind: str, places: Places) -> dict[str, Any]:
 
 
 def _prices(base: Settings, additions: Additions) -> str:
-    """The price list with that of the additions, whose amounts are of any currency."""
+    """The price list with that of the additions, whose amounts are of any currency. A provider of
+    a configured channel costs what its peer does."""
     with base.prices.file.open(newline="", encoding="utf-8-sig") as lines:
         rows = list(csv.DictReader(lines))
-    own = {"currency": base.prices.currency}
-    rows += [row | own for row in csv.DictReader(io.StringIO(additions.prices))]
+    money, peers = {"currency": base.prices.currency}, _peers(base, additions)
+    added = csv.DictReader(io.StringIO(additions.prices))
+    rows += [row | money for row in added if row["provider"] not in peers]
+    for name, (peer, *_) in peers.items():
+        rows += [row | {"provider": name} for row in rows if row["provider"] == peer]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -151,15 +182,20 @@ def _routes(channels: Sequence[str], additions: Additions) -> dict[str, Any]:
     routes: dict[str, Any] = {
         alone(channel): {"steps": [{"channel": channel}]} for channel in channels
     }
-    steps = [{"channel": channel} | _waits(WAITS) for channel in channels[:-1]]
-    steps.append({"channel": channels[-1]} | _waits(LAST_WAITS))
+    timed = [*((channel, WAITS) for channel in channels[:-1]), (channels[-1], LAST_WAITS)]
     if len(channels) > 1:
-        first, last = steps[0], steps[-1]
+        first, last = ({"channel": name} | _waits(waits) for name, waits in (timed[0], timed[-1]))
         waiting = first | {"until": "seen", "react": REACT}
         routes[REACTIONS] = {"steps": [waiting, last | {"importance": "high"}]}
         routes[BEST] = {"order": "best", "steps": [first, last]}
-    added = [{"provider": name} | _waits(WAITS) for name in additions.providers]
-    routes[REACH] = {"steps": [*added, *steps]}
+    named = {channel: {"provider": name} for name, channel in _channels(additions).items()}
+    added = [(channel, WAITS) for channel in named if channel not in channels]
+    routes[REACH] = {
+        "steps": [
+            named.get(channel, {"channel": channel}) | _waits(waits)
+            for channel, waits in (*added, *timed)
+        ]
+    }
     return routes
 
 

@@ -151,7 +151,7 @@ def test_each_has_fewer_addresses_than_the_one_before() -> None:
 
 def test_the_configuration_it_writes_takes_the_message_over_every_channel(tmp_path: Path) -> None:
     base = load(None, {}, secrets_required=False)
-    places = Places(8080, "http://127.0.0.1:8090", {"smtp": 8025})
+    places = Places(8080, "http://127.0.0.1:8090", {"smtp": 8025, "smpp": 2775})
     made = write(tmp_path, base, ADDITIONS, places)
     shown = load(made, {}, secrets_required=False)
     names = [name for each in shown.providers.values() for _, name in each.variables()]
@@ -163,6 +163,11 @@ def test_the_configuration_it_writes_takes_the_message_over_every_channel(tmp_pa
         assert isinstance(read, requests.ValidRequest), body
     route = settings.routes["demo-reach"]
     assert [settings.channel_of(step) for step in route.steps] == ["push", "email", *ROUTE]
+    assert route.steps[-1].provider == "demo-smpp"
+    assert (
+        settings.providers["demo-smpp"].charged_on == settings.providers["infobip-sms"].charged_on
+    )
+    assert settings.senders(settings.routes["demo-best"].steps[-1]) == ("infobip-sms",)
 
 
 def step(channel: str, delivered: str | None, cost: str | None) -> dict[str, Any]:
