@@ -16,7 +16,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.core import persons
-from gateway.core.identities import Join, Write, enlist, join, split, unread
+from gateway.core.identities import Join, Write, enlist, join, reached, split, unread
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message_codec import unpack_message
@@ -78,16 +78,14 @@ async def link(store: StoreBase, groups: Sequence[list[str]], now_ms: int) -> No
     raise ConflictError
 
 
-async def separate(store: StoreBase, address: str, other: str, now_ms: int) -> None:
-    """An address is not of the person of `other` any more. Raises ConflictError when others change
-    the same records without end."""
+async def separate(store: StoreBase, pairs: Iterable[tuple[str, str]], now_ms: int) -> None:
+    """In each pair the first, an address, is not of the person of the second any more. Raises
+    ConflictError when others change the same records without end."""
+    left = list(dict.fromkeys(pairs))
     for _ in range(TRIES_MAX):
-        packed = await _read_all(store, [address, other])
-        records = {i: _record(store, i, v) for i, v in packed.items()}
-        for write in split(address, other, records, now_ms):
-            if not await _rewrite(store, [write], packed, now_ms):
-                break
-        else:
+        while done := await _separated(store, left, now_ms):
+            left = [pair for pair in left if pair not in done]
+        if not left:
             return
     raise ConflictError
 
@@ -119,6 +117,28 @@ async def _joined(store: StoreBase, groups: Sequence[_Group], now_ms: int) -> li
                 done[i] = found
                 store.counts.unjoined += bool(found.apart)
     raise ConflictError
+
+
+async def _separated(
+    store: StoreBase, pairs: Sequence[tuple[str, str]], now_ms: int
+) -> set[tuple[str, str]]:
+    """One try at all pairs; those that meet the same records take turns. Returns which are done."""
+    packed = await _read_all(store, dict.fromkeys(i for pair in pairs for i in pair))
+    records = {i: _record(store, i, v) for i, v in packed.items()}
+    met: set[str] = set()
+    going: dict[tuple[str, str], list[Write]] = {}
+    for pair in pairs:
+        people = reached(list(pair), records)
+        if met.isdisjoint(people):
+            met.update(people)
+            going[pair] = split(*pair, records, now_ms)
+    done: set[tuple[str, str]] = set()
+    while going:
+        done |= {pair for pair, writes in going.items() if not writes}
+        steps = {pair: writes for pair, writes in going.items() if writes}
+        written = await _rewrite(store, [first for first, *_ in steps.values()], packed, now_ms)
+        going = {pair: rest for pair, (first, *rest) in steps.items() if first.identity in written}
+    return done
 
 
 async def _enlist(store: StoreBase, joins: Iterable[Join], now_ms: int) -> set[str]:

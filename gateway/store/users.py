@@ -107,8 +107,8 @@ async def change(store: StoreBase, changes: Sequence[Change], now_ms: int) -> li
     lost |= await _lost_meanwhile(store, _held(after, scopes))
     await _lose(store, lost)
     lost -= await _owned(store, lost)
-    for each in sorted(given_up | lost):
-        await separate(store, each.identity, f"u:{each.user}", now_ms)
+    parted = sorted(given_up | lost)
+    await separate(store, [(each.identity, f"u:{each.user}") for each in parted], now_ms)
     groups = [
         [i for i in left.addresses.identities(user) if _Held(i, scopes[user], user) not in lost]
         for user, left in after.items()

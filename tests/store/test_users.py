@@ -74,6 +74,36 @@ def test_who_is_stored_again_as_before_is_only_read(redis_url: str) -> None:
     in_store(redis_url, work)
 
 
+def test_addresses_that_change_leave_their_persons_together(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        await users.change(store, many(), T0)
+        link = WatchedLink(store.redis)
+        moved = many(phones="7919")
+        await users.change(Store(link, store.policy, shards=SHARDS), moved, T0)
+        assert link.calls.total() < 40 * SHARDS
+        for n in range(COUNT):
+            assert await find_home(store, f"u:u{n}") == f"p:7919{n:07}"
+            assert await find_home(store, f"e:anna{n}@shop.example") == f"p:7919{n:07}"
+            assert await find_home(store, f"p:7918{n:07}") == f"p:7918{n:07}"
+
+    in_store(redis_url, work)
+
+
+def test_who_swaps_addresses_in_a_batch_stays_apart(redis_url: str) -> None:
+    """All of them meet the same persons, and take turns."""
+
+    async def work(store: Store) -> None:
+        before = many()
+        await users.change(store, before, T0)
+        turned = zip(before, [*before[1:], before[0]], strict=True)
+        swapped = [change_of(each.user, other.addresses) for each, other in turned]
+        await users.change(store, swapped, T0)
+        for n in range(COUNT):
+            assert await find_home(store, f"u:u{n}") == f"p:7918{(n + 1) % COUNT:07}"
+
+    in_store(redis_url, work)
+
+
 def test_aliases_that_stand_too_short_are_written_together(redis_url: str) -> None:
     async def work(store: Store) -> None:
         await users.change(store, many(), T0)
