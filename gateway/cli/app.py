@@ -227,6 +227,9 @@ def simulate(
     smtp_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port that takes mails by SMTP; 0: none.")
     ] = 0,
+    smpp_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port that speaks SMPP as an SMSC; 0: none.")
+    ] = 0,
 ) -> int:
     """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
 
@@ -240,7 +243,8 @@ def simulate(
     from gateway.cli.roles import simulate as run_simulate
 
     knobs = (f"viber_share={share}", *(knob or ()))
-    simulation = Simulation(host, port, seed, api_key, knobs, people, book, smtp_port)
+    doors = (smtp_port, smpp_port)
+    simulation = Simulation(host, port, seed, api_key, knobs, people, book, *doors)
     return run_simulate(config, os.environ, simulation)
 
 

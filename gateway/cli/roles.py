@@ -24,11 +24,11 @@ from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.reach import redis_for_role
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.loading import tell_loading, wait_until_loaded
+from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
 from gateway.version import VERSION
-from providers.http.callback_settings import callback_address
 from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -53,6 +53,7 @@ class Simulation(msgspec.Struct, frozen=True):
     people: Path | None = None
     book: Path | None = None
     smtp_port: int = 0
+    smpp_port: int = 0
 
 
 def serve(
@@ -107,7 +108,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     from providers import simulator
 
     try:
-        given = {"seed": wanted.seed, "hooks": _hooks(settings)}
+        given = {"seed": wanted.seed, "hooks": bootstrap.callback_addresses(settings)}
         given |= dict(_knob(text) for text in wanted.knobs)
         if wanted.people is not None:
             people = simulator.read_people(wanted.people.read_text("utf-8"))
@@ -127,16 +128,18 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         knobs=knobs,
         book="" if wanted.book is None else str(wanted.book),
         smtp_port=wanted.smtp_port,
+        smpp_port=wanted.smpp_port,
     )
     try:
         simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
     except simulator.BookFault as fault:
         raise UsageFault(str(fault)) from None
     except OSError as fault:
-        ports = f"{wanted.port} or {wanted.smtp_port}" if wanted.smtp_port else f"{wanted.port}"
+        ports = (wanted.port, wanted.smtp_port, wanted.smpp_port)
+        tried = " or ".join(str(port) for port in ports if port)
         raise UsageFault(
-            f"{wanted.host}:{ports} cannot be listened on ({fault.strerror}): choose another "
-            "--host, --port or --smtp-port, or stop what uses it."
+            f"{wanted.host}:{tried} cannot be listened on ({fault.strerror}): choose another "
+            "--host, --port, --smtp-port or --smpp-port, or stop what uses it."
         ) from None
     return DONE
 
@@ -213,14 +216,6 @@ def once_redis_answers(
             if time.monotonic() >= end:
                 raise
             sleep(backoff.next_s())  # no loop runs yet
-
-
-def _hooks(settings: Settings) -> dict[str, str]:
-    """Where each kind of provider calls back that is told once, and not with each request."""
-    return {
-        provider.kind: callback_address(settings.provider(name))
-        for name, provider in settings.providers.items()
-    }
 
 
 def _knob(text: str) -> tuple[str, object]:

@@ -251,7 +251,9 @@ def read_one(text: str) -> Destination | list[AddressFault]:
 
 def named_mailbox_of(text: str) -> str | None:
     """The address, in its one spelling, of `Shop <news@shop.example>` or of an address alone; None:
-    it cannot be one."""
+    it cannot be one. Nothing of it is encoded as headers are."""
+    if "=?" in text:
+        return None
     if not text.endswith(">"):
         return mailbox_of(text)
     name, opened, address = text[:-1].rpartition("<")

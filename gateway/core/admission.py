@@ -127,7 +127,8 @@ def _drawn(request: MessageRequest, home: str, policy: Policy) -> MessageRequest
         key, first = policy.declared.holdout_key, home or request.home
         stands = campaigns.share_of(key, request.campaign or "", first, campaigns.VARIANT_DRAW)
     said = next(each for each in sayings if stands < each.upto)
-    return replace(request, content=said.content, said=said, own=request.content)
+    own = request.content
+    return replace(request, content=said.content(own), said=said, own=own)
 
 
 def _campaign_refuses(

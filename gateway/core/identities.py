@@ -77,10 +77,25 @@ def unread(identities: Iterable[str], records: Records) -> set[str]:
     return missing
 
 
+def reached(identities: list[str], records: Records) -> list[str]:
+    """Everybody whom `identities` lead to, in a steady order."""
+    reached = dict.fromkeys(identities)
+    todo = list(identities)
+    while todo:
+        record = records[todo.pop()]
+        if record is None:
+            continue
+        for identity in (*record.aliases, *([record.home] if record.home else [])):
+            if identity not in reached:
+                reached[identity] = None
+                todo.append(identity)
+    return list(reached)
+
+
 def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> Join:
     """Decides on the home of identities that are seen together. `records` holds all that
     `unread` asks for; aliases must stand for `hold_ms` from now."""
-    group = _reached(identities, records)
+    group = reached(identities, records)
     roots = {_root(identity, records) for identity in group}
     if len(group) > IDENTITIES_MAX:
         home = _root(identities[0], records)
@@ -112,7 +127,7 @@ def split(address: str, other: str, records: Records, now_ms: int) -> list[Write
     more; empty where it is not. `records` holds all that `unread` asks for of both. The order: no
     record points to one that points back, whatever was written before."""
     home = _root(address, records)
-    rest = [i for i in _reached([other, address], records) if i != address]
+    rest = [i for i in reached([other, address], records) if i != address]
     theirs = _root(other, records)
     if theirs != home:  # whoever lists it still is half of a join
         listing = [i for i in rest if _root(i, records) == theirs]
@@ -149,21 +164,6 @@ def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) 
     take_over(person, found.values())
     assert home not in person.aliases
     return person != before
-
-
-def _reached(identities: list[str], records: Records) -> list[str]:
-    """Everybody whom `identities` lead to, in a steady order."""
-    reached = dict.fromkeys(identities)
-    todo = list(identities)
-    while todo:
-        record = records[todo.pop()]
-        if record is None:
-            continue
-        for identity in (*record.aliases, *([record.home] if record.home else [])):
-            if identity not in reached:
-                reached[identity] = None
-                todo.append(identity)
-    return list(reached)
 
 
 def _root(identity: str, records: Records) -> str:

@@ -41,6 +41,10 @@ class KeptOptOut(msgspec.Struct, frozen=True):
         """Whether an app, or the person, may take it back or narrow it."""
         return manages or self.origin is None or app in (PERSON, self.origin.app)
 
+    def is_after(self, at_ms: int | None) -> bool:
+        """Whether it was set after that moment, which None never is."""
+        return at_ms is not None and self.origin is not None and self.origin.at_ms > at_ms
+
 
 KeptOptOuts = Mapping[str, KeptOptOut]  # by channel, as OptOuts are
 
@@ -62,15 +66,24 @@ def opted_out(
 
 
 def taken_back(
-    kept: KeptOptOuts, channel: str | None, app: str, *, manages: bool = False
+    kept: KeptOptOuts,
+    channel: str | None,
+    app: str,
+    *,
+    manages: bool = False,
+    until_ms: int | None = None,
 ) -> KeptOptOuts:
-    """What is kept once the opt-out of a channel was taken back; None: all there are. Raises
-    NotTheirsError."""
+    """What is kept once the opt-out of a channel was taken back; None: all there are. One that was
+    set after `until_ms` stays: who took back did not know of it. Raises NotTheirsError."""
     if not all(
         one.is_for(app, manages=manages) for name, one in kept.items() if channel in (None, name)
     ):
         raise NotTheirsError
-    return {name: one for name, one in kept.items() if channel not in (None, name)}
+    return {
+        name: one
+        for name, one in kept.items()
+        if channel not in (None, name) or one.is_after(until_ms)
+    }
 
 
 def refuses(opt_outs: OptOuts, channel: str, category: str) -> bool:

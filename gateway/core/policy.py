@@ -45,7 +45,8 @@ RETRY_DELAY_MAX_MS = 300_000
 # A step that is claimed sooner after it was queued is not asked again whether it reaches anybody: a
 # backlog would pay for it with a read a message.
 PLANNED_LATELY_MS = 600_000
-AWAY_LOOK_MIN_MS = 60_000  # between two looks whether the provider of a waiting step is away
+# Between two looks whether the provider of a waiting step is away.
+AWAY_LOOK_MIN_MS, AWAY_LOOK_MAX_MS = 60_000, 600_000
 # Of the last step of a route, whose provider is away: as long as it waits already.
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
 

@@ -13,6 +13,7 @@ import functools
 import zlib
 
 from gateway.core.policy import (
+    AWAY_LOOK_MAX_MS,
     AWAY_LOOK_MIN_MS,
     LOOK_UP_MAX_MS,
     LOOK_UP_MIN_MS,
@@ -124,6 +125,13 @@ def stopped_due_ms(
     else:
         due_ms = now_ms
     return min(due_ms, message.expires_ms)
+
+
+def away_until_ms(message: Message, now_ms: int) -> int:
+    """When a step that is held until its provider is back is looked at again: a quarter of the
+    message's age later, so that what waits for days costs little."""
+    wait_ms = (now_ms - message.created_ms) // 4
+    return now_ms + min(max(wait_ms, AWAY_LOOK_MIN_MS), AWAY_LOOK_MAX_MS)
 
 
 def retry_due_ms(

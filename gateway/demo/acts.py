@@ -1,5 +1,5 @@
 """What the tour shows after the campaign, each on a few people: a cascade by reaction, somebody's
-own order of channels, a send window that holds, a pause and a resume.
+own order of channels, a send window that holds, a pause and a resume, a route over many channels.
 
 An act plays on the stage through the API, waits until its messages are final, and returns what was
 to be seen. Raises CampaignFailed where something does not come about.
@@ -20,8 +20,10 @@ from gateway.demo.api import Api, CampaignFailed
 from gateway.demo.audience import Audience
 from gateway.demo.campaign import SHOP
 from gateway.demo.cast import Cast
+from gateway.demo.configuration import BEST, REACTIONS, WINDOW, alone
 from gateway.demo.link_counter import LinkCounter
-from gateway.demo.stage import BEST, REACTIONS, WINDOW, Stage, alone
+from gateway.demo.reach import Reach, bodies, reach_of
+from gateway.demo.stage import Stage
 
 Body = dict[str, Any]
 First = Literal["seen", "unseen", "unreached"]
@@ -98,7 +100,7 @@ class Pause(msgspec.Struct, frozen=True):
     delivered: int
 
 
-Act = Reactions | OwnOrder | Window | Pause
+Act = Reactions | OwnOrder | Window | Pause | Reach
 
 
 class Acts:
@@ -114,11 +116,14 @@ class Acts:
         self._api: Api = place.api(SHOP)
 
     def play(self) -> Iterator[Act]:
-        """All of them, in order; the others while the first waits for its people."""
+        """All of them, in order; the others while the first and the last wait for people."""
         reminders = self._remind()
+        news = list(bodies(self._place.additions.message, self._cast.reached))
+        told = self._send(news)
         others = (self._own_order(), self._window(), self._pause())
         yield self._reactions(reminders)
         yield from others
+        yield reach_of(news, self._finals(told), self._place.settings.prices.currency)
 
     def _remind(self) -> list[str]:
         """Every other one is important."""

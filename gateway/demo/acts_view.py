@@ -10,6 +10,7 @@ from rich.table import Table
 
 from gateway.core.channels import label_of
 from gateway.demo.acts import Act, Outcome, OwnOrder, Pause, Reactions, Window
+from gateway.demo.reach import Reach
 
 
 def drawn(act: Act) -> Iterator[RenderableType]:
@@ -23,6 +24,8 @@ def drawn(act: Act) -> Iterator[RenderableType]:
             yield from _window(act)
         case Pause():
             yield from _pause(act)
+        case Reach():
+            yield from _reach(act)
     yield ""
 
 
@@ -73,6 +76,20 @@ def _pause(act: Pause) -> Iterator[RenderableType]:
         f"Resumed: {act.delivered} delivered after {act.seconds:.1f} s.\n"
         "  The campaign has the words, and each message brought its code."
     )
+
+
+def _reach(act: Reach) -> Iterator[RenderableType]:
+    *labels, last = map(label_of, act.costs)
+    channels = f"{', '.join(labels)} and {last}"
+    yield f"[bold]One route over {channels}[/bold], by the addresses that are known"
+    table = _table("", *labels, last, "None", act.currency)
+    for each in act.people:
+        counts = map(str, (*each.reached.values(), each.nowhere))
+        table.add_row(", ".join(each.addresses), *counts, each.cost)
+    table.add_row(f"Cost, {act.currency}", *act.costs.values(), "", act.cost)
+    for column in table.columns:
+        column.no_wrap = True
+    yield table
 
 
 def _table(*heads: str) -> Table:

@@ -11,7 +11,7 @@ import msgspec
 
 from providers.simulator import People, person_at
 
-REMINDED, PAUSED = 40, 30
+REMINDED, PAUSED, REACHED = 40, 30, 36
 
 
 class Cast(msgspec.Struct, frozen=True):
@@ -22,6 +22,7 @@ class Cast(msgspec.Struct, frozen=True):
     reminded: list[str]
     two_zones: list[str]
     paused: list[str]
+    reached: list[str]
 
 
 def choose(
@@ -43,4 +44,5 @@ def choose(
         reminded=[next(others) for _ in range(REMINDED)],
         two_zones=[next(others) for _ in range(2)],
         paused=[next(others) for _ in range(PAUSED)],
+        reached=[next(others) for _ in range(REACHED)],
     )

@@ -23,6 +23,7 @@ from gateway.demo.acts_view import drawn
 from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
+from gateway.demo.reach import Reach
 
 if TYPE_CHECKING:
     from gateway.demo.stage import Stage
@@ -33,6 +34,7 @@ ACT_NAMES: dict[type[Act], str] = {
     OwnOrder: "own_order",
     Window: "send_window",
     Pause: "pause",
+    Reach: "reach",
 }
 
 FIRST_MESSAGE = '{"to": "+447700900123", "category": "transactional", "text": "Hello from Kaskad."}'
@@ -152,7 +154,7 @@ class RichShow:
             ("Redis", "embedded, in a temporary directory"),
             (
                 "Simulator",
-                f"{place.simulator.base_url}  both providers, and the phones",
+                f"{place.simulator.base_url}  all the providers, and the phones",
             ),
             ("Ingress", f"{place.url}  the API, and the receipts"),
             (

@@ -1,7 +1,7 @@
 """What the demo starts, so that nothing of it is left behind: Redis, simulator, roles.
 
-A temporary directory holds Redis's data and a configuration made from the shipped one (or the one
-named); secrets live as long as the demo. Leaving the stage stops all processes, however it is left.
+A temporary directory holds Redis's data and the configuration (`gateway.demo.configuration`);
+secrets live as long as the demo. Leaving the stage stops all processes, however it is left.
 What cannot be started is a CampaignFailed (or the error of the part itself) with the last lines of
 its log.
 """
@@ -15,51 +15,44 @@ import socket
 import tempfile
 import threading
 import time
-import tomllib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.crew import Crew, Ended, Ready, Role, role_command
 from gateway.demo.api import Api, CampaignFailed
-from gateway.demo.campaign import CLUB, SHOP, Traffic
+from gateway.demo.campaign import Traffic
 from gateway.demo.cast import Cast, choose
+from gateway.demo.configuration import (
+    DOORS,
+    HOST,
+    KEY_ENVS,
+    Additions,
+    Places,
+    campaign_channels,
+    write,
+)
 from gateway.redis.server.embedded import EmbeddedRedis
+from gateway.settings import bootstrap
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
 from gateway.store import api_keys
-from providers.http.settings import HttpSettings
 from providers.simulator import Knobs, Overrides, People, knobs_of
 from providers.simulator import Settings as SimulatorSettings
-from providers.simulator.child import Child, ChildFailed, running
+from providers.simulator.child import Child, ChildFailed, start
 
 START_WAIT_S = 30.0
 STOP_WAIT_S = 8.0
 LOG_LINES = 400  # kept of all roles together
 LOG_LINES_SHOWN = 15
 
-KEY_ENVS = {SHOP: "KASKAD_SHOP_KEY", CLUB: "KASKAD_CLUB_KEY"}
-
-# A step that is never answered falls back after its wait and grace; so the demo takes seconds.
-WAITS = ("2s", "500ms")
-LAST_WAITS = ("3s", "1s")
 EXPIRY_MS = 1_500  # when the simulator reports a person who was not reached
 REVIVE_SHARE = 0.1  # of those, who get the message after all, when the next step is out already
 REVIVE_MS = 2_500
-
-# What the acts need beside the configured things: routes and a send window.
-REACTIONS, BEST, WINDOW = "demo-reactions", "demo-best", "demo-day"
-REACT = "2s"  # longer than the people of the demo take to read
-
-
-def alone(channel: str) -> str:
-    """The route of one channel of the campaign's alone."""
-    return f"demo-{channel}-alone"
 
 
 class Stage:
@@ -74,9 +67,11 @@ class Stage:
         log: deque[str],
         people: Sequence[People],
         cast: Cast | None,
+        additions: Additions,
     ) -> None:
         self.settings = settings
         self.people = people
+        self.additions = additions
         self.cast = cast
         self.redis_url = redis_url
         self.simulator = simulator
@@ -140,32 +135,45 @@ def stage(
     seed: int,
     traffic: Traffic,
     people: Sequence[People],
+    additions: Additions,
 ) -> Iterator[Stage]:
     """Starts it all and stops it all. `config` None is the shipped configuration. Raises
     SettingsError for one that cannot be used."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaskad-demo-")))
-        api_key, own = _secrets(settings_file.load(config, {}, secrets_required=False))
-        base = settings_file.load(config, own)
+        base = settings_file.load(config, {}, secrets_required=False)
         redis = stack.enter_context(EmbeddedRedis(folder / "redis", base.redis.fsync))
-        cast = choose(traffic.spare, people, seed, campaign_channels(base))
-        knobs = _knobs(base, seed, people, traffic, cast)
-        try:
-            simulator = stack.enter_context(
-                running(SimulatorSettings(api_key=api_key, knobs=knobs))
-            )
-        except ChildFailed as fault:
-            raise CampaignFailed(str(fault)) from fault
-        made = folder / "kaskad.toml"
-        made.write_text(_configuration(base, port or free_port(), simulator.base_url))
+        api_key = secrets.token_urlsafe(24)
+        doors = {kind: free_port() for kind in DOORS}
+        simulator = stack.enter_context(_simulator(api_key, doors))
+        places = Places(port or free_port(), simulator.base_url, doors)
+        made = write(folder, base, additions, places)
+        own = _secrets(settings_file.load(made, {}, secrets_required=False), api_key)
+        settings = settings_file.load(made, own)
+        cast = choose(traffic.spare, people, seed, campaign_channels(settings))
+        knobs = _knobs(settings, seed, people, traffic, cast)
+        simulator.turn(**msgspec.to_builtins(knobs))
         children = {k: v for k, v in environment.items() if k != "KASKAD_CONFIG"} | own
         children |= {"KASKAD_REDIS_URL": redis.url, "KASKAD_LOG_FORMAT": "json"}
         log: deque[str] = deque(maxlen=LOG_LINES)
         crew = Crew(roles(made), children, lambda role, line: log.append(f"{role}: {line}"))
         stack.callback(_patiently, crew)
         crew.start()
-        settings = settings_file.load(made, own)
-        yield Stage(settings, redis.url, simulator, crew, log, people, cast)
+        yield Stage(settings, redis.url, simulator, crew, log, people, cast, additions)
+
+
+@contextmanager
+def _simulator(api_key: str, doors: Mapping[str, int]) -> Iterator[Child]:
+    """One that is not told yet how it is to be. Raises CampaignFailed."""
+    ports = {f"{kind}_port": port for kind, port in doors.items()}
+    try:
+        child = start(msgspec.convert({"api_key": api_key, **ports}, SimulatorSettings))
+    except ChildFailed as fault:
+        raise CampaignFailed(str(fault)) from fault
+    try:
+        yield child
+    finally:
+        child.stop()
 
 
 def roles(config: Path) -> tuple[Role, ...]:
@@ -178,14 +186,8 @@ def roles(config: Path) -> tuple[Role, ...]:
 def free_port() -> int:
     """A port nobody listens on at this moment."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((HOST, 0))
         return int(listener.getsockname()[1])
-
-
-def campaign_channels(settings: Settings) -> tuple[str, ...]:
-    """The channels of the route that marketing takes, in its order."""
-    route = settings.routes[settings.categories["marketing"].route]
-    return tuple(dict.fromkeys(settings.channel_of(step) for step in route.steps))
 
 
 def shipped_file(settings: Settings, name: str) -> Path:
@@ -219,6 +221,7 @@ def _knobs(
         expiry_ms=EXPIRY_MS,
         revive_share=REVIVE_SHARE,
         revive_ms=REVIVE_MS,
+        hooks=bootstrap.callback_addresses(settings),
         repeat_share=0.02,
         reordered_share=0.02,
         early_share=0.01,
@@ -226,75 +229,11 @@ def _knobs(
     )
 
 
-def _secrets(base: Settings) -> tuple[str, dict[str, str]]:
-    """The key that the simulator takes from every provider, and all variables that are needed."""
-    api_key = secrets.token_urlsafe(24)
+def _secrets(settings: Settings, api_key: str) -> dict[str, str]:
+    """All variables that are needed; `api_key` is what the simulator takes from every provider."""
     own = {name: api_keys.new_key() for name in KEY_ENVS.values()}
-    for provider in base.providers.values():
-        own |= {name: secrets.token_urlsafe(24) for _, name in provider.variables()}
-        if isinstance(provider, HttpSettings):
-            own[provider.api_key_env] = api_key
-    return api_key, own
-
-
-def _configuration(base: Settings, port: int, provider_url: str) -> str:
-    """The configuration with other addresses, the demo's two apps, and shorter waits."""
-    document: dict[str, Any] = tomllib.loads(base.path.read_text())
-    url = f"http://127.0.0.1:{port}"
-    server = document.setdefault("server", {})
-    server |= {"host": "127.0.0.1", "port": port, "public_url": url}
-    document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
-    document["redis"] = {"data_dir": "redis"}
-    document.setdefault("prices", {})["file"] = str(base.prices.file)
-    scopes = {SHOP: ["send", "read", "report-all", "manage"], CLUB: ["send", "read"]}
-    document["apps"] = [
-        {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
-    ]
-    for name, provider in base.providers.items():
-        if isinstance(provider, HttpSettings):
-            document["providers"][name]["base_url"] = provider_url
-    for route in document["routes"].values():
-        *earlier, last = route["steps"]
-        for step in earlier:
-            step["wait"], step["grace"] = WAITS
-        last["wait"], last["grace"] = LAST_WAITS
-    document["routes"] |= _routes(base)
-    document.setdefault("send_windows", {})[WINDOW] = {"from": "09:00", "to": "21:00"}
-    return to_toml(document)
-
-
-def _routes(base: Settings) -> dict[str, Any]:
-    """Those of the acts, over the channels of the campaign's route. On one channel alone nothing
-    follows, so that there is time."""
-    steps = base.routes[base.categories["marketing"].route].steps
-    channels = list(dict.fromkeys(base.channel_of(step) for step in steps))
-    routes: dict[str, Any] = {
-        alone(channel): {"steps": [{"channel": channel}]} for channel in channels
-    }
-    if len(channels) > 1:
-        first, last = (
-            {"channel": channel, "wait": wait, "grace": grace}
-            for channel, (wait, grace) in ((channels[0], WAITS), (channels[-1], LAST_WAITS))
-        )
-        waiting = first | {"until": "seen", "react": REACT}
-        routes[REACTIONS] = {"steps": [waiting, last | {"importance": "high"}]}
-        routes[BEST] = {"order": "best", "steps": [first, last]}
-    return routes
-
-
-def to_toml(document: Mapping[str, Any]) -> str:
-    """Writes tables of strings, numbers, lists and tables; what `tomllib` reads back unchanged."""
-    return "".join(f"{_toml(key)} = {_toml(value)}\n" for key, value in document.items())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return "{" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    for provider in settings.providers.values():
+        for key, name in provider.variables():
+            known = key in ("api_key_env", "password_env")
+            own[name] = api_key if known else secrets.token_urlsafe(24)
+    return own

@@ -26,6 +26,7 @@ from gateway.demo.api import CampaignFailed
 from gateway.demo.audience import Audience
 from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
+from gateway.demo.configuration import read_additions
 from gateway.demo.link_counter import LinkCounter
 from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
@@ -78,6 +79,7 @@ def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
         seed=options.seed,
         traffic=traffic,
         people=people,
+        additions=read_additions(shipped_file(shipped, "")),
     ) as place:
         place.wait_ready()
         show.started(place)

@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import msgspec
-from msgspec.structs import replace
 
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
@@ -162,7 +161,7 @@ def _differences(shard: int, ledger: Sums, totals: Sums) -> tuple[Difference, ..
         if booked == kept:
             continue
         day, group, measure = key
-        others = day, replace(group, campaign=OTHER_CAMPAIGNS), measure
+        others = day, group.among_others, measure
         under = others if others in folded else key
         booked_sums[under] = booked_sums.get(under, 0) + booked
         kept_sums[under] = kept_sums.get(under, 0) + kept

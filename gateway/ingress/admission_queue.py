@@ -78,19 +78,22 @@ class AdmissionQueue:
     async def prepare(
         self, raw: bytes | msgspec.Raw, app: str, key: str | None
     ) -> MessageRequest | Problem:
-        """Reads one message; `key` is its idempotency key if it names none itself. What its
-        campaign says is read where this process does not know it."""
-        for _ in range(WORDS_TRIES_MAX):
-            found = self._prepare(raw, app, key)
-            if not isinstance(found, WordsUnread):  # as almost always
-                return found
-            try:
+        """Reads one message; `key` is its idempotency key if it names none itself. What is declared
+        of its campaign, and what that says, is read where this process does not know it: else what
+        the message leaves to it would be missing."""
+        try:
+            if not self.store.declarations.loaded:  # Redis was away when this process began
+                await self.store.look_at_campaigns()
+            for _ in range(WORDS_TRIES_MAX):
+                found = self._prepare(raw, app, key)
+                if not isinstance(found, WordsUnread):  # as almost always
+                    return found
                 if not await self.store.read_words(found.campaign, found.words):
                     await self.store.look_at_campaigns()
-            except RedisUnavailable as error:
-                return refusal_of(error).problem
-            except (msgspec.DecodeError, NewerRecordError):
-                return problem("unavailable", NEWER_WORDS)
+        except RedisUnavailable as error:
+            return refusal_of(error).problem
+        except (msgspec.DecodeError, NewerRecordError):
+            return problem("unavailable", NEWER_WORDS)
         return problem("unavailable", "What its campaign says is being changed: send it again.")
 
     def _prepare(

@@ -8,6 +8,8 @@ provider calls again.
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import structlog
 
@@ -39,6 +41,7 @@ class Outside:
         """Raises Refusal."""
         try:
             async with (
+                asyncio.timeout(TIMEOUT_S),
                 httpx2.AsyncClient(
                     transport=self._transport, timeout=TIMEOUT_S, trust_env=False
                 ) as client,
@@ -52,8 +55,8 @@ class Outside:
                 if answer.status_code != 200:
                     raise _failed(url, f"The answer was HTTP {answer.status_code}.")
                 return body
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _failed(url, str(error)) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            raise _failed(url, str(error) or "No answer came in time.") from error
 
 
 def _failed(url: str, reason: str) -> Refusal:

@@ -47,6 +47,14 @@ def load_prices(settings: Settings) -> PriceBook:
     return price_file.load_prices(settings.prices.file, settings.prices.currency)
 
 
+def callback_addresses(settings: Settings) -> dict[str, str]:
+    """Where each kind of provider calls back that is told once, and not with each request."""
+    return {
+        provider.kind: callback_address(settings.provider(name))
+        for name, provider in settings.providers.items()
+    }
+
+
 def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     """The business rules' parameters. `prices` is a price list, or its `quote` alone."""
     caps = caps_of(settings)

@@ -2,7 +2,7 @@
 
 A campaign may be named after an order, and a million of them a day must cost what one does. So the
 names that are kept apart stand in one set a month, `{kaskad}campaigns:<month>`; the bookings of all
-others are added up under "(other)" of their app. The ledger names every campaign.
+others are added up under "(other)" of their app, without variants. The ledger names every campaign.
 
 A name is asked for when it is first met, and once the set is full never again: each process then
 reads it whole. What several processes meet at the moment it fills up may exceed the limit, by one
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.records.entries import OTHER_CAMPAIGNS, Post
+from gateway.core.records.entries import Post
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store.keys import campaigns_of
 
@@ -44,7 +44,7 @@ class Campaigns:
         return [
             post
             if not post.group.campaign or post.group.campaign in known
-            else replace(post, group=replace(post.group, campaign=OTHER_CAMPAIGNS))
+            else replace(post, group=post.group.among_others)
             for post in posts
         ]
 

@@ -78,9 +78,6 @@ class Contents:
         """What a campaign says that names these words; None: it was not read yet."""
         return self._drafts.get(words)
 
-    def version(self, id_: bytes) -> Version | None:
-        return self._versions.get(id_)
-
     async def read_drafts(self, redis: RedisClient, campaign: str, words: bytes) -> bool:
         """Reads what the campaign says; False where that is something else by now."""
         (packed,) = await redis.call([("HGET", CAMPAIGN_WORDS, campaign)])
@@ -91,18 +88,25 @@ class Contents:
         self._drafts.put(words, drafts, (len(packed) + size) * TIMES)
         return True
 
-    async def read_versions(self, redis: RedisClient, shard: int, ids: Iterable[bytes]) -> None:
-        """Reads the versions of messages of a shard that are not known yet, without a round trip
-        where all are. One that is gone, or that this process cannot read, stays unknown."""
-        unknown = sorted({id_ for id_ in ids if id_ and self.version(id_) is None})
+    async def read_versions(
+        self, redis: RedisClient, shard: int, ids: Iterable[bytes]
+    ) -> dict[bytes, Version]:
+        """The versions of messages of a shard, without a round trip where all are known: they are
+        the caller's, whatever the cache keeps of them. One that is gone, or that this process
+        cannot read, is left out."""
+        found = {id_: self._versions.get(id_) for id_ in sorted(set(ids)) if id_}
+        versions = {id_: version for id_, version in found.items() if version is not None}
+        unknown = [id_ for id_ in found if id_ not in versions]
         if not unknown:
-            return
+            return versions
         replies = await redis.call([("GET", keys_of(shard).version(id_)) for id_ in unknown])
-        for id_, found in zip(unknown, replies, strict=True):
-            if isinstance(found, bytes):
-                record = found[_UNTIL_BYTES:]
+        for id_, reply in zip(unknown, replies, strict=True):
+            if isinstance(reply, bytes):
+                record = reply[_UNTIL_BYTES:]
                 with suppress(msgspec.DecodeError, NewerRecordError):
-                    self._versions.put(id_, version_of(record), len(record) * TIMES)
+                    versions[id_] = version_of(record)
+                    self._versions.put(id_, versions[id_], len(record) * TIMES)
+        return versions
 
 
 class ShardVersions:

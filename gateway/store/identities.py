@@ -1,31 +1,33 @@
 """Gives identities that are seen together one home, as `core.identities` says.
 
-Each record may lie in another shard, so each is written alone, and only if it still is as it was
-read. A process may die between two of them: the next request that meets an alias which no home
+Records may lie in any shards: those of a shard are written together, each only if it still is as it
+was read. A process may die between two shards: the next request that meets an alias which no home
 lists finishes the join. The home's own record is no business of this module: it lists its aliases
 in the transaction that decides the request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from gateway.core import persons
-from gateway.core.identities import Join, Write, enlist, join, split, unread
+from gateway.core.identities import Join, Write, enlist, join, reached, split, unread
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
-from gateway.store import randomness
 from gateway.store.admit import Ask
 from gateway.store.base import StoreBase, read_messages
-from gateway.store.keys import keys_of, shard_of_identity
+from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.people import read_records
-from gateway.store.transaction import ConflictError, commit
+from gateway.store.transaction import ConflictError, values_in
+from gateway.store.writes import Writes
 
 TRIES_MAX = 50  # after each that fails somebody else has joined somebody
 LINKED_MS = 365 * 86_400_000  # how long at least the identities of a stored user are one person
@@ -70,23 +72,20 @@ async def link(store: StoreBase, groups: Sequence[list[str]], now_ms: int) -> No
         if not left:
             return
         joins = await _joined(store, left, now_ms)
+        listed = await _enlist(store, joins, now_ms)
         pairs = zip(left, joins, strict=True)
-        left = [group for group, found in pairs if not await _enlist(store, found, now_ms)]
+        left = [group for group, found in pairs if found.home not in listed]
     raise ConflictError
 
 
-async def separate(store: StoreBase, address: str, other: str, now_ms: int) -> None:
-    """An address is not of the person of `other` any more. Raises ConflictError when others change
-    the same records without end."""
+async def separate(store: StoreBase, pairs: Iterable[tuple[str, str]], now_ms: int) -> None:
+    """In each pair the first, an address, is not of the person of the second any more. Raises
+    ConflictError when others change the same records without end."""
+    left = list(dict.fromkeys(pairs))
     for _ in range(TRIES_MAX):
-        packed = await _read_all(store, [address, other])
-        records = {i: _record(store, i, v) for i, v in packed.items()}
-        for write in split(address, other, records, now_ms):
-            before = packed[write.identity]
-            assert before is not None
-            if not await _rewrite(store, write, before, now_ms):
-                break
-        else:
+        while done := await _separated(store, left, now_ms):
+            left = [pair for pair in left if pair not in done]
+        if not left:
             return
     raise ConflictError
 
@@ -120,24 +119,46 @@ async def _joined(store: StoreBase, groups: Sequence[_Group], now_ms: int) -> li
     raise ConflictError
 
 
-async def _enlist(store: StoreBase, found: Join, now_ms: int) -> bool:
-    """Lists the aliases of a home in its record; False where it is no home any more."""
-    keys = keys_of(shard_of_identity(found.home, store.shards))
-    key, token = keys.person(found.home), keys.token(randomness.token())
+async def _separated(
+    store: StoreBase, pairs: Sequence[tuple[str, str]], now_ms: int
+) -> set[tuple[str, str]]:
+    """One try at all pairs; those that meet the same records take turns. Returns which are done."""
+    packed = await _read_all(store, dict.fromkeys(i for pair in pairs for i in pair))
+    records = {i: _record(store, i, v) for i, v in packed.items()}
+    met: set[str] = set()
+    going: dict[tuple[str, str], list[Write]] = {}
+    for pair in pairs:
+        people = reached(list(pair), records)
+        if met.isdisjoint(people):
+            met.update(people)
+            going[pair] = split(*pair, records, now_ms)
+    done: set[tuple[str, str]] = set()
+    while going:
+        done |= {pair for pair, writes in going.items() if not writes}
+        steps = {pair: writes for pair, writes in going.items() if writes}
+        written = await _rewrite(store, [first for first, *_ in steps.values()], packed, now_ms)
+        going = {pair: rest for pair, (first, *rest) in steps.items() if first.identity in written}
+    return done
 
-    async def attempt(session: Session) -> tuple[list[Command], bool]:
-        _, value = await session.call([("WATCH", token, key), ("GET", key)])
-        person = _record(store, found.home, value) or Person()
+
+async def _enlist(store: StoreBase, joins: Iterable[Join], now_ms: int) -> set[str]:
+    """Lists the aliases of homes in their records, and returns those that are homes still."""
+    by_home: defaultdict[str, list[Join]] = defaultdict(list)
+    for found in joins:
+        by_home[found.home].append(found)
+
+    async def change(home: str, value: bytes | None, writes: Writes) -> bool:
+        person = _record(store, home, value) or Person()
         if person.home:
-            return [], False
+            return False
         if persons.is_old(person):
             persons.bound_old(person, store.policy, now_ms)
-        writes = store.writes(keys, now_ms)
-        if enlist(person, found.home, found.found, now_ms):
-            writes.person(found.home, person, value, {})
-        return writes.commands(), True
+        changed = [enlist(person, home, found.found, now_ms) for found in by_home[home]]
+        if any(changed):
+            writes.person(home, person, value, {})
+        return True
 
-    return await commit(store.redis, token, attempt, store.counts)
+    return await _change(store, by_home, change, now_ms)
 
 
 async def foresee(store: StoreBase, ask: Ask, now_ms: int) -> Ask:
@@ -183,12 +204,9 @@ async def _write(
     for found in joins:
         for write in found.writes:
             writes.setdefault(write.identity, write)
-    stand: dict[str, Person] = {}
     fresh = [write for write in writes.values() if packed[write.identity] is None]
-    for write in writes.values():
-        before = packed[write.identity]
-        if before is not None and await _rewrite(store, write, before, now_ms):
-            stand[write.identity] = write.after
+    known = [write for write in writes.values() if packed[write.identity] is not None]
+    stand = {i: writes[i].after for i in await _rewrite(store, known, packed, now_ms)}
     commands: list[Command] = [
         (
             "SET",
@@ -205,24 +223,69 @@ async def _write(
     return stand
 
 
-async def _rewrite(store: StoreBase, write: Write, before: bytes, now_ms: int) -> bool:
-    """Writes over a record if it is still as it was read; returns whether it was."""
-    keys = keys_of(shard_of_identity(write.identity, store.shards))
-    key, token = keys.person(write.identity), keys.token(randomness.token())
+async def _rewrite(
+    store: StoreBase, writes: Iterable[Write], packed: Mapping[str, bytes | None], now_ms: int
+) -> set[str]:
+    """Writes over records that still are as they were read; returns whose were."""
+    wanted = {write.identity: write.after for write in writes}
 
-    async def attempt(session: Session) -> tuple[list[Command], bool]:
-        _, value = await session.call([("WATCH", token, key), ("GET", key)])
-        if value != before:
-            return [], False
-        if persons.is_old(write.after):
-            await _upgrade(store, write.after, now_ms)
+    async def change(identity: str, value: bytes | None, writes: Writes) -> bool:
+        after = wanted[identity]
+        if value is None or value != packed[identity]:
+            return False
+        if persons.is_old(after):
+            await _upgrade(store, after, now_ms)
         # Writing takes claims out that are too many for a record: of a copy, for the next try.
-        after = replace(write.after, claims=dict(write.after.claims))
-        writes = store.writes(keys, now_ms)
-        writes.person(write.identity, after, before, {})
-        return writes.commands(), True
+        after = replace(after, claims=dict(after.claims))
+        writes.person(identity, after, value, {})
+        return True
 
-    return await commit(store.redis, token, attempt, store.counts)
+    return await _change(store, wanted, change, now_ms)
+
+
+# Adds what is to be written of a record as it stands, and returns whether it is as it should be.
+_Changing = Callable[[str, bytes | None, Writes], Awaitable[bool]]
+
+
+async def _change(
+    store: StoreBase, identities: Iterable[str], change: _Changing, now_ms: int
+) -> set[str]:
+    """Changes records in batches, each in its shard; returns those of which `change` was true."""
+    by_shard: defaultdict[int, list[str]] = defaultdict(list)
+    for identity in identities:
+        by_shard[shard_of_identity(identity, store.shards)].append(identity)
+    done: set[str] = set()
+    for shard, members in by_shard.items():
+        keys = keys_of(shard)
+        try_of = partial(_Try, store, keys, change, now_ms)
+        told = await store.in_pieces(keys, members, try_of, _give_up)
+        done |= {each for each, changed in zip(members, told, strict=True) if changed}
+    return done
+
+
+class _Try(NamedTuple):
+    """One try at changing records of a shard."""
+
+    store: StoreBase
+    keys: Keys
+    change: _Changing
+    now_ms: int
+    identities: Sequence[str]
+    token: str
+
+    async def attempt(self, session: Session) -> tuple[list[Command], list[bool]]:
+        names = [self.keys.person(identity) for identity in self.identities]
+        _, reply = await session.call([("WATCH", self.token, *names), ("MGET", *names)])
+        writes = self.store.writes(self.keys, self.now_ms)
+        done = [
+            await self.change(identity, value, writes)
+            for identity, value in zip(self.identities, values_in(reply), strict=True)
+        ]
+        return writes.commands(), done
+
+
+async def _give_up(_identity: str, error: Exception) -> bool:
+    raise error
 
 
 async def _upgrade(store: StoreBase, person: Person, now_ms: int) -> None:

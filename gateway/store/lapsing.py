@@ -1,9 +1,10 @@
 """Declarations of campaigns that are over make room for new ones.
 
 Every process keeps all that is declared, so their number is bounded. Where that many are, those go
-that are over for the longest, if they are for LAPSE_MS and no message of theirs is under way: what
-is declared of them, what they say, and what was counted with it. Reports and the ledger keep what
-they sent and cost. Raises RedisUnavailable.
+that ended, the longest ago first, if that is LAPSE_MS ago and no message of theirs is under way:
+what is declared of them, what they say, and what was counted with it. One that was cancelled would
+run again as if it had never been declared, so those go last, and only after CANCELLED_LAPSE_MS.
+Reports and the ledger keep what they sent and cost. Raises RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gateway.core.campaigns import Campaign
+from gateway.core.timing import DAY_MS
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import keys, randomness
 from gateway.store.declarations import VERSION_FIELD, counts, read
@@ -20,7 +22,8 @@ from gateway.store.keys import keys_of
 from gateway.store.totals import as_list
 from gateway.store.transaction import CommitCounts, commit
 
-LAPSE_MS = 30 * 86_400_000
+LAPSE_MS = 30 * DAY_MS
+CANCELLED_LAPSE_MS = 365 * DAY_MS
 TOGETHER = 100  # at most, so that not every new campaign looks for room
 LIVE = ("held", "queued", "sent")
 
@@ -30,14 +33,19 @@ async def make_room(
 ) -> int:
     """Drops some that are over, and says how many. One that was changed meanwhile stays."""
     over = [
-        (ends_ms, name)
+        (campaign.state == "cancelled", campaign.over_ms, name)
         for name, campaign in campaigns.items()
-        if (ends_ms := campaign.over_ms) and ends_ms + LAPSE_MS <= now_ms
+        if campaign.over_ms and campaign.over_ms + _lapse_ms(campaign) <= now_ms
     ]
-    names = [name for _, name in sorted(over)[:TOGETHER]]
+    names = [name for *_, name in sorted(over)[:TOGETHER]]
     found = await counts(redis, shards, names)
     done = {name: campaigns[name] for name in names if not _is_live(found[name])}
     return await _drop(redis, shards, done) if done else 0
+
+
+def _lapse_ms(campaign: Campaign) -> int:
+    """How long it is over before its declaration may go."""
+    return CANCELLED_LAPSE_MS if campaign.state == "cancelled" else LAPSE_MS
 
 
 def _is_live(states: Counter[str]) -> bool:

@@ -163,14 +163,15 @@ async def drop(
     *,
     app: str = PERSON,
     manages: bool = False,
+    until_ms: int | None = None,
 ) -> KeptOptOuts:
-    """Takes back the opt-out of a channel, or all of the address's. That there is none is as well.
-    Returns what was taken back. Raises NotTheirsError."""
+    """Takes back the opt-out of a channel, or all of the address's; those set after `until_ms`
+    stay. That there is none is as well. Returns what was taken back. Raises NotTheirsError."""
     there, kept = await _change(
         redis,
         shards,
         address,
-        lambda there: rules.taken_back(there, channel, app, manages=manages),
+        lambda there: rules.taken_back(there, channel, app, manages=manages, until_ms=until_ms),
     )
     return {name: one for name, one in there.items() if name not in kept}
 

@@ -63,7 +63,8 @@ async def take_replies(
         ]
         kept = await replies.keep(store, taken)
         await replies.tell(store, kept, {m.id: m for m in answered.values()})
-        await replies.note_taken(store, provider, texts)
+    if fresh:
+        await replies.note_taken(store, provider, fresh)
     return len(fresh)
 
 
@@ -102,10 +103,12 @@ async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int
     redis, shards = store.redis, store.shards
     wish = wish_in(reply.text, store.policy.stop_words)
     origin = Origin(PERSON, now_ms)
+    told_ms = min(reply.at_ms or now_ms, now_ms)  # providers tell of wishes late, in any order
     if reply.kind == "block":
-        await opt_outs.put(redis, shards, reply.sender, "marketing", origin, channel)
+        told = Origin(PERSON, told_ms)
+        await opt_outs.put(redis, shards, reply.sender, "marketing", told, channel)
     elif reply.kind == "unblock":
-        await opt_outs.drop(redis, shards, reply.sender, channel)
+        await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=told_ms)
     elif wish == "start":
         await opt_outs.drop(redis, shards, reply.sender)
     elif wish is not None:

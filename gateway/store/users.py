@@ -5,7 +5,8 @@ address. Each changes alone, so an address is taken in steps: it is noted as the
 record is written, the former user loses the address, and who lost one meanwhile loses it again;
 whose it is in the end keeps it. The identities of a user are joined to one person
 (`gateway.store.identities`), and an address that is not the user's any more is separated from it. A
-call that was interrupted is repeated by its caller; a batch is decided in order.
+call that was interrupted is repeated by its caller; a batch is decided in order, and what it does
+in a shard is one transaction a step. Of a user who is stored anew as before nothing is written.
 
 Whether any user was ever stored is noted with the installation, before the first: while none was,
 nobody looks for one. Raises RedisUnavailable and ConflictError, and for a record that cannot be
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -36,6 +37,7 @@ from providers.contract import Device
 _ANY_FIELD = "users"  # of META
 
 Users = Mapping[str, StoredUser]
+T = TypeVar("T")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -65,9 +67,7 @@ async def any_stored(redis: RedisClient) -> bool:
 
 async def read(store: StoreBase, users: Iterable[str]) -> dict[str, StoredUser]:
     """Those of the users that are stored."""
-    by_shard: defaultdict[int, list[str]] = defaultdict(list)
-    for user in dict.fromkeys(users):
-        by_shard[shard_of(user, store.shards)].append(user)
+    by_shard = _by_shard(store, users)
     if not by_shard:
         return {}
     commands: list[Command] = [
@@ -97,20 +97,18 @@ async def owners(store: StoreBase, identities: Sequence[str]) -> dict[str, dict[
 
 async def change(store: StoreBase, changes: Sequence[Change], now_ms: int) -> list[StoredUser]:
     """Stores users, in order; what each change left is returned, durable."""
-    await store.redis.call([("HSET", META, _ANY_FIELD, 1)])
-    lost = await _take(store, changes)
-    written, before = await _write(store, changes)
+    await store.redis.call([("HSETNX", META, _ANY_FIELD, 1)])
+    takers, lost = await _take(store, changes)
+    written, before = await _write(store, changes, takers)
     after = {each.user: left for each, left in zip(changes, written, strict=True)}
     scopes = {each.user: each.scope for each in changes}
     given_up = (set(_taken(changes)) | _held(before, scopes)) - _held(after, scopes)
-    for each in sorted(given_up):
-        await _disown(store, each)
+    await _disown(store, given_up)
     lost |= await _lost_meanwhile(store, _held(after, scopes))
-    for each in sorted(lost):
-        await _lose(store, each)
+    await _lose(store, lost)
     lost -= await _owned(store, lost)
-    for each in sorted(given_up | lost):
-        await separate(store, each.identity, f"u:{each.user}", now_ms)
+    parted = sorted(given_up | lost)
+    await separate(store, [(each.identity, f"u:{each.user}") for each in parted], now_ms)
     groups = [
         [i for i in left.addresses.identities(user) if _Held(i, scopes[user], user) not in lost]
         for user, left in after.items()
@@ -122,10 +120,13 @@ async def change(store: StoreBase, changes: Sequence[Change], now_ms: int) -> li
 async def drop_device(store: StoreBase, user: str, device: Device) -> None:
     """A device or browser that its provider calls gone is not the user's any more."""
 
-    async def without(kept: StoredUser) -> StoredUser:
-        return replace(kept, addresses=kept.addresses.without_device(device))
+    async def without(kept: Users) -> Users:
+        return {
+            user: replace(each, addresses=each.addresses.without_device(device))
+            for user, each in kept.items()
+        }
 
-    await _rewrite(store, user, without)
+    await _rewrite(store, [user], without)
 
 
 async def forget(store: StoreBase, user: str, app: str | None = None) -> bool:
@@ -153,9 +154,9 @@ async def disown(
 ) -> None:
     """An address is none of these users' any more, also where nothing was written of one that took
     it; with `app` in that app's numbering alone."""
-    for scope, owner in (await owners(store, [identity])).get(identity, {}).items():
-        if owner in users and app in (None, scope):
-            await _disown(store, _Held(identity, scope, owner))
+    found = (await owners(store, [identity])).get(identity, {})
+    theirs = [_Held(identity, scope, owner) for scope, owner in found.items() if owner in users]
+    await _disown(store, [each for each in theirs if app in (None, each.scope)])
 
 
 def _taken(changes: Iterable[Change]) -> list[_Held]:
@@ -170,62 +171,62 @@ def _held(users: Users, scopes: Mapping[str, str]) -> set[_Held]:
     }
 
 
-async def _take(store: StoreBase, changes: Sequence[Change]) -> set[_Held]:
-    """Notes addresses as the users' own; returns who had them before."""
+async def _take(store: StoreBase, changes: Sequence[Change]) -> tuple[set[str], set[_Held]]:
+    """Notes addresses as the users' own; returns the users that did not have all of theirs, and who
+    had them before."""
     taken = _taken(changes)
+    found = await owners(store, list({each.identity: None for each in taken}))
+    now = {(i, scope): user for i, owned in found.items() for scope, user in owned.items()}
+    takes: list[_Held] = []
+    for each in taken:
+        if now.get((each.identity, each.scope)) != each.user:
+            now[each.identity, each.scope] = each.user
+            takes.append(each)
     commands: list[Command] = []
-    for identity, scope, user in taken:
+    for identity, scope, user in takes:
         key = _owners_key(store, identity)
         commands += [("MULTI",), ("HGET", key, scope), ("HSET", key, scope, user), ("EXEC",)]
     replies = await store.redis.call(commands) if commands else []
-    return {
+    lost = {
         _Held(each.identity, each.scope, had.decode())
-        for each, (had, _) in zip(taken, replies[3::4], strict=True)
+        for each, (had, _) in zip(takes, replies[3::4], strict=True)
         if had is not None and had.decode() != each.user
     }
+    return {each.user for each in takes}, lost
 
 
 async def _write(
-    store: StoreBase, changes: Sequence[Change]
+    store: StoreBase, changes: Sequence[Change], takers: Collection[str]
 ) -> tuple[list[StoredUser], dict[str, StoredUser]]:
-    """What each change left, and what was kept of the users before."""
-    by_shard: defaultdict[int, list[int]] = defaultdict(list)
-    for index, each in enumerate(changes):
-        by_shard[shard_of(each.user, store.shards)].append(index)
+    """What each change left, and what was kept of the users before. What stays as it was is not
+    written, unless its user took an address: who loses that meanwhile watches for it."""
     written: dict[int, StoredUser] = {}
     before: dict[str, StoredUser] = {}
-    for shard, indexes in by_shard.items():
-        left, was = await _write_shard(store, keys_of(shard), [changes[i] for i in indexes])
+    for shard, users in _by_shard(store, (each.user for each in changes)).items():
+        indexes = [i for i, each in enumerate(changes) if each.user in users]
+        left, was = await _write_shard(store, shard, [changes[i] for i in indexes], takers)
         written |= zip(indexes, left, strict=True)
         before |= was
     return [written[index] for index in range(len(changes))], before
 
 
 async def _write_shard(
-    store: StoreBase, keys: Keys, changes: Sequence[Change]
-) -> tuple[list[StoredUser], dict[str, StoredUser]]:
-    token = keys.token(randomness.token())
-    users = list(dict.fromkeys(each.user for each in changes))
-    names = [keys.user(user) for user in users]
-
-    async def attempt(
-        session: Session,
-    ) -> tuple[list[Command], tuple[list[StoredUser], dict[str, StoredUser]]]:
-        _, reply = await session.call([("WATCH", token, *names), ("MGET", *names)])
-        before = {
-            user: _unpacked(store, user, value)
-            for user, value in zip(users, values_in(reply), strict=True)
-            if value is not None
-        }
-        now = dict(before)
+    store: StoreBase, shard: int, changes: Sequence[Change], takers: Collection[str]
+) -> tuple[list[StoredUser], Users]:
+    async def revise(kept: Users) -> tuple[Users, tuple[list[StoredUser], Users]]:
+        now = dict(kept)
         left = []
         for each in changes:
             now[each.user] = each.after(now.get(each.user))
             left.append(now[each.user])
-        writes = (part for u in users for part in (keys.user(u), user_codec.encode(now[u])))
-        return [("MSET", *writes)], (left, before)
+        writes = {u: n for u, n in now.items() if u in takers or not _same(kept.get(u), n)}
+        return writes, (left, kept)
 
-    return await commit(store.redis, token, attempt, store.counts)
+    return await _revise(store, shard, {each.user: None for each in changes}, revise)
+
+
+def _same(before: StoredUser | None, after: StoredUser) -> bool:
+    return before is not None and before == replace(after, stored_ms=before.stored_ms)
 
 
 async def _lost_meanwhile(store: StoreBase, held: set[_Held]) -> set[_Held]:
@@ -240,46 +241,92 @@ async def _owned(store: StoreBase, held: set[_Held]) -> set[_Held]:
     return {e for e in held if found.get(e.identity, {}).get(e.scope) == e.user}
 
 
-async def _lose(store: StoreBase, lost: _Held) -> None:
-    """Takes an address from what is kept of a user, unless the user took it again. The record is
-    watched by then: who takes it later writes the record later."""
+async def _lose(store: StoreBase, lost: Collection[_Held]) -> None:
+    """Takes addresses from what is kept of users, unless they took them again. The records are
+    watched by then: who takes one later writes the record later."""
 
-    async def without(kept: StoredUser) -> StoredUser:
-        if await _owned(store, {lost}):
-            return kept
-        return replace(kept, addresses=kept.addresses.without(lost.identity))
+    async def without(kept: Users) -> Users:
+        theirs = {each for each in lost if each.user in kept}
+        after = dict(kept)
+        for each in theirs - await _owned(store, theirs):
+            left = after[each.user]
+            after[each.user] = replace(left, addresses=left.addresses.without(each.identity))
+        return after
 
-    await _rewrite(store, lost.user, without)
+    await _rewrite(store, [each.user for each in sorted(lost)], without)
 
 
 async def _rewrite(
-    store: StoreBase, user: str, changed: Callable[[StoredUser], Awaitable[StoredUser]]
+    store: StoreBase, users: Iterable[str], changed: Callable[[Users], Awaitable[Users]]
 ) -> None:
-    """Changes what is kept of a user, where anything is."""
-    keys = keys_of(shard_of(user, store.shards))
-    key, token = keys.user(user), keys.token(randomness.token())
+    """Changes what is kept of users, where anything is."""
 
-    async def attempt(session: Session) -> tuple[list[Command], None]:
-        _, value = await session.call([("WATCH", token, key), ("GET", key)])
-        if value is None:
-            return [], None
-        kept = _unpacked(store, user, value)
+    async def revise(kept: Users) -> tuple[Users, None]:
         after = await changed(kept)
-        return ([("SET", key, user_codec.encode(after))] if after != kept else []), None
+        return {user: each for user, each in after.items() if each != kept[user]}, None
 
-    await commit(store.redis, token, attempt, store.counts)
+    for shard, members in _by_shard(store, users).items():
+        await _revise(store, shard, members, revise)
 
 
-async def _disown(store: StoreBase, held: _Held) -> None:
-    """An address that was a user's is nobody's, unless somebody took it meanwhile."""
-    keys = keys_of(shard_of_identity(held.identity, store.shards))
-    key, token = keys.owners(held.identity), keys.token(randomness.token())
+async def _revise(
+    store: StoreBase,
+    shard: int,
+    users: Iterable[str],
+    revise: Callable[[Users], Awaitable[tuple[Users, T]]],
+) -> T:
+    """Has `revise` decide, from what is kept of users of one shard, what is to be written and what
+    is returned."""
+    keys = keys_of(shard)
+    token, names = keys.token(randomness.token()), {user: keys.user(user) for user in users}
+
+    async def attempt(session: Session) -> tuple[list[Command], T]:
+        _, reply = await session.call(
+            [("WATCH", token, *names.values()), ("MGET", *names.values())]
+        )
+        kept = {
+            user: _unpacked(store, user, value)
+            for user, value in zip(names, values_in(reply), strict=True)
+            if value is not None
+        }
+        writes, result = await revise(kept)
+        parts = [part for u, each in writes.items() for part in (names[u], user_codec.encode(each))]
+        return [("MSET", *parts)] if parts else [], result
+
+    return await commit(store.redis, token, attempt, store.counts)
+
+
+async def _disown(store: StoreBase, held: Iterable[_Held]) -> None:
+    """Addresses that were users' are nobody's, unless somebody took them meanwhile."""
+    by_shard: defaultdict[int, list[_Held]] = defaultdict(list)
+    for each in sorted(held):
+        by_shard[shard_of_identity(each.identity, store.shards)].append(each)
+    for shard, members in by_shard.items():
+        await _disown_shard(store, keys_of(shard), members)
+
+
+async def _disown_shard(store: StoreBase, keys: Keys, held: Sequence[_Held]) -> None:
+    token = keys.token(randomness.token())
+    names = [keys.owners(each.identity) for each in held]
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
-        _, value = await session.call([("WATCH", token, key), ("HGET", key, held.scope)])
-        return ([("HDEL", key, held.scope)] if value == held.user.encode() else []), None
+        asks = [("HGET", key, each.scope) for key, each in zip(names, held, strict=True)]
+        _, *values = await session.call([("WATCH", token, *names), *asks])
+        return [
+            ("HDEL", key, each.scope)
+            for key, each, value in zip(names, held, values, strict=True)
+            if value == each.user.encode()
+        ], None
 
     await commit(store.redis, token, attempt, store.counts)
+
+
+def _by_shard(store: StoreBase, users: Iterable[str]) -> dict[int, dict[str, None]]:
+    """Users by the shard of their records, each once, in order."""
+    found: defaultdict[int, dict[str, None]] = defaultdict(dict)
+    for user in users:
+        found[shard_of(user, store.shards)][user] = None
+    return found
 
 
 def _owners_key(store: StoreBase, identity: str) -> str:

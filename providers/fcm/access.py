@@ -1,7 +1,8 @@
 """The access token of a service account: asked for once, kept, and renewed by one at a time.
 
 It is renewed some minutes before it ends, by whoever needs it then, while all others go on with the
-old one. Where that fails the old one is used until its end.
+old one. Where that fails the old one is used until its end. Nobody waits for one beyond a patience:
+without a token nothing was sent, which must be said before the caller's own time is over.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ AGAIN_S = 30.0  # after a renewal that failed
 class Access:
     """`ask` fetches a new one."""
 
-    def __init__(self, ask: Callable[[], Awaitable[AccessToken]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[AccessToken]], patience_s: float) -> None:
         self._ask = ask
+        self._patience_s = patience_s
         self._asking = trio.Lock()
         self._token = ""
         self._renew_at = self._ends_at = 0.0
@@ -32,10 +34,15 @@ class Access:
         now = trio.current_time()
         if now < self._renew_at or (now < self._ends_at and self._asking.locked()):
             return self._token
-        async with self._asking:
-            if trio.current_time() >= self._renew_at:
-                await self._renew()
-        return self._token
+        with trio.move_on_after(self._patience_s):
+            async with self._asking:
+                if trio.current_time() >= self._renew_at:
+                    await self._renew()
+                return self._token
+        if trio.current_time() < self._ends_at:
+            self._renew_at = min(trio.current_time() + AGAIN_S, self._ends_at)
+            return self._token
+        raise NotSent("token_timeout", "There is no access token: none came in time.")
 
     def refused(self, token: str) -> None:
         """That one is not good any more."""
@@ -56,4 +63,4 @@ class Access:
         now = trio.current_time()
         self._token = given.access_token
         self._ends_at = now + given.expires_in
-        self._renew_at = max(self._ends_at - EARLY_S, now)
+        self._renew_at = max(self._ends_at - EARLY_S, now + given.expires_in / 2)

@@ -67,7 +67,7 @@ class FcmProvider:
                 base_url=self._account.token_origin,
             )
         )
-        self._access = Access(self._ask_for_token)
+        self._access = Access(self._ask_for_token, origin.timeout_ms / 1000 / 2)
         self._clock = clock
 
     def tokens(self, batch: Sequence[Submission]) -> int:

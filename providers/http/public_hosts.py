@@ -34,7 +34,13 @@ def is_public(address: str) -> bool:
         ip = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
         if ip in _NAT64:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in each for each in _INSIDE)
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What the standard library takes for global all the same: IPv4-compatible and IPv4-translated
+# addresses, NAT64 of a network's own, site-local addresses, and segment routing.
+_INSIDE = [
+    ipaddress.ip_network(each)
+    for each in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "5f00::/16")
+]

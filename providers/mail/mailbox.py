@@ -1,7 +1,8 @@
 """An e-mail address with the name that people see, as it is written: `Shop <news@shop.example>`.
 
 A name may be in any script; a domain is kept in IDNA's ASCII form. What cannot be a mailbox raises
-ValueError with a sentence.
+ValueError with a sentence. So does what looks like an encoded word (RFC 2047), which mail programs
+would show as something else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import idna
 import msgspec
 
 RULE = 'write an address such as "news@shop.example" or "Shop <news@shop.example>".'
+ENCODED = "=?"  # begins an encoded word
 DOMAINS_KEPT = 4_096  # most people are at few
 _quoted = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;]+|\d{7,}")
 _FORBIDDEN = frozenset(' "(),:;<>@[\\]')  # in a local part without quotes
@@ -50,7 +52,7 @@ def read(text: str, name: str = "") -> Mailbox:
     except (idna.IDNAError, UnicodeError):
         raise ValueError(f"{text!r} has no domain that can be: {RULE}") from None
     shown = named or name
-    if len(shown) > _NAME_CHARS_MAX or not shown.isprintable():
+    if len(shown) > _NAME_CHARS_MAX or not shown.isprintable() or ENCODED in shown + local:
         raise ValueError(f"{text!r} has a name that cannot be shown: {RULE}")
     return Mailbox(local, ascii_domain, shown)
 

@@ -1,8 +1,9 @@
 """One submission as the bytes of an e-mail (RFC 5322, MIME).
 
 Text and HTML are alternatives; a message without HTML is plain text. Bodies are always written in
-seven bits, so that no server needs an extension for them. A header can hold no line break: it is
-refused. The same submission at the same moment becomes the same bytes.
+seven bits, so that no server needs an extension for them. A header can hold no line break, written
+or encoded (RFC 2047): it is refused, or stands as the text it is. The same submission at the same
+moment becomes the same bytes.
 
 Headers are encoded and folded by the standard library's policy, the same text once; bodies are
 joined by hand, because an EmailMessage costs 2 ms of CPU a mail, fifty times as much (2026-11-28).
@@ -13,6 +14,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from datetime import datetime
+from email.header import Header
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 from functools import lru_cache
@@ -80,6 +82,11 @@ def _folded(name: str, value: str, utf8: bool) -> str:
 
 @lru_cache(HEADERS_KEPT)
 def _encoded(name: str, value: str, utf8: bool) -> str:
+    if len(value.splitlines()) > 1:
+        raise ValueError(f"The header {name} holds what no line can.")
+    if mailbox.ENCODED in value:  # the policy would decode it, and write the lines that it hides
+        encoded = Header(value, "utf-8", header_name=name).encode(linesep="\r\n")
+        return f"{name}: {encoded}\r\n"
     policy = SMTPUTF8 if utf8 else SMTP
     folded: str = policy.fold(*policy.header_store_parse(name, value))
     return folded

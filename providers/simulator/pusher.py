@@ -12,7 +12,7 @@ import base64
 import hmac
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,10 @@ from providers.simulator.lines import Item
 
 OUTBOX_REPORTS_MAX: Final = 2_000_000
 _MINUTE_S: Final = 60.0
+
+
+# Takes a URL, a body and how many seconds it may take; whether it was taken.
+Carrier = Callable[[str, bytes, float], Awaitable[bool]]
 
 
 class Pushed(msgspec.Struct):
@@ -46,7 +50,8 @@ class _Post(msgspec.Struct):
 
 class Pusher:
     """`settled` is told which reports nobody is owed any more: taken, given up or dropped. `key` is
-    that of the API, with which some providers sign."""
+    that of the API, with which some providers sign. `carriers` take what goes by a scheme
+    other than HTTP."""
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Pusher:
         self._key = key
         self._settled = settled or _nobody
         self._client = Client()
+        self.carriers: dict[str, Carrier] = {}
         self._gathering: dict[tuple[str, str], list[Push]] = {}
         self._ready: deque[_Post] = deque()
         self._retrying: dict[int, tuple[asyncio.TimerHandle, _Post]] = {}
@@ -121,12 +127,13 @@ class Pusher:
         except TimeoutError:
             return
 
-    def retry_now(self) -> None:
-        """Repeats every failed POST at once instead of after its delay."""
-        retrying, self._retrying = self._retrying, {}
-        for timer, post in retrying.values():
-            timer.cancel()
-            self._enqueue(post)
+    def retry_now(self, url: str = "") -> None:
+        """Repeats every failed POST (to `url`, where one is named) at once, not after its delay."""
+        for key, (timer, post) in list(self._retrying.items()):
+            if url in ("", post.url):
+                del self._retrying[key]
+                timer.cancel()
+                self._enqueue(post)
 
     async def clear(self) -> None:
         """Forgets everything that is waiting; a POST under way is cut."""
@@ -206,9 +213,11 @@ class Pusher:
 
     async def _post(self, post: _Post) -> bool:
         knobs = self._knobs()
-        status = await self._client.post(
-            post.url, _headers(knobs, post), post.body, knobs.push_timeout_ms / 1000
-        )
+        timeout_s = knobs.push_timeout_ms / 1000
+        carry = self.carriers.get(post.url.partition(":")[0])
+        if carry is not None:
+            return await carry(post.url, post.body, timeout_s)
+        status = await self._client.post(post.url, _headers(knobs, post), post.body, timeout_s)
         return 200 <= status < 300
 
     def _failed(self, post: _Post) -> None:

@@ -127,11 +127,14 @@ class Runtime:
         rate = self.knobs.rate_per_s
         return rate > 0 and self._admitted[channel].within(self.now_ms()) + messages > rate
 
+    def admitted(self, channel: Channel, messages: int) -> None:
+        """Notes messages that are let in: they count for the rate."""
+        self._admitted[channel].add(self.now_ms(), messages)
+
     def accept(self, twin: Twin, channel: Channel, sending: Sending, messages: int) -> Sent:
         """Takes a send; its receipts will follow."""
-        now_ms = self.now_ms()
-        self._admitted[channel].add(now_ms, messages)
-        sent = self.exchange.send(twin, sending, now_ms)
+        self.admitted(channel, messages)
+        sent = self.exchange.send(twin, sending, self.now_ms())
         self._write(self.exchange.take_notes())
         self._arm()
         return sent

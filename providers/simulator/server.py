@@ -25,6 +25,7 @@ from providers.simulator.bookfile import BookFault, BookFile
 from providers.simulator.knobs import Knobs, check
 from providers.simulator.mail.server import MailDoor
 from providers.simulator.runtime import Runtime
+from providers.simulator.smsc.door import SmscDoor
 
 BACKLOG: Final = 2_048
 STOP_S_MAX: Final = 1  # how long requests under way may take once it is told to stop
@@ -38,13 +39,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `book` is the path of a durable book, empty for none: messages, bill and receipts due survive a
     kill of the process. Knobs and counts of requests do not; a report may then come twice.
-    `smtp_port` is where mails are taken; 0: nowhere.
+    `smtp_port` is where mails are taken and `smpp_port` where SMPP is spoken; 0: nowhere.
     """
 
     api_key: str = "simulator"
     knobs: Knobs = Knobs()
     book: str = ""
     smtp_port: int = 0
+    smpp_port: int = 0
 
 
 class _Protocol(HttpToolsProtocol):
@@ -111,7 +113,11 @@ async def serve(
     server = _Server(config, lambda: ready(bound) if ready is not None else None)
     watcher = asyncio.ensure_future(_stop_on(stop, server)) if stop is not None else None
     try:
-        async with _mail_door(settings, runtime, host):
+        mails, smsc = MailDoor(runtime, settings.api_key), SmscDoor(runtime, settings.api_key)
+        async with (
+            _opened(mails, host, settings.smtp_port),
+            _opened(smsc, host, settings.smpp_port),
+        ):
             await server.serve(sockets=[listener])
     finally:
         if watcher is not None:
@@ -121,13 +127,12 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _mail_door(settings: Settings, runtime: Runtime, host: str) -> AsyncIterator[None]:
-    """Takes mails for the length of the block, where a port for them is set."""
-    if not settings.smtp_port:
+async def _opened(door: MailDoor | SmscDoor, host: str, port: int) -> AsyncIterator[None]:
+    """Lets clients in by this door for the length of the block; by none at port 0."""
+    if not port:
         yield
         return
-    door = MailDoor(runtime, settings.api_key)
-    server = await asyncio.start_server(door, host, settings.smtp_port, backlog=BACKLOG)
+    server = await asyncio.start_server(door, host, port, backlog=BACKLOG)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from providers.simulator.fcm.twin import Fcm
 from providers.simulator.infobip.twin import Infobip
 from providers.simulator.mail.smtp import MailService
 from providers.simulator.mail.unisender import UniSender
+from providers.simulator.smsc.twin import Smsc
 from providers.simulator.smsc_ru.twin import SmscRu
 from providers.simulator.twilio.twin import Twilio
 from providers.simulator.twin import Twin
@@ -21,6 +22,7 @@ _ALL: Final[tuple[Twin, ...]] = (
     WebPush(),
     MailService(),
     UniSender(),
+    Smsc(),
     SmscRu(),
     Twilio(),
     Vonage(),

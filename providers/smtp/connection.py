@@ -71,6 +71,8 @@ class Connection:
             self.content_left = True
             await self._stream.send_all(mail.octets)
             reply = await self._reply()
+            if reply.asks_for_more:
+                raise wire.Malformed("The reply to a mail is no answer.")
         if reply.code == 421:
             self.usable = False
         return stage, reply
@@ -100,6 +102,8 @@ class Connection:
                 if replies[-1].code == 354:  # to nobody: an empty mail ends it (RFC 2920, 3.1)
                     self.usable = False
                 return stage, reply
+        if not replies[-1].asks_for_more:  # it is the reply to something else
+            raise wire.Malformed("The reply to DATA does not ask for a mail.")
         self._unfinished = False
         return "content", replies[-1]
 
@@ -121,13 +125,15 @@ class Connection:
         offered = self._offers.get("AUTH", "").split()
         user, password = config.user, config.password
         if "PLAIN" in offered:
-            secret = wire.plain_secret(user, password)
-            _or_raise(await self._ask(f"AUTH PLAIN {secret}\r\n".encode()))
+            lines = [f"AUTH PLAIN {wire.plain_secret(user, password)}"]
         elif "LOGIN" in offered:
-            for line in ("AUTH LOGIN", wire.encoded(user), wire.encoded(password)):
-                _or_raise(await self._ask(f"{line}\r\n".encode()))
+            lines = ["AUTH LOGIN", wire.encoded(user), wire.encoded(password)]
         else:
             raise AccountFault("no_login", "The server offers no login that we know.")
+        for line in lines:
+            reply = _or_raise(await self._ask(f"{line}\r\n".encode()))
+        if reply.asks_for_more:
+            raise wire.Malformed("The login does not end.")
 
     async def _ask(self, command: bytes) -> Reply:
         await self._stream.send_all(command)
@@ -144,7 +150,7 @@ class Connection:
     def rest(self) -> bool:
         """Whether it can be used again later."""
         self._idle_until = trio.current_time() + IDLE_S_MAX
-        return self.usable and self._mails < MAILS_MAX
+        return self.usable and self._mails < MAILS_MAX and self._replies.empty
 
     def is_usable(self) -> bool:
         """Whether it can be used now: what can be read of one that rests is its end."""

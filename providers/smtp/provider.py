@@ -85,7 +85,7 @@ class SmtpProvider:
         config = self.config
         try:
             tcp = await trio.open_tcp_stream(config.host, config.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise NotSent("connect_failed", f"No connection to {config.host}: {error}") from error
         try:
             stream: trio.abc.Stream = tcp

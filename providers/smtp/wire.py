@@ -34,6 +34,11 @@ class Reply(msgspec.Struct, frozen=True):
         return self.code < 400
 
     @property
+    def asks_for_more(self) -> bool:
+        """Whether it waits for what follows, and so accepts nothing yet."""
+        return 300 <= self.code < 400
+
+    @property
     def enhanced(self) -> str:
         """The enhanced status code (RFC 3463), such as 5.1.1; empty where there is none."""
         found = _enhanced(self.lines[0])

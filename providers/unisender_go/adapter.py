@@ -145,14 +145,19 @@ class UniSenderGo:
 
 
 def _message(batch: Sequence[Submission]) -> Message:
-    """Raises BadRequest for a batch that cannot be one request."""
+    """Raises BadRequest for a batch that cannot be one request, so that it is split."""
     first = batch[0]
     alike = {(sent.from_, sent.reply_to, sent.unsubscribe_url is None) for sent in batch}
     if len(alike) > 1:
         raise BadRequest("several_senders", "A request has one sender.")
     if len({_spelled(sent.to) for sent in batch}) < len(batch):
         raise BadRequest("address_twice", "A request may name an address once.")
-    sender = mailbox.read(first.from_ or first.sender)
+    try:
+        sender = mailbox.read(first.from_ or first.sender)
+        answers = mailbox.read(first.reply_to).address if first.reply_to else None
+        unsubscribe = mime.unsubscribe(first.unsubscribe_url)
+    except ValueError as error:
+        raise BadRequest("unsendable", mailbox.blanked(str(error))) from error
     recipients = [Recipient(sent.to, {REF_KEY: sent.ref}, {}) for sent in batch]
     said: dict[str, list[str | None]] = {
         "subject": [sent.subject or "" for sent in batch],
@@ -165,12 +170,12 @@ def _message(batch: Sequence[Submission]) -> Message:
         recipients=recipients,
         from_email=sender.address,
         from_name=sender.name or None,
-        reply_to=mailbox.read(first.reply_to).address if first.reply_to else None,
+        reply_to=answers,
         subject=shared["subject"] or "",
         body=Body(shared["plaintext"], shared["html"]),
         headers={
             name: value.replace(first.unsubscribe_url or "", shared["unsubscribe"] or "")
-            for name, value in mime.unsubscribe(first.unsubscribe_url)
+            for name, value in unsubscribe
         },
         idempotence_key=_key(batch),
         track_links=0,

@@ -14,7 +14,7 @@ from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.mail import reasons
 from providers.mail.events import reading
-from providers.mail.events.reading import Said
+from providers.mail.events.reading import Said, Wish
 
 STATUSES: Mapping[str, ReceiptStatus] = {
     "sent": "sent",
@@ -22,7 +22,7 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "opened": "seen",
     "clicked": "seen",
 }
-WISHES = {"unsubscribed": "block", "spam": "block", "subscribed": "unblock"}
+WISHES: Mapping[str, Wish] = {"unsubscribed": "block", "spam": "block", "subscribed": "unblock"}
 GOES_ON = "err_will_retry"
 DEAD = frozenset({"err_user_unknown", "err_user_inactive", "err_domain_inactive"})
 REFUSED = frozenset({"err_spam_rejected", "err_blacklisted", "err_too_large", "err_spam_skipped"})
@@ -38,7 +38,6 @@ class DeliveryInfo(msgspec.Struct, frozen=True):
 class EventData(msgspec.Struct, frozen=True):
     status: str
     email: str | None = None
-    job_id: str | None = None
     metadata: dict[str, object] | None = None
     event_time: str | None = None
     delivery_info: DeliveryInfo | None = None
@@ -96,7 +95,7 @@ def _said(item: msgspec.Raw) -> Said:
     said = event.event_data
     at_ms = reading.moment(said.event_time)
     if (kind := WISHES.get(said.status)) is not None:
-        return reading.wish(kind, f"{said.job_id}-{said.status}-{said.email}", said.email, at_ms)
+        return reading.wish(kind, None, said.email, at_ms)
     ref = reading.ours((said.metadata or {}).get("kaskad"))
     if (status := STATUSES.get(said.status)) is not None:
         return reading.plain(status, ref, at_ms)

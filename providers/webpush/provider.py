@@ -63,7 +63,8 @@ class WebPushProvider:
         self._hosts = settings.hosts
         self._base_url = settings.base_url
         self._clock = clock
-        self._ssl_context = ssl_context
+        # One for all services: to make it costs 50 ms of CPU and more.
+        self._ssl_context = ssl_context or ssl.create_default_context()
         self._clients: dict[str, ProviderClient] = {}
 
     def tokens(self, batch: Sequence[Submission]) -> int:

@@ -198,7 +198,7 @@ def test_a_variant_is_drawn_by_campaign_and_person_for_good(shares: list[int], n
     assert [draft.upto for draft in drafts[:-1]] == [
         sum(shares[: place + 1]) for place in range(len(shares))
     ]
-    sayings = tuple(Saying(d.variant, d.upto, d.version, None, Content("x")) for d in drafts)
+    sayings = tuple(Saying(d.variant, d.upto, d.version, None) for d in drafts)
     rules = msgspec.structs.replace(
         policy(), declared=Declared({"autumn": Campaign(words=b"w")}, b"k" * 32)
     )

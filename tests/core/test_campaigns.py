@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from gateway.core import admission, events
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, Declared, share_of, why_not
 from gateway.core.opt_outs import NONE
-from gateway.core.policy import Policy
+from gateway.core.policy import NOT_FOUND_MIN, Policy
 from gateway.core.records.held import Held
 from gateway.core.records.message import MessageStatus
 from gateway.core.records.person import DedupeClaim, Person
 from providers.contract import Fault
+from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, DAYTIME, HOUR, MINUTE, T0, World, policy, request
 
 KEY = b"k" * 32
@@ -113,6 +114,24 @@ def test_no_step_of_a_paused_campaign_starts_and_receipts_flow() -> None:
     world.report("delivered", 0)
     assert world.message.status == MessageStatus.DELIVERED
     assert world.message.finished
+
+
+def test_a_step_that_a_cap_stopped_and_that_arrives_all_the_same_was_never_undelivered() -> None:
+    """Its answer was lost, and the provider did not know it before it delivered it."""
+    caps = (Cap("one-viber", 1, DAY, "1d", "marketing", "viber"),)
+    world = World(declared(policy(caps=caps)))
+    world.send("lost")
+    world.policy = declared(policy(caps=caps), state="paused")
+    for _ in range(NOT_FOUND_MIN):
+        world.happen(events.NotKnown(0))
+    assert world.message.held == Held("paused")
+    world.policy = declared(policy(caps=caps))
+    world.person.slots.append(Slot("another", T0, "marketing", "viber"))
+    world.happen(events.Released())
+    assert world.statuses()[0] == "skipped"
+    world.report("delivered", 0)
+    assert world.sums()["delivered"] == 1
+    assert world.sums()["undelivered"] == 0
 
 
 def test_what_is_in_a_lane_when_its_campaign_is_paused_leaves_it_at_its_claim() -> None:

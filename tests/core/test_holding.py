@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.core import admission, events
 from gateway.core.opt_outs import NONE
 from gateway.core.plan import Rejection
+from gateway.core.policy import AWAY_LOOK_MAX_MS, AWAY_LOOK_MIN_MS
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Clock, MessageStatus
 from gateway.core.records.person import Person
@@ -98,6 +99,23 @@ def test_a_fallback_that_falls_due_at_night_waits_for_the_morning() -> None:
     assert world.happen(events.Released()).lane == ("sms", "marketing")
     world.send()
     assert held_now(world) is None
+
+
+def test_what_waits_long_for_its_provider_is_looked_at_seldom() -> None:
+    world = World()
+    looks = []
+    for _ in range(100):
+        world.happen(events.Claimed(0, away=frozenset(["viber"])))
+        held = held_now(world)
+        assert held is not None
+        assert held.reason == "away"
+        looks.append(held.until_ms - world.now_ms)
+        world.now_ms = held.until_ms
+        world.happen(events.Released())
+        assert is_queued(world)
+    assert looks[0] == AWAY_LOOK_MIN_MS
+    assert looks == sorted(looks)
+    assert looks[-1] == AWAY_LOOK_MAX_MS
 
 
 def test_a_message_that_is_held_beyond_its_ttl_expires_and_says_why() -> None:

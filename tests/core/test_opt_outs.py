@@ -83,3 +83,13 @@ def test_all_are_taken_back_or_none() -> None:
     with pytest.raises(NotTheirsError):
         taken_back(kept, None, "shop")
     assert taken_back(kept, None, PERSON) == {}
+
+
+def test_what_was_set_after_somebody_took_back_stays() -> None:
+    kept = {
+        "email": KeptOptOut("marketing", Origin(PERSON, 2_000)),
+        "sms": KeptOptOut("all", None),
+        "viber": KeptOptOut("marketing", Origin(PERSON, 1_000)),
+    }
+    assert set(taken_back(kept, None, PERSON, until_ms=1_000)) == {"email"}
+    assert taken_back(kept, None, PERSON) == {}

@@ -17,7 +17,12 @@ from gateway.demo.acts import Act, Outcome, OwnOrder, OwnStep, Pause, Reactions,
 from gateway.demo.acts_view import drawn
 from gateway.demo.audience import Audience
 from gateway.demo.campaign import CLUB, SHOP, expand, read_templates
+from gateway.demo.configuration import Places, read_additions, write
 from gateway.demo.link_counter import LinkCounter
+from gateway.demo.reach import Addressed, Reach, bodies, reach_of
+from gateway.ingress.api import requests
+from gateway.settings import bootstrap
+from gateway.settings.file import load
 from providers.simulator import Manner, People, person_at, read_people
 from providers.simulator.book import Click, Clicks
 
@@ -25,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = read_people((ROOT / "config/demo/people.toml").read_text())
 TEMPLATES = read_templates((ROOT / "config/demo/campaign.ndjson").read_bytes())
 ROUTE = ("viber", "sms")
+ADDITIONS = read_additions(ROOT / "config/demo")
 
 
 # --- who plays ---
@@ -35,8 +41,9 @@ def test_the_cast_is_chosen_by_habits_among_people_who_get_nothing_else(seed: in
     traffic = expand(TEMPLATES, 300, seed)
     chosen = cast.choose(traffic.spare, PEOPLE, seed, ROUTE)
     assert chosen is not None
-    phones = [chosen.known, *chosen.reminded, *chosen.two_zones, *chosen.paused]
-    assert len(set(phones)) == len(phones) == 1 + cast.REMINDED + 2 + cast.PAUSED
+    phones = [chosen.known, *chosen.reminded, *chosen.two_zones, *chosen.paused, *chosen.reached]
+    expected = 1 + cast.REMINDED + 2 + cast.PAUSED + cast.REACHED
+    assert len(set(phones)) == len(phones) == expected
     bodies = [*traffic.posts, *(line for lines in traffic.streams.values() for line in lines)]
     assert not set(phones) & {msgspec.json.decode(body)["to"] for body in bodies}
     on = person_at(seed, PEOPLE, chosen.known[1:]).kind.on
@@ -105,6 +112,15 @@ ACTS: list[tuple[Act, tuple[str, ...]]] = [
         ("held until 09:00 (send_window)", "A/B", "C/D"),
     ),
     (Pause(30, 30, 0, 1.5, 29), ("30 held, 0 sent", "29 delivered after 1.5 s")),
+    (
+        Reach(
+            [Addressed(["email", "phone"], 12, {"email": 9, "sms": 2}, 1, "0.0763")],
+            {"email": "0.0043", "sms": "0.0720"},
+            "0.0763",
+            "EUR",
+        ),
+        ("One route over E-mail and SMS", "email, phone", "Cost, EUR", "0.0043", "0.0763"),
+    ),
 ]
 
 
@@ -116,6 +132,64 @@ def test_an_act_says_what_was_to_be_seen(act: Act, words: tuple[str, ...]) -> No
         console.print(part)
     told = paper.getvalue()
     assert all(word in told for word in words), told
+
+
+# --- one route over many channels ---
+
+
+def test_each_has_fewer_addresses_than_the_one_before() -> None:
+    told = list(bodies(ADDITIONS.message, ["+11", "+22", "+33", "+44"]))
+    assert [list(body["to"]) for body in told] == [
+        ["push", "email", "phone"],
+        ["email", "phone"],
+        ["phone"],
+        ["push", "email", "phone"],
+    ]
+    assert [body["user"] for body in told] == ["+11", "+22", "+33", "+44"]
+    assert told[1]["to"] == {"email": "22@people.example", "phone": "+22"}
+
+
+def test_the_configuration_it_writes_takes_the_message_over_every_channel(tmp_path: Path) -> None:
+    base = load(None, {}, secrets_required=False)
+    places = Places(8080, "http://127.0.0.1:8090", {"smtp": 8025, "smpp": 2775})
+    made = write(tmp_path, base, ADDITIONS, places)
+    shown = load(made, {}, secrets_required=False)
+    names = [name for each in shown.providers.values() for _, name in each.variables()]
+    names += [app.key_env for app in shown.apps if app.key_env]
+    settings = load(made, {name: f"a-long-and-secret-value-of-{name}" for name in names})
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    for body in bodies(ADDITIONS.message, [f"+44770090000{n}" for n in range(3)]):
+        read = requests.read(msgspec.json.encode(body), policy, "shop")
+        assert isinstance(read, requests.ValidRequest), body
+    route = settings.routes["demo-reach"]
+    assert [settings.channel_of(step) for step in route.steps] == ["push", "email", *ROUTE]
+    assert route.steps[-1].provider == "demo-smpp"
+    assert (
+        settings.providers["demo-smpp"].charged_on == settings.providers["infobip-sms"].charged_on
+    )
+    assert settings.senders(settings.routes["demo-best"].steps[-1]) == ("infobip-sms",)
+
+
+def step(channel: str, delivered: str | None, cost: str | None) -> dict[str, Any]:
+    return {"channel": channel, "delivered_at": delivered, "cost": cost}
+
+
+def test_people_are_counted_by_their_addresses_and_where_they_were_reached() -> None:
+    both, one = {"to": {"email": "a@b.example", "phone": "+1"}}, {"to": {"phone": "+2"}}
+    messages = [
+        {"steps": [step("email", None, "0.0004"), step("sms", "t", "0.04")]},
+        {"steps": [step("sms", None, None)]},
+        {"steps": [step("email", "t", "0.0004"), step("sms", None, None)]},
+    ]
+    assert reach_of([both, one, both], messages, "EUR") == Reach(
+        people=[
+            Addressed(["email", "phone"], 2, {"email": 1, "sms": 1}, 0, "0.0408"),
+            Addressed(["phone"], 1, {"email": 0, "sms": 0}, 1, "0.0000"),
+        ],
+        costs={"email": "0.0008", "sms": "0.0400"},
+        cost="0.0408",
+        currency="EUR",
+    )
 
 
 # --- what people clicked ---

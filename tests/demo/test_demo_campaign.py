@@ -16,8 +16,8 @@ from gateway.demo import campaign
 from gateway.demo.audience import Audience
 from gateway.demo.audit import against_answers, against_bill
 from gateway.demo.campaign import CLUB, SHOP, Traffic, expand, read_templates
+from gateway.demo.configuration import to_toml
 from gateway.demo.numbers import RANGES, Numbers
-from gateway.demo.stage import to_toml
 from gateway.finance.report import Figures, Line, Query, Report
 from gateway.ingress.api import requests
 from gateway.settings import bootstrap

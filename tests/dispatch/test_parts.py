@@ -314,3 +314,12 @@ def test_an_answer_may_say_that_it_is_all_and_which_devices_are_gone() -> None:
     assert result.gone == [("u1", dead), ("u1", dead)]
     of_nobody = [msgspec.structs.replace(step, user=None) for step in steps]
     assert read_outcomes(of_nobody, [Submitted(f"{ID}.0", gone=(dead,))], 5).gone == []
+
+
+def test_what_the_account_is_refused_for_costs_nobody_a_device() -> None:
+    """Another project's key refuses the tokens of all."""
+    steps = [msgspec.structs.replace(step, user="u1") for step in claimed(1)]
+    fault, dead = Fault("SENDER_ID_MISMATCH", "", True), FcmAddress("tok-1")
+    refused = [Refused(f"{ID}.0", fault, about="account", unreachable=True, gone=(dead,))]
+    assert read_outcomes(steps, refused, 5).gone == [("u1", dead)]
+    assert read_outcomes(steps, refused, 5, held="SENDER_ID_MISMATCH").gone == []

@@ -15,6 +15,7 @@ from gateway.core.campaigns import Campaign
 from gateway.core.records.content import content_codec
 from gateway.core.records.message import Message
 from gateway.dispatch.worker.claim import content_said
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import declarations, keys, reads
 from gateway.store.audit import Deed
 from gateway.store.contents import Contents
@@ -45,8 +46,9 @@ async def message(world: World, id_: str) -> Message:
 async def text_of(world: World, id_: str) -> str:
     """What would be sent on the message's channel now."""
     found = await message(world, id_)
-    await world.store.contents.read_versions(world.store.redis, 0, [found.content_of])
-    content = content_said(found, world.store.contents)
+    store = world.store
+    versions = await store.contents.read_versions(store.redis, 0, [found.content_of])
+    content = content_said(found, versions)
     return content.text_for(found.step.channel)
 
 
@@ -314,3 +316,23 @@ async def test_the_page_shows_what_can_be_done(world: World) -> None:
     answer = await world.send(sent | {"campaign": "autumn"})
     assert (answer.status, answer.json["outcome"]) == (202, "accepted")
     assert "sale?c=A%2017" in await text_of(world, answer.json["id"])
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_server_that_began_without_redis_refuses_nothing_for_want_of_a_declaration(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await declare(world, category="marketing", content=HELLO)
+    wanted = {"to": SALE["to"], "campaign": SALE["campaign"], "vars": ANNA}
+    store = world.store
+    store.declarations = Declarations()
+    store.policy = store.policy
+
+    async def fails() -> None:
+        raise RedisUnavailable("Redis is away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "look_at_campaigns", fails)
+        assert (await world.send(wanted)).status == 503
+    answer = await world.send(wanted)
+    assert answer.status == 202, answer.json

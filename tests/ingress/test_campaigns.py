@@ -354,11 +354,11 @@ async def test_a_declaration_that_is_long_over_makes_room_for_another(
     assert await put("more") == 409
     end = datetime.datetime.fromtimestamp(world.clock.now_ms // 1000, datetime.UTC)
     assert await put("live", end_at=end.isoformat()) == 200
-    assert await put("autumn", state="cancelled") == 200
+    assert await put("autumn", end_at=end.isoformat()) == 200
     await drop_all(world, "autumn")
-    world.clock.now_ms += lapsing.LAPSE_MS - 1
+    world.clock.now_ms += lapsing.LAPSE_MS - 1000
     assert await put("more") == 409, "it is not over for long"
-    world.clock.now_ms += 1
+    world.clock.now_ms += 1000
     assert await put("more") == 200
     assert await listed() == ["live", "more", "open"], "a message of one is under way"
     assert await put("another") == 409
@@ -366,6 +366,27 @@ async def test_a_declaration_that_is_long_over_makes_room_for_another(
     assert await world.store.redis.call([("EXISTS", *names[:1])]) == [0]
     assert await world.store.redis.call([("HEXISTS", RECIPIENTS, "autumn")]) == [0]
     assert (await world.call("GET", PATH)).status == 404
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_cancelled_campaign_stays_so_while_others_make_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaigns, "CAMPAIGNS_MAX", 2)
+
+    async def put(name: str, **said: Any) -> int:
+        return (await world.call("PUT", f"/v1/campaigns/{name}", said, key="finance-key")).status
+
+    assert await put("autumn", state="cancelled") == 200
+    world.clock.now_ms += 1000
+    end = datetime.datetime.fromtimestamp(world.clock.now_ms // 1000, datetime.UTC).isoformat()
+    assert await put("spring", end_at=end) == 200
+    world.clock.now_ms += lapsing.CANCELLED_LAPSE_MS - 1001
+    assert await put("summer", end_at=end) == 200, "the one that ended makes room"
+    assert (await world.send(SALE)).json["reason"] == "campaign_cancelled"
+    world.clock.now_ms += 1
+    assert await put("winter") == 200
+    assert (await world.send(SALE)).status == 202, "nothing of it is left"
 
 
 async def drop_all(world: World, name: str) -> None:

@@ -186,6 +186,17 @@ async def test_who_blocked_a_channel_at_the_provider_is_sent_no_marketing_there(
     assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
 
 
+@with_ingress(shards=3)
+async def test_a_wish_to_be_sent_more_that_comes_late_takes_nothing_newer_back(
+    world: World,
+) -> None:
+    await brought(world, block("BLOCK"), VIBER)
+    late = block("UNBLOCK")
+    late["results"][0]["receivedAt"] = "2026-11-18T06:13:19.000+0000"
+    await brought(world, late, VIBER)
+    assert (await opt_out(world))["channels"]["viber"]["scope"] == "marketing"
+
+
 @with_ingress(changed={"[prices]": '[optout]\nwords = ["genug"]\n[prices]'})
 async def test_the_words_are_a_setting(world: World) -> None:
     await brought(world, sms("STOP"))

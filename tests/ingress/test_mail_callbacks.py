@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -14,8 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from gateway.core import events as ev
+from gateway.ingress import outside
+from gateway.ingress.http.problems import Refusal
 from gateway.ingress.outside import BYTES_MAX, Outside
 from gateway.store.apply import Item
+from tests.ingress.test_people import key_of
 from tests.providers.test_mail_events import certificate_of, sns
 from tests.worlds.ingress_world import T0, World, with_ingress
 
@@ -75,7 +80,7 @@ async def status(world: World, id_: str) -> Any:
     return found["status"]
 
 
-def mailgun(event: str, ref: str, key: str = "hush") -> dict[str, Any]:
+def mailgun(event: str, ref: str, key: str = "hush", **more: object) -> dict[str, Any]:
     signature = hmac.new(key.encode(), b"1529006854t0ken", "sha256").hexdigest()
     return {
         "signature": {"timestamp": "1529006854", "token": "t0ken", "signature": signature},
@@ -84,6 +89,7 @@ def mailgun(event: str, ref: str, key: str = "hush") -> dict[str, Any]:
             "id": "Ase7i2zsRYeDXztHGENqRA",
             "recipient": TO["email"],
             "user-variables": {"kaskad": ref},
+            **more,
         },
     }
 
@@ -112,6 +118,18 @@ async def test_a_complaint_opts_out_of_marketing_by_mail(world: World) -> None:
     told = json.dumps(found.json)
     assert "marketing" in told
     assert "email" in told
+
+
+@with_ingress(changed=MAIL)
+async def test_a_wish_that_its_provider_tells_again_is_done_once(world: World) -> None:
+    path, told = "/v1/callbacks/mailgun", mailgun("complained", "x")
+    address = "/v1/optouts/anna@xn--e1afmkfd.xn--p1ai"
+    assert (await world.call("POST", path, told, key="")).json["replies"] == 1
+    manager = await key_of(world, "shop", "send", "manage")
+    assert (await world.call("DELETE", address, key=manager)).status in (200, 204)
+    again = await world.call("POST", path, told, key="")
+    assert (again.status, again.json.get("replies", 0)) == (200, 0)
+    assert (await world.call("GET", address)).status == 404
 
 
 @with_ingress(changed=MAIL)
@@ -176,6 +194,23 @@ async def test_a_certificate_that_does_not_come_is_asked_for_again(
     assert (await world.call("POST", SES, sns({}), key="")).status == 503
 
 
+class Dripping(httpx2.AsyncByteStream):
+    """An answer that never ends, each piece of it in time."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b"."
+            await asyncio.sleep(0.001)
+
+
+def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(outside, "BYTES_MAX", 1 << 40)
+    drip = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Dripping()))
+    with pytest.raises(Refusal):
+        asyncio.run(Outside(drip).get("https://sns.eu-west-1.amazonaws.com/"))
+
+
 @with_ingress(changed=MAIL)
 async def test_unisender_asks_first_and_then_signs(world: World) -> None:
     path = "/v1/callbacks/go"
@@ -191,6 +226,29 @@ async def test_unisender_asks_first_and_then_signs(world: World) -> None:
     assert wrong.status == 401
     assert (await world.call("POST", path, (body % auth).encode(), key="")).status == 200
     assert await status(world, id_) == "delivered"
+
+
+HMAC = """sender = "Shop <news@shop.example>"
+callback_hmac_secret_env = "CALLBACK_SECRET"
+callback_hmac_header = "X-Proof"
+"""
+
+
+@with_ingress(
+    changed={"[routes.both]": MAIL["[routes.both]"].replace(HMAC.partition("\n")[0] + "\n", HMAC)}
+)
+async def test_a_signature_may_be_asked_for_beside_an_hmac(world: World) -> None:
+    body = '{"auth": "%s", "events_by_user": []}'
+    auth = hashlib.md5((body % "k").encode(), usedforsecurity=False).hexdigest()
+    signed = (body % auth).encode()
+    path, digest = "/v1/callbacks/go", hmac.new(b"hush", signed, "sha256").hexdigest()
+    good = await world.call("POST", path, signed, {"X-Proof": digest}, key="")
+    assert good.status == 200
+    assert (await world.call("POST", path, signed, {"X-Proof": "0" * 64}, key="")).status == 401
+    assert (await world.call("POST", path, signed, key="")).status == 401
+    other = signed + b" "
+    digest = hmac.new(b"hush", other, "sha256").hexdigest()
+    assert (await world.call("POST", path, other, {"X-Proof": digest}, key="")).status == 401
 
 
 @with_ingress(changed=MAIL)

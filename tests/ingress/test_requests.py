@@ -365,6 +365,7 @@ def test_what_is_no_address_is_told_at_its_place(to: Any, wrong: list[str]) -> N
         ({"email": {"from_": "a@shop.example"}}, ["/email/from_"]),
         ({"email": {"from": "S\r\nBcc: b <a@shop.example>"}}, ["/email/from"]),
         ({"email": {"from": "Shop <a@shop.example"}}, ["/email/from"]),
+        ({"email": {"from": "=?utf-8?q?S=0A?= <a@shop.example>"}}, ["/email/from"]),
         ({"email": {"reply_to": "Shop <shop>"}}, ["/email/reply_to"]),
         ({"push": {"title": "t" * 101}}, ["/push/title"]),
         ({"push": {"url": "ftp://shop.example/x"}}, ["/push/url"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -275,12 +276,31 @@ async def test_who_takes_an_address_back_meanwhile_keeps_it(
     await stored(world, "u1", phone=PHONE)
     lose = users._lose
 
-    async def late(store: StoreBase, lost: users._Held) -> None:
+    async def late(store: StoreBase, lost: Collection[users._Held]) -> None:
         monkeypatch.setattr(users, "_lose", lose)
         await users.change(world.store, [phone_of("u1")], T0)
         await lose(store, lost)
 
     monkeypatch.setattr(users, "_lose", late)
+    await users.change(world.store, [phone_of("u2")], T0)
+    assert await who_has_phone(world, "u1", "u2") == ["u1"]
+
+
+@with_ingress(shards=3)
+async def test_who_takes_an_address_back_while_it_is_lost_keeps_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of the first is the same before and after, and is watched meanwhile."""
+    await stored(world, "u1", phone=PHONE)
+    owned = users._owned
+
+    async def late(store: StoreBase, held: set[users._Held]) -> set[users._Held]:
+        monkeypatch.setattr(users, "_owned", owned)
+        found = await owned(store, held)
+        await users.change(world.store, [phone_of("u1")], T0)
+        return found
+
+    monkeypatch.setattr(users, "_owned", late)
     await users.change(world.store, [phone_of("u2")], T0)
     assert await who_has_phone(world, "u1", "u2") == ["u1"]
 

@@ -242,6 +242,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 # --- the access token
 
 
+PATIENCE_S = 5.0
+
+
 class Asked:
     """Whoever gives out tokens: each asking takes a second and is told the next of these."""
 
@@ -261,7 +264,7 @@ class Asked:
 def test_one_asks_for_all() -> None:
     async def main() -> None:
         asked = Asked(AccessToken("one", 3600), AccessToken("two", 3600))
-        access = Access(asked)
+        access = Access(asked, PATIENCE_S)
         got: list[str] = []
 
         async def use() -> None:
@@ -288,7 +291,7 @@ def test_an_old_token_serves_while_no_new_one_can_be_had() -> None:
     async def main() -> None:
         away = NotSent("connect_failed", "nobody")
         asked = Asked(AccessToken("one", 3600), away, Unknown("http_500", "oops"), away, away)
-        access = Access(asked)
+        access = Access(asked, PATIENCE_S)
         await access.token()
         await trio.sleep(3400)
         assert (await access.token(), asked.count) == ("one", 2)
@@ -302,9 +305,64 @@ def test_an_old_token_serves_while_no_new_one_can_be_had() -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+def test_nobody_waits_for_a_token_longer_than_a_send_may_take() -> None:
+    """Else the caller would have to take what was never sent for unknown."""
+
+    async def main() -> None:
+        async def never() -> AccessToken:
+            await trio.sleep(3600)
+            raise AssertionError("it was given up")
+
+        access, waited = Access(never, PATIENCE_S), []
+
+        async def use() -> None:
+            with pytest.raises(NotSent, match="in time"):
+                await access.token()
+            waited.append(trio.current_time())
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(use)
+        assert waited == [began + PATIENCE_S] * 20
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_an_old_token_serves_while_the_new_one_does_not_come() -> None:
+    async def main() -> None:
+        told = iter((0.0, 3600.0))
+
+        async def ask() -> AccessToken:
+            await trio.sleep(next(told))
+            return AccessToken("one", 3600)
+
+        access = Access(ask, PATIENCE_S)
+        await access.token()
+        await trio.sleep(3400)
+        assert await access.token() == "one"
+        since = trio.current_time()
+        assert await access.token() == "one"
+        assert trio.current_time() == since  # not again at once
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_token_that_is_short_lived_is_not_asked_for_each_time() -> None:
+    async def main() -> None:
+        asked = Asked(AccessToken("one", 120), AccessToken("two", 120))
+        access = Access(asked, PATIENCE_S)
+        for _ in range(3):
+            assert await access.token() == "one"
+        await trio.sleep(90)
+        assert await access.token() == "two"
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 def test_a_refused_account_is_told_as_one() -> None:
     async def main() -> None:
-        access = Access(Asked(AccountFault("invalid_grant", "no such account")))
+        access = Access(Asked(AccountFault("invalid_grant", "no such account")), PATIENCE_S)
         with pytest.raises(AccountFault):
             await access.token()
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from providers.contract import BadRequest
 from providers.mail import mailbox, mime
 from providers.mail.mailbox import Mailbox
-from tests.worlds.provider_examples import submission
+from providers.unisender_go.adapter import UniSenderGo
+from tests.worlds.provider_examples import config, submission
 
 AT = datetime(2026, 11, 1, 10, 0, 1, tzinfo=UTC)
 SHOP = Mailbox("news", "shop.example", "Магазин")
@@ -50,6 +52,7 @@ def test_a_mailbox_is_read_with_or_without_a_name(text: str, found: Mailbox) -> 
         *("", "Shop", "@b.example", "a@", "a b@c.example", "a@b@c.example", "<a@b.example"),
         *("a@b.example>", "a..b@c.example", ".a@b.example", "a@-.example", "x" * 65 + "@b.example"),
         *("S\r\nBcc: x@y.example <a@b.example>", "a@b.example\nBcc: x", "a\x00@b.example"),
+        *("=?utf-8?q?=22?= <a@b.example>", "=?utf-8?q?a=0ABcc:_x?=@b.example"),
     ],
 )
 def test_what_is_no_mailbox_is_told(text: str) -> None:
@@ -100,8 +103,21 @@ def test_one_click_is_offered_at_an_https_address_only(url: str) -> None:
         written(unsubscribe_url=url)
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "=?utf-8?q?a=0ABcc:_evil@x.example?=",
+        "=?utf-8?b?YQ0KQmNjOiB4QHguZXhhbXBsZQ0KDQouDQo=?= and more",
+        "=??q?=0Autf-8?=??=",
+        "Sale " * 40 + "=?utf-8?q?a?=",
+    ],
+)
+def test_what_is_encoded_in_a_subject_is_text_like_any_other(subject: str) -> None:
+    assert written(subject=subject)["Subject"] == subject
+
+
 @given(
-    subject=st.text(max_size=80),
+    subject=st.text(max_size=80) | st.text(max_size=40).map("a =?utf-8?q?{}=0ABcc:?=".format),
     name=st.text(max_size=80),
     text=st.text(max_size=200),
     html=st.none() | st.text(max_size=200),
@@ -120,3 +136,17 @@ def test_no_text_makes_a_header_of_its_own(
     }
     assert read["From"].addresses[0].addr_spec == "n@s.example"
     assert len(read.get_all("To", [])) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"from_": "nobody"}, {"reply_to": "nobody"}, {"unsubscribe_url": "http://k.example"}],
+)
+def test_a_batch_that_holds_what_cannot_be_written_is_refused_before_it_is_sent(
+    changes: dict[str, Any],
+) -> None:
+    """So that it is split, and none of the others is taken for lost."""
+    adapter = UniSenderGo(config("unisender-go", sender="news@shop.example"))
+    with pytest.raises(BadRequest) as refused:
+        adapter.submit([submission("m.1", to="anna@example.com", **({"from_": None} | changes))])
+    assert refused.value.code == "unsendable"

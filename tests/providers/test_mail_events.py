@@ -240,6 +240,8 @@ def test_mailguns_signature_is_in_the_body() -> None:
     assert not checked.holds({}, b'{"event-data": {}}', b"")
     assert not checked.holds({}, b"nonsense", b"")
     assert not MailgunSignature(("new",)).holds({}, body(), b"")
+    keyless = hmac.new(b"", (timestamp + token).encode(), "sha256").hexdigest()
+    assert not MailgunSignature(("", "s1gn")).holds({}, body(signature=keyless), b"")
 
 
 # --- Postmark
@@ -384,6 +386,7 @@ def test_ses_subscriptions_are_confirmed_at_amazon_only() -> None:
         "https://sns.eu-west-1.amazonaws.com@evil.example/?Action=ConfirmSubscription&T=b",
         "http://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=b",
         "https://sns.eu-west-1.amazonaws.com/?Action=DeleteTopic&Token=b",
+        "https://sns.s3-eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=b",
     ):
         with pytest.raises(ValueError, match="Amazon"):
             read("ses", made | {"SubscribeURL": other})
@@ -396,6 +399,8 @@ def test_ses_subscriptions_are_confirmed_at_amazon_only() -> None:
         "https://evil.example/SimpleNotificationService-0123456789.pem",
         "https://sns.eu-west-1.amazonaws.com.evil.example/SimpleNotificationService-01234567.pem",
         "https://s3.amazonaws.com/SimpleNotificationService-0123456789.pem",
+        "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-0123456789.pem",
+        "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-0123456789.pem",
         "https://sns.eu-west-1.amazonaws.com/other.pem",
         "",
     ],
@@ -404,6 +409,14 @@ def test_a_certificate_of_another_place_is_not_asked_for(url: str) -> None:
     body = json.dumps(sns({}, SigningCertURL=url)).encode()
     assert SesSignature().certificate_url(body) is None
     assert not SesSignature().holds({}, body, b"")
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "ap-southeast-10", "us-gov-west-1", "cn-north-1"])
+def test_every_region_of_amazon_has_certificates(region: str) -> None:
+    host = f"sns.{region}.amazonaws.com{'.cn' if region.startswith('cn') else ''}"
+    url = f"https://{host}/SimpleNotificationService-0123456789.pem"
+    body = json.dumps(sns({}, SigningCertURL=url)).encode()
+    assert SesSignature().certificate_url(body) == url
 
 
 @pytest.mark.parametrize(
@@ -490,6 +503,18 @@ def test_unisenders_signature_is_the_body_with_the_key_in_its_place() -> None:
     assert not checked.holds({}, body % (b"0" * 32), b"")
     assert not checked.holds({}, b'{"events_by_user":[]}', b"")
     assert not UniSenderSignature("").holds({}, body % auth, b"")
+
+
+def test_a_wish_without_an_id_is_known_by_what_it_says_and_of_whom() -> None:
+    told = [
+        wished(unisender("unsubscribed")),
+        wished(unisender("subscribed")),
+        *unisender("unsubscribed", email="boris@example.com").replies,
+        wished(unisender("unsubscribed", event_time="2026-11-01 10:00:02")),
+    ]
+    assert len({reply.id for reply in told}) == 4
+    assert wished(unisender("unsubscribed")).id == told[0].id
+    assert not any("@" in reply.id for reply in told)
 
 
 # --- all of them

@@ -293,6 +293,49 @@ async def test_a_connection_that_its_server_closed_is_not_an_outage() -> None:
     assert (server.connections, len(server.mails)) == (2, 2)
 
 
+@pytest.mark.parametrize("offers", [(), ("PIPELINING",)])
+async def test_a_reply_that_nobody_asked_for_is_not_taken_for_an_answer(
+    offers: tuple[str, ...],
+) -> None:
+    """It would make each reply the answer to the command after its own."""
+    says = {"MAIL": ["250 ok", "250 stray\r\n250 ok"]}
+    async with mail_server(offers=offers, says=says) as server, provider(server) as made:
+        for number in range(3):
+            assert isinstance(await sent(made), Submitted), number
+    assert (server.connections, len(server.mails)) == (2, 3)
+
+
+async def test_a_stray_reply_after_a_mail_ends_its_connection() -> None:
+    says = {"END": ["250 ok\r\n250 stray"], "MAIL": ["250 ok", "550 5.7.1 no"]}
+    async with mail_server(says=says) as server, provider(server) as made:
+        assert isinstance(await sent(made), Submitted)
+        assert isinstance(await sent(made), Refused)
+    assert (server.connections, len(server.mails)) == (2, 1)
+
+
+async def test_a_mail_is_not_accepted_by_a_question() -> None:
+    async with mail_server(says={"END": ["354 go on"]}) as server, provider(server) as made:
+        with pytest.raises(Unknown):
+            await sent(made)
+    assert len(server.mails) == 1
+
+
+async def test_a_login_that_does_not_end_is_none() -> None:
+    says = {"AUTH": ["334 "]}
+    async with mail_server(says=says) as server:
+        names = {"user_env": "SMTP_USER", "password_env": "SMTP_PASSWORD"}
+        async with provider(server, **names) as made:
+            with pytest.raises(NotSent):
+                await sent(made)
+    assert not any(command.startswith("MAIL") for command in server.commands)
+
+
+async def test_a_host_that_no_name_can_be_is_not_sent_to() -> None:
+    async with mail_server() as server, provider(server, host="mail..example") as made:
+        with pytest.raises(NotSent):
+            await sent(made)
+
+
 async def test_a_lost_answer_is_never_sent_again() -> None:
     async with mail_server(says={"END": ["250 ok", ""]}) as server, provider(server) as made:
         assert isinstance(await sent(made), Submitted)

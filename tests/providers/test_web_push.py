@@ -240,7 +240,8 @@ async def test_a_subscription_that_is_none_is_gone(tmp_path: Path) -> None:
     [
         *("127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "100.64.0.1"),
         *("::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::a00:1"),
-        *("2002:a00:1::", "224.0.0.1", "ff0e::1"),
+        *("2002:a00:1::", "224.0.0.1", "ff0e::1", "::7f00:1", "::ffff:0:127.0.0.1"),
+        *("64:ff9b:1::a00:1", "fec0::1", "5f00::1"),
     ],
 )
 def test_addresses_inside_are_not_public(address: str) -> None:

@@ -7,7 +7,9 @@ from itertools import count
 
 import trio
 
+from gateway.core.campaigns import HOLDOUT_PARTS
 from gateway.core.records.entries import OTHER_CAMPAIGNS
+from gateway.core.records.request import Saying
 from gateway.core.timing import day_of
 from gateway.finance.report import Cell, Query, cost_report
 from gateway.finance.verify import Verdict, compare_books
@@ -37,11 +39,13 @@ def new_store(store: Store) -> Store:
     return Store(store.redis, store.policy, retention=Retention(campaigns_max=LIMIT))
 
 
-async def accept(store: Store, campaigns: list[str], now_ms: int = T0) -> None:
+async def accept(
+    store: Store, campaigns: list[str], now_ms: int = T0, sayings: tuple[Saying, ...] = ()
+) -> None:
     """A message to a person of its own for each."""
     numbers = [f"7916{next(PERSONS):07d}" for _ in campaigns]
     wanted = [
-        request(id=store.new_message_id(to, now_ms), to=to, campaign=campaign)
+        request(id=store.new_message_id(to, now_ms), to=to, campaign=campaign, sayings=sayings)
         for to, campaign in zip(numbers, campaigns, strict=True)
     ]
     assert {a.outcome for a in await store.admit(wanted, now_ms)} == {"accepted"}
@@ -70,6 +74,23 @@ def test_the_first_campaigns_of_a_month_are_kept_apart_and_the_rest_added_up(
         await accept(other, ["order-2", "order-98"])
         assert (await accepted(store))["order-2"] == 2
         assert (await accepted(store))[OTHER_CAMPAIGNS] == 3
+        assert (await verify(store)).agrees
+
+    in_store(redis_url, work)
+
+
+def test_variants_of_campaigns_that_are_not_kept_apart_are_added_up_as_well(
+    redis_url: str,
+) -> None:
+    async def work(store: Store) -> None:
+        await accept(store, [f"order-{n}" for n in range(LIMIT)])
+        for n in range(90, 93):
+            variant = (Saying(f"v{n}", HOLDOUT_PARTS, None, None),)
+            await accept(store, [f"order-{n}"], sayings=variant)
+        day = day_of(T0)
+        totals = [t async for page in pages_of_totals(store.redis, 1, day, day) for t in page]
+        others = [each for each in totals if each.group.campaign == OTHER_CAMPAIGNS]
+        assert [(each.group.variant, each.amount) for each in others] == [("", 3)]
         assert (await verify(store)).agrees
 
     in_store(redis_url, work)

@@ -79,7 +79,7 @@ async def with_sayings(
         assert await store.read_words(plain.campaign or "", campaign.words)
         drafts = store.contents.drafts(campaign.words)
     assert drafts is not None
-    sayings, faults = sayings_of(plain.content, given, drafts, store.policy.app("shop"))
+    sayings, _, faults = sayings_of(plain.content, given, drafts, store.policy.app("shop"))
     assert not faults
     return replace(plain, sayings=sayings)
 
@@ -195,8 +195,8 @@ def test_content_that_changes_a_thousand_times_leaves_nothing_for_good(redis_url
         found = await reads.message(store, id_)
         assert found is not None
         fresh = another(store)
-        await fresh.contents.read_versions(store.redis, 0, [found.content_of])
-        assert content_said(found, fresh.contents).text == "999 N1000"
+        versions = await fresh.contents.read_versions(store.redis, 0, [found.content_of])
+        assert content_said(found, versions).text == "999 N1000"
 
     in_store(redis_url, work)
 
@@ -213,6 +213,25 @@ def test_a_version_is_read_once_by_whoever_sends(redis_url: str) -> None:
             trips.append(store.redis.statistics().round_trips - before)
         assert trips[1:] == [trips[1]] * 3
         assert trips[0] > trips[1]
+
+    in_store(redis_url, work)
+
+
+def test_a_batch_of_more_versions_than_the_cache_holds_is_sent(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        entries = []
+        for number in range(3):
+            name = f"{NAME} {number}"
+            await declare(store, name, content={"text": f"{number} {{{{name}}}}"})
+            id_ = await accept(store, number, campaign=name)
+            at = LaneEntry(keys_of(0).lane("viber", "marketing"), b"0-%d" % (number + 1), 0)
+            entries.append(Entry(id_, at, "marketing"))
+        sender = another(store)
+        sender.contents = Contents(bytes_max=1)
+        result = await claim(sender, "viber", "Shop", entries, T0, 0.0)
+        assert not result.broken
+        texts = [step.submission.text for step in result.claimed]
+        assert texts == ["0 N0", "1 N1", "2 N2"]
 
     in_store(redis_url, work)
 

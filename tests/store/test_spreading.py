@@ -345,8 +345,8 @@ def test_what_campaigns_say_is_wherever_messages_of_them_go(
                 assert found is not None
                 shard = shard_of_identity(found.holder, after)
                 fresh = Contents()
-                await fresh.read_versions(client, shard, [found.content_of])
-                assert content_said(found, fresh).text == text
+                versions = await fresh.read_versions(client, shard, [found.content_of])
+                assert content_said(found, versions).text == text
             await contents.accept(store, 999)
 
     trio.run(accepted)

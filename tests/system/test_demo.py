@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.demo.audience import FINAL
-from gateway.demo.cast import REMINDED
+from gateway.demo.cast import REACHED, REMINDED
 
 pytestmark = pytest.mark.system
 
@@ -78,6 +78,9 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
         "A person's own order: SMS, then Viber",
         "held until 09:00 (send_window)",
         "Paused, a campaign of 30: 30 held, 0 sent.",
+        "One route over Push, E-mail, Viber and SMS",
+        "Push: charged, EUR",
+        "E-mail: charged, EUR",
         "equal the running totals",
         "the provider's own bill to the last unit",
         "Everything that was started is stopped.",
@@ -109,6 +112,17 @@ def test_the_result_as_json_adds_up(temporary: Path) -> None:
     assert acts["send_window"]["awake_status"] in FINAL
     assert acts["pause"]["held"] == acts["pause"]["messages"]
     assert acts["pause"]["sent_meanwhile"] == 0
+    people = acts["reach"]["people"]
+    assert [each["addresses"] for each in people] == [
+        ["push", "email", "phone"],
+        ["email", "phone"],
+        ["phone"],
+    ]
+    assert sum(each["people"] for each in people) == REACHED
+    for each in people:
+        assert sum(each["reached"].values()) + each["nowhere"] == each["people"]
+    for channel in ("push", "email", "viber", "sms"):
+        assert sum(each["reached"][channel] for each in people)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-C", "SIGTERM"])

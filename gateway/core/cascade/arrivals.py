@@ -33,7 +33,7 @@ class Change(Failover):
             return
         self.effects.changed = True
         again = message.delivered_step >= 0 and message.has_arrived(step.leg)
-        given_up = step.done_ms != 0
+        given_up = step.done_ms != 0 and step.status != StepStatus.SKIPPED
         if len(step.attempts) > 1:
             work.attempt.arrival = 1
             step.chosen = work.attempt.candidate

@@ -13,7 +13,6 @@ from typing import Literal
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
-from gateway.core.policy import AWAY_LOOK_MIN_MS
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Step, StepStatus
@@ -61,7 +60,7 @@ class Failover(Transitions):
             self.close_step(index)
             return
         if self.when_away == "hold":
-            self.hold_back(step, Held("away", self.now_ms + AWAY_LOOK_MIN_MS))
+            self.hold_back(step, Held("away", timing.away_until_ms(self.message, self.now_ms)))
             return
         self.effects.changed = True
         step.status = StepStatus.RETRYING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from msgspec import field
+from msgspec.structs import replace
 
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
@@ -29,6 +30,11 @@ class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
     route: str = field(name="r", default="")
     step: int = field(name="s", default=NO_STEP)
     variant: str = field(name="v", default="")
+
+    @property
+    def among_others(self) -> Group:
+        """Where it is added up when its campaign is not kept apart."""
+        return replace(self, campaign=OTHER_CAMPAIGNS, variant="")
 
 
 class Total(Group, frozen=True, omit_defaults=True):

@@ -22,14 +22,17 @@ Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
 
 class Saying(msgspec.Struct, frozen=True, gc=False):
-    """What a request says in one variant of its campaign: `content` is filled in and has the
-    message's own words; `vars` are those of the version. The rest as a Draft's."""
+    """What a request says in one variant of its campaign: `vars` are those of the version, and the
+    rest is a Draft's. It is filled in once it was drawn: who waits holds none of the others."""
 
     variant: str
     upto: int
     version: Version | None
     vars: dict[str, str] | None
-    content: Content
+
+    def content(self, own: Content) -> Content:
+        """What is said with the message's own words."""
+        return own if self.version is None else self.version.said(own, self.vars or {})
 
 
 class MessageRequest(msgspec.Struct, frozen=True, gc=False):

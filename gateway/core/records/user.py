@@ -21,7 +21,7 @@ class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StoredUser(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`app` is the one that stored it last, at `stored_ms`."""
+    """`app` is the one that stored it last; at `stored_ms` that last changed it."""
 
     app: str = field(name="b")
     stored_ms: int = field(name="m")

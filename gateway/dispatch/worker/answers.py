@@ -64,6 +64,12 @@ class RequestResult:
         self.items.append(step.became(event))
         self.counts[outcome] += 1
 
+    def note_gone(self, step: ClaimedStep, devices: Sequence[Device]) -> None:
+        """Devices of the user that do not exist any more. What is refused for the account's fault
+        says nothing of a device."""
+        if step.user is not None:
+            self.gone += ((step.user, device) for device in devices)
+
     def add_all(self, outcome: str, event: Callable[[ClaimedStep], Event]) -> None:
         for step in self.batch:
             self.add(step, outcome, event(step))
@@ -108,8 +114,6 @@ def read_outcomes(
             result.halt = True
             result.add(step, "throttled" if outcome.throttled else "put_back", PutBack(step.index))
             continue
-        if outcome.gone and step.user is not None:
-            result.gone += ((step.user, device) for device in outcome.gone)
         if isinstance(outcome, contract.Submitted):
             ref, ids = step.submission.ref, outcome.part_ids
             if outcome.provider_id is not None:
@@ -128,6 +132,7 @@ def read_outcomes(
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1
+            result.note_gone(step, outcome.gone)
         elif outcome.account:
             result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
             result.halt = True
@@ -139,6 +144,7 @@ def read_outcomes(
         else:
             refused = Refused(step.index, outcome.fault, outcome.unreachable, away)
             result.add(step, "refused", refused)
+            result.note_gone(step, outcome.gone)
     return result
 
 

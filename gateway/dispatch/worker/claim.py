@@ -9,12 +9,13 @@ RedisUnavailable when the shard did not answer: then the claims may or may not h
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import structlog
 
+from gateway.core.campaign_words import Version
 from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
@@ -25,7 +26,6 @@ from gateway.core.timing import patience_ms
 from gateway.failpoints import failpoint
 from gateway.store import reads
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
-from gateway.store.contents import Contents
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
 
@@ -123,9 +123,10 @@ async def claim(
     found = await store.apply(
         [Item(entry.message_id, event, entry.at) for entry in entries], now_ms
     )
-    versions = [each.message.content_of for each in found if each.message is not None]
-    if any(versions):
-        await store.contents.read_versions(store.redis, entries[0].shard, versions)
+    named = {each.message.content_of for each in found if each.message is not None} - {b""}
+    versions: Mapping[bytes, Version] = {}
+    if named:
+        versions = await store.contents.read_versions(store.redis, entries[0].shard, named)
     for applied in found:
         message, entry = applied.message, by_id[applied.item.message_id]
         if message is None:
@@ -137,7 +138,7 @@ async def claim(
                 result.busy.append(entry)
         else:
             try:
-                content = content_said(message, store.contents)
+                content = content_said(message, versions)
                 submission = submission_of(message, content, sender, now_ms)
             except Exception as error:
                 gone = isinstance(error, NoContentError)
@@ -157,14 +158,14 @@ class NoContentError(Exception):
     """There is nothing of it left."""
 
 
-def content_said(message: Message, contents: Contents) -> Content:
-    """What the message says on the channel of its current step. Raises NoContentError, and what
-    reading it raises."""
+def content_said(message: Message, versions: Mapping[bytes, Version]) -> Content:
+    """What the message says on the channel of its current step; `versions` has what was read.
+    Raises NoContentError, and what reading it raises."""
     if not message.content_of:
         if not message.content:
             raise NoContentError
         return content_codec.decode(message.content)
-    version = contents.version(message.content_of)
+    version = versions.get(message.content_of)
     if version is None:
         raise NoContentError
     own = content_codec.decode(message.content) if message.content else NO_WORDS

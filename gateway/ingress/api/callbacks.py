@@ -161,11 +161,16 @@ class CallbackEndpoint:
     ) -> bytes:
         """The body of a callback that its provider signed and that carries what else is asked."""
         headers, query = _headers(request), _query(request.query)
-        if not (auth.only_signed or proven_by_head(auth, headers, query)):
+        proof = BodyProof(auth, headers)
+        proven = auth.only_signed or proven_by_head(auth, headers, query)
+        if not (proven or proof.carried):
             carried = carries_proof(auth, headers, query)
             self._refused.note(name, "wrong_proof" if carried else "no_proof", request.peer)
             raise _unproven(auth)
-        body = await request.body(limit)
+        body = await request.body(limit, proof.update)
+        if not (proven or proof.holds()):
+            self._refused.note(name, "wrong_proof", request.peer)
+            raise _unproven(auth)
         url = signature.certificate_url(body)
         certificate = await self._outside.kept(url) if url is not None else b""
         if not signature.holds(headers, body, certificate):

@@ -161,8 +161,8 @@ class CampaignEndpoints:
         if name in known or len(known) < CAMPAIGNS_MAX:
             return
         if not await lapsing.make_room(store.redis, store.shards, known, now_ms):
-            told = f"{CAMPAIGNS_MAX} campaigns are declared, and none is over for 30 days"
-            raise refuse("final", f"{told}: cancel some, or give them an end_at.")
+            told = f"{CAMPAIGNS_MAX} campaigns are declared, and none ended more than 30 days ago"
+            raise refuse("final", f"{told}: give those that are over an end_at.")
 
     async def get(self, request: Request) -> None:
         await self._show(request, _name(request))

@@ -170,6 +170,7 @@ def _understood(
         request = _with_one_spelling(request)
     filled = request
     sayings: tuple[Saying, ...] = ()
+    contents: Sequence[Content] = ()
     campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
     faults, unread = list(found.faults), found.unread
     if campaign is not None:
@@ -179,11 +180,11 @@ def _understood(
             if drafts is None:
                 return WordsUnread(request.campaign or "", campaign.words)
             own, rule = content_of(filled), policy.app(app)
-            sayings, more = sayings_of(own, filled.vars, drafts, rule)
+            sayings, contents, more = sayings_of(own, filled.vars, drafts, rule)
             if more and unread.isdisjoint(_SAID_KEYS):
                 faults += more
                 unread |= {"vars"}
-    destination, more = _meaning(filled, policy, app, unread, sayings)
+    destination, more = _meaning(filled, policy, app, unread, contents)
     faults += more
     if faults or destination is None or filled.category is None:
         return Faulty(faults, found.total + len(faults) - len(found.faults))
@@ -208,10 +209,11 @@ def _meaning(
     policy: Policy,
     app: str,
     unread: frozenset[str],
-    sayings: Sequence[Saying],
+    contents: Sequence[Content],
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
-    stand-in, because what was sent could not be read: they are at fault already."""
+    stand-in, because what was sent could not be read: they are at fault already. `contents` are
+    what is said with its campaign's words, if that has any."""
     rule = policy.app(app)
     destination, faults = read_destination(request.to, request.user, rule, unread)
     user, campaign, text = request.user, request.campaign, request.text
@@ -236,17 +238,16 @@ def _meaning(
     if request.vars and len(_json(request.vars)) > VARS_BYTES_MAX:
         detail = f"As JSON they may have {VARS_BYTES_MAX} bytes: shorten them."
         faults.append(RequestFault("/vars", detail))
-    lacks_text = request.text is None and "text" not in unread and not sayings
+    lacks_text = request.text is None and "text" not in unread and not contents
     for channel, said in overrides_of(request).items():
         alone = lacks_text and channel not in unread
         faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
     if text is None and request.category and unread.isdisjoint(_TEXT_KEYS):
         addresses = destination.addresses if destination is not None else None
-        contents = [said.content for said in sayings] or [content_of(request)]
         lacking = [
             name
-            for content in contents
+            for content in contents or [content_of(request)]
             for name in channels_without_text(
                 request.category,
                 request.route,

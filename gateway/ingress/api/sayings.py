@@ -44,10 +44,10 @@ class _Values(dict[str, str]):
 
 def sayings_of(
     own: Content, given: Mapping[str, str] | None, drafts: Sequence[Draft], rule: AppRule
-) -> tuple[tuple[Saying, ...], list[RequestFault]]:
-    """What the request says in each variant, and what is wrong with that."""
+) -> tuple[tuple[Saying, ...], list[Content], list[RequestFault]]:
+    """What the request says in each variant, that filled in, and what is wrong with it."""
     values = _Values(given or {})
-    sayings = []
+    sayings, contents = [], []
     faults: dict[RequestFault, None] = {}
     for draft in drafts:
         version, content, used = draft.version, own, None
@@ -58,11 +58,12 @@ def sayings_of(
                 faults |= dict.fromkeys(_filled_faults(version, content))
             if rule.senders is not None:
                 faults |= dict.fromkeys(_sender_faults(content, rule))
-        sayings.append(Saying(draft.variant, draft.upto, version, used, content))
+        sayings.append(Saying(draft.variant, draft.upto, version, used))
+        contents.append(content)
     for name in values.missing:
         detail = f"Required: the campaign's content fills in '{name}'."
         faults[RequestFault(f"/vars/{name}", detail)] = None
-    return tuple(sayings), list(faults)
+    return tuple(sayings), contents, list(faults)
 
 
 def _filled_faults(version: Version, content: Content) -> Iterator[RequestFault]:

@@ -11,7 +11,7 @@ from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.mail import reasons
 from providers.mail.events import reading
-from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
+from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
 
 STATUSES: Mapping[str, ReceiptStatus] = {"Delivery": "delivered", "Open": "seen", "Click": "seen"}
 # Kinds of bounce that end nothing: Postmark goes on, or the mail had arrived.
@@ -67,7 +67,7 @@ def _said(item: msgspec.Raw) -> Said:
     if event.record_type == "SubscriptionChange":
         if event.suppress_sending and event.suppression_reason not in WISHES:
             return None
-        kind = "block" if event.suppress_sending else "unblock"
+        kind: Wish = "block" if event.suppress_sending else "unblock"
         return reading.wish(kind, f"{id_}-{told}", address, at_ms)
     if event.record_type == "Bounce":
         return _bounce(event, id_, address, at_ms)

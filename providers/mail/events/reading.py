@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -19,11 +21,8 @@ REF_CHARS_MAX = 64
 NAME_CHARS_MAX = 120
 _MS_MAX = 4_102_444_800_000  # the year 2100
 
+Wish = Literal["block", "unblock"]
 Said = Receipt | PersonReply | None  # None: an event that says nothing of a message or a person
-
-
-class Nameless(ValueError):
-    """An event of a mail that is not ours: it has none of our references."""
 
 
 def each(items: Sequence[msgspec.Raw], read: Callable[[msgspec.Raw], Said]) -> Receipts:
@@ -53,9 +52,9 @@ def items_of(body: bytes) -> list[msgspec.Raw]:
 
 
 def ours(ref: object) -> str:
-    """Our reference as an event repeats it. Raises Nameless."""
+    """Our reference as an event repeats it. Raises ValueError for a mail of somebody else."""
     if not isinstance(ref, str) or not 0 < len(ref) <= REF_CHARS_MAX:
-        raise Nameless("it has no reference of ours.")
+        raise ValueError("it has no reference of ours.")
     return ref
 
 
@@ -93,14 +92,16 @@ def bounced(ref: str, at_ms: int | None, enhanced: str, text: str, *, gone: bool
     return failed(ref, at_ms, text, reason, code=enhanced or ("hard" if gone else "soft"))
 
 
-def wish(kind: str, id_: object, address: object, at_ms: int | None) -> PersonReply:
-    """That somebody wants no more marketing, or wants it again. Raises ValueError."""
-    if not isinstance(address, str):
+def wish(kind: Wish, id_: str | None, address: str | None, at_ms: int | None) -> PersonReply:
+    """That somebody wants no more marketing, or wants it again. An event without an id is known by
+    what it says and of whom, without naming them. Raises ValueError."""
+    if address is None:
         raise ValueError("it names no address.")
     sender = mailbox.read(address.lower()).address
-    return PersonReply(
-        str(id_)[:200], sender, at_ms=at_ms, kind="unblock" if kind == "unblock" else "block"
-    )
+    if not id_:
+        who = hashlib.blake2b(sender.encode(), digest_size=12).hexdigest()
+        id_ = f"{kind}-{at_ms}-{who}"
+    return PersonReply(id_[:200], sender, at_ms=at_ms, kind=kind)
 
 
 def seconds(value: object) -> int | None:

@@ -17,7 +17,7 @@ from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.mail import reasons
 from providers.mail.events import reading
-from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
+from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
 
 SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"
 TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp"
@@ -28,7 +28,7 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "open": "seen",
     "click": "seen",
 }
-WISHES = {
+WISHES: Mapping[str, Wish] = {
     "spamreport": "block",
     "unsubscribe": "block",
     "group_unsubscribe": "block",

@@ -37,7 +37,8 @@ _SIGNED_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicAr
 _SIGNED_SUBSCRIPTION = (
     *("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 )
-_HOST = r"https://sns\.[a-z0-9-]{3,30}\.amazonaws\.com(?:\.cn)?"
+# Of a region. Not any name: sns.s3-us-west-2.amazonaws.com is somebody's bucket called sns.
+_HOST = r"https://sns\.[a-z]{2,3}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
 _certificate = re.compile(_HOST + r"/SimpleNotificationService-[A-Za-z0-9]{8,64}\.pem").fullmatch
 _subscribe = re.compile(_HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,2000}").fullmatch
 
@@ -176,11 +177,11 @@ def _said(item: msgspec.Raw) -> Said:
         told = event.complaint
         who = told.complained_recipients[0].email_address if told.complained_recipients else None
         at_ms = reading.moment(told.timestamp)
-        return reading.wish("block", told.feedback_id or told.timestamp, who, at_ms)
+        return reading.wish("block", told.feedback_id, who, at_ms)
     if kind == "Subscription":
         who = event.mail.destination[0] if event.mail.destination else None
-        told_at = event.subscription.timestamp
-        return reading.wish("block", f"{kind}-{told_at}", who, reading.moment(told_at))
+        at_ms = reading.moment(event.subscription.timestamp)
+        return reading.wish("block", None, who, at_ms)
     if kind == "Bounce":
         return _bounce(event)
     if kind in ("Reject", "Rendering Failure"):
