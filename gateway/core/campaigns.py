@@ -59,18 +59,21 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Declared(msgspec.Struct, frozen=True):
     """All campaigns that are declared, and the key by which hold-outs are drawn. `excluded` are
-    those whose people some campaign leaves out; `asks_silence`: some campaign asks who reacted
-    lately."""
+    those whose people some campaign leaves out; `cancelled` are those that were; `asks_silence`:
+    some campaign asks who reacted lately."""
 
     campaigns: Mapping[str, Campaign] = {}
     holdout_key: bytes = b""
     excluded: frozenset[str] = frozenset()
+    cancelled: frozenset[str] = frozenset()
     asks_silence: bool = False
 
     def __post_init__(self) -> None:
         declared = self.campaigns.values()
         excluded = frozenset(name for each in declared for name in each.exclude_campaigns)
         msgspec.structs.force_setattr(self, "excluded", excluded)
+        cancelled = [name for name, each in self.campaigns.items() if each.state == "cancelled"]
+        msgspec.structs.force_setattr(self, "cancelled", frozenset(cancelled))
         asks_silence = any(campaign.silent_ms for campaign in declared)
         msgspec.structs.force_setattr(self, "asks_silence", asks_silence)
 
@@ -86,8 +89,7 @@ class Declared(msgspec.Struct, frozen=True):
         return (name,) if campaign is None else (name, *campaign.exclude_campaigns)
 
     def is_cancelled(self, name: str | None) -> bool:
-        campaign = self.of(name)
-        return campaign is not None and campaign.state == "cancelled"
+        return name in self.cancelled
 
 
 NONE_DECLARED = Declared()

@@ -187,8 +187,8 @@ def give_back(people: Sequence[Person], message: Message) -> None:
 
 def give_back_leg(people: Sequence[Person], message: Message) -> None:
     """Where nothing of its latest leg arrived, the slot of that leg is free again."""
-    person, leg = people[0], message.leg
-    if not message.has_arrived(leg):
+    person = people[0]
+    if person.slots and not message.has_arrived(leg := message.leg):
         own = message.id, leg
         person.slots = [s for s in person.slots if (s.message, s.leg) != own]
 
@@ -200,7 +200,7 @@ def release(people: Sequence[Person], message: Message, policy: Policy, now_ms: 
     person = people[0]
     claim = person.claims.get(message.campaign) if message.campaign is not None else None
     if message.campaign is not None and claim == DedupeClaim(message.id):
-        latest_ms = max(step.delivered_ms for step in message.steps if step.arrived)
+        latest_ms = max([step.delivered_ms for step in message.steps if step.arrived])
         until_ms = within_ms(message, latest_ms, now_ms) + policy.dedupe_ms
         person.claims[message.campaign] = DedupeClaim(message.id, until_ms)
         _keep_until(person, until_ms)

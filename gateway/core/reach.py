@@ -99,11 +99,10 @@ def arrived(person: Person, channel: str, addresses: Addresses, policy: Policy, 
         return changed
     known = person.channels.get(channel, _NOTHING)
     mark, at_s = mark_of(addresses, channel), at_ms // 1000
+    news = {"deliveries": min(known.deliveries + 1, HIDDEN_DELIVERIES)}
     if mark and at_s >= known.known_s:
-        known = replace(known, known_s=at_s, reached=True, address=mark)
-    counted = _counted(known, ONE_EXPOSURE, at_ms)
-    deliveries = min(known.deliveries + 1, HIDDEN_DELIVERIES)
-    _keep(person, channel, replace(counted, deliveries=deliveries))
+        news |= {"known_s": at_s, "reached": True, "address": mark}
+    _keep(person, channel, _counted(known, ONE_EXPOSURE, at_ms, **news))
     return True
 
 
@@ -118,9 +117,9 @@ def reacted(
     """Notes in the record, in place, what the person did at that moment. `counts`: it is what rates
     count (`rates.counts_as`)."""
     known = person.channels.get(channel, _NOTHING)
-    memory = _counted(known, ONE_REACTION if counts else NOTHING, at_ms)
-    seen = known.seen or kind == "seen"
-    _keep(person, channel, replace(memory, seen=seen, acted=known.acted or kind != "seen"))
+    one = ONE_REACTION if counts else NOTHING
+    news = {"seen": True} if kind == "seen" else {"acted": True}
+    _keep(person, channel, _counted(known, one, at_ms, **news))
 
 
 def hides_seen(people: Sequence[Person], channel: str) -> bool:
@@ -136,15 +135,16 @@ def hides_seen(people: Sequence[Person], channel: str) -> bool:
 
 def end_hidden_on_delivery(steps: Iterable[Step], people: Sequence[Person], policy: Policy) -> None:
     """Steps that would wait for what their person hides wait for the delivery alone."""
-    if policy.reach.hidden_seen != "delivered":
+    known = [person for person in people if person.channels]
+    if not known or policy.reach.hidden_seen != "delivered":
         return
     for step in steps:
-        if step.until == "seen" and hides_seen(people, step.channel):
+        if step.until == "seen" and hides_seen(known, step.channel):
             step.until, step.react_ms, step.hidden = "delivered", 0, True
 
 
-def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
-    """One more, in whatever order they come."""
+def _counted(known: ChannelMemory, one: Counted, at_ms: int, **news: int) -> ChannelMemory:
+    """One more, in whatever order they come, and what else is new."""
     at_s = at_ms // 1000
     now_s = max(at_s, known.counted_s)
     before = Counted(known.exposures, known.reactions).faded(now_s - known.counted_s)
@@ -156,6 +156,7 @@ def _counted(known: ChannelMemory, one: Counted, at_ms: int) -> ChannelMemory:
         reactions=after.reactions,
         counted_s=now_s,
         keep_d=keep_d,
+        **news,
     )
 
 
@@ -195,9 +196,12 @@ def take_over(person: Person, others: Iterable[Person]) -> bool:
 
 def prune(person: Person, now_ms: int) -> None:
     """Drops what is to be forgotten."""
-    kept = {c: m for c, m in person.channels.items() if m.keep_d * DAY_MS > now_ms}
-    if len(kept) < len(person.channels):
-        person.channels = kept
+    for memory in person.channels.values():
+        if memory.keep_d * DAY_MS <= now_ms:
+            break
+    else:
+        return  # as almost always
+    person.channels = {c: m for c, m in person.channels.items() if m.keep_d * DAY_MS > now_ms}
 
 
 def skip_unreachable(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -67,7 +66,7 @@ class Retention(msgspec.Struct, frozen=True):
     claims_max: int = 16
 
 
-class Before(NamedTuple):
+class Before(msgspec.Struct, frozen=True, gc=False):
     """Of a message before it changed: when its timer was due, where it was held, and as what its
     campaign counted it."""
 

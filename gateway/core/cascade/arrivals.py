@@ -120,7 +120,7 @@ class Change(Failover):
             if late:
                 self.next_step()
                 return
-        elif all(s.status != StepStatus.PLANNED for s in message.steps[message.current + 1 :]):
+        elif StepStatus.PLANNED not in [s.status for s in message.steps[message.current + 1 :]]:
             self.end(message.status, "delivered")
             return
         message.due_ms = due_ms

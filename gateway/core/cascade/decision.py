@@ -118,13 +118,15 @@ class Decision:
 
     def note_arrival(self, step: Step, at_ms: int) -> None:
         """The person was reached on the step's channel at that moment."""
-        message = self.message
+        message, policy = self.message, self.policy
+        moment_ms = self._within(at_ms)
         if self.persons and arrived(
-            self.persons[0], step.channel, message.addresses, self.policy, self._within(at_ms)
+            self.persons[0], step.channel, message.addresses, policy, moment_ms
         ):
             self.effects.people_changed = True
-        self._note_reached(self._within(at_ms))
-        if self.policy.counts:
+        if policy.declared.excluded:
+            self._note_reached(moment_ms)
+        if policy.counts:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
 
     def _note_reached(self, at_ms: int) -> None:

@@ -75,7 +75,7 @@ class Transitions(Decision):
         if message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
             message.status = MessageStatus.SENT
             self.tell(step)
-        if not any(later.status in UNSENT for later in message.steps[index + 1 :]):
+        if UNSENT.isdisjoint([later.status for later in message.steps[index + 1 :]]):
             self.forget_words()
 
     def _left_after_all(self, index: int, step: Step, attempt: Attempt) -> None:

@@ -248,7 +248,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def awaits(self) -> bool:
         """Whether a step of it waits for a reaction."""
-        return any(step.react_ms for step in self.steps)
+        return max([step.react_ms for step in self.steps]) > 0
 
     @property
     def leg(self) -> int:
@@ -263,7 +263,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
 
     def has_arrived(self, leg: int) -> bool:
         """Whether a step of the leg was delivered."""
-        return any(step.arrived for step in self.steps if step.leg == leg)
+        return True in [step.arrived for step in self.steps if step.leg == leg]
 
     @property
     def holder(self) -> str:
