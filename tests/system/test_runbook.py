@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.records.codec import SCHEMA
+from gateway.core.records.codec import GUARDED, SCHEMA
 from tests.system.test_commands import HELLO, ROOT, WAIT_S, Place, place, read_until, until
 
 pytestmark = pytest.mark.system
@@ -63,8 +63,9 @@ def newer_version(folder: Path) -> dict[str, str]:
     codec = folder / "gateway/core/records/codec.py"
     text = codec.read_text()
     for ours, theirs in (
-        (f"\nSCHEMA = {SCHEMA}\n", f"\nSCHEMA = {SCHEMA + 1}\n"),
-        ("if first == SCHEMA:", "if first in (SCHEMA - 1, SCHEMA):"),
+        (f"\nSCHEMA = {SCHEMA}\n", f"\nSCHEMA = {GUARDED + 1}\n"),
+        (f"\nGUARDED = {GUARDED} ", f"\nGUARDED = {GUARDED + 2} "),
+        ("if SCHEMA <= first", f"if {SCHEMA} <= first"),
     ):
         assert ours in text
         text = text.replace(ours, theirs)
