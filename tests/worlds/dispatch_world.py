@@ -36,7 +36,7 @@ from providers.contract import (
 from tests.worlds.cascade_world import T0, policy, request
 
 Reply = Callable[[Sequence[Submission]], Awaitable[list[Outcome]]]
-WAIT_S = 10.0  # for what must happen; a test that waits this long fails
+WAIT_S = 30.0  # for what must happen; a test that waits this long fails
 
 
 async def accept(batch: Sequence[Submission]) -> list[Outcome]:
