@@ -26,7 +26,14 @@ from providers.contract import (
     Submitted,
     Unknown,
 )
-from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import (
+    AdapterWithoutLookUps,
+    HttpConfig,
+    Receipts,
+    Reply,
+    Request,
+    only,
+)
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.twilio import reasons
 from providers.twilio.reasons import reason_of
@@ -72,12 +79,8 @@ class TwilioSms(AdapterWithoutLookUps):
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the token cannot be a header's value."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
         account = config.base_url.rpartition("/")[2]
-        credentials = base64.b64encode(f"{account}:{config.api_key}".encode()).decode()
+        credentials = base64.b64encode(f"{account}:{config.checked_key()}".encode()).decode()
         self._headers = (
             ("Authorization", f"Basic {credentials}"),
             ("Content-Type", "application/x-www-form-urlencoded"),
@@ -85,9 +88,7 @@ class TwilioSms(AdapterWithoutLookUps):
         self._callback_url = config.callback_url
 
     def submit(self, batch: Sequence[Submission]) -> Request:
-        if len(batch) != 1:
-            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
-        (sent,) = batch
+        sent = only(batch)
         sender = "MessagingServiceSid" if sent.sender.startswith(SERVICE) else "From"
         form = {
             "To": sent.to,

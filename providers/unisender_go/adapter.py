@@ -96,12 +96,8 @@ class UniSenderGo(AdapterWithoutLookUps):
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be a header's value."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
         self._headers = (
-            ("X-API-KEY", config.api_key),
+            ("X-API-KEY", config.checked_key()),
             ("Accept", "application/json"),
             ("Content-Type", "application/json"),
         )

@@ -27,7 +27,14 @@ from providers.contract import (
     Unknown,
 )
 from providers.http import json_text
-from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import (
+    AdapterWithoutLookUps,
+    HttpConfig,
+    Receipts,
+    Reply,
+    Request,
+    only,
+)
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
@@ -104,10 +111,7 @@ class Vonage(AdapterWithoutLookUps):
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the signature secret cannot be one."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
+        config.checked_key()  # it signs events, and must be a key all the same
         self._callback_url = config.callback_url
 
     def content(self, sent: Submission) -> dict[str, Any]:
@@ -115,9 +119,7 @@ class Vonage(AdapterWithoutLookUps):
         raise NotImplementedError
 
     def submit(self, batch: Sequence[Submission]) -> Request:
-        if len(batch) != 1:
-            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
-        (sent,) = batch
+        sent = only(batch)
         body = {
             "to": sent.to.removeprefix("+"),
             "from": sent.sender,
