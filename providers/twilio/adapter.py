@@ -21,7 +21,6 @@ from providers.contract import (
     PersonReply,
     Receipt,
     ReceiptStatus,
-    Refused,
     Submission,
     Submitted,
     Unknown,
@@ -35,6 +34,7 @@ from providers.http.adapter import (
     only,
 )
 from providers.http.replies import Explanation, raise_unless_ok
+from providers.reasons import PERSON
 from providers.twilio import reasons
 from providers.twilio.reasons import reason_of
 
@@ -105,9 +105,8 @@ class TwilioSms(AdapterWithoutLookUps):
         if answer.code in reasons.SUSPENDED:
             raise AccountFault(str(answer.code), answer.message or "The account is suspended.")
         if reply.status == 400 and answer.code is not None:
-            why, code = reason_of(answer.code), str(answer.code)
-            fault = Fault(code, code, why.permanent)
-            return [Refused(sent.ref, fault, about=why.about, unreachable=why.unreachable)]
+            code = str(answer.code)
+            return [reason_of(answer.code).refused(sent.ref, code, code)]
         raise_unless_ok(reply, _explain)
         if answer.sid is None:
             raise Unknown("answer_unreadable", "The answer names no message.")
@@ -132,7 +131,7 @@ class TwilioSms(AdapterWithoutLookUps):
             return Receipts([Receipt(said, provider_id=sid, to=to)])
         code = form.get("ErrorCode", "")
         number = int(code) if code.isascii() and code.isdecimal() and len(code) < 9 else 0
-        why = reason_of(number) if number else reasons.PERSON
+        why = reason_of(number) if number else PERSON
         receipt = Receipt(
             "expired" if number == reasons.EXPIRED else said,
             provider_id=sid,

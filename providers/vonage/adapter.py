@@ -21,7 +21,6 @@ from providers.contract import (
     PersonReply,
     Receipt,
     ReceiptStatus,
-    Refused,
     Submission,
     Submitted,
     Unknown,
@@ -36,6 +35,7 @@ from providers.http.adapter import (
     only,
 )
 from providers.http.replies import Explanation, raise_unless_ok
+from providers.reasons import PERSON
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
 
@@ -194,11 +194,10 @@ def _ttl(sent: Submission, within: tuple[int, int]) -> int:
 def _refused(sent: Submission, answer: Answer) -> Outcome:
     if answer.code == reasons.ALREADY_SENT:
         return Submitted(sent.ref, again=True)
-    why, code = reason_of(answer.code), str(answer.code)
-    if why.account:
+    code = str(answer.code)
+    if answer.code in reasons.NO_WAY:
         raise AccountFault(code, answer.detail or "Vonage refuses the account.")
-    fault = Fault(code, str(answer.title) or code, why.permanent)
-    return Refused(sent.ref, fault, about=why.about, unreachable=why.unreachable)
+    return reason_of(answer.code).refused(sent.ref, code, str(answer.title) or code)
 
 
 def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
@@ -219,7 +218,7 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
         return receipt
     problem = event.error or Problem()
     code = _code(problem.type, problem.title)
-    why = reason_of(code) if code else reasons.PERSON
+    why = reason_of(code) if code else PERSON
     return msgspec.structs.replace(
         receipt,
         status="expired" if code == reasons.EXPIRED else said,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from providers import reasons
 from providers.contract import Channel, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import reasons
 from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
 
@@ -71,7 +71,7 @@ def _said(item: msgspec.Raw) -> Said:
         )
     if event.event == "dropped":
         dead = text.lower().startswith(_KNOWN_DEAD)
-        reason = reasons.GONE if dead else reasons.PERSON
+        reason = reasons.NOBODY if dead else reasons.PERSON
         ref = reading.ours(event.kaskad)
         return reading.failed(ref, at_ms, text, reason, code="dropped", status="rejected")
     status = STATUSES.get(event.event)
