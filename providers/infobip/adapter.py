@@ -13,6 +13,7 @@ alive: it never says "rejected".
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, TypeVar
 from urllib.parse import urlencode
@@ -69,7 +70,7 @@ _ENTRY = msgspec.json.Decoder(Entry)
 _ERROR_BODY = msgspec.json.Decoder(ErrorBody)
 
 
-class Infobip:
+class Infobip(ABC):
     """The adapter of both channels; a subclass names its paths and writes its messages."""
 
     kind: str
@@ -90,9 +91,9 @@ class Infobip:
         )
         self._post_headers = (*self._get_headers, ("Content-Type", "application/json"))
 
+    @abstractmethod
     def request_body(self, batch: Sequence[Submission]) -> msgspec.Struct:
         """The body as Structs, ready to encode: one entry a submission, in order."""
-        raise NotImplementedError
 
     def submit(self, batch: Sequence[Submission]) -> Request:
         if not 1 <= len(batch) <= self.batch_max:

@@ -6,6 +6,7 @@ never asked for: the cascade is ours. What carries the token is `providers.vonag
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -100,7 +101,7 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _EVENT = msgspec.json.Decoder(Event, strict=False)
 
 
-class Vonage(AdapterWithoutLookUps):
+class Vonage(AdapterWithoutLookUps, ABC):
     """The adapter of both channels."""
 
     kind: str
@@ -114,9 +115,9 @@ class Vonage(AdapterWithoutLookUps):
         config.checked_key()  # it signs events, and must be a key all the same
         self._callback_url = config.callback_url
 
+    @abstractmethod
     def content(self, sent: Submission) -> dict[str, Any]:
         """What only this channel has."""
-        raise NotImplementedError
 
     def submit(self, batch: Sequence[Submission]) -> Request:
         sent = only(batch)
