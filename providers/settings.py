@@ -98,6 +98,17 @@ def address_faults(key: str, url: str) -> Iterator[Fault]:
         yield key, f'is {url!r}: write an address such as "https://gateway.example.com".'
 
 
+def reading_faults(key: str, name: str, read: Callable[[bytes], object]) -> Iterator[Fault]:
+    """A fault when a file cannot be read; of what it holds `read` raises ValueError with the rest
+    of a sentence."""
+    try:
+        read(Path(name).read_bytes())
+    except OSError as error:
+        yield key, f"names {name}, which cannot be read: {error.strerror}."
+    except ValueError as error:
+        yield key, f"names {name}, which {error}"
+
+
 def is_local(url: str) -> bool:
     """Whether an address is this machine or its own network."""
     return is_local_host(urlsplit(url).hostname or "")

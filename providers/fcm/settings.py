@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from providers.notation import Text
 from providers.push.settings import PushSettings
-from providers.settings import Fault, address_faults, is_local
+from providers.settings import Fault, address_faults, is_local, reading_faults
 
 
 class FcmSettings(PushSettings, frozen=True, kw_only=True):
@@ -32,12 +32,6 @@ class FcmSettings(PushSettings, frozen=True, kw_only=True):
     def file_faults(self) -> Iterator[Fault]:
         from providers.fcm import service_account  # and with it what reads keys
 
-        try:
-            service_account.read(Path(self.service_account_file).read_bytes())
-        except OSError as error:
-            yield (
-                "service_account_file",
-                f"names {self.service_account_file}, which cannot be read: {error.strerror}.",
-            )
-        except ValueError as error:
-            yield "service_account_file", f"names {self.service_account_file}, which {error}"
+        return reading_faults(
+            "service_account_file", self.service_account_file, service_account.read
+        )

@@ -66,6 +66,12 @@ def _fault(status: int, code: str, detail: str, retry_after: int | None) -> Send
     return AccountFault(code, f"{detail} Check base_url: nothing there takes this request.")
 
 
+def parts_of(count: str | int | None) -> int | None:
+    """How many parts a message had, where the provider knows."""
+    text = str(count or "")
+    return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
+
+
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
     """Reads Retry-After (RFC 9110, 10.2.3): milliseconds, 0..RETRY_AFTER_MS_MAX, or None.
 

@@ -33,7 +33,7 @@ from providers.http.adapter import (
     Request,
     only,
 )
-from providers.http.replies import Explanation, raise_unless_ok
+from providers.http.replies import Explanation, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.twilio import reasons
 from providers.twilio.reasons import reason_of
@@ -110,7 +110,7 @@ class TwilioSms(AdapterWithoutLookUps):
         raise_unless_ok(reply, _explain)
         if answer.sid is None:
             raise Unknown("answer_unreadable", "The answer names no message.")
-        return [Submitted(sent.ref, answer.sid, _parts(answer.num_segments))]
+        return [Submitted(sent.ref, answer.sid, parts_of(answer.num_segments))]
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
         try:
@@ -153,12 +153,6 @@ def _answer(body: bytes) -> Answer:
 def _explain(body: bytes) -> Explanation:
     answer = _answer(body)
     return Explanation("" if answer.code is None else str(answer.code), answer.message or "")
-
-
-def _parts(count: str | int | None) -> int | None:
-    """None where a messaging service does not know them yet."""
-    text = str(count or "")
-    return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
 
 
 def _reply(sid: str, form: dict[str, str]) -> Receipts:

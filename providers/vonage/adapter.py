@@ -35,7 +35,7 @@ from providers.http.adapter import (
     Request,
     only,
 )
-from providers.http.replies import Explanation, raise_unless_ok
+from providers.http.replies import Explanation, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
@@ -210,7 +210,7 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
         ref=event.client_ref or None,
         provider_id=None if event.client_ref else event.message_uuid,
         at_ms=_at_ms(event.timestamp),
-        parts=_parts(event.sms),
+        parts=parts_of(event.sms.count_total) if event.sms is not None else None,
         cost=price,
         currency=usage.currency if usage is not None and price is not None else None,
         to=event.to,
@@ -257,11 +257,6 @@ def _code(kind: str, title: str | int) -> int:
         if text.isascii() and text.isdecimal() and len(text) < 6:
             return int(text)
     return 0
-
-
-def _parts(count: Count | None) -> int | None:
-    text = str(count.count_total or "") if count is not None else ""
-    return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
 
 
 def _at_ms(text: str | None) -> int | None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from providers.http.callback_proofs import Signature
 from providers.http.settings import HttpSettings
 from providers.notation import Text
-from providers.settings import Fault
+from providers.settings import Fault, reading_faults
 
 
 class VonageSettings(HttpSettings, frozen=True, kw_only=True):
@@ -41,12 +41,4 @@ class VonageSettings(HttpSettings, frozen=True, kw_only=True):
     def file_faults(self) -> Iterator[Fault]:
         from providers.vonage.access import private_key  # and with it what reads keys
 
-        try:
-            private_key(Path(self.private_key_file).read_bytes())
-        except OSError as error:
-            yield (
-                "private_key_file",
-                f"names {self.private_key_file}, which cannot be read: {error.strerror}.",
-            )
-        except ValueError as error:
-            yield "private_key_file", f"names {self.private_key_file}, which {error}"
+        return reading_faults("private_key_file", self.private_key_file, private_key)
