@@ -17,9 +17,9 @@ from providers.contract import (
     FcmAddress,
     Outcome,
     ProviderConfig,
-    Receipt,
     Receive,
     Submission,
+    WithoutLookUps,
 )
 from providers.fcm import service_account, wire
 from providers.fcm.access import Access
@@ -31,10 +31,8 @@ from providers.push.devices import to_all
 from providers.settings import Configured
 
 
-class FcmProvider:
-    can_look_up = False
+class FcmProvider(WithoutLookUps):
     batch_max = 1
-    look_up_max = 1
 
     def __init__(self, configured: Configured, *, clock: Callable[[], float] = time.time) -> None:
         """Raises ValueError with a sentence for a file that cannot be used, and OSError."""
@@ -97,9 +95,6 @@ class FcmProvider:
     async def _ask_for_token(self) -> AccessToken:
         request = service_account.token_request(self._account, self._key, int(self._clock()))
         return service_account.token_in(await self._tokens.send(request))
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:
         """Nothing to do: FCM reports nothing."""

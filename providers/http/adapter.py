@@ -9,11 +9,19 @@ and the simulator's tests. All I/O is in `providers.http.client`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Never, Protocol
 
 import msgspec
 
-from providers.contract import Channel, Outcome, PersonReply, ProviderConfig, Receipt, Submission
+from providers.contract import (
+    Channel,
+    Outcome,
+    PersonReply,
+    ProviderConfig,
+    Receipt,
+    Submission,
+    WithoutLookUps,
+)
 
 
 class HttpOrigin(ProviderConfig, frozen=True, kw_only=True):
@@ -106,3 +114,10 @@ class Adapter(CallbackReader, Protocol):
         any of the refs.
         """
         ...
+
+
+class AdapterWithoutLookUps(WithoutLookUps):
+    """Base of an `Adapter` whose provider cannot be asked about references."""
+
+    def looked_up(self, reply: Reply) -> Never:
+        raise NotImplementedError

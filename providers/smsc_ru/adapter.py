@@ -30,7 +30,7 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.smsc_ru import reasons
 
@@ -73,12 +73,10 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _HEADERS = (("Content-Type", "application/json"),)
 
 
-class SmscRu:
+class SmscRu(AdapterWithoutLookUps):
     kind = "smsc-ru"
     channel: Channel = "sms"
     batch_max = 1
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def __init__(self, config: HttpConfig) -> None:
@@ -148,12 +146,6 @@ class SmscRu:
             said, id_, fault=fault, about=why.about, unreachable=why.unreachable, **_details(form)
         )
         return Receipts([receipt])
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 def _explain(body: bytes) -> Explanation:

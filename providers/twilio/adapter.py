@@ -26,7 +26,7 @@ from providers.contract import (
     Submitted,
     Unknown,
 )
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.twilio import reasons
 from providers.twilio.reasons import reason_of
@@ -64,12 +64,10 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
-class TwilioSms:
+class TwilioSms(AdapterWithoutLookUps):
     kind = "twilio-sms"
     channel: Channel = "sms"
     batch_max = 1
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def __init__(self, config: HttpConfig) -> None:
@@ -143,12 +141,6 @@ class TwilioSms:
             unreachable=why.unreachable,
         )
         return Receipts([receipt])
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 def _answer(body: bytes) -> Answer:

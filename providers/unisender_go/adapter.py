@@ -18,14 +18,13 @@ from providers.contract import (
     Channel,
     Fault,
     Outcome,
-    Receipt,
     Refused,
     Submission,
     Submitted,
     Unknown,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.mail import mailbox, mime, reasons
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
@@ -89,12 +88,10 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
-class UniSenderGo:
+class UniSenderGo(AdapterWithoutLookUps):
     kind = "unisender-go"
     channel: Channel = "email"
     batch_max = BATCH_MAX
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def __init__(self, config: HttpConfig) -> None:
@@ -136,12 +133,6 @@ class UniSenderGo:
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
         return read_events(body)
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 def _message(batch: Sequence[Submission]) -> Message:

@@ -27,7 +27,7 @@ from providers.contract import (
     Unknown,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
@@ -93,14 +93,12 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _EVENT = msgspec.json.Decoder(Event, strict=False)
 
 
-class Vonage:
+class Vonage(AdapterWithoutLookUps):
     """The adapter of both channels."""
 
     kind: str
     channel: Channel
     batch_max = 1
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
     statuses: ClassVar[Mapping[str, ReceiptStatus]] = STATUSES
 
@@ -153,12 +151,6 @@ class Vonage:
         if said is None:
             return Receipts([], [f"The report has the unknown status {event.status[:64]}."])
         return Receipts([_receipt(event, said)])
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 class VonageSms(Vonage):

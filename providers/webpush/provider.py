@@ -17,11 +17,11 @@ from providers.contract import (
     Device,
     Outcome,
     ProviderConfig,
-    Receipt,
     Receive,
     Refused,
     Submission,
     WebPushAddress,
+    WithoutLookUps,
 )
 from providers.http.adapter import HttpOrigin
 from providers.http.client import ProviderClient
@@ -36,10 +36,8 @@ from providers.webpush.vapid import Vapid
 SERVICES_MAX = 32  # connection pools; the longest unused is closed for a further one
 
 
-class WebPushProvider:
-    can_look_up = False
+class WebPushProvider(WithoutLookUps):
     batch_max = 1
-    look_up_max = 1
 
     def __init__(
         self,
@@ -116,9 +114,6 @@ class WebPushProvider:
         if self._base_url is not None:
             return ProviderClient(origin, ssl_context=self._ssl_context)
         return ProviderClient(origin, ssl_context=self._ssl_context, open_stream=open_public_stream)
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:
         """Nothing to do: no push service reports."""
