@@ -8,7 +8,7 @@ provider has any, so that a knob which names one means one of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -16,7 +16,8 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
-from providers.simulator.twin import Destination, Listing, Order, Pull, Sending, Taken, Unreadable
+from providers.simulator.pushing import Pushing
+from providers.simulator.twin import Destination, Order, Sending, Taken
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 
 _NOTHING: Final = msgspec.Raw(b"{}")
@@ -63,19 +64,11 @@ def catalogue(provider: str) -> Catalogue:
     )
 
 
-class Silent:
+class Silent(Pushing):
     """The half of a twin that says nothing."""
-
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
-
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
 
     def refusal(self, order: Order, to: str) -> Status | None:
         return None
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         return b""
@@ -84,9 +77,6 @@ class Silent:
         return b""
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
-        return b""
-
-    def seen_report(self, entry: Entry) -> bytes:
         return b""
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:

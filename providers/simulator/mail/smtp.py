@@ -9,7 +9,7 @@ status is its code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 from email.policy import default
@@ -21,17 +21,14 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
+from providers.simulator.pushing import BesideHttp
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
-    ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
-    Violations,
 )
 from providers.simulator.vocabulary import State, Status
 
@@ -41,20 +38,10 @@ VALIDITY_MS: Final = 48 * 3_600_000
 _PARSER: Final = BytesHeaderParser(policy=default)
 
 
-class MailService:
+class MailService(BesideHttp):
     channels: tuple[Channel, ...] = ("email",)
     catalogue = CATALOGUE
     media_type = "message/rfc822"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
-
-    def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
-        return False
-
-    def sends_at(self, path: str) -> Channel | None:
-        return None
-
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         """`body` is the mail, `path` whom its envelope names. Raises Unreadable."""
@@ -76,9 +63,6 @@ class MailService:
         )
         return Sending(bulk_id="", orders=[order], counted=False)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         return None if "@" in to else NO_SUCH_ADDRESS
 
@@ -89,14 +73,6 @@ class MailService:
         if one.status is NO_SUCH_ADDRESS:
             return Reply(550, b"5.1.1 The mailbox does not exist")
         return Reply(554, b"5.7.1 The message was refused")
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
-
-    def error(
-        self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
-    ) -> bytes:
-        return sentence.encode()
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         if entry.status.end is State.DELIVERED:
@@ -130,10 +106,6 @@ class MailService:
             SuppressSending=True,
             SuppressionReason="ManualSuppression",
         )
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def _event(entry: Entry, kind: str, **more: Any) -> bytes:

@@ -17,17 +17,14 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
+from providers.simulator.pushing import BesideHttp
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
-    ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
-    Violations,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 from providers.smpp import pdu, texts
@@ -83,26 +80,13 @@ CATALOGUE: Final = Catalogue(
 )
 
 
-class Smsc:
+class Smsc(BesideHttp):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = ""
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
-
-    def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
-        return False
-
-    def sends_at(self, path: str) -> Channel | None:
-        return None
-
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         raise Unreadable("Messages come over SMPP only.")
-
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
 
     def refusal(self, order: Order, to: str) -> Status | None:
         return None if _number(to) else CATALOGUE.unreachable
@@ -110,14 +94,6 @@ class Smsc:
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
         return Reply(pdu.OK if one.accepted else one.status.id - _REFUSED, b"")
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
-
-    def error(
-        self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
-    ) -> bytes:
-        return sentence.encode()
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         return _receipts(entry, entry.status, entry.error, entry.done_ms)
@@ -127,10 +103,6 @@ class Smsc:
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return _receipts(entry, CATALOGUE.enroute, _NO_ERROR, now_ms)
-
-    def seen_report(self, entry: Entry) -> bytes:
-        """Nobody is told that an SMS was seen."""
-        return b""
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         written = texts.encode(text, ("gsm7", "ucs2"), "udh", now_ms)

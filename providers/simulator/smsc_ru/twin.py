@@ -17,14 +17,13 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
+from providers.simulator.pushing import Pushing
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
     Destination,
     ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
@@ -91,11 +90,10 @@ class _Request(msgspec.Struct, frozen=True):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class SmscRu:
+class SmscRu(Pushing):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = "application/json"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         """The key stands in the body: `aside` looks at it."""
@@ -140,9 +138,6 @@ class SmscRu:
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         digits = to.isascii() and to.isdecimal() and 10 <= len(to) <= 15
         return None if digits else CATALOGUE.unreachable
@@ -152,9 +147,6 @@ class SmscRu:
         if one.accepted or one.status.state is State.ACCEPTED:
             return json_reply(200, {"id": one.message_id, "cnt": one.order.parts})
         return _refused(one.status.id - _ANSWERED, one.status.name.lower(), one.message_id)
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def error(
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
@@ -171,17 +163,9 @@ class SmscRu:
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return _report(entry, 0, 0, now_ms)
 
-    def seen_report(self, entry: Entry) -> bytes:
-        """Nobody is told that an SMS was seen."""
-        return b""
-
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         said = {"sms_id": f"reply-{entry.message_id}", "phone": entry.to, "to": entry.sender}
         return urlencode(said | {"mes": text, "time": _moscow(now_ms)}).encode()
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def _refused(code: int, sentence: str, message_id: str = "") -> Reply:

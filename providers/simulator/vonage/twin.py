@@ -14,14 +14,13 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
+from providers.simulator.pushing import Pushing
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
     Destination,
     ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
@@ -115,11 +114,10 @@ class _Request(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class Vonage:
+class Vonage(Pushing):
     channels: tuple[Channel, ...] = ("viber", "sms")
     catalogue = CATALOGUE
     media_type = "application/json"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         """Any application's token is taken: whose signature it is nobody checks here."""
@@ -133,9 +131,6 @@ class Vonage:
     def sends_at(self, path: str) -> Channel | None:
         """One path for both channels: which it is the message says."""
         return "sms" if path == SEND_PATH else None
-
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         try:
@@ -158,9 +153,6 @@ class Vonage:
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         digits = to.isascii() and to.isdecimal() and 7 <= len(to) <= 15
         return None if digits else CATALOGUE.unreachable
@@ -170,9 +162,6 @@ class Vonage:
         if one.accepted or one.status.state is State.ACCEPTED:
             return json_reply(202, {"message_uuid": f"{bulk_id}-{one.message_id}"})
         return _problem(422, one.status.id - _BASE, one.status.name)
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def error(
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
@@ -195,10 +184,6 @@ class Vonage:
         said = {"message_uuid": f"reply-{entry.message_id}", "from": entry.to, "to": entry.sender}
         told = {"message_type": "text", "text": text, "timestamp": _moment(now_ms)}
         return msgspec.json.encode(said | told)
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def _category(name: str) -> str:

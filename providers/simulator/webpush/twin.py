@@ -56,9 +56,6 @@ class WebPush(Silent):
     def sends_at(self, path: str) -> Channel | None:
         return "push" if path.startswith(PATH) and len(path) > len(PATH) else None
 
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:  # noqa: ARG002
-        return None
-
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         name = path.removeprefix(PATH)
         if len(body) > BODY_BYTES_MAX:
