@@ -41,6 +41,14 @@ class HttpConfig(HttpOrigin, frozen=True, kw_only=True):
     batch: int
     callback_url: str
 
+    def checked_key(self) -> str:
+        """The API key. Raises ValueError with a sentence when it cannot be a header's value."""
+        if not self.api_key or not all("!" <= char <= "~" for char in self.api_key):
+            raise ValueError(
+                f"The API key of provider {self.name} must be printable ASCII without spaces."
+            )
+        return self.api_key
+
 
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request; `path` is appended to the provider's base_url and starts with a slash."""
@@ -121,3 +129,10 @@ class AdapterWithoutLookUps(WithoutLookUps):
 
     def looked_up(self, reply: Reply) -> Never:
         raise NotImplementedError
+
+
+def only(batch: Sequence[Submission]) -> Submission:
+    """The submission of a batch, where a request carries one. Raises ValueError."""
+    if len(batch) != 1:
+        raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
+    return batch[0]

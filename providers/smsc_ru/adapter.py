@@ -30,7 +30,14 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
-from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import (
+    AdapterWithoutLookUps,
+    HttpConfig,
+    Receipts,
+    Reply,
+    Request,
+    only,
+)
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.smsc_ru import reasons
 
@@ -81,16 +88,10 @@ class SmscRu(AdapterWithoutLookUps):
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be one."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
-        self._api_key = config.api_key
+        self._api_key = config.checked_key()
 
     def submit(self, batch: Sequence[Submission]) -> Request:
-        if len(batch) != 1:
-            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
-        (sent,) = batch
+        sent = only(batch)
         minutes = min(max(sent.validity_ms // 60_000, 1), VALID_MIN_MAX)
         body = Body(
             apikey=self._api_key,

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from providers import reasons
 from providers.contract import (
     AccountFault,
     BadRequest,
     Channel,
-    Fault,
     Outcome,
-    Refused,
     Submission,
     Submitted,
     Unknown,
@@ -26,9 +25,9 @@ from providers.contract import (
 from providers.http import json_text
 from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
-from providers.mail import mailbox, mime, reasons
+from providers.mail import mailbox, mime
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
-from providers.mail.reasons import Reason
+from providers.reasons import Reason
 from providers.unisender_go.events import read_events
 
 BATCH_MAX = 500
@@ -38,8 +37,8 @@ ACCOUNT_CODES = frozenset({114})  # the account lives on the other host
 
 # Why an address of a request was left out.
 FAILED: dict[str, Reason] = {
-    "permanent_unavailable": reasons.GONE,
-    "invalid": reasons.GONE,
+    "permanent_unavailable": reasons.NOBODY,
+    "invalid": reasons.NOBODY,
     "unsubscribed": reasons.PERSON,
     "temporary_unavailable": reasons.LATER,
     "duplicate": reasons.LATER,
@@ -96,12 +95,8 @@ class UniSenderGo(AdapterWithoutLookUps):
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be a header's value."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
         self._headers = (
-            ("X-API-KEY", config.api_key),
+            ("X-API-KEY", config.checked_key()),
             ("Accept", "application/json"),
             ("Content-Type", "application/json"),
         )
@@ -194,13 +189,7 @@ def _outcome(sent: Submission, taken: set[str], failed: dict[str, str]) -> Outco
     """None: the answer does not say."""
     address = _spelled(sent.to)
     if (why := failed.get(address)) is not None:
-        reason = FAILED.get(why, reasons.ACCOUNT)
-        return Refused(
-            sent.ref,
-            Fault(why[:64], why[:64], reason.permanent),
-            about=reason.about,
-            unreachable=reason.unreachable,
-        )
+        return FAILED.get(why, reasons.ACCOUNT).refused(sent.ref, why[:64], why[:64])
     return Submitted(sent.ref) if address in taken else None
 
 
