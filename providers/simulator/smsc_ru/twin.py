@@ -37,9 +37,8 @@ VALID_MS_MAX: Final = 24 * 3_600_000
 MOSCOW: Final = timedelta(hours=3)
 # Its own statuses, behind a base of ours so that a knob which names one means one of these.
 _BASE: Final = 7_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
-    _BASE + number: Status(state, _BASE + number, name, _NOTHING)
+    _BASE + number: Status(state, _BASE + number, name)
     for number, state, name in (
         (0, State.ACCEPTED, "PASSED_TO_OPERATOR"),
         (1, State.DELIVERED, "DELIVERED"),
@@ -51,8 +50,8 @@ _STATUSES: Final = {
     )
 }
 _ANSWERED: Final = _BASE + 100
-_NO_ERROR: Final = Error(0, "NO_ERROR", False, _NOTHING)
-_ABSENT: Final = Error(_BASE + 6, "ABSENT", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "NO_ERROR", False)
+_ABSENT: Final = Error(_BASE + 6, "ABSENT", False)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + 1, 0),
     "undelivered": (_BASE + 20, _ABSENT.id),

@@ -32,27 +32,26 @@ SEND_PATH: Final = "/v1/messages"
 TTL_S_MAX: Final = 604_800
 _CHANNELS: Final[dict[str, Channel]] = {"sms": "sms", "viber_service": "viber"}
 _BASE: Final = 70_000  # of ids that are nobody else's; behind it Vonage's own codes
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
     each.id: each
     for each in (
-        Status(State.ACCEPTED, _BASE, "submitted", _NOTHING),
-        Status(State.DELIVERED, _BASE + 1, "delivered", _NOTHING),
-        Status(State.UNDELIVERED, _BASE + 2, "rejected", _NOTHING),
-        Status(State.EXPIRED, _BASE + 3, "rejected", _NOTHING),
-        Status(State.REJECTED, _BASE + 1170, "invalid number", _NOTHING),
-        Status(State.REJECTED, _BASE + 1120, "illegal sender", _NOTHING),
-        Status(State.REJECTED, _BASE + 1250, "unroutable", _NOTHING),
+        Status(State.ACCEPTED, _BASE, "submitted"),
+        Status(State.DELIVERED, _BASE + 1, "delivered"),
+        Status(State.UNDELIVERED, _BASE + 2, "rejected"),
+        Status(State.EXPIRED, _BASE + 3, "rejected"),
+        Status(State.REJECTED, _BASE + 1170, "invalid number"),
+        Status(State.REJECTED, _BASE + 1120, "illegal sender"),
+        Status(State.REJECTED, _BASE + 1250, "unroutable"),
     )
 }
-_NO_ERROR: Final = Error(0, "none", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "none", False)
 _ERRORS: Final = {
     each.id: each
     for each in (
         _NO_ERROR,
-        Error(_BASE + 1180, "absent subscriber", False, _NOTHING),
-        Error(_BASE + 1300, "not part of the provider's network", True, _NOTHING),
-        Error(_BASE + 1360, "TTL was reached", True, _NOTHING),
+        Error(_BASE + 1180, "absent subscriber", False),
+        Error(_BASE + 1300, "not part of the provider's network", True),
+        Error(_BASE + 1360, "TTL was reached", True),
     )
 }
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
