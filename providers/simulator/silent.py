@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.pushing import Pushing
-from providers.simulator.twin import Destination, Order, Sending, Taken
+from providers.simulator.twin import Destination, Order, Sending
 from providers.simulator.vocabulary import Catalogue, State, Status, state_catalogue
 
 _WORDS: Final = ("TAKEN", "REFUSED", "DELIVERED", "UNDELIVERED", "EXPIRED")
@@ -68,8 +68,3 @@ def sending_of(
         destinations=[Destination(f"{message_id}/{mark}" if message_id else "", device)],
     )
     return Sending(bulk_id="", orders=[order], counted=False)
-
-
-def is_taken(taken: Taken) -> bool:
-    """Also again: it takes the place of the first on the device."""
-    return taken.accepted or taken.status.state is State.ACCEPTED

@@ -68,7 +68,7 @@ class MailService(BesideHttp):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return Reply(250, f"2.0.0 Ok: queued as {bulk_id}".encode())
         if one.status is NO_SUCH_ADDRESS:
             return Reply(550, b"5.1.1 The mailbox does not exist")

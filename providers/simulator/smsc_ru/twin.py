@@ -28,6 +28,7 @@ from providers.simulator.twin import (
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 
@@ -113,10 +114,7 @@ class SmscRu(Pushing):
         return _refused(2, "authorise error")
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            request = _REQUEST.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"parameters error: {fault}") from None
+        request = decoded(_REQUEST, body, "parameters error:")
         if not request.mes or len(request.mes) > TEXT_MAX or request.fmt != 3:
             raise Unreadable("parameters error")
         hours, _, minutes = request.valid.partition(":")
@@ -143,7 +141,7 @@ class SmscRu(Pushing):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return json_reply(200, {"id": one.message_id, "cnt": one.order.parts})
         return _refused(one.status.id - _ANSWERED, one.status.name.lower(), one.message_id)
 

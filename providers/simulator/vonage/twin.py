@@ -25,6 +25,7 @@ from providers.simulator.twin import (
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 
@@ -132,10 +133,7 @@ class Vonage(Pushing):
         return "sms" if path == SEND_PATH else None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            request = _REQUEST.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"Your request body could not be read: {fault}") from None
+        request = decoded(_REQUEST, body, "Your request body could not be read:")
         named = _CHANNELS.get(request.channel)
         if named is None or not (request.text or request.image) or not request.from_:
             raise Unreadable("The channel, the sender or the content is missing.")
@@ -158,7 +156,7 @@ class Vonage(Pushing):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return json_reply(202, {"message_uuid": f"{bulk_id}-{one.message_id}"})
         return _problem(422, one.status.id - _BASE, one.status.name)
 
