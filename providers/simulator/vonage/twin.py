@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import jwt
@@ -14,7 +13,7 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
-from providers.simulator.pushing import Pushing
+from providers.simulator.pushing import Pushing, moment
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -179,7 +178,7 @@ class Vonage(Pushing):
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         said = {"message_uuid": f"reply-{entry.message_id}", "from": entry.to, "to": entry.sender}
-        told = {"message_type": "text", "text": text, "timestamp": _moment(now_ms)}
+        told = {"message_type": "text", "text": text, "timestamp": moment(now_ms)}
         return msgspec.json.encode(said | told)
 
 
@@ -198,7 +197,7 @@ def _event(entry: Entry, status: str, error: Error, at_ms: int) -> bytes:
         "client_ref": entry.message_id,
         "to": entry.to,
         "from": entry.sender,
-        "timestamp": _moment(at_ms),
+        "timestamp": moment(at_ms),
         "status": status,
     }
     if entry.channel == "sms":
@@ -210,7 +209,3 @@ def _event(entry: Entry, status: str, error: Error, at_ms: int) -> bytes:
         price = f"{charge_of(entry):f}"
         told["usage"] = {"currency": entry.tag.currency, "price": price}
     return msgspec.json.encode(told)
-
-
-def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
