@@ -8,6 +8,7 @@ A twin takes these for its own and writes only what its provider does otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from providers.contract import Channel
 from providers.simulator.book import Entry
@@ -50,3 +51,8 @@ class BesideHttp(Pushing):
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
     ) -> bytes:
         return sentence.encode()
+
+
+def moment(at_ms: int) -> str:
+    """A time in a report, as ISO 8601 writes it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

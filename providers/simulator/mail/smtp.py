@@ -10,7 +10,6 @@ status is its code.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 from email.policy import default
 from email.utils import parseaddr
@@ -21,7 +20,7 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
-from providers.simulator.pushing import BesideHttp
+from providers.simulator.pushing import BesideHttp, moment
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
@@ -68,7 +67,7 @@ class MailService(BesideHttp):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return Reply(250, f"2.0.0 Ok: queued as {bulk_id}".encode())
         if one.status is NO_SUCH_ADDRESS:
             return Reply(550, b"5.1.1 The mailbox does not exist")
@@ -76,7 +75,7 @@ class MailService(BesideHttp):
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         if entry.status.end is State.DELIVERED:
-            return _event(entry, "Delivery", DeliveredAt=_time(entry.done_ms))
+            return _event(entry, "Delivery", DeliveredAt=moment(entry.done_ms))
         hard = entry.status is HARD_BOUNCE
         return _event(
             entry,
@@ -84,25 +83,25 @@ class MailService(BesideHttp):
             ID=entry.accepted_ms,
             Type="HardBounce" if hard else "SoftBounce",
             Email=entry.to,
-            BouncedAt=_time(entry.done_ms),
+            BouncedAt=moment(entry.done_ms),
             Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
         )
 
     def revived_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
-        return _event(entry, "Delivery", DeliveredAt=_time(entry.revived_ms))
+        return _event(entry, "Delivery", DeliveredAt=moment(entry.revived_ms))
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return b""
 
     def seen_report(self, entry: Entry) -> bytes:
-        return _event(entry, "Open", ReceivedAt=_time(entry.seen_ms), FirstOpen=True)
+        return _event(entry, "Open", ReceivedAt=moment(entry.seen_ms), FirstOpen=True)
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         """Nobody writes back here: who would unsubscribes."""
         return _event(
             entry,
             "SubscriptionChange",
-            ChangedAt=_time(now_ms),
+            ChangedAt=moment(now_ms),
             SuppressSending=True,
             SuppressionReason="ManualSuppression",
         )
@@ -122,7 +121,3 @@ def _event(entry: Entry, kind: str, **more: Any) -> bytes:
             **more,
         }
     )
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -25,6 +25,7 @@ from providers.simulator.twin import (
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import State, Status
 
@@ -72,10 +73,7 @@ class UniSender(Pushing):
         return "email" if path.endswith(_PATH) else None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            message = _REQUEST.decode(body).message
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"The request cannot be read: {fault}") from None
+        message = decoded(_REQUEST, body, "The request cannot be read:").message
         addresses = [each.email.lower() for each in message.recipients]
         if not 1 <= len(addresses) <= RECIPIENTS_MAX:
             raise Unreadable(f"A request has 1 to {RECIPIENTS_MAX} recipients.")
@@ -102,7 +100,7 @@ class UniSender(Pushing):
         return None if "@" in to else NO_SUCH_ADDRESS
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
-        good = [each.to for each in taken if each.accepted or each.status.state is State.ACCEPTED]
+        good = [each.to for each in taken if each.in_hand]
         failed = {
             each.to: "permanent_unavailable" if each.status is NO_SUCH_ADDRESS else "unsubscribed"
             for each in taken

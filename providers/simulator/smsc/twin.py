@@ -13,8 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.pushing import BesideHttp
@@ -39,22 +37,21 @@ _relative: Final = re.compile(r"0000(\d\d)(\d\d)(\d\d)(\d\d)\d{3}R").fullmatch
 # Ids that are nobody else's; behind it a message_state, or a command_status further on.
 _BASE: Final = 50_000
 _REFUSED: Final = _BASE + 1_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _WAITING, _DELIVERED, _EXPIRED, _UNDELIVERED = 1, 2, 3, 5
 _STATUSES: Final = {
     each.id: each
     for each in (
-        Status(State.ACCEPTED, _BASE + _WAITING, "ENROUTE", _NOTHING),
-        Status(State.DELIVERED, _BASE + _DELIVERED, "DELIVRD", _NOTHING),
-        Status(State.EXPIRED, _BASE + _EXPIRED, "EXPIRED", _NOTHING),
-        Status(State.UNDELIVERED, _BASE + _UNDELIVERED, "UNDELIV", _NOTHING),
-        Status(State.REJECTED, _REFUSED + pdu.INVALID_DESTINATION, "ESME_RINVDSTADR", _NOTHING),
-        Status(State.REJECTED, _REFUSED + pdu.SUBMIT_FAILED, "ESME_RSUBMITFAIL", _NOTHING),
+        Status(State.ACCEPTED, _BASE + _WAITING, "ENROUTE"),
+        Status(State.DELIVERED, _BASE + _DELIVERED, "DELIVRD"),
+        Status(State.EXPIRED, _BASE + _EXPIRED, "EXPIRED"),
+        Status(State.UNDELIVERED, _BASE + _UNDELIVERED, "UNDELIV"),
+        Status(State.REJECTED, _REFUSED + pdu.INVALID_DESTINATION, "ESME_RINVDSTADR"),
+        Status(State.REJECTED, _REFUSED + pdu.SUBMIT_FAILED, "ESME_RSUBMITFAIL"),
     )
 }
-_NO_ERROR: Final = Error(0, "none", False, _NOTHING)
-_ABSENT: Final = Error(_BASE + 1, "unknown subscriber", True, _NOTHING)
-_OFF: Final = Error(_BASE + 27, "absent subscriber", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "none", False)
+_ABSENT: Final = Error(_BASE + 1, "unknown subscriber", True)
+_OFF: Final = Error(_BASE + 27, "absent subscriber", False)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + _DELIVERED, 0),
     "undelivered": (_BASE + _UNDELIVERED, _OFF.id),

@@ -28,6 +28,7 @@ from providers.simulator.twin import (
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 
@@ -37,9 +38,8 @@ VALID_MS_MAX: Final = 24 * 3_600_000
 MOSCOW: Final = timedelta(hours=3)
 # Its own statuses, behind a base of ours so that a knob which names one means one of these.
 _BASE: Final = 7_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
-    _BASE + number: Status(state, _BASE + number, name, _NOTHING)
+    _BASE + number: Status(state, _BASE + number, name)
     for number, state, name in (
         (0, State.ACCEPTED, "PASSED_TO_OPERATOR"),
         (1, State.DELIVERED, "DELIVERED"),
@@ -51,8 +51,8 @@ _STATUSES: Final = {
     )
 }
 _ANSWERED: Final = _BASE + 100
-_NO_ERROR: Final = Error(0, "NO_ERROR", False, _NOTHING)
-_ABSENT: Final = Error(_BASE + 6, "ABSENT", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "NO_ERROR", False)
+_ABSENT: Final = Error(_BASE + 6, "ABSENT", False)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + 1, 0),
     "undelivered": (_BASE + 20, _ABSENT.id),
@@ -114,10 +114,7 @@ class SmscRu(Pushing):
         return _refused(2, "authorise error")
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            request = _REQUEST.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"parameters error: {fault}") from None
+        request = decoded(_REQUEST, body, "parameters error:")
         if not request.mes or len(request.mes) > TEXT_MAX or request.fmt != 3:
             raise Unreadable("parameters error")
         hours, _, minutes = request.valid.partition(":")
@@ -144,7 +141,7 @@ class SmscRu(Pushing):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return json_reply(200, {"id": one.message_id, "cnt": one.order.parts})
         return _refused(one.status.id - _ANSWERED, one.status.name.lower(), one.message_id)
 

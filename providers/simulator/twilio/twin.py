@@ -12,8 +12,6 @@ from hashlib import blake2b
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-import msgspec
-
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.pushing import Pushing
@@ -36,21 +34,20 @@ _path: Final = re.compile(r"/2010-04-01/Accounts/(AC[0-9a-fA-F]{32})/Messages\.j
 _number: Final = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 # Ids of ours, behind a base of their own; an error of an answer or event has Twilio's code in it.
 _BASE: Final = 60_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
     each.id: each
     for each in (
-        Status(State.ACCEPTED, _BASE, "queued", _NOTHING),
-        Status(State.DELIVERED, _BASE + 1, "delivered", _NOTHING),
-        Status(State.UNDELIVERED, _BASE + 2, "undelivered", _NOTHING),
-        Status(State.EXPIRED, _BASE + 3, "failed", _NOTHING),
-        Status(State.REJECTED, _BASE + 21_211, "invalid To", _NOTHING),
-        Status(State.REJECTED, _BASE + 21_408, "region not enabled", _NOTHING),
+        Status(State.ACCEPTED, _BASE, "queued"),
+        Status(State.DELIVERED, _BASE + 1, "delivered"),
+        Status(State.UNDELIVERED, _BASE + 2, "undelivered"),
+        Status(State.EXPIRED, _BASE + 3, "failed"),
+        Status(State.REJECTED, _BASE + 21_211, "invalid To"),
+        Status(State.REJECTED, _BASE + 21_408, "region not enabled"),
     )
 }
-_NO_ERROR: Final = Error(0, "none", False, _NOTHING)
-_OFF: Final = Error(_BASE + 30_003, "unreachable handset", False, _NOTHING)
-_LATE: Final = Error(_BASE + 30_036, "validity period expired", True, _NOTHING)
+_NO_ERROR: Final = Error(0, "none", False)
+_OFF: Final = Error(_BASE + 30_003, "unreachable handset", False)
+_LATE: Final = Error(_BASE + 30_036, "validity period expired", True)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + 1, 0),
     "undelivered": (_BASE + 2, _OFF.id),

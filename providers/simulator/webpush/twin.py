@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from providers.contract import Channel
 from providers.simulator.replies import Reply, json_reply
-from providers.simulator.silent import GONE, Silent, catalogue, is_taken, sending_of
+from providers.simulator.silent import GONE, Silent, catalogue, sending_of
 from providers.simulator.twin import ErrorShape, Sending, Taken, Unreadable, Violations
 from providers.simulator.webpush.subscriptions import HOST, PATH, decrypted
 
@@ -68,7 +68,7 @@ class WebPush(Silent):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:  # noqa: ARG002
         (one,) = taken
-        if is_taken(one):
+        if one.in_hand:
             return Reply(201, b"", ((b"location", f"https://{HOST}/m/{bulk_id}".encode()),))
         if one.status is GONE:
             return json_reply(410, {"errno": 106, "message": "Subscription is gone"})
