@@ -112,7 +112,7 @@ class Vonage(AdapterWithoutLookUps, ABC):
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the signature secret cannot be one."""
-        config.checked_key()  # it signs events, and must be a key all the same
+        config.checked_key()  # no request has it: it is what events are held to
         self._callback_url = config.callback_url
 
     @abstractmethod
