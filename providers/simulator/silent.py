@@ -8,7 +8,6 @@ provider has any, so that a knob which names one means one of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -45,9 +44,6 @@ class Silent(Pushing):
         return b""
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
-        return b""
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         return b""
 
 

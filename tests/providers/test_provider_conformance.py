@@ -25,7 +25,7 @@ many = pytest.mark.parametrize(
     "row", [row for row in ROWS if row.takes_many], ids=lambda row: row.kind
 )
 many_reports = pytest.mark.parametrize(
-    "row", [row for row in ROWS if not row.one_report], ids=lambda row: row.kind
+    "row", [row for row in ROWS if row.several is not None], ids=lambda row: row.kind
 )
 REFS = [f"m-{i}.1" for i in range(5)]
 
@@ -178,9 +178,10 @@ def test_receipts_keep_order_and_repeats(row: Row) -> None:
 
 @many_reports
 def test_a_broken_item_never_fails_its_neighbours(row: Row) -> None:
-    good = row.items(row.report([("a", "delivered"), ("b", "undelivered")]))
-    for broken, place in itertools.product(row.broken_items, (0, 1, 2)):
-        body = row.wrap([*good[:place], broken, *good[place:]])
+    assert row.several is not None
+    good = row.several.items(row.report([("a", "delivered"), ("b", "undelivered")]))
+    for broken, place in itertools.product(row.several.broken_items, (0, 1, 2)):
+        body = row.several.wrap([*good[:place], broken, *good[place:]])
         read = row.adapter().receipts(body, "application/json")
         assert [receipt.ref for receipt in read.receipts] == ["a", "b"], broken
         assert len(read.faults) == 1, broken
@@ -189,7 +190,8 @@ def test_a_broken_item_never_fails_its_neighbours(row: Row) -> None:
 
 @many_reports
 def test_an_empty_report_is_no_receipts(row: Row) -> None:
-    read = row.adapter().receipts(row.wrap([]), "application/json")
+    assert row.several is not None
+    read = row.adapter().receipts(row.several.wrap([]), "application/json")
     assert (read.receipts, read.faults) == ([], [])
 
 
@@ -206,7 +208,7 @@ def test_a_body_that_cannot_be_read_is_a_value_error(row: Row, body: bytes) -> N
 @given(data=st.data())
 def test_receipts_raise_nothing_but_value_error_on_any_bytes(row: Row, data: st.DataObject) -> None:
     told: list[tuple[str, ReceiptStatus]] = [("a", "delivered"), ("b", "sent")]
-    good = row.report(told[:1] if row.one_report else told)
+    good = row.report(told if row.several else told[:1])
     cut = data.draw(st.integers(0, len(good)))
     body = data.draw(
         st.binary(max_size=40) | st.binary(max_size=6).map(lambda b: good[:cut] + b + good[cut:])
@@ -230,10 +232,11 @@ JSON = st.recursive(
 @many_reports
 @given(data=st.data())
 def test_a_field_of_any_value_never_loses_the_neighbour(row: Row, data: st.DataObject) -> None:
-    odd, good = row.items(row.report([("a", "delivered"), ("b", "delivered")]))
+    assert row.several is not None
+    odd, good = row.several.items(row.report([("a", "delivered"), ("b", "delivered")]))
     assert isinstance(odd, dict)
     odd[data.draw(st.sampled_from(sorted(odd)))] = data.draw(JSON)
-    body = row.wrap([odd, good]).replace(b"NaN", b"0").replace(b"Infinity", b"1")
+    body = row.several.wrap([odd, good]).replace(b"NaN", b"0").replace(b"Infinity", b"1")
     read = row.adapter().receipts(body, "application/json")
     assert read.receipts[-1].ref == "b"
 
@@ -243,6 +246,7 @@ def test_a_look_up_asks_for_its_refs_and_reads_what_is_known(row: Row) -> None:
     adapter = row.adapter()
     if not adapter.can_look_up:
         return
+    assert row.log is not None
     request = adapter.look_up(REFS)
     assert request.method == "GET"
     assert all(ref in request.path for ref in REFS)
@@ -259,10 +263,12 @@ def test_a_look_up_with_an_unreadable_entry_is_unknown(row: Row) -> None:
     adapter = row.adapter()
     if not adapter.can_look_up:
         return
-    good = row.items(row.log([("a", "delivered")]))
-    for broken in row.broken_items:
+    assert row.log is not None
+    assert row.several is not None
+    good = row.several.items(row.log([("a", "delivered")]))
+    for broken in row.several.broken_items:
         with pytest.raises(Unknown):
-            adapter.looked_up(reply(200, row.wrap([*good, broken])))
+            adapter.looked_up(reply(200, row.several.wrap([*good, broken])))
 
 
 @every_provider

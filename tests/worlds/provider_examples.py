@@ -29,26 +29,33 @@ CALLBACK_URL = "https://kaskad.example/v1/callbacks/p?token=t0k"
 
 
 @dataclass(frozen=True)
+class Several:
+    """A callback, or a look-up's answer, that lists what it says: its items, one of items, and
+    items that nobody can read."""
+
+    items: Callable[[bytes], list[object]]
+    wrap: Callable[[list[object]], bytes]
+    broken_items: Sequence[object]
+
+
+@dataclass(frozen=True)
 class Row:
     """One provider's examples.
 
     `answer` writes a good answer with a verdict a submission; `report` a callback with a status a
-    ref; `log` a look-up's answer; `broken_item` turns a report of one item into one whose item is
-    unreadable; `faults` are answers that refuse the whole request.
+    ref; `faults` are answers that refuse the whole request. `log` writes a look-up's answer, if one
+    can be asked for; `several` is None where a callback carries one report.
     """
 
     kind: str
     answer: Callable[[Sequence[tuple[Submission, Verdict]]], bytes | Reply]
     report: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
-    log: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes]
-    items: Callable[[bytes], list[object]]
-    wrap: Callable[[list[object]], bytes]
-    broken_items: Sequence[object]
     faults: Sequence[tuple[Reply, type[SendFault]]]
     statuses: Sequence[ReceiptStatus]
     requests_in: Callable[[bytes], list[str]] = field(repr=False)
     verdicts: Sequence[Verdict] = ("accepted", "permanent", "temporary", "account", "duplicate")
-    one_report: bool = False  # a callback carries one
+    log: Callable[[Sequence[tuple[str, ReceiptStatus]]], bytes] | None = None
+    several: Several | None = None
     own_ids: bool = False  # it takes no reference of ours
     timeless: bool = False  # its reports say no time
 
@@ -264,19 +271,21 @@ def _infobip(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
         answer=infobip_answer,
         report=infobip_report,
         log=infobip_log,
-        items=lambda body: json.loads(body)["results"],
-        wrap=infobip_wrap,
-        broken_items=(
-            None,
-            7,
-            "delivered",
-            {},
-            {"messageId": {"a": 1}, "status": PENDING},
-            {"messageId": "x" * 300, "status": PENDING},
-            {"messageId": "a"},
-            {"messageId": "a", "status": {"groupId": 77, "id": 1}},
-            {"messageId": "a", "status": {"groupId": "3", "id": 5}},
-            {"messageId": "a", "status": {"groupId": 3}},
+        several=Several(
+            items=lambda body: json.loads(body)["results"],
+            wrap=infobip_wrap,
+            broken_items=(
+                None,
+                7,
+                "delivered",
+                {},
+                {"messageId": {"a": 1}, "status": PENDING},
+                {"messageId": "x" * 300, "status": PENDING},
+                {"messageId": "a"},
+                {"messageId": "a", "status": {"groupId": 77, "id": 1}},
+                {"messageId": "a", "status": {"groupId": "3", "id": 5}},
+                {"messageId": "a", "status": {"groupId": 3}},
+            ),
         ),
         faults=INFOBIP_FAULTS,
         statuses=statuses,
@@ -365,18 +374,19 @@ UNISENDER = Row(
     kind="unisender-go",
     answer=unisender_answer,
     report=unisender_report,
-    log=unisender_report,
-    items=lambda body: json.loads(body)["events_by_user"][0]["events"],
-    wrap=unisender_wrap,
-    broken_items=(
-        None,
-        7,
-        "delivered",
-        {},
-        {"event_data": {"status": "delivered"}},
-        {"event_data": {"status": "delivered", "metadata": {"kaskad": "x" * 300}}},
-        {"event_data": {"status": 7, "metadata": {"kaskad": "a"}}},
-        {"event_data": {"status": "unsubscribed", "email": "nobody"}},
+    several=Several(
+        items=lambda body: json.loads(body)["events_by_user"][0]["events"],
+        wrap=unisender_wrap,
+        broken_items=(
+            None,
+            7,
+            "delivered",
+            {},
+            {"event_data": {"status": "delivered"}},
+            {"event_data": {"status": "delivered", "metadata": {"kaskad": "x" * 300}}},
+            {"event_data": {"status": 7, "metadata": {"kaskad": "a"}}},
+            {"event_data": {"status": "unsubscribed", "email": "nobody"}},
+        ),
     ),
     faults=UNISENDER_FAULTS,
     statuses=("sent", "delivered", "seen", "undelivered"),
@@ -414,10 +424,6 @@ SMSC_RU = Row(
     kind="smsc-ru",
     answer=smsc_answer,
     report=smsc_report,
-    log=lambda _: b"",
-    items=lambda body: [body],
-    wrap=lambda _: b"",
-    broken_items=(),
     faults=(
         (reply(200, b'{"error":"authorise error","error_code":2}'), AccountFault),
         (reply(200, b'{"error":"no money","error_code":3}'), AccountFault),
@@ -437,7 +443,6 @@ SMSC_RU = Row(
     statuses=("sent", "delivered", "undelivered", "expired", "rejected"),
     requests_in=lambda body: [json.loads(body)["id"]],
     verdicts=("accepted", "permanent", "account"),
-    one_report=True,
 )
 
 
@@ -473,10 +478,6 @@ TWILIO = Row(
     kind="twilio-sms",
     answer=twilio_answer,
     report=twilio_report,
-    log=lambda _: b"",
-    items=lambda body: [body],
-    wrap=lambda _: b"",
-    broken_items=(),
     faults=(
         (reply(401, b'{"code":20003,"message":"Authenticate","status":401}'), AccountFault),
         (reply(400, b'{"code":30002,"message":"Account suspended","status":400}'), AccountFault),
@@ -497,7 +498,6 @@ TWILIO = Row(
         if submission(f"m-{i}.1").to == dict(parse_qsl(body.decode()))["To"]
     ],
     verdicts=("accepted", "permanent", "temporary", "account"),
-    one_report=True,
     own_ids=True,
     timeless=True,
 )
@@ -552,10 +552,6 @@ def _vonage(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
         kind=kind,
         answer=vonage_answer,
         report=vonage_report,
-        log=lambda _: b"",
-        items=lambda body: [json.loads(body)],
-        wrap=lambda _: b"",
-        broken_items=(),
         faults=(
             (reply(401, b'{"type":"x#UNAUTHORIZED","title":"Unauthorized"}'), AccountFault),
             (reply(402, b'{"title":"Low balance"}'), AccountFault),
@@ -572,7 +568,6 @@ def _vonage(kind: str, statuses: Sequence[ReceiptStatus]) -> Row:
         ),
         statuses=statuses,
         requests_in=lambda body: [json.loads(body)["client_ref"]],
-        one_report=True,
     )
 
 
