@@ -53,6 +53,11 @@ def part_of(ref: str, number: int, total: int) -> str:
     return f"{ref} {number} {total}"
 
 
+def ref_in(noted: str) -> str:
+    """Our reference in what is noted for an id."""
+    return noted.partition(" ")[0]
+
+
 async def note_provider_ids(store: Store, provider: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Notes (provider's id, our ref) pairs, or what `part_of` gives for the latter; to be called
     before the steps are recorded as sent."""
