@@ -12,7 +12,6 @@ A message that is not accepted is a BenchFailed, exit code 1.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import sys
 import tempfile
@@ -22,11 +21,10 @@ from typing import Any
 
 from bench.months import TOGETHER, Caller
 from bench.processes import BenchFailed
-from bench.stack import APP_KEY
 from bench.world import Plan, World
 
 MESSAGES = 20_000
-OK = 200
+PAUSED: dict[str, Any] = {"state": "paused", "category": "marketing"}
 VARS = {"name": "Александра", "code": "AUTUMN-7QX4"}
 LATIN = "{{name}}, your order is on its way. Code {{code}}."
 CYRILLIC = "{{name}}, осень уже здесь: скидка 20 % до воскресенья по коду {{code}}. " * 4
@@ -53,17 +51,6 @@ def whole(content: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def declare(world: World, campaign: str, content: Mapping[str, Any] | None) -> None:
-    """Declares a paused campaign."""
-    body = {"state": "paused", "category": "marketing", "content": content}
-    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=60)
-    headers = {"Authorization": f"Bearer {APP_KEY}", "Content-Type": "application/json"}
-    connection.request("PUT", f"/v1/campaigns/{campaign}", json.dumps(body).encode(), headers)
-    answer = connection.getresponse()
-    if answer.status != OK:
-        raise BenchFailed(f"The campaign was not declared: {answer.read()[:300]!r}.")
-
-
 def measure(world: World, run: int, said: Mapping[str, Any], count: int) -> list[int]:
     """Bytes a message of the run's campaign: of its record, and of everything."""
     caller, client = Caller(world), world.redis.client
@@ -87,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             World(Path(folder) / "world", Plan(dispatchers=0)) as world,
         ):
             for pair, (name, content) in enumerate(CONTENTS.items()):
-                declare(world, f"c{2 * pair}", None)
-                declare(world, f"c{2 * pair + 1}", content)
+                world.campaign(f"c{2 * pair}", PAUSED)
+                world.campaign(f"c{2 * pair + 1}", PAUSED | {"content": content})
                 own = measure(world, 2 * pair, whole(content), count)
                 by = measure(world, 2 * pair + 1, {"vars": VARS}, count)
                 sys.stdout.write(f"| {name} | {own[0]} | {by[0]} | {own[1]} | {by[1]} |\n")

@@ -15,18 +15,14 @@ exit code 1.
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.months import Caller, campaign
 from bench.processes import BenchFailed
-from bench.stack import APP_KEY
 from bench.waiting import until
 from bench.world import Cpu, Plan, World
 
@@ -40,37 +36,10 @@ CANCEL_S_MAX = 3_600.0
 Figure = tuple[str, str]
 
 
-class Campaign:
-    """The campaign, as its owner changes it and looks at it, by a connection for each call."""
-
-    def __init__(self, world: World) -> None:
-        self._port = world.port
-
-    def put(self, **said: Any) -> float:
-        """Changes it; the seconds until that was answered."""
-        began = time.perf_counter()
-        self._ask("PUT", json.dumps(said).encode())
-        return time.perf_counter() - began
-
-    def look(self) -> dict[str, Any]:
-        return self._ask("GET", None)
-
-    def _ask(self, method: str, body: bytes | None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {APP_KEY}", "Content-Type": "application/json"}
-        link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        link.request(method, f"/v1/campaigns/{NAME}", body, headers)
-        answer = link.getresponse()
-        told: dict[str, Any] = json.loads(answer.read())
-        link.close()
-        if answer.status != 200:
-            raise BenchFailed(f"The campaign could not be changed: {told}")
-        return told
-
-
 def measure(world: World, messages: int, idle_s: float) -> Iterator[Figure]:
     """The campaign's life, a figure at a time."""
-    owner, caller = Campaign(world), Caller(world)
-    owner.put(pace=PACE)
+    caller = Caller(world)
+    _put(world, pace=PACE)
     yield "CPU a minute without a message", _cpu(world, idle_s)
     before = _used(world)
     began = time.perf_counter()
@@ -80,14 +49,14 @@ def measure(world: World, messages: int, idle_s: float) -> Iterator[Figure]:
     yield "accepted", f"{messages:,}, {rate:,.0f} a second"
     yield "Redis", f"{(_used(world) - before) / messages:,.0f} bytes a message"
     yield f"CPU a minute at {PACE}", _cpu(world, idle_s)
-    yield from _pause(world, owner, idle_s)
-    yield from _resume(world, owner)
-    yield from _cancel(world, owner)
+    yield from _pause(world, idle_s)
+    yield from _resume(world)
+    yield from _cancel(world)
 
 
-def _pause(world: World, owner: Campaign, idle_s: float) -> list[Figure]:
-    took_s = owner.put(state="paused")
-    time.sleep(TAKES_HOLD_S)
+def _pause(world: World, idle_s: float) -> list[Figure]:
+    took_s = _put(world, state="paused")
+    time.sleep(TAKES_HOLD_S)  # the promise itself: from then on nothing is sent
     sent = _sent(world)
     cpu = _cpu(world, idle_s)
     if _sent(world) != sent:
@@ -98,21 +67,23 @@ def _pause(world: World, owner: Campaign, idle_s: float) -> list[Figure]:
     ]
 
 
-def _resume(world: World, owner: Campaign) -> list[Figure]:
+def _resume(world: World) -> list[Figure]:
     sent = _sent(world)
-    took_s = owner.put(state="running")
+    took_s = _put(world, state="running")
     first_s = _seconds(lambda: until("a message goes out", lambda: _sent(world) > sent))
     return [("resume", f"answered in {1e3 * took_s:,.0f} ms, sent again after {first_s:.1f} s")]
 
 
-def _cancel(world: World, owner: Campaign) -> list[Figure]:
-    took_s = owner.put(state="cancelled")
-    time.sleep(TAKES_HOLD_S)
+def _cancel(world: World) -> list[Figure]:
+    took_s = _put(world, state="cancelled")
+    time.sleep(TAKES_HOLD_S)  # likewise
     sent = _sent(world)
     whole_s = TAKES_HOLD_S + _seconds(
-        lambda: until("all is cancelled", lambda: not owner.look()["cancelling"], CANCEL_S_MAX)
+        lambda: until(
+            "all is cancelled", lambda: not world.campaign(NAME)["cancelling"], CANCEL_S_MAX
+        )
     )
-    counts = owner.look()["counts"]
+    counts = world.campaign(NAME)["counts"]
     if _sent(world) != sent or counts["held"] or counts["queued"]:
         raise BenchFailed(f"The provider has {sent} and more, and the campaign {counts}.")
     figure = (
@@ -123,7 +94,12 @@ def _cancel(world: World, owner: Campaign) -> list[Figure]:
     return [("cancel", figure)]
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _put(world: World, **said: object) -> float:
+    """Changes the campaign; the seconds until that was answered."""
+    return _seconds(lambda: world.campaign(NAME, said))
+
+
+def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -140,7 +116,7 @@ def _used(world: World) -> int:
 def _cpu(world: World, idle_s: float) -> str:
     """CPU seconds a minute, while nobody asks for anything."""
     before = world.cpu()
-    time.sleep(idle_s)
+    time.sleep(idle_s)  # the time that is measured
     used = Cpu(*(60 * (b - a) / idle_s for a, b in zip(before, world.cpu(), strict=True)))
     return f"dispatch {used.dispatch:.1f} s, Redis {used.redis:.1f} s, ingress {used.ingress:.1f} s"
 

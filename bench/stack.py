@@ -111,6 +111,7 @@ class Stack(Started):
     ) -> Any:
         """What a JSON answer says. Raises BenchFailed."""
         request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - ours
+        request.add_header("Content-Type", "application/json")
         if authorization:
             request.add_header("Authorization", authorization)
         try:

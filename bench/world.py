@@ -8,9 +8,10 @@ and in one temporary folder. What does not add up is a BenchFailed.
 from __future__ import annotations
 
 import datetime
+import json
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,11 +35,11 @@ from bench.stack import (
     service_account,
     smtp_text,
 )
+from bench.waiting import POLL_S, until
 
 VIBER_COST = "0.0100"
 SETTLE_S_MAX = 600.0
 STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stuck
-POLL_S = 0.02
 LOGS_A_REQUEST = 50
 NOTIFIED = "notified"  # the route of notifications
 MAILED = "mailed"  # the route of e-mails
@@ -191,13 +192,21 @@ class World(Stack):
 
     def await_ledger(self, delivered: int) -> None:
         """Returns when so many deliveries are booked, which nobody reports."""
-        deadline = time.monotonic() + SETTLE_S_MAX
         url = f"http://127.0.0.1:{self.port}/v1/reports/cost"
-        while self.ask(url, f"Bearer {APP_KEY}")["total"]["delivered"] < delivered:
+
+        def booked() -> bool:
             self.check()
-            if time.monotonic() > deadline:
-                raise BenchFailed(f"Not all of {delivered} deliveries were booked in time.")
-            time.sleep(POLL_S)
+            found: int = self.ask(url, f"Bearer {APP_KEY}")["total"]["delivered"]
+            return found >= delivered
+
+        until(f"{delivered} deliveries are booked", booked, SETTLE_S_MAX)
+
+    def campaign(self, name: str, said: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """The campaign, which first becomes what is `said` of it. Raises BenchFailed."""
+        method, body = ("GET", None) if said is None else ("PUT", json.dumps(said).encode())
+        url = f"http://127.0.0.1:{self.port}/v1/campaigns/{name}"
+        shown: dict[str, Any] = self.ask(url, f"Bearer {APP_KEY}", method=method, body=body)
+        return shown
 
     def sent_ms(self, message_ids: list[str]) -> dict[str, float]:
         """When the provider got the first step of each message, epoch milliseconds."""

@@ -1,6 +1,6 @@
 """What every test may ask for: a real Redis, the two loops a Redis client runs on, a directory with
-room for a socket. Logs are as they are before anybody sets them up, and properties take the time
-they take: how fast a machine is belongs in benchmarks."""
+room for a socket. Logs are as they are before anybody sets them up, but for tracebacks, which are
+plain; and properties take the time they take: how fast a machine is belongs in benchmarks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from tests.worlds.loops import AsyncioLoop, Loop, TrioLoop
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+# With the values of a test's world, drawn in boxes, one takes a tenth of a second and more.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 # The shared server, and the place for a server of a test's own.
 STARTING_REDIS = {"redis_server", "short_dir"}

@@ -135,7 +135,7 @@ class Manager:
                 self._waiting.append((now + REACTS_AFTER_S, id_, looks + 1))
         if arrived:
             self._tell_of(arrived)
-        time.sleep(TURN_S)
+        time.sleep(TURN_S)  # the load's shape: an app looks now and then
 
     def _tell_of(self, ids: Sequence[str]) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -173,7 +173,7 @@ class Manager:
             if status not in (0, 429, 503):
                 self._load.fault(f"{method} {path}: {status} {told}")
                 return None
-            time.sleep(AGAIN_S)
+            time.sleep(AGAIN_S)  # the load's shape: an app asks again after a moment
         self._load.fault(f"{method} {path} was never answered")
         return None
 

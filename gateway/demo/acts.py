@@ -11,6 +11,8 @@ import datetime
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -22,6 +24,7 @@ from gateway.demo.campaign import SHOP
 from gateway.demo.cast import Cast
 from gateway.demo.configuration import BEST, REACTIONS, WINDOW, alone
 from gateway.demo.link_counter import LinkCounter
+from gateway.demo.looking import looks
 from gateway.demo.reach import Reach, bodies, reach_of
 from gateway.demo.stage import Stage
 
@@ -29,7 +32,6 @@ Body = dict[str, Any]
 First = Literal["seen", "unseen", "unreached"]
 
 WAIT_S = 30.0
-LOOK_EVERY_S = 0.1
 HISTORY = 5  # messages over each channel alone, by which somebody gets to be known
 REMINDER, OWN_ORDER, NIGHT, PAUSED = "basket-reminder", "own-order", "night-sale", "paused-sale"
 TEXT = "Your basket waits until midnight: shop.example/basket"
@@ -228,15 +230,16 @@ class Acts:
 
     def _finals(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """The messages, once they are final."""
-        deadline = time.monotonic() + WAIT_S
-        found = []
-        for id_ in ids:
-            while not (message := self._api.call("GET", f"/v1/messages/{id_}"))["final"]:
-                self._place.check()
-                if time.monotonic() > deadline:
-                    raise CampaignFailed(f"Message {id_} is not final yet.{self._place.last()}")
-                time.sleep(LOOK_EVERY_S)
-            found.append(message)
+        found: list[dict[str, Any]] = []
+        for late in looks(WAIT_S):
+            left = (self._api.call("GET", f"/v1/messages/{id_}") for id_ in ids[len(found) :])
+            found += takewhile(itemgetter("final"), left)
+            if len(found) == len(ids):
+                break
+            self._place.check()
+            if late:
+                id_ = ids[len(found)]
+                raise CampaignFailed(f"Message {id_} is not final yet.{self._place.last()}")
         return found
 
 

@@ -28,6 +28,7 @@ from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.configuration import read_additions
 from gateway.demo.link_counter import LinkCounter
+from gateway.demo.looking import looks
 from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.finance.report import Query, build
@@ -41,7 +42,6 @@ from gateway.telemetry import configure_logs
 from providers.simulator import read_people
 
 KEEP_PORT = 8080
-LOOK_EVERY_S = 0.1
 REPORT_EVERY_S = 1.0  # how often the apps report what was clicked
 LISTEN_WAIT_S = 10.0
 FINAL_WAIT_S = 60.0  # beyond what a slow machine needs to send everything
@@ -125,10 +125,10 @@ def _send(
         if lines:
             work.append(partial(apis[app].stream, lines, partial(audience.answer, app=app)))
     senders = [_thread(each, faults) for each in work]
-    deadline = time.monotonic() + FINAL_WAIT_S + traffic.messages / MESSAGES_A_SECOND_MIN
+    within_s = FINAL_WAIT_S + traffic.messages / MESSAGES_A_SECOND_MIN
     report_at = time.monotonic() + REPORT_EVERY_S
     with show.progress(traffic.messages) as update:
-        while True:
+        for late in looks(within_s):
             sending = any(sender.is_alive() for sender in senders)
             figures = audience.figures()
             update(figures)
@@ -139,7 +139,7 @@ def _send(
                 raise CampaignFailed(f"A message was rejected: {audience.rejection['error']}")
             if not sending and figures.final >= figures.accepted:
                 return
-            if time.monotonic() > deadline:
+            if late:
                 raise CampaignFailed(
                     f"{figures.accepted - figures.final} of {figures.accepted} messages are "
                     f"not final yet, long after they should be.{place.last()}"
@@ -147,15 +147,13 @@ def _send(
             if time.monotonic() > report_at:
                 link_counter.report()
                 report_at = time.monotonic() + REPORT_EVERY_S
-            time.sleep(LOOK_EVERY_S)
 
 
 def _books(place: Stage, audience: Audience, link_counter: LinkCounter) -> Books:
     """The books once the last receipts are in; the latest ones when they never agree."""
-    deadline = time.monotonic() + BOOKS_WAIT_S
     prices = place.settings.prices
     currency, baseline = prices.currency, prices.baseline
-    while True:
+    for late in looks(BOOKS_WAIT_S):
         # What is still to come from the provider comes now: looks, and late deliveries.
         place.simulator.flush(everything=True)
         link_counter.report()
@@ -169,9 +167,9 @@ def _books(place: Stage, audience: Audience, link_counter: LinkCounter) -> Books
             *audit.against_bill(by_channel, place.simulator.bill()),
         ]
         books = Books(total, by_channel, verdict, checks, place.channels)
-        if books.agree or time.monotonic() > deadline:
-            return books
-        time.sleep(LOOK_EVERY_S)
+        if books.agree or late:
+            break
+    return books
 
 
 def _booked(
@@ -191,9 +189,8 @@ def _booked(
 def _stay(place: Stage) -> None:
     """Until ctrl-C, which is how a look around ends. Raises CampaignFailed when a role ends."""
     try:
-        while True:
+        for _ in looks():
             place.check()
-            time.sleep(LOOK_EVERY_S)
     except KeyboardInterrupt:
         return
 

@@ -301,12 +301,7 @@ def test_timers_alone_bring_every_message_to_its_end(
     world: World, life: list[tuple[events.Event, int]]
 ) -> None:
     live(world, life)
-    for _ in range(TIMERS_MAX):
-        if not world.message.due_ms:
-            break
-        world.timer()
-    assert world.message.closed
-    check(world)
+    timers_alone_end(world)
 
 
 @given(WORLDS, HELD_LIVES, st.booleans())
@@ -327,6 +322,10 @@ def test_what_is_held_or_cancelled_starts_nothing_and_comes_to_its_end(
         if len(world.submitted) > sent:
             assert state == "running"
             assert not by_day or opening_ms(DAYTIME, None, None, "", world.now_ms) == world.now_ms
+    timers_alone_end(world)
+
+
+def timers_alone_end(world: World) -> None:
     for _ in range(TIMERS_MAX):
         if not world.message.due_ms:
             break

@@ -122,6 +122,12 @@ def settle(forest: Forest, *identities: str) -> str:
     return forest.root(identities[0])
 
 
+def part(forest: Forest, address: str, other: str) -> None:
+    """An address changes hands by itself."""
+    for _ in forest.separation(address, other):
+        pass
+
+
 def test_a_home_that_is_no_phone_moves_to_the_phone_that_becomes_known() -> None:
     forest = Forest()
     assert settle(forest, "u:1") == "u:1"
@@ -184,8 +190,7 @@ def test_whoever_separates_and_joins_at_once_homes_lead_to_an_end(
             forest.root(identity)
     for address, other in separations:
         settle(forest, address)
-        for _ in forest.separation(address, other):
-            pass
+        part(forest, address, other)
         assert forest.root(address) != forest.root(other)
         for identity in EVERYBODY:
             if forest.root(identity) == forest.root(other) and identity in forest.records:
@@ -200,8 +205,7 @@ def test_what_was_held_counts_for_both_and_ends(address: str) -> None:
     home = forest.records["p:1"]
     home.claims = {"live": DedupeClaim("m1"), "over": DedupeClaim("m2", T0 + 9)}
     home.slots = [Slot("m1", T0, "marketing", "viber")]
-    for _ in forest.separation(address, "u:1"):
-        pass
+    part(forest, address, "u:1")
     assert forest.root(address) == address
     assert forest.root("u:1") != address
     moved = forest.records[address if address != "p:1" else "e:a@x"]
@@ -214,8 +218,7 @@ def test_who_has_claims_apart_goes_on_asking_the_former_home() -> None:
     forest = Forest()
     settle(forest, "p:1", "u:1")
     forest.records["p:1"].apart_ms = T0 + 1
-    for _ in forest.separation("p:1", "u:1"):
-        pass
+    part(forest, "p:1", "u:1")
     assert forest.records["u:1"].former == ["p:1"]
     assert list(forest.separation("p:1", "u:1"))  # reads, and writes nothing
 
@@ -230,8 +233,7 @@ def test_what_an_alias_held_as_a_home_counts_for_both_as_well(address: str) -> N
     settle(forest, "p:1", "e:a@x", "u:1")
     settle(forest, "p:1", "p:2")
     assert forest.records["p:1"].former == ["p:2"]
-    for _ in forest.separation(address, "u:2"):
-        pass
+    part(forest, address, "u:2")
     for root in (forest.root(address), forest.root("u:2")):
         person = forest.records[root]
         held = [forest.records[place] for place in (root, *person.former)]
@@ -243,12 +245,10 @@ def test_an_address_that_leaves_again_goes_on_asking_where_it_was_first() -> Non
     forest = Forest()
     settle(forest, "p:1", "e:a@x")
     forest.records["p:1"].apart_ms = T0 + 1
-    for _ in forest.separation("e:a@x", "p:1"):
-        pass
+    part(forest, "e:a@x", "p:1")
     settle(forest, "p:2", "e:a@x")
     forest.records["p:2"].apart_ms = 0
-    for _ in forest.separation("e:a@x", "p:2"):
-        pass
+    part(forest, "e:a@x", "p:2")
     assert forest.records["e:a@x"].former == ["p:1"]
     assert "p:1" in forest.records["p:2"].former
 
@@ -260,6 +260,5 @@ def test_every_leg_of_a_message_counts_for_whoever_is_parted_from_its_person() -
     second = Slot("m1", T0 + 9, "marketing", "sms", leg=1)
     forest.records["u:1"].slots = [first]  # moved there while both were persons of their own
     forest.records["p:1"].slots = [first, second]
-    for _ in forest.separation("u:1", "p:1"):
-        pass
+    part(forest, "u:1", "p:1")
     assert forest.records["u:1"].slots == [first, second]

@@ -48,6 +48,11 @@ async def declare(world: World, **said: Any) -> Any:
     return answer.json
 
 
+async def put(world: World, name: str, **said: Any) -> int:
+    path = f"/v1/campaigns/{quote(name)}"
+    return (await world.call("PUT", path, said, key="finance-key")).status
+
+
 async def counts(world: World) -> dict[str, int]:
     found: dict[str, int] = (await world.call("GET", PATH, key="finance-key")).json["counts"]
     return {name: count for name, count in found.items() if count}
@@ -319,8 +324,7 @@ async def test_what_a_campaign_cost_and_billed_is_told_exactly(world: World) -> 
 async def test_campaigns_are_listed_in_pages_by_name(world: World) -> None:
     names = ["spring", "Осень", "autumn", "winter", "a b"]
     for name in names:
-        answer = await world.call("PUT", f"/v1/campaigns/{quote(name)}", {}, key="finance-key")
-        assert answer.status == 200
+        assert await put(world, name) == 200
     found: list[str] = []
     path = "/v1/campaigns?limit=2"
     while path:
@@ -339,29 +343,26 @@ async def test_a_declaration_that_is_long_over_makes_room_for_another(
 ) -> None:
     monkeypatch.setattr(campaigns, "CAMPAIGNS_MAX", 3)
 
-    async def put(name: str, **said: Any) -> int:
-        return (await world.call("PUT", f"/v1/campaigns/{name}", said, key="finance-key")).status
-
     async def listed() -> list[str]:
         items = (await world.call("GET", "/v1/campaigns")).json["items"]
         return [item["name"] for item in items]
 
-    assert await put("autumn", recipients_max=5) == 200
+    assert await put(world, "autumn", recipients_max=5) == 200
     assert (await world.send(SALE)).status == 202
-    assert await put("live") == 200
+    assert await put(world, "live") == 200
     assert (await world.send(SALE | {"campaign": "live"})).status == 202
-    assert await put("open") == 200
-    assert await put("more") == 409
+    assert await put(world, "open") == 200
+    assert await put(world, "more") == 409
     end = datetime.datetime.fromtimestamp(world.clock.now_ms // 1000, datetime.UTC)
-    assert await put("live", end_at=end.isoformat()) == 200
-    assert await put("autumn", end_at=end.isoformat()) == 200
+    assert await put(world, "live", end_at=end.isoformat()) == 200
+    assert await put(world, "autumn", end_at=end.isoformat()) == 200
     await drop_all(world, "autumn")
     world.clock.now_ms += lapsing.LAPSE_MS - 1000
-    assert await put("more") == 409, "it is not over for long"
+    assert await put(world, "more") == 409, "it is not over for long"
     world.clock.now_ms += 1000
-    assert await put("more") == 200
+    assert await put(world, "more") == 200
     assert await listed() == ["live", "more", "open"], "a message of one is under way"
-    assert await put("another") == 409
+    assert await put(world, "another") == 409
     names = [keys_of(shard).campaign_counts("autumn") for shard in range(2)]
     assert await world.store.redis.call([("EXISTS", *names[:1])]) == [0]
     assert await world.store.redis.call([("HEXISTS", RECIPIENTS, "autumn")]) == [0]
@@ -374,18 +375,15 @@ async def test_a_cancelled_campaign_stays_so_while_others_make_room(
 ) -> None:
     monkeypatch.setattr(campaigns, "CAMPAIGNS_MAX", 2)
 
-    async def put(name: str, **said: Any) -> int:
-        return (await world.call("PUT", f"/v1/campaigns/{name}", said, key="finance-key")).status
-
-    assert await put("autumn", state="cancelled") == 200
+    assert await put(world, "autumn", state="cancelled") == 200
     world.clock.now_ms += 1000
     end = datetime.datetime.fromtimestamp(world.clock.now_ms // 1000, datetime.UTC).isoformat()
-    assert await put("spring", end_at=end) == 200
+    assert await put(world, "spring", end_at=end) == 200
     world.clock.now_ms += lapsing.CANCELLED_LAPSE_MS - 1001
-    assert await put("summer", end_at=end) == 200, "the one that ended makes room"
+    assert await put(world, "summer", end_at=end) == 200, "the one that ended makes room"
     assert (await world.send(SALE)).json["reason"] == "campaign_cancelled"
     world.clock.now_ms += 1
-    assert await put("winter") == 200
+    assert await put(world, "winter") == 200
     assert (await world.send(SALE)).status == 202, "nothing of it is left"
 
 

@@ -13,15 +13,14 @@ from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 # The world's clock shows 2026-11-18T11:06:40Z.
 IN_AN_HOUR = "2026-11-18T12:06:40.000Z"
-NIGHT = {
-    '[categories.marketing]\nroute = "both"': """[categories.marketing]
-route = "both"
+MARKETING = '[categories.marketing]\nroute = "both"'
+EVENING = f"""{MARKETING}
 send_window = "evening"
 [send_windows.evening]
 from = "20:00"
 to = "22:00"
-country_zones = { RU = "Europe/Moscow" }"""
-}
+"""
+NIGHT = {MARKETING: EVENING + 'country_zones = { RU = "Europe/Moscow" }'}
 
 
 @with_ingress()
@@ -91,15 +90,7 @@ async def test_a_send_window_holds_until_it_opens_where_the_recipient_is(world: 
     assert "held" not in (await world.send(OTP)).json
 
 
-NOWHERE = {
-    '[categories.marketing]\nroute = "both"': """[categories.marketing]
-route = "both"
-send_window = "evening"
-[send_windows.evening]
-from = "20:00"
-to = "22:00"
-unknown_zone = "hold" """
-}
+NOWHERE = {MARKETING: EVENING + 'unknown_zone = "hold"'}
 UNKNOWN = {"until": None, "reason": "send_window"}
 NDJSON = {"content-type": "application/x-ndjson"}
 

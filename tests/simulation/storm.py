@@ -196,6 +196,10 @@ class Storm:
         heapq.heappush(self._queue, (at_s, next(self._count), work, soon))
         self._queued.set()
 
+    def start(self, delay_s: float, work: Callable[..., Awaitable[object]], *about: Any) -> None:
+        """Starts a task of its own, so much later."""
+        self.later(delay_s, partial(self.nursery.start_soon, work, *about))
+
     def note(self, line: str) -> None:
         if len(self.trace) < TRACE_MAX:
             self.trace.append(f"{trio.current_time():11.3f}  {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -51,11 +50,11 @@ class Callers:
         for number in range(storm.plan.messages):
             at_s = chance.choice((0.0, 1.0, 1.0, 30.0, 3_000.0)) + chance.uniform(0, 5)
             wish = self._wish(number)
-            storm.later(at_s, partial(storm.nursery.start_soon, self._send, wish))
+            storm.start(at_s, self._send, wish)
         if chance.random() < 0.3:
             phone = chance.choice(self.phones)
             scope = chance.choice(("marketing", "all"))
-            storm.later(chance.uniform(0, 20), lambda: self._opt_out(phone, scope))
+            storm.start(chance.uniform(0, 20), self._opt_out, phone, scope)
 
     def _wish(self, number: int) -> dict[str, Any]:
         chance = self.storm.chance
@@ -120,10 +119,7 @@ class Callers:
         storm.people.one_person(asked_s, send.identities)
         if storm.chance.random() < 0.1:
             delay_s = storm.chance.choice((0.01, 1.0, 20.0, 1_000.0))
-            storm.later(delay_s, partial(self._cancel_later, answer.id))
-
-    def _cancel_later(self, id_: str) -> None:
-        self.storm.nursery.start_soon(self._cancel, id_)
+            storm.start(delay_s, self._cancel, answer.id)
 
     async def _cancel(self, id_: str) -> None:
         storm = self.storm
@@ -145,7 +141,7 @@ class Callers:
         if storm.plan.react_s and letter.fate in ARRIVING and storm.chance.random() < 0.3:
             delay_s = storm.chance.choice((0.5, 20.0, 70.0, 2_000.0, 5_000.0))
             kind = storm.chance.choice(KINDS)
-            storm.later(delay_s, partial(storm.nursery.start_soon, self._react, letter, kind))
+            storm.start(delay_s, self._react, letter, kind)
 
     async def _react(self, letter: Letter, kind: ReactionName) -> None:
         storm, ref = self.storm, letter.ref
@@ -156,7 +152,7 @@ class Callers:
             item = Item(ref.message_id, Reacted(ref.step, kind, now_ms))
             (applied,) = await store.apply([item], now_ms)
         except AWAY:
-            storm.later(30.0, partial(storm.nursery.start_soon, self._react, letter, kind))
+            storm.start(30.0, self._react, letter, kind)
             return
         finally:
             storm.busy -= 1
@@ -168,10 +164,7 @@ class Callers:
     def saw_reaction(self, id_: str) -> None:
         self.reacted_s.setdefault(id_, trio.current_time())
 
-    def _opt_out(self, phone: str, scope: Any) -> None:
-        self.storm.nursery.start_soon(self._opt_out_now, phone, scope)
-
-    async def _opt_out_now(self, phone: str, scope: Any) -> None:
+    async def _opt_out(self, phone: str, scope: Any) -> None:
         try:
             client = MemoryClient(self.storm.weather)
             await opt_outs.put(client, self.storm.store(client).shards, phone, scope, Origin())

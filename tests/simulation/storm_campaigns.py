@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -47,11 +46,11 @@ class Campaigns:
         for _ in range(storm.plan.changes):
             name, state = chance.choice(NAMES), chance.choice(STATES)
             at_s = chance.choice(MOMENTS_S) + chance.uniform(0, 10)
-            storm.later(at_s, partial(storm.nursery.start_soon, self._declare, name, state))
+            storm.start(at_s, self._declare, name, state)
             if state == "paused":
                 at_s += chance.choice((2.5, 30.0, 2_000.0, 50_000.0))
                 goes_on: State = chance.choice(("running", "running", "cancelled"))
-                storm.later(at_s, partial(storm.nursery.start_soon, self._declare, name, goes_on))
+                storm.start(at_s, self._declare, name, goes_on)
 
     def paused(self) -> set[str]:
         return set(self._paused_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -60,7 +59,7 @@ class People:
             user, email = chance.choice(USERS), chance.choice(EMAILS)
             addresses = Addresses(chance.choice(storm.callers.phones), email)
             at_s = chance.choice(MOMENTS_S) + chance.uniform(0, 5)
-            storm.later(at_s, partial(storm.nursery.start_soon, self._store, user, addresses))
+            storm.start(at_s, self._store, user, addresses)
 
     async def _store(self, user: str, addresses: Addresses) -> None:
         """Until it is answered."""
@@ -96,7 +95,7 @@ class People:
         text = storm.chance.choice(TEXTS)
         reply = PersonReply(f"reply {self._replies}", phone, "Shop", text)
         delay_s = storm.chance.choice((0.5, 20.0, 900.0, 4_000.0))
-        storm.later(delay_s, partial(storm.nursery.start_soon, self._reply, provider, reply))
+        storm.start(delay_s, self._reply, provider, reply)
 
     async def _reply(self, provider: str, reply: PersonReply) -> None:
         """The provider brings it until it is answered 200."""
@@ -107,7 +106,7 @@ class People:
         try:
             await InboundEndpoints(store, clock).take(provider, channel, [reply])
         except (*AWAY, Refusal):
-            storm.later(AGAIN_S, partial(storm.nursery.start_soon, self._reply, provider, reply))
+            storm.start(AGAIN_S, self._reply, provider, reply)
             return
         finally:
             storm.busy -= 1

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import structlog.testing
 import trio
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -127,6 +127,7 @@ async def live(store: Store, harm: Callable[[list[str]], Any]) -> list[str]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(DAMAGED, st.integers(0, 5), BYTES)
+@example("message", 3, b"\x7f")  # the mark of a message that is elsewhere, and no shard
 def test_damage_to_one_never_changes_what_becomes_of_the_others(
     redis_url: str, kind: str, victim: int, value: bytes
 ) -> None:

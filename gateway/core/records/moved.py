@@ -24,7 +24,7 @@ def pack_moved(shard: int) -> bytes:
 
 
 def is_moved(record: bytes) -> bool:
-    return record.startswith(_MARK)
+    return record.startswith(_MARK) and record[len(_MARK) :].isdigit()
 
 
 def moved_to(record: bytes) -> int:
