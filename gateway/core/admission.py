@@ -3,8 +3,8 @@
 In this order: can it be sent at all (`plan`), may the person be reached (opt-out), is it the same
 thing again (campaign claim), does the campaign leave the person out, would it be too much (caps). A
 duplicate is named before what follows, because the caller's own earlier message is the truer
-answer. What the wire demands of a request
-(types, lengths, a phone number that can exist) was checked before it got here.
+answer. What the wire demands of a request (types, lengths, a phone number that can exist) was
+checked before it got here.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from gateway.ingress.api.requests import (
     Faulty,
     Malformed,
     body_hash,
-    content_of,
     moment_ms,
     read,
 )
@@ -118,7 +117,7 @@ class AdmissionQueue:
             addresses=addresses,
             country=destination.country,
             category=found.category,
-            content=content_of(request),
+            content=found.content,
             route=request.route,
             user=request.user,
             own_users=policy.own_users,

@@ -67,7 +67,7 @@ class KnownUsers:
             named = [r for r in named if r.addresses == NOBODY]
             if not named:
                 return requests, []
-        ids = {r.id: f"{r.person}" for r in named}
+        ids = {r.id: f"{r.named_user}" for r in named}
         found = await users.read(self._store, ids.values())
         whole: list[MessageRequest] = []
         refused: list[Refused] = []

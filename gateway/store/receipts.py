@@ -3,10 +3,10 @@
 A receipt names our own reference where the provider echoes it. Where the provider gives ids of its
 own, dispatch notes id -> reference before it records that the step was sent. Where each part of a
 message has its own id and receipts, what arrived is noted part by part, and the last one tells the
-step; the first that fails tells it at once. A receipt that matches
-nothing (it outran the send's answer, or is none of ours) is kept as unmatched and tried again with
-growing delays for as long as the retention says, then dropped with a log line by the caller.
-Nothing of this is an error to the provider.
+step; the first that fails tells it at once. A receipt that matches nothing (it outran the send's
+answer, or is none of ours) is kept as unmatched and tried again with growing delays for as long as
+the retention says, then dropped with a log line by the caller. Nothing of this is an error to the
+provider.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class Taken(msgspec.Struct):
 def part_of(ref: str, number: int, total: int) -> str:
     """What is noted for the id of one of several parts."""
     return f"{ref} {number} {total}"
+
+
+def ref_in(noted: str) -> str:
+    """Our reference in what is noted for an id."""
+    return noted.partition(" ")[0]
 
 
 async def note_provider_ids(store: Store, provider: str, pairs: Sequence[tuple[str, str]]) -> None:

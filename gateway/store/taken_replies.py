@@ -6,8 +6,8 @@ kept, and told to the app whose message it answers: the newest that the provider
 wishes nothing is a reaction to the newest that had arrived. A reply that the provider repeats after
 that is passed over.
 
-Raises RedisUnavailable and NotNowError: what was done until then is done again
-when it is taken again.
+Raises RedisUnavailable and NotNowError: what was done until then is done again when it is taken
+again.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ async def accepted(
     if not store.policy.holds_for_zone:
         return
     waiting = {
-        request.person
+        request.named_user
         for request, answer in zip(requests, answers, strict=True)
-        if answer.held == ZONE_UNKNOWN and request.person is not None
+        if answer.held == ZONE_UNKNOWN and request.named_user is not None
     }
     if waiting:
         await stored(store, await users.read(store, waiting), now_ms)

@@ -65,14 +65,14 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     @property
     def home(self) -> str:
         """The identity whose shard it is decided in."""
-        return self.addresses.home(self.person)
+        return self.addresses.home(self.named_user)
 
     @property
     def identities(self) -> list[str]:
-        return self.addresses.identities(self.person)
+        return self.addresses.identities(self.named_user)
 
     @property
-    def person(self) -> str | None:
+    def named_user(self) -> str | None:
         """The `user` as an identity."""
         return person_id(self.user, self.app) if self.own_users else self.user
 

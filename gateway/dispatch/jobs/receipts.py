@@ -2,9 +2,8 @@
 
 Where a provider's account may have few sessions, the task runs once for each of them that this
 dispatcher has. Redis unavailable: the provider's task waits, and tells its provider nothing
-meanwhile. A receipt
-that cannot be applied is logged and counted, and fails no other. A task that fails is logged and
-started again after a growing pause; sends go on.
+meanwhile. A receipt that cannot be applied is logged and counted, and fails no other. A task that
+fails is logged and started again after a growing pause; sends go on.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.dispatch.worker.shards import Shards
 from gateway.failpoints import failpoint
 from gateway.store.apply import Item
-from gateway.store.receipts import note_provider_ids
+from gateway.store.receipts import note_provider_ids, ref_in
 from gateway.store.users import drop_device
 from providers.contract import Device
 
@@ -62,7 +62,7 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
                 shard,
                 steps,
                 [item for step, item in pairs if step.entry.shard == shard],
-                [(pid, ref) for pid, ref in result.provider_ids if ref.partition(" ")[0] in refs],
+                [(pid, noted) for pid, noted in result.provider_ids if ref_in(noted) in refs],
                 [(user, device) for user, device in result.gone if user in users],
             )
         )

@@ -48,18 +48,20 @@ from providers.contract import Category
 
 CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
+_ALL_READ = ReadKeys({}, [], 0)
 _SAID_KEYS = frozenset(("text", "vars", *CHANNELS))
 _TEXT_KEYS = _SAID_KEYS | {"category", "route", "importance"}
 
 
 class ValidRequest(msgspec.Struct, frozen=True):
-    """A request that passed, where it goes, and its category. `filled` has what its campaign says
-    where the request does not, and `sayings` what is said in each variant of that."""
+    """A request that passed, where it goes, its category, and its own words. `filled` has what its
+    campaign says where the request does not, and `sayings` what is said in each variant of that."""
 
     request: RequestBody
     filled: RequestBody
     destination: Destination
     category: Category
+    content: Content
     sayings: tuple[Saying, ...] = ()
 
 
@@ -104,7 +106,7 @@ def read(
         return _key_by_key(raw, policy, app, drafts_of)
     except NOT_JSON as error:
         return Malformed(_sentence(error))
-    return _understood(request, policy, app, drafts_of, ReadKeys({}, [], 0))
+    return _understood(request, policy, app, drafts_of, _ALL_READ)
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
@@ -167,7 +169,7 @@ def _understood(
     """What a decoded request means; `found` has what could not be decoded."""
     if request.user is not None or request.campaign is not None:
         request = _with_one_spelling(request)
-    filled = request
+    filled, own = request, content_of(request)
     sayings: tuple[Saying, ...] = ()
     contents: Sequence[Content] = ()
     campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
@@ -178,8 +180,7 @@ def _understood(
             drafts = drafts_of(campaign.words)
             if drafts is None:
                 return WordsUnread(request.campaign or "", campaign.words)
-            own, rule = content_of(filled), policy.app(app)
-            sayings, contents, more = sayings_of(own, filled.vars, drafts, rule)
+            sayings, contents, more = sayings_of(own, filled.vars, drafts, policy.app(app))
             if more and unread.isdisjoint(_SAID_KEYS):
                 faults += more
                 unread |= {"vars"}
@@ -187,7 +188,7 @@ def _understood(
     faults += more
     if faults or destination is None or filled.category is None:
         return Faulty(faults, found.total + len(faults) - len(found.faults))
-    return ValidRequest(request, filled, destination, filled.category, sayings)
+    return ValidRequest(request, filled, destination, filled.category, own, sayings)
 
 
 def _filled(request: RequestBody, campaign: Campaign, policy: Policy) -> RequestBody:
