@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Never, Protocol
 
 import msgspec
 
@@ -252,6 +252,16 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int
     connections: int = 64
     places: int | None = None
+
+
+class WithoutLookUps:
+    """Base of a `Provider` that cannot be asked about references."""
+
+    can_look_up = False
+    look_up_max = 1
+
+    def look_up(self, refs: Sequence[str]) -> Never:
+        raise NotImplementedError
 
 
 class Receive(Protocol):

@@ -42,8 +42,8 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: type[ProviderSettings]
     channel: Channel
-    can_look_up: bool
     connect: Callable[[Configured], Provider]
+    can_look_up: bool = False
     reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
     devices: str = ""
@@ -54,7 +54,7 @@ def http_kind(
     adapter: Callable[[HttpConfig], Adapter],
     channel: Channel,
     *,
-    can_look_up: bool,
+    can_look_up: bool = False,
     settings: type[HttpSettings] = HttpSettings,
 ) -> ProviderKind:
     """A kind that is spoken to over HTTP: its adapter is all there is to say."""
@@ -113,7 +113,7 @@ def _vonage(adapter: Callable[[HttpConfig], Adapter], channel: Channel) -> Provi
 
         return VonageProvider(configured, adapter(http_config(configured)))
 
-    kind = http_kind(adapter, channel, can_look_up=False, settings=VonageSettings)
+    kind = http_kind(adapter, channel, settings=VonageSettings)
     return replace(kind, connect=connect)
 
 
@@ -121,33 +121,26 @@ KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
-    "smpp": ProviderKind(
-        settings=SmppSettings, channel="sms", can_look_up=False, connect=_connect_smpp
-    ),
+    "smpp": ProviderKind(settings=SmppSettings, channel="sms", connect=_connect_smpp),
     "fcm": ProviderKind(
         settings=FcmSettings,
         channel="push",
-        can_look_up=False,
         connect=_connect_fcm,
         devices="fcm",
     ),
     "smtp": ProviderKind(
         settings=SmtpSettings,
         channel="email",
-        can_look_up=False,
         connect=_connect_smtp,
         callbacks=smtp_events,
     ),
-    "twilio-sms": http_kind(TwilioSms, "sms", can_look_up=False, settings=TwilioSettings),
-    "unisender-go": http_kind(
-        UniSenderGo, "email", can_look_up=False, settings=UniSenderGoSettings
-    ),
+    "twilio-sms": http_kind(TwilioSms, "sms", settings=TwilioSettings),
+    "unisender-go": http_kind(UniSenderGo, "email", settings=UniSenderGoSettings),
     "vonage-sms": _vonage(VonageSms, "sms"),
     "vonage-viber": _vonage(VonageViber, "viber"),
     "webpush": ProviderKind(
         settings=WebPushSettings,
         channel="push",
-        can_look_up=False,
         connect=_connect_web_push,
         devices="webpush",
     ),

@@ -86,24 +86,21 @@ def admit(
     if isinstance(way, Rejection):
         return way
     if isinstance(way, OptedOut):
-        return Suppressed("opted_out", request_post(request, "suppressed", way.route), way)
+        return _suppressed("opted_out", request, way)
     no_way = _campaign_refuses(request, home, policy, now_ms)
     if no_way is not None:
-        return Suppressed(no_way, request_post(request, "suppressed", way.route), way)
+        return _suppressed(no_way, request, way)
     if request.campaign is not None:
         winner = claimed_by(persons, request.campaign, request.id, now_ms)
         if winner is not None:
             return Duplicate(winner, request_post(request, "duplicates", way.route), way)
         campaign = policy.declared.of(request.campaign)
         if (why := audience.left_out(persons, campaign, request.id, now_ms)) is not None:
-            post = request_post(request, "suppressed", way.route)
-            return Suppressed("excluded", post, way, detail=why)
+            return _suppressed("excluded", request, way, detail=why)
     if way.full is not None:
-        return Suppressed(
-            "frequency_cap", request_post(request, "suppressed", way.route), way, way.full
-        )
+        return _suppressed("frequency_cap", request, way, way.full)
     if request.no_room:
-        return Suppressed("recipients_max", request_post(request, "suppressed", way.route), way)
+        return _suppressed("recipients_max", request, way)
     if request.over_quota:
         return OverQuota(request.over_quota, way)
     message = _message(request, way, policy, now_ms)
@@ -129,6 +126,17 @@ def _drawn(request: MessageRequest, home: str, policy: Policy) -> MessageRequest
     said = next(each for each in sayings if stands < each.upto)
     own = request.content
     return replace(request, content=said.content(own), said=said, own=own)
+
+
+def _suppressed(
+    reason: str,
+    request: MessageRequest,
+    way: Plan | OptedOut,
+    full: Full | None = None,
+    detail: str = "",
+) -> Suppressed:
+    post = request_post(request, "suppressed", way.route)
+    return Suppressed(reason, post, way, full, detail)
 
 
 def _campaign_refuses(

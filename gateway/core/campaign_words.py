@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from gateway.core.campaigns import HOLDOUT_PARTS
-from gateway.core.channels import CHANNELS, Text
+from gateway.core.channels import CHANNELS, Text, with_channels
 from gateway.core.placeholders import (
     Escape,
     Template,
@@ -53,20 +53,10 @@ class ContentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     text: Text | None = None
 
 
-# Beside it one key a channel, with what differs there.
 if TYPE_CHECKING:
     CampaignContent = ContentBody
 else:
-    CampaignContent = msgspec.defstruct(
-        "CampaignContent",
-        [(row.name, row.content | None, None) for row in CHANNELS.values()],
-        bases=(ContentBody,),
-        module=__name__,
-        namespace={"__doc__": ContentBody.__doc__},
-        frozen=True,
-        forbid_unknown_fields=True,
-        omit_defaults=True,
-    )
+    CampaignContent = with_channels("CampaignContent", ContentBody)
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -230,6 +230,21 @@ else:
     ChannelOrAny = Literal[("any", *CHANNELS)]
 ChannelName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(CHANNELS)})]
 
+
+def with_channels(name: str, body: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """A body that has beside its own keys one a channel, for what differs there."""
+    return msgspec.defstruct(
+        name,
+        [(row.name, row.content | None, None) for row in CHANNELS.values()],
+        bases=(body,),
+        module=body.__module__,
+        namespace={"__doc__": body.__doc__},
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+    )
+
+
 # What a documented request says differently on one channel.
 EXAMPLE: Mapping[str, object] = {
     "viber": {

@@ -82,8 +82,7 @@ class AdmissionQueue:
         of its campaign, and what that says, is read where this process does not know it: else what
         the message leaves to it would be missing."""
         try:
-            if not self.store.declarations.loaded:  # Redis was away when this process began
-                await self.store.look_at_campaigns()
+            await self.store.know_campaigns()  # else Redis was away when this process began
             for _ in range(WORDS_TRIES_MAX):
                 found = self._prepare(raw, app, key)
                 if not isinstance(found, WordsUnread):  # as almost always

@@ -8,6 +8,7 @@ RedisUnavailable.
 from __future__ import annotations
 
 from gateway.redis.client import RedisClient
+from gateway.store import leases
 from gateway.store.keys import place
 
 LEASE_MS = 10_000
@@ -16,15 +17,7 @@ _WANTED = "wanted"
 
 async def take(redis: RedisClient, provider: str, number: int, consumer: str) -> bool:
     """Takes a place, or keeps it; whether it is the consumer's now."""
-    key = place(provider, str(number))
-    (taken,) = await redis.call([("SET", key, consumer, "NX", "PX", LEASE_MS)])
-    if taken is not None:
-        return True
-    (owner,) = await redis.call([("GET", key)])
-    if owner != consumer.encode():
-        return False
-    await redis.call([("PEXPIRE", key, LEASE_MS)])
-    return True
+    return await leases.hold(redis, place(provider, str(number)), consumer, LEASE_MS)
 
 
 async def give_up(redis: RedisClient, provider: str, number: int, consumer: str) -> None:

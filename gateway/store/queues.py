@@ -23,7 +23,7 @@ from typing import NamedTuple
 from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import keys, randomness
+from gateway.store import keys, leases, randomness
 from gateway.store.keys import QUEUES, keys_of
 from gateway.store.totals import as_list
 from gateway.store.transaction import CommitCounts, commit
@@ -144,15 +144,7 @@ class Queues:
 async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
     """Whether the shard's queues are this dispatcher's to release from. For a moment two may think
     so, and then the second finds little to do."""
-    key = keys_of(shard).feeder
-    (feeder,) = await redis.call([("GET", key)])
-    if feeder is None:
-        (taken,) = await redis.call([("SET", key, consumer, "NX", "PX", FEEDER_MS)])
-        return taken is not None
-    if feeder != consumer.encode():
-        return False
-    await redis.call([("PEXPIRE", key, FEEDER_MS)])
-    return True
+    return await leases.hold(redis, keys_of(shard).feeder, consumer, FEEDER_MS)
 
 
 async def waiting_for_zone(

@@ -151,6 +151,15 @@ class _Matched(NamedTuple):
     noted: int = 0
 
 
+class _Part(NamedTuple):
+    """A part of a message that arrived; `item` tells its step once all `total` of them have."""
+
+    ref: str
+    number: int
+    total: int
+    item: Item
+
+
 async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _Matched:
     names = store.policy.names_of(store.policy.present(provider))
     provider = names[0]
@@ -177,7 +186,7 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
             ("GET", _shard_keys(store, name, pid).provider_id(name, pid)) for name in names
         )
     refs = iter(await store.redis.call(commands))
-    parts: list[tuple[str, Receipt]] = []
+    parts: list[_Part] = []
     for receipt in foreign:
         noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
         ref, _, part = noted[0].decode(errors="replace").partition(" ") if noted else ("", "", "")
@@ -185,7 +194,8 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
         if item is None:
             unmatched.append(receipt)
         elif part and receipt.status in ("delivered", "seen"):
-            parts.append((f"{ref} {part}", receipt))
+            number, _, total = part.partition(" ")
+            parts.append(_Part(ref, int(number), int(total), item))
         else:
             items.append(item)
     whole = await _note_parts(store, provider, parts)
@@ -193,28 +203,20 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
     return _Matched(items, unmatched, len(parts) - len(whole))
 
 
-async def _note_parts(
-    store: Store, provider: str, parts: Sequence[tuple[str, Receipt]]
-) -> list[Item]:
+async def _note_parts(store: Store, provider: str, parts: Sequence[_Part]) -> list[Item]:
     """Notes parts that arrived; those which were the last of their message tell its step."""
     if not parts:
         return []
     commands: list[Command] = []
-    for noted, _ in parts:
-        ref, number, _ = noted.split(" ")
-        key = _shard_keys(store, provider, ref).provider_id(provider, ref)
+    for part in parts:
+        key = _shard_keys(store, provider, part.ref).provider_id(provider, part.ref)
         commands += (
-            ("SETBIT", key, number, 1),
+            ("SETBIT", key, part.number, 1),
             ("PEXPIRE", key, PROVIDER_ID_MS),
             ("BITCOUNT", key),
         )
     counts = (await store.redis.call(commands))[2::3]
-    items = []
-    for (noted, receipt), count in zip(parts, counts, strict=True):
-        ref, _, total = noted.split(" ")
-        if count == int(total) and (item := _item(provider, ref, receipt)) is not None:
-            items.append(item)
-    return items
+    return [part.item for part, count in zip(parts, counts, strict=True) if count == part.total]
 
 
 def told_id(receipt: Receipt) -> str:

@@ -11,30 +11,30 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from providers.contract import (
     AccountFault,
-    Device,
     FcmAddress,
     Outcome,
     ProviderConfig,
-    Receipt,
     Receive,
     Submission,
+    WithoutLookUps,
 )
 from providers.fcm import service_account, wire
 from providers.fcm.access import Access
 from providers.fcm.service_account import AccessToken
 from providers.fcm.settings import FcmSettings
-from providers.http.adapter import HttpOrigin, Reply
+from providers.http.adapter import Reply
 from providers.http.client import ProviderClient
 from providers.push.devices import to_all
+from providers.push.settings import push_origin
 from providers.settings import Configured
 
 
-class FcmProvider:
-    can_look_up = False
+class FcmProvider(WithoutLookUps):
     batch_max = 1
-    look_up_max = 1
 
     def __init__(self, configured: Configured, *, clock: Callable[[], float] = time.time) -> None:
         """Raises ValueError with a sentence for a file that cannot be used, and OSError."""
@@ -45,27 +45,11 @@ class FcmProvider:
             self._account, self._key = service_account.read(file.read_bytes())
         except ValueError as error:
             raise ValueError(f"{file} {error}") from None
-        origin = HttpOrigin(
-            name=configured.name,
-            kind=settings.kind,
-            sender=settings.sender,
-            rate_per_s=int(settings.rate_per_s),
-            timeout_ms=int(settings.timeout_ms),
-            connections=settings.connections,
-            base_url=settings.base_url,
-        )
+        origin = push_origin(configured, settings.base_url)
         self.config: ProviderConfig = origin
         self._client = ProviderClient(origin)
         self._tokens = ProviderClient(
-            HttpOrigin(
-                name=origin.name,
-                kind=origin.kind,
-                sender="",
-                rate_per_s=1,
-                timeout_ms=origin.timeout_ms,
-                connections=1,
-                base_url=self._account.token_origin,
-            )
+            replace(origin, connections=1, base_url=self._account.token_origin)
         )
         self._access = Access(self._ask_for_token, origin.timeout_ms / 1000 / 2)
         self._clock = clock
@@ -75,11 +59,9 @@ class FcmProvider:
 
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
-        devices = [each for each in sent.devices if isinstance(each, FcmAddress)]
-        return [await to_all(sent, devices, self._send)]
+        return [await to_all(sent, FcmAddress, self._send)]
 
-    async def _send(self, sent: Submission, device: Device) -> Outcome:
-        assert isinstance(device, FcmAddress), "the others are left out"
+    async def _send(self, sent: Submission, device: FcmAddress) -> Outcome:
         reply, token = await self._asked(sent, device)
         if _refuses_token(reply):  # it ended early, or was revoked; nothing was taken
             self._access.refused(token)
@@ -97,9 +79,6 @@ class FcmProvider:
     async def _ask_for_token(self) -> AccessToken:
         request = service_account.token_request(self._account, self._key, int(self._clock()))
         return service_account.token_in(await self._tokens.send(request))
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:
         """Nothing to do: FCM reports nothing."""

@@ -9,11 +9,19 @@ and the simulator's tests. All I/O is in `providers.http.client`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Never, Protocol
 
 import msgspec
 
-from providers.contract import Channel, Outcome, PersonReply, ProviderConfig, Receipt, Submission
+from providers.contract import (
+    Channel,
+    Outcome,
+    PersonReply,
+    ProviderConfig,
+    Receipt,
+    Submission,
+    WithoutLookUps,
+)
 
 
 class HttpOrigin(ProviderConfig, frozen=True, kw_only=True):
@@ -32,6 +40,14 @@ class HttpConfig(HttpOrigin, frozen=True, kw_only=True):
     api_key: str
     batch: int
     callback_url: str
+
+    def checked_key(self) -> str:
+        """The API key. Raises ValueError with a sentence when it cannot be a header's value."""
+        if not self.api_key or not all("!" <= char <= "~" for char in self.api_key):
+            raise ValueError(
+                f"The API key of provider {self.name} must be printable ASCII without spaces."
+            )
+        return self.api_key
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -106,3 +122,17 @@ class Adapter(CallbackReader, Protocol):
         any of the refs.
         """
         ...
+
+
+class AdapterWithoutLookUps(WithoutLookUps):
+    """Base of an `Adapter` whose provider cannot be asked about references."""
+
+    def looked_up(self, reply: Reply) -> Never:
+        raise NotImplementedError
+
+
+def only(batch: Sequence[Submission]) -> Submission:
+    """The submission of a batch, where a request carries one. Raises ValueError."""
+    if len(batch) != 1:
+        raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
+    return batch[0]

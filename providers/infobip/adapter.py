@@ -83,13 +83,9 @@ class Infobip:
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be a header's value."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
         self.webhook = Webhook(config.callback_url)
         self._get_headers = (
-            ("Authorization", f"App {config.api_key}"),
+            ("Authorization", f"App {config.checked_key()}"),
             ("Accept", "application/json"),
         )
         self._post_headers = (*self._get_headers, ("Content-Type", "application/json"))

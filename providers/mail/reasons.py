@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 
-import msgspec
-
-from providers.contract import About
+from providers.reasons import ACCOUNT, LATER, MESSAGE, NOBODY, PERSON, Reason
 
 NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
 MAILBOX_FULL = "5.2.2"
@@ -23,21 +21,6 @@ _policy = re.compile(
 ).search
 
 
-class Reason(msgspec.Struct, frozen=True):
-    """As the fields of `Refused`: see there."""
-
-    about: About
-    permanent: bool = True
-    unreachable: bool = False
-
-
-PERSON = Reason("person")
-GONE = Reason("person", unreachable=True)
-LATER = Reason("person", permanent=False)
-MESSAGE = Reason("message")
-ACCOUNT = Reason("account")
-
-
 def of_recipient(code: int, enhanced: str, text: str) -> Reason:
     """Why a recipient was refused, or a mail to it bounced."""
     if known := _of_enhanced(enhanced):
@@ -45,7 +28,7 @@ def of_recipient(code: int, enhanced: str, text: str) -> Reason:
     if 400 <= code < 500 or code == 552:
         return LATER
     if code in (550, 551, 553):
-        return ACCOUNT if _policy(text) else GONE
+        return ACCOUNT if _policy(text) else NOBODY
     return ACCOUNT
 
 
@@ -64,7 +47,7 @@ def _of_enhanced(status: str) -> Reason | None:
     if kind == "4" or status == MAILBOX_FULL:
         return LATER
     if status in NO_SUCH_ADDRESS:
-        return GONE
+        return NOBODY
     if status in TOO_LARGE:
         return MESSAGE
     match rest.partition(".")[0]:

@@ -9,6 +9,7 @@ may pass before those that stay.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import trio
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ from providers.contract import (
     Unknown,
 )
 
+D = TypeVar("D", bound=Device)
 Met = Outcome | SendFault  # what one device came to
 
 _FAULTS = (Unknown, AccountFault, Throttled, NotSent)
@@ -36,18 +38,17 @@ NO_DEVICE = Fault("no_device", "no_device", True)
 
 
 async def to_all(
-    sent: Submission,
-    devices: Sequence[Device],
-    send: Callable[[Submission, Device], Awaitable[Outcome]],
+    sent: Submission, kind: type[D], send: Callable[[Submission, D], Awaitable[Outcome]]
 ) -> Outcome:
-    """Sends to all devices at once. Raises SendFault where that is what they came to."""
+    """Sends to all devices of a kind at once. Raises SendFault where that is what they came to."""
+    devices = [each for each in sent.devices if isinstance(each, kind)]
     if not devices:
         return Refused(sent.ref, NO_DEVICE)
     if len(devices) == 1:
         return await send(sent, devices[0])
     met: list[Met] = []
 
-    async def one(device: Device) -> None:
+    async def one(device: D) -> None:
         try:
             met.append(await send(sent, device))
         except SendFault as fault:

@@ -4,78 +4,36 @@ Its words have no wire format of their own, because no report carries them. Ids 
 provider has any, so that a knob which names one means one of these.
 """
 
-# ruff: noqa: ARG001, ARG002 - the arguments are the port's
+# ruff: noqa: ARG002 - the arguments are the port's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
-from providers.simulator.twin import Destination, Listing, Order, Pull, Sending, Taken, Unreadable
-from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
+from providers.simulator.pushing import Pushing
+from providers.simulator.twin import Destination, Order, Sending
+from providers.simulator.vocabulary import Catalogue, State, Status, state_catalogue
 
-_NOTHING: Final = msgspec.Raw(b"{}")
 _WORDS: Final = ("TAKEN", "REFUSED", "DELIVERED", "UNDELIVERED", "EXPIRED")
 _BASE: Final = 9_000
-GONE: Final = Status(State.REJECTED, 9_404, "GONE", _NOTHING)
-_STATUSES: Final = {
-    each.id: each
-    for each in (
-        *(Status(state, _BASE + state, _WORDS[state], _NOTHING) for state in State),
-        GONE,
-    )
-}
-REFUSED: Final = _STATUSES[_BASE + State.REJECTED]
-_NO_ERROR: Final = Error(0, "NO_ERROR", False, _NOTHING)
-_ENDS: Final[dict[Ending, State]] = {
-    "delivered": State.DELIVERED,
-    "undelivered": State.UNDELIVERED,
-    "expired": State.EXPIRED,
-    "silent": State.EXPIRED,
-    "rejected": State.REJECTED,
-}
-
-
-def _usual(ending: Ending, channel: Channel) -> tuple[int, int]:
-    return _BASE + _ENDS[ending], 0
+GONE: Final = Status(State.REJECTED, 9_404, "GONE")
 
 
 def catalogue(provider: str) -> Catalogue:
-    return Catalogue(
-        provider=provider,
-        statuses=_STATUSES,
-        errors={0: _NO_ERROR},
-        accepted=_STATUSES[_BASE + State.ACCEPTED],
-        enroute=_STATUSES[_BASE + State.ACCEPTED],
-        delivered=_STATUSES[_BASE + State.DELIVERED],
-        duplicate=Status(State.ACCEPTED, _BASE + State.ACCEPTED, "TAKEN_AGAIN", _NOTHING),
-        no_route=REFUSED,
-        unreachable=GONE,
-        no_error=_NO_ERROR,
-        usual=_usual,
-        seen_channels=frozenset(),
-        reports=False,
-    )
+    return replace(state_catalogue(provider, _BASE, _WORDS, GONE), reports=False)
 
 
-class Silent:
+class Silent(Pushing):
     """The half of a twin that says nothing."""
-
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
-
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
 
     def refusal(self, order: Order, to: str) -> Status | None:
         return None
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         return b""
@@ -84,9 +42,6 @@ class Silent:
         return b""
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
-        return b""
-
-    def seen_report(self, entry: Entry) -> bytes:
         return b""
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
@@ -113,8 +68,3 @@ def sending_of(
         destinations=[Destination(f"{message_id}/{mark}" if message_id else "", device)],
     )
     return Sending(bulk_id="", orders=[order], counted=False)
-
-
-def is_taken(taken: Taken) -> bool:
-    """Also again: it takes the place of the first on the device."""
-    return taken.accepted or taken.status.state is State.ACCEPTED

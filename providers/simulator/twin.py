@@ -8,18 +8,19 @@ is the client's fault. A new one is a package beside `infobip` and a name in `tw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.replies import Reply
-from providers.simulator.vocabulary import Catalogue, Status
+from providers.simulator.vocabulary import Catalogue, State, Status
 
 Listing = Literal["logs", "reports"]  # what can be pulled: messages, or reports nobody has pulled
 ErrorShape = Literal["api", "request"]
 Violations = Sequence[tuple[str, str]]  # (property, sentence)
+_T = TypeVar("_T")
 
 
 class Destination(NamedTuple):
@@ -60,6 +61,11 @@ class Taken(NamedTuple):
     status: Status
     accepted: bool
 
+    @property
+    def in_hand(self) -> bool:
+        """Also of a repetition, where the provider takes what it has for taken."""
+        return self.accepted or self.status.state is State.ACCEPTED
+
 
 class Pull(NamedTuple):
     message_ids: list[str]
@@ -74,6 +80,14 @@ class Unreadable(ValueError):
         super().__init__(sentence)
         self.sentence = sentence
         self.violations = violations
+
+
+def decoded(decoder: msgspec.json.Decoder[_T], body: bytes, said: str) -> _T:
+    """What `body` says. Raises Unreadable: `said`, and what is wrong."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as fault:
+        raise Unreadable(f"{said} {fault}") from None
 
 
 class Twin(Protocol):

@@ -7,8 +7,8 @@ costs no second encoding. The core knows what a word means and never what it is.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
 
 import msgspec
 
@@ -25,13 +25,16 @@ class State(enum.IntEnum):
     EXPIRED = 4
 
 
+_UNWRITTEN: Final = msgspec.Raw(b"{}")  # of a word that no report carries as an object
+
+
 class Status(msgspec.Struct, frozen=True):
-    """One status: `json` is the object as the provider writes it."""
+    """One status: `json` is the object as the provider writes it, if it does."""
 
     state: State
     id: int
     name: str
-    json: msgspec.Raw
+    json: msgspec.Raw = _UNWRITTEN
 
     @property
     def end(self) -> State:
@@ -45,7 +48,7 @@ class Error(msgspec.Struct, frozen=True):
     id: int
     name: str
     permanent: bool
-    json: msgspec.Raw
+    json: msgspec.Raw = _UNWRITTEN
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +78,37 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     absent: tuple[int, int] | None = None
     reports_max: int | None = None
     headers: Callable[[str, bytes, str], dict[str, str]] | None = None
+
+
+_ENDS: Final[dict[Ending, State]] = {
+    "delivered": State.DELIVERED,
+    "undelivered": State.UNDELIVERED,
+    "expired": State.EXPIRED,
+    "silent": State.EXPIRED,
+    "rejected": State.REJECTED,
+}
+
+
+def state_catalogue(
+    provider: str, base: int, names: Sequence[str], unreachable: Status, *more: Status
+) -> Catalogue:
+    """Of a provider with a status a state, whose id is `base` and the state; `names` are theirs.
+
+    Beside them are `unreachable` and `more`. It has no errors, and tells of no look.
+    """
+    by_state = [Status(state, base + state, names[state]) for state in State]
+    no_error = Error(0, "NO_ERROR", False)
+    return Catalogue(
+        provider=provider,
+        statuses={each.id: each for each in (*by_state, unreachable, *more)},
+        errors={no_error.id: no_error},
+        accepted=by_state[State.ACCEPTED],
+        enroute=by_state[State.ACCEPTED],
+        delivered=by_state[State.DELIVERED],
+        duplicate=Status(State.ACCEPTED, base + State.ACCEPTED, "TAKEN_AGAIN"),
+        no_route=by_state[State.REJECTED],
+        unreachable=unreachable,
+        no_error=no_error,
+        usual=lambda ending, _: (base + _ENDS[ending], no_error.id),
+        seen_channels=frozenset(),
+    )

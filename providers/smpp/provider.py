@@ -23,12 +23,12 @@ from providers.contract import (
     NotSent,
     NotTaken,
     Outcome,
-    Receipt,
     Receive,
     Refused,
     SendFault,
     Submission,
     Submitted,
+    WithoutLookUps,
 )
 from providers.smpp import pdu, reasons, texts, words
 from providers.smpp.receipts import one_id
@@ -55,10 +55,7 @@ class _Message(NamedTuple):
     first: int
 
 
-class SmppProvider:
-    can_look_up = False
-    look_up_max = 1
-
+class SmppProvider(WithoutLookUps):
     def __init__(self, config: SmppConfig, connect: Connect | None = None) -> None:
         """`connect` opens a connection in the place of the usual one."""
         self.config = config
@@ -96,9 +93,6 @@ class SmppProvider:
                 if outcome is not None:
                     outcomes[message.ref] = outcome
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:
         failures = 0

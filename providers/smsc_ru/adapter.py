@@ -30,7 +30,14 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import (
+    AdapterWithoutLookUps,
+    HttpConfig,
+    Receipts,
+    Reply,
+    Request,
+    only,
+)
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.smsc_ru import reasons
 
@@ -73,26 +80,18 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _HEADERS = (("Content-Type", "application/json"),)
 
 
-class SmscRu:
+class SmscRu(AdapterWithoutLookUps):
     kind = "smsc-ru"
     channel: Channel = "sms"
     batch_max = 1
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be one."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
-        self._api_key = config.api_key
+        self._api_key = config.checked_key()
 
     def submit(self, batch: Sequence[Submission]) -> Request:
-        if len(batch) != 1:
-            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
-        (sent,) = batch
+        sent = only(batch)
         minutes = min(max(sent.validity_ms // 60_000, 1), VALID_MIN_MAX)
         body = Body(
             apikey=self._api_key,
@@ -148,12 +147,6 @@ class SmscRu:
             said, id_, fault=fault, about=why.about, unreachable=why.unreachable, **_details(form)
         )
         return Receipts([receipt])
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 def _explain(body: bytes) -> Explanation:

@@ -10,17 +10,15 @@ from typing import Literal
 
 from providers.contract import (
     AccountFault,
-    Fault,
     NotSent,
     Outcome,
-    Refused,
     SendFault,
     Submitted,
     Throttled,
 )
 from providers.mail import reasons
 from providers.mail.mailbox import blanked
-from providers.mail.reasons import ACCOUNT, MESSAGE, Reason
+from providers.reasons import ACCOUNT, MESSAGE, Reason
 from providers.smtp.wire import Reply
 
 Stage = Literal["sender", "recipient", "content"]  # what was refused, or accepted last
@@ -40,9 +38,8 @@ def outcome(ref: str, stage: Stage, reply: Reply, *, delivered: bool) -> Outcome
         raise AccountFault(_code(reply), detail)
     if stage == "sender" and reply.code < 500:
         raise Throttled(_code(reply), blanked(reply.text))
-    reason = _reason(stage, reply)
-    fault = Fault(_code(reply), blanked(reply.text)[:NAME_CHARS_MAX], reason.permanent)
-    return Refused(ref, fault, about=reason.about, unreachable=reason.unreachable)
+    name = blanked(reply.text)[:NAME_CHARS_MAX]
+    return _reason(stage, reply).refused(ref, _code(reply), name)
 
 
 def no_session(reply: Reply) -> SendFault:

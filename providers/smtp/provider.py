@@ -17,12 +17,12 @@ from providers.contract import (
     Fault,
     NotSent,
     Outcome,
-    Receipt,
     Receive,
     Refused,
     SendFault,
     Submission,
     Unknown,
+    WithoutLookUps,
 )
 from providers.mail import mailbox, mime
 from providers.smtp import wire
@@ -33,12 +33,10 @@ from providers.smtp.settings import SmtpConfig
 _BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, wire.Malformed)
 
 
-class SmtpProvider:
+class SmtpProvider(WithoutLookUps):
     """Use it under trio."""
 
-    can_look_up = False
     batch_max = 1
-    look_up_max = 1
 
     def __init__(self, config: SmtpConfig, context: ssl.SSLContext | None = None) -> None:
         self.config = config
@@ -109,9 +107,6 @@ class SmtpProvider:
             await connection.quit()
         else:
             connection.close()
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:  # noqa: ARG002 - events come by callback
         """Ends connections that nobody needed for a while."""

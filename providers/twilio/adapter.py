@@ -21,13 +21,20 @@ from providers.contract import (
     PersonReply,
     Receipt,
     ReceiptStatus,
-    Refused,
     Submission,
     Submitted,
     Unknown,
 )
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import (
+    AdapterWithoutLookUps,
+    HttpConfig,
+    Receipts,
+    Reply,
+    Request,
+    only,
+)
 from providers.http.replies import Explanation, raise_unless_ok
+from providers.reasons import PERSON
 from providers.twilio import reasons
 from providers.twilio.reasons import reason_of
 
@@ -64,22 +71,16 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
-class TwilioSms:
+class TwilioSms(AdapterWithoutLookUps):
     kind = "twilio-sms"
     channel: Channel = "sms"
     batch_max = 1
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the token cannot be a header's value."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
         account = config.base_url.rpartition("/")[2]
-        credentials = base64.b64encode(f"{account}:{config.api_key}".encode()).decode()
+        credentials = base64.b64encode(f"{account}:{config.checked_key()}".encode()).decode()
         self._headers = (
             ("Authorization", f"Basic {credentials}"),
             ("Content-Type", "application/x-www-form-urlencoded"),
@@ -87,9 +88,7 @@ class TwilioSms:
         self._callback_url = config.callback_url
 
     def submit(self, batch: Sequence[Submission]) -> Request:
-        if len(batch) != 1:
-            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
-        (sent,) = batch
+        sent = only(batch)
         sender = "MessagingServiceSid" if sent.sender.startswith(SERVICE) else "From"
         form = {
             "To": sent.to,
@@ -106,9 +105,8 @@ class TwilioSms:
         if answer.code in reasons.SUSPENDED:
             raise AccountFault(str(answer.code), answer.message or "The account is suspended.")
         if reply.status == 400 and answer.code is not None:
-            why, code = reason_of(answer.code), str(answer.code)
-            fault = Fault(code, code, why.permanent)
-            return [Refused(sent.ref, fault, about=why.about, unreachable=why.unreachable)]
+            code = str(answer.code)
+            return [reason_of(answer.code).refused(sent.ref, code, code)]
         raise_unless_ok(reply, _explain)
         if answer.sid is None:
             raise Unknown("answer_unreadable", "The answer names no message.")
@@ -133,7 +131,7 @@ class TwilioSms:
             return Receipts([Receipt(said, provider_id=sid, to=to)])
         code = form.get("ErrorCode", "")
         number = int(code) if code.isascii() and code.isdecimal() and len(code) < 9 else 0
-        why = reason_of(number) if number else reasons.PERSON
+        why = reason_of(number) if number else PERSON
         receipt = Receipt(
             "expired" if number == reasons.EXPIRED else said,
             provider_id=sid,
@@ -143,12 +141,6 @@ class TwilioSms:
             unreachable=why.unreachable,
         )
         return Receipts([receipt])
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 def _answer(body: bytes) -> Answer:

@@ -3,24 +3,8 @@ codes, and a new one that everybody gets must not send a campaign on to the next
 
 from __future__ import annotations
 
-import msgspec
+from providers.reasons import ACCOUNT, LATER, MESSAGE, NOBODY, PERSON, Reason
 
-from providers.contract import About
-
-
-class Reason(msgspec.Struct, frozen=True):
-    """`unreachable`: the number has no SMS."""
-
-    about: About
-    permanent: bool = True
-    unreachable: bool = False
-
-
-PERSON = Reason("person")
-NOBODY = Reason("person", unreachable=True)
-LATER = Reason("person", permanent=False)
-MESSAGE = Reason("message")
-ACCOUNT = Reason("account")
 EXPIRED = 30036
 # For nobody's message is there a way: the account is suspended.
 SUSPENDED = frozenset({30002, 20003})

@@ -12,24 +12,22 @@ from collections.abc import Sequence
 
 import msgspec
 
+from providers import reasons
 from providers.contract import (
     AccountFault,
     BadRequest,
     Channel,
-    Fault,
     Outcome,
-    Receipt,
-    Refused,
     Submission,
     Submitted,
     Unknown,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
-from providers.mail import mailbox, mime, reasons
+from providers.mail import mailbox, mime
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
-from providers.mail.reasons import Reason
+from providers.reasons import Reason
 from providers.unisender_go.events import read_events
 
 BATCH_MAX = 500
@@ -39,8 +37,8 @@ ACCOUNT_CODES = frozenset({114})  # the account lives on the other host
 
 # Why an address of a request was left out.
 FAILED: dict[str, Reason] = {
-    "permanent_unavailable": reasons.GONE,
-    "invalid": reasons.GONE,
+    "permanent_unavailable": reasons.NOBODY,
+    "invalid": reasons.NOBODY,
     "unsubscribed": reasons.PERSON,
     "temporary_unavailable": reasons.LATER,
     "duplicate": reasons.LATER,
@@ -89,22 +87,16 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
-class UniSenderGo:
+class UniSenderGo(AdapterWithoutLookUps):
     kind = "unisender-go"
     channel: Channel = "email"
     batch_max = BATCH_MAX
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the API key cannot be a header's value."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
         self._headers = (
-            ("X-API-KEY", config.api_key),
+            ("X-API-KEY", config.checked_key()),
             ("Accept", "application/json"),
             ("Content-Type", "application/json"),
         )
@@ -136,12 +128,6 @@ class UniSenderGo:
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
         return read_events(body)
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 def _message(batch: Sequence[Submission]) -> Message:
@@ -203,13 +189,7 @@ def _outcome(sent: Submission, taken: set[str], failed: dict[str, str]) -> Outco
     """None: the answer does not say."""
     address = _spelled(sent.to)
     if (why := failed.get(address)) is not None:
-        reason = FAILED.get(why, reasons.ACCOUNT)
-        return Refused(
-            sent.ref,
-            Fault(why[:64], why[:64], reason.permanent),
-            about=reason.about,
-            unreachable=reason.unreachable,
-        )
+        return FAILED.get(why, reasons.ACCOUNT).refused(sent.ref, why[:64], why[:64])
     return Submitted(sent.ref) if address in taken else None
 
 

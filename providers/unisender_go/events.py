@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from providers import reasons
 from providers.contract import ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import reasons
 from providers.mail.events import reading
 from providers.mail.events.reading import Said, Wish
 
@@ -109,5 +109,5 @@ def _said(item: msgspec.Raw) -> Said:
     if code in REFUSED:
         reason = reasons.ACCOUNT
     elif said.status == "hard_bounced" and (code in DEAD or info.delivery_status is None):
-        reason = reasons.GONE
+        reason = reasons.NOBODY
     return reading.failed(ref, at_ms, info.destination_response or "", reason, code=code)

@@ -21,14 +21,21 @@ from providers.contract import (
     PersonReply,
     Receipt,
     ReceiptStatus,
-    Refused,
     Submission,
     Submitted,
     Unknown,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import (
+    AdapterWithoutLookUps,
+    HttpConfig,
+    Receipts,
+    Reply,
+    Request,
+    only,
+)
 from providers.http.replies import Explanation, raise_unless_ok
+from providers.reasons import PERSON
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
 
@@ -93,23 +100,18 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _EVENT = msgspec.json.Decoder(Event, strict=False)
 
 
-class Vonage:
+class Vonage(AdapterWithoutLookUps):
     """The adapter of both channels."""
 
     kind: str
     channel: Channel
     batch_max = 1
-    can_look_up = False
-    look_up_max = 1
     callback_bytes_max = CALLBACK_BYTES_MAX
     statuses: ClassVar[Mapping[str, ReceiptStatus]] = STATUSES
 
     def __init__(self, config: HttpConfig) -> None:
         """Raises ValueError with a sentence when the signature secret cannot be one."""
-        if not config.api_key or not all("!" <= char <= "~" for char in config.api_key):
-            raise ValueError(
-                f"The API key of provider {config.name} must be printable ASCII without spaces."
-            )
+        config.checked_key()  # it signs events, and must be a key all the same
         self._callback_url = config.callback_url
 
     def content(self, sent: Submission) -> dict[str, Any]:
@@ -117,9 +119,7 @@ class Vonage:
         raise NotImplementedError
 
     def submit(self, batch: Sequence[Submission]) -> Request:
-        if len(batch) != 1:
-            raise ValueError(f"A batch has 1 submission, not {len(batch)}.")
-        (sent,) = batch
+        sent = only(batch)
         body = {
             "to": sent.to.removeprefix("+"),
             "from": sent.sender,
@@ -153,12 +153,6 @@ class Vonage:
         if said is None:
             return Receipts([], [f"The report has the unknown status {event.status[:64]}."])
         return Receipts([_receipt(event, said)])
-
-    def look_up(self, refs: Sequence[str]) -> Request:
-        raise NotImplementedError
-
-    def looked_up(self, reply: Reply) -> list[Receipt]:
-        raise NotImplementedError
 
 
 class VonageSms(Vonage):
@@ -200,11 +194,10 @@ def _ttl(sent: Submission, within: tuple[int, int]) -> int:
 def _refused(sent: Submission, answer: Answer) -> Outcome:
     if answer.code == reasons.ALREADY_SENT:
         return Submitted(sent.ref, again=True)
-    why, code = reason_of(answer.code), str(answer.code)
-    if why.account:
+    code = str(answer.code)
+    if answer.code in reasons.NO_WAY:
         raise AccountFault(code, answer.detail or "Vonage refuses the account.")
-    fault = Fault(code, str(answer.title) or code, why.permanent)
-    return Refused(sent.ref, fault, about=why.about, unreachable=why.unreachable)
+    return reason_of(answer.code).refused(sent.ref, code, str(answer.title) or code)
 
 
 def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
@@ -225,7 +218,7 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
         return receipt
     problem = event.error or Problem()
     code = _code(problem.type, problem.title)
-    why = reason_of(code) if code else reasons.PERSON
+    why = reason_of(code) if code else PERSON
     return msgspec.structs.replace(
         receipt,
         status="expired" if code == reasons.EXPIRED else said,

@@ -12,21 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from providers.contract import (
-    Device,
     Outcome,
     ProviderConfig,
-    Receipt,
     Receive,
     Refused,
     Submission,
     WebPushAddress,
+    WithoutLookUps,
 )
-from providers.http.adapter import HttpOrigin
 from providers.http.client import ProviderClient
 from providers.http.public_hosts import open_public_stream
 from providers.push.devices import gone, to_all
+from providers.push.settings import push_origin
 from providers.settings import Configured
 from providers.webpush import wire
 from providers.webpush.encryption import SALT_BYTES, BadKeys
@@ -36,10 +36,8 @@ from providers.webpush.vapid import Vapid
 SERVICES_MAX = 32  # connection pools; the longest unused is closed for a further one
 
 
-class WebPushProvider:
-    can_look_up = False
+class WebPushProvider(WithoutLookUps):
     batch_max = 1
-    look_up_max = 1
 
     def __init__(
         self,
@@ -51,17 +49,10 @@ class WebPushProvider:
         """Raises ValueError with a sentence for a key that is none."""
         settings = configured.settings
         assert isinstance(settings, WebPushSettings), "a kind is given its own settings"
-        self.config = ProviderConfig(
-            name=configured.name,
-            kind=settings.kind,
-            sender=settings.sender,
-            rate_per_s=int(settings.rate_per_s),
-            timeout_ms=int(settings.timeout_ms),
-            connections=settings.connections,
-        )
+        self._origin = push_origin(configured, settings.base_url or "")
+        self.config: ProviderConfig = self._origin
         self._vapid = Vapid(configured.secret(settings.vapid_key_env), settings.subject)
         self._hosts = settings.hosts
-        self._base_url = settings.base_url
         self._clock = clock
         # One for all services: to make it costs 50 ms of CPU and more.
         self._ssl_context = ssl_context or ssl.create_default_context()
@@ -72,11 +63,9 @@ class WebPushProvider:
 
     async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
         (sent,) = batch
-        browsers = [each for each in sent.devices if isinstance(each, WebPushAddress)]
-        return [await to_all(sent, browsers, self._send)]
+        return [await to_all(sent, WebPushAddress, self._send)]
 
-    async def _send(self, sent: Submission, device: Device) -> Outcome:
-        assert isinstance(device, WebPushAddress), "the others are left out"
+    async def _send(self, sent: Submission, device: WebPushAddress) -> Outcome:
         endpoint = wire.endpoint_of(device)
         if endpoint is None:
             return gone(sent.ref, wire.BAD_SUBSCRIPTION, device)
@@ -94,7 +83,7 @@ class WebPushProvider:
 
     async def _client(self, origin: str) -> ProviderClient:
         """The connections to one service."""
-        base_url = self._base_url or origin
+        base_url = self._origin.base_url or origin
         client = self._clients.pop(base_url, None)
         if client is None:
             client = self._connected(base_url)
@@ -104,21 +93,10 @@ class WebPushProvider:
         return client
 
     def _connected(self, base_url: str) -> ProviderClient:
-        origin = HttpOrigin(
-            name=self.config.name,
-            kind=self.config.kind,
-            sender=self.config.sender,
-            rate_per_s=self.config.rate_per_s,
-            timeout_ms=self.config.timeout_ms,
-            connections=self.config.connections,
-            base_url=base_url,
-        )
-        if self._base_url is not None:
+        origin = replace(self._origin, base_url=base_url)
+        if self._origin.base_url:
             return ProviderClient(origin, ssl_context=self._ssl_context)
         return ProviderClient(origin, ssl_context=self._ssl_context, open_stream=open_public_stream)
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:
         """Nothing to do: no push service reports."""

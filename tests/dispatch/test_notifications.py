@@ -16,10 +16,10 @@ from gateway.core.records.user import StoredUser
 from gateway.store import users
 from providers.contract import FcmAddress
 from providers.simulator import Settings, child
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.cascade_world import MINUTE, PRICES
 from tests.worlds.dispatch_world import dispatching, world
 from tests.worlds.push_examples import FCM
+from tests.worlds.simulated import KNOBS
 
 DEAD, ALIVE = FcmAddress("dead"), FcmAddress("alive")
 GONE = {"dead": {"push": {"ending": "rejected", "status": 9404}}}

@@ -33,6 +33,7 @@ from providers.contract import (
     Receive,
     Submission,
     Submitted,
+    WithoutLookUps,
 )
 from providers.notation import Text
 from providers.registry import KINDS, ProviderKind
@@ -57,12 +58,9 @@ class SessionSettings(ProviderSettings, frozen=True, kw_only=True):
             yield "host", "is an address: write the name of the host alone."
 
 
-class SessionProvider:
+class SessionProvider(WithoutLookUps):
     """One line a message, an answer a line, once it was welcomed; receipts come as lines of their
     own and are thanked for."""
-
-    can_look_up = False
-    look_up_max = 1
 
     def __init__(self, configured: Configured) -> None:
         settings = configured.settings
@@ -94,9 +92,6 @@ class SessionProvider:
             await self._answered[sent.ref].wait()
             del self._answered[sent.ref]
         return [Submitted(sent.ref) for sent in batch]
-
-    async def look_up(self, refs: Sequence[str]) -> list[Receipt]:
-        raise NotImplementedError
 
     async def run(self, receive: Receive) -> None:
         session = Session(await trio.open_tcp_stream(*self._address))
@@ -191,9 +186,7 @@ def read(port: int, more: str = "") -> Settings:
 
 @pytest.fixture(autouse=True)
 def _kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = ProviderKind(
-        settings=SessionSettings, channel="sms", can_look_up=False, connect=SessionProvider
-    )
+    kind = ProviderKind(settings=SessionSettings, channel="sms", connect=SessionProvider)
     monkeypatch.setitem(KINDS, "session", kind)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-import trio
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -27,6 +26,7 @@ from providers.smtp.settings import SmtpSettings, smtp_config
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import submission
 from tests.worlds.raw_server import TLS, server_context
+from tests.worlds.simulated import came_to
 
 HERE = Path(__file__).parent
 WAIT_S = 30.0
@@ -173,19 +173,8 @@ def sent(server: Server, *batch: Submission, secret: str = SECRET) -> list[Outco
     config = smtp_config(
         Configured(name="m", settings=settings, secret=lambda v: secrets[v or ""], callback_url="")
     )
-    met: list[Outcome | SendFault] = []
-
-    async def main() -> None:
-        made = SmtpProvider(config, ssl.create_default_context(cafile=CERTIFICATE))
-        for one in batch:
-            try:
-                met.extend(await made.deliver([one]))
-            except SendFault as fault:
-                met.append(fault)
-        await made.aclose()
-
-    trio.run(main)
-    return met
+    trusted = ssl.create_default_context(cafile=CERTIFICATE)
+    return came_to(lambda: SmtpProvider(config, trusted), *([one] for one in batch))
 
 
 def mail(ref: str, to: str = "anna@example.com", **changes: Any) -> Submission:

@@ -23,12 +23,12 @@ from providers.contract import PersonReply, Receipt
 from providers.http.adapter import Receipts
 from providers.http.callback_proofs import Signature
 from providers.mail.events.mailgun import MailgunSignature
-from providers.mail.events.sendgrid import (
+from providers.mail.events.sendgrid_signature import (
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     SendGridSignature,
 )
-from providers.mail.events.ses import SesSignature
+from providers.mail.events.ses_signature import SesSignature
 from providers.mail.events.table import EVENTS
 from providers.unisender_go.events import UniSenderSignature, read_events
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -10,24 +9,8 @@ import pytest
 from providers.contract import Refused, Submission, Submitted
 from providers.http.adapter import Adapter, HttpConfig, Reply, Request
 from providers.registry import KINDS
-from providers.simulator import Knobs, Settings, child
+from providers.simulator import child
 from tests.worlds.simulator_webhook import Webhook, call
-
-KNOBS = Knobs(answer_ms_min=0, answer_ms_max=0, receipt_ms_min=60_000, receipt_ms_max=60_000)
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as running:
-        yield running
-
-
-@pytest.fixture
-def webhook(simulator: child.Child) -> Iterator[Webhook]:
-    simulator.reset()
-    webhook = Webhook()
-    yield webhook
-    webhook.close()
 
 
 def adapter(kind: str, simulator: child.Child, webhook: Webhook) -> Adapter:
@@ -76,25 +59,25 @@ def submission(number: int) -> Submission:
     [("infobip-viber", "viber", "0.0100"), ("infobip-sms", "sms", "0.0800")],
 )
 def test_an_adapter_sends_looks_up_and_reads_its_receipts(
-    simulator: child.Child, webhook: Webhook, kind: str, channel: str, cost: str
+    running: child.Child, webhook: Webhook, kind: str, channel: str, cost: str
 ) -> None:
     ends = ["delivered", "undelivered", "expired", "rejected"]
-    simulator.turn(
+    running.turn(
         by_phone={
             submission(number).to: {channel: {"ending": ending, "seen": False}}
             for number, ending in enumerate(ends)
         }
     )
-    spoken = adapter(kind, simulator, webhook)
+    spoken = adapter(kind, running, webhook)
     batch = [submission(number) for number in range(len(ends))]
-    outcomes = spoken.outcomes(batch, exchange(simulator, spoken.submit(batch)))
+    outcomes = spoken.outcomes(batch, exchange(running, spoken.submit(batch)))
     assert [type(outcome) for outcome in outcomes] == [Submitted] * 3 + [Refused]
 
     refs = [item.ref for item in batch]
-    found = spoken.looked_up(exchange(simulator, spoken.look_up([*refs[:3], "unknown"])))
+    found = spoken.looked_up(exchange(running, spoken.look_up([*refs[:3], "unknown"])))
     assert {receipt.ref: receipt.status for receipt in found} == dict.fromkeys(refs[:3], "sent")
 
-    simulator.flush(everything=True)
+    running.flush(everything=True)
     receipts = [
         receipt
         for post in webhook.posts
@@ -105,4 +88,4 @@ def test_an_adapter_sends_looks_up_and_reads_its_receipts(
     )
     [delivered] = [receipt for receipt in receipts if receipt.status == "delivered"]
     assert (delivered.cost, delivered.currency) == (Decimal(cost), "EUR")
-    assert simulator.bill().messages[refs[0]].charge == cost
+    assert running.bill().messages[refs[0]].charge == cost

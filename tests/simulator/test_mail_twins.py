@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import trio
 
 from providers.contract import (
     AccountFault,
@@ -27,9 +26,9 @@ from providers.smtp.provider import SmtpProvider
 from providers.smtp.settings import SmtpSettings, smtp_config
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.events import UniSenderSignature
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import config, submission
+from tests.worlds.simulated import KNOBS, came_to
 from tests.worlds.simulator_webhook import Webhook
 
 KINDS = ("smtp", "unisender-go")
@@ -69,19 +68,7 @@ def sent(
     kind: str, simulator: Simulated, *batch: Submission, key: str = "simulator"
 ) -> list[Outcome | SendFault]:
     """What each mail came to."""
-    met: list[Outcome | SendFault] = []
-
-    async def main() -> None:
-        made = provider(kind, simulator, key)
-        for one in batch:
-            try:
-                met.extend(await made.deliver([one]))
-            except SendFault as fault:
-                met.append(fault)
-        await made.aclose()
-
-    trio.run(main)
-    return met
+    return came_to(lambda: provider(kind, simulator, key), *([one] for one in batch))
 
 
 def provider(kind: str, simulator: Simulated, key: str) -> SmtpProvider | HttpProvider:
@@ -228,14 +215,7 @@ def test_a_service_that_is_away_says_so(simulator: Simulated) -> None:
 
 def test_five_hundred_mails_are_one_request(simulator: Simulated) -> None:
     batch = [mail(f"m.{n}", f"p{n}@example.com") for n in range(500)]
-    met: list[Outcome] = []
-
-    async def main() -> None:
-        made = provider("unisender-go", simulator, "simulator")
-        met.extend(await made.deliver(batch))
-        await made.aclose()
-
-    trio.run(main)
+    met = came_to(lambda: provider("unisender-go", simulator, "simulator"), batch)
     assert met == [Submitted(f"m.{n}") for n in range(500)]
     (sends,) = simulator.child.stats().requests.values()
     assert sends == {"200": 1}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from providers.contract import (
@@ -22,24 +21,18 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
-from providers.simulator import Knobs, Settings, child
+from providers.simulator import Knobs, child
 from providers.simulator.exchange import Exchange
 from providers.simulator.lines import Recalled
 from providers.simulator.twins import TWINS
 from providers.simulator.webpush.subscriptions import HOST, subscribed
 from providers.webpush.encryption import encrypt
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.push_examples import ROWS, PushRow, service_account, to_devices
+from tests.worlds.simulated import came_to
 from tests.worlds.simulator_webhook import call
 
 NOW = 1_790_000_000_000
 every_service = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as started:
-        yield started
 
 
 @pytest.fixture
@@ -62,20 +55,9 @@ def delivered(
     row: PushRow, simulator: child.Child, folder: Path, *batch: Submission, **keys: Any
 ) -> list[Outcome | SendFault]:
     """What each message came to."""
-    met: list[Outcome | SendFault] = []
-
-    async def main() -> None:
-        hosts: dict[str, Any] = {"hosts": (HOST,)} if row.kind == "webpush" else {}
-        provider = row.provider(simulator.base_url, folder, **hosts, **keys)
-        for sent in batch:
-            try:
-                met.extend(await provider.deliver([sent]))
-            except SendFault as fault:
-                met.append(fault)
-        await provider.aclose()
-
-    trio.run(main)
-    return met
+    hosts: dict[str, Any] = {"hosts": (HOST,)} if row.kind == "webpush" else {}
+    make = partial(row.provider, simulator.base_url, folder, **hosts, **keys)
+    return came_to(make, *([sent] for sent in batch))
 
 
 @every_service

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
 
 from providers.contract import AccountFault, Refused, SendFault, Submitted, Throttled
-from providers.http.adapter import Reply
-from providers.simulator import Settings, child
+from providers.simulator import child
 from providers.smsc_ru.adapter import SmscRu
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.provider_examples import config, submission
-from tests.worlds.simulator_webhook import Webhook, call
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as started:
-        yield started
+from tests.worlds.simulated import outcome_of
+from tests.worlds.simulator_webhook import Webhook
 
 
 @pytest.fixture
-def webhook(running: child.Child) -> Iterator[Webhook]:
-    running.reset()
-    webhook = Webhook()
+def webhook(running: child.Child, webhook: Webhook) -> Webhook:
     running.turn(hooks={"smsc-ru": webhook.url + "/callback?token=t"})
-    yield webhook
-    webhook.close()
+    return webhook
 
 
 def sent_by(simulator: child.Child, key: str, ref: str, **changes: object) -> object:
-    """What one message came to."""
-    adapter, batch = SmscRu(config("smsc-ru", api_key=key)), [submission(ref, **changes)]
-    request = adapter.submit(batch)
-    answer = call(simulator.port, request.method, request.path, request.body)
-    try:
-        (outcome,) = adapter.outcomes(batch, Reply(answer.status, answer.headers, answer.body))
-    except SendFault as fault:
-        return fault
-    return outcome
+    adapter = SmscRu(config("smsc-ru", api_key=key))
+    return outcome_of(adapter, simulator, submission(ref, **changes))
 
 
 def test_messages_are_taken_reported_and_charged(running: child.Child, webhook: Webhook) -> None:

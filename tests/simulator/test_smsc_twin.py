@@ -17,8 +17,8 @@ from providers.simulator import Settings, changed, child
 from providers.simulator.smsc.parts import UNFINISHED_MAX, Gathering
 from providers.smpp import pdu, texts
 from providers.smpp.provider import SmppProvider, open_stream
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.ports import free_port
+from tests.worlds.simulated import KNOBS
 from tests.worlds.smsc import Desk, config, submission
 
 LONG = "Здравствуйте! [€] " * 8  # of three parts

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from providers.contract import AccountFault, Refused, SendFault, Submitted, Throttled
-from providers.http.adapter import Reply
-from providers.simulator import Settings, child
+from providers.contract import AccountFault, Refused, Submitted, Throttled
+from providers.simulator import child
 from providers.twilio.adapter import TwilioSms
 from providers.twilio.signature import TwilioSignature
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.provider_examples import config, submission
-from tests.worlds.simulator_webhook import Webhook, call
+from tests.worlds.simulated import outcome_of
+from tests.worlds.simulator_webhook import Webhook
 
 ACCOUNT = "/2010-04-01/Accounts/AC" + "0" * 32
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as started:
-        yield started
-
-
-@pytest.fixture
-def webhook(running: child.Child) -> Iterator[Webhook]:
-    running.reset()
-    webhook = Webhook()
-    yield webhook
-    webhook.close()
 
 
 def adapter(simulator: child.Child, webhook: Webhook, key: str = "") -> TwilioSms:
@@ -38,21 +19,7 @@ def adapter(simulator: child.Child, webhook: Webhook, key: str = "") -> TwilioSm
 
 
 def sent_by(spoken: TwilioSms, simulator: child.Child, ref: str, **changes: object) -> object:
-    """What one message came to."""
-    batch = [submission(ref, **changes)]
-    request = spoken.submit(batch)
-    answer = call(
-        simulator.port,
-        request.method,
-        ACCOUNT + request.path,
-        request.body,
-        headers={name.lower(): value for name, value in request.headers},
-    )
-    try:
-        (outcome,) = spoken.outcomes(batch, Reply(answer.status, answer.headers, answer.body))
-    except SendFault as fault:
-        return fault
-    return outcome
+    return outcome_of(spoken, simulator, submission(ref, **changes), under=ACCOUNT)
 
 
 def test_messages_are_taken_and_their_events_signed(running: child.Child, webhook: Webhook) -> None:

@@ -12,7 +12,6 @@ from providers.contract import (
     PersonReply,
     Receipt,
     Refused,
-    SendFault,
     Submitted,
     Throttled,
 )
@@ -21,9 +20,9 @@ from providers.simulator import Settings, child
 from providers.vonage.access import Access
 from providers.vonage.adapter import Vonage, VonageSms, VonageViber
 from providers.vonage.signature import VonageSignature
-from tests.simulator.test_adapters import KNOBS
 from tests.worlds.provider_examples import config, submission
 from tests.worlds.push_examples import google_key
+from tests.worlds.simulated import KNOBS, outcome_of
 from tests.worlds.simulator_webhook import Webhook, call
 
 KEY = "a-signature-secret-of-thirty-two-characters"
@@ -35,26 +34,10 @@ def running() -> Iterator[child.Child]:
         yield started
 
 
-@pytest.fixture
-def webhook(running: child.Child) -> Iterator[Webhook]:
-    running.reset()
-    webhook = Webhook()
-    yield webhook
-    webhook.close()
-
-
 def sent_by(adapter: Vonage, simulator: child.Child, ref: str, **changes: object) -> object:
-    """What one message came to."""
-    batch = [submission(ref, **changes)]
-    request = adapter.submit(batch)
     token = Access("app-1", google_key()).authorization(1_764_000_000, "n")
-    carried = {"authorization": token}
-    answer = call(simulator.port, "POST", request.path, request.body, headers=carried)
-    try:
-        (outcome,) = adapter.outcomes(batch, Reply(answer.status, answer.headers, answer.body))
-    except SendFault as fault:
-        return fault
-    return outcome
+    sent, headers = submission(ref, **changes), {"authorization": token}
+    return outcome_of(adapter, simulator, sent, headers=headers)
 
 
 @pytest.mark.parametrize(

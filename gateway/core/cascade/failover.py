@@ -13,7 +13,6 @@ from typing import Literal
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
-from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.shares import heir_of
@@ -89,12 +88,15 @@ class Failover(Transitions):
             and self.may_fail(step, place, "refusals")
             and self.may_fail(step, place, "lost")
         }
-        if not able or (fewer_than is not None and min(able.values()) >= fewer_than):
+        if not able:
+            return None
+        fewest = min(able.values())
+        if fewer_than is not None and fewest >= fewer_than:
             return None
         least = {
             step.candidates[place].provider: place
             for place, failures in able.items()
-            if failures == min(able.values())
+            if failures == fewest
         }
         weights = {name: self.policy.provider(name).weight for name in least}
         return least[heir_of(self.message.id, weights)]
@@ -102,8 +104,6 @@ class Failover(Transitions):
 
 def _failures(step: Step, candidate: int) -> int:
     """How often the candidate failed to take the step, in whatever way."""
-    return sum(_failed(attempt) for attempt in step.attempts if attempt.candidate == candidate)
-
-
-def _failed(attempt: Attempt) -> int:
-    return attempt.refusals + attempt.unreachable + attempt.lost
+    return sum(
+        a.refusals + a.unreachable + a.lost for a in step.attempts if a.candidate == candidate
+    )

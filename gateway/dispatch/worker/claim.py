@@ -136,22 +136,31 @@ async def claim(
         if not applied.effects.submit:
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
+            continue
+        submission = _submission(message, versions, sender, now_ms)
+        if isinstance(submission, Fault):
+            refusal = Refused(message.current, submission)
+            result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
-            try:
-                content = content_said(message, versions)
-                submission = submission_of(message, content, sender, now_ms)
-            except Exception as error:
-                gone = isinstance(error, NoContentError)
-                if not gone:
-                    _log.exception("content cannot be read", message=message.id)
-                refusal = Refused(message.current, NO_CONTENT if gone else UNREADABLE_CONTENT)
-                result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
-                continue
             user, series = message.named_user, message.step.series
             step = ClaimedStep(entry, message.current, now_ms, since, series, submission, user)
             result.claimed.append(step)
     failpoint("claimed")
     return result
+
+
+def _submission(
+    message: Message, versions: Mapping[bytes, Version], sender: str, now_ms: int
+) -> Submission | Fault:
+    """What the provider of the current step is asked to send, or why it cannot be said."""
+    try:
+        content = content_said(message, versions)
+        return submission_of(message, content, sender, now_ms)
+    except NoContentError:
+        return NO_CONTENT
+    except Exception:
+        _log.exception("content cannot be read", message=message.id)
+        return UNREADABLE_CONTENT
 
 
 class NoContentError(Exception):

@@ -17,6 +17,7 @@ from gateway.core.channels import ChannelName
 from gateway.core.events import Reacted
 from gateway.core.reactions import reacted_step
 from gateway.core.records.message import Message
+from gateway.core.timing import within_ms
 from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.decoder import read_item
 from gateway.ingress.api.requests import moment_ms
@@ -122,8 +123,8 @@ class ReactionEndpoint:
         step = reacted_step(message, asked.channel)
         if step is None:
             return _not_sent(asked.channel)
-        within_ms = max(min(moment_ms(asked.at), self._now_ms()), message.created_ms)
-        return Item(message.id, Reacted(step, asked.kind, within_ms))
+        at_ms = within_ms(message, moment_ms(asked.at), self._now_ms())
+        return Item(message.id, Reacted(step, asked.kind, at_ms))
 
 
 def _result(done: Applied) -> ReactionResult:

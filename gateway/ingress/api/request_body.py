@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from gateway.core.addresses import PHONE_RULE, Recipient
-from gateway.core.channels import CHANNELS, NO_CONTROL
+from gateway.core.channels import NO_CONTROL, TEXT_MAX, with_channels
 from gateway.core.policy import TTL_MAX_MS
 from gateway.core.records.words import ImportanceName
 from gateway.core.send_windows import ZONE_CHARS_MAX
@@ -65,10 +65,10 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             str,
             msgspec.Meta(
                 min_length=1,
-                max_length=1000,
-                description="1 to 1000 characters: the content of every channel of the route that "
-                "has no text of its own, and required where one has none. It goes before what its "
-                "campaign says, and may be left out where that says something.",
+                max_length=TEXT_MAX,
+                description=f"1 to {TEXT_MAX} characters: the content of every channel of the "
+                "route that has no text of its own, and required where one has none. It goes "
+                "before what its campaign says, and may be left out where that says something.",
             ),
         ]
         | None
@@ -145,17 +145,7 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-# Beside them one key a channel, with what differs there.
 if TYPE_CHECKING:
     SendRequest = RequestBody
 else:
-    SendRequest = msgspec.defstruct(
-        "SendRequest",
-        [(row.name, row.content | None, None) for row in CHANNELS.values()],
-        bases=(RequestBody,),
-        module=__name__,
-        namespace={"__doc__": RequestBody.__doc__},
-        frozen=True,
-        forbid_unknown_fields=True,
-        omit_defaults=True,
-    )
+    SendRequest = with_channels("SendRequest", RequestBody)

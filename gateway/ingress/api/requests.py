@@ -48,7 +48,6 @@ from providers.contract import Category
 
 CATEGORY_RULE = "Required: otp, transactional or marketing, here or in the declared campaign."
 TZ_RULE = "An IANA time zone, such as Europe/Moscow."
-_ALL_READ: frozenset[str] = frozenset()
 _SAID_KEYS = frozenset(("text", "vars", *CHANNELS))
 _TEXT_KEYS = _SAID_KEYS | {"category", "route", "importance"}
 

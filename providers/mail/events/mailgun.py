@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from providers import reasons
 from providers.contract import Channel, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import reasons
 from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
 

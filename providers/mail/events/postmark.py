@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from providers import reasons
 from providers.contract import Channel, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import reasons
 from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
 
@@ -87,7 +87,7 @@ def _bounce(event: Event, id_: str, address: str | None, at_ms: int | None) -> S
         return reading.wish("unblock", id_, address, at_ms)
     reason = reasons.PERSON
     if kind in DEAD:
-        reason = reasons.GONE
+        reason = reasons.NOBODY
     elif kind in REFUSED:
         reason = reasons.ACCOUNT
     return reading.failed(_ref(event), at_ms, text, reason, code=kind or "bounce")

@@ -13,8 +13,9 @@ import msgspec
 from providers.contract import Fault, PersonReply, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import mailbox, reasons
-from providers.mail.reasons import Reason
+from providers.mail import mailbox
+from providers.mail.reasons import of_recipient
+from providers.reasons import NOBODY, PERSON, Reason
 
 CALLBACK_BYTES_MAX = 4 * 1024 * 1024
 REF_CHARS_MAX = 64
@@ -86,9 +87,9 @@ def failed(
 
 def bounced(ref: str, at_ms: int | None, enhanced: str, text: str, *, gone: bool) -> Receipt:
     """`gone`: the provider says itself that the address reaches nobody."""
-    reason = reasons.GONE if gone else reasons.of_recipient(0, enhanced, text)
+    reason = NOBODY if gone else of_recipient(0, enhanced, text)
     if not gone and not enhanced:
-        reason = reasons.PERSON
+        reason = PERSON
     return failed(ref, at_ms, text, reason, code=enhanced or ("hard" if gone else "soft"))
 
 

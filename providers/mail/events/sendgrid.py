@@ -1,26 +1,17 @@
-"""SendGrid's Event Webhook: an array of events, signed with ECDSA over timestamp and body."""
+"""SendGrid's Event Webhook: an array of events."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from providers import reasons
 from providers.contract import Channel, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import reasons
 from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
-
-SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature"
-TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp"
 
 STATUSES: Mapping[str, ReceiptStatus] = {
     "processed": "sent",
@@ -66,43 +57,6 @@ class SendGridEvents:
         return reading.each(reading.items_of(body), _said)
 
 
-class SendGridSignature:
-    """`keys` are verification keys as SendGrid shows them; any one suffices. Raises ValueError for
-    one that is none."""
-
-    def __init__(self, keys: tuple[str, ...]) -> None:
-        self._keys = [_public_key(key) for key in keys]
-
-    def certificate_url(self, body: bytes) -> str | None:  # noqa: ARG002 - the port's
-        return None
-
-    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:  # noqa: ARG002 - the port's
-        try:
-            signature = base64.b64decode(headers.get(SIGNATURE_HEADER, ""), validate=True)
-        except (binascii.Error, ValueError):
-            return False
-        signed = headers.get(TIMESTAMP_HEADER, "").encode("utf-8", "surrogatepass") + body
-        return any(_verifies(key, signature, signed) for key in self._keys)
-
-
-def _public_key(text: str) -> EllipticCurvePublicKey:
-    try:
-        key = load_der_public_key(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("The verification key is no public key in base64.") from error
-    if not isinstance(key, EllipticCurvePublicKey):
-        raise ValueError("The verification key is no ECDSA key.")
-    return key
-
-
-def _verifies(key: EllipticCurvePublicKey, signature: bytes, signed: bytes) -> bool:
-    try:
-        key.verify(signature, signed, ECDSA(SHA256()))
-    except InvalidSignature:
-        return False
-    return True
-
-
 def _said(item: msgspec.Raw) -> Said:
     event = json_text.decode(_EVENT, item)
     at_ms = reading.seconds(event.timestamp)
@@ -117,7 +71,7 @@ def _said(item: msgspec.Raw) -> Said:
         )
     if event.event == "dropped":
         dead = text.lower().startswith(_KNOWN_DEAD)
-        reason = reasons.GONE if dead else reasons.PERSON
+        reason = reasons.NOBODY if dead else reasons.PERSON
         ref = reading.ours(event.kaskad)
         return reading.failed(ref, at_ms, text, reason, code="dropped", status="rejected")
     status = STATUSES.get(event.event)

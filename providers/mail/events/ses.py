@@ -7,22 +7,15 @@ subscription. A tag cannot hold a dot: our reference has underscores there.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
+from providers import reasons
 from providers.contract import Channel, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
-from providers.mail import reasons
 from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said
 
@@ -32,15 +25,13 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "Open": "seen",
     "Click": "seen",
 }
-_HASHES: Mapping[str, type[HashAlgorithm]] = {"1": SHA1, "2": SHA256}
 _SIGNED_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _SIGNED_SUBSCRIPTION = (
     *("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 )
 # Of a region. Not any name: sns.s3-us-west-2.amazonaws.com is somebody's bucket called sns.
-_HOST = r"https://sns\.[a-z]{2,3}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
-_certificate = re.compile(_HOST + r"/SimpleNotificationService-[A-Za-z0-9]{8,64}\.pem").fullmatch
-_subscribe = re.compile(_HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,2000}").fullmatch
+HOST = r"https://sns\.[a-z]{2,3}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
+_subscribe = re.compile(HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,2000}").fullmatch
 
 
 class Envelope(msgspec.Struct, frozen=True, rename="pascal"):
@@ -127,7 +118,7 @@ class SesEvents:
     callback_bytes_max = CALLBACK_BYTES_MAX
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
-        envelope = _envelope(body)
+        envelope = envelope_of(body)
         if envelope.type == "SubscriptionConfirmation":
             url = envelope.subscribe_url or ""
             if _subscribe(url) is None:
@@ -138,32 +129,8 @@ class SesEvents:
         return reading.each([msgspec.Raw(envelope.message.encode())], _said)
 
 
-class SesSignature:
-    def certificate_url(self, body: bytes) -> str | None:
-        try:
-            url = _envelope(body).signing_cert_url
-        except ValueError:
-            return None
-        return url if _certificate(url) is not None else None
-
-    def holds(self, headers: Mapping[str, str], body: bytes, certificate: bytes) -> bool:  # noqa: ARG002 - the port's
-        try:
-            envelope = _envelope(body)
-            signature = base64.b64decode(envelope.signature, validate=True)
-            key = x509.load_pem_x509_certificate(certificate).public_key()
-        except (binascii.Error, ValueError):
-            return False
-        algorithm = _HASHES.get(envelope.signature_version)
-        if algorithm is None or not isinstance(key, RSAPublicKey):
-            return False
-        try:
-            key.verify(signature, envelope.signed_text(), PKCS1v15(), algorithm())
-        except InvalidSignature:
-            return False
-        return True
-
-
-def _envelope(body: bytes) -> Envelope:
+def envelope_of(body: bytes) -> Envelope:
+    """Raises ValueError with a sentence."""
     try:
         return _ENVELOPE.decode(body)
     except (ValueError, RecursionError) as error:

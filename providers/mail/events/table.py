@@ -11,8 +11,8 @@ from providers.http.callback_proofs import Signature
 from providers.mail.events import mailgun, postmark, sendgrid, ses
 from providers.mail.events.mailgun import MailgunEvents, MailgunSignature
 from providers.mail.events.postmark import PostmarkEvents
-from providers.mail.events.sendgrid import SendGridEvents, SendGridSignature
-from providers.mail.events.ses import SesEvents, SesSignature
+from providers.mail.events.sendgrid import SendGridEvents
+from providers.mail.events.ses import SesEvents
 
 
 class EventSource(msgspec.Struct, frozen=True):
@@ -25,9 +25,21 @@ class EventSource(msgspec.Struct, frozen=True):
     needs_key: bool = True
 
 
+def _ses_signature(_: tuple[str, ...]) -> Signature:
+    from providers.mail.events.ses_signature import SesSignature  # and with it what reads keys
+
+    return SesSignature()
+
+
+def _sendgrid_signature(keys: tuple[str, ...]) -> Signature:
+    from providers.mail.events.sendgrid_signature import SendGridSignature  # as above
+
+    return SendGridSignature(keys)
+
+
 EVENTS: Mapping[str, EventSource] = {
-    "ses": EventSource(SesEvents(), ses.tags, lambda _: SesSignature(), needs_key=False),
-    "sendgrid": EventSource(SendGridEvents(), sendgrid.tags, SendGridSignature),
+    "ses": EventSource(SesEvents(), ses.tags, _ses_signature, needs_key=False),
+    "sendgrid": EventSource(SendGridEvents(), sendgrid.tags, _sendgrid_signature),
     "mailgun": EventSource(MailgunEvents(), mailgun.tags, MailgunSignature),
     "postmark": EventSource(PostmarkEvents(), postmark.tags),
 }

@@ -17,8 +17,8 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.replies import Reply, json_reply
-from providers.simulator.silent import GONE, Silent, catalogue, is_taken, sending_of
-from providers.simulator.twin import ErrorShape, Sending, Taken, Unreadable, Violations
+from providers.simulator.silent import GONE, Silent, catalogue, sending_of
+from providers.simulator.twin import ErrorShape, Sending, Taken, Unreadable, Violations, decoded
 
 CATALOGUE: Final = catalogue("fcm")
 TOKEN_PATH: Final = "/token"  # noqa: S105 - a path
@@ -89,10 +89,7 @@ class Fcm(Silent):
         )
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            message = _REQUEST.decode(body).message
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"Invalid JSON payload received. {fault}") from None
+        message = decoded(_REQUEST, body, "Invalid JSON payload received.").message
         shown = msgspec.json.encode([message.notification, message.data])
         if len(shown) > BYTES_MAX:
             raise Unreadable("Message is too big.")
@@ -106,7 +103,7 @@ class Fcm(Silent):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:  # noqa: ARG002
         (one,) = taken
-        if is_taken(one):
+        if one.in_hand:
             return json_reply(200, {"name": f"projects/{one.order.sender}/messages/{bulk_id}"})
         if one.status is GONE:
             return _failed(404, "NOT_FOUND", "Requested entity was not found.", "UNREGISTERED")

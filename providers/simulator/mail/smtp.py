@@ -9,8 +9,7 @@ status is its code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from email.parser import BytesHeaderParser
 from email.policy import default
 from email.utils import parseaddr
@@ -21,17 +20,14 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
+from providers.simulator.pushing import BesideHttp, moment
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
-    ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
-    Violations,
 )
 from providers.simulator.vocabulary import State, Status
 
@@ -41,20 +37,10 @@ VALIDITY_MS: Final = 48 * 3_600_000
 _PARSER: Final = BytesHeaderParser(policy=default)
 
 
-class MailService:
+class MailService(BesideHttp):
     channels: tuple[Channel, ...] = ("email",)
     catalogue = CATALOGUE
     media_type = "message/rfc822"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
-
-    def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
-        return False
-
-    def sends_at(self, path: str) -> Channel | None:
-        return None
-
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         """`body` is the mail, `path` whom its envelope names. Raises Unreadable."""
@@ -76,31 +62,20 @@ class MailService:
         )
         return Sending(bulk_id="", orders=[order], counted=False)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         return None if "@" in to else NO_SUCH_ADDRESS
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return Reply(250, f"2.0.0 Ok: queued as {bulk_id}".encode())
         if one.status is NO_SUCH_ADDRESS:
             return Reply(550, b"5.1.1 The mailbox does not exist")
         return Reply(554, b"5.7.1 The message was refused")
 
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
-
-    def error(
-        self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
-    ) -> bytes:
-        return sentence.encode()
-
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         if entry.status.end is State.DELIVERED:
-            return _event(entry, "Delivery", DeliveredAt=_time(entry.done_ms))
+            return _event(entry, "Delivery", DeliveredAt=moment(entry.done_ms))
         hard = entry.status is HARD_BOUNCE
         return _event(
             entry,
@@ -108,32 +83,28 @@ class MailService:
             ID=entry.accepted_ms,
             Type="HardBounce" if hard else "SoftBounce",
             Email=entry.to,
-            BouncedAt=_time(entry.done_ms),
+            BouncedAt=moment(entry.done_ms),
             Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
         )
 
     def revived_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
-        return _event(entry, "Delivery", DeliveredAt=_time(entry.revived_ms))
+        return _event(entry, "Delivery", DeliveredAt=moment(entry.revived_ms))
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return b""
 
     def seen_report(self, entry: Entry) -> bytes:
-        return _event(entry, "Open", ReceivedAt=_time(entry.seen_ms), FirstOpen=True)
+        return _event(entry, "Open", ReceivedAt=moment(entry.seen_ms), FirstOpen=True)
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         """Nobody writes back here: who would unsubscribes."""
         return _event(
             entry,
             "SubscriptionChange",
-            ChangedAt=_time(now_ms),
+            ChangedAt=moment(now_ms),
             SuppressSending=True,
             SuppressionReason="ManualSuppression",
         )
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def _event(entry: Entry, kind: str, **more: Any) -> bytes:
@@ -150,7 +121,3 @@ def _event(entry: Entry, kind: str, **more: Any) -> bytes:
             **more,
         }
     )
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

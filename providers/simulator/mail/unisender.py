@@ -15,17 +15,17 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
+from providers.simulator.pushing import Pushing
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.twin import (
     Destination,
     ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import State, Status
 
@@ -61,11 +61,10 @@ class _Request(msgspec.Struct, frozen=True):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class UniSender:
+class UniSender(Pushing):
     channels: tuple[Channel, ...] = ("email",)
     catalogue = CATALOGUE
     media_type = "application/json"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         return hmac.compare_digest(headers.get(b"x-api-key", b""), api_key.encode())
@@ -73,14 +72,8 @@ class UniSender:
     def sends_at(self, path: str) -> Channel | None:
         return "email" if path.endswith(_PATH) else None
 
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
-
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            message = _REQUEST.decode(body).message
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"The request cannot be read: {fault}") from None
+        message = decoded(_REQUEST, body, "The request cannot be read:").message
         addresses = [each.email.lower() for each in message.recipients]
         if not 1 <= len(addresses) <= RECIPIENTS_MAX:
             raise Unreadable(f"A request has 1 to {RECIPIENTS_MAX} recipients.")
@@ -103,14 +96,11 @@ class UniSender:
         )
         return Sending(bulk_id="", orders=[order], counted=False)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         return None if "@" in to else NO_SUCH_ADDRESS
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
-        good = [each.to for each in taken if each.accepted or each.status.state is State.ACCEPTED]
+        good = [each.to for each in taken if each.in_hand]
         failed = {
             each.to: "permanent_unavailable" if each.status is NO_SUCH_ADDRESS else "unsubscribed"
             for each in taken
@@ -118,9 +108,6 @@ class UniSender:
         }
         answer = {"status": "success", "job_id": bulk_id, "emails": good, "failed_emails": failed}
         return json_reply(200, answer)
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def error(
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()

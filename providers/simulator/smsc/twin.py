@@ -13,21 +13,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
+from providers.simulator.pushing import BesideHttp
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
-    ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
-    Violations,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 from providers.smpp import pdu, texts
@@ -42,22 +37,21 @@ _relative: Final = re.compile(r"0000(\d\d)(\d\d)(\d\d)(\d\d)\d{3}R").fullmatch
 # Ids that are nobody else's; behind it a message_state, or a command_status further on.
 _BASE: Final = 50_000
 _REFUSED: Final = _BASE + 1_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _WAITING, _DELIVERED, _EXPIRED, _UNDELIVERED = 1, 2, 3, 5
 _STATUSES: Final = {
     each.id: each
     for each in (
-        Status(State.ACCEPTED, _BASE + _WAITING, "ENROUTE", _NOTHING),
-        Status(State.DELIVERED, _BASE + _DELIVERED, "DELIVRD", _NOTHING),
-        Status(State.EXPIRED, _BASE + _EXPIRED, "EXPIRED", _NOTHING),
-        Status(State.UNDELIVERED, _BASE + _UNDELIVERED, "UNDELIV", _NOTHING),
-        Status(State.REJECTED, _REFUSED + pdu.INVALID_DESTINATION, "ESME_RINVDSTADR", _NOTHING),
-        Status(State.REJECTED, _REFUSED + pdu.SUBMIT_FAILED, "ESME_RSUBMITFAIL", _NOTHING),
+        Status(State.ACCEPTED, _BASE + _WAITING, "ENROUTE"),
+        Status(State.DELIVERED, _BASE + _DELIVERED, "DELIVRD"),
+        Status(State.EXPIRED, _BASE + _EXPIRED, "EXPIRED"),
+        Status(State.UNDELIVERED, _BASE + _UNDELIVERED, "UNDELIV"),
+        Status(State.REJECTED, _REFUSED + pdu.INVALID_DESTINATION, "ESME_RINVDSTADR"),
+        Status(State.REJECTED, _REFUSED + pdu.SUBMIT_FAILED, "ESME_RSUBMITFAIL"),
     )
 }
-_NO_ERROR: Final = Error(0, "none", False, _NOTHING)
-_ABSENT: Final = Error(_BASE + 1, "unknown subscriber", True, _NOTHING)
-_OFF: Final = Error(_BASE + 27, "absent subscriber", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "none", False)
+_ABSENT: Final = Error(_BASE + 1, "unknown subscriber", True)
+_OFF: Final = Error(_BASE + 27, "absent subscriber", False)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + _DELIVERED, 0),
     "undelivered": (_BASE + _UNDELIVERED, _OFF.id),
@@ -83,26 +77,13 @@ CATALOGUE: Final = Catalogue(
 )
 
 
-class Smsc:
+class Smsc(BesideHttp):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = ""
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
-
-    def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
-        return False
-
-    def sends_at(self, path: str) -> Channel | None:
-        return None
-
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         raise Unreadable("Messages come over SMPP only.")
-
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
 
     def refusal(self, order: Order, to: str) -> Status | None:
         return None if _number(to) else CATALOGUE.unreachable
@@ -110,14 +91,6 @@ class Smsc:
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
         return Reply(pdu.OK if one.accepted else one.status.id - _REFUSED, b"")
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
-
-    def error(
-        self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
-    ) -> bytes:
-        return sentence.encode()
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         return _receipts(entry, entry.status, entry.error, entry.done_ms)
@@ -127,10 +100,6 @@ class Smsc:
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return _receipts(entry, CATALOGUE.enroute, _NO_ERROR, now_ms)
-
-    def seen_report(self, entry: Entry) -> bytes:
-        """Nobody is told that an SMS was seen."""
-        return b""
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         written = texts.encode(text, ("gsm7", "ucs2"), "udh", now_ms)

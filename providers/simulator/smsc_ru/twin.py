@@ -17,18 +17,18 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
+from providers.simulator.pushing import Pushing
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
     Destination,
     ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 
@@ -38,9 +38,8 @@ VALID_MS_MAX: Final = 24 * 3_600_000
 MOSCOW: Final = timedelta(hours=3)
 # Its own statuses, behind a base of ours so that a knob which names one means one of these.
 _BASE: Final = 7_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
-    _BASE + number: Status(state, _BASE + number, name, _NOTHING)
+    _BASE + number: Status(state, _BASE + number, name)
     for number, state, name in (
         (0, State.ACCEPTED, "PASSED_TO_OPERATOR"),
         (1, State.DELIVERED, "DELIVERED"),
@@ -52,8 +51,8 @@ _STATUSES: Final = {
     )
 }
 _ANSWERED: Final = _BASE + 100
-_NO_ERROR: Final = Error(0, "NO_ERROR", False, _NOTHING)
-_ABSENT: Final = Error(_BASE + 6, "ABSENT", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "NO_ERROR", False)
+_ABSENT: Final = Error(_BASE + 6, "ABSENT", False)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + 1, 0),
     "undelivered": (_BASE + 20, _ABSENT.id),
@@ -91,11 +90,10 @@ class _Request(msgspec.Struct, frozen=True):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class SmscRu:
+class SmscRu(Pushing):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = "application/json"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         """The key stands in the body: `aside` looks at it."""
@@ -116,10 +114,7 @@ class SmscRu:
         return _refused(2, "authorise error")
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            request = _REQUEST.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"parameters error: {fault}") from None
+        request = decoded(_REQUEST, body, "parameters error:")
         if not request.mes or len(request.mes) > TEXT_MAX or request.fmt != 3:
             raise Unreadable("parameters error")
         hours, _, minutes = request.valid.partition(":")
@@ -140,21 +135,15 @@ class SmscRu:
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         digits = to.isascii() and to.isdecimal() and 10 <= len(to) <= 15
         return None if digits else CATALOGUE.unreachable
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return json_reply(200, {"id": one.message_id, "cnt": one.order.parts})
         return _refused(one.status.id - _ANSWERED, one.status.name.lower(), one.message_id)
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def error(
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
@@ -171,17 +160,9 @@ class SmscRu:
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return _report(entry, 0, 0, now_ms)
 
-    def seen_report(self, entry: Entry) -> bytes:
-        """Nobody is told that an SMS was seen."""
-        return b""
-
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         said = {"sms_id": f"reply-{entry.message_id}", "phone": entry.to, "to": entry.sender}
         return urlencode(said | {"mes": text, "time": _moscow(now_ms)}).encode()
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def _refused(code: int, sentence: str, message_id: str = "") -> Reply:

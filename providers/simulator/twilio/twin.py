@@ -12,18 +12,15 @@ from hashlib import blake2b
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-import msgspec
-
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
+from providers.simulator.pushing import Pushing
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
     Destination,
     ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
@@ -37,21 +34,20 @@ _path: Final = re.compile(r"/2010-04-01/Accounts/(AC[0-9a-fA-F]{32})/Messages\.j
 _number: Final = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 # Ids of ours, behind a base of their own; an error of an answer or event has Twilio's code in it.
 _BASE: Final = 60_000
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
     each.id: each
     for each in (
-        Status(State.ACCEPTED, _BASE, "queued", _NOTHING),
-        Status(State.DELIVERED, _BASE + 1, "delivered", _NOTHING),
-        Status(State.UNDELIVERED, _BASE + 2, "undelivered", _NOTHING),
-        Status(State.EXPIRED, _BASE + 3, "failed", _NOTHING),
-        Status(State.REJECTED, _BASE + 21_211, "invalid To", _NOTHING),
-        Status(State.REJECTED, _BASE + 21_408, "region not enabled", _NOTHING),
+        Status(State.ACCEPTED, _BASE, "queued"),
+        Status(State.DELIVERED, _BASE + 1, "delivered"),
+        Status(State.UNDELIVERED, _BASE + 2, "undelivered"),
+        Status(State.EXPIRED, _BASE + 3, "failed"),
+        Status(State.REJECTED, _BASE + 21_211, "invalid To"),
+        Status(State.REJECTED, _BASE + 21_408, "region not enabled"),
     )
 }
-_NO_ERROR: Final = Error(0, "none", False, _NOTHING)
-_OFF: Final = Error(_BASE + 30_003, "unreachable handset", False, _NOTHING)
-_LATE: Final = Error(_BASE + 30_036, "validity period expired", True, _NOTHING)
+_NO_ERROR: Final = Error(0, "none", False)
+_OFF: Final = Error(_BASE + 30_003, "unreachable handset", False)
+_LATE: Final = Error(_BASE + 30_036, "validity period expired", True)
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
     "delivered": (_BASE + 1, 0),
     "undelivered": (_BASE + 2, _OFF.id),
@@ -91,11 +87,10 @@ CATALOGUE: Final = Catalogue(
 )
 
 
-class Twilio:
+class Twilio(Pushing):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = "application/x-www-form-urlencoded"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -107,9 +102,6 @@ class Twilio:
 
     def sends_at(self, path: str) -> Channel | None:
         return "sms" if _path(path) else None
-
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
 
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         form = dict(parse_qsl(body.decode("utf-8", "replace")))
@@ -131,9 +123,6 @@ class Twilio:
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         return None if _number("+" + to) else CATALOGUE.unreachable
 
@@ -143,9 +132,6 @@ class Twilio:
             return _refused(400, one.status.id - _BASE, one.status.name)
         told = {"sid": sid_of(one.message_id), "status": "queued", "to": "+" + one.to}
         return json_reply(201, told | {"num_segments": str(one.order.parts), "error_code": None})
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def error(
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
@@ -162,18 +148,10 @@ class Twilio:
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return _event(entry, "sent", _NO_ERROR)
 
-    def seen_report(self, entry: Entry) -> bytes:
-        """Nobody is told that an SMS was seen."""
-        return b""
-
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         sid = sid_of(f"reply {entry.message_id}")
         told = {"MessageSid": sid, "SmsStatus": "received", "From": "+" + entry.to}
         return urlencode(told | {"To": entry.sender, "Body": text}).encode()
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def sid_of(message_id: str) -> str:

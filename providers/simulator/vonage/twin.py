@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import jwt
@@ -14,18 +13,18 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
+from providers.simulator.pushing import Pushing, moment
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
     Destination,
     ErrorShape,
-    Listing,
     Order,
-    Pull,
     Sending,
     Taken,
     Unreadable,
     Violations,
+    decoded,
 )
 from providers.simulator.vocabulary import Catalogue, Ending, Error, State, Status
 
@@ -33,27 +32,26 @@ SEND_PATH: Final = "/v1/messages"
 TTL_S_MAX: Final = 604_800
 _CHANNELS: Final[dict[str, Channel]] = {"sms": "sms", "viber_service": "viber"}
 _BASE: Final = 70_000  # of ids that are nobody else's; behind it Vonage's own codes
-_NOTHING: Final = msgspec.Raw(b"{}")
 _STATUSES: Final = {
     each.id: each
     for each in (
-        Status(State.ACCEPTED, _BASE, "submitted", _NOTHING),
-        Status(State.DELIVERED, _BASE + 1, "delivered", _NOTHING),
-        Status(State.UNDELIVERED, _BASE + 2, "rejected", _NOTHING),
-        Status(State.EXPIRED, _BASE + 3, "rejected", _NOTHING),
-        Status(State.REJECTED, _BASE + 1170, "invalid number", _NOTHING),
-        Status(State.REJECTED, _BASE + 1120, "illegal sender", _NOTHING),
-        Status(State.REJECTED, _BASE + 1250, "unroutable", _NOTHING),
+        Status(State.ACCEPTED, _BASE, "submitted"),
+        Status(State.DELIVERED, _BASE + 1, "delivered"),
+        Status(State.UNDELIVERED, _BASE + 2, "rejected"),
+        Status(State.EXPIRED, _BASE + 3, "rejected"),
+        Status(State.REJECTED, _BASE + 1170, "invalid number"),
+        Status(State.REJECTED, _BASE + 1120, "illegal sender"),
+        Status(State.REJECTED, _BASE + 1250, "unroutable"),
     )
 }
-_NO_ERROR: Final = Error(0, "none", False, _NOTHING)
+_NO_ERROR: Final = Error(0, "none", False)
 _ERRORS: Final = {
     each.id: each
     for each in (
         _NO_ERROR,
-        Error(_BASE + 1180, "absent subscriber", False, _NOTHING),
-        Error(_BASE + 1300, "not part of the provider's network", True, _NOTHING),
-        Error(_BASE + 1360, "TTL was reached", True, _NOTHING),
+        Error(_BASE + 1180, "absent subscriber", False),
+        Error(_BASE + 1300, "not part of the provider's network", True),
+        Error(_BASE + 1360, "TTL was reached", True),
     )
 }
 _ENDS: Final[dict[Ending, tuple[int, int]]] = {
@@ -115,11 +113,10 @@ class _Request(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class Vonage:
+class Vonage(Pushing):
     channels: tuple[Channel, ...] = ("viber", "sms")
     catalogue = CATALOGUE
     media_type = "application/json"
-    pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
         """Any application's token is taken: whose signature it is nobody checks here."""
@@ -134,14 +131,8 @@ class Vonage:
         """One path for both channels: which it is the message says."""
         return "sms" if path == SEND_PATH else None
 
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:
-        return None
-
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
-        try:
-            request = _REQUEST.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as fault:
-            raise Unreadable(f"Your request body could not be read: {fault}") from None
+        request = decoded(_REQUEST, body, "Your request body could not be read:")
         named = _CHANNELS.get(request.channel)
         if named is None or not (request.text or request.image) or not request.from_:
             raise Unreadable("The channel, the sender or the content is missing.")
@@ -158,21 +149,15 @@ class Vonage:
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 
-    def read_pull(self, query: Mapping[str, list[str]]) -> Pull:
-        raise Unreadable("There is nothing to pull.")
-
     def refusal(self, order: Order, to: str) -> Status | None:
         digits = to.isascii() and to.isdecimal() and 7 <= len(to) <= 15
         return None if digits else CATALOGUE.unreachable
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
-        if one.accepted or one.status.state is State.ACCEPTED:
+        if one.in_hand:
             return json_reply(202, {"message_uuid": f"{bulk_id}-{one.message_id}"})
         return _problem(422, one.status.id - _BASE, one.status.name)
-
-    def pulled(self, listing: Listing, entries: Sequence[Entry], *, price_when_free: bool) -> bytes:
-        return b""
 
     def error(
         self, shape: ErrorShape, status: int, sentence: str, violations: Violations = ()
@@ -193,12 +178,8 @@ class Vonage:
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         said = {"message_uuid": f"reply-{entry.message_id}", "from": entry.to, "to": entry.sender}
-        told = {"message_type": "text", "text": text, "timestamp": _moment(now_ms)}
+        told = {"message_type": "text", "text": text, "timestamp": moment(now_ms)}
         return msgspec.json.encode(said | told)
-
-    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
-        (report,) = reports
-        return report
 
 
 def _category(name: str) -> str:
@@ -216,7 +197,7 @@ def _event(entry: Entry, status: str, error: Error, at_ms: int) -> bytes:
         "client_ref": entry.message_id,
         "to": entry.to,
         "from": entry.sender,
-        "timestamp": _moment(at_ms),
+        "timestamp": moment(at_ms),
         "status": status,
     }
     if entry.channel == "sms":
@@ -228,7 +209,3 @@ def _event(entry: Entry, status: str, error: Error, at_ms: int) -> bytes:
         price = f"{charge_of(entry):f}"
         told["usage"] = {"currency": entry.tag.currency, "price": price}
     return msgspec.json.encode(told)
-
-
-def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from providers.contract import Channel
 from providers.simulator.replies import Reply, json_reply
-from providers.simulator.silent import GONE, Silent, catalogue, is_taken, sending_of
+from providers.simulator.silent import GONE, Silent, catalogue, sending_of
 from providers.simulator.twin import ErrorShape, Sending, Taken, Unreadable, Violations
 from providers.simulator.webpush.subscriptions import HOST, PATH, decrypted
 
@@ -56,9 +56,6 @@ class WebPush(Silent):
     def sends_at(self, path: str) -> Channel | None:
         return "push" if path.startswith(PATH) and len(path) > len(PATH) else None
 
-    def aside(self, path: str, body: bytes, api_key: str) -> Reply | None:  # noqa: ARG002
-        return None
-
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         name = path.removeprefix(PATH)
         if len(body) > BODY_BYTES_MAX:
@@ -71,7 +68,7 @@ class WebPush(Silent):
 
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:  # noqa: ARG002
         (one,) = taken
-        if is_taken(one):
+        if one.in_hand:
             return Reply(201, b"", ((b"location", f"https://{HOST}/m/{bulk_id}".encode()),))
         if one.status is GONE:
             return json_reply(410, {"errno": 106, "message": "Subscription is gone"})

@@ -1,0 +1,53 @@
+"""Messages over our own code to a simulator or server, and what each of them came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+
+from providers.contract import Outcome, Provider, SendFault, Submission
+from providers.http.adapter import Adapter, Reply
+from providers.simulator import Knobs, child
+from tests.worlds.simulator_webhook import call
+
+KNOBS = Knobs(answer_ms_min=0, answer_ms_max=0, receipt_ms_min=60_000, receipt_ms_max=60_000)
+
+
+def outcome_of(
+    adapter: Adapter,
+    simulator: child.Child,
+    sent: Submission,
+    *,
+    under: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Outcome | SendFault:
+    """What one message came to; `under` stands before the path, `headers` beside the adapter's."""
+    request = adapter.submit([sent])
+    carried = {name.lower(): value for name, value in request.headers} | dict(headers or {})
+    path = under + request.path
+    answer = call(simulator.port, request.method, path, request.body, headers=carried)
+    try:
+        (outcome,) = adapter.outcomes([sent], Reply(answer.status, answer.headers, answer.body))
+    except SendFault as fault:
+        return fault
+    return outcome
+
+
+def came_to(
+    make: Callable[[], Provider], *batches: Sequence[Submission]
+) -> list[Outcome | SendFault]:
+    """What each message came to, or each batch as a whole; `make` is called under trio."""
+    met: list[Outcome | SendFault] = []
+
+    async def main() -> None:
+        provider = make()
+        for batch in batches:
+            try:
+                met.extend(await provider.deliver(batch))
+            except SendFault as fault:
+                met.append(fault)
+        await provider.aclose()
+
+    trio.run(main)
+    return met
