@@ -304,12 +304,12 @@ async def test_each_wave_leaves_out_who_was_in_those_before(world: World) -> Non
 async def test_what_a_campaign_cost_and_billed_is_told_exactly(world: World) -> None:
     await declare(world)
     now_ms = world.clock.now_ms
-    for to, status in (("+79161234567", "delivered"), ("+79161234568", "undelivered")):
+    statuses: tuple[ReceiptStatus, ...] = ("delivered", "undelivered")
+    for to, status in zip(("+79161234567", "+79161234568"), statuses, strict=True):
         id_ = (await world.send(SALE | {"to": to, "route": "sms-only"})).json["id"]
         await world.store.apply([Item(id_, Claimed(0))], now_ms)
         await world.store.apply([Item(id_, Accepted(0))], now_ms)
-        receipt: ReceiptStatus = "delivered" if status == "delivered" else "undelivered"
-        reported = Reported(0, Receipt(receipt, ref=f"{id_}.0"), "sms")
+        reported = Reported(0, Receipt(status, ref=f"{id_}.0"), "sms")
         await world.store.apply([Item(id_, reported)], now_ms)
         await world.store.apply([Item(id_, reported)], now_ms)
     shown = (await world.call("GET", PATH, key="finance-key")).json

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 import trio
 
 from gateway.core import events as ev
-from gateway.core.policy import Policy
 from gateway.core.records.message import StepStatus
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import unpack_person
@@ -26,17 +24,10 @@ from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
+from tests.worlds.stores import in_store
 
 ONE_A_DAY = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
 KEYS = keys_of(0)
-
-
-def in_store(url: str, rules: Policy, work: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with open_client(url) as redis:
-            await work(Store(redis, rules))
-
-    trio.run(main)
 
 
 def sends(store: Store, count: int, **changes: Any) -> list[MessageRequest]:
@@ -67,7 +58,7 @@ def test_a_hundred_copies_in_one_batch_are_one_message_and_ninety_nine_duplicate
         assert {a.id for a in answers} == {answers[0].id}
         assert {a.status for a in answers} == {"queued"}
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_two_processes_at_once_accept_one(redis_url: str) -> None:
@@ -84,7 +75,7 @@ def test_two_processes_at_once_accept_one(redis_url: str) -> None:
         assert Counter(a.outcome for a in answers) == {"accepted": 1, "duplicate": 47}
         assert len({a.id for a in answers}) == 1
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_a_person_is_one_by_phone_and_by_id(redis_url: str) -> None:
@@ -105,7 +96,7 @@ def test_a_person_is_one_by_phone_and_by_id(redis_url: str) -> None:
             else:
                 assert answer.outcome == "accepted"
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_a_claim_is_free_again_when_nothing_was_delivered_and_lasts_when_it_was(
@@ -126,7 +117,7 @@ def test_a_claim_is_free_again_when_nothing_was_delivered_and_lasts_when_it_was(
         (later,) = sends(store, 1)
         assert (await store.admit([later], T0 + 30 * DAY))[0].outcome == "accepted"
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_a_receipt_needs_no_look_at_a_claim_that_nobody_took(redis_url: str) -> None:
@@ -143,7 +134,7 @@ def test_a_receipt_needs_no_look_at_a_claim_that_nobody_took(redis_url: str) -> 
         (later,) = await store.admit(sends(store, 1), T0 + store.policy.dedupe_ms)
         assert later.outcome == "accepted"
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_a_message_whose_claim_went_to_a_late_delivery_leaves_it_there(redis_url: str) -> None:
@@ -162,7 +153,7 @@ def test_a_message_whose_claim_went_to_a_late_delivery_leaves_it_there(redis_url
         claim = unpack_person(cast("bytes", record)).claims["autumn"]
         assert claim.until_ms == T0 + 1 + store.policy.dedupe_ms
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_a_full_cap_says_which_and_when(redis_url: str) -> None:
@@ -179,7 +170,7 @@ def test_a_full_cap_says_which_and_when(redis_url: str) -> None:
         (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + DAY)
         assert later.outcome == "accepted"
 
-    in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+    in_store(redis_url, work, policy(caps=(ONE_A_DAY,)))
 
 
 def test_a_message_that_waited_for_hours_counts_from_when_it_reached_the_person(
@@ -198,7 +189,7 @@ def test_a_message_that_waited_for_hours_counts_from_when_it_reached_the_person(
         (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 44 * hour)
         assert later.outcome == "accepted"
 
-    in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+    in_store(redis_url, work, policy(caps=(ONE_A_DAY,)))
 
 
 def test_a_message_that_is_not_sent_yet_counts_however_long_it_waits(redis_url: str) -> None:
@@ -212,7 +203,7 @@ def test_a_message_that_is_not_sent_yet_counts_however_long_it_waits(redis_url: 
         (later,) = await store.admit(sends(store, 1, campaign="winter"), T0 + 2 * DAY)
         assert later.outcome == "accepted", "what is out counts from when it was accepted"
 
-    in_store(redis_url, policy(caps=(ONE_A_DAY,)), work)
+    in_store(redis_url, work, policy(caps=(ONE_A_DAY,)))
 
 
 def test_the_next_step_of_a_message_waits_for_no_slot_that_only_a_waiting_message_has(
@@ -233,7 +224,7 @@ def test_the_next_step_of_a_message_waits_for_no_slot_that_only_a_waiting_messag
         assert found is not None
         assert (found.reason, found.steps[1].status) == ("frequency_cap", StepStatus.SKIPPED)
 
-    in_store(redis_url, policy(caps=(sms_cap,)), work)
+    in_store(redis_url, work, policy(caps=(sms_cap,)))
 
 
 def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_body(
@@ -255,7 +246,7 @@ def test_an_idempotency_key_gives_the_first_answer_again_and_refuses_another_bod
         (stranger,) = await store.admit(sends(store, 1, **(keyed | {"app": "bank"})), T0)
         assert not stranger.replayed
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
@@ -270,7 +261,7 @@ def test_an_opted_out_person_is_suppressed(redis_url: str) -> None:
         (applied,) = await store.apply([Item(yes.id, ev.Claimed(0))], T0)
         assert not applied.effects.submit
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -289,7 +280,7 @@ def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, appl
         assert isinstance(value, bytes)
         assert unpack_message(answers[0].id or "", value).campaign == "autumn"
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str) -> None:
@@ -317,7 +308,7 @@ def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str
         assert isinstance(left, int)
         assert left > 0
 
-    in_store(redis_url, policy(), work)
+    in_store(redis_url, work)
 
 
 class CuttingClient:

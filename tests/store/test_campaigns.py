@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from itertools import count
-
-import trio
 
 from gateway.core.campaigns import HOLDOUT_PARTS
 from gateway.core.records.entries import OTHER_CAMPAIGNS
@@ -13,25 +10,22 @@ from gateway.core.records.request import Saying
 from gateway.core.timing import day_of
 from gateway.finance.report import Cell, Query, cost_report
 from gateway.finance.verify import Verdict, compare_books
-from gateway.redis.trio_driver import open_client
 from gateway.store.keys import campaigns_of, keys_of
 from gateway.store.ledger import read_books
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
 from gateway.store.writes import Retention
-from tests.worlds.cascade_world import DAY, T0, policy, request
+from tests.worlds import stores
+from tests.worlds.cascade_world import DAY, T0, request
+from tests.worlds.stores import Work
 
 LIMIT = 5
 BATCH = 200
 PERSONS = count()
 
 
-def in_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with open_client(url) as redis:
-            await work(new_store(Store(redis, policy())))
-
-    trio.run(main)
+def in_store(url: str, work: Work) -> None:
+    stores.in_store(url, lambda store: work(new_store(store)))
 
 
 def new_store(store: Store) -> Store:

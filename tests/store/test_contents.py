@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import trio
 from msgspec.structs import replace
 
 from gateway.core import events as ev
@@ -19,7 +17,6 @@ from gateway.core.records.request import MessageRequest
 from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim, content_said
 from gateway.ingress.api.sayings import sayings_of
 from gateway.redis.client import Command, Session
-from gateway.redis.trio_driver import open_client
 from gateway.store import declarations, keys, reads
 from gateway.store.admit import Admission, ask_of
 from gateway.store.apply import Item, LaneEntry
@@ -31,16 +28,9 @@ from gateway.store.transaction import commit
 from tests.store.test_keys import scan
 from tests.worlds.cascade_world import DAY, HOUR, T0, policy, request
 from tests.worlds.key_table import fault_of
+from tests.worlds.stores import in_store
 
 NAME = "autumn"
-
-
-def in_store(url: str, work: Callable[[Store], Awaitable[None]], shards: int = 1) -> None:
-    async def main() -> None:
-        async with open_client(url) as redis:
-            await work(Store(redis, policy(), shards=shards))
-
-    trio.run(main)
 
 
 def another(store: Store) -> Store:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import trio
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
@@ -17,7 +15,6 @@ from gateway.core.policy import Policy
 from gateway.core.prices import Price
 from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.redis.trio_driver import open_client
 from gateway.store import declarations, opt_outs
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
@@ -26,7 +23,9 @@ from gateway.store.store import Store
 from providers.contract import Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from tests.store.test_contents import with_sayings
+from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
+from tests.worlds.stores import Work
 
 SHARDS = 4
 REQUESTS = 1_000
@@ -41,15 +40,9 @@ def quote(provider: str, digits: str, *_: object) -> Price | None:
     return None if provider == "viber" and digits.endswith("7") else PRICES.get(provider)
 
 
-def in_store(
-    url: str, work: Callable[[Store], Awaitable[None]], rules: Policy | None = None
-) -> None:
-    async def main() -> None:
-        async with open_client(url) as redis:
-            known = rules or msgspec.structs.replace(policy(caps=CAPS), quote=quote)
-            await work(Store(redis, known, shards=SHARDS))
-
-    trio.run(main)
+def in_store(url: str, work: Work, rules: Policy | None = None) -> None:
+    known = rules or msgspec.structs.replace(policy(caps=CAPS), quote=quote)
+    stores.in_store(url, work, known, shards=SHARDS)
 
 
 async def everything(store: Store) -> dict[bytes, Any]:

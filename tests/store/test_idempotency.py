@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +17,8 @@ from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.store import Store
-from tests.worlds.cascade_world import T0, policy, request
+from tests.worlds import stores
+from tests.worlds.cascade_world import T0, request
 from tests.worlds.watched_link import Killed, WatchedLink
 
 SHARDS = 5
@@ -29,12 +30,7 @@ KEY = next(
 )
 
 
-def in_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with open_client(url) as client:
-            await work(Store(client, policy(), shards=SHARDS))
-
-    trio.run(main)
+in_store = partial(stores.in_store, shards=SHARDS)
 
 
 def send(store: Store, to: str = FIRST, **changes: Any) -> MessageRequest:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 import redis
-import trio
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.ids import shard_of_id
 from gateway.core.opt_outs import Origin
-from gateway.core.policy import Policy
 from gateway.core.records import schema2
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
-from gateway.redis.trio_driver import open_client
 from gateway.store import opt_outs
 from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
@@ -28,6 +26,7 @@ from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from ratelimit.caps import Cap
+from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
 from tests.worlds.watched_link import Killed, WatchedLink
 
@@ -54,14 +53,7 @@ def keys_for(identity: str) -> Keys:
     return keys_of(shard_of_identity(identity, SHARDS))
 
 
-def in_store(
-    url: str, work: Callable[[Store], Awaitable[None]], rules: Policy | None = None
-) -> None:
-    async def main() -> None:
-        async with open_client(url) as client:
-            await work(Store(client, rules or policy(), shards=SHARDS))
-
-    trio.run(main)
+in_store = partial(stores.in_store, shards=SHARDS)
 
 
 def send(store: Store, to: str = PHONE, now_ms: int = T0, **changes: Any) -> MessageRequest:

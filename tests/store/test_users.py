@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
-import trio
 
 from gateway.core.addresses import Addresses
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.user import StoredUser
-from gateway.redis.trio_driver import open_client
 from gateway.store import users
 from gateway.store.identities import find_home
 from gateway.store.keys import keys_of, shard_of, shard_of_identity
 from gateway.store.store import Store
 from gateway.store.users import Change
-from tests.worlds.cascade_world import DAY, MINUTE, T0, policy
+from tests.worlds import stores
+from tests.worlds.cascade_world import DAY, MINUTE, T0
 from tests.worlds.watched_link import WatchedLink
 
 SHARDS = 3
 COUNT = 100
 
 
-def in_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with open_client(url) as client:
-            await work(Store(client, policy(), shards=SHARDS))
-
-    trio.run(main)
+in_store = partial(stores.in_store, shards=SHARDS)
 
 
 def change_of(user: str, addresses: Addresses, now_ms: int = T0) -> Change:
