@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
-from providers.simulator.pushing import Pushing
+from providers.simulator.callbacks_only import CallbacksOnly
 from providers.simulator.twin import Destination, Order, Sending
 from providers.simulator.vocabulary import Catalogue, State, Status, state_catalogue
 
@@ -28,7 +28,7 @@ def catalogue(provider: str) -> Catalogue:
     return replace(state_catalogue(provider, _BASE, _WORDS, GONE), reports=False)
 
 
-class Silent(Pushing):
+class Silent(CallbacksOnly):
     """The half of a twin that says nothing."""
 
     def refusal(self, order: Order, to: str) -> Status | None:

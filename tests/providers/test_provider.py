@@ -147,12 +147,12 @@ def test_every_name_the_guide_mentions_exists() -> None:
     import providers.http.settings as http_settings
     import providers.registry as registry
     import providers.settings as settings
-    import providers.simulator.pushing as pushing
+    import providers.simulator.callbacks_only as callbacks_only
     import providers.simulator.twins as twins
 
     for name in re.findall(r"`([A-Z][A-Za-z]+)`", GUIDE.read_text()):
         homes = (
             *(contract, adapter, callback_proofs, http_settings, registry, settings),
-            *(pushing, twins),
+            *(callbacks_only, twins),
         )
         assert any(hasattr(home, name) for home in homes) or name in {"ROWS", "Row"}, name

@@ -19,8 +19,8 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
+from providers.simulator.callbacks_only import BesideHttp, moment
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
-from providers.simulator.pushing import BesideHttp, moment
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,

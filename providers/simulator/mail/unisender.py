@@ -14,8 +14,8 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
+from providers.simulator.callbacks_only import CallbacksOnly
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
-from providers.simulator.pushing import Pushing
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.twin import (
     Destination,
@@ -61,7 +61,7 @@ class _Request(msgspec.Struct, frozen=True):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class UniSender(Pushing):
+class UniSender(CallbacksOnly):
     channels: tuple[Channel, ...] = ("email",)
     catalogue = CATALOGUE
     media_type = "application/json"

@@ -15,7 +15,7 @@ from typing import Final
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
-from providers.simulator.pushing import BesideHttp
+from providers.simulator.callbacks_only import BesideHttp
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,

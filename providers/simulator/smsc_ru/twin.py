@@ -17,7 +17,7 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
-from providers.simulator.pushing import Pushing
+from providers.simulator.callbacks_only import CallbacksOnly
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -90,7 +90,7 @@ class _Request(msgspec.Struct, frozen=True):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class SmscRu(Pushing):
+class SmscRu(CallbacksOnly):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = "application/json"

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
-from providers.simulator.pushing import Pushing
+from providers.simulator.callbacks_only import CallbacksOnly
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -87,7 +87,7 @@ CATALOGUE: Final = Catalogue(
 )
 
 
-class Twilio(Pushing):
+class Twilio(CallbacksOnly):
     channels: tuple[Channel, ...] = ("sms",)
     catalogue = CATALOGUE
     media_type = "application/x-www-form-urlencoded"

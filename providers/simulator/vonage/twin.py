@@ -13,7 +13,7 @@ import msgspec
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
-from providers.simulator.pushing import Pushing, moment
+from providers.simulator.callbacks_only import CallbacksOnly, moment
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -113,7 +113,7 @@ class _Request(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 
 
-class Vonage(Pushing):
+class Vonage(CallbacksOnly):
     channels: tuple[Channel, ...] = ("viber", "sms")
     catalogue = CATALOGUE
     media_type = "application/json"

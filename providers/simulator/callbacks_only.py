@@ -16,7 +16,7 @@ from providers.simulator.replies import Reply
 from providers.simulator.twin import ErrorShape, Listing, Pull, Unreadable, Violations
 
 
-class Pushing:
+class CallbacksOnly:
     """Nothing is pulled or posted aside; a POST has one report, and nobody hears of a look."""
 
     pulls: Mapping[str, tuple[Channel, Listing]] = {}
@@ -38,7 +38,7 @@ class Pushing:
         return report
 
 
-class BesideHttp(Pushing):
+class BesideHttp(CallbacksOnly):
     """Its messages come through a door of their own, which checks who sends."""
 
     def is_authorised(self, headers: Mapping[bytes, bytes], api_key: str) -> bool:
