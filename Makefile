@@ -76,9 +76,9 @@ simulate-seeds: $(VENV)/ready-dev ## Live days of bad weather in virtual time; m
 
 lock: $(VENV)/ready-dev npm ## Write requirements/*.txt again; make lock ARGS=--upgrade takes newer versions.
 	@echo "Locking requirements/dev.txt"
-	@$(LOCK) $(ARGS) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	@$(LOCK) $(ARGS) --all-extras --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 	@echo "Locking requirements/run.txt"
-	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/run.txt pyproject.toml
+	@$(LOCK) --constraint requirements/dev.txt --extra archive --output-file requirements/run.txt pyproject.toml
 	@echo "Locking requirements/build.txt"
 	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/build.txt requirements/build.in
 	@echo "Locking requirements/peers.txt"
