@@ -98,10 +98,11 @@ def _decimals(cell: Cell) -> int:
 
 
 def _name(key: str, cell: Cell) -> Cell:
-    return NO_CAMPAIGN if key == "campaign" and cell is None else _harmless(cell)
+    return NO_CAMPAIGN if key == "campaign" and cell is None else harmless(cell)
 
 
-def _harmless(cell: Cell) -> Cell:
+def harmless(cell: Cell) -> Cell:
+    """A cell that no spreadsheet runs."""
     if not isinstance(cell, str):
         return cell
     shown = cell
