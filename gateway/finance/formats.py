@@ -98,10 +98,10 @@ def _decimals(cell: Cell) -> int:
 
 
 def _name(key: str, cell: Cell) -> Cell:
-    return NO_CAMPAIGN if key == "campaign" and cell is None else _harmless(cell)
+    return NO_CAMPAIGN if key == "campaign" and cell is None else harmless(cell)
 
 
-def _harmless(cell: Cell) -> Cell:
+def harmless(cell: Cell) -> Cell:
     if not isinstance(cell, str):
         return cell
     shown = cell

@@ -21,7 +21,7 @@ from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT, CHANNELS
 from gateway.core.effects import MEASURES
 from gateway.core.phones import COUNTRIES
-from gateway.core.records.entries import NO_STEP
+from gateway.core.records.entries import NO_STEP, Group
 from gateway.errors import CallerFault
 from gateway.store.totals import Aside, TotalRow, at_once
 from providers.contract import Category
@@ -214,6 +214,22 @@ class Report(msgspec.Struct, frozen=True):
         return figures.cells(self.currency, messages=self.query.counts_messages)
 
 
+class Selection:
+    """What a question takes in of everything that was booked: its days, and of each key that it
+    filters by one of the values."""
+
+    def __init__(self, query: Query) -> None:
+        self._from_day, self._to_day = query.from_day, query.to_day
+        self._wanted: dict[str, set[str]] = {}
+        for key, value in query.filters:
+            self._wanted.setdefault(key, set()).add(value)
+
+    def takes(self, day: datetime.date, group: Group) -> bool:
+        return self._from_day <= day <= self._to_day and all(
+            str(_value_in(day, group, key)) in values for key, values in self._wanted.items()
+        )
+
+
 class Tally:
     """Adds up totals under one question; takes any number of `add` calls, holds only the sums.
 
@@ -225,25 +241,19 @@ class Tally:
         self._currency = currency
         self._baseline = baseline
         self._sums: dict[tuple[str | int, ...], dict[str, int]] = {}
-        self._wanted: dict[str, set[str]] = {}
-        for key, value in query.filters:
-            self._wanted.setdefault(key, set()).add(value)
+        self._selection = Selection(query)
 
     def add(self, rows: Iterable[TotalRow]) -> None:
-        query, messages = self._query, self._query.counts_messages
+        messages = self._query.counts_messages
         for row in rows:
-            if not query.from_day <= row.day <= query.to_day:
-                continue
             if not messages and row.measure in MESSAGE_MEASURES:
                 continue
-            if any(str(_value_in(row, key)) not in values for key, values in self._wanted.items()):
-                continue
-            if row.amount:
+            if row.amount and self._selection.takes(row.day, row.group):
                 sums = self._sums_of(row)
                 sums[row.measure] = sums.get(row.measure, 0) + row.amount
 
     def _sums_of(self, row: TotalRow) -> dict[str, int]:
-        keys = tuple(_value_in(row, key) for key in self._query.group_by)
+        keys = tuple(_value_in(row.day, row.group, key) for key in self._query.group_by)
         sums = self._sums.get(keys)
         if sums is None:
             if len(self._sums) == ROWS_MAX:
@@ -271,12 +281,12 @@ def _cell(value: str | int) -> Cell:
     return None if value in ("", NO_STEP) else value
 
 
-def _value_in(row: TotalRow, key: str) -> str | int:
+def _value_in(day: datetime.date, group: Group, key: str) -> str | int:
     if key == "day":
-        return row.day.isoformat()
+        return day.isoformat()
     if key == "month":
-        return row.day.isoformat()[:MONTH_CHARS]
-    value: str | int = getattr(row.group, key)
+        return day.isoformat()[:MONTH_CHARS]
+    value: str | int = getattr(group, key)
     return value
 
 

@@ -21,7 +21,6 @@ import datetime
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -38,9 +37,8 @@ from gateway.finance.report import (
     cost_report,
     parse_query,
 )
+from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
-from gateway.ingress.http.auth import Principal
-from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
@@ -55,15 +53,12 @@ from gateway.ingress.pages.reports import (
 from gateway.redis.client import RedisClient
 from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
-PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
 FORMATS = ("json", "csv")
 BOMS = ("0", "1")
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _CSV = (b"content-type", CSV_TYPE.encode())
-
-Pairs = list[tuple[str, str]]
 
 
 class ReportEndpoints:
@@ -86,26 +81,26 @@ class ReportEndpoints:
 
     async def cost(self, request: Request) -> None:
         try:
-            await self._data(request, _pairs(request))
+            await self._data(request, pairs_of(request))
         except ReportFault as fault:
-            raise _refusal(fault) from None
+            raise refusal(fault) from None
 
     async def page(self, request: Request) -> None:
         try:
-            pairs = _pairs(request)
+            pairs = pairs_of(request)
             if any(name == "format" for name, _ in pairs):
                 await self._data(request, pairs)
                 return
         except ReportFault as fault:
-            raise _refusal(fault) from None
+            raise refusal(fault) from None
         # A form sends its empty fields too.
         await self._page(request, [pair for pair in pairs if pair[1]])
 
     async def _data(self, request: Request, pairs: Pairs) -> None:
-        others, bom = _choice(pairs, "bom", BOMS)
-        others, chosen = _choice(others, "format", FORMATS)
+        others, bom = choice(pairs, "bom", BOMS)
+        others, chosen = choice(others, "format", FORMATS)
         query = parse_query(others, self._today())
-        pages = self._pages(query, _app_seen(request.principal, query))
+        pages = self._pages(query, app_seen(request.principal, query))
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
         self._check_providers(report)
         if chosen == "json":
@@ -124,7 +119,7 @@ class ReportEndpoints:
             query = parse_query(pairs, today)
             if not query.group_by:
                 query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
-            app = _app_seen(request.principal, query)
+            app = app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
             self._check_providers(reports.rows)
             made = partial(report_page, query, reports, suggestions, today)
@@ -177,15 +172,6 @@ class ReportEndpoints:
         return day_of(self._now_ms())
 
 
-def _app_seen(principal: Principal, query: Query) -> str | None:
-    """The app whose money this key may see; None: every app's. Raises Refusal (403)."""
-    if "report-all" in principal.scopes:
-        return None
-    if any(key == "app" and value != principal.app for key, value in query.filters):
-        raise refuse("forbidden", "Another app's money needs the scope `report-all`.")
-    return principal.app
-
-
 def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:
     return [row for row in totals if row.group.app == app]
 
@@ -194,35 +180,8 @@ def _suggested(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name)[:SUGGESTIONS_MAX])
 
 
-def _pairs(request: Request) -> Pairs:
-    """The parameters in the address. Raises ReportFault."""
-    text = request.query.decode("ascii", "replace")
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise ReportFault(
-            "", f"The address has more than {PARAMETERS_MAX} parameters: leave some out."
-        ) from None
-
-
-def _choice(pairs: Pairs, wanted: str, values: Sequence[str]) -> tuple[Pairs, str]:
-    """The other parameters, and what is chosen of this one, else its first value. Raises
-    ReportFault."""
-    others = [pair for pair in pairs if pair[0] != wanted]
-    chosen = [value for name, value in pairs if name == wanted] or [values[0]]
-    if len(chosen) > 1 or chosen[0] not in values:
-        raise ReportFault(wanted, f"Give {wanted} once, as one of: {', '.join(values)}.")
-    return others, chosen[0]
-
-
-def _refusal(fault: ReportFault) -> Refusal:
-    pointer = f"/{fault.parameter}" if fault.parameter else ""
-    code = "query" if fault.impossible else "invalid"
-    return Refusal(invalid([RequestFault(pointer, fault.detail)], code=code))
-
-
 def _status(fault: ReportFault) -> int:
-    return _refusal(fault).problem.status
+    return refusal(fault).problem.status
 
 
 # --- what the OpenAPI document says of it ---
@@ -322,9 +281,15 @@ COST_REPORT = Payload(
         "text/csv": "campaign,accepted,delivered\nautumn-sale,200,196\n",
     },
 )
+_FROM = Parameter("from", "query", "First day, UTC.", _DATE)
+_TO = Parameter("to", "query", "Last day, UTC.", _DATE)
+_FILTERS = tuple(
+    Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS
+)
+DAYS_AND_FILTERS = (_FROM, _TO, *_FILTERS)
 COST_PARAMETERS = (
-    Parameter("from", "query", "First day, UTC.", _DATE),
-    Parameter("to", "query", "Last day, UTC.", _DATE),
+    _FROM,
+    _TO,
     Parameter(
         "group_by",
         "query",
@@ -338,5 +303,5 @@ COST_PARAMETERS = (
         "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
         {"enum": list(BOMS)},
     ),
-    *(Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS),
+    *_FILTERS,
 )
