@@ -20,10 +20,11 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 from msgspec.structs import asdict
 
-from gateway.core.days import UTC_DAYS, Days, rfc3339
+from gateway.core.days import UTC_DAYS, Days
 from gateway.core.money import format_amount
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
-from gateway.finance.report import Query, Selection
+from gateway.core.views.words import rfc3339
+from gateway.finance.question import Query, Selection
 from gateway.redis.client import RedisClient
 from gateway.store.checkpoints import EntryId
 from gateway.store.former_shards import shards_ever
