@@ -30,6 +30,7 @@ from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -168,6 +169,7 @@ class Ingress:
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),

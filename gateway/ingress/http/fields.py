@@ -243,6 +243,21 @@ FIELDS: Mapping[str, Field] = {
     ),
     "PlannedStepView.provider": Field("The provider first in line.", "main"),
     "PlannedStepView.until": Field("What the step waits for.", "delivered"),
+    "LineView.amount": Field(
+        "The amount, exact; negative where something is taken back.", "0.0450"
+    ),
+    "LineView.at": Field("When it was booked.", "2026-11-21T10:00:00.000Z"),
+    "LineView.country": Field("Where the phone belongs; null: there is none.", "RU"),
+    "LineView.currency": Field("The currency of the amounts.", "EUR"),
+    "LineView.id": Field("The line's id; it never changes.", "0-1795082400000-0-1-cost"),
+    "LineView.kind": Field("What is booked: a provider's charge, or an app's bill.", "cost"),
+    "LineView.list_amount": Field(
+        "What the price list makes of a charge; null of a bill, 0 of a correction.", "0.0400"
+    ),
+    "LineView.message": Field("The message it is booked for.", MESSAGE_ID),
+    "LineView.parts": Field("The parts it is for; null where there are none.", 1),
+    "LineView.reason": Field("Why it is not the list's amount; null: it is.", "receipt_price"),
+    "LineView.step": Field("Which of its steps, from 0.", 1),
     "Problem.detail": Field("What is wrong, for people.", "This message is final already."),
     "Problem.status": Field("The HTTP status.", 409),
     "Problem.title": Field("The kind of problem, in words.", "The message is final"),
