@@ -42,6 +42,12 @@ def reconcile(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write it; else to the terminal.")
     ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Book what makes our cost equal to the invoice; may be repeated."
+        ),
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
@@ -57,5 +63,5 @@ def reconcile(
     from gateway.cli.reconciling import reconcile as run_reconcile
 
     chosen = "json" if as_json else form
-    wish = Wish(provider, invoice, map_, from_day, to_day, chosen, out)
+    wish = Wish(provider, invoice, map_, from_day, to_day, chosen, out, accept)
     return run_reconcile(config, os.environ, wish)

@@ -159,3 +159,16 @@ def test_an_invoice_in_another_currency_is_refused(
     how.write_text('currency = "USD"')
     assert app.run(words(tmp_path, invoice([]), "--map", str(how))) == 2
     assert "is in USD, and the ledger is in EUR" in capsys.readouterr().err
+
+
+def test_an_accepted_invoice_is_what_we_booked_from_then_on(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = invoice(ours, {n: {"price": "0.02"} for n in range(COUNT - 1)})
+    assert app.run(words(tmp_path, text, "--accept", "--json")) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["accepted"] == {"lines": COUNT - 1, "booked": told["total"]["difference"]}
+    assert app.run(words(tmp_path, text, "--accept")) == 0
+    assert "Accepted: 0 lines of ours were adjusted" in capsys.readouterr().out
+    assert app.run(["report", "verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agrees"]

@@ -10,8 +10,8 @@ from typing import Any
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.policy import Policy
 from gateway.core.reconciliation import Ours
+from gateway.core.views.words import rfc3339
 from gateway.finance.reconciled_formats import amount
-from gateway.ingress.http.asgi import rfc3339
 from gateway.redis.client import RedisClient
 from gateway.store.apply import Item
 from gateway.store.sent_lines import sent_lines
@@ -26,7 +26,13 @@ HEADER = ("id", "to", "at", "parts", "price", "network", "status")
 
 
 async def send(
-    redis: RedisClient, policy: Policy, count: int, *, at_ms: int = NOON, undelivered: int = 0
+    redis: RedisClient,
+    policy: Policy,
+    count: int,
+    *,
+    at_ms: int = NOON,
+    undelivered: int = 0,
+    provider: str = PROVIDER,
 ) -> Store:
     """So many messages, a minute apart, each delivered two seconds later, but for the last."""
     store = Store(redis, policy)
@@ -42,7 +48,7 @@ async def send(
         await store.apply([Item(answer.id, Accepted(0, sent_ms=now_ms))], now_ms)
         if number < count - undelivered:
             receipt = Receipt("delivered", ref=f"{answer.id}.0", at_ms=now_ms + 2_000)
-            event = Reported(0, receipt, PROVIDER)
+            event = Reported(0, receipt, provider)
             await store.apply([Item(answer.id, event)], now_ms + 2_000)
     return store
 
