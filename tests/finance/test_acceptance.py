@@ -15,8 +15,8 @@ from gateway.core.reconciliation import Item, Theirs, in_micros
 from gateway.finance import acceptance
 from gateway.finance.acceptance import Acceptance, accept
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
+from gateway.finance.question import Query
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
-from gateway.finance.report import Query
 from gateway.finance.sorted_lines import SortedLines
 from gateway.finance.verify import compare_books
 from gateway.redis import asyncio_driver
