@@ -60,6 +60,8 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
+                                       have its link
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
@@ -167,6 +169,11 @@ def quota(app: str) -> str:
 
 def pace(campaign: str) -> str:
     return "{pace:" + campaign + "}"
+
+
+def report_share(digest: str) -> str:
+    """By the hash of its link's secret."""
+    return "{kaskad}shared:" + digest
 
 
 def stats(process: str) -> str:
