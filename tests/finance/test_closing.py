@@ -212,10 +212,18 @@ def test_a_report_that_was_changed_is_noticed(redis_url: str) -> None:
     run(redis_url, work)
 
 
+def shows(part: Any, whole: Any) -> bool:
+    """Whether what a page shows is so: it may leave columns out."""
+    if isinstance(part, dict):
+        return all(key in whole and shows(part[key], whole[key]) for key in part)
+    if isinstance(part, list):
+        return len(part) == len(whole) and all(map(shows, part, whole))
+    return bool(part == whole)
+
+
 def test_the_page_shows_a_report_as_it_is_written(redis_url: str) -> None:
     async def work(redis: RedisClient) -> None:
-        shown = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
-        report = orjson.loads(await closed(await filled(redis, 0)))
-        assert [orjson.loads(block) for block in shown] == [report]
+        (block,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        assert shows(orjson.loads(block), orjson.loads(await closed(await filled(redis, 0))))
 
     run(redis_url, work)
