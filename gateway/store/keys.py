@@ -62,6 +62,9 @@ Books and events stay in the shard in which they were written.
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
+    {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
+    {kaskad}month:<month>      string  for ever: a closed month's        `kaskad close`
+                                       report
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
@@ -115,6 +118,7 @@ INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of 
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
@@ -132,6 +136,10 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+
+
+def month_report(month: str) -> str:
+    return "{kaskad}month:" + month
 
 
 def campaigns_of(month: str) -> str:
