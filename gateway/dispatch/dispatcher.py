@@ -37,6 +37,7 @@ from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.redis_retry import RETRYABLE
+from gateway.dispatch.webhooks import desk
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.redis.client import LIMITS_DEFAULT, Limits
 from gateway.redis.script import Script
@@ -121,6 +122,7 @@ async def _run(
             stopping=trio.Event(),
             publish=publish,
             changes=changes,
+            webhook_hosts=frozenset(settings.webhooks.allow_hosts),
         )
         registries.own.register(deps.store.outcomes)
         async with trio.open_nursery() as nursery:
@@ -243,6 +245,7 @@ def _start_background(
     nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
     nursery.start_soon(feeder.look, deps)
+    nursery.start_soon(desk.run, deps)
     if deps.changes is not None:
         nursery.start_soon(_take_changes_over, deps, working)
     held = {worker.name: worker.capacity.hold_places for worker in working}

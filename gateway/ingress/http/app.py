@@ -39,6 +39,7 @@ from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -157,6 +158,7 @@ class Ingress:
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),

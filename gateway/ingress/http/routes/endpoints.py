@@ -18,6 +18,7 @@ from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhooks import WebhookEndpoints
 
 
 class Endpoints(NamedTuple):
@@ -34,6 +35,7 @@ class Endpoints(NamedTuple):
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    webhooks: WebhookEndpoints
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints
