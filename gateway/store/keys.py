@@ -18,6 +18,8 @@ Books and events stay in the shard in which they were written.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
+    {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
+                                       down to
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -40,6 +42,8 @@ Books and events stay in the shard in which they were written.
                                        and reactions of 30 days          order = "best"
     {kN}delays:<d or q><n>     hash    4 d, half an hour: bin, country,  cascade, for a step with
                                        provider -> deliveries            wait = "auto"
+    {kN}invoices               hash    for ever: provider and days ->    `kaskad reconcile --accept`
+                                       booked of what is nothing of ours
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
@@ -96,8 +100,12 @@ Books and events stay in the shard in which they were written.
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}rate:<provider>    string  its time is over: an operator's   operators
+                                       rate for a while
+    {kaskad}drain              string  ended: who has it drain           operators
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
-    {kaskad}t:<token>          string  60 s: a pause was changed          every such change
+    {kaskad}t:<token>          string  60 s: a pause, a rate or a drain   every such change
+                                       was changed
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -124,6 +132,7 @@ AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"
 LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
+DRAIN = "{kaskad}drain"
 REPLIES = "{kaskad}replies"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
@@ -164,6 +173,10 @@ def sends(what: str) -> str:
 def webhook(webhook_id: str, what: str) -> str:
     """One of the four keys of a webhook: queue, tries, attempts or state."""
     return "{hook_" + webhook_id + "}" + what
+
+
+def temporary_rate(provider: str) -> str:
+    return "{kaskad}rate:" + provider
 
 
 def alive(consumer: str) -> str:
@@ -233,6 +246,9 @@ class Keys(msgspec.Struct, frozen=True):
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
 
+    def conversion(self, app: str, id_: str) -> str:
+        return f"{self.tag}cv:{app}:{id_}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -272,6 +288,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def marks(self) -> str:
         return self.tag + "marks"
+
+    @property
+    def invoices(self) -> str:
+        return self.tag + "invoices"
 
     @property
     def verified(self) -> str:
