@@ -141,5 +141,18 @@ class Cancelled(msgspec.Struct, frozen=True):
     reason: str = "cancelled"
 
 
-SeldomEvent = NotKnown | Reacted | ProviderGone | TimerDue | Released | ZoneKnown | Cancelled
+class Invoiced(msgspec.Struct, frozen=True):
+    """An invoice that was accepted charges so much (1e-6 units) for one provider's attempt at a
+    step, the how-manieth of the step's from 0."""
+
+    step: int
+    attempt: int
+    provider: str
+    amount: int
+    invoice: str
+
+
+SeldomEvent = (
+    NotKnown | Reacted | ProviderGone | TimerDue | Released | ZoneKnown | Cancelled | Invoiced
+)
 Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

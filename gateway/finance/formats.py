@@ -103,6 +103,7 @@ def _name(key: str, cell: Cell) -> Cell:
 
 
 def harmless(cell: Cell) -> Cell:
+    """A cell that no spreadsheet runs."""
     if not isinstance(cell, str):
         return cell
     shown = cell

@@ -40,6 +40,8 @@ Books and events stay in the shard in which they were written.
                                        and reactions of 30 days          order = "best"
     {kN}delays:<d or q><n>     hash    4 d, half an hour: bin, country,  cascade, for a step with
                                        provider -> deliveries            wait = "auto"
+    {kN}invoices               hash    for ever: provider and days ->    `kaskad reconcile --accept`
+                                       booked of what is nothing of ours
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
@@ -251,6 +253,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def marks(self) -> str:
         return self.tag + "marks"
+
+    @property
+    def invoices(self) -> str:
+        return self.tag + "invoices"
 
     @property
     def verified(self) -> str:

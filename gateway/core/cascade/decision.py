@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import audience, holding, timing
+from gateway.core import audience, holding, settlement, timing
 from gateway.core.effects import Effects, group_of, status_change_of
+from gateway.core.events import Invoiced
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as
@@ -238,6 +239,18 @@ class Decision:
     def _holding(self) -> Sequence[Person]:
         assert self.persons, "the person was not loaded: needs_people() is wrong"
         return self.persons
+
+    def take_invoice(self, invoiced: Invoiced) -> None:
+        """Charges what an accepted invoice asks for."""
+        step = self.step(invoiced.step)
+        if step is None or invoiced.attempt >= len(step.attempts):
+            return
+        attempt = step.attempts[invoiced.attempt]
+        work = self.work(invoiced.step, step, attempt)
+        booking = settlement.invoiced(work, invoiced.amount, invoiced.invoice)
+        if work.provider == invoiced.provider and booking is not None:
+            attempt.invoiced = True
+            self.book(attempt, booking)
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""

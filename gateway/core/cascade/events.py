@@ -84,6 +84,8 @@ def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
             _zone_known(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
+        case ev.Invoiced():
+            change.take_invoice(event)
         case _:
             assert_never(event)
 

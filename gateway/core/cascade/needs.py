@@ -25,7 +25,7 @@ def needs_people(
     match event:
         case ev.Accepted():
             return event.delivered
-        case ev.LostAnswer() | ev.NotKnown():
+        case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced():
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
@@ -47,7 +47,7 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
     match event:
         case ev.Accepted():
             return event.delivered and _arrival_is_noted(message, event.step, policy)
-        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
+        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced():
             return False
         case ev.Claimed():
             lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
