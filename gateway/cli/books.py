@@ -153,7 +153,7 @@ def prices_import(
     Nothing is put into place: look at what it wrote, add it to the configured list, and run
     `kaskad prices check`.
 
-    Example: `kaskad prices import infobip.csv --from infobip --provider infobip-sms --markup 20`
+    Example: `kaskad prices import list.csv --from infobip --provider main --markup 20`
     """
     from gateway.cli.prices import ImportWish, import_prices
 

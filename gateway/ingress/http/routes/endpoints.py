@@ -15,6 +15,7 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_details import ReportDetails
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
@@ -36,6 +37,7 @@ class Endpoints(NamedTuple):
     inbound: InboundEndpoints
     reports: ReportEndpoints
     ledger: LedgerEndpoint
+    report_details: ReportDetails
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints
