@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UsageFault
+from gateway.cli.output import output
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.core.policy import Policy
 from gateway.core.reconciliation import Item
 from gateway.finance import reconciled_formats as formats
 from gateway.finance.acceptance import Acceptance, accept
+from gateway.finance.extras import archive_library
 from gateway.finance.invoices import InvoiceMap, read_invoice
 from gateway.finance.reconcile import EDGE_MS, DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.reconciled_workbook import write_workbook
 from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
@@ -36,7 +38,7 @@ from gateway.store.audit import Deed
 from gateway.store.sent_lines import sent_lines
 from gateway.store.store import Store
 
-FORMATS = ("table", "json", "csv")
+FORMATS = ("table", "json", "csv", "xlsx")
 ITEMS_SHOWN = 20
 HASH_CHARS = 12  # by which an accepted invoice is named
 DAYS_DEFAULT = 30  # of an invoice that names no time
@@ -59,6 +61,8 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
     """Prints what an invoice and our lines come to."""
     if wish.form not in FORMATS:
         raise UsageFault(f"--format {wish.form!r} is none: use {', '.join(FORMATS)}.")
+    if wish.form == "xlsx":
+        archive_library("xlsxwriter")
     settings = load(config, environment, secrets_required=False)
     how = load_map(wish.map) if wish.map is not None else InvoiceMap()
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
@@ -86,9 +90,8 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
 
         with redis_for_command(settings) as url:
             result, accepted = run(url, ask)
-        with _output(wish.out) as file:
-            for piece in _written(result, work.items(), wish.form, accepted):
-                file.write(piece)
+        with output(wish.out, binary=wish.form == "xlsx") as file:
+            _write(result, work.items(), wish.form, accepted, file)
     return DONE if result.agrees else FAILED
 
 
@@ -134,23 +137,21 @@ def _latest_days() -> DaySpan:
     return DaySpan(last - datetime.timedelta(days=DAYS_DEFAULT - 1), last)
 
 
-@contextmanager
-def _output(path: Path | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield sys.stdout.buffer
-        return
-    with path.open("wb") as file:
-        yield file
-
-
-def _written(
-    result: Reconciled, items: Iterator[Item], form: str, accepted: Acceptance | None
-) -> Iterable[bytes]:
-    if form == "json":
-        return formats.to_json(result, items, accepted)
-    if form == "csv":
-        return formats.to_csv(items)
-    return (line.encode() for line in _table(result, items, accepted))
+def _write(
+    result: Reconciled,
+    items: Iterator[Item],
+    form: str,
+    accepted: Acceptance | None,
+    file: BinaryIO,
+) -> None:
+    if form == "xlsx":
+        write_workbook(result, items, file)
+    elif form == "json":
+        file.writelines(formats.to_json(result, items, accepted))
+    elif form == "csv":
+        file.writelines(formats.to_csv(items))
+    else:
+        file.writelines(line.encode() for line in _table(result, items, accepted))
 
 
 def _table(result: Reconciled, items: Iterator[Item], accepted: Acceptance | None) -> Iterator[str]:

@@ -97,6 +97,17 @@ def reacted(work: Work, kind: ReactionName) -> Post:
     return _post(work, {kind: 1})
 
 
+def converted(work: Work, value: int, *, counts: bool) -> Post:
+    """The step has a conversion of that value; it does not count where it corrects another."""
+    measures = {"conversions": 1} if counts else {}
+    return _post(work, measures | {"revenue": value} if value else measures)
+
+
+def assisted(work: Work) -> Post:
+    """The step had its part in a conversion that another channel has."""
+    return _post(work, {"assisted": 1})
+
+
 def undelivered(work: Work, times: int = 1) -> Booking:
     """The step ended without delivery; -1: that is taken back."""
     return Booking(_post(work, {"undelivered": times}))

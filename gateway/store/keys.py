@@ -18,6 +18,8 @@ Books and events stay in the shard in which they were written.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
+    {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
+                                       down to
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -217,6 +219,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
+
+    def conversion(self, app: str, id_: str) -> str:
+        return f"{self.tag}cv:{app}:{id_}"
 
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""

@@ -347,7 +347,8 @@ def test_an_amount_leads_to_its_lines_and_a_line_to_its_message(page: Chromium, 
         "Array.from(document.querySelectorAll('.details')[0].tBodies[0].rows,"
         " r => r.cells[1].innerText)"
     )
-    assert (happened[0], happened[-1]) == ("accepted", "delivered")
+    assert happened[0] == "accepted"
+    assert "delivered" in happened
 
 
 def test_a_count_leads_to_its_messages(page: Chromium, site: Site) -> None:

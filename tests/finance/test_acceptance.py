@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -14,6 +14,8 @@ from gateway.core.events import Reported
 from gateway.core.reconciliation import Item, Theirs, in_micros
 from gateway.finance import acceptance
 from gateway.finance.acceptance import Acceptance, accept
+from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
+from gateway.finance.question import Query
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
 from gateway.finance.verify import compare_books
@@ -64,10 +66,23 @@ async def books(store: Store) -> tuple[int, int]:
     total = adjusted = 0
     async for page in pages_of_totals(store.redis, store.shards, first, last):
         total += sum(row.amount for row in page if row.measure == "cost")
-    async for shard in read_books(store.redis, store.shards):
-        async for _, entry in shard.entries:
-            adjusted += sum(p.measures["cost"] for p in entry.posts if p.invoice)
+    lines = [line async for line in _lines(store, first, last)]
+    assert total == sum(line.amount for line in lines if line.kind != "bill")
+    for line in lines:
+        if line.kind == "adjust":
+            adjusted += line.amount
+            assert line.reason in ("invoice:one", "invoice:two")
+            assert line.message is None or line.app == "shop"
     return total, adjusted
+
+
+async def _lines(
+    store: Store, first: datetime.date, last: datetime.date
+) -> AsyncIterator[LedgerLine]:
+    query = LinesQuery(Query(first, last))
+    async for page in pages_of_lines(store.redis, store.shards, query, "EUR"):
+        for _, line in page.lines:
+            yield line
 
 
 def asked(theirs: Sequence[Theirs]) -> int:

@@ -14,7 +14,7 @@ from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.events import Invoiced
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
-from gateway.core.rates import Tally, counts_as
+from gateway.core.rates import Tally, counts_as, counts_conversions
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Post
@@ -153,6 +153,16 @@ class Decision:
             self.effects.people_changed = True
         if counts:
             self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
+
+    def note_conversion(self, step: Step, at_ms: int) -> None:
+        """The step had its first conversion. Whoever converts acted, though nothing was seen."""
+        policy = self.policy
+        if not counts_conversions(policy):
+            return
+        if self.persons:
+            reacted(self.persons[0], step.channel, "clicked", self._within(at_ms), counts=True)
+            self.effects.people_changed = True
+        self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
 
     def note_delay(self, work: Work) -> None:
         """The attempt arrived, and what it took until that was known is counted where somebody

@@ -6,6 +6,7 @@ from gateway.core import events as ev
 from gateway.core import timing
 from gateway.core.holding import held_of
 from gateway.core.policy import PLANNED_LATELY_MS, Policy
+from gateway.core.rates import counts_conversions
 from gateway.core.records.message import Message
 
 
@@ -63,6 +64,8 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return reacted or _arrival_is_noted(message, event.step, policy)
         case ev.Reacted():
             return policy.asks_reactions
+        case ev.Converted():
+            return counts_conversions(policy)
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
