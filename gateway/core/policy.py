@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
+from gateway.core.days import UTC_DAYS, Days
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
@@ -166,6 +167,7 @@ class Policy(msgspec.Struct, frozen=True):
     currency: str
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
+    days: Days = UTC_DAYS  # on which bookings count
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself

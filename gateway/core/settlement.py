@@ -192,13 +192,19 @@ def _cost(work: Work, amount: int) -> dict[str, int]:
 
 
 def _post(work: Work, measures: dict[str, int], charged: int | None = None) -> Post:
-    """`charged` where the booking sets the charge: both prices are kept then."""
+    """`charged` where the booking sets the charge: both prices are kept then, and the parts that
+    are charged for where nothing else says them."""
     message = work.message
     carries_money = not COUNTS.issuperset(measures)
+    note = None
+    if charged is not None:
+        note = {"list": work.list_price, "charged": charged}
+        if "sent" in measures and CHANNELS[work.step.channel].price_unit == "part":
+            note["parts"] = work.step.parts
     return Post(
         group=group_of(message, work.index, work.provider),
         measures=measures,
         message=message.id if carries_money else None,
         step=work.index if carries_money else -1,
-        note=None if charged is None else {"list": work.list_price, "charged": charged},
+        note=note,
     )

@@ -77,7 +77,7 @@ def render_table(report: Report, width: int = WIDTH_DEFAULT) -> Table:
     shown = [column for column in numbers if column not in left_out]
     fits = _room({**names, **{column: numbers[column] for column in shown}}) <= width
     table = Table(
-        title=f"Cost, {query.from_day} to {query.to_day} (UTC), in {report.currency}",
+        title=f"Cost, {query.from_day} to {query.to_day} ({report.zone}), in {report.currency}",
         title_justify="left",
         title_style="bold",
         caption=_caption(report, left_out),

@@ -237,6 +237,7 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
 
 class Reports(Table, frozen=True, kw_only=True):
     campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+    zone: Text = "UTC"  # whose days and months count
 
 
 class Lanes(Table, frozen=True, kw_only=True):

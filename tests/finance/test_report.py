@@ -14,14 +14,8 @@ from msgspec.structs import asdict, replace
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import NO_STEP, Group
 from gateway.finance import report as module
-from gateway.finance.report import (
-    KEYS,
-    MESSAGE_MEASURES,
-    Query,
-    ReportFault,
-    build,
-    parse_query,
-)
+from gateway.finance.question import KEYS, Query, ReportFault, parse_query
+from gateway.finance.report import MESSAGE_MEASURES, build
 from gateway.store.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)

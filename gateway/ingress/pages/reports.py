@@ -14,7 +14,8 @@ import msgspec
 from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, CHANNELS, label_of
 from gateway.finance.formats import number, to_words
-from gateway.finance.report import KEYS, Figures, Query, Report, ReportFault
+from gateway.finance.question import KEYS, Query, ReportFault
+from gateway.finance.report import Figures, Report
 from gateway.ingress.pages.page import Page
 
 PATH = "/reports"
@@ -197,6 +198,7 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
     labels = _COLUMNS | {BASELINE_COLUMN: f"{label_of(reports.rows.baseline)} only"}
     return {
         "currency": reports.rows.currency,
+        "zone": reports.rows.zone,
         "tiles": _tiles(reports.summary),
         "bars": bars,
         "bar_height": _BAR_HEIGHT,

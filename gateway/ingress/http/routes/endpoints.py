@@ -10,6 +10,7 @@ from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -34,6 +35,7 @@ class Endpoints(NamedTuple):
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    ledger: LedgerEndpoint
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints

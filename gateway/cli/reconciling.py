@@ -1,0 +1,158 @@
+"""`kaskad reconcile`: a provider's invoice against what we booked.
+
+Ends with 1 when anything is to be claimed or explained. What cannot be read or asked is exit 2.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from gateway.cli.failures import DONE, FAILED, UsageFault
+from gateway.cli.reach import redis_for_command
+from gateway.core.policy import Policy
+from gateway.core.reconciliation import Item
+from gateway.finance import reconciled_formats as formats
+from gateway.finance.invoices import InvoiceMap, read_invoice
+from gateway.finance.reconcile import EDGE_MS, DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.sorted_lines import SortedLines
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings, load
+from gateway.settings.invoice_map import load_map
+from gateway.store.sent_lines import sent_lines
+from gateway.store.store import Store
+
+FORMATS = ("table", "json", "csv")
+ITEMS_SHOWN = 20
+DAYS_DEFAULT = 30  # of an invoice that names no time
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """The options as they were written."""
+
+    provider: str
+    invoice: Path
+    map: str | None
+    from_day: str | None
+    to_day: str | None
+    form: str
+    out: Path | None
+
+
+def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -> int:
+    """Prints what an invoice and our lines come to."""
+    if wish.form not in FORMATS:
+        raise UsageFault(f"--format {wish.form!r} is none: use {', '.join(FORMATS)}.")
+    settings = load(config, environment, secrets_required=False)
+    how = load_map(wish.map) if wish.map is not None else InvoiceMap()
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    question = _question(settings, policy, how, wish.provider)
+    first, last = _day("--from", wish.from_day), _day("--to", wish.to_day)
+    if first is not None and last is not None and first > last:
+        raise UsageFault("--from is after --to: turn them round.")
+    with SortedLines() as lines:
+        work = Reconciliation(question, lines)
+        named = work.take_theirs(read_invoice(wish.invoice, how), first, last)
+        days = named or _latest_days()
+
+        async def ask(redis: RedisClient) -> Reconciled:
+            store = Store(redis, policy, shards=settings.redis.shards)
+            asked = days.range(question.zone)
+            span = asked.from_ms - EDGE_MS, asked.to_ms + EDGE_MS
+            async with aclosing(sent_lines(store, question.provider, *span)) as batches:
+                async for batch in batches:
+                    work.take_ours(batch)
+            return work.settle(days)
+
+        with redis_for_command(settings) as url:
+            result = run(url, ask)
+        with _output(wish.out) as file:
+            for piece in _written(result, work.items(), wish.form):
+                file.write(piece)
+    return DONE if result.agrees else FAILED
+
+
+def _question(settings: Settings, policy: Policy, how: InvoiceMap, provider: str) -> Question:
+    name = policy.present(provider)
+    if name not in settings.providers:
+        known = ", ".join(settings.providers)
+        raise UsageFault(f"--provider {provider!r} is not configured: there are {known}.")
+    currency = settings.prices.currency
+    if how.currency not in ("", currency):
+        raise UsageFault(
+            f"The map says the invoice is in {how.currency}, and the ledger is in {currency}: "
+            "convert the invoice first, or correct currency in the map."
+        )
+    return Question(name, currency, how.zone, policy.provider(name).charged_on == "delivered")
+
+
+def _day(option: str, text: str | None) -> datetime.date | None:
+    if text is None:
+        return None
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise UsageFault(f"{option} {text!r} is no day: write it as 2026-11-30.") from None
+
+
+def _latest_days() -> DaySpan:
+    last = datetime.datetime.now(datetime.UTC).date()
+    return DaySpan(last - datetime.timedelta(days=DAYS_DEFAULT - 1), last)
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    with path.open("wb") as file:
+        yield file
+
+
+def _written(result: Reconciled, items: Iterator[Item], form: str) -> Iterable[bytes]:
+    if form == "json":
+        return formats.to_json(result, items)
+    if form == "csv":
+        return formats.to_csv(items)
+    return (line.encode() for line in _table(result, items))
+
+
+def _table(result: Reconciled, items: Iterator[Item]) -> Iterator[str]:
+    """The classes, and the first items that differ."""
+    question, days = result.question, result.days
+    yield (
+        f"{question.provider}, {days.first} to {days.last} ({question.zone}), "
+        f"in {question.currency}\n\n"
+    )
+    rows = [(formats.WORDS[kind], formats.sums_row(sums)) for kind, sums in result.classes.items()]
+    rows.append(("Total", formats.sums_row(result.total)))
+    yield f"{'':24}{'LINES':>10}{'OURS':>18}{'THEIRS':>18}{'DIFFERENCE':>18}\n"
+    for word, row in rows:
+        yield (
+            f"{word:24}{row['lines']:>10,}{row['ours']:>18}{row['theirs']:>18}"
+            f"{row['difference']:>18}\n"
+        )
+    for note in formats.notes(result):
+        yield f"\n{note}\n"
+    for number, item in enumerate(items):
+        if number == ITEMS_SHOWN:
+            yield "  and more: --format csv writes all.\n"
+            return
+        yield ("" if number else "\n") + _line(item)
+
+
+def _line(item: Item) -> str:
+    row = formats.item_row(item)
+    place = "" if row["line"] is None else f"line {row['line']}, "
+    return (
+        f"  {item.kind}: {place}{row['id'] or row['to']}: ours {row['ours']}, "
+        f"theirs {row['theirs']}\n"
+    )
