@@ -32,6 +32,13 @@ Books and events stay in the shard in which they were written.
                                        messages, money
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
+    {kN}l:<range>              hash    30 d and `links.ttl` at most:     admission
+                                       place -> where a message's links
+                                       lead; "" -> those of all
+    {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
+                                       packed ids of its messages
+    {kN}link:<code>            string  for ever: a link that was made    link calls
+                                       for itself
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -85,6 +92,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}asked              hash    its queue is dropped: shard,      dispatch
                                        queue -> the change of its
                                        campaign it was asked after
+    {kaskad}links              hash    for ever: key of codes; shard ->  admission, link calls
+                                       ranges of links so far
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
@@ -132,6 +141,7 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+LINKS = "{kaskad}links"
 
 
 def campaigns_of(month: str) -> str:
@@ -254,6 +264,15 @@ class Keys(msgspec.Struct, frozen=True):
     def version(self, id_: bytes) -> str:
         """A version of a campaign's content, by its hash."""
         return f"{self.tag}said:{id_.hex()}"
+
+    def link_range(self, number: int) -> str:
+        return f"{self.tag}l:{number}"
+
+    def link_ids(self, number: int) -> str:
+        return f"{self.tag}li:{number}"
+
+    def own_link(self, code: str) -> str:
+        return self.tag + "link:" + code
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token

@@ -23,6 +23,7 @@ from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.timing import patience_ms
+from gateway.core.tracking import LinkWriter
 from gateway.failpoints import failpoint
 from gateway.store import reads
 from gateway.store.apply import Item, LaneEntry, is_sent_by_another
@@ -125,6 +126,7 @@ async def claim(
     )
     named = {each.message.content_of for each in found if each.message is not None} - {b""}
     versions: Mapping[bytes, Version] = {}
+    links: LinkWriter | None = None
     if named:
         versions = await store.contents.read_versions(store.redis, entries[0].shard, named)
     for applied in found:
@@ -137,7 +139,9 @@ async def claim(
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
             continue
-        submission = _submission(message, versions, sender, now_ms)
+        if message.links is not None and links is None:
+            links = LinkWriter(store.policy.links, await store.links.key(store.redis))
+        submission = _submission(message, versions, sender, now_ms, links)
         if isinstance(submission, Fault):
             refusal = Refused(message.current, submission)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
@@ -150,12 +154,16 @@ async def claim(
 
 
 def _submission(
-    message: Message, versions: Mapping[bytes, Version], sender: str, now_ms: int
+    message: Message,
+    versions: Mapping[bytes, Version],
+    sender: str,
+    now_ms: int,
+    links: LinkWriter | None,
 ) -> Submission | Fault:
     """What the provider of the current step is asked to send, or why it cannot be said."""
     try:
         content = content_said(message, versions)
-        return submission_of(message, content, sender, now_ms)
+        return submission_of(message, content, sender, now_ms, links)
     except NoContentError:
         return NO_CONTENT
     except Exception:
@@ -181,10 +189,19 @@ def content_said(message: Message, versions: Mapping[bytes, Version]) -> Content
     return version.said(own, message.vars or {}, message.step.channel)
 
 
-def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
-    """What the provider of the current step is asked to send; `sender` is the configured one."""
+def submission_of(
+    message: Message,
+    content: Content,
+    sender: str,
+    now_ms: int,
+    links: LinkWriter | None = None,
+) -> Submission:
+    """What the provider of the current step is asked to send; `sender` is the configured one, and
+    `links` writes its links, if it has any."""
     step = message.step
     said, kind = content.of(step.channel), CHANNELS[step.channel].address
+    if message.links is not None and links is not None:
+        said = links.written(said, message.links, message.current)
     fields: dict[str, Any] = {"sender": sender, "text": ""}
     for name in _SAID[step.channel]:
         value = getattr(said, name)
