@@ -48,6 +48,7 @@ _NAMES = {
     "c": "claims",
     "i": "idempotency keys",
     "cv": "conversions",
+    "un": "unsubscribe codes",
     "o": "opt-outs",
     "oo": "who opted out and when",
     "index": "index entries",

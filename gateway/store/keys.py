@@ -20,6 +20,7 @@ Books and events stay in the shard in which they were written.
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
                                        down to
+    {kN}un:<code>              string  400 d: who unsubscribes by it     dispatch
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -239,6 +240,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def conversion(self, app: str, id_: str) -> str:
         return f"{self.tag}cv:{app}:{id_}"
+
+    def unsubscriber(self, code: str) -> str:
+        return f"{self.tag}un:{code}"
 
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""

@@ -151,7 +151,7 @@ class Spread:
             length, _, rest = value.partition(":")
             if length.isdigit():
                 return shard_of_identity(rest[: int(length)], self._after)
-        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv", "link"):
+        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv", "un", "link"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 

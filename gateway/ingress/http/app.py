@@ -41,6 +41,7 @@ from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
+from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
@@ -166,6 +167,7 @@ class Ingress:
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,
