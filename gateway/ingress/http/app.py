@@ -43,6 +43,7 @@ from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -176,6 +177,7 @@ class Ingress:
             report_shares=ReportShareEndpoints(
                 store.redis, reports, settings.server.public_url, now_ms
             ),
+            webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
             ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),

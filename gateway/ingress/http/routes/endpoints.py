@@ -22,6 +22,7 @@ from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhooks import WebhookEndpoints
 
 
 class Endpoints(NamedTuple):
@@ -41,6 +42,7 @@ class Endpoints(NamedTuple):
     inbound: InboundEndpoints
     reports: ReportEndpoints
     report_shares: ReportShareEndpoints
+    webhooks: WebhookEndpoints
     ledger: LedgerEndpoint
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
