@@ -42,6 +42,7 @@ from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
+from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
@@ -169,6 +170,7 @@ class Ingress:
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,

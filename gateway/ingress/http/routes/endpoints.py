@@ -21,6 +21,7 @@ from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
+from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
 
@@ -35,6 +36,7 @@ class Endpoints(NamedTuple):
     events: EventsEndpoint
     reactions: ReactionEndpoint
     conversions: ConversionEndpoint
+    unsubscribing: UnsubscribeEndpoints
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
