@@ -10,6 +10,7 @@ from __future__ import annotations
 from gateway.ingress.http.route import HttpRoute
 from gateway.ingress.http.routes.callbacks import CALLBACKS
 from gateway.ingress.http.routes.campaigns import CAMPAIGNS
+from gateway.ingress.http.routes.console import CONSOLE
 from gateway.ingress.http.routes.endpoints import Endpoints
 from gateway.ingress.http.routes.messages import MESSAGES
 from gateway.ingress.http.routes.operators import OPERATORS
@@ -26,5 +27,6 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     *REPORTS,
     *CALLBACKS,
     *OPERATORS,
+    *CONSOLE,
     *STATE,
 )

@@ -18,6 +18,7 @@ from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.console.endpoints import ConsoleEndpoints
 
 
 class Endpoints(NamedTuple):
@@ -36,5 +37,6 @@ class Endpoints(NamedTuple):
     reports: ReportEndpoints
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
+    console: ConsoleEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
