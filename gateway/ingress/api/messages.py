@@ -17,11 +17,11 @@ from gateway.core.events import Cancelled
 from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.views.message import timeline_of, view_of
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.explain_view import dry_result, explain_view
 from gateway.ingress.api.message_stream import MessageStream
-from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, message_after, no_message, result_of
 from gateway.ingress.api.stream import Streams

@@ -14,14 +14,14 @@ from typing import Annotated
 import msgspec
 
 from gateway.core.policy import Policy
+from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView, server_shown
 from gateway.ingress.api.ops_view import RateView, drain_view, read_fleet, view_of
 from gateway.ingress.api.parameters import read_page
-from gateway.ingress.api.results import Time
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.draining import Draining
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.server_watch import ServerWatch

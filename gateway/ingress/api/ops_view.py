@@ -9,10 +9,9 @@ import msgspec
 
 from gateway import fleet, telemetry
 from gateway.core.policy import Policy
+from gateway.core.views.words import Time, rfc3339
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.health import PauseView, RedisServer
-from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import rfc3339
 from gateway.redis.client import RedisClient
 from gateway.store import drains, pauses, snapshots, temporary_rates
 from gateway.store.drains import Drain

@@ -24,11 +24,13 @@ from gateway.ingress import campaign_watch
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
+from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -175,11 +177,13 @@ class Ingress:
             search=SearchEndpoints(store),
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
             optouts=OptOutEndpoints(store, now_ms),
             users=self.users,
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             console=self.console,

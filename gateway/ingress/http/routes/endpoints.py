@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
+from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -30,11 +32,13 @@ class Endpoints(NamedTuple):
     campaigns: CampaignEndpoints
     events: EventsEndpoint
     reactions: ReactionEndpoint
+    conversions: ConversionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    ledger: LedgerEndpoint
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     console: ConsoleEndpoints

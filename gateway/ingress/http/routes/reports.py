@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT
-from gateway.ingress.http.route import HttpRoute
+from gateway.finance.lines import KINDS
+from gateway.ingress.api.ledger import LinesView
+from gateway.ingress.api.parameters import LIMIT_MAX
+from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, DAYS_AND_FILTERS
+from gateway.ingress.http.documented import json_payload, page_parameters
+from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
 
@@ -20,6 +24,27 @@ REPORTS: tuple[HttpRoute[Endpoints], ...] = (
         "scope `report` shows the key's own app, `report-all` every app.",
         parameters=COST_PARAMETERS,
         answers={200: COST_REPORT},
+        problems=[400, 422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ledger",
+        name="ledgerLines",
+        handler=lambda endpoints: endpoints.ledger.lines,
+        scope="report",
+        tag="Reports",
+        summary="The lines behind a report's amounts",
+        text="Under the same days and filters `cost`, `adjust` and `reverse` add up to the "
+        "report's `cost`, and `bill` to its `billed`. A page may be short or empty and still have "
+        "`next`: go on until that is null.",
+        parameters=(
+            *DAYS_AND_FILTERS,
+            Parameter(
+                "kind", "query", "Only this kind; several times: any of these.", {"enum": KINDS}
+            ),
+            *page_parameters(LIMIT_MAX),
+        ),
+        answers={200: json_payload("A page.", LinesView)},
         problems=[400, 422],
     ),
     HttpRoute(

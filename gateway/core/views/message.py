@@ -18,8 +18,7 @@ from gateway.core.records.words import (
     ReactionName,
 )
 from gateway.core.timeline import timeline
-from gateway.ingress.api.results import HeldView, Status, Time, held_view
-from gateway.ingress.http.asgi import rfc3339
+from gateway.core.views.words import HeldView, Status, Time, held_view, rfc3339
 from providers.contract import Category
 
 Amount = Annotated[
