@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from gateway import telemetry
 from gateway.core.records.message import StepStatus
 from gateway.core.timing import day_of
+from gateway.core.views.message import view_of as message_view
+from gateway.core.views.words import rfc3339
 from gateway.ingress.api.health import server_shown
-from gateway.ingress.api.message_view import view_of as message_view
 from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.remarks import remarks
@@ -29,7 +30,6 @@ from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.pulse import Beat, Pulse, counted
-from gateway.ingress.http.asgi import rfc3339
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
