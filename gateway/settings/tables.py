@@ -237,6 +237,10 @@ class Reports(Table, frozen=True, kw_only=True):
     zone: Text = "UTC"  # whose days and months count
 
 
+class WebhookSettings(Table, frozen=True, kw_only=True):
+    allow_hosts: tuple[Text, ...] = ()
+
+
 class Lanes(Table, frozen=True, kw_only=True):
     floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
@@ -269,6 +273,7 @@ class Document(Table, frozen=True, kw_only=True):
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
+    webhooks: WebhookSettings = WebhookSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()
 
