@@ -32,6 +32,8 @@ def call(site: Site, method: str, path: str, body: Any = None) -> Any:
 def message(site: Site) -> str:
     """The id of a message of a campaign that waits for its pace."""
     call(site, "PUT", "/v1/campaigns/spring", {"category": "marketing", "pace": "600/m"})
+    hook = {"url": "https://hooks.example/in", "events": ["message.delivered"]}
+    call(site, "PUT", "/v1/webhooks/till", hook)
     send = {"to": PHONE, "campaign": "spring", "text": "Spring!", "user": "u-1"}
     return str(call(site, "POST", "/v1/messages", send)["id"])
 
@@ -77,6 +79,8 @@ def submit(page: Chromium, action: str, **fields: str) -> None:
         ("/console/campaigns", "#campaigns tbody tr"),
         ("/console/campaigns/spring", "#act-campaign-cancel"),
         ("/console/people", ".seek"),
+        ("/console/webhooks", "#webhooks tbody tr"),
+        ("/console/webhooks/shop/till", "#act-webhook-disable"),
         ("/console/leftovers", ".empty"),
         ("/console/audit", "#deeds tbody tr"),
     ],

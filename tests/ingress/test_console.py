@@ -255,6 +255,25 @@ async def test_a_person_is_shown_opted_out_and_erased(world: World) -> None:
 
 
 @with_ingress()
+async def test_webhooks_are_shown_tested_and_disabled(world: World) -> None:
+    by = await operator(world, *ALL)
+    body = {"url": "https://hooks.example/in", "events": ["message.delivered"]}
+    for scope_app in ("shop", "bank"):
+        key = await api_keys.create(world.redis, scope_app, ("manage",), T0, by="ann@here")
+        answer = await world.call("PUT", "/v1/webhooks/till", body, key=key)
+        assert answer.status == 200
+    page = (await by.get("/console/webhooks")).body.decode()
+    assert page.count("hooks.example") == 2
+    assert "act-webhook-test" not in (await by.get("/console/webhooks/bank/till")).body.decode()
+    page = "/console/webhooks/shop/till"
+    assert (await by.act(page, "webhook-test")).status == 200
+    again = await by.act(page, "webhook-recover", since="2026-11-01T00:00:00Z")
+    assert again.status == 200
+    assert (await by.act(page, "webhook-disable", confirm="till")).status == 200
+    assert (await by.act(page, "webhook-enable")).status == 200
+
+
+@with_ingress()
 async def test_what_nobody_knows_and_what_was_set_aside_is_listed(world: World) -> None:
     by = await operator(world)
     receipt = {"results": [{"messageId": "p-77", "status": {"groupId": 3, "name": "DELIVERED"}}]}

@@ -69,6 +69,10 @@ def _campaign(fields: Fields, change: dict[str, Any]) -> ApiCall:
     return ApiCall("PUT", f"/v1/campaigns/{segment(fields['name'])}", change)
 
 
+def _webhook(fields: Fields, rest: str = "") -> str:
+    return f"/v1/webhooks/{segment(fields['name'])}{rest}"
+
+
 def _test_send(fields: Fields) -> ApiCall:
     message = {
         "to": fields["to"],
@@ -121,6 +125,23 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "campaign-pace": Action(
         "Set the pace", "manage", lambda f: _campaign(f, {"pace": f["pace"] or None})
+    ),
+    "webhook-test": Action(
+        "Send a test", "manage", lambda f: ApiCall("POST", _webhook(f, "/test"))
+    ),
+    "webhook-recover": Action(
+        "Tell it again",
+        "manage",
+        lambda f: ApiCall("POST", _webhook(f, "/recover"), {"since": f["since"]}),
+    ),
+    "webhook-enable": Action(
+        "Enable", "manage", lambda f: ApiCall("PUT", _webhook(f), {"enabled": True})
+    ),
+    "webhook-disable": Action(
+        "Disable",
+        "manage",
+        lambda f: ApiCall("PUT", _webhook(f), {"enabled": False}),
+        confirmed="name",
     ),
     "message-cancel": Action(
         "Cancel",

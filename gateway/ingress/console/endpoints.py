@@ -95,6 +95,13 @@ class ConsoleEndpoints:
         view = await self._views.campaign(request)
         await self._show(request, "campaign", view | {"forms": self._of_campaign(request, view)})
 
+    async def webhooks(self, request: Request) -> None:
+        await self._show(request, "webhooks", await self._views.webhooks(request))
+
+    async def webhook(self, request: Request) -> None:
+        view = await self._views.webhook(request)
+        await self._show(request, "webhook", view | {"forms": self._of_webhook(request, view)})
+
     async def messages(self, request: Request) -> None:
         await self._show(request, "messages", {"by": BY_FIRST, "text": "", "found": None})
 
@@ -208,6 +215,20 @@ class ConsoleEndpoints:
             self._form(request, turn, of),
             self._form(request, "campaign-pace", of, (pace,)),
             self._form(request, "campaign-cancel", of),
+        ]
+
+    def _of_webhook(self, request: Request, view: View) -> list[Form]:
+        """Only its own app's: the API changes no other's."""
+        if view["app"] != request.principal.app:
+            return []
+        of = {"name": view["webhook"]["name"]}
+        if not view["webhook"]["enabled"]:
+            return [self._form(request, "webhook-enable", of)]
+        since = Input("since", "Since", placeholder="2026-11-21T10:00:00Z", required=True)
+        return [
+            self._form(request, "webhook-test", of),
+            self._form(request, "webhook-recover", of, (since,)),
+            self._form(request, "webhook-disable", of),
         ]
 
     def _of_person(self, request: Request, person: View | None) -> list[Form]:

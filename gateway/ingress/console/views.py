@@ -46,6 +46,7 @@ SET_ASIDE_MAX = 200
 FUNNEL_DAYS = 90
 CAMPAIGNS_A_PAGE = 50
 DEEDS_A_PAGE = 50
+ATTEMPTS_SHOWN = 50
 BY = {kind: kind.capitalize() for kind in (*ADDRESSES, "user", "campaign", "id")}
 BY_PERSON = {kind: label for kind, label in BY.items() if kind not in ("campaign", "id")}
 BY_FIRST = next(iter(BY))
@@ -215,6 +216,28 @@ class Views:
         open_now = sum(counts[state] for state in ("held", "queued", "sent"))
         return {"campaign": campaign, "steps": report["rows"], "open": open_now}
 
+    # --- webhooks ---
+
+    async def webhooks(self, request: Request) -> View:
+        """Those of every app."""
+        await self._store.webhooks.look(self._store.redis)
+        apps = sorted({app for app, _ in self._store.webhooks.now.every})
+        found = []
+        for app in apps:
+            answer = await self.read(request, "/v1/webhooks", app)
+            found += [{"app": app} | each for each in answer["items"]]
+        return {"webhooks": found}
+
+    async def webhook(self, request: Request) -> View:
+        app, name = request.parameters["app"], segment(request.parameters["name"])
+        path = f"/v1/webhooks/{name}"
+        attempts = f"{path}/attempts?limit={ATTEMPTS_SHOWN}"
+        return {
+            "app": app,
+            "webhook": await self.read(request, path, app),
+            "attempts": (await self.read(request, attempts, app))["items"],
+        }
+
     # --- what is left over ---
 
     async def leftovers(self, _request: Request) -> View:
@@ -261,7 +284,7 @@ def _cursor(request: Request) -> str:
 
 def reader(principal: Principal, app: str | None = None) -> Principal:
     """Who may read what an operator looks at: as `app`, or all apps' money and campaigns."""
-    scopes = principal.scopes | {"read", "report", "report-all"}
+    scopes = principal.scopes | {"read", "report", "report-all", "manage"}
     return replace(principal, app=app or principal.app, scopes=frozenset(scopes))
 
 

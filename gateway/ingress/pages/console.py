@@ -14,10 +14,11 @@ MENU = {
     "messages": "Messages",
     "campaigns": "Campaigns",
     "people": "People",
+    "webhooks": "Webhooks",
     "leftovers": "Left over",
     "audit": "Audit",
 }
-_NAMES = (*MENU, "provider", "message", "campaign", "done", "fault")
+_NAMES = (*MENU, "provider", "message", "campaign", "webhook", "done", "fault")
 _pages = {
     name: Page(
         f"console/{name}",

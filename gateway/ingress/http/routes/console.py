@@ -40,6 +40,8 @@ CONSOLE: tuple[HttpRoute[Endpoints], ...] = (
     _page("/campaigns/{name}", "consoleCampaign", lambda console: console.campaign),
     _page("/people", "consolePeople", lambda console: console.people),
     _page("/people", "consolePerson", lambda console: console.find_person, "POST"),
+    _page("/webhooks", "consoleWebhooks", lambda console: console.webhooks),
+    _page("/webhooks/{app}/{name}", "consoleWebhook", lambda console: console.webhook),
     _page("/leftovers", "consoleLeftovers", lambda console: console.leftovers),
     _page("/audit", "consoleAudit", lambda console: console.audit),
     _page("/act", "consoleAct", lambda console: console.act, "POST"),
