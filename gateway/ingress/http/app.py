@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -48,9 +48,13 @@ from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
+from gateway.ingress.console.calls import Caller
+from gateway.ingress.console.endpoints import ConsoleEndpoints
+from gateway.ingress.console.views import Views
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
+    ACTS_AS,
     PRIVATE,
     TEXT,
     AsgiReceive,
@@ -60,16 +64,16 @@ from gateway.ingress.http.asgi import (
 )
 from gateway.ingress.http.auth import (
     LOGIN_CHALLENGE,
-    LOGIN_HINT,
     Authority,
     LoginNeeded,
+    Principal,
     lacking,
 )
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
-from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
+from gateway.ingress.http.route import DocumentedSettings, HttpRoute, Router, refuse_unknown_query
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -78,6 +82,7 @@ from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import callback_auths_of, callback_readers_of
 from gateway.settings.file import Settings
+from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
@@ -138,12 +143,15 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
+        self.users = UserEndpoints(store, now_ms)
+        self.console = self._console(limits)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
         self._router, self._admin_router = Router(ROUTES), None
-        self._admin_port = limits.admin_port
+        self._every_router = self._router
         self._requests = RequestLog(limits.trusted_proxies)
+        self._admin_port = limits.admin_port
         if self._admin_port:
             self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
             self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
@@ -156,6 +164,12 @@ class Ingress:
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
+
+    def _console(self, limits: Server) -> ConsoleEndpoints:
+        caller = Caller(self)
+        parts = (self.backlog, self.servers, self.users)
+        views = Views(self._store, *parts, caller, self._now_ms)
+        return ConsoleEndpoints(views, caller, self.keys, limits)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
@@ -172,7 +186,7 @@ class Ingress:
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
             unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
-            users=UserEndpoints(store, now_ms),
+            users=self.users,
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=reports,
@@ -184,6 +198,7 @@ class Ingress:
             report_details=ReportDetails(store, ledger, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
+            console=self.console,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
         )
@@ -198,16 +213,14 @@ class Ingress:
         name, quiet, endless, outcome = "none", False, False, DONE
         try:
             router = self._router
-            if self._admin_router is not None and request.port == self._admin_port:
-                router = self._admin_router
+            if self._admin_router is not None:
+                router = self._router_of(scope, request, self._admin_router)
             route, request.parameters = router.find(request.method, request.raw_path)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
-                login = route.login
-                identify = self.authority.identify_login if login else self.authority.identify
-                request.principal = await identify(request.header(b"authorization"))
+                request.principal = await self._identify(scope, request, route)
                 if route.scope not in request.principal.scopes:
-                    raise LoginNeeded if login else lacking(request.principal, route.scope)
+                    raise lacking(request.principal, route.scope)
             if request.query:
                 refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
@@ -228,10 +241,30 @@ class Ingress:
         if name not in WATCHED:
             self._requests.tell(request, name, outcome, seconds)
 
+    async def _identify(
+        self, scope: AsgiScope, request: Request, route: HttpRoute[Endpoints]
+    ) -> Principal:
+        """Whose request it is. Raises Refusal, LoginNeeded and RedisUnavailable."""
+        assert route.scope is not None
+        if (acting := scope.get(ACTS_AS)) is not None:
+            return cast("Principal", acting)
+        authorization = request.header(b"authorization")
+        if route.login:
+            return await self.authority.identify_login(authorization, route.scope)
+        return await self.authority.identify(authorization)
+
+    def _router_of(
+        self, scope: AsgiScope, request: Request, admin: Router[Endpoints]
+    ) -> Router[Endpoints]:
+        """The rows that are served where the request came in; all of them to our own."""
+        if ACTS_AS in scope:
+            return self._every_router
+        return admin if request.port == self._admin_port else self._router
+
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
         if isinstance(error, LoginNeeded):
-            await request.respond(401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
+            await request.respond(401, error.hint, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
             return Outcome("unauthorized", 401)
         refusal = refusal_of(error)
         if request.status:
@@ -275,6 +308,7 @@ class Ingress:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
         self.streams.stop()
         self.hub.close()
+        self.console.close()
 
     def _batchers(self) -> tuple[Batcher[Any, Any], ...]:
         """What gathers for the store."""
