@@ -10,8 +10,8 @@ from typing import Any
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.policy import Policy
 from gateway.core.reconciliation import Ours
+from gateway.core.views.words import rfc3339
 from gateway.finance.reconciled_formats import amount
-from gateway.ingress.http.asgi import rfc3339
 from gateway.redis.client import RedisClient
 from gateway.store.apply import Item
 from gateway.store.sent_lines import sent_lines
