@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
-from gateway.cli import books, finance, operators
+from gateway.cli import books, operators
 from gateway.cli.failures import DONE, UNUSABLE, tell
 from gateway.cli.options import Config, Json, Restored
 
@@ -317,4 +317,4 @@ def check(config: Config = None, as_json: Json = False) -> int:
 
 
 app.command(rich_help_panel=OPERATE)(operators.status)
-app.command(rich_help_panel=ASK)(finance.reconcile)
+app.command(rich_help_panel=ASK)(books.reconcile)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
+from gateway.core.conversions import ConversionRule
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
@@ -175,6 +176,7 @@ class Policy(msgspec.Struct, frozen=True):
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
     links: LinkRules = LinkRules()
+    conversions: ConversionRule = ConversionRule()
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted

@@ -65,6 +65,7 @@ class Ours(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost: int
     delivered: bool
     network: str | None = None
+    attempt: int = 0  # the how-manieth of the step's
 
 
 class Theirs(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,9 +115,20 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 0 if self.theirs is None else self.theirs.amount
 
     @property
+    def accepted(self) -> int:
+        """What our charge is, in 1e-6 units, once the line is accepted."""
+        return in_micros(self.their_amount)
+
+    @property
     def difference(self) -> int:
         """Above zero: they ask for more than we booked."""
         return self.their_amount - self.our_amount
+
+
+def in_micros(picos: int) -> int:
+    """The nearest amount of 1e-6 units; of two, the even one."""
+    micros, rest = divmod(picos, PICOS_A_MICRO)
+    return micros + (rest * 2 > PICOS_A_MICRO or (rest * 2 == PICOS_A_MICRO and micros % 2))
 
 
 class Sums(msgspec.Struct):

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.core.reconciliation import PICOS, ROUNDED, Theirs
 from gateway.errors import CallerFault
+from gateway.finance.extras import archive_library
 from providers.notation import Table, Text
 
 FAULTS_MAX = 20  # told at once
@@ -77,8 +78,8 @@ class _Unreadable(Exception):
 
 
 def read_invoice(path: Path, how: InvoiceMap) -> Iterator[Theirs]:
-    """Every line, in the file's order. Raises InvoiceFault, also for the library that XLSX needs;
-    after the last line it is raised for those that could not be read."""
+    """Every line, in the file's order. Raises InvoiceFault, after the last line for those that
+    could not be read, and MissingExtra where an XLSX needs its library."""
     rows = _xlsx_rows(path) if zipfile.is_zipfile(path) else _csv_rows(path, how)
     faults: list[str] = []
     _, header = next(rows, (1, ()))
@@ -116,18 +117,12 @@ def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[Cell]
 
 def _xlsx_rows(path: Path) -> Iterator[tuple[int, Sequence[Cell]]]:
     """The first sheet."""
+    library = archive_library("python_calamine")
     try:
-        import python_calamine
-    except ModuleNotFoundError:
-        raise InvoiceFault(
-            f"{path.name} is XLSX, and what reads that is not installed: install kaskad[archive], "
-            "or save the sheet as CSV."
-        ) from None
-    try:
-        sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
+        sheet = library.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
         for number, cells in enumerate(sheet.iter_rows(), 1):
             yield number, [_spreadsheet_cell(cell) for cell in cells]
-    except python_calamine.CalamineError as error:
+    except library.CalamineError as error:
         raise InvoiceFault(f"{path.name} cannot be read as XLSX: {error}.") from None
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator
 from functools import partial
-from zoneinfo import ZoneInfo
 
 import msgspec
 
+from gateway.core.days import Days
 from gateway.core.reconciliation import (
     AGREED,
     CLASSES,
@@ -36,7 +36,6 @@ from gateway.finance.sorted_lines import Shelf, SortedLines
 EDGE_MS = 2 * 86_400_000  # of our lines, beyond both ends: another zone, another day
 
 _DAY = datetime.timedelta(days=1)
-_SECOND_MS = 1_000
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -56,13 +55,10 @@ class DaySpan(msgspec.Struct, frozen=True):
 
     def range(self, zone: str, shift_ms: int = 0) -> Range:
         """As moments, where that zone's clock is so much ahead of what it should be."""
-        first, after = _midnight(self.first, zone), _midnight(self.last + _DAY, zone)
-        return Range(first - shift_ms, after - shift_ms)
-
-
-def _midnight(day: datetime.date, zone: str) -> int:
-    at = datetime.datetime.combine(day, datetime.time(), ZoneInfo(zone))
-    return int(at.timestamp()) * _SECOND_MS
+        days = Days(zone)
+        return Range(
+            days.begins_ms(self.first) - shift_ms, days.begins_ms(self.last + _DAY) - shift_ms
+        )
 
 
 class Reconciled(msgspec.Struct):
@@ -98,7 +94,7 @@ class Reconciliation:
     def __init__(self, question: Question, lines: SortedLines) -> None:
         self._question = question
         self._lines = lines
-        self._zone = ZoneInfo(question.zone)
+        self._days = Days(question.zone)
         self._earliest_ms = self._latest_ms = 0
         self._outside = 0
         self._digits = 0  # of the numbers that were rounded
@@ -112,8 +108,8 @@ class Reconciliation:
         """The lines of an invoice, without those before the first day and after the last, where
         these are given. Returns the days that are named by them or by the lines; None where neither
         does."""
-        from_ms = _midnight(first, self._question.zone) if first else None
-        to_ms = _midnight(last + _DAY, self._question.zone) if last else None
+        from_ms = self._days.begins_ms(first) if first else None
+        to_ms = self._days.begins_ms(last + _DAY) if last else None
         for line in theirs:
             at_ms = line.at_ms
             if at_ms is not None:
@@ -134,9 +130,7 @@ class Reconciliation:
         return DaySpan(first, last) if first is not None and last is not None else None
 
     def _day(self, at_ms: int) -> datetime.date | None:
-        if not at_ms:
-            return None
-        return datetime.datetime.fromtimestamp(at_ms // _SECOND_MS, self._zone).date()
+        return self._days.of(at_ms) if at_ms else None
 
     def take_ours(self, ours: Iterable[Ours]) -> None:
         """Some lines of ours: all of the days, and those of EDGE_MS on both sides."""

@@ -5,7 +5,6 @@ rounded. Items are written one by one: there may be millions.
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -14,6 +13,8 @@ import orjson
 
 from gateway.core.money import format_amount
 from gateway.core.reconciliation import MINUTE_MS, PICOS, PICOS_A_MICRO, Item, Sums
+from gateway.core.views.words import rfc3339
+from gateway.finance.acceptance import Acceptance
 from gateway.finance.formats import harmless
 from gateway.finance.reconcile import Reconciled
 
@@ -43,7 +44,7 @@ def item_row(item: Item) -> dict[str, Any]:
         "message": None if ours is None else ours.message,
         "step": None if ours is None else ours.step,
         "to": (ours.to if ours else None) or (theirs.to if theirs else None),
-        "at": None if at_ms is None else _moment(at_ms),
+        "at": None if at_ms is None else rfc3339(at_ms),
         "our_parts": None if ours is None else ours.parts,
         "their_parts": None if theirs is None else theirs.parts,
         "our_network": None if ours is None else ours.network,
@@ -52,11 +53,6 @@ def item_row(item: Item) -> dict[str, Any]:
         "theirs": amount(item.their_amount),
         "difference": amount(item.difference),
     }
-
-
-def _moment(at_ms: int) -> str:
-    at = datetime.datetime.fromtimestamp(at_ms // 1_000, datetime.UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1_000:03d}Z"
 
 
 def sums_row(sums: Sums) -> dict[str, Any]:
@@ -69,8 +65,10 @@ def sums_row(sums: Sums) -> dict[str, Any]:
     }
 
 
-def to_json(result: Reconciled, items: Iterable[Item]) -> Iterator[bytes]:
-    """As CONTRACT.md section 12 fixed it, in pieces."""
+def to_json(
+    result: Reconciled, items: Iterable[Item], accepted: Acceptance | None
+) -> Iterator[bytes]:
+    """As CONTRACT.md section 12 fixed it, in pieces; `accepted` where it was."""
     head = {
         "provider": result.question.provider,
         "from": result.days.first,
@@ -82,6 +80,11 @@ def to_json(result: Reconciled, items: Iterable[Item]) -> Iterator[bytes]:
         "carried": sums_row(result.carried),
         "outside": result.outside,
     }
+    if accepted is not None:
+        head["accepted"] = {
+            "lines": accepted.lines,
+            "booked": format_amount(accepted.amount),
+        }
     yield orjson.dumps(head)[:-1] + b',"items":['
     comma = b""
     for item in items:
@@ -109,9 +112,14 @@ def shift_text(shift_ms: int) -> str:
     return f"{'-' if shift_ms < 0 else '+'}{hours:02d}:{minutes:02d}"
 
 
-def notes(result: Reconciled) -> list[str]:
+def notes(result: Reconciled, accepted: Acceptance | None) -> list[str]:
     """What is to be said beside the classes, in sentences."""
     told = []
+    if accepted is not None:
+        told.append(
+            f"Accepted: {accepted.lines} lines of ours were adjusted, our cost changed by "
+            f"{format_amount(accepted.amount)} and is now what the invoice asks for."
+        )
     if result.shift_ms:
         told.append(
             f"The invoice's clock is {shift_text(result.shift_ms)} from {result.question.zone}, by "

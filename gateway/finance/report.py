@@ -25,6 +25,9 @@ REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before the
 MESSAGE_MEASURES = (*REQUEST_MEASURES, "undelivered_messages")  # of no step
 ROWS_MAX = 100_000
 
+# Shown to people where anything came of what was sent.
+CONVERSION_COLUMNS = ("conversions", "assisted", "revenue", "revenue_per_delivered")
+
 _FIELDS = {BASELINE_COLUMN: "baseline_cost"}
 
 Cell = int | str | None
@@ -33,8 +36,8 @@ Cell = int | str | None
 class Figures(msgspec.Struct, frozen=True):
     """The sums of one row: counts, parts, and amounts in 1e-6 currency units. `baseline_cost` is
     what the same messages would have cost on the baseline's channel; `cost_not_compared` is the
-    part of the cost that was spent on messages it says nothing of. Nothing books `bot_clicks` yet:
-    links do."""
+    part of the cost that was spent on messages it says nothing of. `revenue` is what conversions
+    were worth to the app, corrections taken off."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -52,11 +55,19 @@ class Figures(msgspec.Struct, frozen=True):
     seen: int = 0
     clicked: int = 0
     bot_clicks: int = 0
+    conversions: int = 0
+    assisted: int = 0
+    revenue: int = 0
 
     @classmethod
     def of(cls, sums: Mapping[str, int]) -> Figures:
         """The sums of measures, by their names in the ledger."""
         return cls(**{_FIELDS.get(measure, measure): amount for measure, amount in sums.items()})
+
+    @property
+    def converted(self) -> bool:
+        """Whether anything came of what was sent."""
+        return bool(self.conversions or self.assisted or self.revenue)
 
     @property
     def saved(self) -> int:
@@ -69,6 +80,10 @@ class Figures(msgspec.Struct, frozen=True):
     @property
     def cost_per_click(self) -> str | None:
         return money.cost_per(self.cost, self.clicked)
+
+    @property
+    def revenue_per_delivered(self) -> str | None:
+        return money.cost_per(self.revenue, self.delivered)
 
     @property
     def saved_pct(self) -> str | None:
@@ -102,6 +117,10 @@ class Figures(msgspec.Struct, frozen=True):
             "clicked": self.clicked,
             "bot_clicks": self.bot_clicks,
             "cost_per_click": self.cost_per_click,
+            "conversions": self.conversions,
+            "assisted": self.assisted,
+            "revenue": money.format_amount(self.revenue),
+            "revenue_per_delivered": self.revenue_per_delivered,
         }
 
 

@@ -21,6 +21,10 @@ _TOTAL = "Total"
 
 # What goes first where there is no room for all: it follows from the others, or counts rare things.
 _DISPENSABLE = (
+    "assisted",
+    "revenue_per_delivered",
+    "revenue",
+    "conversions",
     "bot_clicks",
     "cost_per_click",
     "clicked",
@@ -56,6 +60,10 @@ _HEADERS = {
     "clicked": "Clicked",
     "bot_clicks": "Bot\nclicks",
     "cost_per_click": "Cost per\nclick",
+    "conversions": "Conver-\nsions",
+    "assisted": "As-\nsisted",
+    "revenue": "Revenue",
+    "revenue_per_delivered": "Revenue per\ndelivered",
 }
 
 

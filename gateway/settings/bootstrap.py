@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.core.addresses import mailbox_of
+from gateway.core.conversions import ConversionRule
 from gateway.core.days import Days
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
@@ -87,6 +88,9 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=_reach_rule(settings),
         links=_link_rules(settings),
+        conversions=ConversionRule(
+            int(settings.conversions.click_window_ms), int(settings.conversions.delivery_window_ms)
+        ),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },

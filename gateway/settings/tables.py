@@ -220,6 +220,11 @@ class LinkSettings(Table, frozen=True, kw_only=True):
     utm: dict[str, Text] = msgspec.field(default_factory=dict)
 
 
+class Conversions(Table, frozen=True, kw_only=True):
+    click_window_ms: Milliseconds = Duration.parse("7d")
+    delivery_window_ms: Milliseconds = Duration.parse("24h")
+
+
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
@@ -269,6 +274,7 @@ class Document(Table, frozen=True, kw_only=True):
     consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
     links: LinkSettings = LinkSettings()
+    conversions: Conversions = Conversions()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

@@ -13,7 +13,6 @@ from gateway.core.channels import CHANNELS
 from gateway.core.ids import moment_of, step_ref
 from gateway.core.policy import AHEAD_MAX_MS, TTL_MAX_MS
 from gateway.core.reconciliation import Ours
-from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import Message, Step
 from gateway.core.timing import DAY_MS
 from gateway.store import person_index, reads
@@ -55,12 +54,13 @@ async def _lines(
 def lines_of(message: Message, provider: str) -> Iterator[Ours]:
     """A line an attempt of the provider, unless nothing ever left for it."""
     for index, step in enumerate(message.steps):
-        for attempt in step.attempts:
+        for number, attempt in enumerate(step.attempts):
             if attempt.claimed_ms and step.provider_of(attempt) == provider:
-                yield _line(message, index, step, attempt)
+                yield _line(message, index, step, number)
 
 
-def _line(message: Message, index: int, step: Step, attempt: Attempt) -> Ours:
+def _line(message: Message, index: int, step: Step, number: int) -> Ours:
+    attempt = step.attempts[number]
     arrived = step.arrival_of(attempt) > 0
     at_ms = attempt.sent_ms or attempt.claimed_ms
     to = message.addresses.one(CHANNELS[step.channel].address)
@@ -74,4 +74,5 @@ def _line(message: Message, index: int, step: Step, attempt: Attempt) -> Ours:
         parts=step.parts,
         cost=attempt.charged or 0,
         delivered=arrived,
+        attempt=number,
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from python_calamine import CalamineWorkbook
 
 from gateway.cli import app
 from gateway.core.reconciliation import CLASSES, Ours
@@ -138,7 +141,7 @@ def test_days_narrow_the_invoice(
     ("more", "sentence"),
     [
         (["--provider", "infobop"], "--provider 'infobop' is not configured: there are infobip-v"),
-        (["--format", "xml"], "use table, json, csv"),
+        (["--format", "xml"], "use table, json, csv, xlsx"),
         (["--from", "yesterday"], "write it as 2026-11-30"),
         (["--from", "2026-12-01", "--to", "2026-11-01"], "--from is after --to"),
         (["--invoice", "/nowhere.csv"], "/nowhere.csv cannot be read: No such file"),
@@ -159,3 +162,41 @@ def test_an_invoice_in_another_currency_is_refused(
     how.write_text('currency = "USD"')
     assert app.run(words(tmp_path, invoice([]), "--map", str(how))) == 2
     assert "is in USD, and the ledger is in EUR" in capsys.readouterr().err
+
+
+def test_an_accepted_invoice_is_what_we_booked_from_then_on(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = invoice(ours, {n: {"price": "0.02"} for n in range(COUNT - 1)})
+    assert app.run(words(tmp_path, text, "--accept", "--json")) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["accepted"] == {"lines": COUNT - 1, "booked": told["total"]["difference"]}
+    assert app.run(words(tmp_path, text, "--accept")) == 0
+    assert "Accepted: 0 lines of ours were adjusted" in capsys.readouterr().out
+    assert app.run(["report", "verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agrees"]
+
+
+def test_the_provider_is_sent_a_spreadsheet_with_numbers_in_it(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = invoice(ours, {0: {"price": "0.02"}})
+    out = tmp_path / "claim.xlsx"
+    assert app.run(words(tmp_path, text, "--format", "xlsx", "--out", str(out))) == 1
+    book = CalamineWorkbook.from_path(out)
+    assert book.sheet_names == ["Classes", "Lines"]
+    day = datetime.date(2026, 11, 21)
+    classes = book.get_sheet_by_name("Classes").to_python()
+    assert [PROVIDER, day, day, "price", 1, 0.0088, 0.02, 0.0112, "EUR"] in classes
+    header, line = book.get_sheet_by_name("Lines").to_python()
+    told = dict(zip(header, line, strict=True))
+    assert (told["class"], told["line"], told["to"]) == ("price", 2, ours[0].to)
+    assert told["at"] == datetime.datetime(2026, 11, 21, 12)  # noqa: DTZ001 - it has no zones
+
+
+def test_a_spreadsheet_without_its_library_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    assert app.run(words(tmp_path, invoice([]), "--format", "xlsx")) == 2
+    assert "kaskad[archive]" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 import xlsxwriter
 
 from gateway.core.reconciliation import PICOS, Theirs
+from gateway.finance.extras import MissingExtra
 from gateway.finance.invoices import Columns, InvoiceFault, InvoiceMap, read_invoice
 from gateway.settings.invoice_map import load_map, shipped_maps
 
@@ -178,7 +179,7 @@ def test_an_xlsx_without_its_library_names_the_extra(
 ) -> None:
     file = sheet(tmp_path, [["id", "price"], ["a", 1]])
     monkeypatch.setitem(sys.modules, "python_calamine", None)
-    with pytest.raises(InvoiceFault, match=r"install kaskad\[archive\]"):
+    with pytest.raises(MissingExtra, match=r"kaskad\[archive\]"):
         list(read_invoice(file, InvoiceMap()))
 
 

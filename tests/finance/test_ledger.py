@@ -270,6 +270,10 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "clicked": 0,
             "bot_clicks": 0,
             "cost_per_click": None,
+            "conversions": 0,
+            "assisted": 0,
+            "revenue": "0.0000",
+            "revenue_per_delivered": "0.000000",
         }
     ]
     assert verdict.agrees

@@ -26,7 +26,13 @@ HEADER = ("id", "to", "at", "parts", "price", "network", "status")
 
 
 async def send(
-    redis: RedisClient, policy: Policy, count: int, *, at_ms: int = NOON, undelivered: int = 0
+    redis: RedisClient,
+    policy: Policy,
+    count: int,
+    *,
+    at_ms: int = NOON,
+    undelivered: int = 0,
+    provider: str = PROVIDER,
 ) -> Store:
     """So many messages, a minute apart, each delivered two seconds later, but for the last."""
     store = Store(redis, policy)
@@ -42,7 +48,7 @@ async def send(
         await store.apply([Item(answer.id, Accepted(0, sent_ms=now_ms))], now_ms)
         if number < count - undelivered:
             receipt = Receipt("delivered", ref=f"{answer.id}.0", at_ms=now_ms + 2_000)
-            event = Reported(0, receipt, PROVIDER)
+            event = Reported(0, receipt, provider)
             await store.apply([Item(answer.id, event)], now_ms + 2_000)
     return store
 

@@ -195,6 +195,8 @@ _COUNTS = (
     "seen",
     "clicked",
     "bot_clicks",
+    "conversions",
+    "assisted",
 )
 _AMOUNTS = (
     "cost",
@@ -204,6 +206,8 @@ _AMOUNTS = (
     "saved",
     "saved_pct",
     "cost_per_click",
+    "revenue",
+    "revenue_per_delivered",
 )
 _DATE: Doc = {"type": "string", "format": "date"}
 
@@ -245,6 +249,10 @@ _TOTAL = {
     "saved": "5.6920",
     "saved_pct": "72.6",
     "cost_per_click": "0.053700",
+    "conversions": 9,
+    "assisted": 2,
+    "revenue": "431.2000",
+    "revenue_per_delivered": "2.200000",
 }
 COST_REPORT = Payload(
     text="The report.",
