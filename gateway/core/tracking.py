@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gateway.core import unsubscribing
 from gateway.core.channels import ChannelContent, Until
 from gateway.core.link_codes import CODE_CHARS, code_of
 from gateway.core.policy import ResolvedStep
@@ -26,6 +27,8 @@ _ANY_CODE = "x" * CODE_CHARS
 def text_to_price(request: MessageRequest, channel: str, rules: LinkRules) -> str:
     """The text on a channel, as long as it will be with its links."""
     text = request.content.text_for(channel)
+    if request.category == "marketing":
+        text = unsubscribing.text_to_price(text, rules.root)
     if not request.tracked:  # as almost always
         return text
     link = f"{rules.base_url}/{_ANY_CODE}"

@@ -23,6 +23,7 @@ from gateway.core.policy import (
     Quote,
     ReachRule,
     RouteStep,
+    nowhere,
 )
 from gateway.core.prices import PriceBook
 from gateway.core.rates import MILLION
@@ -79,6 +80,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
+        quote_network=prices.quote_network if isinstance(prices, PriceBook) else nowhere,
         baseline=settings.prices.baseline,
         days=days_of(settings),
         apps={app.name: _app_rule(app) for app in settings.apps},
@@ -87,10 +89,10 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         consent=frozenset(settings.consent.require),
         send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=_reach_rule(settings),
-        links=_link_rules(settings),
         conversions=ConversionRule(
             int(settings.conversions.click_window_ms), int(settings.conversions.delivery_window_ms)
         ),
+        links=_link_rules(settings),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },

@@ -41,7 +41,7 @@ SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its p
 _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
-    *("ledger", "totals", "days", "events", "index", "quarantine", "counts"),
+    *("ledger", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
     *("rates", "delays", "invoices", "l", "lc"),
 )
 _STRINGS_STAYING = ("verified", "li")
@@ -153,7 +153,7 @@ class Spread:
             length, _, rest = value.partition(":")
             if length.isdigit():
                 return shard_of_identity(rest[: int(length)], self._after)
-        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv", "link"):
+        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv", "un", "link"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 

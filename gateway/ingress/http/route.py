@@ -29,6 +29,7 @@ Tag = Literal[
     "Opt-outs",
     "People",
     "Reports",
+    "Webhooks",
     "Providers",
     "Operators",
     "State",
