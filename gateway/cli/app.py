@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
 app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(operators.archive_app, name="archive", rich_help_panel=OPERATE, no_args_is_help=True)
 app.add_typer(operators.key_app, name="key", rich_help_panel=OPERATE, no_args_is_help=True)
 app.add_typer(
     operators.provider_app, name="provider", rich_help_panel=OPERATE, no_args_is_help=True

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from msgspec.structs import asdict, astuple
 
+from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
@@ -94,8 +95,9 @@ def verify(
 ) -> int:
     """Prints whether the ledger agrees with its totals; 1 when it does not."""
     settings = load(config, environment, secrets_required=False)
+    shards, archived = settings.redis.shards, archived_ledger(settings)
     with redis_for_command(settings) as url:
-        verdict = run(url, lambda redis: verify_ledger(redis, settings.redis.shards, full=full))
+        verdict = run(url, lambda redis: verify_ledger(redis, shards, full=full, archived=archived))
     if as_json:
         sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
     else:

@@ -20,12 +20,12 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 from msgspec.structs import asdict
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.days import UTC_DAYS, Days, rfc3339
 from gateway.core.money import format_amount
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
 from gateway.finance.report import Query, Selection
 from gateway.redis.client import RedisClient
-from gateway.store.checkpoints import EntryId
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
 from gateway.store.ledger import (
@@ -112,6 +112,11 @@ class Place(NamedTuple):
     amount: int
 
     @property
+    def post(self) -> int:
+        """The how-manieth booking of its entry it is of."""
+        return self.amount // len(_AMOUNTS)
+
+    @property
     def read_from(self) -> EntryId:
         """Behind which entry the lines after it stand."""
         if self.amount == _EVERY_AMOUNT:
@@ -160,7 +165,7 @@ async def pages_of_lines(
             since = await before_first_since(redis, keys_of(shard), begins_ms)
         if since is None:
             continue
-        entries = pages_of_entries(redis, keys_of(shard), since, aside=aside)
+        entries = pages_of_entries(redis, shard, since, aside=aside)
         async with aclosing(entries):
             async for booked in entries:
                 if not booked:

@@ -17,17 +17,17 @@ from contextlib import aclosing
 
 import msgspec
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
 from gateway.core.timing import day_of
 from gateway.redis.client import RedisClient
 from gateway.store.checkpoints import (
     Checkpoint,
-    EntryId,
     keep_checkpoints,
     read_checkpoints,
 )
-from gateway.store.ledger import ShardBooks, Sums, read_books
+from gateway.store.ledger import Archived, ShardBooks, Sums, read_books
 
 OPEN_DAYS = 2  # the newest day and the one before: clocks differ around midnight
 
@@ -59,13 +59,15 @@ class Verdict(msgspec.Struct, frozen=True):
         return not self.differences
 
 
-async def verify_ledger(redis: RedisClient, shards: int, *, full: bool) -> Verdict:
+async def verify_ledger(
+    redis: RedisClient, shards: int, *, full: bool, archived: Archived | None = None
+) -> Verdict:
     """Compares from the last checkpoints on, or all with `full`, and leaves new ones when all is
     well. Where something is not, or has changed behind a checkpoint, all is compared."""
     since = {} if full else await read_checkpoints(redis, shards)
-    verdict = await compare_books(read_books(redis, shards, since))
+    verdict = await compare_books(read_books(redis, shards, since, archived))
     if since and (verdict.changed or not verdict.agrees):
-        verdict = await compare_books(read_books(redis, shards))
+        verdict = await compare_books(read_books(redis, shards, archived=archived))
     if verdict.agrees:
         await keep_checkpoints(redis, verdict.checkpoints)
     return verdict

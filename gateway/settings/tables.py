@@ -231,6 +231,15 @@ class Reports(Table, frozen=True, kw_only=True):
     campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
 
 
+class ArchiveSettings(Table, frozen=True, kw_only=True):
+    """`url` empty: there is none; a folder is absolute after loading."""
+
+    url: str = ""
+    every_ms: Annotated[Duration, AtLeast(1_000)] = Duration.parse("1h")
+    keep_ms: Milliseconds = Duration.parse("48h")
+    hash_key_env: Text = "KASKAD_ARCHIVE_KEY"
+
+
 class Lanes(Table, frozen=True, kw_only=True):
     floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
@@ -262,6 +271,7 @@ class Document(Table, frozen=True, kw_only=True):
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
+    archive: ArchiveSettings = ArchiveSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()
 

@@ -19,6 +19,7 @@ from gateway.core.persons import prune
 from gateway.core.policy import Policy
 from gateway.core.rates import Tally
 from gateway.core.records.entries import (
+    ClosedMessages,
     Group,
     Indexed,
     IndexEntry,
@@ -28,6 +29,7 @@ from gateway.core.records.entries import (
     StatusChanges,
     Total,
     changes_codec,
+    closed_codec,
     index_codec,
     ledger_codec,
     total_codec,
@@ -64,6 +66,7 @@ class Retention(msgspec.Struct, frozen=True):
     events_max: int = 100_000
     campaigns_max: int = 10_000
     claims_max: int = 16
+    archives: bool = False  # there is an archive, for which closed messages are listed
 
 
 class Before(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +126,7 @@ class Writes:
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
+        self._closed: list[str] = []
         self._posts: list[Post] = []
         self._tallies: list[Tally] = []
         self._delays: list[Delay] = []
@@ -134,6 +138,8 @@ class Writes:
             self._live.pop(key, None)
             keep = self._retention.message_ms
             self._single.append(("SET", key, pack_message(message), "PX", keep))
+            if self._retention.archives:
+                self._closed.append(message.id)
         else:
             self._live[key] = pack_message(message)
         if message.due_ms != before.due_ms:
@@ -267,6 +273,8 @@ class Writes:
         if self._indexed:
             entry = pack(index_codec.encode(IndexEntry(self._indexed)))
             out.append(("XADD", self._keys.index, "*", BLOB_FIELD, entry))
+        if self._closed:
+            out.append(closed_command(self._keys, self._closed))
         for campaign, counts in self._counts.items():
             key = self._keys.campaign_counts(campaign)
             out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
@@ -289,6 +297,11 @@ class Writes:
         folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
         for field, amount in add_up(folded).items():
             yield ("HINCRBY", totals, field, amount)
+
+
+def closed_command(keys: Keys, ids: list[str]) -> Command:
+    """Lists closed messages for the archive: each time their record is written."""
+    return ("XADD", keys.closed, "*", BLOB_FIELD, pack(closed_codec.encode(ClosedMessages(ids))))
 
 
 def event_commands(
