@@ -12,9 +12,11 @@ from operator import itemgetter
 from typing import Any
 
 from gateway.archive.archive import Archive
+from gateway.archive.lines import lines_of_archive
 from gateway.archive.tables import BOOKED, COUNTS, LEDGER, MEASURES_OF, OUTCOMES, REQUESTS
 from gateway.core.archive.manifest import ArchivedFile, EntryId, reached
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
+from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.store.checkpoints import NOTHING_BOOKED
 
 _MICROS = "CAST(amount * 1000000 AS BIGINT)"
@@ -43,19 +45,28 @@ _MEASURES = MEASURES_OF | {outcome: measure for measure, outcome in OUTCOMES.ite
 
 
 class ArchivedLedger:
-    """An `Archived` of `gateway.store.ledger`, for a process that may block."""
+    """An `Archived` of `gateway.store.ledger` and an `ArchivedLines` of `gateway.finance.lines`,
+    for a process that may block."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
     async def through(self, shard: int) -> EntryId:
-        return reached(self._archive.files(), BOOKED).get(shard, NOTHING_BOOKED)
+        return through_of(self._archive, shard)
 
     async def entries(
         self, shard: int, since: EntryId, until: EntryId
     ) -> AsyncGenerator[tuple[EntryId, LedgerEntry], None]:
         for entry in entries(self._archive, shard, since, until):
             yield entry
+
+    async def lines(self, wanted: LinesWanted) -> LinesPage:
+        return lines_of_archive(self._archive, wanted)
+
+
+def through_of(archive: Archive, shard: int) -> EntryId:
+    """Up to which entry of a shard's ledger everything is archived."""
+    return reached(archive.files(), BOOKED).get(shard, NOTHING_BOOKED)
 
 
 def entries(

@@ -19,6 +19,7 @@ from gateway.core.archive.manifest import ArchivedFile
 MEMORY = "512MB"
 THREADS = 2
 ROWS_A_PAGE = 20_000
+FAULTS = (duckdb.Error,)  # what asking raises, beside OSError
 
 _LATEST = """
 SELECT id, max(revision), arg_max(record, revision)

@@ -32,11 +32,15 @@ _LAST_OF_MS = 2**64 - 1
 Sums = dict[tuple[datetime.date, Group, str], int]
 
 
-class Archived(Protocol):
-    """What an archive says of the ledger."""
+class Reached(Protocol):
+    """How far an archive reaches."""
 
     async def through(self, shard: int) -> EntryId:
         """Up to which entry everything is archived."""
+
+
+class Archived(Reached, Protocol):
+    """What an archive says of the ledger."""
 
     def entries(
         self, shard: int, since: EntryId, until: EntryId
@@ -141,7 +145,7 @@ async def pages_of_entries(
     since: EntryId,
     until: EntryId | None = None,
     aside: Aside = at_once,
-    archived: Archived | None = None,
+    archived: Reached | None = None,
 ) -> AsyncGenerator[list[tuple[EntryId, LedgerEntry]], None]:
     """One shard's entries in Redis after `since` up to and with `until` (None: the last), in the
     order of booking; they are decoded `aside`. Raises TrimmedError where the next ones are
