@@ -89,8 +89,12 @@ Books and events stay in the shard in which they were written.
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}rate:<provider>    string  its time is over: an operator's   operators
+                                       rate for a while
+    {kaskad}drain              string  ended: who has it drain           operators
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
-    {kaskad}t:<token>          string  60 s: a pause was changed          every such change
+    {kaskad}t:<token>          string  60 s: a pause, a rate or a drain   every such change
+                                       was changed
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -119,6 +123,7 @@ AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"
 LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
+DRAIN = "{kaskad}drain"
 REPLIES = "{kaskad}replies"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
@@ -146,6 +151,10 @@ def reply_token(provider: str, provider_id: str) -> str:
 def place(provider: str, name: str) -> str:
     """One of the sessions that a provider's account may have, or what is asked of them."""
     return "{kaskad}place:" + f"{provider}:{name}"
+
+
+def temporary_rate(provider: str) -> str:
+    return "{kaskad}rate:" + provider
 
 
 def alive(consumer: str) -> str:

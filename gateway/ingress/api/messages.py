@@ -60,6 +60,9 @@ class SendEndpoint:
         if request.query and is_dry_run(request.query):
             await self._dry_run(request, key)
             return
+        closed = self._queue.closed()
+        if closed is not None:
+            raise Refusal(closed)
         if kind == "application/x-ndjson":
             stream = MessageStream(request, self._queue, self._limits, key)
             await self._streams.answer(request, stream)

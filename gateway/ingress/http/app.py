@@ -43,6 +43,7 @@ from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
+from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     PRIVATE,
@@ -105,9 +106,16 @@ class Ingress:
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
+        self.draining = Draining(store.redis)
         self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
         self.queue = AdmissionQueue(
-            store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
+            store,
+            self.backlog,
+            self.servers,
+            self.draining,
+            self.quotas,
+            self.metrics,
+            now_ms,
         )
         self.hub = EventHub(store)
         self.keys = KeyWatch(self.authority)
@@ -139,6 +147,7 @@ class Ingress:
             store,
             self.backlog,
             self.servers,
+            self.draining,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
@@ -160,7 +169,7 @@ class Ingress:
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
             ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
-            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
+            ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
         )
@@ -274,6 +283,7 @@ async def open_ingress(
     first; a caller that cannot wait cancels.
     """
     app = Ingress(settings, store, now_ms, process, server)
+    await app.draining.try_to_look()
     await campaign_watch.look(store)  # a request may lack what its campaign says
     tasks = [
         asyncio.create_task(coroutine, name=name)
@@ -282,6 +292,7 @@ async def open_ingress(
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("keys", app.keys.keep_looking()),
+            ("drain", app.draining.keep_looking()),
             ("campaigns", campaign_watch.keep_looking(store)),
             ("metrics", app.keep_publishing()),
         )
