@@ -7,6 +7,7 @@ asked for IDLE_S. What the archive cannot answer is answered as that; it never e
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from typing import BinaryIO
@@ -59,16 +60,24 @@ def _record(archive: Archive, id_: str) -> bytes | None:
 def serve(archive: Archive, questions: BinaryIO, answers: BinaryIO) -> None:
     """Answers until there are no more questions."""
     while select.select([questions], [], [], IDLE_S)[0]:
-        length = questions.read(LENGTH_BYTES)
+        length = _read(questions, LENGTH_BYTES)
         if len(length) < LENGTH_BYTES:
             return
-        asked = decode_asked(questions.read(int.from_bytes(length)))
+        asked = decode_asked(_read(questions, int.from_bytes(length)))
         answers.write(framed(answer(archive, asked)))
         answers.flush()
+
+
+def _read(questions: BinaryIO, count: int) -> bytes:
+    """So many bytes, or fewer where there are no more."""
+    octets = b""
+    while len(octets) < count and (more := questions.read(count - len(octets))):
+        octets += more
+    return octets
 
 
 if __name__ == "__main__":
     url = sys.argv[1]
     # Unbuffered: what is read ahead would not be seen by `select`.
-    with open(sys.stdin.fileno(), "rb", buffering=0) as stdin:
+    with os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
         serve(Archive(place_of(url), url), stdin, sys.stdout.buffer)

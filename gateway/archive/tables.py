@@ -66,7 +66,7 @@ _MESSAGE_KINDS: dict[str, Kind] = {
     "created_at": "time",
     "updated_at": "time",
     "phone_hash": "id",
-    "email_hash": "id",
+    "mail_hash": "id",
     "cost": "money",
     "billed": "money",
     "steps": "nested",

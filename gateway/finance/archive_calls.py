@@ -53,8 +53,9 @@ Asked = MessageAsked | ThroughAsked | LinesAsked
 Found = MessageFound | ThroughFound | LinesFound | NotRead
 
 _encode = msgspec.msgpack.Encoder().encode
-decode_asked = msgspec.msgpack.Decoder(Asked).decode
-decode_found = msgspec.msgpack.Decoder(Found).decode
+_asked: msgspec.msgpack.Decoder[Asked] = msgspec.msgpack.Decoder(Asked)
+_found: msgspec.msgpack.Decoder[Found] = msgspec.msgpack.Decoder(Found)
+decode_asked, decode_found = _asked.decode, _found.decode
 
 
 def framed(call: Asked | Found) -> bytes:

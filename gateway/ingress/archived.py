@@ -12,6 +12,7 @@ import sys
 import structlog
 
 from gateway.core.archive.manifest import EntryId
+from gateway.core.ids import moment_of
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
     READER_MODULE,
@@ -48,6 +49,8 @@ class ArchiveReader:
 
     async def record(self, message_id: str) -> bytes | None:
         """The latest record of a message; None where it is not archived."""
+        if moment_of(message_id) is None:
+            return None
         found = await self._ask(MessageAsked(message_id))
         assert isinstance(found, MessageFound)
         return found.record
@@ -88,13 +91,16 @@ class ArchiveReader:
             try:
                 async with asyncio.timeout(ANSWER_WAIT_S):
                     return await self._exchange(asked)
+            except TimeoutError:
+                await self.close()
+                break
             except (OSError, asyncio.IncompleteReadError):
                 await self.close()
             except BaseException:
                 # Its answer would be read as that to the next question.
                 await self.close()
                 raise
-        _log.error("the archive's reader ends at once", url=self._url)
+        _log.error("the archive's reader does not answer", url=self._url)
         raise _unreadable()
 
     async def _exchange(self, asked: Asked) -> Found:

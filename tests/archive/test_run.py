@@ -83,9 +83,9 @@ async def test_nothing_in_the_archive_says_who_it_was_or_what_was_said(world: Ar
     rows = {row["id"]: row for row in rows_in(world, MESSAGES)}
     assert rows.keys() == set(ids)
     first = rows[ids[0]]
-    assert first["phone_hash"] == hash_of(KEY, "phone", "79160000000")
-    assert first["email_hash"] == hash_of(KEY, "email", "somebody0@example.com")
-    assert rows[ids[1]]["email_hash"] is None
+    assert first["phone_hash"] == hash_of(KEY, "p:79160000000")
+    assert first["mail_hash"] == hash_of(KEY, "e:somebody0@example.com")
+    assert rows[ids[1]]["mail_hash"] is None
 
 
 @with_archive()

@@ -553,6 +553,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,
+    "archive": tables.ArchiveSettings,
     "lanes": tables.Lanes,
     "log": tables.Log,
 }

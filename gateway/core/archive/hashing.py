@@ -12,24 +12,20 @@ import hmac
 
 from gateway.core.addresses import Addresses
 
-KEY_CHARS_MIN = 20  # as of an app's key: more than 100 bits
 HASH_CHARS = 32  # 128 bits
 
 
-def hash_of(key: bytes, kind: str, address: str) -> str:
-    """An address in its one spelling (a phone is E.164 digits without the plus), hashed."""
-    return hmac.digest(key, f"{kind}:{address}".encode(), hashlib.sha256).hex()[:HASH_CHARS]
+def hash_of(key: bytes, identity: str) -> str:
+    """An address, as the identity that it is (such as p:79161234567), hashed."""
+    return hmac.digest(key, identity.encode(), hashlib.sha256).hex()[:HASH_CHARS]
 
 
 def hashes_of(key: bytes, addresses: Addresses) -> tuple[str | None, str | None]:
-    """Of phone and e-mail address, None where there is none."""
-    phone, email = addresses.phone, addresses.email
-    return (
-        None if phone is None else hash_of(key, "phone", phone),
-        None if email is None else hash_of(key, "email", email),
-    )
+    """Of phone and mail address, None where there is none."""
+    found = {identity[:2]: hash_of(key, identity) for identity in addresses.identities(None)}
+    return found.get("p:"), found.get("e:")
 
 
 def mark_of(key: bytes) -> str:
     """By which the same key is known again."""
-    return hash_of(key, "key", "kaskad archive")
+    return hash_of(key, "key of an archive")

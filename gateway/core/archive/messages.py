@@ -57,7 +57,7 @@ class MessageRow(NamedTuple):
     created_at: int
     updated_at: int
     phone_hash: str | None
-    email_hash: str | None
+    mail_hash: str | None
     channel: str | None
     provider: str | None
     cost: int | None
@@ -85,7 +85,7 @@ def nameless(message: Message) -> bytes:
 
 def row_of(message: Message, revision: int, key: bytes, currency: str) -> MessageRow:
     """`key` is that of the hashes."""
-    phone_hash, email_hash = hashes_of(key, message.addresses)
+    phone_hash, mail_hash = hashes_of(key, message.addresses)
     first = message.steps[message.delivered_step] if message.delivered_step >= 0 else None
     charges = [step.charged for step in message.steps if step.charged is not None]
     return MessageRow(
@@ -104,7 +104,7 @@ def row_of(message: Message, revision: int, key: bytes, currency: str) -> Messag
         created_at=message.created_ms,
         updated_at=message.updated_ms,
         phone_hash=phone_hash,
-        email_hash=email_hash,
+        mail_hash=mail_hash,
         channel=first.channel if first else None,
         provider=first.provider if first else None,
         cost=sum(charges) if charges else None,
