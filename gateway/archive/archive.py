@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+import duckdb
 import msgspec
 
 from gateway.archive import parquet
 from gateway.archive.place import Manifest, Place
-from gateway.archive.questions import Questions
+from gateway.archive.questions import Questions, connect
 from gateway.archive.tables import COLUMNS, SUMS
 from gateway.core.archive.hashing import mark_of
 from gateway.core.archive.manifest import (
@@ -23,10 +24,10 @@ from gateway.core.archive.manifest import (
     ArchivedFile,
     ArchiveFault,
     EntryId,
+    entry_texts,
     file_name,
     read_manifest,
     sums_texts,
-    through_texts,
     write_manifest,
 )
 from gateway.failpoints import failpoint
@@ -47,6 +48,7 @@ class Archive:
         self.place = place
         self.url = url
         self.key = key
+        self._database: duckdb.DuckDBPyConnection | None = None
         self._sound: set[str] = set()  # files that were seen to lie there as they were written
 
     def installation(self) -> str | None:
@@ -86,7 +88,9 @@ class Archive:
 
     def questions(self) -> Questions:
         """To ask of it as it is now."""
-        return Questions(self.place, self.files())
+        if self._database is None:
+            self._database = connect(self.place.folder())
+        return Questions(self._database, self.place, self.files())
 
     def make_sure(self, files: Iterable[ArchivedFile]) -> None:
         """That files lie there as they were written. Raises ArchiveFault."""
@@ -119,11 +123,13 @@ class Archive:
     def put(
         self,
         rows: Mapping[tuple[str, str], Sequence[Sequence[Any]]],
+        after: Mapping[int, EntryId],
         through: Mapping[int, EntryId],
         before: Manifest,
     ) -> list[ArchivedFile]:
         """Archives rows, by table and day, all at one moment: a file each, written, read back as it
-        lies there, then named by the manifest, which must be what it was. Raises ManifestMoved."""
+        lies there, then named by the manifest, which must be what it was. They are of what each
+        shard's stream has after one entry, up to another. Raises ManifestMoved."""
         spool = self.place.spool()
         made: list[ArchivedFile] = []
         for number, ((table, day), each) in enumerate(sorted(rows.items())):
@@ -141,7 +147,8 @@ class Archive:
                 first_id=found.first_id,
                 last_id=found.last_id,
                 sums=sums_texts(found.sums),
-                through=through_texts(through),
+                after=entry_texts({shard: after.get(shard, (0, 0)) for shard in through}),
+                through=entry_texts(through),
             )
             self.place.publish(path, file.file)
             failpoint("archive_published")

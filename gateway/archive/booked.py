@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.archive.archive import Archive
 from gateway.archive.lines import lines_of_archive
+from gateway.archive.questions import Questions
 from gateway.archive.tables import BOOKED, COUNTS, LEDGER, MEASURES_OF, OUTCOMES, REQUESTS
 from gateway.core.archive.manifest import ArchivedFile, EntryId, reached
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
@@ -75,29 +76,40 @@ def entries(
     """One shard's entries after `since` up to and with `until`, in the order of booking. Raises
     ArchiveFault."""
     questions = archive.questions()
-    files = {
-        table: [file for file in questions.files_of(table) if _reaches(file, shard, since)]
+    files = [
+        file
         for table in BOOKED
-    }
-    every = [file for each in files.values() for file in each]
-    if not every:
-        return
-    archive.make_sure(every)
+        for file in questions.files_of(table)
+        if file.has_of(shard, since, until)
+    ]
+    # A stretch at a time: as much as one run archived.
+    ends = {min(reached([file], BOOKED)[shard], until) for file in files}
+    for end in sorted(ends):
+        there = [file for file in files if file.has_of(shard, since, end)]
+        archive.make_sure(there)
+        yield from _stretch(questions, there, shard, since, end)
+        since = end
+
+
+def _stretch(
+    questions: Questions,
+    files: Sequence[ArchivedFile],
+    shard: int,
+    since: EntryId,
+    until: EntryId,
+) -> Iterator[tuple[EntryId, LedgerEntry]]:
+    by_table = {table: [file for file in files if file.table == table] for table in BOOKED}
     parts = [
         _PART.format(columns=_PARTS[table][0], files=_PARTS[table][1])
-        for table, each in files.items()
+        for table, each in by_table.items()
         if each
     ]
     values = {"shard": shard, "after_ms": since[0], "after_seq": since[1]}
     values |= {"last_ms": until[0], "last_seq": until[1]}
     query = _ENTRIES.format(parts=" UNION ALL ".join(parts))
-    rows = (row for page in questions.rows(query, files, values) for row in page)
+    rows = (row for page in questions.rows(query, by_table, values) for row in page)
     for (ms, seq), found in groupby(rows, itemgetter(0, 1)):
         yield (ms, seq), _entry(list(found))
-
-
-def _reaches(file: ArchivedFile, shard: int, since: EntryId) -> bool:
-    return reached([file], BOOKED).get(shard, NOTHING_BOOKED) > since
 
 
 def _entry(rows: Sequence[tuple[Any, ...]]) -> LedgerEntry:

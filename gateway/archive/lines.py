@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway.archive.archive import Archive
 from gateway.archive.tables import LEDGER
-from gateway.core.archive.manifest import reached
 from gateway.core.days import Days, day_of
 from gateway.core.records.entries import NO_STEP, Group
 from gateway.finance.lines import (
@@ -50,7 +49,7 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
         file
         for file in questions.files_of(LEDGER)
         if first <= file.day <= last
-        and reached([file], [LEDGER]).get(wanted.shard, (0, 0)) >= wanted.after.read_from
+        and file.has_of(wanted.shard, wanted.after.read_from, wanted.through)
     ]
     found: list[tuple[Place, LedgerLine]] = []
     end = Place(wanted.shard, *wanted.through, EVERY_AMOUNT)

@@ -55,6 +55,9 @@ class Place(Protocol):
         """`published` are the files that it names anew. Raises ManifestMoved, also where one of
         those is gone."""
 
+    def folder(self) -> Path:
+        """Below which `local` has its files."""
+
     def spool(self) -> Path:
         """An empty folder for files that are not finished."""
 
@@ -105,6 +108,9 @@ class Folder:
             if self.manifest().version != before.version or not there:
                 raise ManifestMoved
             self._exchange(NAME, text)
+
+    def folder(self) -> Path:
+        return self._root
 
     def spool(self) -> Path:
         folder = self._root / _SPOOL

@@ -139,7 +139,7 @@ class Run:
                 await self._read_booked(shard, have, ends, rows, through)
             if not rows:
                 return
-            self._note(self._archive.put(rows, through, before))
+            self._note(self._archive.put(rows, have, through, before))
             await self._lease.keep()
 
     async def _read_booked(
@@ -170,7 +170,9 @@ class Run:
             if oldest is None or oldest >= through:
                 continue
             self._archive.make_sure(
-                file for file in files if file.table in BOOKED and _reaches(file, shard, oldest)
+                file
+                for file in files
+                if file.table in BOOKED and file.has_of(shard, oldest, through)
             )
             await archiving.trim_ledger(self._redis, shard, through)
             failpoint("archive_trimmed")
@@ -194,14 +196,14 @@ class Run:
                     await self._lease.keep()
             if not rows:
                 return
-            self._note(self._archive.put(rows, through, before))
+            self._note(self._archive.put(rows, have, through, before))
             await self._lease.keep()
 
     async def _read_closed(self, ids: Sequence[str], rows: Rows) -> None:
         """Adds the messages whose present state is not archived, nor among the rows."""
         new = {row[0] for (_, _), each in rows.items() for row in each}
         messages = await closed.closed_messages(self._store, (i for i in ids if i not in new))
-        have = self._archive.questions().latest(_by_day(message.id for message in messages))
+        have = self._archive.questions().latest(by_day(message.id for message in messages))
         for message in messages:
             kept = have.get(message.id, _NOTHING)
             if kept.record != nameless(message):
@@ -219,7 +221,7 @@ class Run:
             start = NOTHING_BOOKED
             while page := await closed.listed(self._redis, shard, start, end):
                 start = page[-1][0]
-                ids = _by_day(id_ for _, listed in page for id_ in listed)
+                ids = by_day(id_ for _, listed in page for id_ in listed)
                 self._archive.make_sure(questions.files_of(MESSAGES, ids))
                 kept = {id_: each.record for id_, each in questions.latest(ids).items()}
                 taken = await closed.take_out(self._store, kept)
@@ -245,11 +247,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _reaches(file: ArchivedFile, shard: int, oldest: EntryId) -> bool:
-    return reached([file], BOOKED).get(shard, NOTHING_BOOKED) >= oldest
-
-
-def _by_day(ids: Iterable[str]) -> dict[str, list[str]]:
+def by_day(ids: Iterable[str]) -> dict[str, list[str]]:
     """Messages by the day they were accepted on, each once."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for id_ in dict.fromkeys(ids):

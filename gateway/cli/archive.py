@@ -33,8 +33,8 @@ LIBRARIES = ("pyarrow", "duckdb")
 WAIT_S = 0.2  # between looks at a run under way
 
 
-def archive_of(settings: Settings) -> Archive:
-    """The configured one. Raises UsageFault."""
+def archive_of(settings: Settings, *, writes: bool = False) -> Archive:
+    """The configured one. Raises UsageFault; where it `writes`, also for want of the hash key."""
     url = settings.archive.url
     if not url:
         raise UsageFault(
@@ -45,6 +45,11 @@ def archive_of(settings: Settings) -> Archive:
     from gateway.archive.place import place_of
 
     key = settings.secrets.get(settings.archive.hash_key_env)
+    if writes and not key:
+        raise UsageFault(
+            f"archive.hash_key_env in {settings.path} names the environment variable "
+            f"{settings.archive.hash_key_env}, which is not set: set it to the archive's key."
+        )
     return Archive(place_of(url), url, key.encode())
 
 
@@ -60,8 +65,8 @@ def archived_ledger(settings: Settings) -> Archived | None:
 
 def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:
     """Archives everything that was booked and closed before now."""
-    settings = load(config, environment)
-    archive = archive_of(settings)
+    settings = load(config, environment, secrets_required=False)
+    archive = archive_of(settings, writes=True)
     policy = bootstrap.policy_of(settings, lambda *_price: None)
     retention = bootstrap.retention_of(settings)
     from gateway.archive.run import Limits, Run

@@ -40,8 +40,8 @@ _log = structlog.get_logger("archive")
 def run_always(config: Path | None, environment: Mapping[str, str]) -> int:
     """Archives until it is told to stop."""
     crew.follow_parent()
-    settings = load(config, environment)
-    archive_of(settings)
+    settings = load(config, environment, secrets_required=False)
+    archive_of(settings, writes=True)
     set_up_logs("archive", environment)
     url = redis_for_role(settings, "archive run")
     prepare_redis(settings, url, restored=False)

@@ -32,8 +32,8 @@ class ArchivedFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file: its place below the archive, what it holds, and how far it brought the archive.
 
     `first_id` and `last_id` are those of its rows in their order; `sums` are decimal strings by
-    currency and what they are sums of. `through` says of each shard, by its number, the last entry
-    of the stream it was made from."""
+    currency and what they are sums of. `after` and `through` say of each shard, by its number,
+    between which entries of the stream it was made from its rows lie: the latter is among them."""
 
     file: str
     sha256: str
@@ -42,8 +42,16 @@ class ArchivedFile(msgspec.Struct, frozen=True, kw_only=True):
     first_id: str
     last_id: str
     sums: dict[str, dict[str, str]] = {}
+    after: dict[str, str] = {}
     through: dict[str, str] = {}
     schema: int = SCHEMA
+
+    def has_of(self, shard: int, after: EntryId, through: EntryId) -> bool:
+        """Whether it may have rows of entries after one and up to and with another."""
+        name = str(shard)
+        if name not in self.through:
+            return False
+        return entry_id(self.through[name]) > after and entry_id(self.after[name]) < through
 
     @property
     def table(self) -> str:
@@ -115,9 +123,9 @@ def entry_text(id_: EntryId) -> str:
     return f"{id_[0]}-{id_[1]}"
 
 
-def through_texts(reached: Mapping[int, EntryId]) -> dict[str, str]:
-    """As a line has them."""
-    return {str(shard): entry_text(id_) for shard, id_ in sorted(reached.items())}
+def entry_texts(entries: Mapping[int, EntryId]) -> dict[str, str]:
+    """Of each shard, as a line has them."""
+    return {str(shard): entry_text(id_) for shard, id_ in sorted(entries.items())}
 
 
 def sums_texts(sums: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, str]]:
