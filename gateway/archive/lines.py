@@ -18,7 +18,7 @@ from gateway.finance.lines import (
     LinesWanted,
     Place,
 )
-from gateway.finance.report import Selection
+from gateway.finance.question import Selection
 
 LINES_A_PAGE = 1_000
 FILTERS = ("app", "campaign", "variant", "category", "route", "channel", "provider", "country")

@@ -29,7 +29,9 @@ from gateway.finance.lines import lines_of
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"
 BOOKED = (LEDGER, COUNTS, REQUESTS)  # made from the ledger's stream
 OUTCOMES = {"duplicates": "duplicate", "suppressed": "suppressed"}
-AMOUNTS = frozenset((BASELINE_COLUMN, NOT_COMPARED))  # measures that are amounts, but no lines
+AMOUNTS = frozenset(
+    (BASELINE_COLUMN, NOT_COMPARED, "revenue")
+)  # measures that are amounts, but no lines
 # Of which measure a kind of line is a part.
 MEASURES_OF = {"cost": "cost", "adjust": "cost", "reverse": "cost", "bill": "billed"}
 

@@ -12,21 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.cli.extras import needs
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import moment, print_json
+from gateway.finance.extras import archive_library
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store import archiving
 from gateway.store.former_shards import shards_ever
-from gateway.store.ledger import Archived
 from gateway.store.store import Store
 
 if TYPE_CHECKING:
     from gateway.archive.archive import Archive
+    from gateway.archive.booked import ArchivedLedger
     from gateway.archive.run import Done
 
 LIBRARIES = ("pyarrow", "duckdb")
@@ -40,7 +40,8 @@ def archive_of(settings: Settings, *, writes: bool = False) -> Archive:
         raise UsageFault(
             f"archive.url in {settings.path} is empty: name a folder, or s3://BUCKET/PREFIX."
         )
-    needs("archive", *LIBRARIES, *(["obstore"] if "://" in url else []))
+    for library in (*LIBRARIES, *(["obstore"] if "://" in url else [])):
+        archive_library(library)
     from gateway.archive.archive import Archive
     from gateway.archive.place import place_of
 
@@ -53,7 +54,7 @@ def archive_of(settings: Settings, *, writes: bool = False) -> Archive:
     return Archive(place_of(url), url, key.encode())
 
 
-def archived_ledger(settings: Settings) -> Archived | None:
+def archived_ledger(settings: Settings) -> ArchivedLedger | None:
     """What of the ledger is archived; None where there is no archive. Raises UsageFault."""
     if not settings.archive.url:
         return None

@@ -62,8 +62,10 @@ def copy(
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
             ) from None
-    archived = archived_ledger(settings)
-    verdict = run(to, lambda client: compare_books(read_books(client, wanted, archived=archived)))
+    days, archived = bootstrap.days_of(settings), archived_ledger(settings)
+    verdict = run(
+        to, lambda client: compare_books(read_books(client, wanted, archived=archived), days)
+    )
     _tell(counts, verdict, target.label, wanted, as_json=as_json)
     return DONE if verdict.agrees else FAILED
 

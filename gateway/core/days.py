@@ -1,4 +1,4 @@
-"""Which day a moment counts on, by the clock of one zone, and how moments are written. Pure."""
+"""Which day a moment counts on, by the clock of one zone. Pure."""
 
 from __future__ import annotations
 
@@ -50,9 +50,3 @@ def day_of(now_ms: int) -> datetime.date:
 @functools.lru_cache(maxsize=4)
 def _day(days: int) -> datetime.date:
     return datetime.date.fromordinal(EPOCH_ORDINAL + days)
-
-
-def rfc3339(at_ms: int) -> str:
-    """Epoch milliseconds as "2026-11-21T10:00:00.123Z"."""
-    moment = datetime.datetime.fromtimestamp(at_ms // 1000, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"

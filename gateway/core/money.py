@@ -50,6 +50,16 @@ def from_decimal(amount: Decimal) -> int:
     return int(amount.quantize(_QUANTUM, ROUND_HALF_EVEN).scaleb(PLACES))
 
 
+def signed(amount: Decimal) -> int:
+    """A caller's amount in micros, exactly; less than 0 takes back. Raises AmountError."""
+    micros = amount.scaleb(PLACES) if amount.is_finite() else amount
+    if not amount.is_finite() or abs(amount) > _AMOUNT_MAX or micros != micros.to_integral_value():
+        raise AmountError(
+            f"This is no amount of {AMOUNT_MAX // MICROS} at most with at most six decimals."
+        )
+    return int(micros)
+
+
 def format_amount(micros: int) -> str:
     """12000 -> "0.0120": four decimals at least, six at most. A difference may be negative."""
     whole, fraction = divmod(abs(micros), MICROS)

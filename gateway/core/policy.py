@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
+from gateway.core.conversions import ConversionRule
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
@@ -173,6 +174,7 @@ class Policy(msgspec.Struct, frozen=True):
     stop_words: frozenset[str] = SHIPPED  # as `stop_words.words_of` gives them
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
+    conversions: ConversionRule = ConversionRule()
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted

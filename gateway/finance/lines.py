@@ -1,7 +1,8 @@
 """The lines behind a report: what the ledger booked in money, one line an amount.
 
 A booking may carry several amounts, and each is a line: what the provider charges (`cost`, or
-`reverse` where it takes the whole charge back) and what the app is billed (`bill`). The sum of
+`reverse` where it takes the whole charge back, `adjust` where an accepted invoice changes it) and
+what the app is billed (`bill`). The sum of
 `cost`, `adjust` and `reverse` is the report's cost, that of `bill` what it says was billed, to the
 last unit, under the same days and filters.
 
@@ -21,10 +22,11 @@ import msgspec
 from msgspec.structs import asdict
 
 from gateway.core.archive.manifest import EntryId
-from gateway.core.days import UTC_DAYS, Days, rfc3339
+from gateway.core.days import UTC_DAYS, Days
 from gateway.core.money import format_amount
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
-from gateway.finance.report import Query, Selection
+from gateway.core.views.words import rfc3339
+from gateway.finance.question import Query, Selection
 from gateway.redis.client import RedisClient
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
@@ -279,6 +281,8 @@ def lines_of(
 def _kind(post: Post, measure: str, amount: int) -> Kind:
     if measure == "billed":
         return "bill"
+    if post.invoice:
+        return "adjust"
     taken_back = amount < 0 and post.note is not None and post.note.get("charged") == 0
     return "reverse" if taken_back else "cost"
 
@@ -292,7 +296,7 @@ def _line(id_: str, at_ms: int, kind: Kind, post: Post, amount: int, currency: s
         id=id_,
         at_ms=at_ms,
         kind=kind,
-        message=post.message,
+        message=post.message or None,
         step=None if step == NO_STEP else step,
         app=group.app,
         campaign=group.campaign or None,
@@ -312,6 +316,8 @@ def _line(id_: str, at_ms: int, kind: Kind, post: Post, amount: int, currency: s
 def _reason(post: Post, kind: Kind, amount: int, list_amount: int | None) -> str | None:
     if kind == "bill":
         return None
+    if kind == "adjust":
+        return f"invoice:{post.invoice}"
     if kind == "reverse":
         return "not_charged"
     if "double_delivered" in post.measures:

@@ -47,6 +47,7 @@ _NAMES = {
     "so": "owners of addresses",
     "c": "claims",
     "i": "idempotency keys",
+    "cv": "conversions",
     "o": "opt-outs",
     "oo": "who opted out and when",
     "index": "index entries",

@@ -18,6 +18,8 @@ Books and events stay in the shard in which they were written.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
+    {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
+                                       down to
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -43,6 +45,8 @@ Books and events stay in the shard in which they were written.
                                        and reactions of 30 days          order = "best"
     {kN}delays:<d or q><n>     hash    4 d, half an hour: bin, country,  cascade, for a step with
                                        provider -> deliveries            wait = "auto"
+    {kN}invoices               hash    for ever: provider and days ->    `kaskad reconcile --accept`
+                                       booked of what is nothing of ours
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
@@ -224,6 +228,9 @@ class Keys(msgspec.Struct, frozen=True):
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
 
+    def conversion(self, app: str, id_: str) -> str:
+        return f"{self.tag}cv:{app}:{id_}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -259,6 +266,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def marks(self) -> str:
         return self.tag + "marks"
+
+    @property
+    def invoices(self) -> str:
+        return self.tag + "invoices"
 
     @property
     def verified(self) -> str:

@@ -25,7 +25,7 @@ from gateway.archive.booked import ArchivedLedger
 from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
-from gateway.finance.report import Query
+from gateway.finance.question import Query
 from gateway.redis.trio_driver import open_client
 from gateway.store import archiving, reads
 from gateway.store.keys import ARCHIVER

@@ -18,7 +18,8 @@ from gateway.core.policy import ProviderRule
 from gateway.core.records.content import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance.lines import LedgerLine, LinesQuery, LineView, Place, pages_of_lines
-from gateway.finance.report import Query
+from gateway.finance.question import Query
+from gateway.finance.verify import verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.store import ledger
 from gateway.store.apply import Item
@@ -152,17 +153,21 @@ def test_a_clock_that_is_an_hour_off_hides_no_line(loop: Loop, redis_url: str) -
 
 def test_a_day_is_that_of_the_zone(loop: Loop, redis_url: str) -> None:
     moscow = Days("Europe/Moscow")
+    policy = replace(POLICY, days=moscow)
     midnight = NOON + DAY_MS // 2 - 3 * 3_600_000
+    tomorrow = TODAY + datetime.timedelta(days=1)
+    query = Query(tomorrow, tomorrow)
 
-    async def main(redis: RedisClient) -> list[int]:
-        await book(redis, 0, [money(cost=1)], midnight - 1)
-        await book(redis, 0, [money(cost=2)], midnight)
-        tomorrow = TODAY + datetime.timedelta(days=1)
-        query = LinesQuery(Query(tomorrow, tomorrow))
-        pages = pages_of_lines(redis, 1, query, "EUR", days=moscow)
-        return [line.amount async for page in pages for _, line in page.lines]
+    async def main(redis: RedisClient) -> None:
+        await book(redis, 0, [money(cost=1)], midnight - 1, policy=policy)
+        await book(redis, 0, [money(cost=2)], midnight, policy=policy)
+        pages = pages_of_lines(redis, 1, LinesQuery(query), "EUR", days=moscow)
+        assert [line.amount async for page in pages for _, line in page.lines] == [2]
+        assert (await cost_report(redis, 1, query, "EUR")).total.cost == 2
+        assert (await verify_ledger(redis, 1, full=True, days=moscow)).agrees
+        assert not (await verify_ledger(redis, 1, full=True)).agrees
 
-    assert on(loop, redis_url, main) == [2]
+    on(loop, redis_url, main)
 
 
 def test_only_the_kinds_asked_for(loop: Loop, redis_url: str) -> None:

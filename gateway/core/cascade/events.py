@@ -74,6 +74,8 @@ def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
             _not_known(change, event)
         case ev.Reacted():
             _reacted(change, event)
+        case ev.Converted():
+            change.take_conversion(event)
         case ev.ProviderGone():
             change.lose(event.provider)
         case ev.TimerDue():
@@ -84,6 +86,8 @@ def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
             _zone_known(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
+        case ev.Invoiced():
+            change.take_invoice(event)
         case _:
             assert_never(event)
 
@@ -200,8 +204,9 @@ def _put_back(change: Change, put_back: ev.PutBack) -> None:
     attempt.put_backs += 1
     attempt.series += put_back.refused
     if change.stopped(put_back.step):
-        arrived = "reacted" if change.message.reaction else "delivered"
-        change.skip(step, change.message.reason or arrived)
+        message = change.message
+        ended = "converted" if message.converted else "delivered"
+        change.skip(step, message.reason or ("reacted" if message.reaction else ended))
         change.close_step(put_back.step)
     else:
         change.enqueue(step)

@@ -175,6 +175,8 @@ class Transitions(Decision):
         message.due_ms = 0
         if not message.finished:
             self.next_step()
+        elif message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
+            self.run_out()  # a conversion ended it while the step was out
         else:
             self.release()
 
@@ -210,9 +212,9 @@ class Transitions(Decision):
                 return
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
-        self._run_out()
+        self.run_out()
 
-    def _run_out(self) -> None:
+    def run_out(self) -> None:
         """No step is left that may start."""
         message = self.message
         if message.delivered_step >= 0:
@@ -222,7 +224,11 @@ class Transitions(Decision):
         if stopped := [code for code in codes if code in _STOPS]:
             self.end(MessageStatus.SUPPRESSED, stopped[-1])
             return
-        last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
+        tried = [s for s in message.steps if s.status != StepStatus.SKIPPED]
+        if not tried:
+            self.end(MessageStatus.CANCELLED, "converted")
+            return
+        last = tried[-1]
         fault = last.latest_fault
         if last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
             self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")

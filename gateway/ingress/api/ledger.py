@@ -19,7 +19,7 @@ import msgspec
 
 from gateway.core.policy import Policy
 from gateway.finance.lines import KINDS, ArchivedLines, LinesQuery, LineView, Place, pages_of_lines
-from gateway.finance.report import ReportFault, parse_query
+from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_MAX
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
 from gateway.ingress.api.searches import Searches

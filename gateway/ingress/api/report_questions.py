@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
-from gateway.finance.report import Query, ReportFault
+from gateway.finance.question import Query, ReportFault
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request

@@ -26,17 +26,9 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
-from gateway.core.timing import day_of
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
-from gateway.finance.report import (
-    KEYS,
-    Query,
-    Report,
-    ReportFault,
-    Tally,
-    cost_report,
-    parse_query,
-)
+from gateway.finance.question import KEYS, Query, ReportFault, parse_query
+from gateway.finance.report import Report, Tally, cost_report
 from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
 from gateway.ingress.http.request import Request
@@ -74,7 +66,7 @@ class ReportEndpoints:
     ) -> None:
         self._redis = redis
         self._shards = shards
-        self._currency, self._baseline = policy.currency, policy.baseline
+        self._currency, self._baseline, self._days = policy.currency, policy.baseline, policy.days
         self._providers = {*policy.providers, *policy.former}
         self._now_ms = now_ms
         self._aside = aside
@@ -101,7 +93,8 @@ class ReportEndpoints:
         others, chosen = choice(others, "format", FORMATS)
         query = parse_query(others, self._today())
         pages = self._pages(query, app_seen(request.principal, query))
-        report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
+        zone = self._days.zone
+        report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
         self._check_providers(report)
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
@@ -131,7 +124,7 @@ class ReportEndpoints:
     async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
         """Everything on the page, from one reading of the totals."""
         rows, summary, channels = (
-            Tally(msgspec.structs.replace(query, group_by=keys), self._currency, self._baseline)
+            self._tally(msgspec.structs.replace(query, group_by=keys))
             for keys in (query.group_by, (), ("channel",))
         )
         apps: set[str] = set()
@@ -168,8 +161,11 @@ class ReportEndpoints:
                 detail = f"No provider {value[:40]!r} is configured, nor booked in these days."
                 raise ReportFault(key, detail, impossible=True)
 
+    def _tally(self, query: Query) -> Tally:
+        return Tally(query, self._currency, self._baseline, self._days.zone)
+
     def _today(self) -> datetime.date:
-        return day_of(self._now_ms())
+        return self._days.of(self._now_ms())
 
 
 def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:
@@ -199,6 +195,8 @@ _COUNTS = (
     "seen",
     "clicked",
     "bot_clicks",
+    "conversions",
+    "assisted",
 )
 _AMOUNTS = (
     "cost",
@@ -208,6 +206,8 @@ _AMOUNTS = (
     "saved",
     "saved_pct",
     "cost_per_click",
+    "revenue",
+    "revenue_per_delivered",
 )
 _DATE: Doc = {"type": "string", "format": "date"}
 
@@ -249,21 +249,26 @@ _TOTAL = {
     "saved": "5.6920",
     "saved_pct": "72.6",
     "cost_per_click": "0.053700",
+    "conversions": 9,
+    "assisted": 2,
+    "revenue": "431.2000",
+    "revenue_per_delivered": "2.200000",
 }
 COST_REPORT = Payload(
     text="The report.",
     media={
         "application/json": {
             "type": "object",
-            "required": ["from", "to", "group_by", "rows", "total"],
+            "required": ["from", "to", "group_by", "zone", "rows", "total"],
             "properties": {
-                "from": {**_DATE, "description": "The first day, UTC."},
-                "to": {**_DATE, "description": "The last day, UTC."},
+                "from": {**_DATE, "description": "The first day."},
+                "to": {**_DATE, "description": "The last day."},
                 "group_by": {
                     "type": "array",
                     "items": {"enum": list(KEYS)},
                     "description": "What the rows are grouped by, in this order.",
                 },
+                "zone": {"type": "string", "description": "Whose days count."},
                 "rows": {"type": "array", "items": _ROW, "description": "One a group."},
                 "total": {**_ROW, "description": "All rows as one."},
             },
@@ -275,14 +280,15 @@ COST_REPORT = Payload(
             "from": "2026-11-01",
             "to": "2026-11-30",
             "group_by": ["campaign"],
+            "zone": "UTC",
             "rows": [{"campaign": "autumn-sale", **_TOTAL}],
             "total": _TOTAL,
         },
         "text/csv": "campaign,accepted,delivered\nautumn-sale,200,196\n",
     },
 )
-_FROM = Parameter("from", "query", "First day, UTC.", _DATE)
-_TO = Parameter("to", "query", "Last day, UTC.", _DATE)
+_FROM = Parameter("from", "query", "First day, of `[reports] zone`.", _DATE)
+_TO = Parameter("to", "query", "Last day, which counts.", _DATE)
 _FILTERS = tuple(
     Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS
 )

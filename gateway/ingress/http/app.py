@@ -24,6 +24,7 @@ from gateway.ingress import campaign_watch
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
+from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
@@ -165,6 +166,7 @@ class Ingress:
             search=SearchEndpoints(store),
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,

@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.days import rfc3339 as rfc3339
-
 AsgiScope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]

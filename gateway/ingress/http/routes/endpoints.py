@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
+from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
@@ -30,6 +31,7 @@ class Endpoints(NamedTuple):
     campaigns: CampaignEndpoints
     events: EventsEndpoint
     reactions: ReactionEndpoint
+    conversions: ConversionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
