@@ -31,6 +31,7 @@ from gateway.core.archive.manifest import (
 )
 from gateway.core.archive.messages import nameless, row_of
 from gateway.core.ids import moment_of
+from gateway.core.months import NONE_CLOSED
 from gateway.core.timing import day_of
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
@@ -38,6 +39,7 @@ from gateway.store import archiving, closed
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.former_shards import shards_ever
 from gateway.store.ledger import entries_after
+from gateway.store.months import closed_months
 from gateway.store.store import Store
 
 ROWS_A_STEP = 300_000  # about 150 MB while they are written
@@ -79,6 +81,7 @@ class Run:
         self._pause = pause
         self._lease = archiving.Lease(store.redis)
         self._shards: Sequence[int] = ()
+        self._months = NONE_CLOSED
         self._done = Done()
 
     async def once(self) -> Done:
@@ -108,6 +111,7 @@ class Run:
             )
         self._archive.begin(installation)
         self._shards = await shards_ever(self._redis, self._store.shards)
+        self._months = await closed_months(self._redis, self._store.policy.days)
 
     async def _again_where_moved(self) -> None:
         booked = await archiving.newest(self._redis, self._shards, "ledger")
@@ -156,7 +160,7 @@ class Run:
             async for id_, entry in entries:
                 if count >= self._limits.rows_a_step:
                     break
-                for row in rows_of(shard, id_, entry, self._store.policy.currency):
+                for row in rows_of(shard, id_, entry, self._store.policy.currency, self._months):
                     rows[row.table, row.day].append(row.values)
                     count += 1
                 through[shard] = id_

@@ -22,6 +22,7 @@ from gateway.core.archive.manifest import EntryId
 from gateway.core.archive.messages import MessageRow
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.effects import NOT_COMPARED
+from gateway.core.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry
 from gateway.core.timing import day_of
 from gateway.finance.lines import lines_of
@@ -120,11 +121,17 @@ class Row(NamedTuple):
     values: Sequence[Any]
 
 
-def rows_of(shard: int, id_: EntryId, entry: LedgerEntry, currency: str) -> Iterator[Row]:
+def rows_of(
+    shard: int,
+    id_: EntryId,
+    entry: LedgerEntry,
+    currency: str,
+    months: ClosedMonths = NONE_CLOSED,
+) -> Iterator[Row]:
     """Everything that an entry of a shard's ledger booked; `currency` is that of one that names
-    none."""
+    none, `months` those that are closed."""
     day = day_of(entry.at_ms).isoformat()
-    for place, line in lines_of(shard, id_, entry, currency):
+    for place, line in lines_of(shard, id_, entry, currency, closed=months):
         values = (
             line.id,
             line.at_ms,

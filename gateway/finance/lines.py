@@ -19,11 +19,12 @@ from functools import partial
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from gateway.core.archive.manifest import EntryId
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.money import format_amount
+from gateway.core.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
 from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query, Selection
@@ -38,6 +39,7 @@ from gateway.store.ledger import (
     before_first_since,
     pages_of_entries,
 )
+from gateway.store.months import closed_months
 from gateway.store.totals import Aside, at_once
 
 Kind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
@@ -177,6 +179,7 @@ async def pages_of_lines(
     """The lines behind a place (None: from the first), of all shards there ever were, from the
     archive what it has; a page may have none. `currency` is that of an entry that names none.
     Raises RedisUnavailable and LedgerFault, and what the archive raises."""
+    closed = await closed_months(redis, days)
     for shard in await shards_ever(redis, shards):
         if after is not None and shard < after.shard:
             continue
@@ -188,7 +191,7 @@ async def pages_of_lines(
             since = await before_first_since(redis, keys_of(shard), begins_ms)
         if since is None:
             continue
-        reader = _Reader(shard, query, Selection(query.report), currency, days)
+        reader = _Reader(shard, query, Selection(query.report), currency, days, closed)
         pages = reader.pages(redis, known or Place(shard, *since, EVERY_AMOUNT), aside, archived)
         async with aclosing(pages):
             async for page in pages:
@@ -203,6 +206,7 @@ class _Reader(msgspec.Struct, frozen=True):
     selection: Selection
     currency: str
     days: Days
+    closed: ClosedMonths
 
     async def pages(
         self,
@@ -254,7 +258,7 @@ class _Reader(msgspec.Struct, frozen=True):
 
     def _lines(self, id_: EntryId, entry: LedgerEntry) -> Iterator[tuple[Place, LedgerLine]]:
         takes = partial(self.selection.takes, self.days.of(entry.at_ms))
-        for place, line in lines_of(self.shard, id_, entry, self.currency, takes):
+        for place, line in lines_of(self.shard, id_, entry, self.currency, takes, self.closed):
             if not self.query.kinds or line.kind in self.query.kinds:
                 yield place, line
 
@@ -265,6 +269,7 @@ def lines_of(
     entry: LedgerEntry,
     currency: str,
     takes: Callable[[Group], bool] = lambda _: True,
+    closed: ClosedMonths = NONE_CLOSED,
 ) -> Iterator[tuple[Place, LedgerLine]]:
     """The amounts of one entry, of the groups that `takes` says; `currency` where it names none."""
     for number, post in enumerate(entry.posts):
@@ -275,7 +280,9 @@ def lines_of(
             kind = _kind(post, measure, amount)
             place = Place(shard, *id_, number * len(AMOUNTS) + which)
             line_id = f"{shard}-{id_[0]}-{id_[1]}-{number}-{kind}"
-            yield place, _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
+            line = _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
+            late = closed.late(line.message, line.at_ms)
+            yield place, line if late is None else replace(line, reason=late)
 
 
 def _kind(post: Post, measure: str, amount: int) -> Kind:

@@ -246,6 +246,10 @@ class ArchiveSettings(Table, frozen=True, kw_only=True):
     hash_key_env: Text = "KASKAD_ARCHIVE_KEY"
 
 
+class WebhookSettings(Table, frozen=True, kw_only=True):
+    allow_hosts: tuple[Text, ...] = ()
+
+
 class Lanes(Table, frozen=True, kw_only=True):
     floor_percent: FloorPercent = 10
     claim_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
@@ -279,6 +283,7 @@ class Document(Table, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
     archive: ArchiveSettings = ArchiveSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()
 

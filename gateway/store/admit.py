@@ -309,12 +309,12 @@ class Admission:
                 self._versions.need(message)
                 if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
+                self._writes.status_changes(message, [decision.status_change])
                 self._writes.message(message, NEW)
                 self._writes.index(message, ask.identities)
                 if decision.lane is not None:
                     self._writes.enqueue(message, decision.lane)
                 self._writes.post(decision.post)
-                self._writes.status_change(decision.status_change)
                 if message.holds:
                     self._people.change(ask.home)
                 return Answer("accepted", id=message.id, status="queued", held=message.held)

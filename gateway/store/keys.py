@@ -51,6 +51,8 @@ Books and events stay in the shard in which they were written.
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
     {kN}marks                  hash    for ever: app -> places in events  dispatch
+    {kN}outbox                 stream  moved to queues: what webhooks are  every status change that
+                                       to be told                          one wants
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
                                        and which part of how many; ref
                                        -> which parts arrived
@@ -66,11 +68,27 @@ Books and events stay in the shard in which they were written.
     {kaskad}archiver           string  15 s: who archives                `kaskad archive`
     {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
                                        and how its last run went
+    {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
+                                       have its link
+    {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
+    {kaskad}month:<month>      string  for ever: a closed month's        `kaskad close`
+                                       report
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
+    {kaskad}outbox             stream  as {kN}outbox: what is no message's every such change
+    {kaskad}webhooks           hash    deleted: app, name -> webhook      webhook calls
+    {kaskad}senders            zset    pruned: dispatcher -> last seen ms dispatch
+    {kaskad}sends:<what>       string  5 s: who sends to a webhook        dispatch
+    {hook_<id>}queue           zset    told, or tries are over: event ->  dispatch
+                                       when it is tried
+    {hook_<id>}tries           hash    the same: event's id -> tries      dispatch
+    {hook_<id>}attempts        stream  3 d: what tries came to            dispatch
+    {hook_<id>}state           hash    30 d after the last change: since  dispatch
+                                       when it fails, what was lost, how
+                                       far it is recovered
     {kaskad}replies            stream  7 d: what people wrote back       ingress
     {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
@@ -121,6 +139,7 @@ COPYING = "{kaskad}copying"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
 API_KEYS = "{kaskad}keys"
+CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
@@ -138,6 +157,13 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+OUTBOX = "{kaskad}outbox"
+WEBHOOKS = "{kaskad}webhooks"
+SENDERS = "{kaskad}senders"
+
+
+def month_report(month: str) -> str:
+    return "{kaskad}month:" + month
 
 
 def campaigns_of(month: str) -> str:
@@ -155,6 +181,16 @@ def reply_token(provider: str, provider_id: str) -> str:
 def place(provider: str, name: str) -> str:
     """One of the sessions that a provider's account may have, or what is asked of them."""
     return "{kaskad}place:" + f"{provider}:{name}"
+
+
+def sends(what: str) -> str:
+    """Which dispatcher tells a webhook, or moves what stands in an outbox."""
+    return "{kaskad}sends:" + what
+
+
+def webhook(webhook_id: str, what: str) -> str:
+    """One of the four keys of a webhook: queue, tries, attempts or state."""
+    return "{hook_" + webhook_id + "}" + what
 
 
 def temporary_rate(provider: str) -> str:
@@ -175,6 +211,11 @@ def quota(app: str) -> str:
 
 def pace(campaign: str) -> str:
     return "{pace:" + campaign + "}"
+
+
+def report_share(digest: str) -> str:
+    """By the hash of its link's secret."""
+    return "{kaskad}shared:" + digest
 
 
 def stats(process: str) -> str:
@@ -258,6 +299,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def outbox(self) -> str:
+        return self.tag + "outbox"
 
     @property
     def changed(self) -> str:

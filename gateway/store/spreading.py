@@ -41,7 +41,7 @@ SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its p
 _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
-    *("ledger", "totals", "days", "events", "index", "quarantine", "counts"),
+    *("ledger", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
     *("rates", "delays", "invoices"),
 )
 

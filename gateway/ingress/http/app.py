@@ -35,12 +35,14 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
@@ -159,6 +161,7 @@ class Ingress:
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
+        reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
         return Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, self.archived, now_ms),
@@ -171,7 +174,11 @@ class Ingress:
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,
             inbound=self.inbound,
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            reports=reports,
+            report_shares=ReportShareEndpoints(
+                store.redis, reports, settings.server.public_url, now_ms
+            ),
+            webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
             ledger=LedgerEndpoint(
                 store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
             ),
