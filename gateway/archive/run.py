@@ -35,7 +35,7 @@ from gateway.core.months import NONE_CLOSED
 from gateway.core.timing import day_of
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
-from gateway.store import archiving, closed
+from gateway.store import archiving, closed, receipts
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.former_shards import shards_ever
 from gateway.store.ledger import entries_after
@@ -56,10 +56,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct):
-    """What one run did: rows by table, and messages taken out of Redis."""
+    """What one run did: rows by table, messages taken out of Redis, and those that a late receipt
+    brought back."""
 
     rows: dict[str, int] = {}
     taken_out: int = 0
+    brought_back: int = 0
 
 
 class Run:
@@ -122,6 +124,7 @@ class Run:
                 await self._archive_booked(booked)
                 await self._archive_closed(listed)
                 await self._take_out(listed)
+                await self._settle_late()
             except ManifestMoved:
                 continue
             return
@@ -238,6 +241,20 @@ class Run:
                 self._done.taken_out += taken.gone
                 failpoint("archive_taken_out")
                 await self._lease.keep()
+
+    async def _settle_late(self) -> None:
+        """Receipts that came for archived messages: those are brought back, changed by what the
+        receipts say, and archived anew by the next run."""
+        for shard in range(self._store.shards):
+            waited = await receipts.waited_for(self._store, shard)
+            kept = self._archive.questions().latest(by_day(waited)) if waited else {}
+            if kept:
+                await closed.bring_back(
+                    self._store, {id_: each.record for id_, each in kept.items()}
+                )
+                members = [member for id_ in kept for member in waited[id_]]
+                await receipts.try_again(self._store, shard, members, self._clock())
+                self._done.brought_back += len(kept)
 
     def _note(self, made: Sequence[ArchivedFile]) -> None:
         for file in made:

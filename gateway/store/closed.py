@@ -65,6 +65,15 @@ async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None
     await redis.call([closed_command(keys_of(shard), list(ids))])
 
 
+async def bring_back(store: Store, archived: Mapping[str, bytes]) -> None:
+    """Puts messages back into Redis, by id with the record that the archive has, where they are not
+    there; they are listed, so that they leave it again."""
+    for id_, stored in (await read_messages(store, archived)).items():
+        put = ("SET", stored.key, archived[id_], "NX", "PX", store.retention.message_ms)
+        again = closed_command(keys_of(shard_in(stored.key)), [id_])
+        await store.redis.call([("MULTI",), put, again, ("EXEC",)])
+
+
 class TakenOut(NamedTuple):
     """How many messages are gone from Redis, and which are not, because they changed since."""
 

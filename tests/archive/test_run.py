@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
-from gateway.archive.tables import BOOKED, COLUMNS, MESSAGES
+from gateway.archive.tables import BOOKED, COLUMNS, LEDGER, MESSAGES
 from gateway.core.archive.hashing import hash_of
 from gateway.core.archive.manifest import ArchiveFault, reached
 from gateway.core.records.message_codec import unpack_message
-from gateway.store import archiving, reads
+from gateway.store import archiving, reads, receipts
 from gateway.store.keys import ARCHIVE, ARCHIVER, keys_of
+from providers.contract import Receipt
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 
 LEDGER_COLUMNS = [
@@ -27,7 +30,11 @@ LEDGER_COLUMNS = [
 SECRETS = (b"7916000", b"somebody", b"user-1", b"order", b"secret", "Привет".encode())
 
 
-def rows_in(world: ArchiveWorld, table: str) -> list[dict[str, object]]:
+def by_revision(row: dict[str, Any]) -> int:
+    return int(row["revision"])
+
+
+def rows_in(world: ArchiveWorld, table: str) -> list[dict[str, Any]]:
     names = [file.file for file in world.archive.files() if file.table == table]
     return [row for name in names for row in pq.read_table(world.root / name).to_pylist()]
 
@@ -95,9 +102,7 @@ async def test_a_messages_row_is_the_message_without_its_person(world: ArchiveWo
     assert message is not None
     await world.archived(keep_ms=0)
     (row,) = rows_in(world, MESSAGES)
-    record = row["record"]
-    assert isinstance(record, bytes)
-    kept = unpack_message(id_, record)
+    kept = unpack_message(id_, row["record"])
     assert (kept.user, kept.metadata, kept.addresses.shown(), kept.holder) == (None, None, None, "")
     assert kept.steps == message.steps
     assert (kept.status, kept.billed, kept.campaign) == (
@@ -134,6 +139,30 @@ async def test_a_message_that_changed_since_gets_a_further_row_and_stays(
     rows = [row for row in rows_in(world, MESSAGES) if row["id"] == ids[0]]
     assert [(row["revision"], row["status"]) for row in rows] == [(1, "delivered"), (2, "seen")]
     assert (await world.archived(keep_ms=0)).rows == {}
+
+
+@with_archive(shards=2)
+async def test_a_receipt_for_an_archived_message_settles_from_its_row(world: ArchiveWorld) -> None:
+    ids = await world.delivered(4)
+    await world.archived(keep_ms=0)
+    assert not await reads.readable_messages(world.store, ids)
+    dearer = Receipt("delivered", f"{ids[0]}.0", cost=Decimal("0.0090"), currency="EUR")
+    await receipts.take_receipts(world.store, "viber", [dearer], world.now_ms)
+    await world.tell(ids[1:2], "seen")
+    await world.tell(ids[2:3], "delivered")  # says nothing new
+    done = await world.archived(keep_ms=0)
+    assert done.brought_back == 3
+    await world.archived(keep_ms=0)
+    await world.archived(keep_ms=0)
+    assert not await reads.readable_messages(world.store, ids)
+    rows = {row["id"]: row for row in sorted(rows_in(world, MESSAGES), key=by_revision)}
+    revisions = [rows[id_]["revision"] for id_ in ids]
+    assert revisions == [2, 2, 1, 1]
+    assert (rows[ids[0]]["cost"], rows[ids[1]]["status"]) == (Decimal("0.009000"), "seen")
+    booked = [row for row in rows_in(world, LEDGER) if row["message"] == ids[0]]
+    assert sum(row["amount"] for row in booked if row["kind"] == "cost") == Decimal("0.0090")
+    assert sum(row["amount"] for row in booked if row["kind"] == "bill") == Decimal("0.0090")
+    assert (await world.verify()).agrees
 
 
 @with_archive()
