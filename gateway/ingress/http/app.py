@@ -47,6 +47,7 @@ from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
+from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -122,6 +123,8 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
+        url = settings.archive.url
+        self.archived = ArchiveReader(url) if url else None
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
@@ -186,10 +189,12 @@ class Ingress:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
-        ledger = LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside)
+        ledger = LedgerEndpoint(
+            store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
+        )
         return Endpoints(
             sends=self.sends,
-            messages=MessageEndpoints(store, now_ms),
+            messages=MessageEndpoints(store, self.archived, now_ms),
             campaigns=CampaignEndpoints(store, now_ms),
             search=SearchEndpoints(store),
             events=self.events,
@@ -377,6 +382,8 @@ async def open_ingress(
         await app.drained()
     finally:
         app.aside.close()
+        if app.archived is not None:
+            await app.archived.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
