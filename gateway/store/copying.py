@@ -60,6 +60,7 @@ _NAMES = {
     "events": "status changes",
     "parked": "unmatched receipts",
     "keys": "API keys",
+    "shared": "shared reports",
     "replies": "replies",
     "reply": "replies that were taken",
     "audit": "deeds of operators",

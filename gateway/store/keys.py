@@ -62,6 +62,11 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
+                                       have its link
+    {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
+    {kaskad}month:<month>      string  for ever: a closed month's        `kaskad close`
+                                       report
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
@@ -126,6 +131,7 @@ INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of 
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
@@ -146,6 +152,10 @@ RECIPIENTS = "{kaskad}recipients"
 OUTBOX = "{kaskad}outbox"
 WEBHOOKS = "{kaskad}webhooks"
 SENDERS = "{kaskad}senders"
+
+
+def month_report(month: str) -> str:
+    return "{kaskad}month:" + month
 
 
 def campaigns_of(month: str) -> str:
@@ -193,6 +203,11 @@ def quota(app: str) -> str:
 
 def pace(campaign: str) -> str:
     return "{pace:" + campaign + "}"
+
+
+def report_share(digest: str) -> str:
+    """By the hash of its link's secret."""
+    return "{kaskad}shared:" + digest
 
 
 def stats(process: str) -> str:

@@ -35,6 +35,8 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_details import ReportDetails
+from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
@@ -157,6 +159,8 @@ class Ingress:
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
+        reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
+        ledger = LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside)
         return Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
@@ -169,9 +173,13 @@ class Ingress:
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,
             inbound=self.inbound,
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            reports=reports,
+            report_shares=ReportShareEndpoints(
+                store.redis, reports, settings.server.public_url, now_ms
+            ),
             webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
-            ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
+            ledger=ledger,
+            report_details=ReportDetails(store, ledger, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),

@@ -16,6 +16,8 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_details import ReportDetails
+from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
@@ -38,8 +40,10 @@ class Endpoints(NamedTuple):
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    report_shares: ReportShareEndpoints
     webhooks: WebhookEndpoints
     ledger: LedgerEndpoint
+    report_details: ReportDetails
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints
