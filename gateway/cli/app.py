@@ -319,3 +319,4 @@ def check(config: Config = None, as_json: Json = False) -> int:
 
 app.command(rich_help_panel=OPERATE)(operators.status)
 app.command(rich_help_panel=ASK)(books.reconcile)
+app.command(rich_help_panel=OPERATE)(books.close)

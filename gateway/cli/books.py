@@ -1,5 +1,5 @@
-"""The words of the command line for the books: reports, the ledger's lines, prices, and
-providers' invoices.
+"""The words of the command line for the books: reports, the ledger's lines, prices, invoices and
+months.
 
 As in `gateway.cli.app`, each command imports what it does when it is called.
 """
@@ -211,3 +211,21 @@ def reconcile(
     chosen = "json" if as_json else form
     wish = Wish(provider, invoice, map_, from_day, to_day, chosen, out, accept)
     return run_reconcile(config, os.environ, wish)
+
+
+def close(
+    month: Annotated[str, typer.Argument(metavar="MONTH", help="Such as 2026-11.")],
+    out: Out = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Freeze a month: its report is written with a hash, and never changes.
+
+    Refused while it is not over or steps are open that could still bill, with which and until when.
+    A closed month's report is told again, byte for byte.
+
+    Example: `kaskad close 2026-11 --out 2026-11.json`
+    """
+    from gateway.cli.closing import close as run_close
+
+    return run_close(config, os.environ, month, out, as_json=as_json)

@@ -18,9 +18,11 @@ from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.money import format_amount
+from gateway.core.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
 from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query, Selection
@@ -34,6 +36,7 @@ from gateway.store.ledger import (
     before_first_since,
     pages_of_entries,
 )
+from gateway.store.months import closed_months
 from gateway.store.totals import Aside, at_once
 
 Kind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
@@ -163,6 +166,7 @@ async def pages_of_lines(
     begins_ms = days.begins_ms(query.report.from_day)
     over_ms = days.begins_ms(query.report.to_day + _DAY) + 2 * CLOCKS_DIFFER_MS
     selection = Selection(query.report)
+    closed = await closed_months(redis, days)
     for shard in await shards_ever(redis, shards):
         if after is not None and shard < after.shard:
             continue
@@ -178,7 +182,7 @@ async def pages_of_lines(
             async for booked in entries:
                 if not booked:
                     break
-                reader = _Reader(shard, query.kinds, selection, currency, days)
+                reader = _Reader(shard, query.kinds, selection, currency, days, closed)
                 yield await aside(partial(reader.page, booked, known))
                 if any(entry.at_ms >= over_ms for _, entry in booked):
                     break
@@ -192,6 +196,7 @@ class _Reader(msgspec.Struct, frozen=True):
     selection: Selection
     currency: str
     days: Days
+    closed: ClosedMonths
 
     def page(self, booked: Sequence[tuple[EntryId, LedgerEntry]], after: Place | None) -> LinesPage:
         lines = [
@@ -205,7 +210,7 @@ class _Reader(msgspec.Struct, frozen=True):
 
     def _lines(self, id_: EntryId, entry: LedgerEntry) -> Iterator[tuple[Place, LedgerLine]]:
         takes = partial(self.selection.takes, self.days.of(entry.at_ms))
-        for place, line in lines_of(self.shard, id_, entry, self.currency, takes):
+        for place, line in lines_of(self.shard, id_, entry, self.currency, takes, self.closed):
             if not self.kinds or line.kind in self.kinds:
                 yield place, line
 
@@ -216,6 +221,7 @@ def lines_of(
     entry: LedgerEntry,
     currency: str,
     takes: Callable[[Group], bool] = lambda _: True,
+    closed: ClosedMonths = NONE_CLOSED,
 ) -> Iterator[tuple[Place, LedgerLine]]:
     """The amounts of one entry, of the groups that `takes` says; `currency` where it names none."""
     for number, post in enumerate(entry.posts):
@@ -226,7 +232,9 @@ def lines_of(
             kind = _kind(post, measure, amount)
             place = Place(shard, *id_, number * len(_AMOUNTS) + which)
             line_id = f"{shard}-{id_[0]}-{id_[1]}-{number}-{kind}"
-            yield place, _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
+            line = _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
+            late = closed.late(line.message, line.at_ms)
+            yield place, line if late is None else replace(line, reason=late)
 
 
 def _kind(post: Post, measure: str, amount: int) -> Kind:

@@ -20,6 +20,7 @@ Books and events stay in the shard in which they were written.
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
                                        down to
+    {kN}un:<code>              string  400 d: who unsubscribes by it     dispatch
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -32,6 +33,13 @@ Books and events stay in the shard in which they were written.
                                        messages, money
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
+    {kN}l:<range>              hash    30 d and `links.ttl` at most:     admission
+                                       place -> where a message's links
+                                       lead; "" -> those of all
+    {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
+                                       packed ids of its messages
+    {kN}link:<code>            string  for ever: a link that was made    link calls
+                                       for itself
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -48,6 +56,8 @@ Books and events stay in the shard in which they were written.
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
     {kN}marks                  hash    for ever: app -> places in events  dispatch
+    {kN}outbox                 stream  moved to queues: what webhooks are  every status change that
+                                       to be told                          one wants
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
                                        and which part of how many; ref
                                        -> which parts arrived
@@ -60,11 +70,27 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
+                                       have its link
+    {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
+    {kaskad}month:<month>      string  for ever: a closed month's        `kaskad close`
+                                       report
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
+    {kaskad}outbox             stream  as {kN}outbox: what is no message's every such change
+    {kaskad}webhooks           hash    deleted: app, name -> webhook      webhook calls
+    {kaskad}senders            zset    pruned: dispatcher -> last seen ms dispatch
+    {kaskad}sends:<what>       string  5 s: who sends to a webhook        dispatch
+    {hook_<id>}queue           zset    told, or tries are over: event ->  dispatch
+                                       when it is tried
+    {hook_<id>}tries           hash    the same: event's id -> tries      dispatch
+    {hook_<id>}attempts        stream  3 d: what tries came to            dispatch
+    {hook_<id>}state           hash    30 d after the last change: since  dispatch
+                                       when it fails, what was lost, how
+                                       far it is recovered
     {kaskad}replies            stream  7 d: what people wrote back       ingress
     {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
@@ -83,6 +109,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}asked              hash    its queue is dropped: shard,      dispatch
                                        queue -> the change of its
                                        campaign it was asked after
+    {kaskad}links              hash    for ever: key of codes; shard ->  admission, link calls
+                                       ranges of links so far
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
@@ -113,6 +141,7 @@ INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of 
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
@@ -130,6 +159,14 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+LINKS = "{kaskad}links"
+OUTBOX = "{kaskad}outbox"
+WEBHOOKS = "{kaskad}webhooks"
+SENDERS = "{kaskad}senders"
+
+
+def month_report(month: str) -> str:
+    return "{kaskad}month:" + month
 
 
 def campaigns_of(month: str) -> str:
@@ -147,6 +184,16 @@ def reply_token(provider: str, provider_id: str) -> str:
 def place(provider: str, name: str) -> str:
     """One of the sessions that a provider's account may have, or what is asked of them."""
     return "{kaskad}place:" + f"{provider}:{name}"
+
+
+def sends(what: str) -> str:
+    """Which dispatcher tells a webhook, or moves what stands in an outbox."""
+    return "{kaskad}sends:" + what
+
+
+def webhook(webhook_id: str, what: str) -> str:
+    """One of the four keys of a webhook: queue, tries, attempts or state."""
+    return "{hook_" + webhook_id + "}" + what
 
 
 def temporary_rate(provider: str) -> str:
@@ -167,6 +214,11 @@ def quota(app: str) -> str:
 
 def pace(campaign: str) -> str:
     return "{pace:" + campaign + "}"
+
+
+def report_share(digest: str) -> str:
+    """By the hash of its link's secret."""
+    return "{kaskad}shared:" + digest
 
 
 def stats(process: str) -> str:
@@ -223,6 +275,9 @@ class Keys(msgspec.Struct, frozen=True):
     def conversion(self, app: str, id_: str) -> str:
         return f"{self.tag}cv:{app}:{id_}"
 
+    def unsubscriber(self, code: str) -> str:
+        return f"{self.tag}un:{code}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -248,8 +303,21 @@ class Keys(msgspec.Struct, frozen=True):
         """A version of a campaign's content, by its hash."""
         return f"{self.tag}said:{id_.hex()}"
 
+    def link_range(self, number: int) -> str:
+        return f"{self.tag}l:{number}"
+
+    def link_ids(self, number: int) -> str:
+        return f"{self.tag}li:{number}"
+
+    def own_link(self, code: str) -> str:
+        return self.tag + "link:" + code
+
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def outbox(self) -> str:
+        return self.tag + "outbox"
 
     @property
     def changed(self) -> str:

@@ -33,12 +33,13 @@ async def send(
     at_ms: int = NOON,
     undelivered: int = 0,
     provider: str = PROVIDER,
+    prefix: str = "7916",
 ) -> Store:
     """So many messages, a minute apart, each delivered two seconds later, but for the last."""
     store = Store(redis, policy)
     for number in range(count):
         now_ms = at_ms + number * 60_000
-        to = f"7916{number:07}"
+        to = f"{prefix}{number:07}"
         asked = request(
             id=store.new_message_id(to, now_ms), to=to, route=ROUTE, campaign=f"c{number}"
         )

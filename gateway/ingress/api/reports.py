@@ -96,10 +96,19 @@ class ReportEndpoints:
         # A form sends its empty fields too.
         await self._page(request, [pair for pair in pairs if pair[1]])
 
+    async def shared_page(self, query: Query, app: str | None, until: str) -> bytes:
+        """The page of one question without its form and links, for who may see that alone."""
+        query = _grouped(query)
+        reports, _ = await self._read(query, app)
+        today = self.today()
+        return await self._aside(
+            partial(report_page, query, reports, Suggestions(), today, shared_until=until)
+        )
+
     async def _data(self, request: Request, pairs: Pairs, forms: Sequence[str]) -> None:
         others, bom = choice(pairs, "bom", BOMS)
         others, chosen = choice(others, "format", forms)
-        query = parse_query(others, self._today())
+        query = parse_query(others, self.today())
         pages = self._pages(query, app_seen(request.principal, query))
         zone = self._days.zone
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
@@ -125,11 +134,9 @@ class ReportEndpoints:
             raise refuse("unavailable", str(fault)) from None
 
     async def _page(self, request: Request, pairs: Pairs) -> None:
-        today = self._today()
+        today = self.today()
         try:
-            query = parse_query(pairs, today)
-            if not query.group_by:
-                query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
+            query = _grouped(parse_query(pairs, today))
             app = app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
             self._check_providers(reports.rows)
@@ -186,8 +193,14 @@ class ReportEndpoints:
     def _tally(self, query: Query) -> Tally:
         return Tally(query, self._currency, self._baseline, self._days.zone)
 
-    def _today(self) -> datetime.date:
+    def today(self) -> datetime.date:
+        """The day that a question without days ends with."""
         return self._days.of(self._now_ms())
+
+
+def _grouped(query: Query) -> Query:
+    """As a page shows it: grouped by something."""
+    return query if query.group_by else msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
 
 
 def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:

@@ -36,12 +36,15 @@ from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
 from gateway.ingress.api.report_details import ReportDetails
+from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
+from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -157,6 +160,7 @@ class Ingress:
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
+        reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
         ledger = LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside)
         return Endpoints(
             sends=self.sends,
@@ -166,11 +170,16 @@ class Ingress:
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,
             inbound=self.inbound,
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            reports=reports,
+            report_shares=ReportShareEndpoints(
+                store.redis, reports, settings.server.public_url, now_ms
+            ),
+            webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
             ledger=ledger,
             report_details=ReportDetails(store, ledger, now_ms),
             callbacks=self.callbacks,

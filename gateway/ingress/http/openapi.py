@@ -37,6 +37,7 @@ _TAGS = {
     "People": "What is kept of a person, and how it is forgotten.",
     "Operators": "How it runs, and what operators do about it; with the scope `operate`.",
     "Reports": "What it cost.",
+    "Webhooks": "Telling an app of events at its own address.",
     "Providers": "Receipts; called by providers, not by apps.",
     "State": "For machines that watch.",
 }

@@ -28,6 +28,7 @@ Tag = Literal[
     "Opt-outs",
     "People",
     "Reports",
+    "Webhooks",
     "Providers",
     "Operators",
     "State",

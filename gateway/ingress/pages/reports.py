@@ -147,18 +147,23 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def report_page(
-    query: Query, reports: PageReports, suggestions: Suggestions, today: datetime.date
+    query: Query,
+    reports: PageReports,
+    suggestions: Suggestions,
+    today: datetime.date,
+    shared_until: str = "",
 ) -> bytes:
-    """The page of an answered question."""
-    form = _form(query, suggestions, today)
-    return _page.render(form=form, view=_view(query, reports), fault=None)
+    """The page of an answered question; `shared_until` that day it is all that its reader may see,
+    and leads nowhere."""
+    form, view = _form(query, suggestions, today), _view(query, reports)
+    return _page.render(form=form, view=view, fault=None, shared_until=shared_until)
 
 
 def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: datetime.date) -> bytes:
     """The page of a question that cannot be answered: why, and the form as it was filled in."""
     form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Suggestions(), today)
     typed = {_FORM_FIELDS[name]: value for name, value in given if name in _FORM_FIELDS}
-    return _page.render(form={**form, **typed}, view=None, fault=fault)
+    return _page.render(form={**form, **typed}, view=None, fault=fault, shared_until="")
 
 
 def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mapping[str, object]:

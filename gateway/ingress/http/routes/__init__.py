@@ -16,6 +16,7 @@ from gateway.ingress.http.routes.operators import OPERATORS
 from gateway.ingress.http.routes.people import PEOPLE
 from gateway.ingress.http.routes.reports import REPORTS
 from gateway.ingress.http.routes.state import STATE
+from gateway.ingress.http.routes.webhooks import WEBHOOKS
 
 __all__ = ["ROUTES", "Endpoints"]
 
@@ -24,6 +25,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     *CAMPAIGNS,
     *PEOPLE,
     *REPORTS,
+    *WEBHOOKS,
     *CALLBACKS,
     *OPERATORS,
     *STATE,
