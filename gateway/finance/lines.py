@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from gateway.core.archive.manifest import EntryId
 from gateway.core.days import UTC_DAYS, Days
@@ -97,12 +97,25 @@ class LineView(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, line: LedgerLine) -> LineView:
         noted = line.list_amount
-        texts = {
-            "at": rfc3339(line.at_ms),
-            "amount": format_amount(line.amount),
-            "list_amount": None if noted is None else format_amount(noted),
-        }
-        return msgspec.convert(asdict(line) | texts, cls)
+        return cls(
+            id=line.id,
+            at=rfc3339(line.at_ms),
+            kind=line.kind,
+            message=line.message,
+            step=line.step,
+            app=line.app,
+            campaign=line.campaign,
+            category=line.category,
+            route=line.route,
+            channel=line.channel,
+            provider=line.provider,
+            country=line.country,
+            parts=line.parts,
+            amount=format_amount(line.amount),
+            list_amount=None if noted is None else format_amount(noted),
+            currency=line.currency,
+            reason=line.reason,
+        )
 
 
 COLUMNS = LineView.__struct_fields__
