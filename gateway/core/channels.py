@@ -161,6 +161,7 @@ class Channel(msgspec.Struct, frozen=True):
     prior: int = 0
     retail: tuple[int, str] | None = None  # marketing a person and window, by the preset "retail"
     one_click: bool = False  # people's programs unsubscribe by a header of its messages
+    scanned: bool = False  # programs follow its links before anybody reads it
     says_text: bool = False  # a text is all that is needed
 
     def __post_init__(self) -> None:
@@ -212,6 +213,7 @@ CHANNELS: Mapping[str, Channel] = {
             frozenset(("delivered", "seen", "clicked")),
             needs=(("subject",), ("text", "html")),
             one_click=True,
+            scanned=True,
             prior=20_000,
             retail=(3, "7d"),
         ),

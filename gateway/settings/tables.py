@@ -212,17 +212,17 @@ class Reach(Table, frozen=True, kw_only=True):
     prior: dict[str, Share] | None = None  # of each channel that is left out, its own
 
 
-class Conversions(Table, frozen=True, kw_only=True):
-    click_window_ms: Milliseconds = Duration.parse("7d")
-    delivery_window_ms: Milliseconds = Duration.parse("24h")
-
-
 class LinkSettings(Table, frozen=True, kw_only=True):
     default: LinksWord = "off"
     base_url: str = ""  # after loading never empty, and without a slash at its end
     ttl_ms: Annotated[Duration, AtLeast(60_000)] = Duration.parse("90d")
     hosts: tuple[Text, ...] = ()
     utm: dict[str, Text] = msgspec.field(default_factory=dict)
+
+
+class Conversions(Table, frozen=True, kw_only=True):
+    click_window_ms: Milliseconds = Duration.parse("7d")
+    delivery_window_ms: Milliseconds = Duration.parse("24h")
 
 
 class Prices(Table, frozen=True, kw_only=True):
@@ -277,8 +277,8 @@ class Document(Table, frozen=True, kw_only=True):
     optout: OptOutSettings = OptOutSettings()
     consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
-    conversions: Conversions = Conversions()
     links: LinkSettings = LinkSettings()
+    conversions: Conversions = Conversions()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

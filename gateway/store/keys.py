@@ -38,8 +38,13 @@ Books and events stay in the shard in which they were written.
                                        lead; "" -> those of all
     {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
                                        packed ids of its messages
+    {kN}lc:<range>             hash    30 d and `links.ttl` after the    ingress
+                                       last of them: link, hour, device,
+                                       visitor -> clicks
     {kN}link:<code>            string  for ever: a link that was made    link calls
                                        for itself
+    {kN}clicks:<code>          hash    for ever: the same of such a      ingress
+                                       link
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -308,6 +313,12 @@ class Keys(msgspec.Struct, frozen=True):
 
     def link_ids(self, number: int) -> str:
         return f"{self.tag}li:{number}"
+
+    def link_clicks(self, number: int) -> str:
+        return f"{self.tag}lc:{number}"
+
+    def own_clicks(self, code: str) -> str:
+        return self.tag + "clicks:" + code
 
     def own_link(self, code: str) -> str:
         return self.tag + "link:" + code

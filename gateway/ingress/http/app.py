@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,9 +28,11 @@ from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
+from gateway.ingress.api.following import FollowEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
+from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -47,6 +49,7 @@ from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
+from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
@@ -65,10 +68,16 @@ from gateway.ingress.http.auth import (
     lacking,
 )
 from gateway.ingress.http.key_watch import KeyWatch
+from gateway.ingress.http.link_paths import LinkPaths
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
-from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
+from gateway.ingress.http.route import (
+    DocumentedSettings,
+    HttpRoute,
+    Router,
+    refuse_unknown_query,
+)
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -122,6 +131,8 @@ class Ingress:
             now_ms,
         )
         self.hub = EventHub(store)
+        self.clicks = ClickRecorder(store, self.metrics.clicks, now_ms)
+        self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
         self.sends = SendEndpoint(self.queue, self.streams, limits)
@@ -142,10 +153,10 @@ class Ingress:
         endpoints = self._endpoints(settings)
         self._router, self._admin_router = Router(ROUTES), None
         self._admin_port = limits.admin_port
-        self._requests = RequestLog(limits.trusted_proxies)
         if self._admin_port:
             self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
             self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
+        self._know_link_paths(settings)
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
@@ -183,7 +194,13 @@ class Ingress:
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
+            following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
+            links=LinkEndpoints(store, now_ms),
         )
+
+    def _know_link_paths(self, settings: Settings) -> None:
+        paths = LinkPaths(self._store.policy.links, settings.server.public_url)
+        self._link_paths = None if paths.usual else paths
 
     # --- requests ---
 
@@ -194,10 +211,7 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, outcome = "none", False, False, DONE
         try:
-            router = self._router
-            if self._admin_router is not None and request.port == self._admin_port:
-                router = self._admin_router
-            route, request.parameters = router.find(request.method, request.raw_path)
+            route, request.parameters = self._find(request)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
                 login = route.login
@@ -224,6 +238,15 @@ class Ingress:
         self.metrics.requests.labels(name, str(outcome.status or request.status)).inc()
         if name not in WATCHED:
             self._requests.tell(request, name, outcome, seconds)
+
+    def _find(self, request: Request) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
+        """Its row, and the parameters in its path. Raises Refusal."""
+        path = request.raw_path
+        if self._admin_router is not None and request.port == self._admin_port:
+            return self._admin_router.find(request.method, path)
+        if self._link_paths is not None:
+            path = self._link_paths.path_of(request.header(b"host"), path)
+        return self._router.find(request.method, path)
 
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
@@ -266,6 +289,7 @@ class Ingress:
         self._store.policy = policy
         self.authority.take_over(settings)
         self.quotas.take_over(settings)
+        self._know_link_paths(settings)
         self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:
@@ -281,6 +305,7 @@ class Ingress:
         """Returns once every message and receipt that was taken is durable."""
         for each in self._batchers():
             await each.drained()
+        await self.clicks.drained()
 
 
 @asynccontextmanager
@@ -302,6 +327,7 @@ async def open_ingress(
             ("backlog", app.backlog.keep_sampling()),
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
+            ("clicks", app.clicks.keep_recording()),
             ("keys", app.keys.keep_looking()),
             ("drain", app.draining.keep_looking()),
             ("campaigns", campaign_watch.keep_looking(store)),

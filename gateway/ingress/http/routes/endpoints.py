@@ -9,9 +9,11 @@ from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
+from gateway.ingress.api.following import FollowEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
+from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -48,3 +50,5 @@ class Endpoints(NamedTuple):
     ops: OpsEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
+    following: FollowEndpoint
+    links: LinkEndpoints
