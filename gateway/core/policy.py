@@ -54,6 +54,10 @@ AWAY_LOOK_MIN_MS, AWAY_LOOK_MAX_MS = 60_000, 600_000
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
 
 
+def nowhere(provider: str, network: str, category: str, day: datetime.date) -> Price | None:
+    """A list that prices no network apart."""
+
+
 class AppRule(msgspec.Struct, frozen=True):
     """What bounds an app: the countries of phones it may send to, and the senders it may name;
     None: any. `allows` are the dear tariffs it may send to."""
@@ -169,6 +173,7 @@ class Policy(msgspec.Struct, frozen=True):
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
     days: Days = UTC_DAYS  # on which bookings count
+    quote_network: Quote = nowhere  # (provider, network, category, day): the list price there
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself

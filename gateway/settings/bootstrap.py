@@ -23,6 +23,7 @@ from gateway.core.policy import (
     Quote,
     ReachRule,
     RouteStep,
+    nowhere,
 )
 from gateway.core.prices import PriceBook
 from gateway.core.rates import MILLION
@@ -79,6 +80,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
+        quote_network=prices.quote_network if isinstance(prices, PriceBook) else nowhere,
         baseline=settings.prices.baseline,
         days=days_of(settings),
         apps={app.name: _app_rule(app) for app in settings.apps},

@@ -19,6 +19,7 @@ from gateway.ingress.api.opening import OpenEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_details import ReportDetails
 from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
@@ -26,6 +27,7 @@ from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
+from gateway.ingress.console.endpoints import ConsoleEndpoints
 
 
 class Endpoints(NamedTuple):
@@ -47,8 +49,10 @@ class Endpoints(NamedTuple):
     report_shares: ReportShareEndpoints
     webhooks: WebhookEndpoints
     ledger: LedgerEndpoint
+    report_details: ReportDetails
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
+    console: ConsoleEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
     following: FollowEndpoint
