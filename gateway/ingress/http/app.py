@@ -34,6 +34,7 @@ from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.opening import OpenEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
@@ -214,6 +215,7 @@ class Ingress:
             docs=DocsEndpoints(self.document, settings.server.public_url),
             following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
             links=LinkEndpoints(store, now_ms),
+            opening=OpenEndpoint(store, self.clicks, now_ms),
         )
 
     def _know_link_paths(self, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.opening import OpenEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
@@ -56,3 +57,4 @@ class Endpoints(NamedTuple):
     docs: DocsEndpoints
     following: FollowEndpoint
     links: LinkEndpoints
+    opening: OpenEndpoint
