@@ -28,6 +28,9 @@ Books and events stay in the shard in which they were written.
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
     {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
                                        messages, money
+    {kN}budget:<budget>        hash    its budget is gone, and nothing       admission, cascade
+                                       reserved: reserved; part of the
+                                       window -> used; epoch -> reserved
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
     {kN}feeder                 string  3 s: who releases what is held    dispatch
@@ -81,6 +84,11 @@ Books and events stay in the shard in which they were written.
                                        campaign it was asked after
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
+    {kaskad}budgets            hash    its budget is gone, and nothing       dispatch
+                                       reserved: budget -> per cent of
+                                       which it was warned
+    {kaskad}leased:<budget>    hash    10 min: epoch -> what processes      who accepts
+                                       may reserve of a budget
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
@@ -121,6 +129,7 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+BUDGETS = "{kaskad}budgets"
 
 
 def campaigns_of(month: str) -> str:
@@ -154,6 +163,10 @@ def quota(app: str) -> str:
 
 def pace(campaign: str) -> str:
     return "{pace:" + campaign + "}"
+
+
+def leased(budget: str) -> str:
+    return "{kaskad}leased:" + budget
 
 
 def stats(process: str) -> str:
@@ -264,6 +277,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def campaign_counts(self, campaign: str) -> str:
         return self.tag + "counts:" + campaign
+
+    def budget(self, name: str) -> str:
+        return self.tag + "budget:" + name
 
     @property
     def feeder(self) -> str:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway.core import audience, reach
+from gateway.core.budgets import Funds
 from gateway.core.effects import Effects
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
@@ -39,6 +40,7 @@ from gateway.core.records.request import MessageRequest, RememberedAnswer, remem
 from gateway.core.timing import day_of
 from gateway.core.waits import Delay
 from gateway.redis.client import Command, RedisClient
+from gateway.store.budgets import BudgetWrites
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.declarations import MONEY
@@ -124,6 +126,7 @@ class Writes:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
+        self._budgets = BudgetWrites(keys, policy.budgets, now_ms)
         self._tallies: list[Tally] = []
         self._delays: list[Delay] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
@@ -150,6 +153,10 @@ class Writes:
             counts[state] += 1
             counts[before.state or ACCEPTED] += -1 if before.state else 1
 
+    def reserve(self, reserved: Mapping[str, int], funds: Funds) -> None:
+        """A message reserves so much of each budget, of what was leased."""
+        self._budgets.reserve(reserved, funds)
+
     def count_request(self, request: MessageRequest, what: str) -> None:
         """One that became no message, where its campaign is declared."""
         if self._policy.declared.of(request.campaign) is not None:
@@ -164,6 +171,8 @@ class Writes:
         if effects.lane is not None:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
+        if effects.moves:
+            self._budgets.move(effects.moves)
         if message.counted and effects.posts:
             self._count_money(message, effects.posts)
         self._tallies.extend(effects.tallies)
@@ -270,6 +279,7 @@ class Writes:
         for campaign, counts in self._counts.items():
             key = self._keys.campaign_counts(campaign)
             out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
+        out.extend(self._budgets.commands())
         out.extend(self._ledger_commands())
         if self._tallies:
             out.extend(tally_commands(self._keys, self._tallies, self._now_ms))

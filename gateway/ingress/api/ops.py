@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from gateway.core.policy import Policy
+from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView, server_shown
 from gateway.ingress.api.ops_view import read_fleet, view_of
@@ -76,9 +77,11 @@ class OpsEndpoints:
         self._now_ms = now_ms
 
     async def overview(self, request: Request) -> None:
-        shared = await read_fleet(self._redis, self._now_ms())
+        store, now_ms = self._store, self._now_ms()
+        shared = await read_fleet(self._redis, now_ms)
+        budgets = await views_of(store, store.policy.budgets, now_ms)
         servers = [server_shown(server) for server in self._servers.servers]
-        view = view_of(self._store.policy, shared, self._backlog.states, servers)
+        view = view_of(store.policy, shared, self._backlog.states, servers, budgets)
         await request.respond(200, to_json(view))
 
     async def pause(self, request: Request) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.fleet import Limit, ProviderFigures
+from gateway.ingress.api.budgets import BudgetView
 from gateway.ingress.api.health import PauseView, RedisServer
 from gateway.redis.client import RedisClient
 from gateway.store import pauses, snapshots
@@ -55,6 +56,7 @@ class OpsView(msgspec.Struct, frozen=True):
     providers: dict[str, ProviderView]
     lanes: list[LaneView]
     redis: RedisView
+    budgets: list[BudgetView]
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ def view_of(
     shared: Fleet,
     lanes: Mapping[tuple[str, str], LaneState],
     servers: Sequence[RedisServer],
+    budgets: Sequence[BudgetView],
 ) -> OpsView:
     """All of it. Pure."""
     return OpsView(
@@ -86,6 +89,7 @@ def view_of(
         {name: _provider(policy, shared, name) for name in sorted(policy.providers)},
         [LaneView(*lane, state.length, state.age_ms / 1000) for lane, state in lanes.items()],
         RedisView(list(servers)),
+        list(budgets),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, cast
 import msgspec
 import structlog
 
+from gateway.core.money import format_amount
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.held import Held, HeldReason
 from gateway.core.records.message import Message
@@ -41,6 +42,13 @@ Time = Annotated[
         extra_json_schema={"format": "date-time", "examples": ["2026-11-21T10:00:00.000Z"]},
     ),
 ]
+Amount = Annotated[
+    str,
+    msgspec.Meta(
+        description="A decimal amount, exact.",
+        extra_json_schema={"pattern": "^[0-9]+\\.[0-9]{4,6}$", "examples": ["0.0120"]},
+    ),
+]
 Status = Literal[
     "queued",
     "sent",
@@ -62,6 +70,7 @@ WhySuppressed = Literal[
     "recipients_max",
     "excluded",
     "holdout",
+    "budget",
 ]
 
 
@@ -75,6 +84,15 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at: Time
 
 
+class BudgetHit(msgspec.Struct, frozen=True):
+    """The budget that refused: so much of its `limit` is `used`, with what is reserved for messages
+    that are not final."""
+
+    name: str
+    limit: Amount
+    used: Amount
+
+
 class HeldView(msgspec.Struct, frozen=True):
     """What its step waits for outside the lanes; `until` is null where that is not known."""
 
@@ -86,9 +104,9 @@ class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     """How one message was decided. `index` in an array's answer, `line` in a stream's.
 
     accepted: it will reach a final status; `held`: it waits for a moment first. duplicate: `id` is
-    the message that was there before. suppressed: a cap or an opt-out, `reason` says which.
-    rejected: the request is at fault, `error` says why. error: we could not take it now, and the
-    same message can be sent again.
+    the message that was there before. suppressed: a cap, a budget or an opt-out, `reason` says
+    which. rejected: the request is at fault, `error` says why. error: we could not take it now, and
+    the same message can be sent again.
     """
 
     index: int | msgspec.UnsetType = UNSET
@@ -99,6 +117,7 @@ class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     held: HeldView | msgspec.UnsetType = UNSET
     reason: WhySuppressed | msgspec.UnsetType = UNSET
     cap: CapHit | msgspec.UnsetType = UNSET
+    budget: BudgetHit | msgspec.UnsetType = UNSET
     error: Problem | msgspec.UnsetType = UNSET
 
 
@@ -199,6 +218,9 @@ def incident_of(reason: str, error: Exception | None = None) -> Problem:
 
 
 def _suppressed(answer: Answer) -> Result:
+    if (full := answer.budget) is not None:
+        shown = BudgetHit(full.name, format_amount(full.limit), format_amount(full.used))
+        return Result(outcome="suppressed", reason="budget", budget=shown)
     if answer.cap is None:
         # What was remembered before there were other reasons has none.
         reason = cast("WhySuppressed", answer.reason or "opted_out")

@@ -22,6 +22,7 @@ from gateway import telemetry
 from gateway.core.policy import Policy
 from gateway.ingress import campaign_watch
 from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
@@ -157,6 +158,7 @@ class Ingress:
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            budgets=BudgetEndpoints(store, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
@@ -280,7 +282,7 @@ async def open_ingress(
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("keys", app.keys.keep_looking()),
-            ("campaigns", campaign_watch.keep_looking(store)),
+            ("campaigns", campaign_watch.keep_looking(store, now_ms)),
             ("metrics", app.keep_publishing()),
         )
     ]

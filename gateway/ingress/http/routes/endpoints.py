@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
@@ -34,6 +35,7 @@ class Endpoints(NamedTuple):
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    budgets: BudgetEndpoints
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints
